@@ -1,0 +1,103 @@
+// The addon's exports: version, and the devices with the functions of src/loss/plan.ts (interface Device). State is one
+// an environment, so that several worker threads can use the addon at once.
+
+#include <napi.h>
+
+#include "../core/device.hpp"
+#include "../cpu/device.hpp"
+#include "arguments.hpp"
+#include "requests.hpp"
+
+#if !defined(GROUPGRAD_VERSION)
+#error "GROUPGRAD_VERSION must be the version of package.json"
+#endif
+
+namespace groupgrad::binding {
+namespace {
+
+class Addon : public Napi::Addon<Addon> {
+ public:
+  Addon(Napi::Env env, Napi::Object exports) : cpuState_(cpu::createState()), cpu_(cpu::device(*cpuState_)) {
+    Napi::Object cpu = Napi::Object::New(env);
+    cpu.Set("instructionSet", cpu::instructionSet(*cpuState_));
+    cpu.Set("threads", cpu::threadCount(*cpuState_));
+    cpu.Set("computeAdvantages", method<&Addon::computeAdvantages>(env, "computeAdvantages"));
+    cpu.Set("policyLoss", method<&Addon::policyLoss>(env, "policyLoss"));
+    cpu.Set("logitsLoss", method<&Addon::logitsLoss>(env, "logitsLoss"));
+    exports.Set("version", GROUPGRAD_VERSION);
+    exports.Set("cpu", cpu);
+  }
+
+ private:
+  template <Napi::Value (Addon::*function)(const Napi::CallbackInfo&)>
+  Napi::Function method(Napi::Env env, const char* name) {
+    return Napi::Function::New(
+        env, [this](const Napi::CallbackInfo& info) { return (this->*function)(info); }, name);
+  }
+
+  static Napi::Object argument(const Napi::CallbackInfo& info, size_t index, const char* field) {
+    if (info.Length() <= index || !info[index].IsObject()) {
+      throw Napi::TypeError::New(info.Env(), std::string(field) + ": expected an object");
+    }
+    return info[index].As<Napi::Object>();
+  }
+
+  static void check(Napi::Env env, const Status& status) {
+    if (status.code == StatusCode::outOfMemory) throw Napi::RangeError::New(env, status.message);
+    if (status.code != StatusCode::ok) throw Napi::Error::New(env, status.message);
+  }
+
+  Napi::Value computeAdvantages(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const AdvantageRequest request = readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"));
+    AdvantageMetrics m;
+    check(env, cpu_.advantages(cpu_.state, request, m));
+    Napi::Object metrics = Napi::Object::New(env);
+    writeMetrics(metrics, request, m);
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("accuracy", m.accuracy);
+    result.Set("metrics", metrics);
+    return result;
+  }
+
+  Napi::Value policyLoss(const Napi::CallbackInfo& info) {
+    const TokenInputs tokens = readPolicy(argument(info, 0, "plan"));
+    return run(info.Env(), tokens, [&](LossMetrics& m) { return cpu_.policyLoss(cpu_.state, tokens.policy, m); });
+  }
+
+  Napi::Value logitsLoss(const Napi::CallbackInfo& info) {
+    TokenInputs tokens;
+    const LogitsRequest request = readLogits(argument(info, 0, "plan"), tokens);
+    return run(
+        info.Env(), tokens, [&](LossMetrics& m) { return cpu_.logitsLoss(cpu_.state, request, m); }, true);
+  }
+
+  // Advantages first where they come from rewards, then the loss.
+  template <class Loss>
+  Napi::Value run(Napi::Env env, const TokenInputs& tokens, const Loss& loss, bool entropy = false) {
+    Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
+    AdvantageMetrics a;
+    LossMetrics m;
+    if (tokens.fused) check(env, cpu_.advantages(cpu_.state, tokens.advantage, a));
+    check(env, loss(m));
+    if (tokens.fused) {
+      result.Set("accuracy", a.accuracy);
+      writeMetrics(metrics, tokens.advantage, a);
+      m.nonFinite += double(a.nonFinite);
+    }
+    writeMetrics(metrics, tokens.policy, m);
+    if (entropy && tokens.policy.metrics) metrics.Set("entropy", m.entropy);
+    result.Set("loss", m.loss);
+    result.Set("metrics", metrics);
+    return result;
+  }
+
+  std::unique_ptr<cpu::State, cpu::StateDeleter> cpuState_;
+  Device cpu_;
+};
+
+}  // namespace
+}  // namespace groupgrad::binding
+
+using GroupgradAddon = groupgrad::binding::Addon;
+NODE_API_NAMED_ADDON(groupgrad, GroupgradAddon)

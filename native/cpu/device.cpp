@@ -1,0 +1,440 @@
+// Orchestrates the kernels: denominators, work units for threads, the order of passes, metrics. Partial results are
+// kept a sequence and added in order, so that results do not depend on the number of threads.
+#include "device.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+#include <vector>
+
+#include "kernels.hpp"
+#include "thread_pool.hpp"
+
+namespace groupgrad::cpu {
+
+namespace {
+
+const Kernels& bestKernels() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return kAvx512Kernels;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2Kernels;
+#endif
+  return kBaselineKernels;
+}
+
+// Work below these sizes is done faster than a thread wakes up.
+constexpr int64_t kTokensPerUnit = 8192;
+constexpr int64_t kLogitsPerUnit = 65536;
+
+}  // namespace
+
+class State {
+ public:
+  const Kernels& kernels = bestKernels();
+  ThreadPool pool{availableProcessors()};
+
+  std::vector<SequenceState> sequences;
+  std::vector<float> gradient;
+  std::vector<RowStatistics> rows;
+  std::vector<float> kept;
+
+  int threadsFor(int32_t wanted, int64_t units) const {
+    const int most = wanted > 0 ? std::min(wanted, pool.size()) : pool.size();
+    return int(std::min<int64_t>(most, units));
+  }
+};
+
+void StateDeleter::operator()(State* state) const { delete state; }
+std::unique_ptr<State, StateDeleter> createState() { return std::unique_ptr<State, StateDeleter>(new State); }
+const char* instructionSet(const State& state) { return state.kernels.name; }
+int threadCount(const State& state) { return state.pool.size(); }
+
+namespace {
+
+Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) {
+  const int64_t total = r.offsets[r.groups];
+  const GroupStatistics batch = groupStatistics(r.rewards, total, r.ddof);
+  m = AdvantageMetrics{};
+  m.accuracy = batch.mean;
+  m.rewardStd = groupStatistics(r.rewards, total, 1).std;
+  m.nonFinite = total - batch.count;
+  m.anchor = r.anchor == r.anchor ? r.anchor : batch.mean;
+
+  int64_t zeroStd = 0;
+  double weightSum = 0, weightMin = kInfinity, weightMax = -kInfinity;
+  for (int64_t g = 0; g < r.groups; ++g) {
+    const int64_t begin = r.offsets[g], end = r.offsets[g + 1];
+    const GroupStatistics group = groupStatistics(r.rewards + begin, end - begin, r.ddof);
+    r.groupMean[g] = float(group.mean);
+    r.groupStd[g] = float(group.std);
+    r.active[g] = 0;
+    zeroStd += group.std == 0;
+    for (int64_t i = begin; i < end; ++i) {
+      const double reward = r.rewards[i];
+      const double plain = groupAdvantage(reward, group, batch.std, r.center, r.scale, r.epsilon);
+      const double weight = r.hadw ? hadwWeight(plain, group.mean, m.anchor, r.hadwScale) : 1;
+      r.advantages[i] = float(plain * weight);
+      r.weights[i] = float(weight);
+      r.active[g] |= plain != 0;
+      if (reward == reward) {
+        weightSum += weight;
+        weightMin = std::min(weightMin, weight);
+        weightMax = std::max(weightMax, weight);
+      }
+    }
+  }
+  m.zeroStdFraction = double(zeroStd) / double(r.groups);
+  if (batch.count > 0) {
+    m.weightMean = weightSum / double(batch.count);
+    m.weightMin = weightMin;
+    m.weightMax = weightMax;
+  }
+  return {};
+}
+
+bool surrogateNeedsSequence(const LossConfig& config) {
+  bool needs = false;
+  withSurrogate(config, [&](const auto& s) { needs = std::decay_t<decltype(s)>::kSequence; });
+  return needs;
+}
+
+// One policy-loss call: K1's advantages are already there.
+class PolicyCall {
+ public:
+  PolicyCall(State& state, const PolicyRequest& request) : state_(state), r_(request) {
+    context.request = &request;
+    context.logProbs = request.logProbs;
+    context.advantages = request.advantages;
+    context.gradient = request.gradLogProbs;
+    needsSequence_ = r_.config.ratio != Ratio::token || surrogateNeedsSequence(r_.config);
+    countTokens();
+  }
+
+  PolicyContext context;
+
+  int64_t tokens() const { return tokens_; }
+  // Whether a quantity of the whole sequence enters each token's term.
+  bool needsSequence() const { return needsSequence_; }
+  const SequenceState& sequence(int64_t b) const { return state_.sequences[std::size_t(b)]; }
+
+  // A sequence's factor, ratio and surrogate quantity.
+  void prepare(int64_t b) { state_.kernels.prepareSequence(context, b, state_.sequences[std::size_t(b)]); }
+
+  void terms(int64_t b, SequenceState& s, int64_t begin, int64_t end) const {
+    state_.kernels.tokenTerms(context, b, s, begin, end);
+  }
+  void spread(int64_t b, const SequenceState& s, int64_t begin, int64_t end) const {
+    if (needsSequence_) state_.kernels.spreadSequence(context, b, s, begin, end);
+  }
+
+  // fn(sequence) for each sequence, in parallel where that pays.
+  template <class F>
+  void forEachSequence(const F& fn) {
+    const int64_t perUnit = std::max<int64_t>(1, kTokensPerUnit / r_.length);
+    const int64_t units = (r_.sequences + perUnit - 1) / perUnit;
+    state_.pool.forEach(units, state_.threadsFor(r_.threads, units), [&](int64_t unit) {
+      const int64_t end = std::min(r_.sequences, (unit + 1) * perUnit);
+      for (int64_t b = unit * perUnit; b < end; ++b) fn(b);
+    });
+  }
+
+  // Everything, from log-probs that are all there.
+  void run() {
+    forEachSequence([&](int64_t b) {
+      SequenceState& s = state_.sequences[std::size_t(b)];
+      prepare(b);
+      terms(b, s, 0, r_.length);
+      spread(b, s, 0, r_.length);
+    });
+  }
+
+  void metrics(LossMetrics& m) const;
+
+ private:
+  void countTokens() {
+    state_.sequences.resize(std::size_t(r_.sequences));
+    int64_t nonEmpty = 0;
+    tokens_ = 0;
+    for (int64_t b = 0; b < r_.sequences; ++b) {
+      SequenceState& s = state_.sequences[std::size_t(b)];
+      s.tokens = r_.mask ? state_.kernels.countTokens(r_.mask + b * r_.length, r_.length) : r_.length;
+      tokens_ += s.tokens;
+      nonEmpty += s.tokens > 0;
+    }
+    context.denominators = denominators(r_, tokens_, nonEmpty);
+  }
+
+  State& state_;
+  const PolicyRequest& r_;
+  bool needsSequence_ = false;
+  int64_t tokens_ = 0;
+};
+
+void PolicyCall::metrics(LossMetrics& m) const {
+  m = LossMetrics{};
+  double ratioSum = 0, ratioCount = 0, logRatioSum = 0, kl = 0;
+  double ratioMin = kInfinity, ratioMax = -kInfinity;
+  double read = 0;
+  // A sequence-level ratio is clipped or not for the sequence as a whole, unless advantages differ by token.
+  const bool sequenceRatio = r_.config.ratio != Ratio::token;
+  const bool clipsSequences = sequenceRatio && !r_.advantagesPerToken && !surrogateNeedsSequence(r_.config);
+  double low = 0, high = 0, lowMin = kInfinity, highMax = 0, phi = 0;
+  for (const SequenceState& s : state_.sequences) {
+    const LossSums& sums = s.sums;
+    const double n = double(s.tokens);
+    if (s.tokens == 0) {
+      phi += r_.advantagesPerToken ? 0 : 1;
+      continue;
+    }
+    m.loss += s.factor * sums.loss;
+    m.nonFinite += double(sums.nonFinite);
+    logRatioSum += sums.logRatio;
+    read += double(sums.ratios);
+    kl += sums.kl;
+    if (sums.ratios > 0) {
+      ratioSum += sequenceRatio ? double(s.ratio) : sums.ratio;
+      ratioCount += sequenceRatio ? 1 : double(sums.ratios);
+      ratioMin = std::min(ratioMin, double(sums.ratioMin));
+      ratioMax = std::max(ratioMax, double(sums.ratioMax));
+    }
+    low += clipsSequences ? double(sums.clippedLow) / n : double(sums.clippedLow);
+    high += clipsSequences ? double(sums.clippedHigh) / n : double(sums.clippedHigh);
+    lowMin = std::min(lowMin, double(sums.clippedLow) / n);
+    highMax = std::max(highMax, double(sums.clippedHigh) / n);
+    phi += r_.advantagesPerToken ? sums.phi : sums.phi / n;
+  }
+  if (!r_.advantagesPerToken) {
+    for (int64_t b = 0; b < r_.sequences; ++b) {
+      m.nonFinite += sequence(b).tokens > 0 && !isFinite(context.advantages[b]);
+    }
+  }
+  const double N = double(std::max<int64_t>(1, tokens_));
+  m.tokens = double(tokens_);
+  m.approxKl = read > 0 ? -logRatioSum / read : 0;
+  m.kl = kl / N;
+  if (ratioCount > 0) {
+    m.ratioMean = ratioSum / ratioCount;
+    m.ratioMin = ratioMin;
+    m.ratioMax = ratioMax;
+  }
+  const double clipped = clipsSequences ? double(r_.sequences) : N;
+  m.clipLowMean = low / clipped;
+  m.clipHighMean = high / clipped;
+  m.clipRegionMean = (low + high) / clipped;
+  m.clipLowMin = lowMin == double(kInfinity) ? 0 : lowMin;
+  m.clipHighMax = highMax;
+  m.phiMean = phi / (r_.advantagesPerToken ? N : double(r_.sequences));
+}
+
+Status policyLoss(void* state, const PolicyRequest& request, LossMetrics& metrics) {
+  try {
+    PolicyCall call(*static_cast<State*>(state), request);
+    call.run();
+    call.metrics(metrics);
+    return {};
+  } catch (const std::bad_alloc&) {
+    return {StatusCode::outOfMemory, "not enough memory for the policy loss's scratch space"};
+  }
+}
+
+// The loss from logits. Two ways: where a row's gradient depends on nothing but the row, each block of rows is read,
+// valued and overwritten while it is in the cache; else all rows are read first, then the policy loss, then all rows
+// again.
+class LogitsCall {
+ public:
+  LogitsCall(State& state, const LogitsRequest& request)
+      : state_(state), r_(request), policy_(withScratch(state, request)), call_(state, policy_) {
+    rows_.request = &request;
+    rows_.inverseTemperature = float(1 / request.temperature);
+    const LossConfig& config = request.policy.config;
+    skipInactive_ = !policy_.metrics && config.klBeta == 0 && config.entropyCoefficient == 0 &&
+                    config.topQuantile == 1 && (!policy_.advantagesPerToken || isTokenLocal());
+    call_.context.skipInactive = skipInactive_;
+    state.rows.resize(std::size_t(policy_.sequences * policy_.length));
+  }
+
+  void run(LossMetrics& m) {
+    const LossConfig& config = policy_.config;
+    const bool quantile = config.topQuantile < 1;
+    const bool threshold = config.entropyThreshold == config.entropyThreshold;
+    const bool counted = config.entropyTokens == config.entropyTokens;
+    if (quantile) {
+      call_.context.entropies = r_.entropies;
+      call_.context.entropyThreshold = float(config.entropyThreshold);
+    }
+    entropyTokens_ = counted ? config.entropyTokens : double(std::max<int64_t>(1, call_.tokens()));
+
+    const bool sequenceKl = config.klBeta != 0 && config.klImportanceWeighted && config.ratio == Ratio::sequence;
+    const bool knownSequences = !policy_.oldLogProbs && !sequenceKl && !quantile;
+    const bool rowLocal = (isTokenLocal() || knownSequences) && (!quantile || (threshold && counted));
+    if (r_.gradLogits && rowLocal) {
+      runRowLocal();
+    } else {
+      forEachBlock([&](int64_t b, int64_t begin, int64_t end) { forward(b, begin, end); });
+      if (quantile) keepHighEntropy(threshold, counted);
+      call_.run();
+      if (r_.gradLogits) {
+        forEachBlock([&](int64_t b, int64_t begin, int64_t end) { backward(b, begin, end); });
+      }
+    }
+    call_.metrics(m);
+    addEntropy(m);
+    m.nonFinite += double(nonFinite_.load());
+  }
+
+ private:
+  // Log-probs are read from where the rows write them; gradients with respect to them go to scratch memory.
+  static PolicyRequest withScratch(State& state, const LogitsRequest& request) {
+    PolicyRequest policy = request.policy;
+    policy.logProbs = request.logProbs;
+    if (request.gradLogits) {
+      state.gradient.resize(std::size_t(policy.sequences * policy.length));
+      policy.gradLogProbs = state.gradient.data();
+    }
+    return policy;
+  }
+
+  // Whether a token's term depends on nothing of its sequence.
+  bool isTokenLocal() const {
+    return !call_.needsSequence() && !(policy_.config.offPolicyThreshold < double(kInfinity));
+  }
+
+  bool isIn(int64_t at) const { return !policy_.mask || policy_.mask[at] != 0; }
+
+  bool isRead(int64_t b, int64_t at) const {
+    return isIn(at) && !(skipInactive_ && policy_.advantages[policy_.advantagesPerToken ? at : b] == 0);
+  }
+
+  // fn(sequence, begin, end) for blocks of tokens of one sequence whose rows fit in the second-level cache together.
+  template <class F>
+  void forEachBlock(const F& fn) {
+    const int64_t length = policy_.length;
+    const int64_t block = std::clamp<int64_t>(kLogitsPerUnit / r_.vocab, 1, length);
+    const int64_t perSequence = (length + block - 1) / block;
+    const int64_t rowsPerUnit = std::max<int64_t>(1, kLogitsPerUnit / r_.vocab);
+    const int64_t blocks = policy_.sequences * perSequence;
+    const int64_t perUnit = std::max<int64_t>(1, rowsPerUnit / block);
+    const int64_t units = (blocks + perUnit - 1) / perUnit;
+    state_.pool.forEach(units, state_.threadsFor(policy_.threads, units), [&](int64_t unit) {
+      const int64_t last = std::min(blocks, (unit + 1) * perUnit);
+      for (int64_t i = unit * perUnit; i < last; ++i) {
+        const int64_t b = i / perSequence, begin = i % perSequence * block;
+        fn(b, begin, std::min(length, begin + block));
+      }
+    });
+  }
+
+  void forward(int64_t b, int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t at = b * policy_.length + t;
+      if (!isRead(b, at)) {
+        state_.rows[std::size_t(at)] = RowStatistics{};
+        r_.logProbs[at] = 0;
+        r_.entropies[at] = 0;
+        continue;
+      }
+      const RowStatistics row = state_.kernels.forwardRow(rows_, at);
+      state_.rows[std::size_t(at)] = row;
+      r_.logProbs[at] = float(row.logProb);
+      r_.entropies[at] = row.entropy;
+      // The policy loss counts a log-prob that is not finite once; the row may hold more such values.
+      if (row.nonFinite > 1) nonFinite_ += row.nonFinite - 1;
+    }
+  }
+
+  void backward(int64_t b, int64_t begin, int64_t end) {
+    const double c = -policy_.config.entropyCoefficient / entropyTokens_;
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t at = b * policy_.length + t;
+      const bool in = isIn(at);
+      const float g = in ? policy_.gradLogProbs[at] : 0;
+      state_.kernels.backwardRow(rows_, at, state_.rows[std::size_t(at)], g, in && isKept(at) ? float(c) : 0.0f);
+    }
+  }
+
+  bool isKept(int64_t at) const {
+    return !call_.context.entropies || r_.entropies[at] >= call_.context.entropyThreshold;
+  }
+
+  void runRowLocal() {
+    // Sums over a sequence that do not depend on the rows: there are no old log-probs, so every ratio is 1.
+    if (call_.needsSequence()) {
+      std::fill_n(r_.logProbs, policy_.sequences * policy_.length, 0.0f);
+      call_.run();
+    } else {
+      call_.forEachSequence([&](int64_t b) { call_.prepare(b); });
+    }
+    forEachBlock([&](int64_t b, int64_t begin, int64_t end) {
+      forward(b, begin, end);
+      SequenceState scratch = call_.sequence(b);
+      call_.terms(b, scratch, begin, end);
+      call_.spread(b, call_.sequence(b), begin, end);
+      backward(b, begin, end);
+    });
+    call_.run();
+  }
+
+  // The threshold below which tokens are dropped: the k-th smallest entropy, k = ceil((1 - q) (N - 1) - 1e-9).
+  void keepHighEntropy(bool threshold, bool counted) {
+    const int64_t rows = policy_.sequences * policy_.length;
+    if (!threshold) {
+      auto& kept = state_.kept;
+      kept.clear();
+      for (int64_t at = 0; at < rows; ++at) {
+        if (isIn(at) && r_.entropies[at] == r_.entropies[at]) kept.push_back(r_.entropies[at]);
+      }
+      call_.context.entropyThreshold = -kInfinity;
+      if (!kept.empty()) {
+        const double rank = std::ceil((1 - policy_.config.topQuantile) * double(kept.size() - 1) - 1e-9);
+        const auto nth = kept.begin() + int64_t(std::max(0.0, rank));
+        std::nth_element(kept.begin(), nth, kept.end());
+        call_.context.entropyThreshold = *nth;
+      }
+    }
+    if (!counted) {
+      int64_t count = 0;
+      for (int64_t at = 0; at < rows; ++at) count += isIn(at) && isKept(at);
+      entropyTokens_ = double(std::max<int64_t>(1, count));
+    }
+  }
+
+  void addEntropy(LossMetrics& m) const {
+    double sum = 0, kept = 0;
+    for (int64_t at = 0; at < policy_.sequences * policy_.length; ++at) {
+      if (!isIn(at)) continue;
+      sum += double(r_.entropies[at]);
+      kept += isKept(at) ? double(r_.entropies[at]) : 0.0;
+    }
+    m.entropy = sum / double(std::max<int64_t>(1, call_.tokens()));
+    const double coefficient = policy_.config.entropyCoefficient;
+    if (coefficient != 0) m.loss -= coefficient * kept / entropyTokens_;
+  }
+
+  State& state_;
+  const LogitsRequest& r_;
+  const PolicyRequest policy_;
+  PolicyCall call_;
+  RowContext rows_;
+  bool skipInactive_ = false;
+  double entropyTokens_ = 1;
+  std::atomic<int64_t> nonFinite_{0};
+};
+
+Status logitsLoss(void* state, const LogitsRequest& request, LossMetrics& metrics) {
+  try {
+    LogitsCall(*static_cast<State*>(state), request).run(metrics);
+    return {};
+  } catch (const std::bad_alloc&) {
+    return {StatusCode::outOfMemory, "not enough memory for the loss's scratch space"};
+  }
+}
+
+}  // namespace
+
+Device device(State& state) { return {&state, computeAdvantages, policyLoss, logitsLoss}; }
+
+}  // namespace groupgrad::cpu

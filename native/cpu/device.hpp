@@ -1,0 +1,24 @@
+// The CPU device.
+#pragma once
+
+#include <memory>
+
+#include "../core/device.hpp"
+
+namespace groupgrad::cpu {
+
+class State;
+struct StateDeleter {
+  void operator()(State*) const;
+};
+
+// What the device keeps between calls: its threads and scratch memory. Not for use by two threads at once.
+std::unique_ptr<State, StateDeleter> createState();
+
+// The device over a state, which must outlive it.
+Device device(State& state);
+
+const char* instructionSet(const State& state);
+int threadCount(const State& state);
+
+}  // namespace groupgrad::cpu

@@ -1,0 +1,93 @@
+// The CPU kernels' interface. The same source (policy.inl, rows.inl) is compiled once for each instruction set
+// (kernels_*.cpp); device.cpp picks the best one that the processor has.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+
+#include "../core/advantage.hpp"
+#include "../core/aggregation.hpp"
+#include "../core/config.hpp"
+#include "../core/exp.hpp"
+#include "../core/kl.hpp"
+#include "../core/platform.hpp"
+#include "../core/surrogate.hpp"
+
+namespace groupgrad::cpu {
+
+// What one sequence adds to the metrics. Sums are over masked-in tokens.
+struct LossSums {
+  double loss = 0;  // surrogate + beta KL, before the aggregation's factor
+  double kl = 0;
+  double logRatio = 0;  // raw log-ratios
+  double ratio = 0;
+  float ratioMin = kInfinity, ratioMax = -kInfinity;
+  int64_t ratios = 0;  // that the three above are over
+  int64_t clippedLow = 0, clippedHigh = 0;
+  double phi = 0;
+  int64_t nonFinite = 0;
+};
+
+// What is known of a sequence before and while its tokens are visited.
+struct SequenceState {
+  int64_t tokens = 0;  // masked in
+  double factor = 0;   // of each token's loss
+  float logRatio = 0;  // of the sequence, clamped
+  float ratio = 1;
+  bool ratioFlat = false;  // the clamp holds: no gradient through the ratio
+  float sequence = 0;      // the surrogate's sequence quantity
+  bool offPolicy = false;  // tokens with A < 0 are dropped
+  double dLogRatio = 0;    // gradient with respect to logRatio, summed over tokens
+  double dSequence = 0;    // gradient with respect to the surrogate's mean contribution
+  LossSums sums;
+};
+
+// One policy-loss call, shared by all threads. Arrays as in PolicyRequest; `logProbs` may be scratch memory.
+struct PolicyContext {
+  const PolicyRequest* request = nullptr;
+  const float* logProbs = nullptr;
+  const float* advantages = nullptr;  // B, or B*T
+  const float* entropies = nullptr;   // null: no entropy threshold
+  float entropyThreshold = -kInfinity;
+  float* gradient = nullptr;  // B*T
+  Denominators denominators{1, 1};
+
+  // Tokens without an advantage were not read: leave them out of the ratio's metrics.
+  bool skipInactive = false;
+};
+
+struct RowStatistics {
+  float maximum = 0;  // of the row's logits, untempered
+  double sum = 1;     // of exp((x - maximum) / T)
+  double logProb = 0;
+  float entropy = 0;
+  int64_t nonFinite = 0;  // offending values of the row
+};
+
+struct RowContext {
+  const LogitsRequest* request = nullptr;
+  float inverseTemperature = 1;
+};
+
+struct Kernels {
+  const char* name;
+  int64_t (*countTokens)(const uint8_t* mask, int64_t n);
+  // Fills all that precedes the gradient sums, from `tokens`, which is there.
+  void (*prepareSequence)(const PolicyContext&, int64_t sequence, SequenceState&);
+  // Writes the gradient of tokens [begin, end) but for what flows through the sequence's quantities, which it sums up.
+  void (*tokenTerms)(const PolicyContext&, int64_t sequence, SequenceState&, int64_t begin, int64_t end);
+  // Adds what flows through the sequence's quantities.
+  void (*spreadSequence)(const PolicyContext&, int64_t sequence, const SequenceState&, int64_t begin, int64_t end);
+  RowStatistics (*forwardRow)(const RowContext&, int64_t row);
+  // gradient and entropyGradient: of the loss with respect to the row's log-prob and entropy.
+  void (*backwardRow)(const RowContext&, int64_t row, const RowStatistics&, float gradient, float entropyGradient);
+};
+
+extern const Kernels kBaselineKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#endif
+
+}  // namespace groupgrad::cpu

@@ -1,0 +1,211 @@
+// A row of logits: log-prob, entropy, and the gradient with respect to the logits (docs/losses.md, "Entropy").
+// The row is walked in blocks that stay in the first-level cache: a block's maximum first, then its sums of exp(z) and
+// exp(z) z with z = (x - maximum) / T; sums of earlier blocks are rescaled when the maximum rises. The tree of the
+// reduction depends on the vocabulary alone, so the same row gives the same bits wherever it stands.
+
+constexpr int kUnroll = 4;
+constexpr int64_t kStep = kUnroll * kWidth;
+constexpr int64_t kBlock = 4096;
+
+template <Dtype dtype>
+struct Storage;
+template <>
+struct Storage<Dtype::float32> {
+  using Element = float;
+  GROUPGRAD_INLINE static Floats read(const float* p) { return load<Floats>(p); }
+  GROUPGRAD_INLINE static void write(float* p, Floats v) { store(p, v); }
+  GROUPGRAD_INLINE static float widen(float x) { return x; }
+  GROUPGRAD_INLINE static float narrow(float x) { return x; }
+  static constexpr float kLowest = -kInfinity;
+};
+template <>
+struct Storage<Dtype::bfloat16> {
+  using Element = uint16_t;
+  GROUPGRAD_INLINE static Floats read(const uint16_t* p) {
+    return __builtin_bit_cast(Floats, __builtin_convertvector(load<Halves>(p), Words) << 16);
+  }
+  // Rounds to nearest even; NaN stays NaN.
+  GROUPGRAD_INLINE static void write(uint16_t* p, Floats v) {
+    const Words bits = __builtin_bit_cast(Words, v);
+    const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const Words quieted = (bits >> 16) | 0x40;
+    store(p, __builtin_convertvector(v == v ? rounded : quieted, Halves));
+  }
+  GROUPGRAD_INLINE static float widen(uint16_t x) { return __builtin_bit_cast(float, uint32_t(x) << 16); }
+  GROUPGRAD_INLINE static uint16_t narrow(float x) {
+    const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+    return uint16_t(x == x ? (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 : (bits >> 16) | 0x40);
+  }
+  static constexpr uint16_t kLowest = 0xff80;  // -inf
+};
+
+template <Dtype dtype>
+GROUPGRAD_INLINE const typename Storage<dtype>::Element* rowOf(const LogitsRequest& r, int64_t row) {
+  return static_cast<const typename Storage<dtype>::Element*>(r.logits) + row * r.rowStride;
+}
+
+// The last n < kWidth values, the rest of the vector filled with -inf, whose exp is 0.
+template <Dtype dtype>
+GROUPGRAD_INLINE Floats readTail(const typename Storage<dtype>::Element* p, int64_t n) {
+  typename Storage<dtype>::Element padded[kWidth];
+  for (int i = 0; i < kWidth; ++i) padded[i] = i < n ? p[i] : Storage<dtype>::kLowest;
+  return Storage<dtype>::read(padded);
+}
+
+template <Dtype dtype>
+GROUPGRAD_INLINE float maximumOf(const typename Storage<dtype>::Element* x, int64_t n) {
+  using S = Storage<dtype>;
+  Floats best[kUnroll];
+  for (auto& b : best) b = splat(-kInfinity);
+  int64_t j = 0;
+  for (; j + kStep <= n; j += kStep) {
+    for (int u = 0; u < kUnroll; ++u) best[u] = larger(S::read(x + j + u * kWidth), best[u]);
+  }
+  for (; j + kWidth <= n; j += kWidth) best[0] = larger(S::read(x + j), best[0]);
+  if (j < n) best[0] = larger(readTail<dtype>(x + j, n - j), best[0]);
+  const Floats all = larger(larger(best[0], best[1]), larger(best[2], best[3]));
+  float maximum = -kInfinity;
+  for (int lane = 0; lane < kWidth; ++lane) maximum = all[lane] > maximum ? all[lane] : maximum;
+  return maximum;
+}
+
+// z = (x - maximum) / T, not below where exp is 0, so that exp(z) z is 0 there too.
+GROUPGRAD_INLINE Floats shifted(Floats x, Floats maximum, Floats inverseTemperature) {
+  return larger(splat(kExpLow), (x - maximum) * inverseTemperature);
+}
+
+struct BlockSums {
+  double exp, expTimesZ;
+};
+
+template <Dtype dtype>
+GROUPGRAD_INLINE BlockSums sumsOf(const typename Storage<dtype>::Element* x, int64_t n, float maximum,
+                                  float inverseTemperature) {
+  using S = Storage<dtype>;
+  const Floats m = splat(maximum), scale = splat(inverseTemperature);
+  Floats e[kUnroll] = {}, ez[kUnroll] = {};
+  const auto add = [&](Floats values, int u) __attribute__((always_inline)) {
+    const Floats z = shifted(values, m, scale);
+    const Floats p = expInRange<Floats, Ints>(z);
+    e[u] += p;
+    ez[u] += p * z;
+  };
+  int64_t j = 0;
+  for (; j + kStep <= n; j += kStep) {
+    for (int u = 0; u < kUnroll; ++u) add(S::read(x + j + u * kWidth), u);
+  }
+  for (; j + kWidth <= n; j += kWidth) add(S::read(x + j), 0);
+  if (j < n) add(readTail<dtype>(x + j, n - j), 1);
+  return {sumLanes((e[0] + e[1]) + (e[2] + e[3])), sumLanes((ez[0] + ez[1]) + (ez[2] + ez[3]))};
+}
+
+// How many values make the row unusable: NaN and +inf; all of them where every one is -inf.
+template <Dtype dtype>
+static int64_t offendingValues(const typename Storage<dtype>::Element* x, int64_t n) {
+  int64_t bad = 0, finite = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    const float value = Storage<dtype>::widen(x[j]);
+    bad += !(value <= kFloatMax);
+    finite += isFinite(value);
+  }
+  return bad == 0 && finite == 0 ? n : bad;
+}
+
+template <Dtype dtype>
+static RowStatistics forwardRowOf(const RowContext& context, int64_t row) {
+  const LogitsRequest& r = *context.request;
+  const auto* x = rowOf<dtype>(r, row);
+  float maximum = -kInfinity;
+  double sum = 0, sumZ = 0;
+  for (int64_t j = 0; j < r.vocab; j += kBlock) {
+    const int64_t n = j + kBlock < r.vocab ? kBlock : r.vocab - j;
+    const float blockMaximum = maximumOf<dtype>(x + j, n);
+    if (blockMaximum > maximum) {
+      if (sum != 0) {
+        const double shift = (double(maximum) - double(blockMaximum)) * double(context.inverseTemperature);
+        const double rescale = std::exp(shift);
+        sumZ = rescale * (sumZ + shift * sum);
+        sum *= rescale;
+      }
+      maximum = blockMaximum;
+    }
+    // A block of -inf alone adds nothing; NaN in it must still be found.
+    const BlockSums block = sumsOf<dtype>(x + j, n, maximum == -kInfinity ? 0.0f : maximum, context.inverseTemperature);
+    sum += block.exp;
+    sumZ += block.expTimesZ;
+  }
+  RowStatistics s;
+  s.maximum = maximum;
+  s.sum = sum;
+  if (!(maximum > -kInfinity && maximum < kInfinity && sum == sum)) {
+    s.nonFinite = offendingValues<dtype>(x, r.vocab);
+    s.logProb = s.entropy = NAN;
+    return s;
+  }
+  const double logSum = std::log(sum);
+  const double target = Storage<dtype>::widen(x[r.tokens[row]]);
+  s.logProb = (target - double(maximum)) * double(context.inverseTemperature) - logSum;
+  s.entropy = float(logSum - sumZ / sum);
+  return s;
+}
+
+template <Dtype dtype>
+static void backwardRowOf(const RowContext& context, int64_t row, const RowStatistics& s, float gradient,
+                          float entropyGradient) {
+  using S = Storage<dtype>;
+  using Element = typename S::Element;
+  const LogitsRequest& r = *context.request;
+  const auto* x = rowOf<dtype>(r, row);
+  auto* out = static_cast<Element*>(r.gradLogits) + row * r.rowStride;
+  std::memset(out + r.vocab, 0, std::size_t(r.rowStride - r.vocab) * sizeof(Element));
+  if (gradient == 0 && entropyGradient == 0) {
+    std::memset(out, 0, std::size_t(r.vocab) * sizeof(Element));
+    return;
+  }
+  if (s.nonFinite != 0) {
+    for (int64_t j = 0; j < r.vocab; ++j) out[j] = S::narrow(NAN);
+    return;
+  }
+
+  // dloss/dx_j = p_j / T (-g - c (z_j - log sum + H)) + [j = token] g / T, with p_j = exp(z_j) / sum.
+  const double g = gradient, c = entropyGradient, inverseT = context.inverseTemperature;
+  const double scaled = inverseT / s.sum;
+  const Floats constant = splat(float(scaled * (-g - c * (double(s.entropy) - std::log(s.sum)))));
+  const Floats slope = splat(float(-c * scaled));
+  const Floats m = splat(s.maximum), scale = splat(context.inverseTemperature);
+  const auto term = [&](Floats values) __attribute__((always_inline)) {
+    const Floats z = shifted(values, m, scale);
+    return expInRange<Floats, Ints>(z) * (constant + slope * z);
+  };
+  // The token's own p - 1 from its log-prob in float64: no cancellation where p is near 1.
+  const double logProb = s.logProb;
+  const double p = std::exp(logProb);
+  const double entropyPart = p > 0 ? c * p * (logProb + double(s.entropy)) : 0;
+  const float atToken = float(inverseT * (-g * std::expm1(logProb) - entropyPart));
+
+  int64_t j = 0;
+  for (; j + kStep <= r.vocab; j += kStep) {
+    for (int u = 0; u < kUnroll; ++u) S::write(out + j + u * kWidth, term(S::read(x + j + u * kWidth)));
+  }
+  for (; j + kWidth <= r.vocab; j += kWidth) S::write(out + j, term(S::read(x + j)));
+  if (j < r.vocab) {
+    Element tail[kWidth];
+    S::write(tail, term(readTail<dtype>(x + j, r.vocab - j)));
+    std::memcpy(out + j, tail, std::size_t(r.vocab - j) * sizeof(Element));
+  }
+  out[r.tokens[row]] = S::narrow(atToken);
+}
+
+static RowStatistics forwardRow(const RowContext& context, int64_t row) {
+  return context.request->dtype == Dtype::float32 ? forwardRowOf<Dtype::float32>(context, row)
+                                                  : forwardRowOf<Dtype::bfloat16>(context, row);
+}
+
+static void backwardRow(const RowContext& context, int64_t row, const RowStatistics& s, float gradient,
+                        float entropyGradient) {
+  if (context.request->dtype == Dtype::float32) {
+    backwardRowOf<Dtype::float32>(context, row, s, gradient, entropyGradient);
+  } else {
+    backwardRowOf<Dtype::bfloat16>(context, row, s, gradient, entropyGradient);
+  }
+}

@@ -1,0 +1,37 @@
+// Vectors of kWidth floats: one register of the instruction set that the including file is compiled for.
+
+typedef float Floats __attribute__((vector_size(kWidth * 4)));
+typedef int32_t Ints __attribute__((vector_size(kWidth * 4)));
+typedef uint32_t Words __attribute__((vector_size(kWidth * 4)));
+typedef uint16_t Halves __attribute__((vector_size(kWidth * 2)));
+// Half as many floats, and as many doubles: one register.
+typedef float HalfFloats __attribute__((vector_size(kWidth * 2)));
+typedef double Doubles __attribute__((vector_size(kWidth * 4)));
+
+template <class V, class T>
+GROUPGRAD_INLINE V load(const T* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class V, class T>
+GROUPGRAD_INLINE void store(T* p, V v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+GROUPGRAD_INLINE Floats splat(float x) { return Floats{} + x; }
+// The second where either is NaN.
+GROUPGRAD_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+
+// A fixed tree, so that the same values give the same bits.
+template <class V>
+GROUPGRAD_INLINE double sumLanes(V v) {
+  constexpr int n = sizeof(V) / sizeof(v[0]);
+  double lanes[n];
+  for (int i = 0; i < n; ++i) lanes[i] = v[i];
+  for (int width = n / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
