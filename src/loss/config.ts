@@ -1,0 +1,238 @@
+// The configuration of a loss: its fields, their ranges and their defaults. Every default stands here and nowhere else.
+// A configuration is three independent choices (ratio, surrogate, aggregation) plus a KL and an entropy term.
+
+import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject } from './check.js';
+
+/** A hyperparameter of a surrogate: its range, and its value when it is left out. Without `default` it is required. */
+interface Field extends Bounds {
+  default?: number;
+}
+
+/**
+ * The surrogates and their hyperparameters, in the order in which devices receive them. To add one, add its line here,
+ * its formula to native/core/surrogate.hpp and its formula to src/reference/surrogate.ts.
+ * `Infinity` as a default means "no such bound".
+ */
+export const surrogateFields = {
+  /** PPO's clip (arXiv 1707.06347), asymmetric (DAPO, arXiv 2503.14476), `max`: TRL's delta, `dual`: dual clip (arXiv 1912.09729). */
+  clip: {
+    low: { min: 0 },
+    high: { min: 0 },
+    max: { above: 0, default: Infinity },
+    dual: { above: 1, default: Infinity },
+  },
+  /** CISPO (arXiv 2506.13585). `high` is the upper bound itself, the lower one is 1 − low (none when left out). */
+  cispo: { high: { above: 0 }, low: { min: 0, default: Infinity } },
+  /** SAPO (arXiv 2511.20347): a sigmoid gate with one temperature for each sign of the advantage. */
+  sapo: { tauPositive: { above: 0, default: 1 }, tauNegative: { above: 0, default: 1.05 } },
+  /** GMPO (arXiv 2507.20673): the geometric mean of the clipped ratios; the bounds are on the log-ratio: [−low, high]. */
+  gmpo: { low: { min: 0 }, high: { min: 0 } },
+  /** VESPO (arXiv 2602.10693): Gamma weighting of the sequence's importance weight; Positive serves A ≥ 0. */
+  vespo: {
+    kPositive: { min: 0, default: 2 },
+    lambdaPositive: { min: 0, default: 3 },
+    kNegative: { min: 0, default: 3 },
+    lambdaNegative: { min: 0, default: 2 },
+  },
+  /** REINFORCE: −A ℓ. */
+  reinforce: {},
+} as const satisfies Record<string, Record<string, Field>>;
+
+type Fields = typeof surrogateFields;
+export type SurrogateKind = keyof Fields;
+type RequiredParameters<F> = { [K in keyof F as F[K] extends { default: number } ? never : K]: number };
+type OptionalParameters<F> = { [K in keyof F as F[K] extends { default: number } ? K : never]?: number };
+
+/** One surrogate with its hyperparameters, for example `{ kind: 'clip', low: 0.2, high: 0.28 }`. */
+export type Surrogate = {
+  [K in SurrogateKind]: { kind: K } & RequiredParameters<Fields[K]> & OptionalParameters<Fields[K]>;
+}[SurrogateKind];
+
+export const ratios = ['token', 'sequence', 'sequence-token'] as const;
+/** Which importance ratio: per token, per sequence (GSPO), or GSPO's value with a per-token gradient (GSPO-token). */
+export type Ratio = (typeof ratios)[number];
+
+export const aggregations = ['sequence-mean', 'token-mean', 'sequence-sum', 'constant'] as const;
+/** How token losses become one number; formulas in docs/losses.md. */
+export type Aggregation = (typeof aggregations)[number];
+
+export const klEstimators = ['k1', 'k2', 'k3'] as const;
+/** Schulman's estimators of KL(policy ‖ reference). */
+export type KlEstimator = (typeof klEstimators)[number];
+
+export interface KlConfig {
+  /** Coefficient; 0 computes no KL at all. */
+  beta: number;
+  /** Default `k3`. */
+  estimator?: KlEstimator;
+  /** Multiply by the ratio, with the gradient through it (DeepSeek-V3.2). Default false. */
+  importanceWeighted?: boolean;
+}
+
+export interface EntropyConfig {
+  /** The mean entropy times this is subtracted from the loss. */
+  coefficient: number;
+  /** Keep only the tokens of the highest entropy, this share of them, in (0, 1]. Default 1. */
+  topQuantile?: number;
+  /** The number of kept tokens over the whole accumulation window; default: of this batch. */
+  tokens?: number;
+  /** With `topQuantile`: the global entropy (nats) from which tokens are kept; default: this batch's quantile. */
+  threshold?: number;
+}
+
+export interface LossConfig {
+  /** Default `token`. */
+  ratio?: Ratio;
+  surrogate: Surrogate;
+  /** Default `token-mean`. */
+  aggregation?: Aggregation;
+  /** Whether a sequence without a masked-in token counts in B. Default `count`, as TRL; verl drops. */
+  emptySequences?: 'count' | 'drop';
+  /** For aggregation `constant`; default: the padded length T. */
+  maxLength?: number;
+  /** Clamp of the log-ratio to [−c, c], zero gradient outside. Default: none. */
+  logRatioClamp?: number;
+  /** Off-policy sequence mask (DeepSeek-V3.2): A < 0 tokens of a sequence whose mean ℓ° − ℓ exceeds this are dropped. Default: none. */
+  offPolicyThreshold?: number;
+  kl?: KlConfig;
+  entropy?: EntropyConfig;
+}
+
+/** A configuration with every default filled in: what devices receive. Bounds that are off are infinite. */
+export interface LossPlan {
+  ratio: Ratio;
+  surrogate: { kind: SurrogateKind; parameters: Float64Array };
+  aggregation: Aggregation;
+  emptySequences: 'count' | 'drop';
+  maxLength: number;
+  logRatioClamp: number;
+  offPolicyThreshold: number;
+  /** beta 0: no KL term. */
+  kl: { beta: number; estimator: KlEstimator; importanceWeighted: boolean };
+  /** coefficient 0: no entropy term. `tokens` and `threshold` are NaN where this batch decides. */
+  entropy: { coefficient: number; topQuantile: number; tokens: number; threshold: number };
+}
+
+/** Validates a configuration and fills in its defaults. `length` is T, the default of `maxLength`. */
+export function resolveLoss(config: unknown, length: number): LossPlan {
+  const c = checkObject('config', config);
+  checkKeys('config', c, [
+    'ratio',
+    'surrogate',
+    'aggregation',
+    'emptySequences',
+    'maxLength',
+    'logRatioClamp',
+    'offPolicyThreshold',
+    'kl',
+    'entropy',
+  ]);
+  const number = (field: string, value: unknown, fallback: number, bounds: Bounds) =>
+    value === undefined ? fallback : checkNumber(field, value, bounds);
+  const choice = <const T extends string>(field: string, value: unknown, fallback: T, choices: readonly T[]) =>
+    value === undefined ? fallback : checkChoice(field, value, choices);
+
+  return {
+    ratio: choice('config.ratio', c.ratio, 'token', ratios),
+    surrogate: resolveSurrogate(c.surrogate),
+    aggregation: choice('config.aggregation', c.aggregation, 'token-mean', aggregations),
+    emptySequences: choice('config.emptySequences', c.emptySequences, 'count', ['count', 'drop']),
+    maxLength: number('config.maxLength', c.maxLength, length, { above: 0 }),
+    logRatioClamp: number('config.logRatioClamp', c.logRatioClamp, Infinity, { above: 0 }),
+    offPolicyThreshold: number('config.offPolicyThreshold', c.offPolicyThreshold, Infinity, {}),
+    kl: resolveKl(c.kl),
+    entropy: resolveEntropy(c.entropy),
+  };
+}
+
+function resolveSurrogate(value: unknown): LossPlan['surrogate'] {
+  const s = checkObject('config.surrogate', value);
+  const kind = checkChoice('config.surrogate.kind', s.kind, Object.keys(surrogateFields) as SurrogateKind[]);
+  const fields = Object.entries<Field>(surrogateFields[kind]);
+  checkKeys('config.surrogate', s, ['kind', ...fields.map(([name]) => name)]);
+  const parameters = fields.map(([name, { default: fallback, ...bounds }]) => {
+    const given = s[name];
+    return given === undefined && fallback !== undefined
+      ? fallback
+      : checkNumber(`config.surrogate.${name}`, given, bounds);
+  });
+  return { kind, parameters: Float64Array.from(parameters) };
+}
+
+function resolveKl(value: unknown): LossPlan['kl'] {
+  if (value === undefined) return { beta: 0, estimator: 'k3', importanceWeighted: false };
+  const k = checkObject('config.kl', value);
+  checkKeys('config.kl', k, ['beta', 'estimator', 'importanceWeighted']);
+  return {
+    beta: checkNumber('config.kl.beta', k.beta, { min: 0 }),
+    estimator: k.estimator === undefined ? 'k3' : checkChoice('config.kl.estimator', k.estimator, klEstimators),
+    importanceWeighted:
+      k.importanceWeighted === undefined ? false : checkBoolean('config.kl.importanceWeighted', k.importanceWeighted),
+  };
+}
+
+function resolveEntropy(value: unknown): LossPlan['entropy'] {
+  if (value === undefined) return { coefficient: 0, topQuantile: 1, tokens: NaN, threshold: NaN };
+  const e = checkObject('config.entropy', value);
+  checkKeys('config.entropy', e, ['coefficient', 'topQuantile', 'tokens', 'threshold']);
+  return {
+    coefficient: checkNumber('config.entropy.coefficient', e.coefficient),
+    topQuantile:
+      e.topQuantile === undefined ? 1 : checkNumber('config.entropy.topQuantile', e.topQuantile, { above: 0, max: 1 }),
+    tokens: e.tokens === undefined ? NaN : Math.max(1, checkNumber('config.entropy.tokens', e.tokens, { min: 0 })),
+    threshold: e.threshold === undefined ? NaN : checkNumber('config.entropy.threshold', e.threshold),
+  };
+}
+
+export const centers = ['mean', 'leave-one-out', 'none'] as const;
+export const scales = ['group-std', 'batch-std', 'none'] as const;
+
+/** How rewards become advantages. Group sizes: exactly one of `groupSize` and `groupSizes`. */
+export interface AdvantageConfig {
+  /** Responses a prompt; the number of rewards must be a multiple. */
+  groupSize?: number;
+  /** Ragged groups: the size of each, in order; their sum is the number of rewards. */
+  groupSizes?: Int32Array;
+  /** What is subtracted from a reward. Default `mean`. */
+  center?: (typeof centers)[number];
+  /** What the difference is divided by. Default `group-std`. */
+  scale?: (typeof scales)[number];
+  /** Standard deviations divide by n − ddof. Default 1. */
+  ddof?: 0 | 1;
+  /** Added to the standard deviation. Default 1e-4, as TRL; verl uses 1e-6. */
+  epsilon?: number;
+  /** History-aware difficulty weighting (arXiv 2601.08521, eq. 13–17); left out: none. */
+  hadw?: {
+    /** The policy's level, usually `anchor.value`; left out or undefined: the batch's own mean reward. */
+    anchor?: number;
+    /** λ. Default 1.3. */
+    scale?: number;
+  };
+}
+
+/** Advantage configuration with defaults filled in: what devices receive. */
+export interface AdvantageSettings {
+  center: (typeof centers)[number];
+  scale: (typeof scales)[number];
+  ddof: number;
+  epsilon: number;
+  /** `anchor` NaN: the batch's own mean. */
+  hadw: { anchor: number; scale: number } | null;
+}
+
+export function resolveAdvantage(field: string, config: unknown): AdvantageSettings {
+  const c = checkObject(field, config);
+  checkKeys(field, c, ['groupSize', 'groupSizes', 'center', 'scale', 'ddof', 'epsilon', 'hadw']);
+  const hadw = c.hadw === undefined ? null : checkObject(`${field}.hadw`, c.hadw);
+  if (hadw) checkKeys(`${field}.hadw`, hadw, ['anchor', 'scale']);
+  return {
+    center: c.center === undefined ? 'mean' : checkChoice(`${field}.center`, c.center, centers),
+    scale: c.scale === undefined ? 'group-std' : checkChoice(`${field}.scale`, c.scale, scales),
+    ddof: c.ddof === undefined ? 1 : checkNumber(`${field}.ddof`, c.ddof, { min: 0, max: 1, integer: true }),
+    epsilon: c.epsilon === undefined ? 1e-4 : checkNumber(`${field}.epsilon`, c.epsilon, { min: 0 }),
+    hadw: hadw && {
+      anchor: hadw.anchor === undefined ? NaN : checkNumber(`${field}.hadw.anchor`, hadw.anchor),
+      scale: hadw.scale === undefined ? 1.3 : checkNumber(`${field}.hadw.scale`, hadw.scale, { above: 0 }),
+    },
+  };
+}

@@ -1,0 +1,348 @@
+// From what a caller passes to what a device receives: every check, every default, every conversion of an input.
+// Each property is read once, before anything is checked, so that a getter cannot change it in between.
+
+import {
+  checkArray,
+  checkBoolean,
+  checkChoice,
+  checkKeys,
+  checkLength,
+  checkNumber,
+  checkObject,
+  typeError,
+} from './check.js';
+import { type AdvantageConfig, resolveAdvantage, resolveLoss } from './config.js';
+import type { AdvantageOutput, AdvantagePlan, LogitsDtype, LogitsPlan, PolicyPlan, TokenPlan } from './plan.js';
+
+/** What a loss reads besides log-probs or logits. Per-token arrays hold B*T values, row-major. */
+export interface TokenInput {
+  /** B and T. */
+  shape: { sequences: number; length: number };
+  /** Log-probs under the behaviour policy; left out: those of this very call (ratio 1, gradient kept). */
+  oldLogProbs?: Float32Array;
+  /** Log-probs under the reference policy; needed when kl.beta is not 0. */
+  refLogProbs?: Float32Array;
+  /** Non-zero: the token counts. Left out: all do. What a masked token's other values are does not matter. */
+  mask?: Uint8Array;
+  /** B values (one a sequence) or B*T (one a token). Exactly one of `advantages` and `rewards`. */
+  advantages?: Float32Array;
+  /** One a sequence: advantages are computed from them in the same call. */
+  rewards?: Rewards;
+  /** How, when `rewards` are given. */
+  advantage?: AdvantageConfig;
+  /** Sampler-mismatch weights that multiply the surrogate. */
+  tokenWeights?: Float32Array;
+  /** Aggregation `token-mean`: the token count of the whole accumulation window over all processes; default: this batch's. */
+  normalizer?: number;
+  /** The number of sequences of the whole accumulation window over all processes; default: this batch's. */
+  sequences?: number;
+}
+
+export interface PolicyInput extends TokenInput {
+  /** Log-probs of the tokens under the policy: B*T. */
+  logProbs: Float32Array;
+}
+
+export interface LogitsInput extends TokenInput {
+  /** B, T, V, and the distance between two rows where the vocabulary is padded (default V). */
+  shape: { sequences: number; length: number; vocab: number; rowStride?: number };
+  /** B*T*rowStride values: Float32Array, or Uint16Array with dtype 'bfloat16'. */
+  logits: Float32Array | Uint16Array;
+  /** Default 'float32'. */
+  dtype?: LogitsDtype;
+  /** The chosen token of each row: B*T ids below `vocab`. */
+  tokens: Int32Array;
+  /** Logits are divided by it. Default 1. */
+  temperature?: number;
+}
+
+/** Rewards in any of these forms; NaN means "no verdict". */
+export type Rewards = Float32Array | Float64Array | readonly number[];
+
+export const deviceChoices = ['auto', 'cuda', 'cpu', 'reference'] as const;
+export type DeviceChoice = (typeof deviceChoices)[number];
+
+export interface RunOptions {
+  /** Default 'auto': the fastest that is there. */
+  device?: DeviceChoice;
+  /** Threads at most; default: one a core. Results do not depend on it. */
+  threads?: number;
+}
+
+export interface PolicyOptions extends RunOptions {
+  /** Default true. False: the loss and its metrics alone. */
+  gradient?: boolean;
+  /** Default true. False: rows that can carry no gradient may stay unread; the metrics `kl` and `entropy` are left out. */
+  metrics?: boolean;
+}
+
+export interface LogitsOptions extends PolicyOptions {
+  /** Default false. True: the gradient overwrites the logits and is returned in the same array. */
+  inPlace?: boolean;
+  /** Where to write the gradient (layout and type of `logits`) instead of into a new array. */
+  gradLogits?: Float32Array | Uint16Array;
+}
+
+/** 2^31 − 1: the most sequences, tokens a sequence, and vocabulary entries; their products are only bounded by memory. */
+const maxDimension = 0x7fffffff;
+
+function checkDimension(field: string, value: unknown): number {
+  return checkNumber(field, value, { min: 1, max: maxDimension, integer: true });
+}
+
+/** Rewards as float64, checked: finite or NaN. */
+function checkRewards(field: string, value: unknown): Float64Array {
+  let rewards: Float64Array;
+  if (Array.isArray(value)) {
+    value.forEach((reward, i) => {
+      if (typeof reward !== 'number') throw typeError(`${field}[${i}]`, 'a number', reward);
+    });
+    rewards = Float64Array.from(value);
+  } else if (value instanceof Float32Array) {
+    rewards = Float64Array.from(checkArray(field, value, 'Float32Array'));
+  } else if (value instanceof Float64Array) {
+    rewards = Float64Array.from(checkArray(field, value, 'Float64Array'));
+  } else {
+    throw typeError(field, 'a Float32Array, a Float64Array or an array of numbers', value);
+  }
+  if (rewards.length === 0) throw new RangeError(`${field}: expected at least one reward, got none`);
+  const infinite = rewards.findIndex((r) => r === Infinity || r === -Infinity);
+  if (infinite >= 0) {
+    throw new RangeError(
+      `${field}[${infinite}]: expected a finite reward, or NaN for no verdict, got ${rewards[infinite]}`,
+    );
+  }
+  return rewards;
+}
+
+function groupOffsets(field: string, config: AdvantageConfig, rewards: number): Int32Array {
+  const { groupSize, groupSizes } = config;
+  if ((groupSize === undefined) === (groupSizes === undefined)) {
+    throw new TypeError(
+      `${field}: expected exactly one of groupSize and groupSizes, got ${groupSize === undefined ? 'neither' : 'both'}`,
+    );
+  }
+  if (groupSizes === undefined) {
+    const size = checkDimension(`${field}.groupSize`, groupSize);
+    if (rewards % size !== 0) {
+      throw new RangeError(`${field}.groupSize: expected a divisor of the ${rewards} rewards, got ${size}`);
+    }
+    return Int32Array.from({ length: rewards / size + 1 }, (_, g) => g * size);
+  }
+  const sizes = checkArray(`${field}.groupSizes`, groupSizes, 'Int32Array');
+  const offsets = new Int32Array(sizes.length + 1);
+  let end = 0;
+  for (let g = 0; g < sizes.length; g++) {
+    checkDimension(`${field}.groupSizes[${g}]`, sizes[g]);
+    end += sizes[g];
+    if (end > rewards) break;
+    offsets[g + 1] = end;
+  }
+  if (end !== rewards) {
+    throw new RangeError(
+      `${field}.groupSizes: expected sizes that add up to the ${rewards} rewards, got ${end > rewards ? 'more' : end}`,
+    );
+  }
+  return offsets;
+}
+
+export function planAdvantages(
+  rewards: unknown,
+  config: unknown,
+  fields = { rewards: 'rewards', config: 'config' },
+): { plan: AdvantagePlan; output: AdvantageOutput } {
+  const settings = resolveAdvantage(fields.config, config);
+  const values = checkRewards(fields.rewards, rewards);
+  const offsets = groupOffsets(fields.config, config as AdvantageConfig, values.length);
+  const groups = offsets.length - 1;
+  return {
+    plan: { rewards: values, offsets, settings },
+    output: {
+      advantages: new Float32Array(values.length),
+      weights: new Float32Array(values.length),
+      groupMean: new Float32Array(groups),
+      groupStd: new Float32Array(groups),
+      active: new Uint8Array(groups),
+    },
+  };
+}
+
+const tokenFields = [
+  'shape',
+  'oldLogProbs',
+  'refLogProbs',
+  'mask',
+  'advantages',
+  'rewards',
+  'advantage',
+  'tokenWeights',
+  'normalizer',
+  'sequences',
+] as const;
+
+function planTokens(
+  input: Record<string, unknown>,
+  config: unknown,
+  options: Record<string, unknown>,
+  sequences: number,
+  length: number,
+): TokenPlan {
+  const loss = resolveLoss(config, length);
+  const tokens = sequences * length;
+  const shape = `${sequences} sequences x ${length}`;
+  const floats = (field: (typeof tokenFields)[number]) => {
+    const value = input[field];
+    return value === undefined || value === null ? null : checkArray(field, value, 'Float32Array', tokens, shape);
+  };
+  const { mask, normalizer, sequences: globalSequences } = input;
+
+  const refLogProbs = floats('refLogProbs');
+  if (loss.kl.beta !== 0 && refLogProbs === null) {
+    throw new TypeError(`refLogProbs: expected a Float32Array because config.kl.beta is ${loss.kl.beta}, got nothing`);
+  }
+  return {
+    sequences,
+    length,
+    oldLogProbs: floats('oldLogProbs'),
+    refLogProbs,
+    mask: mask === undefined || mask === null ? null : checkArray('mask', mask, 'Uint8Array', tokens, shape),
+    ...planSignal(input, sequences, length),
+    tokenWeights: floats('tokenWeights'),
+    normalizer: checkDenominator('normalizer', normalizer),
+    globalSequences: checkDenominator('sequences', globalSequences),
+    loss,
+    metrics: options.metrics === undefined ? true : checkBoolean('options.metrics', options.metrics),
+    threads: checkThreads(options.threads),
+  };
+}
+
+/** A count over a whole accumulation window; an empty window divides by 1. NaN where this batch decides. */
+function checkDenominator(field: string, value: unknown): number {
+  return value === undefined ? NaN : Math.max(1, checkNumber(field, value, { min: 0 }));
+}
+
+export function checkThreads(value: unknown): number {
+  return value === undefined ? 0 : checkNumber('options.threads', value, { min: 1, max: 1024, integer: true });
+}
+
+/** Advantages, or the rewards that they are to be computed from. */
+function planSignal(
+  input: Record<string, unknown>,
+  sequences: number,
+  length: number,
+): Pick<TokenPlan, 'advantages' | 'advantagesPerToken' | 'advantage'> {
+  const { advantages, rewards, advantage } = input;
+  if ((advantages === undefined) === (rewards === undefined)) {
+    const came = rewards === undefined ? 'neither' : 'both';
+    throw new TypeError(`advantages: expected exactly one of advantages and rewards, got ${came}`);
+  }
+  if (rewards !== undefined) {
+    const fused = planAdvantages(rewards, advantage, { rewards: 'rewards', config: 'advantage' });
+    checkLength('rewards', fused.plan.rewards.length, sequences, 'one a sequence');
+    return { advantages: null, advantagesPerToken: false, advantage: fused };
+  }
+  if (advantage !== undefined) throw new TypeError('advantage: expected it only together with rewards, got advantages');
+  const values = checkArray('advantages', advantages, 'Float32Array');
+  const perToken = values.length !== sequences;
+  if (perToken) {
+    checkLength('advantages', values.length, sequences * length, `${sequences} sequences, or ${sequences} x ${length}`);
+  }
+  return { advantages: values, advantagesPerToken: perToken, advantage: null };
+}
+
+function checkOptions(options: unknown, known: readonly string[]): Record<string, unknown> {
+  const o = { ...checkObject('options', options) };
+  checkKeys('options', o, known);
+  return o;
+}
+
+export function planPolicy(input: unknown, config: unknown, options: unknown = {}): PolicyPlan {
+  const i = { ...checkObject('input', input) };
+  checkKeys('', i, [...tokenFields, 'logProbs']);
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics']);
+  const s = { ...checkObject('shape', i.shape) };
+  checkKeys('shape', s, ['sequences', 'length']);
+  const sequences = checkDimension('shape.sequences', s.sequences);
+  const length = checkDimension('shape.length', s.length);
+  const tokens = sequences * length;
+  const logProbs = checkArray('logProbs', i.logProbs, 'Float32Array', tokens, `${sequences} sequences x ${length}`);
+  const plan = planTokens(i, config, o, sequences, length);
+  const { entropy } = plan.loss;
+  if (entropy.coefficient !== 0 || entropy.topQuantile !== 1) {
+    throw new RangeError('config.entropy: expected no entropy term, because entropies need logits: use logitsLoss');
+  }
+  const gradient = o.gradient === undefined ? true : checkBoolean('options.gradient', o.gradient);
+  return { ...plan, logProbs, gradLogProbs: gradient ? new Float32Array(tokens) : null };
+}
+
+export function planLogits(input: unknown, config: unknown, options: unknown = {}): LogitsPlan {
+  const i = { ...checkObject('input', input) };
+  checkKeys('', i, [...tokenFields, 'logits', 'dtype', 'tokens', 'temperature']);
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits']);
+  const s = { ...checkObject('shape', i.shape) };
+  checkKeys('shape', s, ['sequences', 'length', 'vocab', 'rowStride']);
+  const sequences = checkDimension('shape.sequences', s.sequences);
+  const length = checkDimension('shape.length', s.length);
+  const vocab = checkDimension('shape.vocab', s.vocab);
+  const rowStride =
+    s.rowStride === undefined
+      ? vocab
+      : checkNumber('shape.rowStride', s.rowStride, { min: vocab, max: maxDimension, integer: true });
+  const rows = sequences * length;
+
+  const dtype = i.dtype === undefined ? 'float32' : checkChoice('dtype', i.dtype, ['float32', 'bfloat16']);
+  const kind = dtype === 'float32' ? 'Float32Array' : 'Uint16Array';
+  const values = rows * rowStride;
+  const shape = `${sequences} sequences x ${length} x ${rowStride}`;
+  const logits = checkArray('logits', i.logits, kind, values, shape);
+  const tokens = checkArray('tokens', i.tokens, 'Int32Array', rows, `${sequences} sequences x ${length}`);
+  const temperature = i.temperature === undefined ? 1 : checkNumber('temperature', i.temperature, { above: 0 });
+  const plan = planTokens(i, config, o, sequences, length);
+  checkTokens(tokens, plan.mask, vocab);
+
+  const inPlace = o.inPlace === undefined ? false : checkBoolean('options.inPlace', o.inPlace);
+  const gradient = o.gradient === undefined ? true : checkBoolean('options.gradient', o.gradient);
+  if (o.gradLogits !== undefined && (inPlace || !gradient)) {
+    throw new TypeError(`options.gradLogits: expected it only without ${inPlace ? 'inPlace' : 'gradient: false'}`);
+  }
+  if (inPlace && !gradient)
+    throw new TypeError('options.inPlace: expected false together with gradient: false, got true');
+
+  let gradLogits: LogitsPlan['gradLogits'] = null;
+  if (inPlace) gradLogits = logits;
+  else if (o.gradLogits !== undefined) {
+    gradLogits = checkArray('options.gradLogits', o.gradLogits, kind, values, shape);
+    if (
+      gradLogits.buffer === logits.buffer &&
+      gradLogits.byteOffset !== logits.byteOffset &&
+      overlaps(gradLogits, logits)
+    ) {
+      throw new RangeError('options.gradLogits: expected memory apart from logits, got an overlapping range');
+    }
+  } else if (gradient) gradLogits = dtype === 'float32' ? new Float32Array(values) : new Uint16Array(values);
+
+  return {
+    ...plan,
+    vocab,
+    rowStride,
+    dtype,
+    logits,
+    tokens,
+    temperature,
+    gradLogits,
+    logProbs: new Float32Array(rows),
+    entropies: new Float32Array(rows),
+  };
+}
+
+function overlaps(a: ArrayBufferView, b: ArrayBufferView): boolean {
+  return a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength;
+}
+
+function checkTokens(tokens: Int32Array, mask: Uint8Array | null, vocab: number): void {
+  for (let row = 0; row < tokens.length; row++) {
+    if ((mask === null || mask[row] !== 0) && (tokens[row] < 0 || tokens[row] >= vocab)) {
+      throw new RangeError(`tokens[${row}]: expected an id from 0 to ${vocab - 1}, got ${tokens[row]}`);
+    }
+  }
+}

@@ -1,0 +1,58 @@
+// Finds and loads the addon. Tries every place, collects every reason, and says what to do when none works.
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Device } from '../loss/plan.js';
+
+/** What the addon exports: the typed mirror of native/binding/addon.cpp. */
+export interface Addon {
+  /** Version of the package that the addon was built from. */
+  version: string;
+  cpu: Device & { instructionSet: string; threads: number };
+}
+
+export type LoadResult = { addon: Addon; path: string } | { addon: null; reason: string };
+
+const require = createRequire(import.meta.url);
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+
+let cached: LoadResult | undefined;
+
+/** Loads the addon once an environment; a failure is remembered with its reasons. */
+export function loadAddon(): LoadResult {
+  cached ??= load();
+  return cached;
+}
+
+function candidates(): string[] {
+  const explicit = process.env.GROUPGRAD_ADDON;
+  if (explicit) return [explicit];
+  return [
+    join(root, 'build', 'Release', 'groupgrad.node'),
+    join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'groupgrad.node'),
+  ];
+}
+
+function load(): LoadResult {
+  const { version } = require('../../package.json') as { version: string };
+  const reasons: string[] = [];
+  for (const path of candidates()) {
+    if (!existsSync(path)) {
+      reasons.push(`${path}: no such file`);
+      continue;
+    }
+    try {
+      const addon = require(path) as Addon;
+      if (addon.version === version) return { addon, path };
+      reasons.push(`${path}: built for groupgrad ${addon.version}, this is ${version}`);
+    } catch (error) {
+      reasons.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  const remedy = process.env.GROUPGRAD_ADDON
+    ? 'Correct or unset GROUPGRAD_ADDON.'
+    : 'Install a C++20 compiler with CMake or make, then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`).';
+  return { addon: null, reason: `the native addon could not be loaded (${reasons.join('; ')}). ${remedy}` };
+}
