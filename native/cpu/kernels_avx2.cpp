@@ -18,7 +18,6 @@ constexpr int kWidth = 8;
 
 #include "policy.inl"
 #include "rows.inl"
-#include "simd.inl"
 
 }  // namespace
 

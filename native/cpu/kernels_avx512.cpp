@@ -19,7 +19,6 @@ constexpr int kWidth = 16;
 
 #include "policy.inl"
 #include "rows.inl"
-#include "simd.inl"
 
 }  // namespace
 

@@ -8,7 +8,6 @@ constexpr int kWidth = 4;
 
 #include "policy.inl"
 #include "rows.inl"
-#include "simd.inl"
 
 }  // namespace
 

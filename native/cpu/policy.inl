@@ -1,6 +1,8 @@
 // The policy loss over token log-probs, a sequence at a time in chunks that stay in the first-level cache: each step is
 // a plain loop over arrays of a chunk, which the compiler vectorises; the formulas are native/core's.
 
+#include "simd.inl"
+
 constexpr int kChunk = 512;
 
 // One value a token. Tokens that are masked out hold zeros; the arrays' tails up to a whole vector too.

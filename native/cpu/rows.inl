@@ -3,6 +3,8 @@
 // exp(z) z with z = (x - maximum) / T; sums of earlier blocks are rescaled when the maximum rises. The tree of the
 // reduction depends on the vocabulary alone, so the same row gives the same bits wherever it stands.
 
+#include "simd.inl"
+
 constexpr int kUnroll = 4;
 constexpr int64_t kStep = kUnroll * kWidth;
 constexpr int64_t kBlock = 4096;

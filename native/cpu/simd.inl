@@ -1,4 +1,5 @@
 // Vectors of kWidth floats: one register of the instruction set that the including file is compiled for.
+#pragma once
 
 typedef float Floats __attribute__((vector_size(kWidth * 4)));
 typedef int32_t Ints __attribute__((vector_size(kWidth * 4)));
