@@ -1,0 +1,363 @@
+// Random requests over all options: every device through the public API against the reference device in float64.
+//
+// Bounds. u = 2^-24 is half a unit in the last place of float32 around 1.
+//  - A log-prob is z − log Σ exp(z): z carries 2u|z| from the float32 temperature, the sum 4u from exp and 4u from
+//    accumulation, the result u|ℓ| from storing it. With |z − max| ≤ |ℓ| + ln V that is at most
+//    logProbError = u (4|ℓ| + 2 ln V + 8). Log-probs that are given have no error.
+//  - A log-ratio has that error plus u|δ| from its subtraction; a ratio has it relatively. A mean over a sequence does not
+//    increase it, VESPO's sum over n tokens does n-fold.
+//  - A gradient is a product of a handful of such factors (ratio, advantage, weight, aggregation factor, p, 1/T), each
+//    rounded once: 8 u. How a relative error of the ratio comes through depends on the surrogate: `amplification`.
+//  - Terms of opposite sign may cancel, so the error is relative to the largest gradient of each term of the loss alone
+//    (surrogate, KL), which the reference device gives as well.
+// Choices by comparison (clipping, thresholds) may fall differently within these errors of their bound. Draws are of order
+// 1 and seeds fixed, so that a draw this close to a bound (probability ~1e-6 each) would show once and for all.
+
+import assert from 'node:assert/strict';
+import test, { describe } from 'node:test';
+import {
+  type AdvantageResult,
+  type DeviceChoice,
+  type LogitsInput,
+  type LogitsOptions,
+  type LossConfig,
+  logitsLoss,
+  type PolicyInput,
+  policyLoss,
+} from '../../src/index.js';
+import type { LogitsPlan, LossScalars, PolicyPlan } from '../../src/loss/plan.js';
+import { planLogits, planPolicy } from '../../src/loss/request.js';
+import { fromBfloat16 } from '../../src/reference/bfloat16.js';
+import { referenceDevice } from '../../src/reference/index.js';
+import { assertNumber, largest, sumOfAbsolutes } from '../support/compare.js';
+import { testedDevices } from '../support/devices.js';
+import { drawLogits, drawPolicy } from '../support/draw.js';
+import { float64Logits, float64Policy } from '../support/float64.js';
+import { seeded } from '../support/random.js';
+
+const u = 2 ** -24;
+const draws = 400;
+
+/** The terms of a loss, each alone, as changes to its plan. `unit`: the KL term with k' = 1, for β times the aggregation. */
+function terms<P extends PolicyPlan | LogitsPlan>(plan: P): Record<'surrogate' | 'kl' | 'unit', P> {
+  const { loss } = plan;
+  const noKl = { ...loss.kl, beta: 0 };
+  const noEntropy = { ...loss.entropy, coefficient: 0 };
+  const advantages = new Float32Array(plan.sequences);
+  const inert = { ...plan, advantage: null, advantages, advantagesPerToken: false };
+  return {
+    surrogate: { ...plan, loss: { ...loss, kl: noKl, entropy: noEntropy } },
+    kl: { ...inert, loss: { ...loss, entropy: noEntropy } },
+    unit: {
+      ...inert,
+      loss: { ...loss, kl: { ...loss.kl, estimator: 'k1', importanceWeighted: false }, entropy: noEntropy },
+    },
+  };
+}
+
+/** Size of the inputs, on which errors depend. Over masked-in tokens. */
+interface Sizes {
+  /** Largest |ℓ|, |ℓ − ℓ°| and |ℓʳ − ℓ|. */
+  logProb: number;
+  delta: number;
+  reference: number;
+  /** Largest number of tokens in a sequence. */
+  tokens: number;
+}
+
+function sizesOf(plan: PolicyPlan | LogitsPlan): Sizes {
+  const { logProbs, oldLogProbs, refLogProbs, mask, sequences, length } = plan;
+  const sizes: Sizes = { logProb: 0, delta: 0, reference: 0, tokens: 0 };
+  for (let b = 0; b < sequences; b++) {
+    let tokens = 0;
+    for (let i = b * length; i < (b + 1) * length; i++) {
+      if (mask && !mask[i]) continue;
+      tokens += 1;
+      sizes.logProb = Math.max(sizes.logProb, Math.abs(logProbs[i]));
+      if (oldLogProbs) sizes.delta = Math.max(sizes.delta, Math.abs(logProbs[i] - oldLogProbs[i]));
+      if (refLogProbs) sizes.reference = Math.max(sizes.reference, Math.abs(logProbs[i] - refLogProbs[i]));
+    }
+    sizes.tokens = Math.max(sizes.tokens, tokens);
+  }
+  return sizes;
+}
+
+/** By how much a relative error of the ratio grows on its way into the surrogate and its gradient. */
+function amplification(plan: PolicyPlan | LogitsPlan, sizes: Sizes): number {
+  const { kind, parameters } = plan.loss.surrogate;
+  switch (kind) {
+    case 'sapo': // d log(σ σ' ρ) / d log ρ
+      return 1 + Math.max(...parameters) * Math.exp(sizes.delta);
+    case 'vespo': // d log φ / d log v = k − λ v; where v is large φ vanishes, and φ λ v with it: λ v counts up to 3
+      return sizes.tokens * (3 + 3 * Math.exp(1));
+    default:
+      return 1;
+  }
+}
+
+/** Absolute bound of a log-prob, relative ones of a ratio and of each term's gradient. */
+interface Bounds {
+  logProb: number;
+  ratio: number;
+  surrogate: number;
+  kl: number;
+}
+
+function boundsOf(plan: PolicyPlan | LogitsPlan, sizes: Sizes, vocab: number): Bounds {
+  const logProb = vocab > 0 ? u * (4 * sizes.logProb + 2 * Math.log(vocab) + 8) : 0;
+  const ratio = logProb + u * (8 + sizes.delta);
+  return {
+    logProb,
+    ratio,
+    surrogate: amplification(plan, sizes) * ratio + 8 * u,
+    kl: ratio + logProb + u * (8 + sizes.reference),
+  };
+}
+
+/** Absolute bounds of a gradient's values and of the loss: the size of each term alone times the term's relative bound. */
+function tolerance(plan: PolicyPlan | LogitsPlan, sizes: Sizes, bounds: Bounds): { gradient: number; loss: number } {
+  const alone = terms(plan);
+  const gradientOf = (part: PolicyPlan | LogitsPlan): Float64Array => {
+    const logProbs = plan.logProbs as Float32Array;
+    const gradLogProbs = new Float64Array(logProbs.length);
+    referenceDevice.policyLoss({ ...part, logProbs, gradLogProbs });
+    return gradLogProbs;
+  };
+  const surrogate = gradientOf(alone.surrogate);
+  const kl = gradientOf(alone.kl);
+  const unit = gradientOf(alone.unit);
+  // Σ |w A| times the aggregation: where every ratio is clipped the gradient is 0 and the loss is not.
+  const reinforce = { kind: 'reinforce' as const, parameters: new Float64Array(0) };
+  const flat = gradientOf({ ...alone.surrogate, loss: { ...alone.surrogate.loss, surrogate: reinforce } });
+
+  const largestRatio = Math.exp(sizes.delta);
+  // k' and k'' are at most e^d, k at most e^d + |d|; ρ multiplies them where they are importance-weighted.
+  const klFactor =
+    Math.exp(sizes.reference) * (plan.loss.kl.importanceWeighted ? (1 + sizes.reference) * largestRatio : 1);
+  const forLoss =
+    bounds.surrogate * ((1 + sizes.logProb) * sumOfAbsolutes(surrogate) + 4 * sumOfAbsolutes(flat)) +
+    bounds.kl * ((1 + sizes.reference) * sumOfAbsolutes(kl) + klFactor * sumOfAbsolutes(unit));
+  // What reaches a token from its whole sequence is a sum over tokens whose advantages may differ in sign.
+  const shared = plan.loss.ratio === 'sequence' || plan.loss.surrogate.kind === 'gmpo';
+  const surrogateScale = largest(surrogate) + (shared ? largestRatio * largest(flat) : 0);
+  const forGradient = bounds.surrogate * surrogateScale + bounds.kl * (largest(kl) + klFactor * largest(unit));
+  if (!('vocab' in plan)) return { gradient: forGradient, loss: forLoss };
+
+  // On to the logits: ∂ℓ/∂x = ([j = token] − p) / T and ∂H/∂x = −p (log p + H) / T. Where p is near 1 or the row near
+  // uniform they are small differences of numbers of order 1, so those numbers are the scale.
+  const { coefficient, tokens, topQuantile } = plan.loss.entropy;
+  const masked = plan.mask === null ? plan.tokens.length : plan.mask.filter((m) => m !== 0).length;
+  const kept = Math.max(1, Number.isNaN(tokens) ? Math.floor(topQuantile * masked) : tokens);
+  const entropy = (entropyBound(plan.vocab) * Math.abs(coefficient)) / kept;
+  return {
+    // Twice: bounds.surrogate and bounds.kl also cover p, which has the error of a log-prob.
+    gradient: (2 * forGradient + entropy) / plan.temperature,
+    loss: forLoss + entropy * masked,
+  };
+}
+
+/** H = log Σ − Σ p z: the errors of a log-prob, weighted with p |z|, whose sum is of the order of ln V. */
+function entropyBound(vocab: number): number {
+  return 16 * u * (1 + Math.log(vocab));
+}
+
+/** Metrics by the error of what they average. Counts and what comes from rewards are float64 everywhere. */
+function assertMetrics(
+  actual: Record<string, number>,
+  expected: Record<string, number>,
+  { sizes, bounds, loss, vocab }: { sizes: Sizes; bounds: Bounds; loss: number; vocab: number },
+  label: string,
+): void {
+  assert.deepEqual(Object.keys(actual).sort(), Object.keys(expected).sort(), `${label}: names of metrics`);
+  const largestRatio = Math.exp(sizes.delta);
+  const allowed: Record<string, number> = {
+    loss,
+    kl: bounds.kl * (1 + sizes.reference) * Math.exp(sizes.reference) * largestRatio,
+    entropy: vocab > 0 ? entropyBound(vocab) : 0,
+    approx_kl: bounds.logProb + u * sizes.delta,
+    'ratio/mean': bounds.ratio * largestRatio,
+    'ratio/min': bounds.ratio * largestRatio,
+    'ratio/max': bounds.ratio * largestRatio,
+    'vespo/phi_seq_mean': bounds.surrogate * Math.max(1, expected['vespo/phi_seq_mean'] ?? 0),
+  };
+  for (const [name, value] of Object.entries(expected)) {
+    assertNumber(actual[name], value, allowed[name] ?? 1e-12 * Math.max(1, Math.abs(value)), `${label}: ${name}`);
+  }
+}
+
+function assertWithin(actual: ArrayLike<number>, expected: ArrayLike<number>, allowed: number, label: string): void {
+  assert.equal(actual.length, expected.length, `${label}: length`);
+  for (let i = 0; i < expected.length; i++) assertNumber(actual[i], expected[i], allowed, `${label}[${i}]`);
+}
+
+/** The advantages of a fused call: float64 inside every device, rounded once to float32. */
+function assertFused(
+  actual: AdvantageResult | undefined,
+  plan: PolicyPlan | LogitsPlan,
+  expected: LossScalars & { accuracy?: number },
+  label: string,
+): void {
+  if (plan.advantage === null) {
+    assert.equal(actual, undefined, `${label}: advantage`);
+    return;
+  }
+  assert.ok(actual, `${label}: advantage`);
+  const { output } = plan.advantage;
+  for (const name of ['advantages', 'weights', 'groupMean', 'groupStd'] as const) {
+    assertWithin(actual[name], output[name], u * largest(output[name]), `${label}: advantage.${name}`);
+  }
+  assert.deepEqual(actual.active, output.active, `${label}: advantage.active`);
+  assertNumber(actual.accuracy, expected.accuracy as number, 1e-12, `${label}: accuracy`);
+}
+
+/** A request in an assertion message, without its arrays. */
+function describeDraw(seed: number, request: object): string {
+  const text = JSON.stringify(request, (_, value) => (ArrayBuffer.isView(value) ? value.constructor.name : value));
+  return `seed ${seed} ${text}`;
+}
+
+/** One request on a device against the reference. */
+function checkLogits(
+  device: DeviceChoice,
+  input: LogitsInput,
+  config: LossConfig,
+  options: LogitsOptions,
+  label: string,
+): void {
+  const { vocab } = input.shape;
+  const exactLogits = input.dtype === 'bfloat16' ? Float32Array.from(input.logits, fromBfloat16) : input.logits;
+  const { gradLogits: _, ...rest } = options;
+  const plan = float64Logits(
+    planLogits({ ...input, dtype: 'float32', logits: exactLogits }, config, { ...rest, inPlace: false }),
+  );
+  const expected = referenceDevice.logitsLoss(plan);
+  // The arrays of the draw stay as they are, so that the request can be repeated.
+  const logits = input.logits.slice();
+  const given = options.gradLogits?.slice();
+  const actual = logitsLoss({ ...input, logits }, config, { ...options, gradLogits: given, device });
+
+  const sizes = sizesOf(plan);
+  const bounds = boundsOf(plan, sizes, vocab);
+  const allowed = tolerance(plan, sizes, bounds);
+  assertNumber(actual.loss, expected.loss, allowed.loss, `${label}: loss`);
+  assertFused(actual.advantage, plan, expected, label);
+
+  if (options.gradient === false) assert.equal(actual.gradLogits, undefined, `${label}: gradLogits`);
+  else {
+    if (options.inPlace) assert.equal(actual.gradLogits, logits, `${label}: in place`);
+    if (given) assert.equal(actual.gradLogits, given, `${label}: the array given`);
+    for (let i = 0; i < logits.length; i++) {
+      // bfloat16 has 8 significant bits: rounding to nearest is off by at most 2^-8 of the value.
+      const rounding = input.dtype === 'bfloat16' ? Math.abs(plan.gradLogits[i]) * 2 ** -8 : 0;
+      const value = input.dtype === 'bfloat16' ? fromBfloat16(actual.gradLogits![i]) : actual.gradLogits![i];
+      assertNumber(value, plan.gradLogits[i], allowed.gradient + rounding, `${label}: gradLogits[${i}]`);
+    }
+  }
+  if (options.metrics === false) {
+    assert.equal('kl' in actual.metrics || 'entropy' in actual.metrics, false, `${label}: kl and entropy`);
+    return; // which rows were read is the device's choice
+  }
+  assertWithin(actual.logProbs, plan.logProbs, bounds.logProb, `${label}: logProbs`);
+  assertWithin(actual.entropies, plan.entropies, entropyBound(vocab), `${label}: entropies`);
+  assertMetrics(actual.metrics, expected.metrics, { sizes, bounds, loss: allowed.loss, vocab }, label);
+}
+
+/** A random request with a NaN put into one place: the same count and the same kind of loss; other sequences stay finite. */
+function checkNaN(device: DeviceChoice, seed: number): void {
+  const random = seeded(seed);
+  const draw = random.chance(0.5) ? drawPolicy(random) : drawLogits(random);
+  const input: PolicyInput | LogitsInput = draw.input;
+  const { sequences, length } = input.shape;
+  const { oldLogProbs, refLogProbs, tokenWeights, mask } = input;
+  const rows = Array.from({ length: sequences * length }, (_, i) => i).filter((i) => mask?.[i] !== 0);
+  if (rows.length === 0) return;
+  const row = random.pick(rows);
+
+  if ('logits' in input) {
+    if (input.dtype === 'bfloat16' || draw.options.metrics === false) return;
+    const { vocab, rowStride = vocab } = input.shape;
+    input.logits[row * rowStride + random.integer(0, vocab - 1)] = NaN;
+  } else {
+    const candidates = [input.logProbs, oldLogProbs, refLogProbs, tokenWeights].filter((array) => array !== undefined);
+    random.pick(candidates)[row] = NaN;
+  }
+  const run = (on: DeviceChoice) => {
+    if ('logits' in input) {
+      const { loss, metrics, gradLogits } = logitsLoss(input, draw.config, { device: on });
+      return { loss, metrics, gradient: gradLogits };
+    }
+    const { loss, metrics, gradLogProbs } = policyLoss(input, draw.config, { device: on });
+    return { loss, metrics, gradient: gradLogProbs };
+  };
+  const expected = run('reference');
+  const actual = run(device);
+  const label = describeDraw(seed, { input, config: draw.config, row });
+  assert.equal(actual.metrics.nonFinite, expected.metrics.nonFinite, `${label}: nonFinite`);
+  assert.equal(Number.isNaN(actual.loss), Number.isNaN(expected.loss), `${label}: loss ${actual.loss}`);
+  const perSequence = actual.gradient.length / sequences;
+  const hit = Math.floor(row / length);
+  const elsewhere = actual.gradient.filter((_, i) => Math.floor(i / perSequence) !== hit);
+  assert.ok(elsewhere.every(Number.isFinite), `${label}: gradient of another sequence`);
+}
+
+for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
+  describe(`${device} against the reference in float64`, { skip }, () => {
+    test(`policyLoss: ${draws} random requests`, () => {
+      for (let seed = 1; seed <= draws; seed++) {
+        const { input, config, options } = drawPolicy(seeded(seed));
+        const label = describeDraw(seed, { input, config, options });
+        const plan = float64Policy(planPolicy(input, config, options));
+        const expected = referenceDevice.policyLoss(plan);
+        const actual = policyLoss(input, config, { ...options, device });
+
+        const sizes = sizesOf(plan);
+        const bounds = boundsOf(plan, sizes, 0);
+        const allowed = tolerance(plan, sizes, bounds);
+        assertNumber(actual.loss, expected.loss, allowed.loss, `${label}: loss`);
+        if (options.gradient === false) assert.equal(actual.gradLogProbs, undefined, `${label}: gradLogProbs`);
+        else assertWithin(actual.gradLogProbs!, plan.gradLogProbs, allowed.gradient, `${label}: gradLogProbs`);
+        assertFused(actual.advantage, plan, expected, label);
+        if (options.metrics !== false) {
+          assertMetrics(actual.metrics, expected.metrics, { sizes, bounds, loss: allowed.loss, vocab: 0 }, label);
+        } else assert.equal('kl' in actual.metrics, false, `${label}: kl`);
+      }
+    });
+
+    test(`logitsLoss: ${draws} random requests`, () => {
+      for (let seed = 1; seed <= draws; seed++) {
+        const { input, config, options } = drawLogits(seeded(seed));
+        checkLogits(device, input, config, options, describeDraw(seed, { input, config, options }));
+      }
+    });
+
+    test(`one NaN among the inputs: counted, and in the loss where the reference has it, ${draws} random requests`, () => {
+      for (let seed = 1; seed <= draws; seed++) checkNaN(device, seed);
+    });
+
+    for (const [vocab, dtype] of [
+      [50257, 'float32'],
+      [151936, 'bfloat16'],
+    ] as const) {
+      test(`logitsLoss: a vocabulary of ${vocab}, ${dtype}`, () => {
+        const random = seeded(vocab);
+        const rows = 6;
+        const values = Float32Array.from({ length: rows * vocab }, () => 3 * random.normal());
+        const input: LogitsInput = {
+          shape: { sequences: 2, length: 3, vocab },
+          logits:
+            dtype === 'float32' ? values : Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16),
+          dtype,
+          tokens: Int32Array.from({ length: rows }, () => random.integer(0, vocab - 1)),
+          advantages: Float32Array.of(0.8, -1.1),
+        };
+        checkLogits(
+          device,
+          input,
+          { surrogate: { kind: 'sapo' }, entropy: { coefficient: 0.1 } },
+          {},
+          `vocabulary ${vocab}`,
+        );
+      });
+    }
+  });
+}
