@@ -5,8 +5,9 @@
 
 namespace groupgrad {
 
-// Where exp() starts to return 0 and where it returns infinity. Below kExpLow results would be under 2^-125.
-constexpr float kExpLow = -87.0f;
+// Where exp() starts to return 0 and where it returns infinity. kExpLow is the largest float under -125.5 ln 2: there n
+// (below) becomes -126, whose exponent field is 0.
+constexpr float kExpLow = -86.989975f;
 constexpr float kExpHigh = 88.8f;
 
 // exp(x) for x within [kExpLow, kExpHigh] or NaN; exactly 0 at kExpLow. F is float or a vector of floats, I the

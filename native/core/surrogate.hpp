@@ -61,7 +61,8 @@ struct Clip : SurrogateBase {
   static constexpr std::string_view name = "clip";
   static constexpr ClipMetric kClip = ClipMetric::region;
   float low, high, max, dual;
-  explicit Clip(const double* p) : low(float(1 - p[0])), high(float(1 + p[1])), max(float(p[2])), dual(float(p[3])) {}
+  GROUPGRAD_INLINE explicit Clip(const double* p)
+      : low(float(1 - p[0])), high(float(1 + p[1])), max(float(p[2])), dual(float(p[3])) {}
 
   GROUPGRAD_INLINE Term term(const TokenState& s) const {
     const float A = s.advantage;
@@ -93,7 +94,7 @@ struct Cispo : SurrogateBase {
   static constexpr std::string_view name = "cispo";
   static constexpr ClipMetric kClip = ClipMetric::upper;
   float high, low;
-  explicit Cispo(const double* p) : high(float(p[0])), low(float(1 - p[1])) {}
+  GROUPGRAD_INLINE explicit Cispo(const double* p) : high(float(p[0])), low(float(1 - p[1])) {}
 
   GROUPGRAD_INLINE Term term(const TokenState& s) const {
     const float slope = -clamp(s.ratio, low, high) * s.advantage;
@@ -106,7 +107,7 @@ struct Cispo : SurrogateBase {
 struct Sapo : SurrogateBase {
   static constexpr std::string_view name = "sapo";
   float tauPositive, tauNegative;
-  explicit Sapo(const double* p) : tauPositive(float(p[0])), tauNegative(float(p[1])) {}
+  GROUPGRAD_INLINE explicit Sapo(const double* p) : tauPositive(float(p[0])), tauNegative(float(p[1])) {}
 
   GROUPGRAD_INLINE Term term(const TokenState& s) const {
     const float tau = s.advantage > 0 ? tauPositive : tauNegative;
@@ -128,7 +129,7 @@ struct Gmpo : SurrogateBase {
   static constexpr bool kSequence = true;
   static constexpr ClipMetric kClip = ClipMetric::region;
   float low, high;
-  explicit Gmpo(const double* p) : low(float(-p[0])), high(float(p[1])) {}
+  GROUPGRAD_INLINE explicit Gmpo(const double* p) : low(float(-p[0])), high(float(p[1])) {}
 
   GROUPGRAD_INLINE float contribution(const TokenState& s) const {
     const float d = s.tokenLogRatio;
@@ -157,7 +158,7 @@ struct Vespo : SurrogateBase {
   static constexpr float kLogLow = -18.420680743952367f;  // log 1e-8
   static constexpr float kLogHigh = 20.0f;
   float kPositive, lambdaPositive, kNegative, lambdaNegative;
-  explicit Vespo(const double* p)
+  GROUPGRAD_INLINE explicit Vespo(const double* p)
       : kPositive(float(p[0])), lambdaPositive(float(p[1])), kNegative(float(p[2])), lambdaNegative(float(p[3])) {}
 
   GROUPGRAD_INLINE float contribution(const TokenState& s) const {
@@ -182,7 +183,7 @@ struct Vespo : SurrogateBase {
 // REINFORCE (Williams 1992): -A l.
 struct Reinforce : SurrogateBase {
   static constexpr std::string_view name = "reinforce";
-  explicit Reinforce(const double*) {}
+  GROUPGRAD_INLINE explicit Reinforce(const double*) {}
   GROUPGRAD_INLINE Term term(const TokenState& s) const { return {-s.advantage * s.logProb, 0, -s.advantage, 0}; }
 };
 

@@ -214,12 +214,13 @@ void PolicyCall::metrics(LossMetrics& m) const {
   }
   const double N = double(std::max<int64_t>(1, tokens_));
   m.tokens = double(tokens_);
-  m.approxKl = read > 0 ? -logRatioSum / read : 0;
+  m.approxKl = read > 0 ? 0 - logRatioSum / read : 0;
   m.kl = kl / N;
   if (ratioCount > 0) {
     m.ratioMean = ratioSum / ratioCount;
-    m.ratioMin = ratioMin;
-    m.ratioMax = ratioMax;
+    // Comparisons pass over NaN; the mean does not.
+    m.ratioMin = m.ratioMean == m.ratioMean ? ratioMin : NAN;
+    m.ratioMax = m.ratioMean == m.ratioMean ? ratioMax : NAN;
   }
   const double clipped = clipsSequences ? double(r_.sequences) : N;
   m.clipLowMean = low / clipped;

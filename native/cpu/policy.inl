@@ -80,7 +80,9 @@ static int64_t loadChunk(const PolicyContext& context, int64_t sequence, int64_t
     const float bound = float(r.config.logRatioClamp);
     for (int i = 0; i < chunk.padded; ++i) chunk.logRatio[i] = clamp(chunk.rawLogRatio[i], -bound, bound);
   } else {
-    for (int i = 0; i < chunk.padded; ++i) chunk.rawLogRatio[i] = chunk.logRatio[i] = 0;
+    // The old log-probs are these very ones: 0, or NaN where a log-prob is not finite.
+    for (int i = 0; i < chunk.padded; ++i) chunk.rawLogRatio[i] = chunk.logProb[i] - chunk.logProb[i];
+    for (int i = 0; i < chunk.padded; ++i) chunk.logRatio[i] = chunk.rawLogRatio[i];
   }
 
   const float* perToken = r.advantagesPerToken ? context.advantages + at : nullptr;
