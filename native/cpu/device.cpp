@@ -28,14 +28,18 @@ const Kernels& bestKernels() {
 
 // Work below these sizes is done faster than a thread wakes up.
 constexpr int64_t kTokensPerUnit = 8192;
-constexpr int64_t kLogitsPerUnit = 65536;
+constexpr int64_t kLogitsPerUnit = 262144;
+// Rows are valued together up to this size: enough to spread what a call of the policy kernels costs.
+constexpr int64_t kLogitsPerBlock = 16384;
 
 }  // namespace
 
 class State {
  public:
-  const Kernels& kernels = bestKernels();
-  ThreadPool pool{availableProcessors()};
+  State(const Kernels& chosen, int threads) : kernels(chosen), pool(threads) {}
+
+  const Kernels& kernels;
+  ThreadPool pool;
 
   std::vector<SequenceState> sequences;
   std::vector<float> gradient;
@@ -49,7 +53,10 @@ class State {
 };
 
 void StateDeleter::operator()(State* state) const { delete state; }
-std::unique_ptr<State, StateDeleter> createState() { return std::unique_ptr<State, StateDeleter>(new State); }
+std::unique_ptr<State, StateDeleter> createState() { return createState(bestKernels(), availableProcessors()); }
+std::unique_ptr<State, StateDeleter> createState(const Kernels& kernels, int threads) {
+  return std::unique_ptr<State, StateDeleter>(new State(kernels, threads));
+}
 const char* instructionSet(const State& state) { return state.kernels.name; }
 int threadCount(const State& state) { return state.pool.size(); }
 
@@ -79,7 +86,7 @@ Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) 
       const double weight = r.hadw ? hadwWeight(plain, group.mean, m.anchor, r.hadwScale) : 1;
       r.advantages[i] = float(plain * weight);
       r.weights[i] = float(weight);
-      r.active[g] |= plain != 0;
+      r.active[g] |= r.advantages[i] != 0;
       if (reward == reward) {
         weightSum += weight;
         weightMin = std::min(weightMin, weight);
@@ -314,7 +321,7 @@ class LogitsCall {
   template <class F>
   void forEachBlock(const F& fn) {
     const int64_t length = policy_.length;
-    const int64_t block = std::clamp<int64_t>(kLogitsPerUnit / r_.vocab, 1, length);
+    const int64_t block = std::clamp<int64_t>(kLogitsPerBlock / r_.vocab, 1, length);
     const int64_t perSequence = (length + block - 1) / block;
     const int64_t rowsPerUnit = std::max<int64_t>(1, kLogitsPerUnit / r_.vocab);
     const int64_t blocks = policy_.sequences * perSequence;

@@ -8,12 +8,15 @@
 namespace groupgrad::cpu {
 
 class State;
+struct Kernels;
 struct StateDeleter {
   void operator()(State*) const;
 };
 
 // What the device keeps between calls: its threads and scratch memory. Not for use by two threads at once.
 std::unique_ptr<State, StateDeleter> createState();
+// For tests: with kernels and a number of threads other than the best for this machine.
+std::unique_ptr<State, StateDeleter> createState(const Kernels&, int threads);
 
 // The device over a state, which must outlive it.
 Device device(State& state);

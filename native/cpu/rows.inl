@@ -26,12 +26,10 @@ struct Storage<Dtype::bfloat16> {
   GROUPGRAD_INLINE static Floats read(const uint16_t* p) {
     return __builtin_bit_cast(Floats, __builtin_convertvector(load<Halves>(p), Words) << 16);
   }
-  // Rounds to nearest even; NaN stays NaN.
+  // Rounds to nearest even. Not for NaN.
   GROUPGRAD_INLINE static void write(uint16_t* p, Floats v) {
     const Words bits = __builtin_bit_cast(Words, v);
-    const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const Words quieted = (bits >> 16) | 0x40;
-    store(p, __builtin_convertvector(v == v ? rounded : quieted, Halves));
+    store(p, __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves));
   }
   GROUPGRAD_INLINE static float widen(uint16_t x) { return __builtin_bit_cast(float, uint32_t(x) << 16); }
   GROUPGRAD_INLINE static uint16_t narrow(float x) {
@@ -94,7 +92,10 @@ GROUPGRAD_INLINE BlockSums sumsOf(const typename Storage<dtype>::Element* x, int
   };
   int64_t j = 0;
   for (; j + kStep <= n; j += kStep) {
-    for (int u = 0; u < kUnroll; ++u) add(S::read(x + j + u * kWidth), u);
+    for (int u = 0; u < kUnroll; ++u) {
+      __builtin_prefetch(x + j + u * kWidth + n);
+      add(S::read(x + j + u * kWidth), u);
+    }
   }
   for (; j + kWidth <= n; j += kWidth) add(S::read(x + j), 0);
   if (j < n) add(readTail<dtype>(x + j, n - j), 1);
@@ -164,7 +165,7 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
     std::memset(out, 0, std::size_t(r.vocab) * sizeof(Element));
     return;
   }
-  if (s.nonFinite != 0) {
+  if (s.nonFinite != 0 || gradient != gradient || entropyGradient != entropyGradient) {
     for (int64_t j = 0; j < r.vocab; ++j) out[j] = S::narrow(NAN);
     return;
   }
@@ -187,7 +188,10 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
 
   int64_t j = 0;
   for (; j + kStep <= r.vocab; j += kStep) {
-    for (int u = 0; u < kUnroll; ++u) S::write(out + j + u * kWidth, term(S::read(x + j + u * kWidth)));
+    for (int u = 0; u < kUnroll; ++u) {
+      __builtin_prefetch(x + r.rowStride + j + u * kWidth, 0, 2);
+      S::write(out + j + u * kWidth, term(S::read(x + j + u * kWidth)));
+    }
   }
   for (; j + kWidth <= r.vocab; j += kWidth) S::write(out + j, term(S::read(x + j)));
   if (j < r.vocab) {
