@@ -5,16 +5,19 @@
 
 constexpr int kChunk = 512;
 
-// One value a token. Tokens that are masked out hold zeros; the arrays' tails up to a whole vector too.
+// One value a token, up to a whole number of vectors; the tail counts as masked out.
 struct Chunk {
-  int size;                        // tokens
-  int padded;                      // up to a multiple of 16
-  alignas(64) int32_t in[kChunk];  // 1: masked in
-  alignas(64) float logProb[kChunk];
-  alignas(64) float rawLogRatio[kChunk];
-  alignas(64) float logRatio[kChunk];  // clamped
-  alignas(64) float advantage[kChunk];
-  alignas(64) float weight[kChunk];
+  int size;                               // tokens
+  int padded;                             // up to a multiple of 16
+  alignas(64) int32_t in[kChunk];         // all bits: masked in; 0: masked out
+  alignas(64) float logProb[kChunk];      // 0 where masked out
+  alignas(64) float rawLogRatio[kChunk];  // likewise
+  alignas(64) float logRatio[kChunk];     // likewise; clamped
+  alignas(64) float advantages[kChunk];   // space for `advantage`
+  alignas(64) float weights[kChunk];      // space for `weight`
+  alignas(64) float spare[2][kChunk];     // space for tails
+  const float* advantage;                 // anything where masked out
+  const float* weight;                    // likewise
 };
 
 static int64_t countTokens(const uint8_t* mask, int64_t n) {
@@ -23,34 +26,47 @@ static int64_t countTokens(const uint8_t* mask, int64_t n) {
   return count;
 }
 
-// Copies the chunk's floats and zeroes the tail; with null, fills in `fallback`.
-GROUPGRAD_INLINE void loadFloats(float* out, const float* in, float fallback, const Chunk& chunk) {
-  if (!in) {
-    for (int i = 0; i < chunk.padded; ++i) out[i] = fallback;
-    return;
-  }
-  std::memcpy(out, in, std::size_t(chunk.size) * sizeof(float));
-  for (int i = chunk.size; i < chunk.padded; ++i) out[i] = 0;
+// The chunk's part of an array: in place where it is whole vectors, else copied to where a tail can be read.
+GROUPGRAD_INLINE const float* wholeVectors(const float* values, float* space, const Chunk& chunk) {
+  if (chunk.size == chunk.padded) return values;
+  std::memcpy(space, values, std::size_t(chunk.size) * sizeof(float));
+  for (int i = chunk.size; i < chunk.padded; ++i) space[i] = 0;
+  return space;
 }
 
-// Zeroes what is masked out, by selection: the value may be NaN.
-GROUPGRAD_INLINE void dropMasked(float* values, const Chunk& chunk) {
-  for (int i = 0; i < chunk.padded; ++i) values[i] = chunk.in[i] ? values[i] : 0.0f;
+// The value, or 0 where it is masked out: by its bits, because what is masked out may be NaN, and without a branch.
+GROUPGRAD_INLINE float masked(float value, int32_t in) {
+  return __builtin_bit_cast(float, __builtin_bit_cast(int32_t, value) & in);
 }
+
+GROUPGRAD_INLINE int32_t notFinite(float value) { return isFinite(value) ? 0 : 1; }
 
 GROUPGRAD_INLINE int64_t countNonFinite(const float* values, const Chunk& chunk) {
   int32_t count = 0;
-  for (int i = 0; i < chunk.padded; ++i) count += isFinite(values[i]) ? 0 : 1;
+  for (int i = 0; i < chunk.padded; ++i) count += notFinite(masked(values[i], chunk.in[i]));
   return count;
 }
 
-GROUPGRAD_INLINE double sum(const float* values, const Chunk& chunk) {
-  Doubles even{}, odd{};
-  for (int i = 0; i < chunk.padded; i += kWidth) {
-    even += __builtin_convertvector(load<HalfFloats>(values + i), Doubles);
-    odd += __builtin_convertvector(load<HalfFloats>(values + i + kWidth / 2), Doubles);
+// A sum in float64 that a loop over vectors of floats adds to.
+struct Sum {
+  Doubles low{}, high{};
+  GROUPGRAD_INLINE void add(Floats x) {
+    HalfFloats halves[2];
+    __builtin_memcpy(halves, &x, sizeof x);
+    low += __builtin_convertvector(halves[0], Doubles);
+    high += __builtin_convertvector(halves[1], Doubles);
   }
-  return sumLanes(even + odd);
+  GROUPGRAD_INLINE double total() const { return sumLanes(low + high); }
+};
+
+GROUPGRAD_INLINE double sum(const float* values, const Chunk& chunk) {
+  Sum sum;
+  for (int i = 0; i < chunk.padded; i += kWidth) sum.add(load<Floats>(values + i));
+  return sum.total();
+}
+
+GROUPGRAD_INLINE void fill(float* values, float value, const Chunk& chunk) {
+  for (int i = 0; i < chunk.padded; ++i) values[i] = value;
 }
 
 // Loads tokens [begin, end) of a sequence. Returns how many values that were read are not finite.
@@ -61,39 +77,48 @@ static int64_t loadChunk(const PolicyContext& context, int64_t sequence, int64_t
   chunk.padded = (chunk.size + 15) / 16 * 16;
 
   if (r.mask) {
-    for (int i = 0; i < chunk.size; ++i) chunk.in[i] = r.mask[at + i] != 0;
+    for (int i = 0; i < chunk.size; ++i) chunk.in[i] = r.mask[at + i] != 0 ? -1 : 0;
   } else {
-    for (int i = 0; i < chunk.size; ++i) chunk.in[i] = 1;
+    for (int i = 0; i < chunk.size; ++i) chunk.in[i] = -1;
   }
   for (int i = chunk.size; i < chunk.padded; ++i) chunk.in[i] = 0;
 
-  loadFloats(chunk.logProb, context.logProbs + at, 0, chunk);
-  dropMasked(chunk.logProb, chunk);
-  int64_t nonFinite = countNonFinite(chunk.logProb, chunk);
-
+  int32_t bad = 0;
+  const float* logProbs = wholeVectors(context.logProbs + at, chunk.spare[0], chunk);
   if (r.oldLogProbs) {
-    float* old = chunk.logRatio;
-    loadFloats(old, r.oldLogProbs + at, 0, chunk);
-    dropMasked(old, chunk);
-    nonFinite += countNonFinite(old, chunk);
-    for (int i = 0; i < chunk.padded; ++i) chunk.rawLogRatio[i] = chunk.logProb[i] - old[i];
+    const float* old = wholeVectors(r.oldLogProbs + at, chunk.spare[1], chunk);
     const float bound = float(r.config.logRatioClamp);
-    for (int i = 0; i < chunk.padded; ++i) chunk.logRatio[i] = clamp(chunk.rawLogRatio[i], -bound, bound);
+    for (int i = 0; i < chunk.padded; ++i) {
+      const float l = masked(logProbs[i], chunk.in[i]), o = masked(old[i], chunk.in[i]);
+      bad += notFinite(l) + notFinite(o);
+      chunk.logProb[i] = l;
+      chunk.rawLogRatio[i] = l - o;
+      chunk.logRatio[i] = clamp(l - o, -bound, bound);
+    }
   } else {
-    // The old log-probs are these very ones: 0, or NaN where a log-prob is not finite.
-    for (int i = 0; i < chunk.padded; ++i) chunk.rawLogRatio[i] = chunk.logProb[i] - chunk.logProb[i];
-    for (int i = 0; i < chunk.padded; ++i) chunk.logRatio[i] = chunk.rawLogRatio[i];
+    // The old log-probs are these very ones: a ratio of 0, or NaN where a log-prob is not finite.
+    for (int i = 0; i < chunk.padded; ++i) {
+      const float l = masked(logProbs[i], chunk.in[i]);
+      bad += notFinite(l);
+      chunk.logProb[i] = l;
+      chunk.rawLogRatio[i] = chunk.logRatio[i] = l - l;
+    }
   }
+  int64_t nonFinite = bad;
 
-  const float* perToken = r.advantagesPerToken ? context.advantages + at : nullptr;
-  loadFloats(chunk.advantage, perToken, context.advantages[r.advantagesPerToken ? 0 : sequence], chunk);
-  dropMasked(chunk.advantage, chunk);
-  if (perToken) nonFinite += countNonFinite(chunk.advantage, chunk);
-
-  loadFloats(chunk.weight, r.tokenWeights ? r.tokenWeights + at : nullptr, 1, chunk);
+  chunk.advantage = chunk.advantages;
+  if (r.advantagesPerToken) {
+    chunk.advantage = wholeVectors(context.advantages + at, chunk.advantages, chunk);
+    nonFinite += countNonFinite(chunk.advantage, chunk);
+  } else {
+    fill(chunk.advantages, context.advantages[sequence], chunk);
+  }
+  chunk.weight = chunk.weights;
   if (r.tokenWeights) {
-    dropMasked(chunk.weight, chunk);
+    chunk.weight = wholeVectors(r.tokenWeights + at, chunk.weights, chunk);
     nonFinite += countNonFinite(chunk.weight, chunk);
+  } else {
+    fill(chunk.weights, 1, chunk);
   }
   return nonFinite;
 }
@@ -129,7 +154,7 @@ static void prepareSequence(const PolicyContext& context, int64_t sequence, Sequ
       if constexpr (Surrogate::kSequence) {
         alignas(64) float contribution[kChunk];
         for (int i = 0; i < chunk.padded; ++i) {
-          contribution[i] = chunk.in[i] ? surrogate.contribution(tokenState(state, chunk, i, 1)) : 0.0f;
+          contribution[i] = masked(surrogate.contribution(tokenState(state, chunk, i, 1)), chunk.in[i]);
         }
         contributions += sum(contribution, chunk);
       }
@@ -148,134 +173,145 @@ static void prepareSequence(const PolicyContext& context, int64_t sequence, Sequ
   });
 }
 
-// The KL term of a chunk: adds to loss, gradient and dLogRatio.
+// What a chunk's tokens contribute, before the aggregation's factor. 0 where masked out.
+struct Terms {
+  alignas(64) float ratio[kChunk];
+  alignas(64) float loss[kChunk];
+  alignas(64) float kl[kChunk];
+  alignas(64) float gradient[kChunk];   // with respect to the log-prob itself
+  alignas(64) float dLogRatio[kChunk];  // with respect to the log of the ratio
+  alignas(64) float dSequence[kChunk];  // with respect to the surrogate's mean contribution
+};
+
+// Adds the KL term. Returns how many reference log-probs are not finite.
 template <KlEstimator estimator>
-GROUPGRAD_INLINE void addKl(const PolicyContext& context, int64_t at, const Chunk& chunk, const float* ratio,
-                            float* loss, float* gradient, float* dLogRatio, LossSums& sums) {
+GROUPGRAD_INLINE int64_t addKl(const PolicyContext& context, int64_t at, Chunk& chunk, Terms& terms) {
   const LossConfig& config = context.request->config;
-  alignas(64) float reference[kChunk], exponential[kChunk], kl[kChunk];
-  loadFloats(reference, context.request->refLogProbs + at, 0, chunk);
-  dropMasked(reference, chunk);
-  sums.nonFinite += countNonFinite(reference, chunk);
+  alignas(64) float exponential[kChunk];
+  alignas(64) float logRatio[kChunk];  // of the policy to the reference
+  const float* reference = wholeVectors(context.request->refLogProbs + at, chunk.spare[0], chunk);
+  int32_t bad = 0;
+  for (int i = 0; i < chunk.padded; ++i) {
+    const float l = masked(reference[i], chunk.in[i]);
+    bad += notFinite(l);
+    logRatio[i] = chunk.logProb[i] - l;
+  }
   if constexpr (estimator == KlEstimator::k3) {
-    for (int i = 0; i < chunk.padded; ++i) exponential[i] = expOf(reference[i] - chunk.logProb[i]);
+    for (int i = 0; i < chunk.padded; ++i) exponential[i] = expOf(-logRatio[i]);
   }
   const float beta = float(config.klBeta);
   if (config.klImportanceWeighted) {
     for (int i = 0; i < chunk.padded; ++i) {
-      const KlTerm term = klTerm<estimator>(chunk.logProb[i] - reference[i], exponential[i]);
-      kl[i] = chunk.in[i] ? ratio[i] * term.value : 0.0f;
-      gradient[i] += chunk.in[i] ? beta * ratio[i] * term.dLogProb : 0.0f;
-      dLogRatio[i] += beta * kl[i];
+      const KlTerm term = klTerm<estimator>(logRatio[i], exponential[i]);
+      const float kl = masked(terms.ratio[i] * term.value, chunk.in[i]);
+      terms.kl[i] = kl;
+      terms.loss[i] += beta * kl;
+      terms.gradient[i] += masked(beta * terms.ratio[i] * term.dLogProb, chunk.in[i]);
+      terms.dLogRatio[i] += beta * kl;
     }
   } else {
     for (int i = 0; i < chunk.padded; ++i) {
-      const KlTerm term = klTerm<estimator>(chunk.logProb[i] - reference[i], exponential[i]);
-      kl[i] = chunk.in[i] ? term.value : 0.0f;
-      gradient[i] += chunk.in[i] ? beta * term.dLogProb : 0.0f;
+      const KlTerm term = klTerm<estimator>(logRatio[i], exponential[i]);
+      const float kl = masked(term.value, chunk.in[i]);
+      terms.kl[i] = kl;
+      terms.loss[i] += beta * kl;
+      terms.gradient[i] += masked(beta * term.dLogProb, chunk.in[i]);
     }
   }
-  for (int i = 0; i < chunk.padded; ++i) loss[i] += beta * kl[i];
-  sums.kl += sum(kl, chunk);
+  return bad;
+}
+
+GROUPGRAD_INLINE int64_t addKlOf(const PolicyContext& context, int64_t at, Chunk& chunk, Terms& terms) {
+  switch (context.request->config.klEstimator) {
+    case KlEstimator::k1: return addKl<KlEstimator::k1>(context, at, chunk, terms);
+    case KlEstimator::k2: return addKl<KlEstimator::k2>(context, at, chunk, terms);
+    case KlEstimator::k3: break;
+  }
+  return addKl<KlEstimator::k3>(context, at, chunk, terms);
+}
+
+// The surrogate of each token: 0, whatever the ratio, where it has no advantage, no weight, or is dropped.
+template <class Surrogate>
+GROUPGRAD_INLINE void surrogateTerms(const Surrogate& given, const PolicyContext& context, int64_t at,
+                                     const SequenceState& state, const Chunk& chunk, Terms& terms) {
+  const Surrogate surrogate = given;  // in registers: a load that only one side of a selection needs would be a branch
+  alignas(64) int32_t keep[kChunk];   // all bits: has a surrogate
+  const float dropBelow = state.offPolicy ? 0.0f : -kInfinity;  // advantages, because of an off-policy sequence
+  for (int i = 0; i < chunk.padded; ++i) {
+    const float a = chunk.advantage[i];
+    const bool none = (a == 0) | (a < dropBelow) | (Surrogate::kWeighted & (chunk.weight[i] == 0));
+    keep[i] = none ? 0 : chunk.in[i];
+  }
+  if (context.entropies) {
+    for (int i = 0; i < chunk.size; ++i) {
+      keep[i] = context.entropies[at + i] >= context.entropyThreshold ? keep[i] : 0;
+    }
+  }
+  for (int i = 0; i < chunk.padded; ++i) {
+    const Term term = surrogate.term(tokenState(state, chunk, i, terms.ratio[i]));
+    const float weight = Surrogate::kWeighted ? chunk.weight[i] : 1.0f;
+    terms.loss[i] = masked(weight * term.loss, keep[i]);
+    terms.gradient[i] = masked(weight * term.dLogProb, keep[i]);
+    terms.dLogRatio[i] = masked(weight * term.dLogRatio, keep[i]);
+    if constexpr (Surrogate::kSequence) terms.dSequence[i] = masked(weight * term.dSequence, keep[i]);
+  }
+}
+
+// The gradient with respect to the log-probs, but for what flows through the sequence's quantities, which is summed up.
+GROUPGRAD_INLINE void gradientOf(const PolicyContext& context, int64_t at, SequenceState& state, const Chunk& chunk,
+                                 Terms& terms) {
+  const LossConfig& config = context.request->config;
+  // Where the clamp of the log-ratio holds, nothing flows through the ratio.
+  const bool flows = config.ratio == Ratio::token || !state.ratioFlat;
+  if (config.ratio == Ratio::token && config.logRatioClamp < double(kInfinity)) {
+    for (int i = 0; i < chunk.padded; ++i) terms.dLogRatio[i] = isClamped(chunk, i) ? 0.0f : terms.dLogRatio[i];
+  }
+  if (flows && config.ratio == Ratio::sequence) {
+    state.dLogRatio += sum(terms.dLogRatio, chunk);
+  } else if (flows) {
+    for (int i = 0; i < chunk.padded; ++i) terms.gradient[i] += terms.dLogRatio[i];
+  }
+  if (context.gradient) {
+    const float factor = float(state.factor);
+    float* out = context.gradient + at;
+    for (int i = 0; i < chunk.size; ++i) out[i] = factor * terms.gradient[i];
+  }
 }
 
 template <class Surrogate>
-GROUPGRAD_INLINE void chunkTerms(const Surrogate& given, const PolicyContext& context, int64_t at, SequenceState& state,
-                                 const Chunk& chunk) {
-  const Surrogate surrogate = given;  // in registers: a load that only one side of a selection needs would be a branch
-  const PolicyRequest& r = *context.request;
-  const LossConfig& config = r.config;
-  LossSums& sums = state.sums;
-  const bool tokenRatio = config.ratio == Ratio::token;
-
-  alignas(64) float ratio[kChunk];
-  if (tokenRatio) {
-    for (int i = 0; i < chunk.padded; ++i) ratio[i] = expOf(chunk.logRatio[i]);
-  } else {
-    for (int i = 0; i < chunk.padded; ++i) ratio[i] = state.ratio;
-  }
-
-  alignas(64) int32_t keep[kChunk];  // 1: has a surrogate
-  const bool drop = state.offPolicy;
-  for (int i = 0; i < chunk.padded; ++i) {
-    const float a = chunk.advantage[i];
-    const bool weightless = Surrogate::kWeighted && chunk.weight[i] == 0;
-    keep[i] = (a != 0) & !weightless & !(drop & (a < 0)) & (chunk.in[i] != 0);
-  }
-  if (context.entropies) {
-    for (int i = 0; i < chunk.size; ++i) keep[i] &= context.entropies[at + i] >= context.entropyThreshold;
-  }
-
-  alignas(64) float loss[kChunk], gradient[kChunk], dLogRatio[kChunk], dSequence[kChunk];
-  for (int i = 0; i < chunk.padded; ++i) {
-    const Term term = surrogate.term(tokenState(state, chunk, i, ratio[i]));
-    const float weight = Surrogate::kWeighted ? chunk.weight[i] : 1.0f;
-    loss[i] = keep[i] ? weight * term.loss : 0.0f;
-    gradient[i] = keep[i] ? weight * term.dLogProb : 0.0f;
-    dLogRatio[i] = keep[i] ? weight * term.dLogRatio : 0.0f;
-    dSequence[i] = keep[i] ? weight * term.dSequence : 0.0f;
-  }
-
-  if (config.klBeta != 0) {
-    switch (config.klEstimator) {
-      case KlEstimator::k1: addKl<KlEstimator::k1>(context, at, chunk, ratio, loss, gradient, dLogRatio, sums); break;
-      case KlEstimator::k2: addKl<KlEstimator::k2>(context, at, chunk, ratio, loss, gradient, dLogRatio, sums); break;
-      case KlEstimator::k3: addKl<KlEstimator::k3>(context, at, chunk, ratio, loss, gradient, dLogRatio, sums); break;
-    }
-  }
-
-  sums.loss += sum(loss, chunk);
-
-  // Where the clamp of the log-ratio holds, nothing flows through the ratio.
-  if (tokenRatio) {
-    if (config.logRatioClamp < double(kInfinity)) {
-      for (int i = 0; i < chunk.padded; ++i) {
-        dLogRatio[i] = isClamped(chunk, i) ? 0.0f : dLogRatio[i];
-      }
-    }
-    for (int i = 0; i < chunk.padded; ++i) gradient[i] += dLogRatio[i];
-  } else if (!state.ratioFlat) {
-    if (config.ratio == Ratio::sequence) {
-      state.dLogRatio += sum(dLogRatio, chunk);
-    } else {
-      for (int i = 0; i < chunk.padded; ++i) gradient[i] += dLogRatio[i];
-    }
-  }
-  if constexpr (Surrogate::kSequence) state.dSequence += sum(dSequence, chunk);
-
-  if (context.gradient) {
-    const float factor = float(state.factor);
-    for (int i = 0; i < chunk.size; ++i) context.gradient[at + i] = factor * gradient[i];
-  }
-
-  // The ratio's metrics, over what was read.
-  alignas(64) int32_t read[kChunk];
-  alignas(64) float logRatio[kChunk];
-  int32_t reads = 0;
-  for (int i = 0; i < chunk.padded; ++i) {
-    read[i] = chunk.in[i] & int32_t(!context.skipInactive | (chunk.advantage[i] != 0));
-    logRatio[i] = read[i] ? chunk.rawLogRatio[i] : 0.0f;
-    ratio[i] = read[i] ? ratio[i] : 0.0f;
-    reads += read[i];
-  }
-  sums.ratios += reads;
-  sums.logRatio += sum(logRatio, chunk);
-  sums.ratio += sum(ratio, chunk);
+GROUPGRAD_INLINE void addMetrics(const Surrogate& given, const PolicyContext& context, const SequenceState& state,
+                                 const Chunk& chunk, const Terms& terms, LossSums& sums) {
+  const bool kl = context.request->config.klBeta != 0;
+  Sum loss, klSum, logRatio, ratio;
   Floats lowest = splat(kInfinity), highest = splat(-kInfinity);
+  Ints reads{};
   for (int i = 0; i < chunk.padded; i += kWidth) {
-    const Floats x = load<Floats>(ratio + i);
-    const Ints counts = load<Ints>(read + i) != 0;
-    lowest = (counts & (x < lowest)) ? x : lowest;
-    highest = (counts & (x > highest)) ? x : highest;
+    loss.add(load<Floats>(terms.loss + i));
+    if (kl) klSum.add(load<Floats>(terms.kl + i));
+    const Ints in = load<Ints>(chunk.in + i);
+    const Ints read = context.skipInactive ? in & (load<Floats>(chunk.advantage + i) != 0) : in;
+    const Floats x = load<Floats>(terms.ratio + i);
+    ratio.add(__builtin_bit_cast(Floats, __builtin_bit_cast(Ints, x) & read));
+    logRatio.add(__builtin_bit_cast(Floats, load<Ints>(chunk.rawLogRatio + i) & read));
+    lowest = (read & (x < lowest)) ? x : lowest;
+    highest = (read & (x > highest)) ? x : highest;
+    reads -= read;
   }
+  sums.loss += loss.total();
+  if (kl) sums.kl += klSum.total();
+  sums.ratio += ratio.total();
+  sums.logRatio += logRatio.total();
   for (int lane = 0; lane < kWidth; ++lane) {
     sums.ratioMin = lowest[lane] < sums.ratioMin ? lowest[lane] : sums.ratioMin;
     sums.ratioMax = highest[lane] > sums.ratioMax ? highest[lane] : sums.ratioMax;
+    sums.ratios += reads[lane];
   }
+
+  const Surrogate surrogate = given;
   if constexpr (Surrogate::kClip != ClipMetric::none) {
     int32_t low = 0, high = 0;
     for (int i = 0; i < chunk.padded; ++i) {
-      const TokenState s = tokenState(state, chunk, i, ratio[i]);
+      const TokenState s = tokenState(state, chunk, i, terms.ratio[i]);
       low += chunk.in[i] & int32_t(surrogate.clippedLow(s));
       high += chunk.in[i] & int32_t(surrogate.clippedHigh(s));
     }
@@ -283,10 +319,11 @@ GROUPGRAD_INLINE void chunkTerms(const Surrogate& given, const PolicyContext& co
     sums.clippedHigh += high;
   }
   if constexpr (std::is_same_v<Surrogate, Vespo>) {
+    alignas(64) float phi[kChunk];
     for (int i = 0; i < chunk.padded; ++i) {
-      loss[i] = chunk.in[i] ? surrogate.phi(chunk.advantage[i], state.sequence) : 0.0f;
+      phi[i] = masked(surrogate.phi(chunk.advantage[i], state.sequence), chunk.in[i]);
     }
-    sums.phi += sum(loss, chunk);
+    sums.phi += sum(phi, chunk);
   }
 }
 
@@ -294,11 +331,22 @@ static void tokenTerms(const PolicyContext& context, int64_t sequence, SequenceS
                        int64_t end) {
   const PolicyRequest& r = *context.request;
   Chunk chunk;
+  Terms terms;
   withSurrogate(r.config, [&](const auto& surrogate) {
     for (int64_t from = begin; from < end; from += kChunk) {
       const int64_t to = from + kChunk < end ? from + kChunk : end;
+      const int64_t at = sequence * r.length + from;
       state.sums.nonFinite += loadChunk(context, sequence, from, to, chunk);
-      chunkTerms(surrogate, context, sequence * r.length + from, state, chunk);
+      if (r.config.ratio == Ratio::token) {
+        for (int i = 0; i < chunk.padded; ++i) terms.ratio[i] = expOf(chunk.logRatio[i]);
+      } else {
+        fill(terms.ratio, state.ratio, chunk);
+      }
+      surrogateTerms(surrogate, context, at, state, chunk, terms);
+      if (r.config.klBeta != 0) state.sums.nonFinite += addKlOf(context, at, chunk, terms);
+      gradientOf(context, at, state, chunk, terms);
+      if constexpr (std::decay_t<decltype(surrogate)>::kSequence) state.dSequence += sum(terms.dSequence, chunk);
+      addMetrics(surrogate, context, state, chunk, terms, state.sums);
     }
   });
 }
@@ -319,7 +367,7 @@ static void spreadSequence(const PolicyContext& context, int64_t sequence, const
       for (int i = 0; i < chunk.size; ++i) {
         const float slope = isClamped(chunk, i) ? 0.0f : surrogate.slope(tokenState(state, chunk, i, 1));
         const float flows = fromRatio + (slope != 0 ? fromSequence * slope : 0.0f);
-        gradient[i] += chunk.in[i] ? flows : 0.0f;
+        gradient[i] += masked(flows, chunk.in[i]);
       }
     }
   });
