@@ -137,7 +137,8 @@ struct Gmpo : SurrogateBase {
     return s.advantage == 0 ? 0.0f : clipped;
   }
   GROUPGRAD_INLINE float slope(const TokenState& s) const {
-    return clippedLow(s) | clippedHigh(s) | (s.advantage == 0) ? 0.0f : 1.0f;
+    const bool flat = int(clippedLow(s)) | int(clippedHigh(s)) | int(s.advantage == 0);
+    return flat ? 0.0f : 1.0f;
   }
   GROUPGRAD_INLINE static double finish(double sum, double tokens) { return std::exp(sum / tokens); }
 
@@ -191,7 +192,7 @@ using Surrogates = std::tuple<Clip, Cispo, Sapo, Gmpo, Vespo, Reinforce>;
 
 // The index of a surrogate by name, or -1.
 template <std::size_t I = 0>
-int32_t surrogateIndex(std::string_view name) {
+GROUPGRAD_INLINE int32_t surrogateIndex(std::string_view name) {
   if constexpr (I == std::tuple_size_v<Surrogates>) {
     return -1;
   } else {

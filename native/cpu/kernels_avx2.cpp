@@ -1,8 +1,16 @@
 // The CPU kernels for AVX2 with FMA.
 #if defined(__x86_64__)
 
-// Everything that other files may share must be compiled before the target changes.
-#include "kernels.hpp"
+// The standard library's functions may be shared with files for other targets, so they come before the target changes;
+// native/core's are always inlined.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
@@ -10,6 +18,8 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #endif
+
+#include "kernels.hpp"
 
 namespace groupgrad::cpu {
 namespace {

@@ -1,8 +1,16 @@
 // The CPU kernels for AVX-512.
 #if defined(__x86_64__)
 
-// Everything that other files may share must be compiled before the target changes.
-#include "kernels.hpp"
+// The standard library's functions may be shared with files for other targets, so they come before the target changes;
+// native/core's are always inlined.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
@@ -11,6 +19,8 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
+
+#include "kernels.hpp"
 
 namespace groupgrad::cpu {
 namespace {
