@@ -42,6 +42,7 @@ class State {
   ThreadPool pool;
 
   std::vector<SequenceState> sequences;
+  std::vector<RunSums> runs;
   std::vector<float> gradient;
   std::vector<RowStatistics> rows;
   std::vector<float> kept;
@@ -51,6 +52,17 @@ class State {
     return int(std::min<int64_t>(most, units));
   }
 };
+
+double Lanes::total() const {
+  double sum = 0;
+  for (const double lane : value) sum += lane;
+  return sum;
+}
+
+RunSums::RunSums() {
+  std::fill(std::begin(ratioMin), std::end(ratioMin), kInfinity);
+  std::fill(std::begin(ratioMax), std::end(ratioMax), -kInfinity);
+}
 
 void StateDeleter::operator()(State* state) const { delete state; }
 std::unique_ptr<State, StateDeleter> createState() { return createState(bestKernels(), availableProcessors()); }
@@ -131,30 +143,31 @@ class PolicyCall {
   // A sequence's factor, ratio and surrogate quantity.
   void prepare(int64_t b) { state_.kernels.prepareSequence(context, b, state_.sequences[std::size_t(b)]); }
 
-  void terms(int64_t b, SequenceState& s, int64_t begin, int64_t end) const {
-    state_.kernels.tokenTerms(context, b, s, begin, end);
+  void terms(int64_t b, SequenceState& s, RunSums& sums, int64_t begin, int64_t end) const {
+    state_.kernels.tokenTerms(context, b, s, sums, begin, end);
   }
   void spread(int64_t b, const SequenceState& s, int64_t begin, int64_t end) const {
     if (needsSequence_) state_.kernels.spreadSequence(context, b, s, begin, end);
   }
 
-  // fn(sequence) for each sequence, in parallel where that pays.
+  // fn(run, sequence) for each sequence, in runs of sequences that are long enough for a thread.
   template <class F>
   void forEachSequence(const F& fn) {
-    const int64_t perUnit = std::max<int64_t>(1, kTokensPerUnit / r_.length);
-    const int64_t units = (r_.sequences + perUnit - 1) / perUnit;
-    state_.pool.forEach(units, state_.threadsFor(r_.threads, units), [&](int64_t unit) {
-      const int64_t end = std::min(r_.sequences, (unit + 1) * perUnit);
-      for (int64_t b = unit * perUnit; b < end; ++b) fn(b);
+    const int64_t perRun = std::max<int64_t>(1, kTokensPerUnit / r_.length);
+    const int64_t runs = (r_.sequences + perRun - 1) / perRun;
+    state_.runs.assign(std::size_t(runs), RunSums());
+    state_.pool.forEach(runs, state_.threadsFor(r_.threads, runs), [&](int64_t run) {
+      const int64_t end = std::min(r_.sequences, (run + 1) * perRun);
+      for (int64_t b = run * perRun; b < end; ++b) fn(state_.runs[std::size_t(run)], b);
     });
   }
 
   // Everything, from log-probs that are all there.
   void run() {
-    forEachSequence([&](int64_t b) {
+    forEachSequence([&](RunSums& sums, int64_t b) {
       SequenceState& s = state_.sequences[std::size_t(b)];
       prepare(b);
-      terms(b, s, 0, r_.length);
+      terms(b, s, sums, 0, r_.length);
       spread(b, s, 0, r_.length);
     });
   }
@@ -183,48 +196,56 @@ class PolicyCall {
 
 void PolicyCall::metrics(LossMetrics& m) const {
   m = LossMetrics{};
-  double ratioSum = 0, ratioCount = 0, logRatioSum = 0, kl = 0;
+  double logRatio = 0, ratio = 0, kl = 0, phi = 0, reads = 0, ratios = 0;
   double ratioMin = kInfinity, ratioMax = -kInfinity;
-  double read = 0;
-  // A sequence-level ratio is clipped or not for the sequence as a whole, unless advantages differ by token.
+  const auto addRatio = [&](double low, double high) {
+    ratioMin = std::min(ratioMin, low);
+    ratioMax = std::max(ratioMax, high);
+  };
+  for (const RunSums& run : state_.runs) {
+    m.loss += run.loss.total();
+    m.nonFinite += double(run.nonFinite);
+    kl += run.kl.total();
+    phi += run.phi;
+    logRatio += run.logRatio.total();
+    ratio += run.ratio.total();
+    for (int lane = 0; lane < kLanes; ++lane) {
+      reads += run.reads[lane];
+      addRatio(run.ratioMin[lane], run.ratioMax[lane]);
+    }
+  }
+  ratios = reads;
+
+  // A sequence-level ratio counts a sequence once; it is clipped or not for the sequence as a whole, unless advantages
+  // differ by token.
   const bool sequenceRatio = r_.config.ratio != Ratio::token;
   const bool clipsSequences = sequenceRatio && !r_.advantagesPerToken && !surrogateNeedsSequence(r_.config);
-  double low = 0, high = 0, lowMin = kInfinity, highMax = 0, phi = 0;
-  for (const SequenceState& s : state_.sequences) {
-    const LossSums& sums = s.sums;
-    const double n = double(s.tokens);
+  if (sequenceRatio) ratio = ratios = 0;
+  double low = 0, high = 0, lowMin = kInfinity, highMax = 0;
+  for (int64_t b = 0; b < r_.sequences; ++b) {
+    const SequenceState& s = sequence(b);
     if (s.tokens == 0) {
       phi += r_.advantagesPerToken ? 0 : 1;
       continue;
     }
-    m.loss += s.factor * sums.loss;
-    m.nonFinite += double(sums.nonFinite);
-    logRatioSum += sums.logRatio;
-    read += double(sums.ratios);
-    kl += sums.kl;
-    if (sums.ratios > 0) {
-      ratioSum += sequenceRatio ? double(s.ratio) : sums.ratio;
-      ratioCount += sequenceRatio ? 1 : double(sums.ratios);
-      ratioMin = std::min(ratioMin, double(sums.ratioMin));
-      ratioMax = std::max(ratioMax, double(sums.ratioMax));
+    const double n = double(s.tokens);
+    if (!r_.advantagesPerToken) m.nonFinite += !isFinite(context.advantages[b]);
+    if (sequenceRatio && !(context.skipInactive && context.advantages[b] == 0)) {
+      ratio += double(s.ratio);
+      ratios += 1;
     }
-    low += clipsSequences ? double(sums.clippedLow) / n : double(sums.clippedLow);
-    high += clipsSequences ? double(sums.clippedHigh) / n : double(sums.clippedHigh);
-    lowMin = std::min(lowMin, double(sums.clippedLow) / n);
-    highMax = std::max(highMax, double(sums.clippedHigh) / n);
-    phi += r_.advantagesPerToken ? sums.phi : sums.phi / n;
+    low += clipsSequences ? double(s.clippedLow) / n : double(s.clippedLow);
+    high += clipsSequences ? double(s.clippedHigh) / n : double(s.clippedHigh);
+    lowMin = std::min(lowMin, double(s.clippedLow) / n);
+    highMax = std::max(highMax, double(s.clippedHigh) / n);
   }
-  if (!r_.advantagesPerToken) {
-    for (int64_t b = 0; b < r_.sequences; ++b) {
-      m.nonFinite += sequence(b).tokens > 0 && !isFinite(context.advantages[b]);
-    }
-  }
+
   const double N = double(std::max<int64_t>(1, tokens_));
   m.tokens = double(tokens_);
-  m.approxKl = read > 0 ? 0 - logRatioSum / read : 0;
+  m.approxKl = reads > 0 ? 0 - logRatio / reads : 0;
   m.kl = kl / N;
-  if (ratioCount > 0) {
-    m.ratioMean = ratioSum / ratioCount;
+  if (ratios > 0) {
+    m.ratioMean = ratio / ratios;
     // Comparisons pass over NaN; the mean does not.
     m.ratioMin = m.ratioMean == m.ratioMean ? ratioMin : NAN;
     m.ratioMax = m.ratioMean == m.ratioMean ? ratioMax : NAN;
@@ -374,12 +395,13 @@ class LogitsCall {
       std::fill_n(r_.logProbs, policy_.sequences * policy_.length, 0.0f);
       call_.run();
     } else {
-      call_.forEachSequence([&](int64_t b) { call_.prepare(b); });
+      call_.forEachSequence([&](RunSums&, int64_t b) { call_.prepare(b); });
     }
     forEachBlock([&](int64_t b, int64_t begin, int64_t end) {
       forward(b, begin, end);
       SequenceState scratch = call_.sequence(b);
-      call_.terms(b, scratch, begin, end);
+      RunSums scratchSums;
+      call_.terms(b, scratch, scratchSums, begin, end);
       call_.spread(b, call_.sequence(b), begin, end);
       backward(b, begin, end);
     });

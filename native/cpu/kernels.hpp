@@ -16,17 +16,24 @@
 
 namespace groupgrad::cpu {
 
-// What one sequence adds to the metrics. Sums are over masked-in tokens.
-struct LossSums {
-  double loss = 0;  // surrogate + beta KL, before the aggregation's factor
-  double kl = 0;
-  double logRatio = 0;  // raw log-ratios
-  double ratio = 0;
-  float ratioMin = kInfinity, ratioMax = -kInfinity;
-  int64_t ratios = 0;  // that the three above are over
-  int64_t clippedLow = 0, clippedHigh = 0;
-  double phi = 0;
+// Sums over the masked-in tokens of a run of sequences, in as many lanes as the widest vector has: adding the lanes up
+// is left to the end. Which tokens meet in a lane depends on the shape alone, never on the number of threads.
+constexpr int kLanes = 16;
+struct Lanes {
+  alignas(64) double value[kLanes] = {};
+  double total() const;
+};
+struct RunSums {
+  Lanes loss;  // surrogate + beta KL, times the aggregation's factor
+  Lanes kl;
+  Lanes logRatio;  // raw log-ratios, of the tokens that were read
+  Lanes ratio;     // token ratios, likewise
+  alignas(64) int32_t reads[kLanes] = {};
+  alignas(64) float ratioMin[kLanes];
+  alignas(64) float ratioMax[kLanes];
+  double phi = 0;  // vespo
   int64_t nonFinite = 0;
+  RunSums();
 };
 
 // What is known of a sequence before and while its tokens are visited.
@@ -35,12 +42,12 @@ struct SequenceState {
   double factor = 0;   // of each token's loss
   float logRatio = 0;  // of the sequence, clamped
   float ratio = 1;
-  bool ratioFlat = false;  // the clamp holds: no gradient through the ratio
-  float sequence = 0;      // the surrogate's sequence quantity
-  bool offPolicy = false;  // tokens with A < 0 are dropped
-  double dLogRatio = 0;    // gradient with respect to logRatio, summed over tokens
-  double dSequence = 0;    // gradient with respect to the surrogate's mean contribution
-  LossSums sums;
+  bool ratioFlat = false;                   // the clamp holds: no gradient through the ratio
+  float sequence = 0;                       // the surrogate's sequence quantity
+  bool offPolicy = false;                   // tokens with A < 0 are dropped
+  double dLogRatio = 0;                     // gradient with respect to logRatio, summed over tokens
+  double dSequence = 0;                     // gradient with respect to the surrogate's mean contribution
+  int64_t clippedLow = 0, clippedHigh = 0;  // tokens
 };
 
 // One policy-loss call, shared by all threads. Arrays as in PolicyRequest; `logProbs` may be scratch memory.
@@ -76,7 +83,7 @@ struct Kernels {
   // Fills all that precedes the gradient sums, from `tokens`, which is there.
   void (*prepareSequence)(const PolicyContext&, int64_t sequence, SequenceState&);
   // Writes the gradient of tokens [begin, end) but for what flows through the sequence's quantities, which it sums up.
-  void (*tokenTerms)(const PolicyContext&, int64_t sequence, SequenceState&, int64_t begin, int64_t end);
+  void (*tokenTerms)(const PolicyContext&, int64_t sequence, SequenceState&, RunSums&, int64_t begin, int64_t end);
   // Adds what flows through the sequence's quantities.
   void (*spreadSequence)(const PolicyContext&, int64_t sequence, const SequenceState&, int64_t begin, int64_t end);
   RowStatistics (*forwardRow)(const RowContext&, int64_t row);

@@ -47,16 +47,14 @@ GROUPGRAD_INLINE int64_t countNonFinite(const float* values, const Chunk& chunk)
   return count;
 }
 
-// A sum in float64 that a loop over vectors of floats adds to.
+// A chunk's sum, in float32 lanes of at most kChunk / kWidth values each; chunks are added up in float64.
 struct Sum {
-  Doubles low{}, high{};
-  GROUPGRAD_INLINE void add(Floats x) {
-    HalfFloats halves[2];
-    __builtin_memcpy(halves, &x, sizeof x);
-    low += __builtin_convertvector(halves[0], Doubles);
-    high += __builtin_convertvector(halves[1], Doubles);
+  Floats lanes{};
+  GROUPGRAD_INLINE void add(Floats x) { lanes += x; }
+  GROUPGRAD_INLINE double total() const { return sumLanes(lanes); }
+  GROUPGRAD_INLINE void addTo(Lanes& out, double factor = 1) const {
+    for (int i = 0; i < kWidth; ++i) out.value[i] += factor * double(lanes[i]);
   }
-  GROUPGRAD_INLINE double total() const { return sumLanes(low + high); }
 };
 
 GROUPGRAD_INLINE double sum(const float* values, const Chunk& chunk) {
@@ -279,12 +277,12 @@ GROUPGRAD_INLINE void gradientOf(const PolicyContext& context, int64_t at, Seque
 }
 
 template <class Surrogate>
-GROUPGRAD_INLINE void addMetrics(const Surrogate& given, const PolicyContext& context, const SequenceState& state,
-                                 const Chunk& chunk, const Terms& terms, LossSums& sums) {
+GROUPGRAD_INLINE void addMetrics(const Surrogate& given, const PolicyContext& context, SequenceState& state,
+                                 const Chunk& chunk, const Terms& terms, RunSums& sums) {
   const bool kl = context.request->config.klBeta != 0;
   Sum loss, klSum, logRatio, ratio;
-  Floats lowest = splat(kInfinity), highest = splat(-kInfinity);
-  Ints reads{};
+  Floats lowest = load<Floats>(sums.ratioMin), highest = load<Floats>(sums.ratioMax);
+  Ints reads = load<Ints>(sums.reads);
   for (int i = 0; i < chunk.padded; i += kWidth) {
     loss.add(load<Floats>(terms.loss + i));
     if (kl) klSum.add(load<Floats>(terms.kl + i));
@@ -297,15 +295,13 @@ GROUPGRAD_INLINE void addMetrics(const Surrogate& given, const PolicyContext& co
     highest = (read & (x > highest)) ? x : highest;
     reads -= read;
   }
-  sums.loss += loss.total();
-  if (kl) sums.kl += klSum.total();
-  sums.ratio += ratio.total();
-  sums.logRatio += logRatio.total();
-  for (int lane = 0; lane < kWidth; ++lane) {
-    sums.ratioMin = lowest[lane] < sums.ratioMin ? lowest[lane] : sums.ratioMin;
-    sums.ratioMax = highest[lane] > sums.ratioMax ? highest[lane] : sums.ratioMax;
-    sums.ratios += reads[lane];
-  }
+  loss.addTo(sums.loss, state.factor);
+  if (kl) klSum.addTo(sums.kl);
+  ratio.addTo(sums.ratio);
+  logRatio.addTo(sums.logRatio);
+  store(sums.ratioMin, lowest);
+  store(sums.ratioMax, highest);
+  store(sums.reads, reads);
 
   const Surrogate surrogate = given;
   if constexpr (Surrogate::kClip != ClipMetric::none) {
@@ -315,38 +311,46 @@ GROUPGRAD_INLINE void addMetrics(const Surrogate& given, const PolicyContext& co
       low += chunk.in[i] & int32_t(surrogate.clippedLow(s));
       high += chunk.in[i] & int32_t(surrogate.clippedHigh(s));
     }
-    sums.clippedLow += low;
-    sums.clippedHigh += high;
+    state.clippedLow += low;
+    state.clippedHigh += high;
   }
   if constexpr (std::is_same_v<Surrogate, Vespo>) {
     alignas(64) float phi[kChunk];
     for (int i = 0; i < chunk.padded; ++i) {
       phi[i] = masked(surrogate.phi(chunk.advantage[i], state.sequence), chunk.in[i]);
     }
-    sums.phi += sum(phi, chunk);
+    // One value a sequence with one advantage a sequence, else one a token.
+    const double weight = context.request->advantagesPerToken ? 1 : 1 / double(state.tokens);
+    sums.phi += weight * sum(phi, chunk);
   }
 }
 
-static void tokenTerms(const PolicyContext& context, int64_t sequence, SequenceState& state, int64_t begin,
-                       int64_t end) {
+static void tokenTerms(const PolicyContext& context, int64_t sequence, SequenceState& state, RunSums& sums,
+                       int64_t begin, int64_t end) {
   const PolicyRequest& r = *context.request;
+  if (state.tokens == 0) {
+    if (context.gradient) {
+      std::memset(context.gradient + sequence * r.length + begin, 0, std::size_t(end - begin) * sizeof(float));
+    }
+    return;
+  }
   Chunk chunk;
   Terms terms;
   withSurrogate(r.config, [&](const auto& surrogate) {
     for (int64_t from = begin; from < end; from += kChunk) {
       const int64_t to = from + kChunk < end ? from + kChunk : end;
       const int64_t at = sequence * r.length + from;
-      state.sums.nonFinite += loadChunk(context, sequence, from, to, chunk);
+      sums.nonFinite += loadChunk(context, sequence, from, to, chunk);
       if (r.config.ratio == Ratio::token) {
         for (int i = 0; i < chunk.padded; ++i) terms.ratio[i] = expOf(chunk.logRatio[i]);
       } else {
         fill(terms.ratio, state.ratio, chunk);
       }
       surrogateTerms(surrogate, context, at, state, chunk, terms);
-      if (r.config.klBeta != 0) state.sums.nonFinite += addKlOf(context, at, chunk, terms);
+      if (r.config.klBeta != 0) sums.nonFinite += addKlOf(context, at, chunk, terms);
       gradientOf(context, at, state, chunk, terms);
       if constexpr (std::decay_t<decltype(surrogate)>::kSequence) state.dSequence += sum(terms.dSequence, chunk);
-      addMetrics(surrogate, context, state, chunk, terms, state.sums);
+      addMetrics(surrogate, context, state, chunk, terms, sums);
     }
   });
 }

@@ -5,10 +5,6 @@ typedef float Floats __attribute__((vector_size(kWidth * 4)));
 typedef int32_t Ints __attribute__((vector_size(kWidth * 4)));
 typedef uint32_t Words __attribute__((vector_size(kWidth * 4)));
 typedef uint16_t Halves __attribute__((vector_size(kWidth * 2)));
-// Half as many floats, and as many doubles: one register.
-typedef float HalfFloats __attribute__((vector_size(kWidth * 2)));
-typedef double Doubles __attribute__((vector_size(kWidth * 4)));
-
 template <class V, class T>
 GROUPGRAD_INLINE V load(const T* p) {
   V v;
