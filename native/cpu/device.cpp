@@ -26,9 +26,14 @@ const Kernels& bestKernels() {
   return kBaselineKernels;
 }
 
-// Work below these sizes is done faster than a thread wakes up.
-constexpr int64_t kTokensPerUnit = 8192;
-constexpr int64_t kLogitsPerUnit = 262144;
+// A run of sequences of at most this many tokens is one thread's piece of work and keeps its own sums: results depend
+// on it.
+constexpr int64_t kTokensPerRun = 8192;
+// A piece of work on rows: small enough to share out, large enough for a thread to wake up for; large ones keep the
+// prefetches of the next row useful. Results do not depend on it.
+constexpr int64_t kLogitsPerUnitLeast = 32768;
+constexpr int64_t kLogitsPerUnitMost = 262144;
+constexpr int64_t kUnitsPerThread = 8;
 // Rows are valued together up to this size: enough to spread what a call of the policy kernels costs.
 constexpr int64_t kLogitsPerBlock = 16384;
 
@@ -153,7 +158,7 @@ class PolicyCall {
   // fn(run, sequence) for each sequence, in runs of sequences that are long enough for a thread.
   template <class F>
   void forEachSequence(const F& fn) {
-    const int64_t perRun = std::max<int64_t>(1, kTokensPerUnit / r_.length);
+    const int64_t perRun = std::max<int64_t>(1, kTokensPerRun / r_.length);
     const int64_t runs = (r_.sequences + perRun - 1) / perRun;
     state_.runs.assign(std::size_t(runs), RunSums());
     state_.pool.forEach(runs, state_.threadsFor(r_.threads, runs), [&](int64_t run) {
@@ -338,15 +343,17 @@ class LogitsCall {
     return isIn(at) && !(skipInactive_ && policy_.advantages[policy_.advantagesPerToken ? at : b] == 0);
   }
 
-  // fn(sequence, begin, end) for blocks of tokens of one sequence whose rows fit in the second-level cache together.
+  // fn(sequence, begin, end) for blocks of tokens of one sequence, whose rows are valued together.
   template <class F>
   void forEachBlock(const F& fn) {
     const int64_t length = policy_.length;
     const int64_t block = std::clamp<int64_t>(kLogitsPerBlock / r_.vocab, 1, length);
     const int64_t perSequence = (length + block - 1) / block;
-    const int64_t rowsPerUnit = std::max<int64_t>(1, kLogitsPerUnit / r_.vocab);
     const int64_t blocks = policy_.sequences * perSequence;
-    const int64_t perUnit = std::max<int64_t>(1, rowsPerUnit / block);
+    const int64_t logitsPerBlock = block * r_.vocab;
+    const int64_t share = blocks / (kUnitsPerThread * state_.threadsFor(policy_.threads, blocks));
+    const int64_t least = std::max<int64_t>(1, kLogitsPerUnitLeast / logitsPerBlock);
+    const int64_t perUnit = std::clamp(share, least, std::max(least, kLogitsPerUnitMost / logitsPerBlock));
     const int64_t units = (blocks + perUnit - 1) / perUnit;
     state_.pool.forEach(units, state_.threadsFor(policy_.threads, units), [&](int64_t unit) {
       const int64_t last = std::min(blocks, (unit + 1) * perUnit);
