@@ -61,32 +61,33 @@ class Addon : public Napi::Addon<Addon> {
   }
 
   Napi::Value policyLoss(const Napi::CallbackInfo& info) {
-    const TokenInputs tokens = readPolicy(argument(info, 0, "plan"));
-    return run(info.Env(), tokens, [&](LossMetrics& m) { return cpu_.policyLoss(cpu_.state, tokens.policy, m); });
+    LossInputs inputs;
+    readPolicy(argument(info, 0, "plan"), inputs);
+    return run(info.Env(), inputs, [&](LossMetrics& m) { return cpu_.policyLoss(cpu_.state, inputs.policy, m); });
   }
 
   Napi::Value logitsLoss(const Napi::CallbackInfo& info) {
-    TokenInputs tokens;
-    const LogitsRequest request = readLogits(argument(info, 0, "plan"), tokens);
+    LossInputs inputs;
+    const LogitsRequest request = readLogits(argument(info, 0, "plan"), inputs);
     return run(
-        info.Env(), tokens, [&](LossMetrics& m) { return cpu_.logitsLoss(cpu_.state, request, m); }, true);
+        info.Env(), inputs, [&](LossMetrics& m) { return cpu_.logitsLoss(cpu_.state, request, m); }, true);
   }
 
   // Advantages first where they come from rewards, then the loss.
   template <class Loss>
-  Napi::Value run(Napi::Env env, const TokenInputs& tokens, const Loss& loss, bool entropy = false) {
+  Napi::Value run(Napi::Env env, const LossInputs& inputs, const Loss& loss, bool entropy = false) {
     Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
     AdvantageMetrics a;
     LossMetrics m;
-    if (tokens.fused) check(env, cpu_.advantages(cpu_.state, tokens.advantage, a));
+    if (inputs.fused) check(env, cpu_.advantages(cpu_.state, inputs.advantage, a));
     check(env, loss(m));
-    if (tokens.fused) {
+    if (inputs.fused) {
       result.Set("accuracy", a.accuracy);
-      writeMetrics(metrics, tokens.advantage, a);
+      writeMetrics(metrics, inputs.advantage, a);
       m.nonFinite += double(a.nonFinite);
     }
-    writeMetrics(metrics, tokens.policy, m);
-    if (entropy && tokens.policy.metrics) metrics.Set("entropy", m.entropy);
+    writeMetrics(metrics, inputs.policy, m);
+    if (entropy && inputs.policy.metrics) metrics.Set("entropy", m.entropy);
     result.Set("loss", m.loss);
     result.Set("metrics", metrics);
     return result;

@@ -44,6 +44,7 @@ struct ArrayInfo {
   Napi::Value buffer;
 };
 
+// Runs no JavaScript.
 ArrayInfo arrayInfo(const Napi::Value& value) {
   ArrayInfo info{};
   napi_value buffer = nullptr;
@@ -53,6 +54,31 @@ ArrayInfo arrayInfo(const Napi::Value& value) {
   }
   info.buffer = Napi::Value(value.Env(), buffer);
   return info;
+}
+
+size_t bytesPerElement(napi_typedarray_type type) {
+  switch (type) {
+    case napi_float64_array: return 8;
+    case napi_float32_array:
+    case napi_int32_array: return 4;
+    case napi_uint16_array: return 2;
+    default: return 1;
+  }
+}
+
+// The memory of a typed array of exactly this type and length.
+void* memoryOf(const Napi::Value& value, const char* field, napi_typedarray_type type, int64_t length) {
+  const Napi::Env env = value.Env();
+  const std::string expected = std::string("a ") + arrayName(type);
+  if (!value.IsTypedArray()) throwType(env, field, expected, typeName(value));
+  const ArrayInfo info = arrayInfo(value);
+  if (info.type != type) throwType(env, field, expected, std::string("a ") + arrayName(info.type));
+  if (!info.buffer.IsArrayBuffer()) throwType(env, field, "an array over memory of its own", "one over shared memory");
+  if (int64_t(info.length) != length) {
+    throwRange(env, field, std::to_string(length) + " values", std::to_string(info.length));
+  }
+  if (length > 0 && info.data == nullptr) throwType(env, field, "a readable array", "one whose buffer is detached");
+  return info.data;
 }
 
 }  // namespace
@@ -111,25 +137,29 @@ int64_t product(Napi::Env env, const char* what, std::initializer_list<int64_t> 
   return total;
 }
 
-void* arrayData(const Napi::Value& value, const char* field, napi_typedarray_type type, int64_t length, bool optional) {
-  const Napi::Env env = value.Env();
-  if (optional && value.IsNull()) return nullptr;
-  const std::string expected = std::string("a ") + arrayName(type);
-  if (!value.IsTypedArray()) throwType(env, field, expected, typeName(value));
-  const ArrayInfo info = arrayInfo(value);
-  if (info.type != type) throwType(env, field, expected, std::string("a ") + arrayName(info.type));
-  if (!info.buffer.IsArrayBuffer()) throwType(env, field, "an array over memory of its own", "one over shared memory");
-  if (int64_t(info.length) != length) {
-    throwRange(env, field, std::to_string(length) + " values", std::to_string(info.length));
-  }
-  if (length > 0 && info.data == nullptr) throwType(env, field, "a readable array", "one whose buffer is detached");
-  return info.data;
-}
-
 int64_t getLength(const Napi::Object& object, const char* field) {
   const Napi::Value value = get(object, field);
   if (!value.IsTypedArray()) throwType(object.Env(), field, "a typed array", typeName(value));
   return int64_t(arrayInfo(value).length);
+}
+
+void Arrays::take(std::string_view inPlace, std::string_view over) {
+  for (Note& note : notes_) {
+    if (note.optional && note.value.IsNull()) continue;
+    void* data = memoryOf(note.value, note.field, note.type, note.length);
+    note.begin = static_cast<const char*>(data);
+    note.end = note.begin + size_t(note.length) * bytesPerElement(note.type);
+    note.assign(data);
+  }
+  for (const Note& written : notes_) {
+    if (!written.written) continue;
+    for (const Note& other : notes_) {
+      if (&other == &written || !(written.begin < other.end && other.begin < written.end)) continue;
+      const bool both = (written.field == inPlace && other.field == over);
+      if (both && written.begin == other.begin) continue;
+      throwRange(env_, written.field, std::string("memory apart from ") + other.field, "an overlapping range");
+    }
+  }
 }
 
 }  // namespace groupgrad::binding

@@ -5,7 +5,10 @@
 #include <napi.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace groupgrad::binding {
 
@@ -22,10 +25,6 @@ int32_t getChoice(const Napi::Object& object, const char* field, std::initialize
 
 // The product of sizes, or a RangeError where it overflows.
 int64_t product(Napi::Env env, const char* what, std::initializer_list<int64_t> sizes);
-
-// The memory of a typed array of exactly this type and length, neither detached nor shared. Null for null where
-// allowed.
-void* arrayData(const Napi::Value& value, const char* field, napi_typedarray_type type, int64_t length, bool optional);
 
 template <class T>
 struct ArrayType;
@@ -50,15 +49,52 @@ struct ArrayType<uint16_t> {
   static constexpr napi_typedarray_type value = napi_uint16_array;
 };
 
-template <class T>
-T* getArray(const Napi::Object& object, const char* field, int64_t length) {
-  return static_cast<T*>(arrayData(get(object, field), field, ArrayType<T>::value, length, false));
-}
-template <class T>
-T* getOptionalArray(const Napi::Object& object, const char* field, int64_t length) {
-  return static_cast<T*>(arrayData(get(object, field), field, ArrayType<T>::value, length, true));
-}
-// The number of elements of a typed array of this type.
+// The number of elements of a typed array.
 int64_t getLength(const Napi::Object& object, const char* field);
+
+// The typed arrays of one call. Reading a property may run JavaScript (a getter, a proxy) that detaches or shrinks an
+// array that was read before. So arrays are noted while properties are read, and their memory is taken when all are.
+class Arrays {
+ public:
+  explicit Arrays(Napi::Env env) : env_(env) {}
+
+  // `target` becomes the memory of the array at take(), of exactly this length. Null for null where `optional`.
+  template <class T>
+  void read(const T*& target, const Napi::Object& object, const char* field, int64_t length, bool optional = false) {
+    note(get(object, field), field, ArrayType<T>::value, length, optional, false,
+         [&target](void* data) { target = static_cast<const T*>(data); });
+  }
+  // The same for an array that the call writes to.
+  template <class T>
+  void write(T*& target, const Napi::Object& object, const char* field, int64_t length, bool optional = false) {
+    note(get(object, field), field, ArrayType<T>::value, length, optional, true,
+         [&target](void* data) { target = static_cast<T*>(data); });
+  }
+
+  // Checks that every array is of its type and length, neither detached nor shared, and that none that is written to
+  // overlaps another: values that are read twice, such as token ids, would change in between. `inPlace` names the one
+  // that may be the same memory as the array `over`.
+  void take(std::string_view inPlace = {}, std::string_view over = {});
+
+ private:
+  struct Note {
+    Napi::Value value;
+    const char* field;
+    napi_typedarray_type type;
+    int64_t length;
+    bool optional;
+    bool written;
+    std::function<void(void*)> assign;
+    const char* begin;
+    const char* end;
+  };
+  void note(Napi::Value value, const char* field, napi_typedarray_type type, int64_t length, bool optional,
+            bool written, std::function<void(void*)> assign) {
+    notes_.push_back({value, field, type, length, optional, written, std::move(assign), nullptr, nullptr});
+  }
+
+  Napi::Env env_;
+  std::vector<Note> notes_;
+};
 
 }  // namespace groupgrad::binding

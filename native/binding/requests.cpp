@@ -26,7 +26,10 @@ LossConfig readLoss(const Napi::Object& loss) {
                                                 std::to_string(kMaxSurrogateParameters) + " values, got " +
                                                 std::to_string(parameters));
   }
-  const double* values = getArray<double>(surrogate, "parameters", parameters);
+  const double* values = nullptr;
+  Arrays arrays(loss.Env());
+  arrays.read(values, surrogate, "parameters", parameters);
+  arrays.take();
   for (int64_t i = 0; i < parameters; ++i) c.surrogateParameters[i] = values[i];
   c.aggregation =
       Aggregation(getChoice(loss, "aggregation", {"sequence-mean", "token-mean", "sequence-sum", "constant"}));
@@ -41,25 +44,22 @@ LossConfig readLoss(const Napi::Object& loss) {
   const Napi::Object entropy = getObject(loss, "entropy");
   c.entropyCoefficient = getNumber(entropy, "coefficient");
   c.topQuantile = getNumber(entropy, "topQuantile");
+  if (!(c.topQuantile > 0 && c.topQuantile <= 1)) {  // it becomes an index
+    throw Napi::RangeError::New(loss.Env(), "entropy.topQuantile: expected a number above 0 and at most 1, got " +
+                                                std::to_string(c.topQuantile));
+  }
   c.entropyTokens = getNumber(entropy, "tokens");
   c.entropyThreshold = getNumber(entropy, "threshold");
   return c;
 }
 
-}  // namespace
-
-AdvantageRequest readAdvantage(const Napi::Object& plan, const Napi::Object& output) {
-  const Napi::Env env = plan.Env();
-  AdvantageRequest r;
+// Returns the number of rewards.
+int64_t noteAdvantage(const Napi::Object& plan, const Napi::Object& output, AdvantageRequest& r, Arrays& arrays) {
   const int64_t rewards = getLength(plan, "rewards");
-  const int64_t offsets = getLength(plan, "offsets");
-  r.rewards = getArray<double>(plan, "rewards", rewards);
-  r.offsets = getArray<int32_t>(plan, "offsets", offsets);
-  r.groups = offsets - 1;
-  bool increasing = offsets > 1 && r.offsets[0] == 0 && r.offsets[offsets - 1] == rewards;
-  for (int64_t g = 0; increasing && g < r.groups; ++g) increasing = r.offsets[g] < r.offsets[g + 1];
-  if (!increasing)
-    throw Napi::RangeError::New(env, "offsets: expected group boundaries that rise from 0 to the number of rewards");
+  r.groups = getLength(plan, "offsets") - 1;
+  if (r.groups < 1) throw Napi::RangeError::New(plan.Env(), "offsets: expected at least 2 values");
+  arrays.read(r.rewards, plan, "rewards", rewards);
+  arrays.read(r.offsets, plan, "offsets", r.groups + 1);
 
   const Napi::Object settings = getObject(plan, "settings");
   r.center = Center(getChoice(settings, "center", {"mean", "leave-one-out", "none"}));
@@ -72,89 +72,124 @@ AdvantageRequest readAdvantage(const Napi::Object& plan, const Napi::Object& out
     r.anchor = getNumber(hadw, "anchor");
     r.hadwScale = getNumber(hadw, "scale");
   }
-  r.advantages = getArray<float>(output, "advantages", rewards);
-  r.weights = getArray<float>(output, "weights", rewards);
-  r.groupMean = getArray<float>(output, "groupMean", r.groups);
-  r.groupStd = getArray<float>(output, "groupStd", r.groups);
-  r.active = getArray<uint8_t>(output, "active", r.groups);
-  return r;
+  arrays.write(r.advantages, output, "advantages", rewards);
+  arrays.write(r.weights, output, "weights", rewards);
+  arrays.write(r.groupMean, output, "groupMean", r.groups);
+  arrays.write(r.groupStd, output, "groupStd", r.groups);
+  arrays.write(r.active, output, "active", r.groups);
+  return rewards;
 }
 
-TokenInputs readTokens(const Napi::Object& plan) {
-  TokenInputs t;
-  PolicyRequest& r = t.policy;
+// What can be checked only once the arrays' memory is there.
+void checkOffsets(Napi::Env env, const AdvantageRequest& r, int64_t rewards) {
+  bool rising = r.offsets[0] == 0 && r.offsets[r.groups] == rewards;
+  for (int64_t g = 0; rising && g < r.groups; ++g) rising = r.offsets[g] < r.offsets[g + 1];
+  if (!rising) {
+    throw Napi::RangeError::New(env, "offsets: expected group boundaries that rise from 0 to the number of rewards");
+  }
+}
+
+// All of a PolicyRequest but log-probs and their gradient.
+void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
+  PolicyRequest& r = inputs.policy;
   r.sequences = getInteger(plan, "sequences", 1, kMaxDimension);
   r.length = getInteger(plan, "length", 1, kMaxDimension);
   const int64_t tokens = product(plan.Env(), "shape", {r.sequences, r.length});
-  r.oldLogProbs = getOptionalArray<float>(plan, "oldLogProbs", tokens);
-  r.refLogProbs = getOptionalArray<float>(plan, "refLogProbs", tokens);
-  r.mask = getOptionalArray<uint8_t>(plan, "mask", tokens);
-  r.tokenWeights = getOptionalArray<float>(plan, "tokenWeights", tokens);
   r.normalizer = getNumber(plan, "normalizer");
   r.globalSequences = getNumber(plan, "globalSequences");
   r.metrics = getBoolean(plan, "metrics");
   r.threads = int32_t(getInteger(plan, "threads", 0, 1024));
   r.config = readLoss(getObject(plan, "loss"));
-  if (r.config.klBeta != 0 && !r.refLogProbs) {
-    throw Napi::TypeError::New(plan.Env(), "refLogProbs: expected a Float32Array because kl.beta is not 0, got null");
-  }
-  const Napi::Value advantage = get(plan, "advantage");
-  t.fused = !advantage.IsNull();
-  if (t.fused) {
+  arrays.read(r.oldLogProbs, plan, "oldLogProbs", tokens, true);
+  arrays.read(r.refLogProbs, plan, "refLogProbs", tokens, true);
+  arrays.read(r.mask, plan, "mask", tokens, true);
+  arrays.read(r.tokenWeights, plan, "tokenWeights", tokens, true);
+  inputs.fused = !get(plan, "advantage").IsNull();
+  if (inputs.fused) {
     const Napi::Object fused = getObject(plan, "advantage");
-    const Napi::Object advantagePlan = getObject(fused, "plan");
-    t.advantage = readAdvantage(advantagePlan, getObject(fused, "output"));
-    getArray<double>(advantagePlan, "rewards", r.sequences);
-    r.advantages = t.advantage.advantages;
+    const int64_t rewards =
+        noteAdvantage(getObject(fused, "plan"), getObject(fused, "output"), inputs.advantage, arrays);
+    if (rewards != r.sequences) {
+      throw Napi::RangeError::New(
+          plan.Env(), "rewards: expected " + std::to_string(r.sequences) + " values, got " + std::to_string(rewards));
+    }
   } else {
     r.advantagesPerToken = getBoolean(plan, "advantagesPerToken");
-    r.advantages = getArray<float>(plan, "advantages", r.advantagesPerToken ? tokens : r.sequences);
+    arrays.read(r.advantages, plan, "advantages", r.advantagesPerToken ? tokens : r.sequences);
   }
-  return t;
 }
 
-TokenInputs readPolicy(const Napi::Object& plan) {
-  TokenInputs t = readTokens(plan);
-  const int64_t tokens = t.policy.sequences * t.policy.length;
-  t.policy.logProbs = getArray<float>(plan, "logProbs", tokens);
-  t.policy.gradLogProbs = getOptionalArray<float>(plan, "gradLogProbs", tokens);
-  return t;
+void checkTokens(Napi::Env env, LossInputs& inputs) {
+  PolicyRequest& r = inputs.policy;
+  if (r.config.klBeta != 0 && !r.refLogProbs) {
+    throw Napi::TypeError::New(env, "refLogProbs: expected a Float32Array because kl.beta is not 0, got null");
+  }
+  if (inputs.fused) {
+    checkOffsets(env, inputs.advantage, r.sequences);
+    r.advantages = inputs.advantage.advantages;
+  }
 }
 
-LogitsRequest readLogits(const Napi::Object& plan, TokenInputs& tokens) {
+void checkIds(Napi::Env env, const LogitsRequest& r) {
+  const uint8_t* mask = r.policy.mask;
+  for (int64_t i = 0; i < r.policy.sequences * r.policy.length; ++i) {
+    if ((!mask || mask[i]) && (r.tokens[i] < 0 || r.tokens[i] >= r.vocab)) {
+      throw Napi::RangeError::New(env, "tokens[" + std::to_string(i) + "]: expected an id from 0 to " +
+                                           std::to_string(r.vocab - 1) + ", got " + std::to_string(r.tokens[i]));
+    }
+  }
+}
+
+}  // namespace
+
+AdvantageRequest readAdvantage(const Napi::Object& plan, const Napi::Object& output) {
+  AdvantageRequest r;
+  Arrays arrays(plan.Env());
+  const int64_t rewards = noteAdvantage(plan, output, r, arrays);
+  arrays.take();
+  checkOffsets(plan.Env(), r, rewards);
+  return r;
+}
+
+void readPolicy(const Napi::Object& plan, LossInputs& inputs) {
+  Arrays arrays(plan.Env());
+  noteTokens(plan, inputs, arrays);
+  const int64_t tokens = inputs.policy.sequences * inputs.policy.length;
+  arrays.read(inputs.policy.logProbs, plan, "logProbs", tokens);
+  arrays.write(inputs.policy.gradLogProbs, plan, "gradLogProbs", tokens, true);
+  arrays.take();
+  checkTokens(plan.Env(), inputs);
+}
+
+LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   const Napi::Env env = plan.Env();
   LogitsRequest r;
-  tokens = readTokens(plan);
-  const int64_t rows = tokens.policy.sequences * tokens.policy.length;
+  Arrays arrays(env);
+  noteTokens(plan, inputs, arrays);
+  const int64_t rows = inputs.policy.sequences * inputs.policy.length;
   r.vocab = getInteger(plan, "vocab", 1, kMaxDimension);
   r.rowStride = getInteger(plan, "rowStride", r.vocab, kMaxDimension);
   r.dtype = Dtype(getChoice(plan, "dtype", {"float32", "bfloat16"}));
   r.temperature = getNumber(plan, "temperature");
   const int64_t values = product(env, "shape", {rows, r.rowStride});
-  const int64_t bytes = product(env, "shape", {values, r.dtype == Dtype::float32 ? 4 : 2});
+  arrays.read(r.tokens, plan, "tokens", rows);
+  arrays.write(r.logProbs, plan, "logProbs", rows);
+  arrays.write(r.entropies, plan, "entropies", rows);
+  const auto takeWithLogits = [&]<class T>(const T* logits, T* gradient) {
+    arrays.read(logits, plan, "logits", values);
+    arrays.write(gradient, plan, "gradLogits", values, true);
+    arrays.take("gradLogits", "logits");
+    r.logits = logits;
+    r.gradLogits = gradient;
+  };
   if (r.dtype == Dtype::float32) {
-    r.logits = getArray<float>(plan, "logits", values);
-    r.gradLogits = getOptionalArray<float>(plan, "gradLogits", values);
+    takeWithLogits(static_cast<const float*>(nullptr), static_cast<float*>(nullptr));
   } else {
-    r.logits = getArray<uint16_t>(plan, "logits", values);
-    r.gradLogits = getOptionalArray<uint16_t>(plan, "gradLogits", values);
+    takeWithLogits(static_cast<const uint16_t*>(nullptr), static_cast<uint16_t*>(nullptr));
   }
-  const auto* in = static_cast<const char*>(r.logits);
-  const auto* out = static_cast<const char*>(r.gradLogits);
-  if (out && out != in && out < in + bytes && in < out + bytes) {
-    throw Napi::RangeError::New(env,
-                                "gradLogits: expected memory apart from logits, or the same, got an overlapping range");
-  }
-  r.tokens = getArray<int32_t>(plan, "tokens", rows);
-  for (int64_t i = 0; i < rows; ++i) {
-    if ((!tokens.policy.mask || tokens.policy.mask[i]) && (r.tokens[i] < 0 || r.tokens[i] >= r.vocab)) {
-      throw Napi::RangeError::New(env, "tokens[" + std::to_string(i) + "]: expected an id from 0 to " +
-                                           std::to_string(r.vocab - 1) + ", got " + std::to_string(r.tokens[i]));
-    }
-  }
-  r.logProbs = getArray<float>(plan, "logProbs", rows);
-  r.entropies = getArray<float>(plan, "entropies", rows);
-  r.policy = tokens.policy;
+  checkTokens(env, inputs);
+  r.policy = inputs.policy;
+  checkIds(env, r);
   return r;
 }
 

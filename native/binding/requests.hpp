@@ -9,17 +9,16 @@ namespace groupgrad::binding {
 
 AdvantageRequest readAdvantage(const Napi::Object& plan, const Napi::Object& output);
 
-// All of a PolicyRequest but log-probs and their gradient. Where advantages come from rewards, `advantage` is filled in
-// and the request points at its output.
-struct TokenInputs {
+// A policy loss, whose advantages come from the caller or, `fused`, from rewards: then `advantage` is filled in and the
+// policy request points at its output.
+struct LossInputs {
   PolicyRequest policy;
   bool fused = false;
   AdvantageRequest advantage;
 };
-TokenInputs readTokens(const Napi::Object& plan);
-TokenInputs readPolicy(const Napi::Object& plan);
-// A LogitsRequest; its policy part is in `tokens`.
-LogitsRequest readLogits(const Napi::Object& plan, TokenInputs& tokens);
+void readPolicy(const Napi::Object& plan, LossInputs& inputs);
+// `inputs.policy` becomes the policy part of the request that is returned.
+LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs);
 
 void writeMetrics(Napi::Object& out, const AdvantageRequest&, const AdvantageMetrics&);
 void writeMetrics(Napi::Object& out, const PolicyRequest&, const LossMetrics&);

@@ -49,18 +49,9 @@ export class DifficultyAnchor {
   #state: AnchorState;
 
   constructor(options: AnchorOptions = {}) {
-    const o = { ...checkObject('options', options) } as AnchorOptions;
-    checkKeys('options', o as Record<string, unknown>, ['update', 'window', 'eta', 'minGain', 'timing']);
-    const { update = 'window', window = 10, eta = 1, minGain = 0.05, timing = 'prior' } = o;
-    this.#state = {
-      update: checkChoice('options.update', update, anchorUpdates),
-      window: checkNumber('options.window', window, { min: 1, max: 1e6, integer: true }),
-      eta: checkNumber('options.eta', eta, { min: 0 }),
-      minGain: checkNumber('options.minGain', minGain, { above: 0, max: 1 }),
-      timing: checkChoice('options.timing', timing, anchorTimings),
-      observed: 0,
-      history: [],
-    };
+    const o = { ...checkObject('options', options) };
+    checkKeys('options', o, optionNames);
+    this.#state = { ...resolveOptions('options', o), observed: 0, history: [] };
   }
 
   get timing(): 'prior' | 'posterior' {
@@ -96,9 +87,10 @@ export class DifficultyAnchor {
 
   /** Restores what {@link toJSON} gave. */
   static fromJSON(state: AnchorState): DifficultyAnchor {
-    const s = { ...checkObject('state', state) } as unknown as AnchorState;
+    const s = { ...checkObject('state', state) };
+    checkKeys('state', s, [...optionNames, 'observed', 'history']);
     const { observed, history, ...options } = s;
-    const anchor = new DifficultyAnchor(options);
+    const anchor = new DifficultyAnchor(resolveOptions('state', options));
     if (!Array.isArray(history)) throw typeError('state.history', 'an array of numbers', history);
     const values = history.map((v, i) => checkNumber(`state.history[${i}]`, v));
     const count = checkNumber('state.observed', observed, { min: 0, integer: true });
@@ -112,6 +104,20 @@ export class DifficultyAnchor {
     anchor.#state.history = values;
     return anchor;
   }
+}
+
+const optionNames = ['update', 'window', 'eta', 'minGain', 'timing'] as const;
+
+/** Checks options and fills in their defaults; `field` is what they are called in messages. */
+function resolveOptions(field: string, options: AnchorOptions): Required<AnchorOptions> {
+  const { update = 'window', window = 10, eta = 1, minGain = 0.05, timing = 'prior' } = options;
+  return {
+    update: checkChoice(`${field}.update`, update, anchorUpdates),
+    window: checkNumber(`${field}.window`, window, { min: 1, max: 1e6, integer: true }),
+    eta: checkNumber(`${field}.eta`, eta, { min: 0 }),
+    minGain: checkNumber(`${field}.minGain`, minGain, { above: 0, max: 1 }),
+    timing: checkChoice(`${field}.timing`, timing, anchorTimings),
+  };
 }
 
 function mean(values: readonly number[]): number {

@@ -7,13 +7,35 @@ export function describe(value: unknown): string {
   }
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (Array.isArray(value)) return `an array of ${value.length} values`;
-  if (ArrayBuffer.isView(value)) {
-    const length = (value as unknown as { length?: number }).length;
-    return length === undefined ? `a ${value.constructor.name}` : `a ${value.constructor.name} of ${length} values`;
+  if (isTypedArray(value)) {
+    return `${withArticle(String(typedArray.name.call(value)))} of ${typedArray.length.call(value)} values`;
   }
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'symbol') return 'a symbol';
-  return `a ${(value as object).constructor?.name ?? 'object without a prototype'}`;
+  // Whatever a caller's object holds under `constructor`.
+  const made = (value as { constructor?: unknown }).constructor;
+  const name: unknown = typeof made === 'function' ? made.name : undefined;
+  return typeof name === 'string' && name !== '' && name !== 'Object' ? `an object of class ${name}` : 'an object';
+}
+
+function withArticle(type: string): string {
+  return `${type.startsWith('I') ? 'an' : 'a'} ${type}`;
+}
+
+function getter(prototype: object, property: string | symbol): (this: unknown) => unknown {
+  return Object.getOwnPropertyDescriptor(prototype, property)!.get!;
+}
+
+/** The accessors of all typed arrays: what an array says of itself could be overridden. */
+const typedArray = {
+  name: getter(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag),
+  length: getter(Object.getPrototypeOf(Uint8Array.prototype), 'length'),
+  buffer: getter(Object.getPrototypeOf(Uint8Array.prototype), 'buffer'),
+};
+
+export function isTypedArray(value: unknown, kind?: keyof ArrayTypes): boolean {
+  const name = typedArray.name.call(value);
+  return kind === undefined ? name !== undefined : name === kind;
 }
 
 /** Wrong kind of thing. */
@@ -45,17 +67,22 @@ function boundsText({ min, above, max, integer }: Bounds): string {
   return limits.length ? `${kind} ${limits.join(' and ')}` : kind;
 }
 
-/** A finite number within bounds. TypeError for another type, RangeError for another value (NaN and infinities included). */
+/**
+ * A number within bounds that is finite in float32, in which devices compute. TypeError for another type, RangeError for
+ * another value (NaN and infinities included).
+ */
 export function checkNumber(field: string, value: unknown, bounds: Bounds = {}): number {
   if (typeof value !== 'number') throw typeError(field, boundsText(bounds), value);
   const { min, above, max, integer } = bounds;
+  const overflows = Number.isFinite(value) && !Number.isFinite(Math.fround(value));
   const inside =
     Number.isFinite(value) &&
+    !overflows &&
     (!integer || Number.isSafeInteger(value)) &&
     (min === undefined || value >= min) &&
     (above === undefined || value > above) &&
     (max === undefined || value <= max);
-  if (!inside) throw rangeError(field, boundsText(bounds), String(value));
+  if (!inside) throw rangeError(field, boundsText(bounds), overflows ? `${value}, infinite in float32` : String(value));
   return value;
 }
 
@@ -74,7 +101,7 @@ export function checkBoolean(field: string, value: unknown): boolean {
 }
 
 export function checkObject(field: string, value: unknown): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || isTypedArray(value)) {
     throw typeError(field, 'an object', value);
   }
   return value as Record<string, unknown>;
@@ -98,18 +125,14 @@ interface ArrayTypes {
   Uint16Array: Uint16Array;
 }
 
-const tag = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)!.get!;
-
 /**
  * The buffer behind a typed array must stay as it is for the length of a native call and must be readable at all:
  * shared, resizable and detached buffers are refused.
  */
 export function checkBuffer(field: string, array: ArrayBufferView): void {
   const buffer = array.buffer;
-  if (!(buffer instanceof ArrayBuffer)) {
-    throw new TypeError(
-      `${field}: expected an array over memory of its own, got one over a shared ${buffer.constructor.name}`,
-    );
+  if (buffer instanceof SharedArrayBuffer) {
+    throw new TypeError(`${field}: expected an array over memory of its own, got one over a SharedArrayBuffer`);
   }
   if ((buffer as { resizable?: boolean }).resizable) {
     throw new TypeError(
@@ -138,8 +161,13 @@ export function checkArray<K extends keyof ArrayTypes>(
   length?: number,
   shape?: string,
 ): ArrayTypes[K] {
-  if (!ArrayBuffer.isView(value) || tag.call(value) !== kind) throw typeError(field, `a ${kind}`, value);
-  const array = value as unknown as ArrayTypes[K];
+  if (!isTypedArray(value, kind)) throw typeError(field, withArticle(kind), value);
+  const array = value as ArrayTypes[K];
+  if (array.length !== typedArray.length.call(array) || array.buffer !== typedArray.buffer.call(array)) {
+    throw new TypeError(
+      `${field}: expected ${withArticle(kind)} as it was made, got one whose properties were redefined`,
+    );
+  }
   checkBuffer(field, array);
   if (length !== undefined) checkLength(field, array.length, length, shape);
   return array;

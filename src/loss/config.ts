@@ -137,7 +137,7 @@ export function resolveLoss(config: unknown, length: number): LossPlan {
     surrogate: resolveSurrogate(c.surrogate),
     aggregation: choice('config.aggregation', c.aggregation, 'token-mean', aggregations),
     emptySequences: choice('config.emptySequences', c.emptySequences, 'count', ['count', 'drop']),
-    maxLength: number('config.maxLength', c.maxLength, length, { above: 0 }),
+    maxLength: number('config.maxLength', c.maxLength, length, { min: 1 }),
     logRatioClamp: number('config.logRatioClamp', c.logRatioClamp, Infinity, { above: 0 }),
     offPolicyThreshold: number('config.offPolicyThreshold', c.offPolicyThreshold, Infinity, {}),
     kl: resolveKl(c.kl),

@@ -4,7 +4,9 @@ import type { AdvantageConfig, LossConfig } from './config.js';
 import { pickDevice } from './devices.js';
 import type { AdvantageOutput, Metrics } from './plan.js';
 import {
+  checkOptions,
   checkThreads,
+  type DeviceChoice,
   type LogitsInput,
   type LogitsOptions,
   type PolicyInput,
@@ -64,9 +66,9 @@ export function computeAdvantages(
   config: AdvantageConfig,
   options: RunOptions = {},
 ): AdvantageResult {
-  const { device: choice, threads } = options;
+  const { device: choice, threads } = checkOptions(options, ['device', 'threads']);
   checkThreads(threads);
-  const device = pickDevice(choice);
+  const device = pickDevice(choice as DeviceChoice);
   const { plan, output } = planAdvantages(rewards, config);
   const { accuracy, metrics } = device.computeAdvantages(plan, output);
   return advantageResult(output, accuracy, metrics);

@@ -1,5 +1,6 @@
 // From what a caller passes to what a device receives: every check, every default, every conversion of an input.
-// Each property is read once, before anything is checked, so that a getter cannot change it in between.
+// What may run the caller's code (getters, proxies, elements of an array of rewards) is read before any typed array is
+// looked at, so that no array can be detached between its check and its use.
 
 import {
   checkArray,
@@ -9,9 +10,10 @@ import {
   checkLength,
   checkNumber,
   checkObject,
+  isTypedArray,
   typeError,
 } from './check.js';
-import { type AdvantageConfig, resolveAdvantage, resolveLoss } from './config.js';
+import { type AdvantageConfig, type LossPlan, resolveAdvantage, resolveLoss } from './config.js';
 import type { AdvantageOutput, AdvantagePlan, LogitsDtype, LogitsPlan, PolicyPlan, TokenPlan } from './plan.js';
 
 /** What a loss reads besides log-probs or logits. Per-token arrays hold B*T values, row-major. */
@@ -52,7 +54,7 @@ export interface LogitsInput extends TokenInput {
   dtype?: LogitsDtype;
   /** The chosen token of each row: B*T ids below `vocab`. */
   tokens: Int32Array;
-  /** Logits are divided by it. Default 1. */
+  /** Logits are divided by it; at least 1e-6. Default 1. */
   temperature?: number;
 }
 
@@ -69,14 +71,19 @@ export interface RunOptions {
   threads?: number;
 }
 
-export interface PolicyOptions extends RunOptions {
+interface LossOptions extends RunOptions {
   /** Default true. False: the loss and its metrics alone. */
   gradient?: boolean;
   /** Default true. False: rows that can carry no gradient may stay unread; the metrics `kl` and `entropy` are left out. */
   metrics?: boolean;
 }
 
-export interface LogitsOptions extends PolicyOptions {
+export interface PolicyOptions extends LossOptions {
+  /** Where to write the gradient (B*T values) instead of into a new array. */
+  gradLogProbs?: Float32Array;
+}
+
+export interface LogitsOptions extends LossOptions {
   /** Default false. True: the gradient overwrites the logits and is returned in the same array. */
   inPlace?: boolean;
   /** Where to write the gradient (layout and type of `logits`) instead of into a new array. */
@@ -94,14 +101,17 @@ function checkDimension(field: string, value: unknown): number {
 function checkRewards(field: string, value: unknown): Float64Array {
   let rewards: Float64Array;
   if (Array.isArray(value)) {
-    value.forEach((reward, i) => {
+    const numbers: number[] = [];
+    for (let i = 0; i < value.length; i++) {
+      const reward: unknown = value[i];
       if (typeof reward !== 'number') throw typeError(`${field}[${i}]`, 'a number', reward);
-    });
-    rewards = Float64Array.from(value);
-  } else if (value instanceof Float32Array) {
-    rewards = Float64Array.from(checkArray(field, value, 'Float32Array'));
-  } else if (value instanceof Float64Array) {
-    rewards = Float64Array.from(checkArray(field, value, 'Float64Array'));
+      numbers.push(reward);
+    }
+    rewards = new Float64Array(numbers);
+  } else if (isTypedArray(value, 'Float32Array')) {
+    rewards = new Float64Array(checkArray(field, value, 'Float32Array'));
+  } else if (isTypedArray(value, 'Float64Array')) {
+    rewards = new Float64Array(checkArray(field, value, 'Float64Array'));
   } else {
     throw typeError(field, 'a Float32Array, a Float64Array or an array of numbers', value);
   }
@@ -146,6 +156,7 @@ function groupOffsets(field: string, config: AdvantageConfig, rewards: number): 
   return offsets;
 }
 
+/** `fields`: what the arguments are called in messages. */
 export function planAdvantages(
   rewards: unknown,
   config: unknown,
@@ -182,12 +193,12 @@ const tokenFields = [
 
 function planTokens(
   input: Record<string, unknown>,
-  config: unknown,
+  loss: LossPlan,
   options: Record<string, unknown>,
   sequences: number,
   length: number,
 ): TokenPlan {
-  const loss = resolveLoss(config, length);
+  const signal = planSignal(input, sequences, length);
   const tokens = sequences * length;
   const shape = `${sequences} sequences x ${length}`;
   const floats = (field: (typeof tokenFields)[number]) => {
@@ -206,7 +217,7 @@ function planTokens(
     oldLogProbs: floats('oldLogProbs'),
     refLogProbs,
     mask: mask === undefined || mask === null ? null : checkArray('mask', mask, 'Uint8Array', tokens, shape),
-    ...planSignal(input, sequences, length),
+    ...signal,
     tokenWeights: floats('tokenWeights'),
     normalizer: checkDenominator('normalizer', normalizer),
     globalSequences: checkDenominator('sequences', globalSequences),
@@ -250,7 +261,7 @@ function planSignal(
   return { advantages: values, advantagesPerToken: perToken, advantage: null };
 }
 
-function checkOptions(options: unknown, known: readonly string[]): Record<string, unknown> {
+export function checkOptions(options: unknown, known: readonly string[]): Record<string, unknown> {
   const o = { ...checkObject('options', options) };
   checkKeys('options', o, known);
   return o;
@@ -259,20 +270,31 @@ function checkOptions(options: unknown, known: readonly string[]): Record<string
 export function planPolicy(input: unknown, config: unknown, options: unknown = {}): PolicyPlan {
   const i = { ...checkObject('input', input) };
   checkKeys('', i, [...tokenFields, 'logProbs']);
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics']);
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'gradLogProbs']);
   const s = { ...checkObject('shape', i.shape) };
   checkKeys('shape', s, ['sequences', 'length']);
   const sequences = checkDimension('shape.sequences', s.sequences);
   const length = checkDimension('shape.length', s.length);
   const tokens = sequences * length;
-  const logProbs = checkArray('logProbs', i.logProbs, 'Float32Array', tokens, `${sequences} sequences x ${length}`);
-  const plan = planTokens(i, config, o, sequences, length);
-  const { entropy } = plan.loss;
-  if (entropy.coefficient !== 0 || entropy.topQuantile !== 1) {
+  const loss = resolveLoss(config, length);
+  if (loss.entropy.coefficient !== 0 || loss.entropy.topQuantile !== 1) {
     throw new RangeError('config.entropy: expected no entropy term, because entropies need logits: use logitsLoss');
   }
-  const gradient = o.gradient === undefined ? true : checkBoolean('options.gradient', o.gradient);
-  return { ...plan, logProbs, gradLogProbs: gradient ? new Float32Array(tokens) : null };
+  const plan = planTokens(i, loss, o, sequences, length);
+  const logProbs = checkArray('logProbs', i.logProbs, 'Float32Array', tokens, `${sequences} sequences x ${length}`);
+  const gradLogProbs = policyGradient(o, tokens);
+  if (gradLogProbs !== null) checkApart('options.gradLogProbs', gradLogProbs, { logProbs, ...tokenInputs(plan) });
+  return { ...plan, logProbs, gradLogProbs };
+}
+
+function policyGradient(options: Record<string, unknown>, tokens: number): Float32Array | null {
+  const { gradient = true, gradLogProbs: given } = options;
+  if (!checkBoolean('options.gradient', gradient)) {
+    if (given !== undefined) throw new TypeError('options.gradLogProbs: expected it only without gradient: false');
+    return null;
+  }
+  if (given === undefined) return new Float32Array(tokens);
+  return checkArray('options.gradLogProbs', given, 'Float32Array', tokens);
 }
 
 export function planLogits(input: unknown, config: unknown, options: unknown = {}): LogitsPlan {
@@ -294,10 +316,10 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
   const kind = dtype === 'float32' ? 'Float32Array' : 'Uint16Array';
   const values = rows * rowStride;
   const shape = `${sequences} sequences x ${length} x ${rowStride}`;
+  const temperature = i.temperature === undefined ? 1 : checkNumber('temperature', i.temperature, { min: 1e-6 });
+  const plan = planTokens(i, resolveLoss(config, length), o, sequences, length);
   const logits = checkArray('logits', i.logits, kind, values, shape);
   const tokens = checkArray('tokens', i.tokens, 'Int32Array', rows, `${sequences} sequences x ${length}`);
-  const temperature = i.temperature === undefined ? 1 : checkNumber('temperature', i.temperature, { above: 0 });
-  const plan = planTokens(i, config, o, sequences, length);
   checkTokens(tokens, plan.mask, vocab);
 
   const inPlace = o.inPlace === undefined ? false : checkBoolean('options.inPlace', o.inPlace);
@@ -312,14 +334,13 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
   if (inPlace) gradLogits = logits;
   else if (o.gradLogits !== undefined) {
     gradLogits = checkArray('options.gradLogits', o.gradLogits, kind, values, shape);
-    if (
-      gradLogits.buffer === logits.buffer &&
-      gradLogits.byteOffset !== logits.byteOffset &&
-      overlaps(gradLogits, logits)
-    ) {
-      throw new RangeError('options.gradLogits: expected memory apart from logits, got an overlapping range');
-    }
   } else if (gradient) gradLogits = dtype === 'float32' ? new Float32Array(values) : new Uint16Array(values);
+
+  if (gradLogits !== null) {
+    const over = gradLogits.buffer === logits.buffer && gradLogits.byteOffset === logits.byteOffset;
+    const others = { tokens, ...tokenInputs(plan) };
+    checkApart(inPlace ? 'logits' : 'options.gradLogits', gradLogits, over ? others : { logits, ...others });
+  }
 
   return {
     ...plan,
@@ -335,8 +356,27 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
   };
 }
 
-function overlaps(a: ArrayBufferView, b: ArrayBufferView): boolean {
-  return a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength;
+function tokenInputs(plan: TokenPlan): Readonly<Record<string, ArrayBufferView | null>> {
+  const { mask, oldLogProbs, refLogProbs, tokenWeights, advantages } = plan;
+  return { mask, oldLogProbs, refLogProbs, tokenWeights, advantages };
+}
+
+/** What is written must not be what is read: a token id that became a piece of a gradient would be no id any more. */
+function checkApart(
+  field: string,
+  written: ArrayBufferView,
+  others: Readonly<Record<string, ArrayBufferView | null>>,
+): void {
+  for (const [name, other] of Object.entries(others)) {
+    if (
+      other !== null &&
+      other.buffer === written.buffer &&
+      other.byteOffset < written.byteOffset + written.byteLength &&
+      written.byteOffset < other.byteOffset + other.byteLength
+    ) {
+      throw new RangeError(`${field}: expected memory apart from ${name}, got an overlapping range`);
+    }
+  }
 }
 
 function checkTokens(tokens: Int32Array, mask: Uint8Array | null, vocab: number): void {

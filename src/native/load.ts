@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Device } from '../loss/plan.js';
 
@@ -28,7 +28,7 @@ export function loadAddon(): LoadResult {
 
 function candidates(): string[] {
   const explicit = process.env.GROUPGRAD_ADDON;
-  if (explicit) return [explicit];
+  if (explicit) return [resolve(explicit)];
   return [
     join(root, 'build', 'Release', 'groupgrad.node'),
     join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'groupgrad.node'),
@@ -48,7 +48,8 @@ function load(): LoadResult {
       if (addon.version === version) return { addon, path };
       reasons.push(`${path}: built for groupgrad ${addon.version}, this is ${version}`);
     } catch (error) {
-      reasons.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      const [reason] = String(error instanceof Error ? error.message : error).split('\n'); // the rest is a require stack
+      reasons.push(`${path}: ${reason}`);
     }
   }
   const remedy = process.env.GROUPGRAD_ADDON
