@@ -1,0 +1,117 @@
+// Sampling completions. The choice of a token depends on its row alone: the random number of each position is addressed
+// by (seed, step, prompt, sample, position), so a result does not depend on how the batch was cut.
+
+import { rangeError } from '../loss/check.js';
+import { uniform } from '../random.js';
+import type { Decoder, Policy, SequenceBatch } from './policy.js';
+
+/** One completion to be sampled: the tokens of its prompt, and its place in the step. */
+export interface SampleRow {
+  /** At least one token; the same for rows of the same prompt. */
+  tokens: Int32Array;
+  /** Which prompt of the step, and which of the prompt's samples: the address of its random numbers. */
+  prompt: number;
+  sample: number;
+}
+
+export interface SampleOptions {
+  /** Prompts are padded to this many columns: a constant of the task rather than of the batch. */
+  promptLength: number;
+  /** Completions are cut off after this many tokens, the end token included. */
+  maxTokens: number;
+  /** The token that ends a completion. */
+  endToken: number;
+  /** Divides the logits. 0 takes the most likely token (the lowest id of equals). */
+  temperature: number;
+  seed: number;
+  step: number;
+}
+
+export interface Completion {
+  /** Token ids, the end token included unless truncated; their number is the completion's length. */
+  tokens: Int32Array;
+  /** Log-probability of each token under the distribution sampled from (under temperature 1 where that is 0). */
+  logProbs: Float32Array;
+  /** No end token within `maxTokens`. */
+  truncated: boolean;
+}
+
+/**
+ * Samples one completion a row, in order. Rows of the same prompt share the reading of it.
+ * RangeError for an empty or too long prompt, and for logits that are not finite.
+ */
+export function sample(policy: Policy, rows: readonly SampleRow[], options: SampleOptions): Completion[] {
+  if (rows.length === 0) return [];
+  const { maxTokens, endToken } = options;
+  const drafts = rows.map((row) => ({ row, tokens: [] as number[], logProbs: [] as number[], ended: false }));
+  const decoder = startDecoder(policy, rows, options);
+  try {
+    for (let position = 0; position < maxTokens && !drafts.every((draft) => draft.ended); position++) {
+      // A row that has ended repeats its end token, unread, while others go on.
+      if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
+      const logits = decoder.logits.dataSync<'float32'>();
+      drafts.forEach((draft, b) => {
+        if (draft.ended) return;
+        const own = logits.subarray(b * policy.vocabulary, (b + 1) * policy.vocabulary);
+        const { token, logProb } = choose(own, draft.row, position, options);
+        draft.tokens.push(token);
+        draft.logProbs.push(logProb);
+        draft.ended = token === endToken;
+      });
+    }
+  } finally {
+    decoder.dispose();
+  }
+  return drafts.map(({ tokens, logProbs, ended }) => ({
+    tokens: Int32Array.from(tokens),
+    logProbs: Float32Array.from(logProbs),
+    truncated: !ended,
+  }));
+}
+
+function startDecoder(policy: Policy, rows: readonly SampleRow[], options: SampleOptions): Decoder {
+  const prompts = new Map(rows.map(({ prompt, tokens }) => [prompt, tokens]));
+  const numbers = [...prompts.keys()];
+  const indices = new Map(numbers.map((prompt, index) => [prompt, index]));
+  const batch = padPrompts([...prompts.values()], options.promptLength, options.endToken);
+  const promptOfRow = Int32Array.from(rows, ({ prompt }) => indices.get(prompt)!);
+  return policy.decode(batch, promptOfRow, options.maxTokens - 1);
+}
+
+/** Left-pads prompts to `length` columns; `padding` is any token id. RangeError for an empty or too long prompt. */
+export function padPrompts(prompts: readonly Int32Array[], length: number, padding: number): SequenceBatch {
+  const tokens = new Int32Array(prompts.length * length).fill(padding);
+  const starts = Int32Array.from(prompts, (prompt) => length - prompt.length);
+  prompts.forEach((prompt, b) => {
+    if (prompt.length === 0 || starts[b] < 0) {
+      throw new RangeError(`prompts[${b}]: expected 1 to ${length} tokens, got ${prompt.length}`);
+    }
+    tokens.set(prompt, b * length + starts[b]);
+  });
+  return { sequences: prompts.length, length, tokens, starts };
+}
+
+/** A token for one row of logits, with its log-probability; in float64. */
+function choose(logits: Float32Array, { prompt, sample }: SampleRow, position: number, options: SampleOptions) {
+  const { temperature, seed, step } = options;
+  const scale = 1 / (temperature || 1);
+  const highest = logits.reduce((a, b) => Math.max(a, b));
+  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - highest) * scale));
+  const total = weights.reduce((a, b) => a + b);
+  if (!Number.isFinite(total)) throw rangeError('logits', 'finite values', `others at position ${position}`);
+  const stream = { seed, purpose: 'sampling', index: step } as const;
+  const token =
+    temperature === 0 ? logits.indexOf(highest) : draw(weights, total * uniform(stream, prompt, sample, position));
+  return { token, logProb: (logits[token] - highest) * scale - Math.log(total) };
+}
+
+/** The index in whose share of the weights' sum `point` falls. */
+function draw(weights: Float64Array, point: number): number {
+  let remaining = point;
+  const drawn = weights.findIndex((weight) => {
+    remaining -= weight;
+    return remaining < 0;
+  });
+  // Rounding can leave a sliver behind the last weight.
+  return drawn >= 0 ? drawn : weights.findLastIndex((weight) => weight > 0);
+}

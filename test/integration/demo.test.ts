@@ -1,0 +1,33 @@
+// The demo, cut short: its shape, and that its exit status says what its last lines say. Whether reinforcement works in
+// full is seen by running it (`npm run demo`).
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import test from 'node:test';
+
+function runDemo(...flags: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'src/demo.ts', ...flags], {
+    encoding: 'utf8',
+    timeout: 120_000,
+  });
+  return { status, stdout, stderr };
+}
+
+test('prints device, backend, a few lines of progress and both accuracies, and exits by them', () => {
+  const { status, stdout, stderr } = runDemo('--steps', '2', '--backend', 'wasm');
+  const lines = stdout.trimEnd().split('\n');
+  assert.match(lines[0], /^loss on device \w+ \(.*\); policy on tfjs backend wasm/, stderr);
+  assert.ok(lines.length < 20 && !stdout.includes('\x1b'), stdout);
+  const right = (when: string) =>
+    Number(new RegExp(`^held out, ${when} reinforcement: +(\\d+) of 400 right`, 'm').exec(stdout)?.[1]);
+  assert.ok(right('before') >= 80, stdout);
+  assert.equal(status, right('after') > right('before') ? 0 : 1, stdout);
+});
+
+test('refuses flags that make no sense with one line', () => {
+  for (const flags of [['--steps', 'many'], ['--backend', 'webgl'], ['--colour']]) {
+    const { status, stderr } = runDemo(...flags);
+    assert.equal(status, 1);
+    assert.match(stderr, /^demo: .*\n$/, stderr);
+  }
+});

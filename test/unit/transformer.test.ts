@@ -1,0 +1,263 @@
+// The transformer policy and its sampling, on the tfjs backends that are installed without native code.
+//
+// Where results are compared that were computed in another order, the bound is 2e-5 of the largest value: values of order 1
+// go through some 10 sums of at most 32 terms in float32 (6e-8 each, relative to the terms).
+
+import assert from 'node:assert/strict';
+import test, { before, describe } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import type { Policy, SequenceBatch } from '../../src/policy/policy.js';
+import { type Completion, padPrompts, type SampleRow, sample } from '../../src/policy/sample.js';
+import { createTransformer, type TransformerConfig } from '../../src/policy/transformer.js';
+import { startBackend } from '../../src/trainer/backend.js';
+import { assertArray } from '../support/compare.js';
+import { type PlainWeights, plainLogits } from '../support/plain-transformer.js';
+
+const bound = 2e-5;
+const config: TransformerConfig = { vocabulary: 7, layers: 2, width: 16, heads: 2, hidden: 24 };
+const prompts = [
+  [1, 2, 3, 4, 5],
+  [6, 5],
+  [3, 3, 3],
+].map((tokens) => Int32Array.from(tokens));
+const options = { promptLength: 6, maxTokens: 5, endToken: 0, temperature: 0.8, seed: 11, step: 4 };
+
+for (const backend of ['cpu', 'wasm'] as const) {
+  describe(`the transformer on ${backend}`, () => {
+    let policy: Policy;
+    before(async () => {
+      await startBackend(backend);
+      policy = createTransformer(config, 5);
+    });
+
+    test('computes what plain float64 loops compute', () => {
+      const weights = plainWeights(policy);
+      for (const tokens of prompts) {
+        const expected = plainLogits(config, weights, [...tokens]).flat();
+        assertArray(read(policy.logits(unpadded(tokens))), expected, bound, 'logits');
+      }
+    });
+
+    test('the gradient is that of the float64 loops, by finite differences', () => {
+      const tokens = prompts[0];
+      const from = 2;
+      const coefficients = Float32Array.from({ length: (tokens.length - from) * config.vocabulary }, (_, i) =>
+        Math.sin(3 * i),
+      );
+      const names = Object.keys(policy.variables);
+      const { value, grads } = tf.variableGrads(
+        () => weightedSum(policy.logits(unpadded(tokens), from), coefficients),
+        Object.values(policy.variables),
+      );
+      const weights = plainWeights(policy);
+      const objective = () =>
+        plainLogits(config, weights, [...tokens])
+          .slice(from)
+          .flat()
+          .reduce((sum, x, i) => sum + x * coefficients[i], 0);
+      for (const name of names) {
+        const gradient = grads[policy.variables[name].name].dataSync();
+        const expected = weights[name].map((weight, i, all) => {
+          const step = 1e-5;
+          all[i] = weight + step;
+          const above = objective();
+          all[i] = weight - step;
+          const below = objective();
+          all[i] = weight;
+          return (above - below) / (2 * step);
+        });
+        assertArray(gradient, expected, bound, name);
+      }
+      tf.dispose([value, grads]);
+    });
+
+    test('a later token changes no earlier logits', () => {
+      const tokens = Int32Array.from([1, 2, 3, 4]);
+      const changed = Int32Array.from([1, 2, 3, 6]);
+      const rows = (given: Int32Array) => read(policy.logits(unpadded(given))).subarray(0, 3 * config.vocabulary);
+      assert.deepEqual(rows(changed), rows(tokens));
+    });
+
+    test('left padding changes nothing, whatever it holds', () => {
+      const padded = padPrompts(prompts, 6, 0);
+      const other = { ...padded, tokens: padPrompts(prompts, 6, 4).tokens };
+      const logits = read(policy.logits(padded));
+      const same = read(policy.logits(other));
+      prompts.forEach((tokens, b) => {
+        const rows = [(b * 6 + padded.starts[b]) * config.vocabulary, (b + 1) * 6 * config.vocabulary] as const;
+        assertArray(logits.subarray(...rows), read(policy.logits(unpadded(tokens))), bound, `prompt ${b}`);
+        assert.deepEqual(same.subarray(...rows), logits.subarray(...rows));
+      });
+    });
+
+    test('`from` gives the last columns', () => {
+      const batch = padPrompts(prompts, 6, 0);
+      const all = read(policy.logits(batch));
+      const last = read(policy.logits(batch, 4));
+      const expected = prompts.flatMap((_, b) => [...all.subarray((b * 6 + 4) * 7, (b + 1) * 6 * 7)]);
+      assertArray(last, expected, bound, 'last columns');
+    });
+
+    test('decoding with the cache gives the logits of a full forward pass', () => {
+      const rows = Int32Array.from([0, 0, 2, 1]);
+      const appended = [
+        [1, 2, 3, 4],
+        [6, 6, 1, 0],
+        [2, 5, 4, 3],
+      ].map((tokens) => Int32Array.from(tokens));
+      const decoder = policy.decode(padPrompts(prompts, 6, 0), rows, appended.length);
+      for (let count = 0; count <= appended.length; count++) {
+        if (count > 0) decoder.append(appended[count - 1]);
+        const logits = decoder.logits.dataSync();
+        rows.forEach((prompt, row) => {
+          const tokens = Int32Array.of(...prompts[prompt], ...appended.slice(0, count).map((column) => column[row]));
+          const full = read(policy.logits(unpadded(tokens), tokens.length - 1));
+          assertArray(logits.subarray(row * 7, (row + 1) * 7), full, bound, `row ${row} after ${count} tokens`);
+        });
+      }
+      assert.throws(() => decoder.append(appended[0]), { name: 'RangeError', message: /^tokens/ });
+      decoder.dispose();
+    });
+
+    test('sampled log-probs are those of a recomputation', () => {
+      for (const temperature of [0.8, 0]) {
+        for (const [i, completion] of sample(policy, sampleRows(), { ...options, temperature }).entries()) {
+          assertArray(completion.logProbs, recomputed(policy, i, completion, temperature || 1), bound, `row ${i}`);
+        }
+      }
+    });
+
+    test('a completion is the same however the batch is cut', () => {
+      const rows = sampleRows();
+      const whole = sample(policy, rows, options);
+      const single = rows.flatMap((row) => sample(policy, [row], options));
+      const pieces = [...sample(policy, rows.slice(5), options), ...sample(policy, rows.slice(0, 5), options)];
+      assert.deepEqual(single, whole);
+      assert.deepEqual([...pieces.slice(-5), ...pieces.slice(0, -5)], whole);
+    });
+
+    test('greedy decoding takes the most likely tokens', () => {
+      for (const [i, { tokens }] of sample(policy, sampleRows(), { ...options, temperature: 0 }).entries()) {
+        let context = sampleRows()[i].tokens;
+        for (const token of tokens) {
+          const logits = read(policy.logits(unpadded(context), context.length - 1));
+          assert.equal(token, logits.indexOf(Math.max(...logits)));
+          context = Int32Array.of(...context, token);
+        }
+      }
+    });
+
+    test('completions end with the end token or are truncated', () => {
+      const completions = sample(policy, sampleRows(), options);
+      assert.ok(completions.some(({ truncated }) => truncated) && completions.some(({ truncated }) => !truncated));
+      for (const { tokens, logProbs, truncated } of completions) {
+        assert.equal(tokens.length, logProbs.length);
+        assert.equal(tokens.indexOf(options.endToken), truncated ? -1 : tokens.length - 1);
+        if (truncated) assert.equal(tokens.length, options.maxTokens);
+      }
+    });
+
+    test('the seed, the step and the sample each give other completions', () => {
+      const texts = (change: Partial<typeof options>) =>
+        sample(policy, sampleRows(), { ...options, ...change }).map(({ tokens }) => tokens.join(' '));
+      const [given, again, seed, step] = [texts({}), texts({}), texts({ seed: 12 }), texts({ step: 5 })];
+      assert.deepEqual(again, given);
+      assert.notDeepEqual(seed, given);
+      assert.notDeepEqual(step, given);
+      assert.ok(new Set(given.slice(0, 4)).size > 1);
+    });
+
+    test('sampled frequencies are the probabilities', () => {
+      const count = 2000;
+      const rows = Array.from({ length: count }, (_, i) => ({ tokens: prompts[1], prompt: 0, sample: i }));
+      const first = sample(policy, rows, { ...options, maxTokens: 1, temperature: 1 }).map(({ tokens }) => tokens[0]);
+      const logits = read(policy.logits(unpadded(prompts[1]), 1));
+      const weights = [...logits].map((logit) => Math.exp(logit));
+      const total = weights.reduce((a, b) => a + b);
+      weights.forEach((weight, token) => {
+        const p = weight / total;
+        const share = first.filter((drawn) => drawn === token).length / count;
+        // Five standard deviations of a share of `count` draws.
+        assert.ok(
+          Math.abs(share - p) < 5 * Math.sqrt((p * (1 - p)) / count),
+          `token ${token}: ${share}, expected ${p}`,
+        );
+      });
+    });
+
+    test('no call leaves a tensor behind', () => {
+      const tensors = tf.memory().numTensors;
+      const second = createTransformer(config, 6);
+      sample(second, sampleRows(), options);
+      read(second.logits(unpadded(prompts[0])));
+      const { value, grads } = tf.variableGrads(
+        () => weightedSum(second.logits(unpadded(prompts[0])), new Float32Array(5 * 7).fill(1)),
+        Object.values(second.variables),
+      );
+      tf.dispose([value, grads]);
+      second.dispose();
+      assert.equal(tf.memory().numTensors, tensors);
+    });
+
+    test('weights follow from the seed', () => {
+      const values = (seed: number) => {
+        const made = createTransformer(config, seed);
+        const all = Object.values(made.variables).map((variable) => variable.dataSync().slice());
+        made.dispose();
+        return all;
+      };
+      assert.deepEqual(values(5), values(5));
+      assert.notDeepEqual(values(5), values(6));
+    });
+  });
+}
+
+test('impossible sizes and prompts are refused by name', () => {
+  assert.throws(() => createTransformer({ ...config, layers: 0 }, 1), { name: 'RangeError', message: /^layers/ });
+  assert.throws(() => createTransformer({ ...config, heads: 3 }, 1), { name: 'RangeError', message: /^width/ });
+  assert.throws(() => padPrompts([new Int32Array(0)], 3, 0), { name: 'RangeError', message: /^prompts\[0\]/ });
+  assert.throws(() => padPrompts([new Int32Array(4)], 3, 0), { name: 'RangeError', message: /^prompts\[0\]/ });
+});
+
+function unpadded(tokens: Int32Array): SequenceBatch {
+  return { sequences: 1, length: tokens.length, tokens, starts: Int32Array.of(0) };
+}
+
+/** Four samples of each prompt. */
+function sampleRows(): SampleRow[] {
+  return prompts.flatMap((tokens, prompt) => [0, 1, 2, 3].map((sample) => ({ tokens, prompt, sample })));
+}
+
+/** The values of a tensor, which is freed. */
+function read(tensor: tf.Tensor): Float32Array {
+  const values = tensor.dataSync<'float32'>().slice();
+  tensor.dispose();
+  return values;
+}
+
+function plainWeights(policy: Policy): PlainWeights {
+  const entries = Object.entries(policy.variables).map(([name, variable]) => [
+    name,
+    Float64Array.from(variable.dataSync()),
+  ]);
+  return Object.fromEntries(entries) as PlainWeights;
+}
+
+/** Σ coefficient * x with its own gradient: tfjs-core registers none on Node. */
+function weightedSum(x: tf.Tensor, coefficients: Float32Array): tf.Scalar {
+  const operation = tf.customGrad((given) => ({
+    value: tf.sum(tf.mul(given as tf.Tensor, tf.tensor(coefficients, x.shape))),
+    gradFunc: (dy) => tf.mul(dy, tf.tensor(coefficients, x.shape)),
+  }));
+  return operation(x) as tf.Scalar;
+}
+
+/** Log-probs of a completion from one forward pass over prompt and completion. */
+function recomputed(policy: Policy, row: number, { tokens }: Completion, temperature: number): number[] {
+  const prompt = sampleRows()[row].tokens;
+  const logits = read(policy.logits(unpadded(Int32Array.of(...prompt, ...tokens.subarray(0, -1))), prompt.length - 1));
+  return [...tokens].map((token, t) => {
+    const z = [...logits.subarray(t * 7, (t + 1) * 7)].map((logit) => logit / temperature);
+    return z[token] - Math.log(z.reduce((sum, value) => sum + Math.exp(value), 0));
+  });
+}
