@@ -105,9 +105,12 @@ function differentiable(
   return operation(x) as tf.Scalar;
 }
 
-/** Whether `dataSync` gives a copy that may be written to: the cpu backend, for one, hands out its own memory. */
+/**
+ * Whether `dataSync` always gives a copy that may be written to. The cpu backend hands out its own memory, and tfjs-node that
+ * of the typed array from which a tensor was made.
+ */
 function readsCopies(): boolean {
-  return ['wasm', 'tensorflow'].includes(tf.getBackend());
+  return tf.getBackend() === 'wasm';
 }
 
 function requireFloat(field: string, tensor: tf.Tensor): void {
