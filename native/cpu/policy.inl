@@ -228,31 +228,40 @@ GROUPGRAD_INLINE int64_t addKlOf(const PolicyContext& context, int64_t at, Chunk
   return addKl<KlEstimator::k3>(context, at, chunk, terms);
 }
 
-// The surrogate of each token: 0, whatever the ratio, where it has no advantage, no weight, or is dropped.
+// The surrogate of each token, 0, whatever the ratio, where it has no advantage, no weight, or is dropped; and how many
+// tokens are clipped.
 template <class Surrogate>
 GROUPGRAD_INLINE void surrogateTerms(const Surrogate& given, const PolicyContext& context, int64_t at,
-                                     const SequenceState& state, const Chunk& chunk, Terms& terms) {
+                                     SequenceState& state, const Chunk& chunk, Terms& terms) {
   const Surrogate surrogate = given;  // in registers: a load that only one side of a selection needs would be a branch
-  alignas(64) int32_t keep[kChunk];   // all bits: has a surrogate
-  const float dropBelow = state.offPolicy ? 0.0f : -kInfinity;  // advantages, because of an off-policy sequence
-  for (int i = 0; i < chunk.padded; ++i) {
-    const float a = chunk.advantage[i];
-    const bool none = (a == 0) | (a < dropBelow) | (Surrogate::kWeighted & (chunk.weight[i] == 0));
-    keep[i] = none ? 0 : chunk.in[i];
-  }
+  const int32_t* kept = chunk.in;
+  alignas(64) int32_t highEntropy[kChunk];
   if (context.entropies) {
     for (int i = 0; i < chunk.size; ++i) {
-      keep[i] = context.entropies[at + i] >= context.entropyThreshold ? keep[i] : 0;
+      highEntropy[i] = context.entropies[at + i] >= context.entropyThreshold ? chunk.in[i] : 0;
+    }
+    for (int i = chunk.size; i < chunk.padded; ++i) highEntropy[i] = 0;
+    kept = highEntropy;
+  }
+  const float dropBelow = state.offPolicy ? 0.0f : -kInfinity;  // advantages, because of an off-policy sequence
+  int32_t low = 0, high = 0;
+  for (int i = 0; i < chunk.padded; ++i) {
+    const TokenState s = tokenState(state, chunk, i, terms.ratio[i]);
+    const bool none = (s.advantage == 0) | (s.advantage < dropBelow) | (Surrogate::kWeighted & (s.weight == 0));
+    const int32_t keep = none ? 0 : kept[i];
+    const Term term = surrogate.term(s);
+    const float weight = Surrogate::kWeighted ? s.weight : 1.0f;
+    terms.loss[i] = masked(weight * term.loss, keep);
+    terms.gradient[i] = masked(weight * term.dLogProb, keep);
+    terms.dLogRatio[i] = masked(weight * term.dLogRatio, keep);
+    if constexpr (Surrogate::kSequence) terms.dSequence[i] = masked(weight * term.dSequence, keep);
+    if constexpr (Surrogate::kClip != ClipMetric::none) {
+      low += chunk.in[i] & int32_t(surrogate.clippedLow(s));
+      high += chunk.in[i] & int32_t(surrogate.clippedHigh(s));
     }
   }
-  for (int i = 0; i < chunk.padded; ++i) {
-    const Term term = surrogate.term(tokenState(state, chunk, i, terms.ratio[i]));
-    const float weight = Surrogate::kWeighted ? chunk.weight[i] : 1.0f;
-    terms.loss[i] = masked(weight * term.loss, keep[i]);
-    terms.gradient[i] = masked(weight * term.dLogProb, keep[i]);
-    terms.dLogRatio[i] = masked(weight * term.dLogRatio, keep[i]);
-    if constexpr (Surrogate::kSequence) terms.dSequence[i] = masked(weight * term.dSequence, keep[i]);
-  }
+  state.clippedLow += low;
+  state.clippedHigh += high;
 }
 
 // The gradient with respect to the log-probs, but for what flows through the sequence's quantities, which is summed up.
@@ -277,7 +286,7 @@ GROUPGRAD_INLINE void gradientOf(const PolicyContext& context, int64_t at, Seque
 }
 
 template <class Surrogate>
-GROUPGRAD_INLINE void addMetrics(const Surrogate& given, const PolicyContext& context, SequenceState& state,
+GROUPGRAD_INLINE void addMetrics(const Surrogate& surrogate, const PolicyContext& context, const SequenceState& state,
                                  const Chunk& chunk, const Terms& terms, RunSums& sums) {
   const bool kl = context.request->config.klBeta != 0;
   Sum loss, klSum, logRatio, ratio;
@@ -303,17 +312,6 @@ GROUPGRAD_INLINE void addMetrics(const Surrogate& given, const PolicyContext& co
   store(sums.ratioMax, highest);
   store(sums.reads, reads);
 
-  const Surrogate surrogate = given;
-  if constexpr (Surrogate::kClip != ClipMetric::none) {
-    int32_t low = 0, high = 0;
-    for (int i = 0; i < chunk.padded; ++i) {
-      const TokenState s = tokenState(state, chunk, i, terms.ratio[i]);
-      low += chunk.in[i] & int32_t(surrogate.clippedLow(s));
-      high += chunk.in[i] & int32_t(surrogate.clippedHigh(s));
-    }
-    state.clippedLow += low;
-    state.clippedHigh += high;
-  }
   if constexpr (std::is_same_v<Surrogate, Vespo>) {
     alignas(64) float phi[kChunk];
     for (int i = 0; i < chunk.padded; ++i) {
