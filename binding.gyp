@@ -15,7 +15,9 @@
         'native/cpu/thread_pool.cpp',
       ],
       'dependencies': [ '<!(node -p "require(\'node-addon-api\').targets"):node_addon_api_except_all' ],
-      'defines': [ 'NAPI_VERSION=8', 'GROUPGRAD_VERSION="<(version)"' ],
+      'defines': [
+        'NAPI_VERSION=8', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS', 'GROUPGRAD_VERSION="<(version)"',
+      ],
       'cflags_cc!': [ '-std=gnu++17', '-std=gnu++20', '-fno-rtti' ],
       'cflags_cc': [
         '-std=c++20', '-O3', '-fno-math-errno', '-fno-trapping-math', '-fvisibility=hidden',

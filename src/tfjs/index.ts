@@ -2,10 +2,10 @@
 // gradient that the same call computes is handed to TensorFlow.js's tape.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { rangeError, typeError } from '../loss/check.js';
+import { checkObject, rangeError, typeError } from '../loss/check.js';
 import type { LossConfig } from '../loss/config.js';
 import { policyLoss as hostPolicyLoss, type LogitsResult, logitsLoss, type PolicyResult } from '../loss/losses.js';
-import type { LogitsInput, RunOptions, TokenInput } from '../loss/request.js';
+import { checkOptions, type LogitsInput, type RunOptions, type TokenInput } from '../loss/request.js';
 
 type Floats = Float32Array | tf.Tensor;
 type Tensors<T> = Omit<T, 'shape' | 'mask' | 'oldLogProbs' | 'refLogProbs' | 'advantages' | 'tokenWeights'> & {
@@ -49,8 +49,9 @@ export function grpoLoss(
   config: LossConfig,
   options: LossOptions<GrpoReport> = {},
 ): tf.Scalar {
+  checkObject('batch', batch);
+  const { onResult, ...run } = checkReporting(options);
   const shape = logitsShape(logits, batch.shape);
-  const { onResult, ...run } = options;
   const input = {
     ...hostInput(batch),
     shape,
@@ -76,7 +77,9 @@ export function policyLoss(
   config: LossConfig,
   options: LossOptions<PolicyReport> = {},
 ): tf.Scalar {
-  const { onResult, ...run } = options;
+  checkObject('batch', batch);
+  const { onResult, ...run } = checkReporting(options);
+  requireFloat('logProbs', logProbs);
   const shape = batch.shape ?? tokensShape(logProbs);
   const input = { ...hostInput(batch), shape };
   return differentiable(logProbs, (values) => {
@@ -113,6 +116,14 @@ function readsCopies(): boolean {
   return tf.getBackend() === 'wasm';
 }
 
+function checkReporting<Report>(options: unknown): LossOptions<Report> {
+  const o = checkOptions(options, ['device', 'threads', 'onResult']);
+  if (o.onResult !== undefined && typeof o.onResult !== 'function') {
+    throw typeError('options.onResult', 'a function', o.onResult);
+  }
+  return o;
+}
+
 function requireFloat(field: string, tensor: tf.Tensor): void {
   if (!(tensor instanceof tf.Tensor)) throw typeError(field, 'a tensor', tensor);
   if (tensor.dtype !== 'float32') throw rangeError(field, 'a float32 tensor', `dtype ${tensor.dtype}`);
@@ -135,7 +146,6 @@ function logitsShape(logits: tf.Tensor, given: GrpoBatch['shape']): LogitsInput[
 }
 
 function tokensShape(logProbs: tf.Tensor): { sequences: number; length: number } {
-  requireFloat('logProbs', logProbs);
   if (logProbs.rank !== 2) {
     throw rangeError('logProbs', 'shape [B, T], or batch.shape beside it', `[${logProbs.shape.join(', ')}]`);
   }

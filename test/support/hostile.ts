@@ -84,7 +84,9 @@ const makers: Record<string, (n: number) => unknown> = {
   lying: (n) => Object.defineProperty(new Float32Array(3), 'length', { value: n % 64 }),
   tagged: () => ({ [Symbol.toStringTag]: 'Float32Array', length: 4, buffer: new ArrayBuffer(16) }),
   unprintable: () => ({ toString: sentinel, valueOf: sentinel, [Symbol.toPrimitive]: sentinel }),
-  nameless: (n) => ({ constructor: [null, 5, { name: Symbol('x') }, sentinel][n % 4] }),
+  nameless: (n) => ({
+    constructor: [null, 5, sentinel, Object.defineProperty(class {}, 'name', { value: Symbol('x') })][n % 4],
+  }),
   throwing: () =>
     new Proxy({}, { get: sentinel, ownKeys: sentinel, has: sentinel, getOwnPropertyDescriptor: sentinel }),
   endless: () => new Proxy({}, { get: () => 1 }),

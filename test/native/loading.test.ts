@@ -1,0 +1,161 @@
+// Each way in which the addon can fail to load, in a process of its own: every reason is told, with the remedy; 'auto'
+// goes on with the reference device after one warning; 'cpu' is an error.
+
+import assert from 'node:assert/strict';
+import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import test from 'node:test';
+import { loadAddon } from '../../src/native/load.js';
+import { outputOf, root, run, withFolder } from '../support/native.js';
+
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+
+const program = `
+  import { computeAdvantages, devices, policyLoss } from './src/index.js';
+  const warnings = [];
+  process.on('warning', (warning) => warnings.push(warning.message));
+  const call = (device) => computeAdvantages([0, 1], { groupSize: 2, scale: 'none' }, { device });
+  const auto = [...call('auto').advantages];
+  call(undefined);
+  const input = { shape: { sequences: 1, length: 1 }, logProbs: Float32Array.of(-1), advantages: Float32Array.of(2) };
+  const { loss } = policyLoss(input, { surrogate: { kind: 'reinforce' } });
+  let error = null;
+  try {
+    call('cpu');
+  } catch ({ name, message }) {
+    error = { name, message };
+  }
+  const { available, detail } = devices().find(({ name }) => name === 'cpu');
+  setImmediate(() => console.log(JSON.stringify({ available, detail, auto, loss, error, warnings })));
+`;
+
+interface Report {
+  available: boolean;
+  detail: string;
+  auto: number[];
+  loss: number;
+  error: { name: string; message: string } | null;
+  warnings: string[];
+}
+
+function load(addon: string | undefined, cwd = root): Report {
+  const env = { ...process.env };
+  delete env.GROUPGRAD_ADDON;
+  if (addon !== undefined) env.GROUPGRAD_ADDON = addon;
+  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd, env });
+  assert.equal(result.status, 0, outputOf(result));
+  return JSON.parse(result.stdout) as Report;
+}
+
+/** What every failure has in common; gives the reason. */
+function checkFailure(report: Report, remedy: string): string {
+  const { available, detail, auto, loss, error, warnings } = report;
+  assert.equal(available, false);
+  assert.match(detail, /^the native addon could not be loaded \(.*\)\. /);
+  assert.ok(detail.endsWith(remedy), detail);
+  assert.deepEqual(auto, [-0.5, 0.5]);
+  assert.equal(loss, 2);
+  assert.deepEqual(error, { name: 'RangeError', message: `options.device: 'cpu' is not available: ${detail}` });
+  assert.deepEqual(warnings, [`groupgrad uses its slow reference device: ${detail}`]);
+  return detail;
+}
+
+const correct = 'Correct or unset GROUPGRAD_ADDON.';
+const install =
+  'Install a C++20 compiler with CMake or make, then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`).';
+
+test('GROUPGRAD_ADDON that names no file', () => {
+  const reason = checkFailure(load('/nowhere/groupgrad.node'), correct);
+  assert.match(reason, /\/nowhere\/groupgrad\.node: no such file/);
+});
+
+test('a file that is no addon', () => {
+  withFolder((folder) => {
+    const path = join(folder, 'groupgrad.node');
+    for (const content of ['', 'not an addon'.repeat(1000)]) {
+      writeFileSync(path, content);
+      const reason = checkFailure(load(path), correct);
+      assert.ok(reason.includes(`(${path}: `), reason); // what follows is the system's own words
+      assert.ok(reason.length > `the native addon could not be loaded (${path}: ). ${correct}`.length, reason);
+    }
+  });
+});
+
+test('a folder in place of the addon', () => {
+  withFolder((folder) => {
+    const reason = checkFailure(load(folder), correct);
+    assert.ok(reason.includes(`(${folder}: `), reason);
+  });
+});
+
+const loaded = loadAddon();
+const skip = loaded.addon ? false : loaded.reason;
+
+/** The addon with another version written over its own. */
+function withVersion(other: string): Buffer {
+  const addon = readFileSync((loaded as { path: string }).path);
+  const place = addon.indexOf(`\0${version}\0`);
+  assert.ok(place > 0 && other.length === version.length);
+  addon.write(other, place + 1, 'latin1');
+  return addon;
+}
+const another = version.replaceAll(/\d/g, '9');
+
+test('an addon of another version', { skip }, () => {
+  withFolder((folder) => {
+    const path = join(folder, 'groupgrad.node');
+    writeFileSync(path, withVersion(another));
+    const reason = checkFailure(load(path), correct);
+    assert.ok(reason.includes(`(${path}: built for groupgrad ${another}, this is ${version})`), reason);
+  });
+});
+
+test('GROUPGRAD_ADDON may be relative to the working directory', { skip }, () => {
+  const { path } = loaded as { path: string };
+  const report = load(relative(root, path));
+  assert.equal(report.available, true, report.detail);
+  assert.ok(report.detail.endsWith(path), report.detail);
+  assert.equal(report.error, null);
+  assert.deepEqual(report.warnings, []);
+});
+
+/** The package without anything built, in a folder of its own. */
+function withPackage(body: (folder: string, places: { built: string; prebuilt: string }) => void): void {
+  withFolder((folder) => {
+    for (const file of ['src', 'package.json', 'tsconfig.json'])
+      cpSync(join(root, file), join(folder, file), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+    const places = {
+      built: join(folder, 'build', 'Release', 'groupgrad.node'),
+      prebuilt: join(folder, 'prebuilds', `${process.platform}-${process.arch}`, 'groupgrad.node'),
+    };
+    for (const place of Object.values(places)) mkdirSync(dirname(place), { recursive: true });
+    body(folder, places);
+  });
+}
+
+test('nothing built: every place that was tried, and how to build', () => {
+  withPackage((folder, { built, prebuilt }) => {
+    const reason = checkFailure(load(undefined, folder), install);
+    assert.ok(reason.includes(`(${built}: no such file; ${prebuilt}: no such file)`), reason);
+  });
+});
+
+test('two places with two different reasons: both are told', { skip }, () => {
+  withPackage((folder, { built, prebuilt }) => {
+    writeFileSync(built, withVersion(another));
+    writeFileSync(prebuilt, 'not an addon');
+    const reason = checkFailure(load(undefined, folder), install);
+    assert.ok(reason.includes(`(${built}: built for groupgrad ${another}, this is ${version}; ${prebuilt}: `), reason);
+  });
+});
+
+test('a broken build in front of a prebuilt binary: the binary is loaded', { skip }, () => {
+  withPackage((folder, { built, prebuilt }) => {
+    writeFileSync(built, 'not an addon');
+    copyFileSync((loaded as { path: string }).path, prebuilt);
+    const report = load(undefined, folder);
+    assert.equal(report.available, true, report.detail);
+    assert.ok(report.detail.endsWith(prebuilt), report.detail);
+  });
+});

@@ -1,0 +1,26 @@
+// Builds and runs the C++ programs of this folder. The first build takes about a minute and a half, a later one seconds.
+
+import assert from 'node:assert/strict';
+import test, { type TestContext } from 'node:test';
+import { buildProgram, cannotBuild, outputOf, run } from '../support/native.js';
+
+function succeeds(t: TestContext, program: string, args: readonly string[] = []): void {
+  const result = run(program, args);
+  assert.equal(result.status, 0, outputOf(result));
+  t.diagnostic(result.stdout.trim());
+}
+
+test('exp: within 1 ulp of the correctly rounded result, in every instruction set', { skip: cannotBuild() }, (t) => {
+  succeeds(t, buildProgram('exp'));
+});
+
+const memory = 'address,undefined';
+test('fuzz: no request makes the CPU device err, read or write outside its arrays', {
+  skip: cannotBuild(memory),
+}, (t) => {
+  succeeds(t, buildProgram('fuzz', memory), ['600']);
+});
+
+test('fuzz: the threads of the CPU device do not race', { skip: cannotBuild('thread') }, (t) => {
+  succeeds(t, buildProgram('fuzz', 'thread'), ['12', '1', '0.5']);
+});

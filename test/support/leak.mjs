@@ -1,0 +1,80 @@
+// Repeats each kind of call and prints how much resident memory grew, in bytes a call. A process of its own, with
+// --expose-gc and --import tsx: `leak.mjs <calls>`.
+
+const { computeAdvantages, logitsLoss, policyLoss } = await import('../../src/index.ts');
+const { planAdvantages, planLogits } = await import('../../src/loss/request.ts');
+const { loadAddon } = await import('../../src/native/load.ts');
+
+const calls = Number(process.argv[2]);
+const { cpu } = loadAddon().addon;
+const device = 'cpu';
+const config = { surrogate: { kind: 'clip', low: 0.2, high: 0.2 }, kl: { beta: 0.1 } };
+const shape = { sequences: 2, length: 4 };
+const tokens = {
+  oldLogProbs: new Float32Array(8).fill(-1),
+  refLogProbs: new Float32Array(8).fill(-1),
+  mask: new Uint8Array(8).fill(1),
+};
+const logits = {
+  ...tokens,
+  shape: { ...shape, vocab: 16 },
+  logits: new Float32Array(128),
+  tokens: new Int32Array(8),
+  advantages: new Float32Array(2),
+};
+const policy = {
+  ...tokens,
+  shape,
+  logProbs: new Float32Array(8).fill(-1.1),
+  rewards: [0, 1],
+  advantage: { groupSize: 2, hadw: {} },
+};
+const badPlan = { ...planLogits(logits, config), tokens: new Int32Array(8).fill(16) };
+const { plan, output } = planAdvantages([0, 1], { groupSize: 2 });
+const badOutput = { ...output, weights: new Float32Array(3) };
+
+function refused(call) {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof RangeError) return;
+    throw error;
+  }
+  throw new Error('expected the call to be refused');
+}
+
+const kinds = {
+  computeAdvantages: () => computeAdvantages([0, 1, 1, 0], { groupSize: 2, hadw: { anchor: 0.5 } }, { device }),
+  policyLoss: () => policyLoss(policy, config, { device }),
+  logitsLoss: () => logitsLoss(logits, config, { device }),
+  'a call that the host refuses': () => refused(() => logitsLoss({ ...logits, temperature: 0 }, config, { device })),
+  'a loss that the addon refuses': () => refused(() => cpu.logitsLoss(badPlan)),
+  'advantages that the addon refuses': () => refused(() => cpu.computeAdvantages(plan, badOutput)),
+};
+
+/** Resident memory once garbage is gone. A turn of the event loop lets the buffers' memory go as well. */
+async function resident() {
+  for (let i = 0; i < 4; i++) {
+    globalThis.gc();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return process.memoryUsage.rss();
+}
+
+/** Collected now and then, so that the heap does not grow to a size of its own choice. */
+async function repeat(call, count) {
+  for (let i = 0; i < count; i++) {
+    call();
+    if (i % 10000 === 9999) await resident();
+  }
+}
+
+const growth = {};
+for (const call of Object.values(kinds)) await repeat(call, calls / 5); // compiled, and every pool of memory at its size
+for (const [name, call] of Object.entries(kinds)) {
+  await repeat(call, calls / 5);
+  const before = await resident();
+  await repeat(call, calls);
+  growth[name] = ((await resident()) - before) / calls;
+}
+console.log(JSON.stringify(growth));
