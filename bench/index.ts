@@ -405,4 +405,3 @@ writeFileSync(
   `${JSON.stringify({ date: new Date().toISOString(), machine: machine(), rows, skipped }, null, 1)}\n`,
 );
 console.log(`\nWritten to ${out}`);
-process.exit(0);

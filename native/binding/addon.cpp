@@ -44,7 +44,6 @@ class Addon : public Napi::Addon<Addon> {
 
   static void check(Napi::Env env, const Status& status) {
     if (status.code == StatusCode::outOfMemory) throw Napi::RangeError::New(env, status.message);
-    if (status.code != StatusCode::ok) throw Napi::Error::New(env, status.message);
   }
 
   Napi::Value computeAdvantages(const Napi::CallbackInfo& info) {

@@ -5,7 +5,7 @@
 
 namespace groupgrad {
 
-enum class StatusCode : int32_t { ok, outOfMemory, internal };
+enum class StatusCode : int32_t { ok, outOfMemory };
 
 struct Status {
   StatusCode code = StatusCode::ok;

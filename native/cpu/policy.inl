@@ -94,7 +94,7 @@ static int64_t loadChunk(const PolicyContext& context, int64_t sequence, int64_t
       chunk.logRatio[i] = clamp(l - o, -bound, bound);
     }
   } else {
-    // The old log-probs are these very ones: a ratio of 0, or NaN where a log-prob is not finite.
+    // The old log-probs are these very ones: a log-ratio of 0, or NaN where a log-prob is not finite.
     for (int i = 0; i < chunk.padded; ++i) {
       const float l = masked(logProbs[i], chunk.in[i]);
       bad += notFinite(l);
