@@ -8,6 +8,38 @@
 
 namespace groupgrad {
 
+// Sums over rewards with a verdict (not NaN). Sums over parts can be merged.
+struct RewardSums {
+  int64_t count = 0;
+  double sum = 0;
+  double low = INFINITY, high = -INFINITY;
+
+  GROUPGRAD_INLINE void add(double reward) {
+    if (reward != reward) return;
+    ++count;
+    sum += reward;
+    low = reward < low ? reward : low;
+    high = reward > high ? reward : high;
+  }
+  GROUPGRAD_INLINE void merge(const RewardSums& other) {
+    count += other.count;
+    sum += other.sum;
+    low = other.low < low ? other.low : low;
+    high = other.high > high ? other.high : high;
+  }
+  // Found by comparing, because sum / count of equal values need not give the value back, and the residue divided by a
+  // small epsilon would become an advantage.
+  GROUPGRAD_INLINE bool allEqual() const { return count == 0 || low == high; }
+  // NaN without a verdict.
+  GROUPGRAD_INLINE double mean() const { return count == 0 ? double(NAN) : allEqual() ? low : sum / double(count); }
+};
+
+// (reward - mean)^2, 0 without a verdict.
+GROUPGRAD_INLINE double squaredDeviation(double reward, double mean) {
+  const double d = reward - mean;
+  return d == d ? d * d : 0;
+}
+
 struct GroupStatistics {
   int64_t count = 0;  // rewards with a verdict
   double mean = NAN;  // NaN without one
@@ -15,32 +47,21 @@ struct GroupStatistics {
   bool allEqual = true;
 };
 
-// Two passes; NaN rewards are left out. Equality is found by comparing, because sum / count of equal values need not
-// give the value back, and the residue divided by a small epsilon would become an advantage.
-GROUPGRAD_INLINE GroupStatistics groupStatistics(const double* rewards, int64_t size, double ddof) {
-  GroupStatistics s;
-  double sum = 0, first = 0;
-  for (int64_t i = 0; i < size; ++i) {
-    const double r = rewards[i];
-    if (r != r) continue;
-    if (s.count == 0) first = r;
-    if (r != first) s.allEqual = false;
-    sum += r;
-    ++s.count;
-  }
-  if (s.count == 0) return s;
-  if (s.allEqual) {
-    s.mean = first;
-    return s;
-  }
-  s.mean = sum / double(s.count);
-  double squares = 0;
-  for (int64_t i = 0; i < size; ++i) {
-    const double d = rewards[i] - s.mean;
-    if (d == d) squares += d * d;
-  }
-  s.std = std::sqrt(squares / (double(s.count) - ddof));
+// From the sums and the sum of squared deviations from their mean.
+GROUPGRAD_INLINE GroupStatistics groupStatistics(const RewardSums& sums, double squares, double ddof) {
+  GroupStatistics s{sums.count, sums.mean(), 0, sums.allEqual()};
+  if (!s.allEqual) s.std = std::sqrt(squares / (double(s.count) - ddof));
   return s;
+}
+
+// Two passes over the rewards, in order.
+GROUPGRAD_INLINE GroupStatistics groupStatistics(const double* rewards, int64_t size, double ddof) {
+  RewardSums sums;
+  for (int64_t i = 0; i < size; ++i) sums.add(rewards[i]);
+  const double mean = sums.mean();
+  double squares = 0;
+  for (int64_t i = 0; i < size; ++i) squares += squaredDeviation(rewards[i], mean);
+  return groupStatistics(sums, squares, ddof);
 }
 
 // The advantage before HA-DW. `batchStd` is the standard deviation of all rewards of the batch.

@@ -13,7 +13,7 @@ enum class Scale : int32_t { groupStd, batchStd, none };
 enum class Ratio : int32_t { token, sequence, sequenceToken };
 enum class Aggregation : int32_t { sequenceMean, tokenMean, sequenceSum, constant };
 enum class KlEstimator : int32_t { k1, k2, k3 };
-enum class Dtype : int32_t { float32, bfloat16 };
+enum class Dtype : int32_t { float32, bfloat16, float16 };
 
 constexpr int kMaxSurrogateParameters = 4;
 
@@ -91,6 +91,7 @@ struct LogitsRequest {
   const int32_t* tokens = nullptr;
   double temperature = 1;
   void* gradLogits = nullptr;  // null: no gradient; may be `logits`
+  bool zeroed = false;         // gradLogits holds zeros already: rows without a gradient need not be written
   float* logProbs = nullptr;
   float* entropies = nullptr;
 };

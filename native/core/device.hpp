@@ -1,15 +1,25 @@
 // The functions that a device implements. No exception crosses them.
 #pragma once
 
+#include <cstdio>
+
 #include "config.hpp"
 
 namespace groupgrad {
 
-enum class StatusCode : int32_t { ok, outOfMemory };
+enum class StatusCode : int32_t { ok, outOfMemory, failed };
 
 struct Status {
   StatusCode code = StatusCode::ok;
-  const char* message = "";  // static storage
+  char message[256] = "";  // here, because memory may be what is missing
+
+  bool ok() const { return code == StatusCode::ok; }
+  template <class... Arguments>
+  static Status make(StatusCode code, const char* format, Arguments... arguments) {
+    Status status{code};
+    std::snprintf(status.message, sizeof status.message, format, arguments...);
+    return status;
+  }
 };
 
 // `state` is what the device keeps between calls (threads, scratch memory); one an environment.

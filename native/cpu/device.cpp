@@ -7,6 +7,7 @@
 #include <new>
 #include <vector>
 
+#include "../core/metrics.hpp"
 #include "kernels.hpp"
 #include "thread_pool.hpp"
 
@@ -200,68 +201,41 @@ class PolicyCall {
 };
 
 void PolicyCall::metrics(LossMetrics& m) const {
-  m = LossMetrics{};
-  double logRatio = 0, ratio = 0, kl = 0, phi = 0, reads = 0, ratios = 0;
-  double ratioMin = kInfinity, ratioMax = -kInfinity;
-  const auto addRatio = [&](double low, double high) {
-    ratioMin = std::min(ratioMin, low);
-    ratioMax = std::max(ratioMax, high);
-  };
+  PolicyTotals t;
+  t.tokens = double(tokens_);
   for (const RunSums& run : state_.runs) {
-    m.loss += run.loss.total();
-    m.nonFinite += double(run.nonFinite);
-    kl += run.kl.total();
-    phi += run.phi;
-    logRatio += run.logRatio.total();
-    ratio += run.ratio.total();
+    t.loss += run.loss.total();
+    t.nonFinite += double(run.nonFinite);
+    t.kl += run.kl.total();
+    t.phi += run.phi;
+    t.logRatio += run.logRatio.total();
+    t.ratio += run.ratio.total();
     for (int lane = 0; lane < kLanes; ++lane) {
-      reads += run.reads[lane];
-      addRatio(run.ratioMin[lane], run.ratioMax[lane]);
+      t.reads += run.reads[lane];
+      t.addRatioRange(run.ratioMin[lane], run.ratioMax[lane]);
     }
   }
-  ratios = reads;
+  t.ratios = t.reads;
 
-  // A sequence-level ratio counts a sequence once; it is clipped or not for the sequence as a whole, unless advantages
-  // differ by token.
+  // A sequence-level ratio counts a sequence once.
+  const bool needsSequence = surrogateNeedsSequence(r_.config);
   const bool sequenceRatio = r_.config.ratio != Ratio::token;
-  const bool clipsSequences = sequenceRatio && !r_.advantagesPerToken && !surrogateNeedsSequence(r_.config);
-  if (sequenceRatio) ratio = ratios = 0;
-  double low = 0, high = 0, lowMin = kInfinity, highMax = 0;
+  const bool whole = clipsSequences(r_, needsSequence);
+  if (sequenceRatio) t.ratio = t.ratios = 0;
   for (int64_t b = 0; b < r_.sequences; ++b) {
     const SequenceState& s = sequence(b);
     if (s.tokens == 0) {
-      phi += r_.advantagesPerToken ? 0 : 1;
+      t.phi += r_.advantagesPerToken ? 0 : 1;
       continue;
     }
-    const double n = double(s.tokens);
-    if (!r_.advantagesPerToken) m.nonFinite += !isFinite(context.advantages[b]);
+    if (!r_.advantagesPerToken) t.nonFinite += !isFinite(context.advantages[b]);
     if (sequenceRatio && !(context.skipInactive && context.advantages[b] == 0)) {
-      ratio += double(s.ratio);
-      ratios += 1;
+      t.ratio += double(s.ratio);
+      t.ratios += 1;
     }
-    low += clipsSequences ? double(s.clippedLow) / n : double(s.clippedLow);
-    high += clipsSequences ? double(s.clippedHigh) / n : double(s.clippedHigh);
-    lowMin = std::min(lowMin, double(s.clippedLow) / n);
-    highMax = std::max(highMax, double(s.clippedHigh) / n);
+    t.addClipped(double(s.clippedLow), double(s.clippedHigh), double(s.tokens), whole);
   }
-
-  const double N = double(std::max<int64_t>(1, tokens_));
-  m.tokens = double(tokens_);
-  m.approxKl = reads > 0 ? 0 - logRatio / reads : 0;
-  m.kl = kl / N;
-  if (ratios > 0) {
-    m.ratioMean = ratio / ratios;
-    // Comparisons pass over NaN; the mean does not.
-    m.ratioMin = m.ratioMean == m.ratioMean ? ratioMin : NAN;
-    m.ratioMax = m.ratioMean == m.ratioMean ? ratioMax : NAN;
-  }
-  const double clipped = clipsSequences ? double(r_.sequences) : N;
-  m.clipLowMean = low / clipped;
-  m.clipHighMean = high / clipped;
-  m.clipRegionMean = (low + high) / clipped;
-  m.clipLowMin = lowMin == double(kInfinity) ? 0 : lowMin;
-  m.clipHighMax = highMax;
-  m.phiMean = phi / (r_.advantagesPerToken ? N : double(r_.sequences));
+  m = lossMetrics(r_, t, needsSequence);
 }
 
 Status policyLoss(void* state, const PolicyRequest& request, LossMetrics& metrics) {
@@ -271,7 +245,7 @@ Status policyLoss(void* state, const PolicyRequest& request, LossMetrics& metric
     call.metrics(metrics);
     return {};
   } catch (const std::bad_alloc&) {
-    return {StatusCode::outOfMemory, "not enough memory for the policy loss's scratch space"};
+    return Status::make(StatusCode::outOfMemory, "%s", "not enough memory for the policy loss's scratch space");
   }
 }
 
@@ -466,7 +440,7 @@ Status logitsLoss(void* state, const LogitsRequest& request, LossMetrics& metric
     LogitsCall(*static_cast<State*>(state), request).run(metrics);
     return {};
   } catch (const std::bad_alloc&) {
-    return {StatusCode::outOfMemory, "not enough memory for the loss's scratch space"};
+    return Status::make(StatusCode::outOfMemory, "%s", "not enough memory for the loss's scratch space");
   }
 }
 

@@ -12,6 +12,7 @@
 #include "../core/exp.hpp"
 #include "../core/kl.hpp"
 #include "../core/platform.hpp"
+#include "../core/row.hpp"
 #include "../core/surrogate.hpp"
 
 namespace groupgrad::cpu {
@@ -67,6 +68,7 @@ struct PolicyContext {
 struct RowStatistics {
   float maximum = 0;  // of the row's logits, untempered
   double sum = 1;     // of exp((x - maximum) / T)
+  double meanZ = 0;       // of (x - maximum) / T under softmax
   double logProb = 0;
   float entropy = 0;
   int64_t nonFinite = 0;  // offending values of the row

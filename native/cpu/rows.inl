@@ -148,7 +148,8 @@ static RowStatistics forwardRowOf(const RowContext& context, int64_t row) {
   const double logSum = std::log(sum);
   const double target = Storage<dtype>::widen(x[r.tokens[row]]);
   s.logProb = (target - double(maximum)) * double(context.inverseTemperature) - logSum;
-  s.entropy = float(logSum - sumZ / sum);
+  s.meanZ = sumZ / sum;
+  s.entropy = float(logSum - s.meanZ);
   return s;
 }
 
@@ -170,21 +171,14 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
     return;
   }
 
-  // dloss/dx_j = p_j / T (-g - c (z_j - log sum + H)) + [j = token] g / T, with p_j = exp(z_j) / sum.
-  const double g = gradient, c = entropyGradient, inverseT = context.inverseTemperature;
-  const double scaled = inverseT / s.sum;
-  const Floats constant = splat(float(scaled * (-g - c * (double(s.entropy) - std::log(s.sum)))));
-  const Floats slope = splat(float(-c * scaled));
+  const RowFactors<double> factors =
+      rowFactors<double>({s.sum, s.meanZ, s.logProb, s.entropy}, gradient, entropyGradient, context.inverseTemperature);
+  const Floats constant = splat(float(factors.constant)), slope = splat(float(factors.slope));
   const Floats m = splat(s.maximum), scale = splat(context.inverseTemperature);
   const auto term = [&](Floats values) __attribute__((always_inline)) {
     const Floats z = shifted(values, m, scale);
     return expInRange<Floats, Ints>(z) * (constant + slope * z);
   };
-  // The token's own p - 1 from its log-prob in float64: no cancellation where p is near 1.
-  const double logProb = s.logProb;
-  const double p = std::exp(logProb);
-  const double entropyPart = p > 0 ? c * p * (logProb + double(s.entropy)) : 0;
-  const float atToken = float(inverseT * (-g * std::expm1(logProb) - entropyPart));
 
   int64_t j = 0;
   for (; j + kStep <= r.vocab; j += kStep) {
@@ -199,7 +193,7 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
     S::write(tail, term(readTail<dtype>(x + j, r.vocab - j)));
     std::memcpy(out + j, tail, std::size_t(r.vocab - j) * sizeof(Element));
   }
-  out[r.tokens[row]] = S::narrow(atToken);
+  out[r.tokens[row]] = S::narrow(float(factors.atToken));
 }
 
 static RowStatistics forwardRow(const RowContext& context, int64_t row) {

@@ -12,6 +12,9 @@
 #include "../../native/core/aggregation.hpp"
 #include "../../native/cpu/device.hpp"
 #include "../../native/cpu/kernels.hpp"
+#if defined(GROUPGRAD_CUDA_EMULATED)
+#include "../../native/cuda/device.hpp"
+#endif
 #include "draw.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -26,11 +29,11 @@ constexpr double kDenormal = 1e-36;
 
 uint64_t currentSeed = 0;
 double currentLarge = 0;
-const char* currentKernels = "";
+std::string currentKernels;
 double worstRow = 0, worstAgreement = 0;  // largest error as a share of its bound
 
 [[noreturn]] void fail(const char* what) {
-  std::printf("FAILED %s (kernels %s): repeat with `fuzz 1 %llu %g`\n", what, currentKernels,
+  std::printf("FAILED %s (kernels %s): repeat with `fuzz 1 %llu %g`\n", what, currentKernels.c_str(),
               (unsigned long long)currentSeed, currentLarge);
   std::exit(1);
 }
@@ -51,10 +54,12 @@ bool sameBits(const std::vector<T>& a, const std::vector<T>& b) {
 }
 bool sameMetrics(const LossMetrics& a, const LossMetrics& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-// The devices to compare: every kernel that this processor has, with more threads than it may have processors.
+// The devices to compare: every kernel that this processor has, with more threads than it may have processors; and, with
+// GROUPGRAD_CUDA=EMULATED, the CUDA device as different GPUs have it.
 struct Candidate {
-  const cpu::Kernels* kernels;
-  std::unique_ptr<cpu::State, cpu::StateDeleter> state;
+  std::string name;
+  const cpu::Kernels* kernels;  // null: not the CPU device
+  std::shared_ptr<void> state;
   Device device;
 };
 std::vector<Candidate> candidates() {
@@ -70,17 +75,29 @@ std::vector<Candidate> candidates() {
   kernels.push_back(&cpu::kBaselineKernels);
   std::vector<Candidate> result;
   for (const cpu::Kernels* k : kernels) {
-    auto state = cpu::createState(*k, 3);
-    const Device device = cpu::device(*state);
-    result.push_back({k, std::move(state), device});
+    std::shared_ptr<cpu::State> state(cpu::createState(*k, 3));
+    result.push_back({k->name, k, state, cpu::device(*state)});
   }
+#if defined(GROUPGRAD_CUDA_EMULATED)
+  // Clusters; blocks that keep a row, and blocks that keep little of it.
+  for (const auto& [capability, sharedKib] : {std::pair("90", "227"), std::pair("80", "163"), std::pair("75", "7")}) {
+    setenv("SIMT_CAPABILITY", capability, 1);
+    setenv("SIMT_SHARED_KIB", sharedKib, 1);
+    cuda::StatePointer created;
+    const Status status = cuda::createState(created);
+    if (!status.ok()) fail(status.message);
+    std::shared_ptr<cuda::State> state(std::move(created));
+    result.push_back({std::string("cuda ") + capability, nullptr, state, cuda::device(*state)});
+  }
+#endif
   return result;
 }
 
 // Makes the address sanitizer object to reading what must stay unread; its granularity is 8 bytes.
 class Poison {
  public:
-  explicit Poison(const LogitsDraw& d) {
+  Poison(const LogitsDraw& d, bool unread) {
+    if (!unread) return;
 #if defined(__SANITIZE_ADDRESS__)
     const int64_t size = d.dtype == Dtype::float32 ? 4 : 2;
     const char* base = d.dtype == Dtype::float32 ? (const char*)(d.logits.data()) : (const char*)(d.halfLogits.data());
@@ -126,7 +143,8 @@ struct LogitsResult {
   }
 };
 
-LogitsResult runLogits(const Device& device, const LogitsDraw& d, int32_t threads, Gradient mode) {
+// `unread`: what need not be read must not be (a device of its own memory copies all).
+LogitsResult runLogits(const Device& device, const LogitsDraw& d, int32_t threads, Gradient mode, bool unread = false) {
   LogitsRequest r;
   r.policy = d.request;
   r.policy.threads = threads;
@@ -156,7 +174,7 @@ LogitsResult runLogits(const Device& device, const LogitsDraw& d, int32_t thread
     r.gradLogits = mode == Gradient::none ? nullptr : out.data();
     const std::vector<T> before = logits.copy();
     {
-      const Poison poison(d);
+      const Poison poison(d, unread);
       call();
     }
     require(sameBits(before, logits.copy()), "the logits stay as they are");
@@ -327,8 +345,8 @@ void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
   const Gradient mode = random.chance(0.15) ? Gradient::none : Gradient::apart;
   std::vector<LogitsResult> results;
   for (const Candidate& candidate : devices) {
-    currentKernels = candidate.kernels->name;
-    const LogitsResult result = runLogits(candidate.device, d, 1, mode);
+    currentKernels = candidate.name;
+    const LogitsResult result = runLogits(candidate.device, d, 1, mode, candidate.kernels != nullptr);
     if (mode != Gradient::none) {
       checkUnread(d, result);
       require(result == runLogits(candidate.device, d, 2, Gradient::inPlace),
@@ -347,7 +365,8 @@ void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
     ++tries;
     const double g = random.pick({0.0, 1.0, -0.3}), c = float(random.pick({0.0, 0.01, -0.5}));
     for (const Candidate& candidate : devices) {
-      currentKernels = candidate.kernels->name;
+      if (!candidate.kernels) continue;
+      currentKernels = candidate.name;
       checkRow(*candidate.kernels, d, row, float(g), c);
     }
   }
@@ -365,7 +384,7 @@ void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
   const double byLogit = (sizes.gradient(config) + c * (1 + 2 * logV)) / d.temperature;
   const double rounding = d.dtype == Dtype::bfloat16 ? 0x1p-7 : 0;
   for (std::size_t i = 1; i < results.size(); ++i) {
-    currentKernels = devices[i].kernels->name;
+    currentKernels = devices[i].name;
     const LogitsResult& other = results[i];
     for (std::size_t at = 0; at < first.logProbs.size(); ++at) {
       requireWithin(std::abs(double(first.logProbs[at]) - double(other.logProbs[at])), 2 * logProbError, worstAgreement,
@@ -407,7 +426,7 @@ void fuzzPolicy(Random& random, std::vector<Candidate>& devices, double large) {
   const TokenDraw d = drawPolicy(random, large);
   std::vector<PolicyResult> results;
   for (const Candidate& candidate : devices) {
-    currentKernels = candidate.kernels->name;
+    currentKernels = candidate.name;
     const PolicyResult result = runPolicy(candidate.device, d, 1, true);
     for (int64_t at = 0; at < d.tokens(); ++at) {
       require(d.isIn(at) || result.gradient[std::size_t(at)] == 0, "the gradient of masked tokens is zero");
@@ -428,7 +447,7 @@ void fuzzPolicy(Random& random, std::vector<Candidate>& devices, double large) {
   const double relative = 2 * sizes.relative(d.request.config, 0);
   const double size = sizes.gradient(d.request.config);
   for (std::size_t i = 1; i < results.size(); ++i) {
-    currentKernels = devices[i].kernels->name;
+    currentKernels = devices[i].name;
     for (std::size_t at = 0; at < first.gradient.size(); ++at) {
       requireWithin(std::abs(double(first.gradient[at]) - double(results[i].gradient[at])), relative * size,
                     worstAgreement, "kernels agree on gradients");
@@ -440,7 +459,30 @@ void fuzzPolicy(Random& random, std::vector<Candidate>& devices, double large) {
   }
 }
 
-void fuzzAdvantages(Random& random, const Device& device) {
+// What holds of every group.
+void checkAdvantages(const AdvantageDraw& d) {
+  const AdvantageRequest& r = d.request;
+  for (int64_t g = 0; g < r.groups; ++g) {
+    bool any = false, equal = true;
+    double first = 0;
+    int64_t verdicts = 0;
+    for (int64_t i = d.offsets[g]; i < d.offsets[g + 1]; ++i) {
+      const bool verdict = d.rewards[i] == d.rewards[i];
+      require(verdict || r.advantages[i] == 0, "no verdict, no advantage");
+      require(r.hadw || r.weights[i] == 1, "without HA-DW every weight is 1");
+      any |= r.advantages[i] != 0;
+      if (!verdict) continue;
+      if (verdicts++ == 0) first = d.rewards[i];
+      equal &= d.rewards[i] == first;
+    }
+    require(r.active[g] == uint8_t(any), "active says whether the group has an advantage");
+    require(verdicts > 0 ? r.groupMean[g] == r.groupMean[g] : r.groupMean[g] != r.groupMean[g], "mean of a group");
+    if (equal) require(r.groupStd[g] == 0, "equal rewards have standard deviation 0");
+    if (equal && r.center != Center::none) require(!any, "equal rewards have advantage 0");
+  }
+}
+
+void fuzzAdvantages(Random& random, std::vector<Candidate>& devices) {
   AdvantageDraw d = drawAdvantages(random);
   AdvantageRequest& r = d.request;
   Buffer<float> advantages(d.rewards.size(), 0), weights(d.rewards.size(), 0);
@@ -451,25 +493,35 @@ void fuzzAdvantages(Random& random, const Device& device) {
   r.groupMean = groupMean.data();
   r.groupStd = groupStd.data();
   r.active = active.data();
-  AdvantageMetrics m;
-  require(device.advantages(device.state, r, m).code == StatusCode::ok, "computeAdvantages succeeds");
-  for (int64_t g = 0; g < r.groups; ++g) {
-    bool any = false, equal = true;
-    double first = 0;
-    int64_t verdicts = 0;
-    for (int64_t i = d.offsets[g]; i < d.offsets[g + 1]; ++i) {
-      const bool verdict = d.rewards[i] == d.rewards[i];
-      require(verdict || advantages[i] == 0, "no verdict, no advantage");
-      require(r.hadw || weights[i] == 1, "without HA-DW every weight is 1");
-      any |= advantages[i] != 0;
-      if (!verdict) continue;
-      if (verdicts++ == 0) first = d.rewards[i];
-      equal &= d.rewards[i] == first;
+  std::vector<float> expected;
+  AdvantageMetrics expectedMetrics;
+  for (const Candidate& candidate : devices) {
+    currentKernels = candidate.name;
+    AdvantageMetrics m;
+    require(candidate.device.advantages(candidate.device.state, r, m).ok(), "computeAdvantages succeeds");
+    checkAdvantages(d);
+    if (candidate.kernels == devices[0].kernels) {
+      expected = advantages.copy();
+      expectedMetrics = m;
     }
-    require(active[g] == uint8_t(any), "active says whether the group has an advantage");
-    require(verdicts > 0 ? groupMean[g] == groupMean[g] : groupMean[g] != groupMean[g], "mean of a group");
-    if (equal) require(groupStd[g] == 0, "equal rewards have standard deviation 0");
-    if (equal && r.center != Center::none) require(!any, "equal rewards have advantage 0");
+    // Another order of additions, in float64, rounded once to float32.
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const double a = expected[i], b = advantages[int64_t(i)];
+      if (a == b || (a != a && b != b)) continue;
+      requireWithin(std::abs(a - b), 4 * kUnit * std::abs(a) + kDenormal, worstAgreement, "devices agree on advantages");
+    }
+    require(m.nonFinite == expectedMetrics.nonFinite && m.zeroStdFraction == expectedMetrics.zeroStdFraction,
+            "devices agree on counts");
+    const auto same = [&](double a, double b, const char* what) {
+      if (a == b || (a != a && b != b)) return;
+      requireWithin(std::abs(a - b), 4 * kUnit * std::abs(a), worstAgreement, what);
+    };
+    same(expectedMetrics.accuracy, m.accuracy, "devices agree on the accuracy");
+    same(expectedMetrics.rewardStd, m.rewardStd, "devices agree on the reward's deviation");
+    same(expectedMetrics.anchor, m.anchor, "devices agree on the anchor");
+    same(expectedMetrics.weightMean, m.weightMean, "devices agree on the mean weight");
+    same(expectedMetrics.weightMin, m.weightMin, "devices agree on the smallest weight");
+    same(expectedMetrics.weightMax, m.weightMax, "devices agree on the largest weight");
   }
 }
 
@@ -483,10 +535,10 @@ int run(int64_t runs, uint64_t seed, double large) {
     Random random(currentSeed);
     fuzzLogits(random, devices, large);
     fuzzPolicy(random, devices, large);
-    fuzzAdvantages(random, devices[0].device);
+    fuzzAdvantages(random, devices);
   }
-  std::printf("%lld runs from seed %llu on kernels", (long long)runs, (unsigned long long)seed);
-  for (const Candidate& candidate : devices) std::printf(" %s", candidate.kernels->name);
+  std::printf("%lld runs from seed %llu on", (long long)runs, (unsigned long long)seed);
+  for (const Candidate& candidate : devices) std::printf(" [%s]", candidate.name.c_str());
   std::printf("; largest error as a share of its bound: rows %.3f, agreement %.3f\n", worstRow, worstAgreement);
   return 0;
 }

@@ -1,0 +1,178 @@
+/* groupgrad's CUDA operations for any language that can call C: advantages (K1), the policy loss over token log-probs
+ * (K2), and the loss from logits with its gradient (K3). docs/losses.md has the mathematics.
+ *
+ * Every operation is put on a CUDA stream and returns at once. It allocates nothing, waits for nothing and can be captured
+ * in a CUDA graph. Unless said otherwise a pointer is to memory of the current device, and belongs to the caller until
+ * the stream has passed the operation. Results are deterministic: the same values in the same places, the same bits.
+ *
+ * Functions return 0, or an error of groupgrad_status whose words groupgrad_error() gives on the same thread. */
+#ifndef GROUPGRAD_H
+#define GROUPGRAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+#define GROUPGRAD_EXPORT __attribute__((visibility("default")))
+
+enum groupgrad_status { GROUPGRAD_OK = 0, GROUPGRAD_INVALID = 1, GROUPGRAD_CUDA_ERROR = 2 };
+
+enum groupgrad_center { GROUPGRAD_CENTER_MEAN, GROUPGRAD_CENTER_LEAVE_ONE_OUT, GROUPGRAD_CENTER_NONE };
+enum groupgrad_scale { GROUPGRAD_SCALE_GROUP_STD, GROUPGRAD_SCALE_BATCH_STD, GROUPGRAD_SCALE_NONE };
+enum groupgrad_ratio { GROUPGRAD_RATIO_TOKEN, GROUPGRAD_RATIO_SEQUENCE, GROUPGRAD_RATIO_SEQUENCE_TOKEN };
+enum groupgrad_aggregation {
+  GROUPGRAD_SEQUENCE_MEAN,
+  GROUPGRAD_TOKEN_MEAN,
+  GROUPGRAD_SEQUENCE_SUM,
+  GROUPGRAD_CONSTANT
+};
+enum groupgrad_kl { GROUPGRAD_KL_K1, GROUPGRAD_KL_K2, GROUPGRAD_KL_K3 };
+enum groupgrad_dtype { GROUPGRAD_FLOAT32, GROUPGRAD_BFLOAT16, GROUPGRAD_FLOAT16 };
+
+/* Surrogates, and what surrogate_parameters holds for each. Infinity switches max and dual off, 1 cispo's low.
+ * clip: low, high, max, dual. cispo: high, low. sapo: tau for A > 0, tau for A < 0. gmpo: low, high.
+ * vespo: k and lambda for A >= 0, k and lambda for A < 0. reinforce: none. */
+enum groupgrad_surrogate {
+  GROUPGRAD_CLIP,
+  GROUPGRAD_CISPO,
+  GROUPGRAD_SAPO,
+  GROUPGRAD_GMPO,
+  GROUPGRAD_VESPO,
+  GROUPGRAD_REINFORCE
+};
+
+/* Start each of these structs with its _init function, which fills what is optional with "not used". */
+
+typedef struct groupgrad_loss_config {
+  int32_t ratio;       /* groupgrad_ratio */
+  int32_t surrogate;   /* groupgrad_surrogate */
+  double surrogate_parameters[4];
+  int32_t aggregation; /* groupgrad_aggregation */
+  int32_t drop_empty_sequences; /* whether a sequence without a masked-in token is left out of the number of sequences */
+  double max_length;            /* GROUPGRAD_CONSTANT divides by sequences * max_length */
+  double log_ratio_clamp;       /* infinity: off */
+  double off_policy_threshold;  /* infinity: off */
+  double kl_beta;               /* 0: no KL term */
+  int32_t kl_estimator;         /* groupgrad_kl */
+  int32_t kl_importance_weighted;
+  double entropy_coefficient;   /* 0: no entropy term; it needs logits */
+  double top_quantile;          /* 1: every token is kept */
+  double entropy_tokens;        /* denominator of the entropy term; NaN: this batch's */
+  double entropy_threshold;     /* with top_quantile; NaN: this batch's */
+} groupgrad_loss_config;
+
+/* Rewards of groups, and their advantages. NaN means "no verdict". One of rewards and rewards_float32; one of group_size
+ * and offsets (groups + 1 rising values, the first 0). */
+typedef struct groupgrad_advantage_request {
+  const double* rewards;
+  const float* rewards_float32;
+  int64_t reward_count;
+  int64_t groups;
+  int64_t group_size;
+  const int32_t* offsets;
+  int32_t center; /* groupgrad_center */
+  int32_t scale;  /* groupgrad_scale */
+  double ddof;
+  double epsilon;
+  int32_t hadw;                 /* whether advantages are weighted (HA-DW, arXiv 2601.08521) */
+  double hadw_scale;            /* lambda */
+  double anchor;                /* NaN: the batch's own mean reward */
+  const double* anchor_pointer; /* not null: read when the operation runs, instead of anchor */
+  float* advantages;            /* out: reward_count */
+  float* weights;               /* out: reward_count */
+  float* group_mean;            /* out: groups */
+  float* group_std;             /* out: groups */
+  uint8_t* active;              /* out: groups */
+} groupgrad_advantage_request;
+
+/* Arrays of tokens hold sequences * length values, row-major. */
+typedef struct groupgrad_policy_request {
+  int64_t sequences;
+  int64_t length;
+  const float* log_probs; /* not used by groupgrad_logits_loss */
+  const float* old_log_probs;
+  const float* ref_log_probs; /* with kl_beta */
+  const uint8_t* mask;        /* null: every token counts */
+  const float* advantages;    /* sequences values, or one a token; not used where rewards are given */
+  int32_t advantages_per_token;
+  const float* token_weights;
+  double normalizer;       /* token count of the accumulation window; NaN: this batch's */
+  double global_sequences; /* likewise */
+  groupgrad_loss_config config;
+  int32_t metrics;       /* 0: rows that can carry no gradient may stay unread; kl and entropy are not computed over them */
+  float* grad_log_probs; /* out; null: no gradient; not used by groupgrad_logits_loss */
+} groupgrad_policy_request;
+
+/* An id outside of the vocabulary gives the token a log-prob of NaN, counted in non_finite. */
+typedef struct groupgrad_logits_request {
+  groupgrad_policy_request policy;
+  int64_t vocab;
+  int64_t row_stride; /* logits from one row's start to the next */
+  int32_t dtype;      /* groupgrad_dtype */
+  const void* logits; /* sequences * length * row_stride */
+  const int32_t* tokens;
+  double temperature;
+  void* grad_logits;  /* out, in the layout and type of logits; null: no gradient; may be logits */
+  int32_t zeroed;     /* grad_logits holds zeros: rows without a gradient are not written */
+  float* log_probs;   /* out */
+  float* entropies;   /* out, nats */
+} groupgrad_logits_request;
+
+typedef struct groupgrad_advantage_metrics {
+  double accuracy;
+  double reward_std;
+  double zero_std_fraction;
+  double anchor;
+  double weight_mean, weight_min, weight_max;
+  int64_t non_finite;
+} groupgrad_advantage_metrics;
+
+typedef struct groupgrad_loss_metrics {
+  double loss;
+  double tokens;
+  double non_finite;
+  double ratio_mean, ratio_min, ratio_max;
+  double approx_kl;
+  double kl;
+  double entropy;
+  double clip_low_mean, clip_low_min, clip_high_mean, clip_high_max, clip_region_mean;
+  double phi_mean;
+} groupgrad_loss_metrics;
+
+GROUPGRAD_EXPORT const char* groupgrad_version(void);
+GROUPGRAD_EXPORT const char* groupgrad_error(void);
+
+GROUPGRAD_EXPORT void groupgrad_advantage_request_init(groupgrad_advantage_request* request);
+GROUPGRAD_EXPORT void groupgrad_policy_request_init(groupgrad_policy_request* request);
+GROUPGRAD_EXPORT void groupgrad_logits_request_init(groupgrad_logits_request* request);
+
+/* Bytes of device memory that an operation works in. The caller fills it with zeros once, before its first use; it may
+ * then serve any number of operations that fit, one after another. */
+GROUPGRAD_EXPORT size_t groupgrad_advantages_workspace(const groupgrad_advantage_request* request);
+GROUPGRAD_EXPORT size_t groupgrad_policy_workspace(const groupgrad_policy_request* request);
+GROUPGRAD_EXPORT size_t groupgrad_logits_workspace(const groupgrad_logits_request* request);
+
+/* `metrics` is device memory. `stream` is a cudaStream_t. `rewards` may be null; else the advantages are computed from
+ * them in the same call (by groupgrad_policy_loss in the same launch). */
+GROUPGRAD_EXPORT int groupgrad_advantages(const groupgrad_advantage_request* request,
+                                          groupgrad_advantage_metrics* metrics, void* workspace,
+                                          size_t workspace_bytes, void* stream);
+GROUPGRAD_EXPORT int groupgrad_policy_loss(const groupgrad_policy_request* request,
+                                           const groupgrad_advantage_request* rewards,
+                                           groupgrad_loss_metrics* metrics,
+                                           groupgrad_advantage_metrics* advantage_metrics, void* workspace,
+                                           size_t workspace_bytes, void* stream);
+GROUPGRAD_EXPORT int groupgrad_logits_loss(const groupgrad_logits_request* request,
+                                           const groupgrad_advantage_request* rewards,
+                                           groupgrad_loss_metrics* metrics,
+                                           groupgrad_advantage_metrics* advantage_metrics, void* workspace,
+                                           size_t workspace_bytes, void* stream);
+
+#if defined(__cplusplus)
+}
+#endif
+
+#endif

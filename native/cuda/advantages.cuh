@@ -1,0 +1,139 @@
+// Advantages on the device: the statistics of a group by one warp, the formulas from native/core/advantage.hpp.
+#pragma once
+
+#include "../core/advantage.hpp"
+#include "operations.hpp"
+#include "team.cuh"
+
+namespace groupgrad::cuda {
+
+__device__ inline double rewardAt(const DeviceRewards& r, int64_t i) {
+  return r.rewards32 ? double(r.rewards32[i]) : r.request.rewards[i];
+}
+
+template <class Team>
+__device__ GroupStatistics statisticsOf(const DeviceRewards& r, int64_t begin, int64_t end, double ddof) {
+  RewardSums own;
+  for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize) own.add(rewardAt(r, i));
+  RewardSums all;
+  all.count = sum<Team>(static_cast<long long>(own.count));
+  all.sum = sum<Team>(own.sum);
+  all.low = Team::reduce(own.low, Smaller());
+  all.high = Team::reduce(own.high, Larger());
+  const double mean = all.mean();
+  double squares = 0;
+  for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize) squares += squaredDeviation(rewardAt(r, i), mean);
+  return groupStatistics(all, sum<Team>(squares), ddof);
+}
+
+// What an advantage takes from the whole batch; NaN where it takes nothing.
+struct BatchStatistics {
+  double std = NAN;
+  double anchor = NAN;
+};
+
+template <class Team>
+__device__ BatchStatistics batchStatistics(const DeviceRewards& r) {
+  const AdvantageRequest& q = r.request;
+  BatchStatistics batch;
+  batch.anchor = r.anchor ? *r.anchor : q.anchor;
+  const bool ownAnchor = q.hadw && batch.anchor != batch.anchor;
+  if (ownAnchor || q.scale == Scale::batchStd) {
+    const GroupStatistics all = statisticsOf<Team>(r, 0, r.rewards, q.ddof);
+    batch.std = all.std;
+    if (ownAnchor) batch.anchor = all.mean;
+  }
+  return batch;
+}
+
+struct Group {
+  int64_t begin, end;
+};
+
+__device__ inline Group groupAt(const DeviceRewards& r, int64_t g) {
+  if (r.groupSize > 0) return {g * r.groupSize, (g + 1) * r.groupSize};
+  return {r.request.offsets[g], r.request.offsets[g + 1]};
+}
+
+// The group of reward i.
+__device__ inline int64_t groupOf(const DeviceRewards& r, int64_t i) {
+  if (r.groupSize > 0) return i / r.groupSize;
+  int64_t low = 0, high = r.request.groups;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    if (r.request.offsets[middle] <= i) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+struct Advantage {
+  float advantage;
+  float weight;
+};
+
+__device__ inline Advantage advantageAt(const DeviceRewards& r, int64_t i, const GroupStatistics& group,
+                                        const BatchStatistics& batch) {
+  const AdvantageRequest& q = r.request;
+  const double plain = groupAdvantage(rewardAt(r, i), group, batch.std, q.center, q.scale, q.epsilon);
+  const double weight = q.hadw ? hadwWeight(plain, group.mean, batch.anchor, q.hadwScale) : 1;
+  return {float(plain * weight), float(weight)};
+}
+
+// Writes all that is wanted of a group. By one warp.
+__device__ inline void writeGroup(const DeviceRewards& r, int64_t g, const GroupStatistics& group,
+                                  const BatchStatistics& batch) {
+  const AdvantageRequest& q = r.request;
+  const auto [begin, end] = groupAt(r, g);
+  int active = 0;
+  for (int64_t i = begin + WarpTeam::rank(); i < end; i += WarpTeam::kSize) {
+    const Advantage a = advantageAt(r, i, group, batch);
+    q.advantages[i] = a.advantage;
+    q.weights[i] = a.weight;
+    active |= a.advantage != 0;
+  }
+  active = WarpTeam::reduce(active, Larger());
+  if (WarpTeam::rank() == 0) {
+    q.groupMean[g] = float(group.mean);
+    q.groupStd[g] = float(group.std);
+    q.active[g] = uint8_t(active);
+  }
+}
+
+// From what all blocks wrote; by the last one.
+template <class Team>
+__device__ void writeAdvantageMetrics(const DeviceRewards& r, AdvantageMetrics* out) {
+  const AdvantageRequest& q = r.request;
+  const GroupStatistics all = statisticsOf<Team>(r, 0, r.rewards, 1);
+  const BatchStatistics batch = batchStatistics<Team>(r);
+  double zeroStd = 0, weightSum = 0, weightMin = INFINITY, weightMax = -INFINITY;
+  for (int64_t g = Team::rank(); g < q.groups; g += Team::kSize) zeroStd += __ldcg(q.groupStd + g) == 0;
+  for (int64_t i = Team::rank(); i < r.rewards; i += Team::kSize) {
+    const double reward = rewardAt(r, i);
+    if (reward != reward) continue;
+    const double weight = __ldcg(q.weights + i);
+    weightSum += weight;
+    weightMin = weight < weightMin ? weight : weightMin;
+    weightMax = weight > weightMax ? weight : weightMax;
+  }
+  AdvantageMetrics m;
+  m.accuracy = all.mean;
+  m.rewardStd = all.std;
+  m.zeroStdFraction = sum<Team>(zeroStd) / double(q.groups);
+  m.nonFinite = r.rewards - all.count;
+  m.anchor = batch.anchor == batch.anchor ? batch.anchor : all.mean;
+  weightSum = sum<Team>(weightSum);
+  weightMin = Team::reduce(weightMin, Smaller());
+  weightMax = Team::reduce(weightMax, Larger());
+  if (all.count > 0) {
+    m.weightMean = weightSum / double(all.count);
+    m.weightMin = weightMin;
+    m.weightMax = weightMax;
+  }
+  if (Team::rank() == 0) *out = m;
+}
+
+}  // namespace groupgrad::cuda

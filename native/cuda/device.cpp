@@ -1,0 +1,426 @@
+#include "device.hpp"
+
+#include <cuda_runtime.h>
+
+#include <cstring>
+#include <new>
+#include <vector>
+
+namespace groupgrad::cuda {
+
+namespace {
+
+// A result's way to the host: pinned memory, so that the copy need not be waited for, and an event behind it.
+struct Slot {
+  Results* host = nullptr;
+  cudaEvent_t copied = nullptr;
+  bool used = false;
+};
+
+Status failure(cudaError_t error, const char* what) {
+  cudaGetLastError();  // a failed call leaves its error behind for a later one to find
+  return Status::make(StatusCode::failed, "%s failed: %s (%s)", what, cudaGetErrorName(error),
+                      cudaGetErrorString(error));
+}
+
+std::string versionText(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace
+
+class State {
+ public:
+  ~State() {
+    if (stream) cudaStreamSynchronize(stream);
+    for (Slot& slot : slots) {
+      if (slot.copied) cudaEventDestroy(slot.copied);
+      if (slot.host) cudaFreeHost(slot.host);
+    }
+    if (results) free(results);
+    if (workspace) free(workspace);
+    if (stream) {
+      cudaStreamSynchronize(stream);
+      cudaStreamDestroy(stream);
+    }
+    cudaGetLastError();
+  }
+
+  Status open() {
+    cudaError_t error = cudaGetDevice(&index);
+    if (error == cudaSuccess) error = readTraits(index, traits);
+    int pools = 0;
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index);
+    hasPools = pools != 0;
+    if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    if (error != cudaSuccess) return failure(error, "opening the CUDA device");
+    void* memory = nullptr;
+    const Status status = allocate(sizeof(Results), memory);
+    results = static_cast<Results*>(memory);
+    return status;
+  }
+
+  // Never null, so that an array without elements is an array too.
+  Status allocate(std::size_t bytes, void*& memory) {
+    const std::size_t size = bytes > 0 ? bytes : 1;
+    const cudaError_t error = hasPools ? cudaMallocAsync(&memory, size, stream) : cudaMalloc(&memory, size);
+    if (error == cudaSuccess) return {};
+    cudaGetLastError();
+    memory = nullptr;
+    if (error != cudaErrorMemoryAllocation) return failure(error, "allocating GPU memory");
+    std::size_t left = 0, total = 0;
+    if (cudaMemGetInfo(&left, &total) != cudaSuccess) cudaGetLastError();
+    constexpr double kGiB = 1024.0 * 1024 * 1024;
+    return Status::make(StatusCode::outOfMemory, "not enough GPU memory: %.3g GiB wanted, %.3g GiB of %.3g GiB free",
+                        double(bytes) / kGiB, double(left) / kGiB, double(total) / kGiB);
+  }
+
+  void free(void* memory) {
+    if (!memory) return;
+    // Without pools, freeing waits for the device: nothing uses the memory any more.
+    if ((hasPools ? cudaFreeAsync(memory, stream) : cudaFree(memory)) != cudaSuccess) cudaGetLastError();
+  }
+
+  // At least this much, ready for use: its first bytes are 0 between operations.
+  Status needWorkspace(std::size_t bytes) {
+    if (bytes <= workspaceBytes) return {};
+    free(workspace);
+    workspace = nullptr;
+    workspaceBytes = 0;
+    if (const Status status = allocate(bytes, workspace); !status.ok()) return status;
+    workspaceBytes = bytes;
+    const cudaError_t error = cudaMemsetAsync(workspace, 0, bytes, stream);
+    return error == cudaSuccess ? Status{} : failure(error, "clearing the workspace");
+  }
+
+  Status takeSlot(int32_t& index) {
+    for (index = 0; index < int32_t(slots.size()); ++index) {
+      if (!slots[std::size_t(index)].used) break;
+    }
+    if (index == int32_t(slots.size())) slots.emplace_back();
+    Slot& slot = slots[std::size_t(index)];
+    cudaError_t error = cudaSuccess;
+    if (!slot.host) error = cudaHostAlloc(reinterpret_cast<void**>(&slot.host), sizeof(Results), cudaHostAllocDefault);
+    if (error == cudaSuccess && !slot.copied) error = cudaEventCreateWithFlags(&slot.copied, cudaEventDisableTiming);
+    if (error != cudaSuccess) return failure(error, "allocating pinned memory");
+    slot.used = true;
+    return {};
+  }
+
+  int index = 0;
+  DeviceTraits traits;
+  bool hasPools = false;
+  cudaStream_t stream = nullptr;
+  Results* results = nullptr;  // on the device
+  void* workspace = nullptr;
+  std::size_t workspaceBytes = 0;
+  std::vector<Slot> slots;
+};
+
+void StateDeleter::operator()(State* state) const { delete state; }
+
+Probe probe() {
+  int driver = 0, runtime = 0, count = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  if (driver == 0) return {false, "there is no NVIDIA driver on this machine; install one (nvidia-smi shows it)"};
+  if (error == cudaErrorInsufficientDriver) {
+    return {false, "the NVIDIA driver is too old: it supports CUDA " + versionText(driver) +
+                       ", this build needs CUDA " + versionText(runtime) +
+                       "; install a newer driver, or rebuild with an older CUDA toolkit"};
+  }
+  if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
+    return {false, "the NVIDIA driver sees no GPU (does CUDA_VISIBLE_DEVICES hide it?)"};
+  }
+  if (error != cudaSuccess) {
+    return {false, std::string("the CUDA runtime does not start: ") + cudaGetErrorName(error) + " (" +
+                       cudaGetErrorString(error) + ")"};
+  }
+  int device = 0, major = 0, minor = 0;
+  cudaDeviceProp properties;
+  cudaError_t asked = cudaGetDevice(&device);
+  if (asked == cudaSuccess) asked = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (asked == cudaSuccess) asked = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  if (asked == cudaSuccess) asked = cudaGetDeviceProperties(&properties, device);
+  cudaGetLastError();
+  if (asked != cudaSuccess) return {false, std::string("the GPU does not answer: ") + cudaGetErrorString(asked)};
+  const std::string name = std::string(properties.name) + ", compute capability " + std::to_string(major) + "." +
+                           std::to_string(minor);
+  if (major * 10 + minor < 75) return {false, name + ": at least compute capability 7.5 is needed"};
+  return {true, name + ", driver for CUDA " + versionText(driver) + ", runtime " + versionText(runtime)};
+}
+
+cudaError_t readTraits(int device, DeviceTraits& traits) {
+  int major = 0;
+  cudaError_t error = cudaDeviceGetAttribute(&traits.multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&traits.sharedMemoryPerBlock, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  }
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  traits.clusters = major >= 9;
+  return error;
+}
+
+Status createState(StatePointer& out) {
+  StatePointer state(new (std::nothrow) State());
+  if (!state) return Status::make(StatusCode::outOfMemory, "not enough memory for the CUDA device's state");
+  const Status status = state->open();
+  if (status.ok()) out = std::move(state);
+  return status;
+}
+
+Status allocate(State& state, std::size_t bytes, void*& memory) { return state.allocate(bytes, memory); }
+
+void release(State& state, void* memory) { state.free(memory); }
+
+Status copyToDevice(State& state, void* device, const void* host, std::size_t bytes) {
+  const cudaError_t error = cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, state.stream);
+  return error == cudaSuccess ? Status{} : failure(error, "copying to the GPU");
+}
+
+Status copyToHost(State& state, void* host, const void* device, std::size_t bytes) {
+  cudaError_t error = cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, state.stream);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(state.stream);
+  return error == cudaSuccess ? Status{} : failure(error, "copying from the GPU");
+}
+
+Status fetch(State& state, const Pending& pending, Results& results) {
+  const Slot& slot = state.slots[std::size_t(pending.slot)];
+  const cudaError_t error = cudaEventSynchronize(slot.copied);
+  if (error != cudaSuccess) return failure(error, "waiting for the GPU");
+  results = *slot.host;
+  return {};
+}
+
+void forget(State& state, const Pending& pending) {
+  if (pending.slot >= 0) state.slots[std::size_t(pending.slot)].used = false;
+}
+
+namespace {
+
+// The arrays of one operation: those on the host get a place on the device for its time.
+class Staging {
+ public:
+  explicit Staging(State& state) : state_(state) {}
+  ~Staging() {
+    for (const Copy& copy : copies_) state_.free(copy.device);
+  }
+
+  template <class T>
+  void input(T*& pointer, int64_t count) {
+    place(pointer, count, true, false);
+  }
+  template <class T>
+  void output(T*& pointer, int64_t count) {
+    place(pointer, count, false, true);
+  }
+  template <class T>
+  void both(T*& pointer, int64_t count) {
+    place(pointer, count, true, true);
+  }
+  const Status& status() const { return status_; }
+
+  // Copies results back to the host and waits, if there are any there.
+  Status finish() {
+    bool wait = false;
+    for (const Copy& copy : copies_) {
+      if (!copy.out) continue;
+      wait = true;
+      const cudaError_t error =
+          cudaMemcpyAsync(copy.host, copy.device, copy.bytes, cudaMemcpyDeviceToHost, state_.stream);
+      if (error != cudaSuccess) return failure(error, "copying from the GPU");
+    }
+    const cudaError_t error = wait ? cudaStreamSynchronize(state_.stream) : cudaSuccess;
+    return error == cudaSuccess ? Status{} : failure(error, "waiting for the GPU");
+  }
+
+ private:
+  struct Copy {
+    void* host;
+    void* device;
+    std::size_t bytes;
+    bool out;
+  };
+
+  template <class T>
+  void place(T*& pointer, int64_t count, bool in, bool out) {
+    if (!pointer || !status_.ok()) return;
+    cudaPointerAttributes attributes{};
+    cudaError_t error = cudaPointerGetAttributes(&attributes, pointer);
+    if (error != cudaSuccess) {
+      status_ = failure(error, "looking up an array");
+      return;
+    }
+    if (attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged) return;
+    auto* host = const_cast<void*>(static_cast<const volatile void*>(pointer));
+    Copy copy{host, nullptr, std::size_t(count) * sizeof(T), out};
+    status_ = state_.allocate(copy.bytes, copy.device);
+    if (!status_.ok()) return;
+    copies_.push_back(copy);
+    if (in) status_ = copyToDevice(state_, copy.device, copy.host, copy.bytes);
+    pointer = static_cast<T*>(copy.device);
+  }
+
+  State& state_;
+  std::vector<Copy> copies_;
+  Status status_;
+};
+
+void stageTokens(Staging& staging, PolicyRequest& r) {
+  const int64_t tokens = r.sequences * r.length;
+  staging.input(r.oldLogProbs, tokens);
+  if (r.config.klBeta == 0) r.refLogProbs = nullptr;
+  staging.input(r.refLogProbs, tokens);
+  staging.input(r.mask, tokens);
+  staging.input(r.advantages, r.advantagesPerToken ? tokens : r.sequences);
+  staging.input(r.tokenWeights, tokens);
+}
+
+// Stages the arrays, puts the operation and the copy of its numbers on the stream, and copies results back.
+template <class Stage, class Enqueue>
+Status submit(State& state, std::size_t workspace, const char* what, Pending& pending, const Stage& stage,
+              const Enqueue& enqueue) {
+  try {
+    if (const Status status = state.needWorkspace(workspace); !status.ok()) return status;
+    Staging staging(state);
+    stage(staging);
+    if (!staging.status().ok()) return staging.status();
+    cudaError_t error = enqueue(Stream{state.stream, state.workspace});
+    if (error != cudaSuccess) return failure(error, what);
+    if (const Status status = state.takeSlot(pending.slot); !status.ok()) return status;
+    const Slot& slot = state.slots[std::size_t(pending.slot)];
+    error = cudaMemcpyAsync(slot.host, state.results, sizeof(Results), cudaMemcpyDeviceToHost, state.stream);
+    if (error == cudaSuccess) error = cudaEventRecord(slot.copied, state.stream);
+    const Status status = error == cudaSuccess ? staging.finish() : failure(error, what);
+    if (!status.ok()) {
+      forget(state, pending);
+      pending.slot = -1;
+    }
+    return status;
+  } catch (const std::bad_alloc&) {
+    return Status::make(StatusCode::outOfMemory, "not enough memory on the host for an operation on the GPU");
+  }
+}
+
+}  // namespace
+
+Status submitAdvantages(State& state, const DeviceRewards& request, Pending& pending) {
+  DeviceRewards r = request;
+  return submit(
+      state, advantagesWorkspace(), "computeAdvantages", pending,
+      [&](Staging& staging) {
+        AdvantageRequest& q = r.request;
+        staging.input(q.rewards, r.rewards);
+        staging.input(r.rewards32, r.rewards);
+        if (r.groupSize == 0) staging.input(q.offsets, q.groups + 1);
+        staging.output(q.advantages, r.rewards);
+        staging.output(q.weights, r.rewards);
+        staging.output(q.groupMean, q.groups);
+        staging.output(q.groupStd, q.groups);
+        staging.output(q.active, q.groups);
+      },
+      [&](const Stream& stream) { return advantages(state.traits, stream, r, &state.results->advantages); });
+}
+
+Status submitPolicyLoss(State& state, const PolicyRequest& request, const DeviceRewards* rewards, Pending& pending) {
+  PolicyRequest r = request;
+  DeviceRewards device;
+  if (rewards) device = *rewards;
+  return submit(
+      state, policyWorkspace(request), "policyLoss", pending,
+      [&](Staging& staging) {
+        const int64_t tokens = r.sequences * r.length;
+        stageTokens(staging, r);
+        staging.input(r.logProbs, tokens);
+        staging.output(r.gradLogProbs, tokens);
+        if (rewards && device.groupSize == 0) staging.input(device.request.offsets, device.request.groups + 1);
+      },
+      [&](const Stream& stream) {
+        return policyLoss(state.traits, stream, r, rewards ? &device : nullptr, &state.results->loss,
+                          &state.results->advantages);
+      });
+}
+
+Status submitLogitsLoss(State& state, const LogitsRequest& request, const DeviceRewards* rewards, Pending& pending) {
+  LogitsRequest r = request;
+  DeviceRewards device;
+  if (rewards) device = *rewards;
+  return submit(
+      state, logitsWorkspace(request), "logitsLoss", pending,
+      [&](Staging& staging) {
+        const int64_t rows = r.policy.sequences * r.policy.length;
+        const int64_t bytes = rows * r.rowStride * (r.dtype == Dtype::float32 ? 4 : 2);
+        auto* logits = static_cast<unsigned char*>(const_cast<void*>(r.logits));
+        auto* gradient = static_cast<unsigned char*>(r.gradLogits);
+        stageTokens(staging, r.policy);
+        staging.input(r.tokens, rows);
+        staging.output(r.logProbs, rows);
+        staging.output(r.entropies, rows);
+        if (logits == gradient) {
+          staging.both(logits, bytes);
+          gradient = logits;
+        } else {
+          staging.input(logits, bytes);
+          if (r.zeroed) {
+            staging.both(gradient, bytes);
+          } else {
+            staging.output(gradient, bytes);
+          }
+        }
+        r.logits = logits;
+        r.gradLogits = gradient;
+        if (rewards && device.groupSize == 0) staging.input(device.request.offsets, device.request.groups + 1);
+      },
+      [&](const Stream& stream) {
+        return logitsLoss(state.traits, stream, r, rewards ? &device : nullptr, &state.results->loss,
+                          &state.results->advantages);
+      });
+}
+
+namespace {
+
+template <class Submit>
+Status wait(State& state, const Submit& submit, Results& results) {
+  Pending pending;
+  Status status = submit(pending);
+  if (status.ok()) status = fetch(state, pending, results);
+  forget(state, pending);
+  return status;
+}
+
+Status advantagesOf(void* opaque, const AdvantageRequest& request, AdvantageMetrics& metrics) {
+  State& state = *static_cast<State*>(opaque);
+  DeviceRewards rewards{request};
+  rewards.rewards = request.offsets[request.groups];
+  Results results;
+  const Status status =
+      wait(state, [&](Pending& pending) { return submitAdvantages(state, rewards, pending); }, results);
+  metrics = results.advantages;
+  return status;
+}
+
+Status policyLossOf(void* opaque, const PolicyRequest& request, LossMetrics& metrics) {
+  State& state = *static_cast<State*>(opaque);
+  Results results;
+  const Status status =
+      wait(state, [&](Pending& pending) { return submitPolicyLoss(state, request, nullptr, pending); }, results);
+  metrics = results.loss;
+  return status;
+}
+
+Status logitsLossOf(void* opaque, const LogitsRequest& request, LossMetrics& metrics) {
+  State& state = *static_cast<State*>(opaque);
+  Results results;
+  const Status status =
+      wait(state, [&](Pending& pending) { return submitLogitsLoss(state, request, nullptr, pending); }, results);
+  metrics = results.loss;
+  return status;
+}
+
+}  // namespace
+
+Device device(State& state) { return {&state, advantagesOf, policyLossOf, logitsLossOf}; }
+
+}  // namespace groupgrad::cuda

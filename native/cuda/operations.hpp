@@ -1,0 +1,45 @@
+// The CUDA operations: put on a stream, they allocate nothing, wait for nothing, and can be captured in a graph. Every
+// pointer is to device memory, results included; a workspace holds what passes between their kernels.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "../core/device.hpp"
+
+namespace groupgrad::cuda {
+
+// Rewards on the device, in addition to or instead of what an AdvantageRequest says.
+struct DeviceRewards {
+  AdvantageRequest request;
+  const float* rewards32 = nullptr;  // instead of request.rewards
+  int64_t rewards = 0;               // how many
+  int64_t groupSize = 0;             // instead of request.offsets; 0: ragged groups
+  const double* anchor = nullptr;    // instead of request.anchor
+};
+
+// A workspace is zeroed once, before its first use; every operation leaves it ready for the next one of any shape.
+std::size_t advantagesWorkspace();
+std::size_t policyWorkspace(const PolicyRequest&);
+std::size_t logitsWorkspace(const LogitsRequest&);
+
+struct Stream {
+  cudaStream_t stream = nullptr;
+  void* workspace = nullptr;
+};
+
+// What an operation needs to know of a device; read once (cudaGetDeviceProperties is slow).
+struct DeviceTraits {
+  int multiprocessors = 1;
+  int sharedMemoryPerBlock = 48 * 1024;  // the most that a block may opt in to
+  bool clusters = false;                 // compute capability 9.0 or above
+};
+cudaError_t readTraits(int device, DeviceTraits&);
+
+// `rewards` may be null; else its advantages are computed in the same launch and are the loss's.
+cudaError_t advantages(const DeviceTraits&, const Stream&, const DeviceRewards&, AdvantageMetrics* metrics);
+cudaError_t policyLoss(const DeviceTraits&, const Stream&, const PolicyRequest&, const DeviceRewards* rewards,
+                       LossMetrics* metrics, AdvantageMetrics* advantageMetrics);
+cudaError_t logitsLoss(const DeviceTraits&, const Stream&, const LogitsRequest&, const DeviceRewards* rewards,
+                       LossMetrics* metrics, AdvantageMetrics* advantageMetrics);
+
+}  // namespace groupgrad::cuda

@@ -1,0 +1,445 @@
+// K1 + K2 in one launch. Sequences are walked in units. Where a token's term needs a sum over more than a unit, all
+// units are summed first and the blocks of the grid meet in between; the last block to end adds up what the units left,
+// in a fixed order, so that results do not depend on which block ran when.
+#include <algorithm>
+
+#include "../core/metrics.hpp"
+#include "advantages.cuh"
+#include "fields.cuh"
+#include "launch.hpp"
+#include "policy.hpp"
+
+namespace groupgrad::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+using Block = BlockTeam<kThreads>;
+
+// What of the launch is known before it starts; each grid-wide meeting costs about a microsecond.
+struct Plan {
+  int64_t unitTokens, unitsPerSequence, units;
+  bool needsSequence;      // a quantity of the sequence enters the terms
+  bool surrogateSequence;  // one of the surrogate's own
+  bool needsBatch;     // so do numbers of the whole batch that must be counted
+  bool meetBefore;     // terms need what other units hold
+  bool meetAfter;      // gradients need what other units' terms add up to
+  bool flows;          // gradients flow through quantities of the sequence
+};
+
+Plan planOf(const PolicyLaunch& p) {
+  const PolicyRequest& r = p.request;
+  const LossConfig& config = r.config;
+  Plan plan;
+  plan.unitTokens = unitTokens(r.length);
+  plan.unitsPerSequence = unitsPerSequence(r.length);
+  plan.units = r.sequences * plan.unitsPerSequence;
+  plan.needsSequence = needsSequence(config) || config.offPolicyThreshold < double(kInfinity);
+  plan.surrogateSequence = surrogateNeedsSequence(config);
+  const bool countsTokens = config.aggregation == Aggregation::tokenMean && r.normalizer != r.normalizer;
+  const bool countsSequences = config.aggregation != Aggregation::tokenMean && config.dropEmptySequences &&
+                               r.globalSequences != r.globalSequences;
+  plan.needsBatch = r.mask && (countsTokens || countsSequences || p.purpose == PolicyPurpose::sequences);
+  const bool split = plan.unitsPerSequence > 1;
+  plan.meetBefore = plan.needsBatch || (split && (r.mask || plan.needsSequence));
+  plan.flows = (config.ratio == Ratio::sequence || plan.surrogateSequence) &&
+               (r.gradLogProbs || p.purpose == PolicyPurpose::sequences);
+  plan.meetAfter = plan.flows && split;
+  return plan;
+}
+
+// A unit: tokens [begin, end) of sequence b.
+struct Unit {
+  int64_t b, part, begin, end;
+};
+
+__device__ Unit unitAt(const Plan& plan, const PolicyRequest& r, int64_t unit) {
+  const int64_t b = unit / plan.unitsPerSequence, part = unit % plan.unitsPerSequence;
+  const int64_t begin = part * plan.unitTokens;
+  const int64_t end = begin + plan.unitTokens;
+  return {b, part, begin, end < r.length ? end : r.length};
+}
+
+__device__ bool isIn(const PolicyRequest& r, int64_t at) { return !r.mask || r.mask[at] != 0; }
+
+__device__ float logProbAt(const PolicyLaunch& p, int64_t at) { return p.logProbs ? p.logProbs[at] : 0; }
+
+// fn(index into the arrays) for this thread's tokens of a unit.
+template <class Team, class F>
+__device__ void forEachToken(const PolicyRequest& r, const Unit& unit, const F& fn) {
+  for (int64_t t = unit.begin + Team::rank(); t < unit.end; t += Team::kSize) fn(unit.b * r.length + t);
+}
+
+template <class Team>
+__device__ Quantities quantitiesOf(const PolicyLaunch& p, const Plan& plan,
+                                   const Unit& unit, float advantage) {
+  const PolicyRequest& r = p.request;
+  SequenceState state;
+  state.advantage = advantage;
+  Quantities q;
+  forEachToken<Team>(r, unit, [&](int64_t at) {
+    if (!isIn(r, at)) return;
+    q[quantity::tokens] += 1;
+    if (!plan.needsSequence) return;
+    const float logProb = logProbAt(p, at);
+    const TokenInput t = readToken(r, at, state);
+    q[quantity::logRatio] += double(logRatioOf(r, t, logProb).raw);
+    if (plan.surrogateSequence) q[quantity::contribution] += double(contributionOf(r, t, logProb));
+  });
+  reduceFields<Team>(q);
+  return q;
+}
+
+// The sequence's, from those of its units.
+template <class Team>
+__device__ Quantities gatherQuantities(const PolicyLaunch& p, const Plan& plan, int64_t b) {
+  Quantities q;
+  for (int64_t part = Team::rank(); part < plan.unitsPerSequence; part += Team::kSize) {
+    const Quantities& unit = p.scratch.quantities[b * plan.unitsPerSequence + part];
+    for (int i = 0; i < Quantities::kCount; ++i) q.value[i] += __ldcg(&unit.value[i]);
+  }
+  reduceFields<Team>(q);
+  return q;
+}
+
+struct Counts {
+  double tokens, nonEmpty;
+};
+
+__device__ Counts countBatch(const PolicyLaunch& p, const Plan& plan) {
+  Fields<2, 0> counts;
+  for (int64_t b = threadIdx.x; b < p.request.sequences; b += kThreads) {
+    double tokens = 0;
+    for (int64_t part = 0; part < plan.unitsPerSequence; ++part) {
+      tokens += __ldcg(&p.scratch.quantities[b * plan.unitsPerSequence + part].value[quantity::tokens]);
+    }
+    counts[0] += tokens;
+    counts[1] += tokens > 0;
+  }
+  reduceFields<Block>(counts);
+  return {counts[0], counts[1]};
+}
+
+__device__ SequenceState stateOf(const PolicyRequest& r, const Plan& plan, const Denominators& d, const Quantities& q,
+                                 float advantage) {
+  const LossConfig& config = r.config;
+  SequenceState state;
+  state.advantage = advantage;
+  state.tokens = int32_t(q[quantity::tokens]);
+  state.factor = aggregationFactor(config, d, state.tokens);
+  if (!plan.needsSequence || state.tokens == 0) return state;
+  const double mean = q[quantity::logRatio] / q[quantity::tokens];
+  state.offPolicy = -mean > config.offPolicyThreshold;
+  state.sequence = sequenceQuantity(config, q[quantity::contribution], q[quantity::tokens]);
+  if (config.ratio != Ratio::token) {
+    const float bound = float(config.logRatioClamp);
+    const float raw = float(mean), clamped = clamp(raw, -bound, bound);
+    state.ratioFlat = clamped < raw || clamped > raw;
+    state.ratio = expOf(clamped);
+  }
+  return state;
+}
+
+__device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int64_t at,
+                         UnitSums& s) {
+  const PolicyRequest& r = p.request;
+  if (!isIn(r, at)) {
+    if (r.gradLogProbs) r.gradLogProbs[at] = 0;
+    return;
+  }
+  const float logProb = logProbAt(p, at);
+  const TokenInput t = readToken(r, at, state);
+  const bool kept = !p.quantile || p.entropies[at] >= p.scratch.batch->entropyThreshold;
+  const TokenTerms terms = termsOf(r, state, t, logProb, kept);
+  if (r.gradLogProbs) r.gradLogProbs[at] = float(state.factor) * terms.gradient;
+
+  s[sums::tokens] += 1;
+  s[sums::loss] += state.factor * double(terms.loss);
+  s[sums::kl] += double(terms.kl);
+  s[sums::dLogRatio] += double(terms.dLogRatio);
+  s[sums::dSequence] += double(terms.dSequence);
+  s[sums::nonFinite] += nonFiniteOf(r, t, logProb);
+  s[sums::clippedLow] += terms.clippedLow;
+  s[sums::clippedHigh] += terms.clippedHigh;
+  // One value a sequence with one advantage a sequence, else one a token.
+  s[sums::phi] += double(terms.phi) / (r.advantagesPerToken ? 1 : state.tokens);
+  if (!p.skipInactive || t.advantage != 0) {
+    s[sums::reads] += 1;
+    s[sums::logRatio] += double(logRatioOf(r, t, logProb).raw);
+    s[sums::ratio] += double(terms.ratio);
+    s.add(sums::minusRatioMin, -double(terms.ratio));
+    s.add(sums::ratioMax, double(terms.ratio));
+  }
+  if (p.entropies) {
+    s[sums::entropy] += double(p.entropies[at]);
+    if (kept) s[sums::keptEntropy] += double(p.entropies[at]);
+  }
+}
+
+// Adds what flows through the sequence's quantities to the gradient.
+template <class Team>
+__device__ void addFlow(const PolicyLaunch& p, const SequenceState& state,
+                        const Unit& unit) {
+  const PolicyRequest& r = p.request;
+  forEachToken<Team>(r, unit, [&](int64_t at) {
+    if (!isIn(r, at)) return;
+    const TokenInput t = readToken(r, at, state);
+    r.gradLogProbs[at] += sequenceFlow(r, state, t, logProbAt(p, at));
+  });
+}
+
+// From what all units left. By one block.
+__device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
+  const PolicyRequest& r = p.request;
+  UnitSums all;
+  for (int64_t unit = threadIdx.x; unit < plan.units; unit += kThreads) {
+    for (int i = 0; i < UnitSums::kCount; ++i) all.add(i, __ldcg(&p.scratch.sums[unit].value[i]));
+  }
+  reduceFields<Block>(all);
+
+  // A sequence-level ratio counts a sequence once.
+  const bool sequenceRatio = r.config.ratio != Ratio::token;
+  const bool whole = clipsSequences(r, plan.surrogateSequence);
+  PolicyTotals own;
+  for (int64_t b = threadIdx.x; b < r.sequences; b += kThreads) {
+    double tokens = 0, low = 0, high = 0;
+    for (int64_t part = 0; part < plan.unitsPerSequence; ++part) {
+      const UnitSums& unit = p.scratch.sums[b * plan.unitsPerSequence + part];
+      tokens += __ldcg(&unit.value[sums::tokens]);
+      low += __ldcg(&unit.value[sums::clippedLow]);
+      high += __ldcg(&unit.value[sums::clippedHigh]);
+    }
+    if (tokens == 0) {
+      own.phi += r.advantagesPerToken ? 0 : 1;
+      continue;
+    }
+    if (!r.advantagesPerToken) {
+      const float advantage = __ldcg(&p.scratch.sequences[b].advantage);
+      own.nonFinite += !isFinite(advantage);
+      if (sequenceRatio && !(p.skipInactive && advantage == 0)) {
+        own.ratio += double(__ldcg(&p.scratch.sequences[b].ratio));
+        own.ratios += 1;
+      }
+    } else if (sequenceRatio) {
+      own.ratio += double(__ldcg(&p.scratch.sequences[b].ratio));
+      own.ratios += 1;
+    }
+    own.addClipped(low, high, tokens, whole);
+  }
+  Fields<6, 2> perSequence;
+  perSequence[0] = own.phi;
+  perSequence[1] = own.nonFinite;
+  perSequence[2] = own.ratio;
+  perSequence[3] = own.ratios;
+  perSequence[4] = own.clippedLow;
+  perSequence[5] = own.clippedHigh;
+  perSequence[6] = -own.lowFractionMin;
+  perSequence[7] = own.highFractionMax;
+  reduceFields<Block>(perSequence);
+  if (threadIdx.x != 0) return;
+
+  PolicyTotals t;
+  t.loss = all[sums::loss];
+  t.kl = all[sums::kl];
+  t.logRatio = all[sums::logRatio];
+  t.tokens = all[sums::tokens];
+  t.reads = all[sums::reads];
+  t.ratio = sequenceRatio ? perSequence[2] : all[sums::ratio];
+  t.ratios = sequenceRatio ? perSequence[3] : t.reads;
+  t.addRatioRange(-all[sums::minusRatioMin], all[sums::ratioMax]);
+  t.phi = all[sums::phi] + perSequence[0];
+  t.nonFinite = all[sums::nonFinite] + perSequence[1] + double(p.scratch.header->rowNonFinite);
+  t.clippedLow = perSequence[4];
+  t.clippedHigh = perSequence[5];
+  t.lowFractionMin = -perSequence[6];
+  t.highFractionMax = perSequence[7];
+  p.scratch.header->rowNonFinite = 0;
+
+  LossMetrics m = lossMetrics(r, t, plan.surrogateSequence);
+  if (p.entropies) {
+    m.entropy = all[sums::entropy] / (t.tokens > 1 ? t.tokens : 1);
+    const double coefficient = r.config.entropyCoefficient;
+    if (coefficient != 0) m.loss -= coefficient * all[sums::keptEntropy] / p.scratch.batch->entropyTokens;
+  }
+  *p.metrics = m;
+}
+
+template <class Team>
+__global__ void __launch_bounds__(kThreads) policyKernel(const __grid_constant__ PolicyLaunch p,
+                                                         const __grid_constant__ Plan plan) {
+  const PolicyRequest& r = p.request;
+  constexpr int kTeams = kThreads / Team::kSize;
+  const int64_t firstUnit = int64_t(blockIdx.x) * kTeams + Team::index();
+  const int64_t step = int64_t(gridDim.x) * kTeams;
+
+  BatchStatistics rewards;
+  if (p.hasRewards) rewards = batchStatistics<Block>(p.rewards);
+  // The advantage of a sequence; and, by its group's first, what is wanted of the group.
+  const auto advantageOf = [&](int64_t b, bool write) -> float {
+    if (r.advantagesPerToken) return 0;
+    if (!p.hasRewards) return r.advantages[b];
+    Advantage a{};
+    if (Team::rank() < kWarp) {
+      const int64_t g = groupOf(p.rewards, b);
+      const Group group = groupAt(p.rewards, g);
+      const GroupStatistics s =
+          statisticsOf<WarpTeam>(p.rewards, group.begin, group.end, p.rewards.request.ddof);
+      a = advantageAt(p.rewards, b, s, rewards);
+      if (write && b == group.begin) writeGroup(p.rewards, g, s, rewards);
+    }
+    return Team::broadcast(a.advantage);
+  };
+
+  Denominators d{1, 1};
+  double batchTokens = double(r.sequences) * double(r.length);
+  if (plan.meetBefore) {
+    for (int64_t u = firstUnit; u < plan.units; u += step) {
+      const Unit unit = unitAt(plan, r, u);
+      const float advantage = plan.surrogateSequence ? advantageOf(unit.b, false) : 0;
+      const Quantities q = quantitiesOf<Team>(p, plan, unit, advantage);
+      if (Team::rank() == 0) p.scratch.quantities[u] = q;
+    }
+    gridBarrier(p.scratch.header->grid);
+  }
+  if (plan.needsBatch) {
+    const Counts counts = countBatch(p, plan);
+    batchTokens = counts.tokens;
+    d = denominators(r, int64_t(counts.tokens), int64_t(counts.nonEmpty));
+  } else {
+    d = denominators(r, r.sequences * r.length, r.sequences);
+  }
+
+  for (int64_t u = firstUnit; u < plan.units; u += step) {
+    const Unit unit = unitAt(plan, r, u);
+    const float advantage = advantageOf(unit.b, unit.part == 0);
+    Quantities q;
+    if (plan.meetBefore) {
+      q = gatherQuantities<Team>(p, plan, unit.b);
+    } else if (r.mask || plan.needsSequence) {
+      q = quantitiesOf<Team>(p, plan, unit, advantage);
+    } else {
+      q[quantity::tokens] = double(r.length);
+    }
+    SequenceState state = stateOf(r, plan, d, q, advantage);
+
+    UnitSums s;
+    if (p.purpose == PolicyPurpose::loss || plan.flows) {
+      forEachToken<Team>(r, unit, [&](int64_t at) { addToken(p, state, at, s); });
+      reduceFields<Team>(s);
+      if (Team::rank() == 0) p.scratch.sums[u] = s;
+    }
+    if (plan.flows && !plan.meetAfter) {
+      state.dLogRatio = s[sums::dLogRatio];
+      state.dSequence = s[sums::dSequence];
+      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, unit);
+    }
+    if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
+  }
+
+  if (plan.meetAfter) {
+    gridBarrier(p.scratch.header->grid);
+    for (int64_t u = firstUnit; u < plan.units; u += step) {
+      const Unit unit = unitAt(plan, r, u);
+      Fields<2, 0> gradients;
+      for (int64_t part = Team::rank(); part < plan.unitsPerSequence; part += Team::kSize) {
+        const UnitSums& other = p.scratch.sums[unit.b * plan.unitsPerSequence + part];
+        gradients[0] += __ldcg(&other.value[sums::dLogRatio]);
+        gradients[1] += __ldcg(&other.value[sums::dSequence]);
+      }
+      reduceFields<Team>(gradients);
+      const float advantage = advantageOf(unit.b, false);
+      SequenceState state = stateOf(r, plan, d, gatherQuantities<Team>(p, plan, unit.b), advantage);
+      state.dLogRatio = gradients[0];
+      state.dSequence = gradients[1];
+      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, unit);
+      if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
+    }
+  }
+
+  if (p.purpose == PolicyPurpose::sequences && blockIdx.x == 0 && threadIdx.x == 0) {
+    const double given = r.config.entropyTokens;
+    p.scratch.batch->tokens = batchTokens;
+    p.scratch.batch->entropyTokens = given == given ? given : batchTokens > 1 ? batchTokens : 1;
+    p.scratch.batch->entropyThreshold = float(r.config.entropyThreshold);
+  }
+  if (!isLastBlock(p.scratch.header->grid)) return;
+  if (p.purpose == PolicyPurpose::loss) finishLoss(p, plan);
+  if (p.hasRewards) writeAdvantageMetrics<Block>(p.rewards, p.advantageMetrics);
+}
+
+__global__ void __launch_bounds__(kThreads) advantagesKernel(const __grid_constant__ DeviceRewards rewards,
+                                                             Header* header, AdvantageMetrics* metrics) {
+  const BatchStatistics batch = batchStatistics<Block>(rewards);
+  const int64_t step = int64_t(gridDim.x) * (kThreads / kWarp);
+  for (int64_t g = int64_t(blockIdx.x) * (kThreads / kWarp) + WarpTeam::index(); g < rewards.request.groups; g += step) {
+    const auto [begin, end] = groupAt(rewards, g);
+    const GroupStatistics group = statisticsOf<WarpTeam>(rewards, begin, end, rewards.request.ddof);
+    writeGroup(rewards, g, group, batch);
+  }
+  if (isLastBlock(header->grid)) writeAdvantageMetrics<Block>(rewards, metrics);
+}
+
+template <class Team>
+cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const PolicyLaunch& p, const Plan& plan) {
+  const auto kernel = policyKernel<Team>;
+  constexpr int64_t kTeams = kThreads / Team::kSize;
+  int64_t blocks = (plan.units + kTeams - 1) / kTeams;
+  const bool cooperative = plan.meetBefore || plan.meetAfter;
+  if (cooperative) {
+    int resident = 0;
+    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, 0);
+    if (error != cudaSuccess) return error;
+    blocks = std::min<int64_t>(blocks, int64_t(resident) * traits.multiprocessors);
+  }
+  return launch(kernel, {.blocks = blocks, .threads = kThreads, .cooperative = cooperative}, stream, p, plan);
+}
+
+}  // namespace
+
+bool surrogateNeedsSequence(const LossConfig& config) {
+  bool needs = false;
+  withSurrogate(config, [&](const auto& s) { needs = std::decay_t<decltype(s)>::kSequence; });
+  return needs;
+}
+
+bool needsSequence(const LossConfig& config) { return config.ratio != Ratio::token || surrogateNeedsSequence(config); }
+
+cudaError_t launchPolicy(const DeviceTraits& traits, cudaStream_t stream, const PolicyLaunch& p) {
+  const Plan plan = planOf(p);
+  return p.request.length <= kWarpTokens ? launchAs<WarpTeam>(traits, stream, p, plan)
+                                         : launchAs<Block>(traits, stream, p, plan);
+}
+
+std::size_t advantagesWorkspace() {
+  Cutter cutter(nullptr);
+  cutter.take<Header>(1);
+  return cutter.used();
+}
+
+cudaError_t advantages(const DeviceTraits&, const Stream& s, const DeviceRewards& rewards, AdvantageMetrics* metrics) {
+  Cutter cutter(s.workspace);
+  const int64_t groupsPerBlock = kThreads / kWarp;
+  const int64_t blocks = std::min<int64_t>((rewards.request.groups + groupsPerBlock - 1) / groupsPerBlock, 1024);
+  return launch(advantagesKernel, {.blocks = blocks, .threads = kThreads}, s.stream, rewards, cutter.take<Header>(1),
+                metrics);
+}
+
+std::size_t policyWorkspace(const PolicyRequest& r) {
+  Cutter cutter(nullptr);
+  PolicyScratch scratch(cutter, r);
+  return cutter.used();
+}
+
+cudaError_t policyLoss(const DeviceTraits& traits, const Stream& s, const PolicyRequest& request,
+                       const DeviceRewards* rewards, LossMetrics* metrics, AdvantageMetrics* advantageMetrics) {
+  Cutter cutter(s.workspace);
+  PolicyLaunch p{request, PolicyScratch(cutter, request)};
+  p.logProbs = request.logProbs;
+  p.hasRewards = rewards != nullptr;
+  if (rewards) p.rewards = *rewards;
+  p.metrics = metrics;
+  p.advantageMetrics = advantageMetrics;
+  return launchPolicy(traits, s.stream, p);
+}
+
+}  // namespace groupgrad::cuda

@@ -1,0 +1,35 @@
+// The policy loss over token log-probs as one launch: K1 (if there are rewards) and K2.
+#pragma once
+
+#include "workspace.cuh"
+
+namespace groupgrad::cuda {
+
+enum class PolicyPurpose : int32_t {
+  loss,       // loss, metrics, and the gradient if wanted
+  sequences,  // the states of sequences alone, from what does not depend on log-probs
+};
+
+struct PolicyLaunch {
+  PolicyLaunch(const PolicyRequest& request, const PolicyScratch& scratch) : request(request), scratch(scratch) {}
+
+  PolicyRequest request;
+  PolicyScratch scratch;
+  PolicyPurpose purpose = PolicyPurpose::loss;
+  const float* logProbs = nullptr;   // null: 0 everywhere
+  const float* entropies = nullptr;  // null: no entropy term, no metric of entropy
+  bool quantile = false;             // scratch.batch->entropyThreshold drops tokens
+  bool skipInactive = false;         // tokens without an advantage were not read: they are left out of ratios
+  bool hasRewards = false;
+  DeviceRewards rewards;  // if hasRewards
+  LossMetrics* metrics = nullptr;
+  AdvantageMetrics* advantageMetrics = nullptr;
+};
+
+cudaError_t launchPolicy(const DeviceTraits&, cudaStream_t, const PolicyLaunch&);
+
+// Whether a quantity of the whole sequence enters a token's term.
+bool surrogateNeedsSequence(const LossConfig&);
+bool needsSequence(const LossConfig&);
+
+}  // namespace groupgrad::cuda

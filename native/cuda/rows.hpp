@@ -1,0 +1,29 @@
+// K3: rows of logits to log-probs, entropies and the gradient with respect to the logits.
+#pragma once
+
+#include "workspace.cuh"
+
+namespace groupgrad::cuda {
+
+enum class RowVisit : int32_t {
+  both,      // one visit: the row's gradient depends on nothing but the row and its sequence's state
+  forward,   // log-prob, entropy and a record for the later visit
+  backward,  // the gradient, from the record
+};
+
+struct RowsLaunch {
+  explicit RowsLaunch(const LogitsRequest& request) : request(request) {}
+
+  LogitsRequest request;
+  Header* header = nullptr;
+  const Batch* batch = nullptr;              // but for `forward`
+  const SequenceState* sequences = nullptr;  // for `both`
+  RowRecord* records = nullptr;              // but for `both`
+  const float* gradient = nullptr;           // for `backward`: with respect to log-probs
+  bool skipInactive = false;                 // rows without an advantage are not read
+  bool quantile = false;                     // batch->entropyThreshold drops tokens
+};
+
+cudaError_t launchRows(const DeviceTraits&, cudaStream_t, RowVisit, const RowsLaunch&);
+
+}  // namespace groupgrad::cuda

@@ -1,0 +1,285 @@
+// K3 for compute capability 9.0 and above: a row is read once and its gradient written once. A cluster of blocks holds
+// the row in shared memory, a slice a block; bulk copies bring slices in, in chunks that are summed up as they land, and
+// take the gradient out. Which thread handles which logit depends on the vocabulary alone, never on where a row starts.
+#pragma once
+
+#include "row.cuh"
+
+namespace groupgrad::cuda {
+
+constexpr int kClusterThreads = 256;
+constexpr int kClusterWarps = kClusterThreads / kWarp;
+constexpr int kMaxRanks = 8;  // the largest cluster that every such device has
+constexpr int kChunks = 4;
+// A slice of at most this many bytes lets several blocks share a multiprocessor, so that one computes while others wait.
+constexpr int64_t kGoodSlice = 40 * 1024;
+
+struct ClusterShared {
+  alignas(16) uint64_t barriers[kChunks];
+  // The sums of every warp of the cluster, in every block.
+  float maxima[kMaxRanks * kClusterWarps];
+  double sums[kMaxRanks * kClusterWarps];
+  double moments[kMaxRanks * kClusterWarps];
+  RowInputs inputs;
+  RowGradient gradient;
+  bool countOffending;
+};
+// The slice follows; it starts as far from a multiple of 16 as the row does in global memory.
+constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 127) / 128 * 128;
+
+// A whole number of 16-byte vectors.
+inline __host__ __device__ int64_t logitsPerSlice(int64_t vocab, int ranks, int elementBytes) {
+  const int64_t vector = 16 / elementBytes;
+  const int64_t even = (vocab + ranks - 1) / ranks;
+  return (even + vector - 1) / vector * vector;
+}
+inline __host__ __device__ int64_t clusterSharedBytes(int64_t vocab, int ranks, int elementBytes) {
+  return kClusterHeader + logitsPerSlice(vocab, ranks, elementBytes) * elementBytes + 16;
+}
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+
+// A block's part of a row. Offsets count bytes from the slice's place in shared memory.
+template <class Element>
+struct Slice {
+  static constexpr int kBytes = kElementBytes<Element>;
+  int64_t first;     // logit of the row
+  int count;         // of logits
+  int chunk;         // logits a chunk, a multiple of what all threads handle at once
+  int misalignment;  // of the row's address: where the first logit is
+  int low, high;     // the whole 16-byte vectors within; bulk copies move these
+  const unsigned char* from;
+
+  __device__ Slice(const LogitsRequest& r, int64_t row, uint32_t rank, uint32_t ranks) {
+    const int64_t perSlice = logitsPerSlice(r.vocab, int(ranks), kBytes);
+    first = int64_t(rank) * perSlice;
+    const int64_t left = r.vocab - first;
+    count = int(left < 0 ? 0 : left < perSlice ? left : perSlice);
+    constexpr int kStep = kClusterThreads * Element::kPerWord;
+    chunk = int((perSlice + kChunks * kStep - 1) / (kChunks * kStep)) * kStep;
+    from = rowAddress(r.logits, r, row, kBytes) + first * kBytes;
+    misalignment = int(reinterpret_cast<uintptr_t>(from) % 16);
+    low = misalignment == 0 ? 0 : 16;
+    high = (misalignment + count * kBytes) / 16 * 16;
+    if (high < low) high = low;
+  }
+  __device__ int end() const { return misalignment + count * kBytes; }
+  __device__ int chunkEnd(int q) const { return (q + 1) * chunk < count ? (q + 1) * chunk : count; }  // in logits
+  // Where chunk q's bulk copy ends: all of its logits have arrived by then.
+  __device__ int bulkEnd(int q) const {
+    if (q == kChunks - 1) return high;
+    const int bytes = (misalignment + chunkEnd(q) * kBytes + 15) / 16 * 16;
+    return bytes < low ? low : bytes > high ? high : bytes;
+  }
+
+  // fn(offset) for the logits outside of whole vectors, by all threads.
+  template <class F>
+  __device__ void forEachEdge(const F& fn) const {
+    const int headEnd = low < end() ? low : end();
+    const int head = headEnd > misalignment ? (headEnd - misalignment) / kBytes : 0;
+    const int tailBegin = high > headEnd ? high : headEnd;
+    const int tail = (end() - tailBegin) / kBytes;
+    const int t = int(threadIdx.x);
+    if (t < head) fn(misalignment + t * kBytes);
+    if (t < tail) fn(tailBegin + t * kBytes);
+  }
+};
+
+// Starts the slice's way into shared memory. By all threads.
+template <class Element>
+__device__ void startLoad(const Slice<Element>& slice, ClusterShared& shared, unsigned char* data) {
+  if (threadIdx.x == 0) {
+    for (int q = 0; q < kChunks; ++q) barrierInit(&shared.barriers[q]);
+    barrierInitFence();
+    int begin = slice.low;
+    for (int q = 0; q < kChunks; ++q) {
+      const int end = slice.bulkEnd(q);
+      barrierExpect(&shared.barriers[q], uint32_t(end - begin));
+      if (end > begin) {
+        bulkLoad(data + begin, slice.from + (begin - slice.misalignment), uint32_t(end - begin), &shared.barriers[q]);
+      }
+      begin = end;
+    }
+  }
+  slice.forEachEdge(
+      [&](int at) { copyElement<Element>(data + at, slice.from + (at - slice.misalignment)); });
+  __syncthreads();  // barriers are initialised, edges are there
+}
+
+// Sums over the slice as its chunks land.
+template <class Element>
+__device__ OnlineSums sumSlice(const Slice<Element>& slice, ClusterShared& shared, const unsigned char* data,
+                               float scale) {
+  constexpr int kPerWord = Element::kPerWord, kUnroll = 4;
+  OnlineSums sums;
+  withAlignment<Element>(data + slice.misalignment, [&](auto odd) {
+    const unsigned char* row = data + slice.misalignment;
+    for (int q = 0; q < kChunks; ++q) {
+      barrierWait(&shared.barriers[q]);
+      const int end = slice.chunkEnd(q) / kPerWord;
+      int word = q * slice.chunk / kPerWord + int(threadIdx.x);
+      for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
+        float x[kUnroll * kPerWord];
+#pragma unroll
+        for (int u = 0; u < kUnroll; ++u) {
+          Element::unpack(loadWord<odd>(row, word + u * kClusterThreads), x + u * kPerWord);
+        }
+        sums.add(x, scale);
+      }
+      for (; word < end; word += kClusterThreads) {
+        float x[kPerWord];
+        Element::unpack(loadWord<odd>(row, word), x);
+        sums.add(x, scale);
+      }
+    }
+    if (slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
+      const float x[1] = {loadElement<Element>(row + (slice.count - 1) * slice.kBytes)};
+      sums.add(x, scale);
+    }
+  });
+  return sums;
+}
+
+// Turns the slice into its gradient, in shared memory.
+template <class Element>
+__device__ void differentiateSlice(const Slice<Element>& slice, const RowGradient& g, unsigned char* data, float scale,
+                                   int64_t token) {
+  constexpr int kPerWord = Element::kPerWord, kUnroll = 4;
+  withAlignment<Element>(data + slice.misalignment, [&](auto odd) {
+    unsigned char* row = data + slice.misalignment;
+    const int end = slice.count / kPerWord;
+    int word = int(threadIdx.x);
+    for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        const int at = word + u * kClusterThreads;
+        storeWord<odd>(row, at, gradientWord<Element>(g, loadWord<odd>(row, at), scale));
+      }
+    }
+    for (; word < end; word += kClusterThreads) {
+      storeWord<odd>(row, word, gradientWord<Element>(g, loadWord<odd>(row, word), scale));
+    }
+    if (slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
+      unsigned char* last = row + (slice.count - 1) * slice.kBytes;
+      float x[2] = {loadElement<Element>(last), 0};
+      Element::unpack(gradientWord<Element>(g, Element::pack(x), scale), x);
+      storeElement<Element>(last, x[0]);
+    }
+    // The thread that wrote the token's word writes over it.
+    const int64_t local = token - slice.first;
+    if (local >= 0 && local < slice.count && local / kPerWord % kClusterThreads == int(threadIdx.x)) {
+      storeElement<Element>(row + local * slice.kBytes, g.atToken);
+    }
+  });
+}
+
+// Takes the slice from shared to global memory. By all threads.
+template <class Element>
+__device__ void storeSlice(const Slice<Element>& slice, const unsigned char* data, unsigned char* to) {
+  bulkFence();
+  __syncthreads();
+  if (int(reinterpret_cast<uintptr_t>(to) % 16) == slice.misalignment) {
+    slice.forEachEdge([&](int at) { copyElement<Element>(to + (at - slice.misalignment), data + at); });
+    if (threadIdx.x == 0 && slice.high > slice.low) {
+      bulkStore(to + (slice.low - slice.misalignment), data + slice.low, uint32_t(slice.high - slice.low));
+      bulkStoresRead();
+    }
+  } else {
+    for (int i = int(threadIdx.x); i < slice.count; i += kClusterThreads) {
+      copyElement<Element>(to + i * slice.kBytes, data + slice.misalignment + i * slice.kBytes);
+    }
+  }
+}
+
+// The sums of the whole row, from those of every thread of the cluster. By all threads; the first warp gets them.
+__device__ inline RowTotals exchange(const OnlineSums& own, ClusterShared& shared, uint32_t rank, uint32_t ranks,
+                                     float scale) {
+  const RowTotals warp = warpTotals(own, scale);
+  const uint32_t lane = threadIdx.x % kWarp;
+  const uint32_t slot = rank * kClusterWarps + threadIdx.x / kWarp;
+  clusterWait();  // every block has started: its shared memory may be written
+  if (lane < ranks) {
+    storeToPeer(&shared.maxima[slot], lane, warp.maximum);
+    storeToPeer(&shared.sums[slot], lane, warp.sum);
+    storeToPeer(&shared.moments[slot], lane, warp.moment);
+  }
+  clusterArrive();
+  clusterWait();
+  RowTotals totals;
+  if (threadIdx.x < kWarp) {
+    for (uint32_t i = lane; i < ranks * kClusterWarps; i += kWarp) {
+      totals.add({shared.maxima[i], shared.sums[i], shared.moments[i]}, scale);
+    }
+    totals = warpTotals(totals, scale);
+  }
+  return totals;
+}
+
+template <class Element>
+__device__ void countOffending(const Slice<Element>& slice, const unsigned char* data, Header& header) {
+  int bad = 0;
+  for (int i = int(threadIdx.x); i < slice.count; i += kClusterThreads) {
+    bad += !(loadElement<Element>(data + slice.misalignment + i * slice.kBytes) <= kFloatMax);
+  }
+  if (bad != 0) atomicAdd(&header.rowNonFinite, (unsigned long long)(bad));
+}
+
+#endif
+
+// Blocks of a cluster take the slices of one row.
+template <class Element, RowVisit visit>
+__global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_constant__ RowsLaunch p) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  ClusterShared& shared = *reinterpret_cast<ClusterShared*>(sharedMemory());
+  unsigned char* data = sharedMemory() + kClusterHeader;
+  const LogitsRequest& r = p.request;
+  const uint32_t rank = clusterRank(), ranks = clusterSize();
+  const int64_t row = int64_t(blockIdx.x / ranks);
+  const Slice<Element> slice(r, row, rank, ranks);
+  const bool read = isRead(p, row);
+  const float inverseTemperature = float(1 / r.temperature);
+  const float scale = inverseTemperature * kLog2e;
+
+  RowGradient gradient{};
+  if (read && visit != RowVisit::backward) {
+    clusterArrive();  // this block has started
+    startLoad(slice, shared, data);
+    if (threadIdx.x == 0) shared.inputs = readInputs<Element>(visit, p, row);
+    const OnlineSums own = sumSlice(slice, shared, data, scale);
+    const RowTotals totals = exchange(own, shared, rank, ranks, scale);
+    if (threadIdx.x == 0) {
+      const RowValues v = valuesOf(totals, shared.inputs.logit, inverseTemperature);
+      shared.countOffending = v.bad && !v.allMinus;
+      shared.gradient = finishFirstVisit(visit, p, row, shared.inputs, v, rank == 0);
+    }
+    __syncthreads();
+    if (shared.countOffending) countOffending(slice, data, *p.header);
+    gradient = shared.gradient;
+  } else if (!read && visit != RowVisit::backward) {
+    if (rank == 0 && threadIdx.x == 0) r.logProbs[row] = r.entropies[row] = 0;
+  } else if (read) {
+    gradient = recordedGradient(p, row);
+    if (gradient.kind == RowGradient::values) {
+      startLoad(slice, shared, data);
+      for (int q = 0; q < kChunks; ++q) barrierWait(&shared.barriers[q]);
+    }
+  }
+  if (visit == RowVisit::forward || !r.gradLogits) return;
+
+  unsigned char* out = rowAddress(r.gradLogits, r, row, slice.kBytes);
+  unsigned char* to = out + slice.first * slice.kBytes;
+  if (gradient.kind == RowGradient::values) {
+    differentiateSlice(slice, gradient, data, scale, r.tokens[row]);
+    storeSlice(slice, data, to);
+  } else if (gradient.kind == RowGradient::notANumber || !r.zeroed) {
+    const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
+    fillBytes<Element>(to, int64_t(slice.count) * slice.kBytes, value, int(threadIdx.x), kClusterThreads);
+  }
+  if (rank == 0) {
+    fillBytes<Element>(out + r.vocab * slice.kBytes, (r.rowStride - r.vocab) * slice.kBytes, 0, int(threadIdx.x),
+                       kClusterThreads);
+  }
+#endif
+}
+
+}  // namespace groupgrad::cuda

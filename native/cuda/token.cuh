@@ -1,0 +1,153 @@
+// One token's part in the loss, put together from the formulas of native/core.
+#pragma once
+
+#include <type_traits>
+
+#include "../core/aggregation.hpp"
+#include "../core/kl.hpp"
+#include "../core/surrogate.hpp"
+#include "primitives.cuh"
+
+namespace groupgrad::cuda {
+
+// What is known of a sequence before its tokens' gradients are.
+struct SequenceState {
+  double factor = 0;         // of each token's loss
+  double dLogRatio = 0;      // gradient with respect to logRatio, summed over tokens
+  double dSequence = 0;      // gradient with respect to the surrogate's mean contribution
+  float ratio = 1;
+  float sequence = 0;        // the surrogate's sequence quantity
+  float advantage = 0;       // unless advantages are per token
+  int32_t tokens = 0;        // masked in
+  bool ratioFlat = false;    // the clamp holds: no gradient through the ratio
+  bool offPolicy = false;    // tokens with A < 0 are dropped
+};
+
+struct TokenInput {
+  float old;        // unless there are no old log-probs
+  float reference;  // if there is a KL term
+  float advantage;
+  float weight;
+};
+
+// A token that is masked in. `state.advantage` is there unless advantages are per token.
+__device__ inline TokenInput readToken(const PolicyRequest& r, int64_t at, const SequenceState& state) {
+  TokenInput t;
+  t.old = r.oldLogProbs ? r.oldLogProbs[at] : 0;
+  t.reference = r.config.klBeta != 0 ? r.refLogProbs[at] : 0;
+  t.advantage = r.advantagesPerToken ? r.advantages[at] : state.advantage;
+  t.weight = r.tokenWeights ? r.tokenWeights[at] : 1;
+  return t;
+}
+
+// Values that are not finite among those that the token alone has.
+__device__ inline int nonFiniteOf(const PolicyRequest& r, const TokenInput& t, float logProb) {
+  return int(!isFinite(logProb)) + int(!isFinite(t.old)) + int(!isFinite(t.reference)) +
+         int(r.advantagesPerToken && !isFinite(t.advantage)) + int(!isFinite(t.weight));
+}
+
+struct LogRatio {
+  float raw, clamped;
+  // Not for NaN.
+  __device__ bool isClamped() const { return clamped < raw || clamped > raw; }
+};
+
+// Without old log-probs they are these very ones: 0, or NaN where the log-prob is not finite.
+__device__ inline LogRatio logRatioOf(const PolicyRequest& r, const TokenInput& t, float logProb) {
+  const float raw = r.oldLogProbs ? logProb - t.old : logProb - logProb;
+  const float bound = float(r.config.logRatioClamp);
+  return {raw, clamp(raw, -bound, bound)};
+}
+
+struct TokenTerms {
+  float ratio = 1;
+  float loss = 0;       // before the aggregation's factor
+  float kl = 0;
+  float gradient = 0;   // with respect to the log-prob, but for what flows through the sequence's quantities
+  float dLogRatio = 0;  // with respect to the sequence's log-ratio
+  float dSequence = 0;  // with respect to the surrogate's mean contribution
+  float phi = 0;        // vespo
+  bool clippedLow = false, clippedHigh = false;
+};
+
+template <KlEstimator estimator>
+__device__ inline void addKl(const LossConfig& config, float logRatio, TokenTerms& terms, float& dLogRatio) {
+  const KlTerm term = klTerm<estimator>(logRatio, estimator == KlEstimator::k3 ? expOf(-logRatio) : 0);
+  const float beta = float(config.klBeta);
+  const float weight = config.klImportanceWeighted ? terms.ratio : 1;
+  terms.kl = weight * term.value;
+  terms.loss += beta * terms.kl;
+  terms.gradient += beta * weight * term.dLogProb;
+  if (config.klImportanceWeighted) dLogRatio += beta * terms.kl;
+}
+
+// What a token adds to the surrogate's sum over its sequence.
+__device__ inline float contributionOf(const PolicyRequest& r, const TokenInput& t, float logProb) {
+  float contribution = 0;
+  withSurrogate(r.config, [&](const auto& surrogate) {
+    contribution = surrogate.contribution({logProb, logRatioOf(r, t, logProb).clamped, 1, t.advantage, t.weight, 0});
+  });
+  return contribution;
+}
+
+// The surrogate's sequence quantity.
+__device__ inline float sequenceQuantity(const LossConfig& config, double contributions, double tokens) {
+  float quantity = 0;
+  withSurrogate(config, [&](const auto& surrogate) { quantity = float(surrogate.finish(contributions, tokens)); });
+  return quantity;
+}
+
+// `kept`: whether the entropy's quantile keeps the token.
+__device__ inline TokenTerms termsOf(const PolicyRequest& r, const SequenceState& state, const TokenInput& t,
+                                     float logProb, bool kept) {
+  const LossConfig& config = r.config;
+  const LogRatio logRatio = logRatioOf(r, t, logProb);
+  TokenTerms terms;
+  terms.ratio = config.ratio == Ratio::token ? expOf(logRatio.clamped) : state.ratio;
+  float dLogRatio = 0;
+  withSurrogate(config, [&](const auto& surrogate) {
+    using Surrogate = std::decay_t<decltype(surrogate)>;
+    const TokenState token{logProb, logRatio.clamped, terms.ratio, t.advantage, t.weight, state.sequence};
+    if constexpr (Surrogate::kClip != ClipMetric::none) {
+      terms.clippedLow = surrogate.clippedLow(token);
+      terms.clippedHigh = surrogate.clippedHigh(token);
+    }
+    if constexpr (std::is_same_v<Surrogate, Vespo>) terms.phi = surrogate.phi(t.advantage, state.sequence);
+    const bool none =
+        t.advantage == 0 || (state.offPolicy && t.advantage < 0) || (Surrogate::kWeighted && t.weight == 0) || !kept;
+    if (none) return;
+    const Term term = surrogate.term(token);
+    const float weight = Surrogate::kWeighted ? t.weight : 1;
+    terms.loss = weight * term.loss;
+    terms.gradient = weight * term.dLogProb;
+    dLogRatio = weight * term.dLogRatio;
+    if constexpr (Surrogate::kSequence) terms.dSequence = weight * term.dSequence;
+  });
+  if (config.klBeta != 0) {
+    const float toReference = logProb - t.reference;
+    switch (config.klEstimator) {
+      case KlEstimator::k1: addKl<KlEstimator::k1>(config, toReference, terms, dLogRatio); break;
+      case KlEstimator::k2: addKl<KlEstimator::k2>(config, toReference, terms, dLogRatio); break;
+      case KlEstimator::k3: addKl<KlEstimator::k3>(config, toReference, terms, dLogRatio); break;
+    }
+  }
+  // Where the clamp of the log-ratio holds, nothing flows through the ratio.
+  const bool flat = config.ratio == Ratio::token ? logRatio.isClamped() : state.ratioFlat;
+  if (!flat) (config.ratio == Ratio::sequence ? terms.dLogRatio : terms.gradient) += dLogRatio;
+  return terms;
+}
+
+// The gradient that reaches a token through its sequence's quantities, factor included.
+__device__ inline float sequenceFlow(const PolicyRequest& r, const SequenceState& state, const TokenInput& t,
+                                     float logProb) {
+  const LogRatio logRatio = logRatioOf(r, t, logProb);
+  float slope = 0;
+  withSurrogate(r.config, [&](const auto& surrogate) {
+    slope = surrogate.slope({logProb, logRatio.clamped, 1, t.advantage, t.weight, state.sequence});
+  });
+  const double share = state.factor / double(state.tokens);
+  const float flow = float(share * state.dLogRatio);
+  return slope == 0 || logRatio.isClamped() ? flow : flow + float(share * state.dSequence) * slope;
+}
+
+}  // namespace groupgrad::cuda

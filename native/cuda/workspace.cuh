@@ -1,0 +1,92 @@
+// What passes between the kernels of an operation, and where it lies in a workspace.
+#pragma once
+
+#include "fields.cuh"
+#include "grid.cuh"
+#include "operations.hpp"
+#include "token.cuh"
+
+namespace groupgrad::cuda {
+
+// Kept from call to call: all zero between launches.
+struct Header {
+  GridCounters grid;
+  unsigned long long rowNonFinite;  // offending logits beyond the one that each log-prob shows
+};
+
+// Written and read within one call.
+struct Batch {
+  double tokens;         // masked in
+  double entropyTokens;  // the entropy term's denominator
+  float entropyThreshold;
+};
+
+// The policy loss walks sequences in units of at most this many tokens; results depend on it.
+constexpr int64_t kUnitTokens = 1024;
+// Sequences up to this length are a warp's work, longer ones a block's.
+constexpr int64_t kWarpTokens = 128;
+
+inline __host__ __device__ int64_t unitTokens(int64_t length) { return length < kUnitTokens ? length : kUnitTokens; }
+inline __host__ __device__ int64_t unitsPerSequence(int64_t length) {
+  return (length + unitTokens(length) - 1) / unitTokens(length);
+}
+
+namespace quantity {
+enum : int { tokens, logRatio, contribution, kSums };
+}
+// Sums over a unit that its sequence's state is made of.
+using Quantities = Fields<quantity::kSums, 0>;
+
+namespace sums {
+enum : int {
+  loss, kl, logRatio, ratio, phi, dLogRatio, dSequence, tokens, reads, clippedLow, clippedHigh, nonFinite, entropy,
+  keptEntropy,
+  kSums,
+  minusRatioMin = kSums, ratioMax,
+  kCount
+};
+}
+using UnitSums = Fields<sums::kSums, sums::kCount - sums::kSums>;
+
+// A row of logits between its two visits.
+struct RowRecord {
+  float maximum;   // untempered
+  float sum;       // of exp((x - maximum) / T)
+  float meanZ;     // of (x - maximum) / T under softmax
+};
+
+// Cuts a workspace into arrays; with a null base it only adds up their sizes.
+class Cutter {
+ public:
+  explicit Cutter(void* base) : base_(static_cast<char*>(base)) {}
+  template <class T>
+  T* take(int64_t count) {
+    T* array = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
+    used_ += (std::size_t(count) * sizeof(T) + 255) / 256 * 256;
+    return array;
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  std::size_t used_ = 0;
+};
+
+struct PolicyScratch {
+  Header* header;
+  Batch* batch;
+  SequenceState* sequences;
+  Quantities* quantities;
+  UnitSums* sums;
+
+  PolicyScratch(Cutter& cutter, const PolicyRequest& r) {
+    const int64_t units = r.sequences * unitsPerSequence(r.length);
+    header = cutter.take<Header>(1);
+    batch = cutter.take<Batch>(1);
+    sequences = cutter.take<SequenceState>(r.sequences);
+    quantities = cutter.take<Quantities>(units);
+    sums = cutter.take<UnitSums>(units);
+  }
+};
+
+}  // namespace groupgrad::cuda

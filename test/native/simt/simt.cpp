@@ -1,0 +1,550 @@
+// The emulated device: fibers for threads, and the runtime's functions.
+#include <cuda_runtime.h>
+#include <simt_primitives.hpp>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace simt {
+
+namespace {
+
+[[noreturn]] void die(const char* what) {
+  std::fprintf(stderr, "simt: %s\n", what);
+  std::abort();
+}
+
+// ---- Switching between fibers -----------------------------------------------------------------------------------
+
+#if defined(__x86_64__)
+// Saves the registers that a call preserves on the stack of `from`, and takes up those on the stack of `to`.
+extern "C" void simtSwitch(void** from, void* to);
+asm(R"(
+.text
+.globl simtSwitch
+.hidden simtSwitch
+.type simtSwitch, @function
+simtSwitch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size simtSwitch, .-simtSwitch
+)");
+
+class Context {
+ public:
+  void start(char* stack, std::size_t size, void (*entry)()) {
+    auto* top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(stack + size) / 16 * 16);
+    *--top = nullptr;  // the entry's return address: it never returns
+    *--top = reinterpret_cast<void*>(entry);
+    top -= 6;
+    stackPointer_ = top;
+  }
+  static void change(Context& from, Context& to) { simtSwitch(&from.stackPointer_, to.stackPointer_); }
+
+ private:
+  void* stackPointer_ = nullptr;
+};
+#else
+class Context {
+ public:
+  void start(char* stack, std::size_t size, void (*entry)()) {
+    getcontext(&context_);
+    context_.uc_stack.ss_sp = stack;
+    context_.uc_stack.ss_size = size;
+    makecontext(&context_, entry, 0);
+  }
+  static void change(Context& from, Context& to) { swapcontext(&from.context_, &to.context_); }
+
+ private:
+  ucontext_t context_;
+};
+#endif
+
+// ---- Threads, warps, blocks, clusters ---------------------------------------------------------------------------
+
+struct Barrier {
+  int expected = 0;
+  int arrived = 0;
+  uint64_t generation = 0;
+
+  void arrive() {
+    if (++arrived == expected) release();
+  }
+  void leave() {  // a thread that has ended is not waited for
+    --expected;
+    if (arrived == expected && arrived > 0) release();
+  }
+  void release() {
+    arrived = 0;
+    ++generation;
+  }
+};
+
+struct Warp {
+  Barrier barrier;
+  std::byte lanes[2][32 * kLaneBytes];
+};
+
+struct Copy {
+  void* to;
+  const void* from;
+  uint32_t bytes;
+  uint64_t* barrier;
+};
+
+struct Cluster {
+  Barrier barrier;
+  std::vector<struct Block*> blocks;
+};
+
+struct Block {
+  dim3 index{0};
+  uint32_t rank = 0;
+  Cluster* cluster = nullptr;
+  Barrier barrier;
+  std::vector<Warp> warps;
+  std::unique_ptr<unsigned char[]> memory;
+  unsigned char* shared = nullptr;
+  std::size_t sharedBytes = 0;
+  std::map<const void*, std::unique_ptr<unsigned char[]>> named;
+  std::vector<Copy> loads;
+  std::vector<Copy> stores;
+};
+
+struct Thread {
+  Context context;
+  Coordinates at;
+  Block* block = nullptr;
+  Warp* warp = nullptr;
+  uint64_t exchanges = 0;
+  uint64_t clusterGeneration = 0;
+  bool done = false;
+};
+
+constexpr std::size_t kStack = 64 * 1024;
+constexpr std::size_t kGuard = 64;
+
+struct Machine {
+  Context scheduler;
+  Thread* current = nullptr;
+  const std::function<void()>* kernel = nullptr;
+  std::vector<std::unique_ptr<char[]>> stacks;
+  uint64_t progress = 0;  // counts what brings a waiting thread further
+  uint32_t random = 12345;
+
+  uint32_t draw(uint32_t below) {
+    random = random * 1664525u + 1013904223u;
+    return (random >> 8) % below;
+  }
+};
+thread_local Machine machine;
+
+Thread& self() { return *machine.current; }
+
+void waitWhile(const std::function<bool()>& condition) {
+  while (condition()) yieldThread();
+}
+
+void threadEntry() {
+  (*machine.kernel)();
+  Thread& t = self();
+  t.done = true;
+  ++machine.progress;
+  t.block->barrier.leave();
+  t.warp->barrier.leave();
+  t.block->cluster->barrier.leave();
+  Context::change(t.context, machine.scheduler);
+  die("a thread that ended went on");
+}
+
+// Runs the threads of these blocks together, in an order that changes from round to round.
+void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchConfig_t& config) {
+  const unsigned threads = config.blockDim.x;
+  std::vector<Thread> all(blocks.size() * threads);
+  while (machine.stacks.size() < all.size()) machine.stacks.emplace_back(new char[kStack]);
+  for (std::size_t b = 0; b < blocks.size(); ++b) {
+    Block& block = *blocks[b];
+    block.barrier.expected = int(threads);
+    block.warps = std::vector<Warp>((threads + 31) / 32);
+    for (unsigned i = 0; i < threads; ++i) {
+      Thread& t = all[b * threads + i];
+      t.at.threadIdx = dim3(i);
+      t.at.blockIdx = block.index;
+      t.at.gridDim = config.gridDim;
+      t.block = &block;
+      t.warp = &block.warps[i / 32];
+      ++t.warp->barrier.expected;
+      t.context.start(machine.stacks[b * threads + i].get(), kStack, threadEntry);
+    }
+  }
+  std::size_t left = all.size();
+  uint64_t seen = 0;
+  int idle = 0;
+  while (left > 0) {
+    const std::size_t start = machine.draw(uint32_t(all.size()));
+    const bool forward = machine.draw(2) == 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      Thread& t = all[forward ? (start + i) % all.size() : (start + all.size() - i) % all.size()];
+      if (t.done) continue;
+      machine.current = &t;
+      Context::change(machine.scheduler, t.context);
+      if (t.done) --left;
+    }
+    idle = machine.progress == seen ? idle + 1 : 0;
+    seen = machine.progress;
+    if (idle > 100) die("deadlock: no thread can go on");
+  }
+  machine.current = nullptr;
+  for (const auto& block : blocks) {
+    if (!block->stores.empty()) die("a block ended before its bulk stores had read shared memory");
+    if (!block->loads.empty()) die("a block ended while bulk loads were on their way");
+    for (std::size_t i = 0; i < kGuard; ++i) {
+      if (block->shared[block->sharedBytes + i] != 0xa5) die("a write behind the dynamic shared memory");
+    }
+  }
+}
+
+}  // namespace
+
+const Coordinates& here() { return self().at; }
+void yieldThread() { Context::change(self().context, machine.scheduler); }
+
+void blockBarrier() {
+  Barrier& barrier = self().block->barrier;
+  const uint64_t generation = barrier.generation;
+  barrier.arrive();
+  ++machine.progress;
+  waitWhile([&] { return barrier.generation == generation; });
+}
+void warpBarrier() {
+  Barrier& barrier = self().warp->barrier;
+  const uint64_t generation = barrier.generation;
+  barrier.arrive();
+  ++machine.progress;
+  waitWhile([&] { return barrier.generation == generation; });
+}
+const std::byte* exchangeInWarp(const void* value, std::size_t size) {
+  if (size > kLaneBytes) die("a shuffle of too many bytes");
+  Thread& t = self();
+  std::byte* lanes = t.warp->lanes[t.exchanges++ % 2];
+  std::memcpy(lanes + t.at.threadIdx.x % 32 * kLaneBytes, value, size);
+  warpBarrier();
+  return lanes;
+}
+void* blockSharedMemory(const void* tag, std::size_t bytes) {
+  auto& memory = self().block->named[tag];
+  if (!memory) {
+    memory.reset(new unsigned char[bytes]);
+    std::memset(memory.get(), 0xff, bytes);
+  }
+  return memory.get();
+}
+unsigned char* dynamicSharedMemory() { return self().block->shared; }
+
+uint32_t clusterRank() { return self().block->rank; }
+uint32_t clusterSize() { return uint32_t(self().block->cluster->blocks.size()); }
+void clusterArrive() {
+  Thread& t = self();
+  t.clusterGeneration = t.block->cluster->barrier.generation;
+  t.block->cluster->barrier.arrive();
+  ++machine.progress;
+}
+void clusterWait() {
+  Thread& t = self();
+  waitWhile([&] { return t.block->cluster->barrier.generation == t.clusterGeneration; });
+}
+void* inPeer(void* shared, uint32_t rank) {
+  Block& block = *self().block;
+  const auto offset = static_cast<unsigned char*>(shared) - block.shared;
+  if (offset < 0 || std::size_t(offset) >= block.sharedBytes) die("an address outside of the shared memory");
+  if (rank >= block.cluster->blocks.size()) die("a rank outside of the cluster");
+  return block.cluster->blocks[rank]->shared + offset;
+}
+
+namespace {
+struct BulkBarrier {
+  int32_t pending;   // bytes
+  int16_t arrivals;  // still to come
+  uint16_t magic;
+};
+constexpr uint16_t kMagic = 0x7b1c;
+
+BulkBarrier& at(uint64_t* barrier) {
+  auto& b = *reinterpret_cast<BulkBarrier*>(barrier);
+  if (b.magic != kMagic) die("a barrier that was not initialised");
+  return b;
+}
+void checkBulk(const void* shared, const void* global, uint32_t bytes) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16 || bytes % 16) {
+    die("a bulk copy that is not a whole number of aligned 16-byte vectors");
+  }
+}
+}  // namespace
+
+void barrierInit(uint64_t* barrier) { *reinterpret_cast<BulkBarrier*>(barrier) = {0, 1, kMagic}; }
+void barrierExpect(uint64_t* barrier, uint32_t bytes) {
+  BulkBarrier& b = at(barrier);
+  b.pending += int32_t(bytes);
+  --b.arrivals;
+}
+void bulkLoad(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+  checkBulk(shared, global, bytes);
+  at(barrier);
+  self().block->loads.push_back({shared, global, bytes, barrier});
+}
+void barrierWait(uint64_t* barrier) {
+  Block& block = *self().block;
+  at(barrier);
+  waitWhile([&] {
+    const BulkBarrier& b = at(barrier);
+    if (b.arrivals == 0 && b.pending == 0) return false;
+    if (!block.loads.empty() && machine.draw(8) == 0) {  // one of the copies lands
+      const std::size_t i = machine.draw(uint32_t(block.loads.size()));
+      const Copy copy = block.loads[i];
+      block.loads.erase(block.loads.begin() + std::ptrdiff_t(i));
+      std::memcpy(copy.to, copy.from, copy.bytes);
+      at(copy.barrier).pending -= int32_t(copy.bytes);
+    }
+    ++machine.progress;
+    return true;
+  });
+}
+void bulkStore(void* global, const void* shared, uint32_t bytes) {
+  checkBulk(shared, global, bytes);
+  self().block->stores.push_back({global, shared, bytes, nullptr});
+}
+void bulkStoresRead() {
+  for (int i = 0; i < 3; ++i) yieldThread();  // time for others to overwrite what is being read
+  for (const Copy& copy : self().block->stores) std::memcpy(copy.to, copy.from, copy.bytes);
+  self().block->stores.clear();
+}
+
+cudaError_t runKernel(const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
+  bool cooperative = false;
+  unsigned cluster = 1;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    if (config.attrs[i].id == cudaLaunchAttributeCooperative) cooperative = config.attrs[i].val.cooperative != 0;
+    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) cluster = config.attrs[i].val.clusterDim.x;
+  }
+  const unsigned grid = config.gridDim.x;
+  if (grid == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 || grid % cluster != 0) {
+    return fail(cudaErrorInvalidConfiguration);
+  }
+  machine.kernel = &thread;
+  const unsigned together = cooperative ? grid : cluster;
+  for (unsigned first = 0; first < grid; first += together) {
+    std::vector<std::unique_ptr<Block>> blocks;
+    std::vector<std::unique_ptr<Cluster>> clusters;
+    for (unsigned i = 0; i < together; ++i) {
+      if (i % cluster == 0) {
+        clusters.emplace_back(new Cluster());
+        clusters.back()->barrier.expected = int(cluster * config.blockDim.x);
+      }
+      auto block = std::make_unique<Block>();
+      block->index = dim3(first + i);
+      block->rank = i % cluster;
+      block->cluster = clusters.back().get();
+      block->cluster->blocks.push_back(block.get());
+      block->sharedBytes = config.dynamicSmemBytes;
+      block->memory.reset(new unsigned char[config.dynamicSmemBytes + kGuard + 128]);
+      block->shared = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(block->memory.get()) + 127) / 128 * 128);
+      std::memset(block->shared, 0xff, config.dynamicSmemBytes);
+      std::memset(block->shared + config.dynamicSmemBytes, 0xa5, kGuard);
+      blocks.push_back(std::move(block));
+    }
+    runTogether(blocks, config);
+  }
+  return cudaSuccess;
+}
+
+// ---- The runtime ------------------------------------------------------------------------------------------------
+
+namespace {
+
+// What the emulated device is; read from the environment, so that tests can choose.
+int setting(const char* name, int otherwise) {
+  const char* value = std::getenv(name);
+  return value ? std::atoi(value) : otherwise;
+}
+
+struct Memory {
+  std::mutex mutex;
+  std::map<uintptr_t, std::size_t> allocations;
+  std::size_t used = 0;
+};
+Memory& memory() {
+  static Memory instance;
+  return instance;
+}
+std::size_t capacity() { return std::size_t(setting("SIMT_MEMORY_MIB", 4096)) << 20; }
+
+thread_local cudaError_t lastError = cudaSuccess;
+
+}  // namespace
+
+cudaError_t fail(cudaError_t error) {
+  if (error != cudaSuccess) lastError = error;
+  return error;
+}
+
+}  // namespace simt
+
+using simt::fail;
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  const int error = simt::setting("SIMT_NO_DRIVER", 0);
+  if (error) return fail(cudaError_t(error));
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = 4; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = simt::setting("SIMT_SHARED_KIB", 227) * 1024; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = simt::setting("SIMT_CAPABILITY", 90) / 10; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = simt::setting("SIMT_CAPABILITY", 90) % 10; break;
+    case cudaDevAttrMemoryPoolsSupported: *value = 1; break;
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  std::strcpy(properties->name, "emulated on the processor");
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = simt::setting("SIMT_NO_DRIVER", 0) ? 0 : 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  std::lock_guard lock(simt::memory().mutex);
+  *total = simt::capacity();
+  *free = *total - simt::memory().used;
+  return cudaSuccess;
+}
+cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+  auto& memory = simt::memory();
+  std::lock_guard lock(memory.mutex);
+  *pointer = nullptr;
+  if (bytes > simt::capacity() - memory.used) return fail(cudaErrorMemoryAllocation);
+  auto* raw = static_cast<unsigned char*>(std::aligned_alloc(256, (bytes + 512 + 255) / 256 * 256));
+  if (!raw) return fail(cudaErrorMemoryAllocation);
+  std::memset(raw, 0xa5, 256);
+  std::memset(raw + 256, 0xff, bytes);
+  std::memset(raw + 256 + bytes, 0xa5, 256);
+  memory.allocations[reinterpret_cast<uintptr_t>(raw + 256)] = bytes;
+  memory.used += bytes;
+  *pointer = raw + 256;
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* pointer) {
+  if (!pointer) return cudaSuccess;
+  auto& memory = simt::memory();
+  std::lock_guard lock(memory.mutex);
+  const auto found = memory.allocations.find(reinterpret_cast<uintptr_t>(pointer));
+  if (found == memory.allocations.end()) simt::die("freed what was not allocated");
+  auto* data = static_cast<unsigned char*>(pointer);
+  for (int i = 0; i < 256; ++i) {
+    if (data[i - 256] != 0xa5 || data[found->second + std::size_t(i)] != 0xa5) {
+      simt::die("a write outside of an allocation");
+    }
+  }
+  memory.used -= found->second;
+  memory.allocations.erase(found);
+  std::free(data - 256);
+  return cudaSuccess;
+}
+cudaError_t cudaMallocAsync(void** pointer, std::size_t bytes, cudaStream_t) { return cudaMalloc(pointer, bytes); }
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return cudaFree(pointer); }
+cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
+  *pointer = std::malloc(bytes);
+  return *pointer ? cudaSuccess : fail(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFreeHost(void* pointer) {
+  std::free(pointer);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  std::memmove(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  auto& memory = simt::memory();
+  std::lock_guard lock(memory.mutex);
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  auto after = memory.allocations.upper_bound(address);
+  const bool inside = after != memory.allocations.begin() && (--after, address < after->first + after->second);
+  *attributes = {inside ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered, 0};
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new simtStream();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new simtEvent();
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = simt::lastError;
+  simt::lastError = cudaSuccess;
+  return error;
+}
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    default: return "cudaErrorUnknown";
+  }
+}
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory" : "emulated error";
+}

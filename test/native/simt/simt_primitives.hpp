@@ -1,0 +1,67 @@
+// The functions of native/cuda/primitives.cuh for fibers. Bulk copies take place as late as they may, in an order that
+// changes, so that a kernel that reads too early is found out.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace simt {
+
+uint32_t clusterRank();
+uint32_t clusterSize();
+void clusterArrive();
+void clusterWait();
+void* inPeer(void* shared, uint32_t rank);
+void barrierInit(uint64_t* barrier);
+void barrierExpect(uint64_t* barrier, uint32_t bytes);
+void barrierWait(uint64_t* barrier);
+void bulkLoad(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
+void bulkStore(void* global, const void* shared, uint32_t bytes);
+void bulkStoresRead();
+
+}  // namespace simt
+
+namespace groupgrad::cuda {
+
+inline float exp2Fast(float x) { return x < -126 ? 0.0f : std::exp2(x); }
+inline unsigned char* sharedMemory() { return simt::dynamicSharedMemory(); }
+template <class Tag, class T>
+T& blockShared() {
+  static const char tag = 0;
+  return *static_cast<T*>(simt::blockSharedMemory(&tag, sizeof(T)));
+}
+inline void spinPause() { simt::yieldThread(); }
+inline unsigned loadAcquire(const unsigned* address) { return *address; }
+
+inline uint32_t packBfloat16(float low, float high) {
+  const auto round = [](float x) -> uint32_t {
+    const uint32_t bits = __float_as_uint(x);
+    return x == x ? (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 : 0x7fffu;
+  };
+  return round(low) | round(high) << 16;
+}
+inline uint32_t packFloat16(float low, float high) {
+  const auto round = [](float x) -> uint32_t { return __builtin_bit_cast(uint16_t, _Float16(x)); };
+  return round(low) | round(high) << 16;
+}
+inline float unpackFloat16(uint32_t bits) { return float(__builtin_bit_cast(_Float16, uint16_t(bits))); }
+
+inline void barrierInit(uint64_t* barrier) { simt::barrierInit(barrier); }
+inline void barrierInitFence() {}
+inline void barrierExpect(uint64_t* barrier, uint32_t bytes) { simt::barrierExpect(barrier, bytes); }
+inline void barrierWait(uint64_t* barrier) { simt::barrierWait(barrier); }
+inline void bulkLoad(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+  simt::bulkLoad(shared, global, bytes, barrier);
+}
+inline void bulkStore(void* global, const void* shared, uint32_t bytes) { simt::bulkStore(global, shared, bytes); }
+inline void bulkStoresRead() { simt::bulkStoresRead(); }
+inline void bulkFence() {}
+inline uint32_t clusterRank() { return simt::clusterRank(); }
+inline uint32_t clusterSize() { return simt::clusterSize(); }
+inline void clusterArrive() { simt::clusterArrive(); }
+inline void clusterWait() { simt::clusterWait(); }
+template <class T>
+void storeToPeer(T* shared, uint32_t rank, T value) {
+  *static_cast<T*>(simt::inPeer(shared, rank)) = value;
+}
+
+}  // namespace groupgrad::cuda
