@@ -7,6 +7,7 @@
       'sources': [
         'native/binding/addon.cpp',
         'native/binding/arguments.cpp',
+        'native/binding/cuda.cpp',
         'native/binding/requests.cpp',
         'native/cpu/device.cpp',
         'native/cpu/kernels_avx2.cpp',

@@ -10,6 +10,7 @@ export type {
   Surrogate,
   SurrogateKind,
 } from './loss/config.js';
+export { DeviceArray, type DeviceDtype } from './loss/device-array.js';
 export { type DeviceInfo, devices } from './loss/devices.js';
 export {
   type AdvantageResult,

@@ -6,7 +6,9 @@
 #include "../core/device.hpp"
 #include "../cpu/device.hpp"
 #include "arguments.hpp"
+#include "cuda.hpp"
 #include "requests.hpp"
+#include "results.hpp"
 
 #if !defined(GROUPGRAD_VERSION)
 #error "GROUPGRAD_VERSION must be the version of package.json"
@@ -21,52 +23,32 @@ class Addon : public Napi::Addon<Addon> {
     Napi::Object cpu = Napi::Object::New(env);
     cpu.Set("instructionSet", cpu::instructionSet(*cpuState_));
     cpu.Set("threads", cpu::threadCount(*cpuState_));
-    cpu.Set("computeAdvantages", method<&Addon::computeAdvantages>(env, "computeAdvantages"));
-    cpu.Set("policyLoss", method<&Addon::policyLoss>(env, "policyLoss"));
-    cpu.Set("logitsLoss", method<&Addon::logitsLoss>(env, "logitsLoss"));
+    setMethod(cpu, "computeAdvantages", [this](const Napi::CallbackInfo& info) { return computeAdvantages(info); });
+    setMethod(cpu, "policyLoss", [this](const Napi::CallbackInfo& info) { return policyLoss(info); });
+    setMethod(cpu, "logitsLoss", [this](const Napi::CallbackInfo& info) { return logitsLoss(info); });
     exports.Set("version", GROUPGRAD_VERSION);
     exports.Set("cpu", cpu);
+    exports.Set("cuda", cudaExports(env, cpu_));
   }
 
  private:
-  template <Napi::Value (Addon::*function)(const Napi::CallbackInfo&)>
-  Napi::Function method(Napi::Env env, const char* name) {
-    return Napi::Function::New(
-        env, [this](const Napi::CallbackInfo& info) { return (this->*function)(info); }, name);
-  }
-
-  static Napi::Object argument(const Napi::CallbackInfo& info, size_t index, const char* field) {
-    if (info.Length() <= index || !info[index].IsObject()) {
-      throw Napi::TypeError::New(info.Env(), std::string(field) + ": expected an object");
-    }
-    return info[index].As<Napi::Object>();
-  }
-
-  static void check(Napi::Env env, const Status& status) {
-    if (status.code == StatusCode::outOfMemory) throw Napi::RangeError::New(env, status.message);
-  }
-
   Napi::Value computeAdvantages(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    const AdvantageRequest request = readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"));
+    const AdvantageRequest request =
+        readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"), false).request;
     AdvantageMetrics m;
     check(env, cpu_.advantages(cpu_.state, request, m));
-    Napi::Object metrics = Napi::Object::New(env);
-    writeMetrics(metrics, request, m);
-    Napi::Object result = Napi::Object::New(env);
-    result.Set("accuracy", m.accuracy);
-    result.Set("metrics", metrics);
-    return result;
+    return advantageResult(env, request, m);
   }
 
   Napi::Value policyLoss(const Napi::CallbackInfo& info) {
-    LossInputs inputs;
+    LossInputs inputs(false);
     readPolicy(argument(info, 0, "plan"), inputs);
     return run(info.Env(), inputs, [&](LossMetrics& m) { return cpu_.policyLoss(cpu_.state, inputs.policy, m); });
   }
 
   Napi::Value logitsLoss(const Napi::CallbackInfo& info) {
-    LossInputs inputs;
+    LossInputs inputs(false);
     const LogitsRequest request = readLogits(argument(info, 0, "plan"), inputs);
     return run(
         info.Env(), inputs, [&](LossMetrics& m) { return cpu_.logitsLoss(cpu_.state, request, m); }, true);
@@ -75,21 +57,11 @@ class Addon : public Napi::Addon<Addon> {
   // Advantages first where they come from rewards, then the loss.
   template <class Loss>
   Napi::Value run(Napi::Env env, const LossInputs& inputs, const Loss& loss, bool entropy = false) {
-    Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
     AdvantageMetrics a;
     LossMetrics m;
-    if (inputs.fused) check(env, cpu_.advantages(cpu_.state, inputs.advantage, a));
+    if (inputs.fused) check(env, cpu_.advantages(cpu_.state, inputs.advantage.request, a));
     check(env, loss(m));
-    if (inputs.fused) {
-      result.Set("accuracy", a.accuracy);
-      writeMetrics(metrics, inputs.advantage, a);
-      m.nonFinite += double(a.nonFinite);
-    }
-    writeMetrics(metrics, inputs.policy, m);
-    if (entropy && inputs.policy.metrics) metrics.Set("entropy", m.entropy);
-    result.Set("loss", m.loss);
-    result.Set("metrics", metrics);
-    return result;
+    return lossResult(env, inputs.policy, m, inputs.fused ? &inputs.advantage.request : nullptr, a, entropy);
   }
 
   std::unique_ptr<cpu::State, cpu::StateDeleter> cpuState_;

@@ -56,6 +56,10 @@ ArrayInfo arrayInfo(const Napi::Value& value) {
   return info;
 }
 
+constexpr napi_type_tag kDeviceMemoryTag = {0x6772'6f75'7067'7261, 0x642d'6465'7669'6365};
+
+}  // namespace
+
 size_t bytesPerElement(napi_typedarray_type type) {
   switch (type) {
     case napi_float64_array: return 8;
@@ -66,8 +70,25 @@ size_t bytesPerElement(napi_typedarray_type type) {
   }
 }
 
-// The memory of a typed array of exactly this type and length.
-void* memoryOf(const Napi::Value& value, const char* field, napi_typedarray_type type, int64_t length) {
+DeviceMemory* deviceMemory(const Napi::Value& value) {
+  bool tagged = false;
+  void* memory = nullptr;
+  if (!value.IsObject() || napi_check_object_type_tag(value.Env(), value, &kDeviceMemoryTag, &tagged) != napi_ok ||
+      !tagged || napi_unwrap(value.Env(), value, &memory) != napi_ok) {
+    return nullptr;
+  }
+  return static_cast<DeviceMemory*>(memory);
+}
+
+void tagDeviceMemory(const Napi::Object& object, DeviceMemory* memory, napi_finalize finalize, void* hint) {
+  const Napi::Env env = object.Env();
+  if (napi_wrap(env, object, memory, finalize, hint, nullptr) != napi_ok ||
+      napi_type_tag_object(env, object, &kDeviceMemoryTag) != napi_ok) {
+    throw Napi::Error::New(env);
+  }
+}
+
+void* typedArrayMemory(const Napi::Value& value, const char* field, napi_typedarray_type type, int64_t length) {
   const Napi::Env env = value.Env();
   const std::string expected = std::string("a ") + arrayName(type);
   if (!value.IsTypedArray()) throwType(env, field, expected, typeName(value));
@@ -80,8 +101,6 @@ void* memoryOf(const Napi::Value& value, const char* field, napi_typedarray_type
   if (length > 0 && info.data == nullptr) throwType(env, field, "a readable array", "one whose buffer is detached");
   return info.data;
 }
-
-}  // namespace
 
 Napi::Value get(const Napi::Object& object, const char* field) { return object.Get(field); }
 
@@ -139,14 +158,32 @@ int64_t product(Napi::Env env, const char* what, std::initializer_list<int64_t> 
 
 int64_t getLength(const Napi::Object& object, const char* field) {
   const Napi::Value value = get(object, field);
+  if (const DeviceMemory* memory = deviceMemory(value)) return memory->length;
   if (!value.IsTypedArray()) throwType(object.Env(), field, "a typed array", typeName(value));
   return int64_t(arrayInfo(value).length);
+}
+
+bool Arrays::isOnDevice(std::string_view field) const {
+  for (const Note& note : notes_) {
+    if (note.field == field) return device_ && !note.here && deviceMemory(note.value);
+  }
+  return false;
+}
+
+void* Arrays::deviceData(const DeviceMemory& memory, const Note& note) const {
+  if (!memory.data) throwType(env_, note.field, "a DeviceArray that holds memory", "one that was freed");
+  if (memory.type != note.type) throwType(env_, note.field, "a DeviceArray of its type", "one of another type");
+  if (memory.length != note.length) {
+    throwRange(env_, note.field, std::to_string(note.length) + " values", std::to_string(memory.length));
+  }
+  return memory.data;
 }
 
 void Arrays::take(std::string_view inPlace, std::string_view over) {
   for (Note& note : notes_) {
     if (note.optional && note.value.IsNull()) continue;
-    void* data = memoryOf(note.value, note.field, note.type, note.length);
+    const DeviceMemory* memory = device_ && !note.here ? deviceMemory(note.value) : nullptr;
+    void* data = memory ? deviceData(*memory, note) : typedArrayMemory(note.value, note.field, note.type, note.length);
     note.begin = static_cast<const char*>(data);
     note.end = note.begin + size_t(note.length) * bytesPerElement(note.type);
     note.assign(data);

@@ -49,14 +49,31 @@ struct ArrayType<uint16_t> {
   static constexpr napi_typedarray_type value = napi_uint16_array;
 };
 
-// The number of elements of a typed array.
+// Memory of a device, behind an object that JavaScript holds: DeviceArray's, in src/loss/device-array.ts.
+struct DeviceMemory {
+  void* data = nullptr;  // null: freed
+  int64_t length = 0;
+  napi_typedarray_type type = napi_float32_array;  // what holds its values on the host
+};
+// The object's memory, or null where it is no such object.
+DeviceMemory* deviceMemory(const Napi::Value& value);
+// Makes an empty object one that holds memory.
+void tagDeviceMemory(const Napi::Object& object, DeviceMemory* memory, napi_finalize finalize, void* hint);
+// How values of this type lie in memory.
+size_t bytesPerElement(napi_typedarray_type type);
+
+// The memory of a typed array of this type and length.
+void* typedArrayMemory(const Napi::Value& value, const char* field, napi_typedarray_type type, int64_t length);
+
+// The number of elements of a typed array or of device memory.
 int64_t getLength(const Napi::Object& object, const char* field);
 
 // The typed arrays of one call. Reading a property may run JavaScript (a getter, a proxy) that detaches or shrinks an
 // array that was read before. So arrays are noted while properties are read, and their memory is taken when all are.
 class Arrays {
  public:
-  explicit Arrays(Napi::Env env) : env_(env) {}
+  // `device`: whether device memory may stand in for a typed array.
+  explicit Arrays(Napi::Env env, bool device = false) : env_(env), device_(device) {}
 
   // `target` becomes the memory of the array at take(), of exactly this length. Null for null where `optional`.
   template <class T>
@@ -70,6 +87,15 @@ class Arrays {
     note(get(object, field), field, ArrayType<T>::value, length, optional, true,
          [&target](void* data) { target = static_cast<T*>(data); });
   }
+  // The same for one that is read here and not on a device.
+  template <class T>
+  void readHere(const T*& target, const Napi::Object& object, const char* field, int64_t length) {
+    read(target, object, field, length);
+    notes_.back().here = true;
+  }
+  bool allowsDevice() const { return device_; }
+  // Whether an array that was noted lies on the device.
+  bool isOnDevice(std::string_view field) const;
 
   // Checks that every array is of its type and length, neither detached nor shared, and that none that is written to
   // overlaps another: values that are read twice, such as token ids, would change in between. `inPlace` names the one
@@ -84,16 +110,20 @@ class Arrays {
     int64_t length;
     bool optional;
     bool written;
+    bool here;
     std::function<void(void*)> assign;
     const char* begin;
     const char* end;
   };
   void note(Napi::Value value, const char* field, napi_typedarray_type type, int64_t length, bool optional,
             bool written, std::function<void(void*)> assign) {
-    notes_.push_back({value, field, type, length, optional, written, std::move(assign), nullptr, nullptr});
+    notes_.push_back({value, field, type, length, optional, written, false, std::move(assign), nullptr, nullptr});
   }
 
+  void* deviceData(const DeviceMemory& memory, const Note& note) const;
+
   Napi::Env env_;
+  bool device_;
   std::vector<Note> notes_;
 };
 

@@ -53,13 +53,20 @@ LossConfig readLoss(const Napi::Object& loss) {
   return c;
 }
 
-// Returns the number of rewards.
-int64_t noteAdvantage(const Napi::Object& plan, const Napi::Object& output, AdvantageRequest& r, Arrays& arrays) {
-  const int64_t rewards = getLength(plan, "rewards");
+void noteAdvantage(const Napi::Object& plan, const Napi::Object& output, AdvantageInputs& in, Arrays& arrays) {
+  AdvantageRequest& r = in.request;
+  const Napi::Value rewards = get(plan, "rewards");
+  const DeviceMemory* memory = arrays.allowsDevice() ? deviceMemory(rewards) : nullptr;
+  in.onDevice = memory != nullptr;
+  in.rewards = getLength(plan, "rewards");
   r.groups = getLength(plan, "offsets") - 1;
   if (r.groups < 1) throw Napi::RangeError::New(plan.Env(), "offsets: expected at least 2 values");
-  arrays.read(r.rewards, plan, "rewards", rewards);
-  arrays.read(r.offsets, plan, "offsets", r.groups + 1);
+  if (memory && memory->type == napi_float32_array) {
+    arrays.read(in.rewards32, plan, "rewards", in.rewards);
+  } else {
+    arrays.read(r.rewards, plan, "rewards", in.rewards);
+  }
+  arrays.readHere(r.offsets, plan, "offsets", r.groups + 1);
 
   const Napi::Object settings = getObject(plan, "settings");
   r.center = Center(getChoice(settings, "center", {"mean", "leave-one-out", "none"}));
@@ -69,23 +76,36 @@ int64_t noteAdvantage(const Napi::Object& plan, const Napi::Object& output, Adva
   r.hadw = !get(settings, "hadw").IsNull();
   if (r.hadw) {
     const Napi::Object hadw = getObject(settings, "hadw");
-    r.anchor = getNumber(hadw, "anchor");
+    if (in.onDevice && deviceMemory(get(hadw, "anchor"))) {
+      arrays.read(in.anchor, hadw, "anchor", 1);
+    } else {
+      r.anchor = getNumber(hadw, "anchor");
+    }
     r.hadwScale = getNumber(hadw, "scale");
   }
-  arrays.write(r.advantages, output, "advantages", rewards);
-  arrays.write(r.weights, output, "weights", rewards);
+  arrays.write(r.advantages, output, "advantages", in.rewards);
+  arrays.write(r.weights, output, "weights", in.rewards);
   arrays.write(r.groupMean, output, "groupMean", r.groups);
   arrays.write(r.groupStd, output, "groupStd", r.groups);
   arrays.write(r.active, output, "active", r.groups);
-  return rewards;
 }
 
 // What can be checked only once the arrays' memory is there.
-void checkOffsets(Napi::Env env, const AdvantageRequest& r, int64_t rewards) {
-  bool rising = r.offsets[0] == 0 && r.offsets[r.groups] == rewards;
+void checkAdvantage(Napi::Env env, AdvantageInputs& in, const Arrays& arrays) {
+  const AdvantageRequest& r = in.request;
+  bool rising = r.offsets[0] == 0 && r.offsets[r.groups] == in.rewards;
   for (int64_t g = 0; rising && g < r.groups; ++g) rising = r.offsets[g] < r.offsets[g + 1];
   if (!rising) {
     throw Napi::RangeError::New(env, "offsets: expected group boundaries that rise from 0 to the number of rewards");
+  }
+  in.groupSize = r.offsets[1];
+  for (int64_t g = 1; g < r.groups; ++g) {
+    if (r.offsets[g + 1] - r.offsets[g] != in.groupSize) in.groupSize = 0;
+  }
+  for (const char* field : {"advantages", "weights", "groupMean", "groupStd", "active"}) {
+    if (arrays.isOnDevice(field) == in.onDevice) continue;
+    throw Napi::TypeError::New(env, std::string(field) + ": expected it where the rewards are (" +
+                                        (in.onDevice ? "on the device)" : "on the host)"));
   }
 }
 
@@ -107,11 +127,10 @@ void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
   inputs.fused = !get(plan, "advantage").IsNull();
   if (inputs.fused) {
     const Napi::Object fused = getObject(plan, "advantage");
-    const int64_t rewards =
-        noteAdvantage(getObject(fused, "plan"), getObject(fused, "output"), inputs.advantage, arrays);
-    if (rewards != r.sequences) {
-      throw Napi::RangeError::New(
-          plan.Env(), "rewards: expected " + std::to_string(r.sequences) + " values, got " + std::to_string(rewards));
+    noteAdvantage(getObject(fused, "plan"), getObject(fused, "output"), inputs.advantage, arrays);
+    if (inputs.advantage.rewards != r.sequences) {
+      throw Napi::RangeError::New(plan.Env(), "rewards: expected " + std::to_string(r.sequences) + " values, got " +
+                                                  std::to_string(inputs.advantage.rewards));
     }
   } else {
     r.advantagesPerToken = getBoolean(plan, "advantagesPerToken");
@@ -119,14 +138,14 @@ void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
   }
 }
 
-void checkTokens(Napi::Env env, LossInputs& inputs) {
+void checkTokens(Napi::Env env, LossInputs& inputs, const Arrays& arrays) {
   PolicyRequest& r = inputs.policy;
   if (r.config.klBeta != 0 && !r.refLogProbs) {
     throw Napi::TypeError::New(env, "refLogProbs: expected a Float32Array because kl.beta is not 0, got null");
   }
   if (inputs.fused) {
-    checkOffsets(env, inputs.advantage, r.sequences);
-    r.advantages = inputs.advantage.advantages;
+    checkAdvantage(env, inputs.advantage, arrays);
+    r.advantages = inputs.advantage.request.advantages;
   }
 }
 
@@ -142,35 +161,36 @@ void checkIds(Napi::Env env, const LogitsRequest& r) {
 
 }  // namespace
 
-AdvantageRequest readAdvantage(const Napi::Object& plan, const Napi::Object& output) {
-  AdvantageRequest r;
-  Arrays arrays(plan.Env());
-  const int64_t rewards = noteAdvantage(plan, output, r, arrays);
+AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, bool device) {
+  AdvantageInputs inputs;
+  Arrays arrays(plan.Env(), device);
+  noteAdvantage(plan, output, inputs, arrays);
   arrays.take();
-  checkOffsets(plan.Env(), r, rewards);
-  return r;
+  checkAdvantage(plan.Env(), inputs, arrays);
+  return inputs;
 }
 
 void readPolicy(const Napi::Object& plan, LossInputs& inputs) {
-  Arrays arrays(plan.Env());
+  Arrays arrays(plan.Env(), inputs.device);
   noteTokens(plan, inputs, arrays);
   const int64_t tokens = inputs.policy.sequences * inputs.policy.length;
   arrays.read(inputs.policy.logProbs, plan, "logProbs", tokens);
   arrays.write(inputs.policy.gradLogProbs, plan, "gradLogProbs", tokens, true);
   arrays.take();
-  checkTokens(plan.Env(), inputs);
+  checkTokens(plan.Env(), inputs, arrays);
 }
 
 LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   const Napi::Env env = plan.Env();
   LogitsRequest r;
-  Arrays arrays(env);
+  Arrays arrays(env, inputs.device);
   noteTokens(plan, inputs, arrays);
   const int64_t rows = inputs.policy.sequences * inputs.policy.length;
   r.vocab = getInteger(plan, "vocab", 1, kMaxDimension);
   r.rowStride = getInteger(plan, "rowStride", r.vocab, kMaxDimension);
-  r.dtype = Dtype(getChoice(plan, "dtype", {"float32", "bfloat16"}));
+  r.dtype = Dtype(getChoice(plan, "dtype", {"float32", "bfloat16", "float16"}));
   r.temperature = getNumber(plan, "temperature");
+  r.zeroed = getBoolean(plan, "zeroed");
   const int64_t values = product(env, "shape", {rows, r.rowStride});
   arrays.read(r.tokens, plan, "tokens", rows);
   arrays.write(r.logProbs, plan, "logProbs", rows);
@@ -187,9 +207,10 @@ LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   } else {
     takeWithLogits(static_cast<const uint16_t*>(nullptr), static_cast<uint16_t*>(nullptr));
   }
-  checkTokens(env, inputs);
+  checkTokens(env, inputs, arrays);
   r.policy = inputs.policy;
-  checkIds(env, r);
+  // On a device the kernels look for themselves.
+  if (!arrays.isOnDevice("tokens") && !arrays.isOnDevice("mask")) checkIds(env, r);
   return r;
 }
 

@@ -7,14 +7,26 @@
 
 namespace groupgrad::binding {
 
-AdvantageRequest readAdvantage(const Napi::Object& plan, const Napi::Object& output);
+// `device` below: whether arrays may lie on a device.
+struct AdvantageInputs {
+  AdvantageRequest request;
+  int64_t rewards = 0;
+  int64_t groupSize = 0;             // 0: ragged groups
+  bool onDevice = false;             // rewards and results
+  const float* rewards32 = nullptr;  // on the device, instead of request.rewards
+  const double* anchor = nullptr;    // on the device, instead of request.anchor
+};
+AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, bool device);
 
 // A policy loss, whose advantages come from the caller or, `fused`, from rewards: then `advantage` is filled in and the
 // policy request points at its output.
 struct LossInputs {
+  explicit LossInputs(bool device) : device(device) {}
+
+  bool device;
   PolicyRequest policy;
   bool fused = false;
-  AdvantageRequest advantage;
+  AdvantageInputs advantage;
 };
 void readPolicy(const Napi::Object& plan, LossInputs& inputs);
 // `inputs.policy` becomes the policy part of the request that is returned.

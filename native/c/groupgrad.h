@@ -1,9 +1,10 @@
 /* groupgrad's CUDA operations for any language that can call C: advantages (K1), the policy loss over token log-probs
  * (K2), and the loss from logits with its gradient (K3). docs/losses.md has the mathematics.
  *
- * Every operation is put on a CUDA stream and returns at once. It allocates nothing, waits for nothing and can be captured
- * in a CUDA graph. Unless said otherwise a pointer is to memory of the current device, and belongs to the caller until
- * the stream has passed the operation. Results are deterministic: the same values in the same places, the same bits.
+ * Every operation is put on a CUDA stream and returns at once. It allocates nothing, waits for nothing and can be
+ * captured in a CUDA graph. Unless said otherwise a pointer is to memory of the current device, and belongs to the
+ * caller until the stream has passed the operation. Results are deterministic: the same values in the same places, the
+ * same bits.
  *
  * Functions return 0, or an error of groupgrad_status whose words groupgrad_error() gives on the same thread. */
 #ifndef GROUPGRAD_H
@@ -47,25 +48,26 @@ enum groupgrad_surrogate {
 /* Start each of these structs with its _init function, which fills what is optional with "not used". */
 
 typedef struct groupgrad_loss_config {
-  int32_t ratio;       /* groupgrad_ratio */
-  int32_t surrogate;   /* groupgrad_surrogate */
+  int32_t ratio;     /* groupgrad_ratio */
+  int32_t surrogate; /* groupgrad_surrogate */
   double surrogate_parameters[4];
   int32_t aggregation; /* groupgrad_aggregation */
-  int32_t drop_empty_sequences; /* whether a sequence without a masked-in token is left out of the number of sequences */
-  double max_length;            /* GROUPGRAD_CONSTANT divides by sequences * max_length */
-  double log_ratio_clamp;       /* infinity: off */
-  double off_policy_threshold;  /* infinity: off */
-  double kl_beta;               /* 0: no KL term */
-  int32_t kl_estimator;         /* groupgrad_kl */
+  int32_t
+      drop_empty_sequences;    /* whether a sequence without a masked-in token is left out of the number of sequences */
+  double max_length;           /* GROUPGRAD_CONSTANT divides by sequences * max_length */
+  double log_ratio_clamp;      /* infinity: off */
+  double off_policy_threshold; /* infinity: off */
+  double kl_beta;              /* 0: no KL term */
+  int32_t kl_estimator;        /* groupgrad_kl */
   int32_t kl_importance_weighted;
-  double entropy_coefficient;   /* 0: no entropy term; it needs logits */
-  double top_quantile;          /* 1: every token is kept */
-  double entropy_tokens;        /* denominator of the entropy term; NaN: this batch's */
-  double entropy_threshold;     /* with top_quantile; NaN: this batch's */
+  double entropy_coefficient; /* 0: no entropy term; it needs logits */
+  double top_quantile;        /* 1: every token is kept */
+  double entropy_tokens;      /* denominator of the entropy term; NaN: this batch's */
+  double entropy_threshold;   /* with top_quantile; NaN: this batch's */
 } groupgrad_loss_config;
 
-/* Rewards of groups, and their advantages. NaN means "no verdict". One of rewards and rewards_float32; one of group_size
- * and offsets (groups + 1 rising values, the first 0). */
+/* Rewards of groups, and their advantages. NaN means "no verdict". One of rewards and rewards_float32; one of
+ * group_size and offsets (groups + 1 rising values, the first 0). */
 typedef struct groupgrad_advantage_request {
   const double* rewards;
   const float* rewards_float32;
@@ -102,7 +104,7 @@ typedef struct groupgrad_policy_request {
   double normalizer;       /* token count of the accumulation window; NaN: this batch's */
   double global_sequences; /* likewise */
   groupgrad_loss_config config;
-  int32_t metrics;       /* 0: rows that can carry no gradient may stay unread; kl and entropy are not computed over them */
+  int32_t metrics; /* 0: rows that can carry no gradient may stay unread; kl and entropy are not computed over them */
   float* grad_log_probs; /* out; null: no gradient; not used by groupgrad_logits_loss */
 } groupgrad_policy_request;
 
@@ -115,10 +117,10 @@ typedef struct groupgrad_logits_request {
   const void* logits; /* sequences * length * row_stride */
   const int32_t* tokens;
   double temperature;
-  void* grad_logits;  /* out, in the layout and type of logits; null: no gradient; may be logits */
-  int32_t zeroed;     /* grad_logits holds zeros: rows without a gradient are not written */
-  float* log_probs;   /* out */
-  float* entropies;   /* out, nats */
+  void* grad_logits; /* out, in the layout and type of logits; null: no gradient; may be logits */
+  int32_t zeroed;    /* grad_logits holds zeros: rows without a gradient are not written */
+  float* log_probs;  /* out */
+  float* entropies;  /* out, nats */
 } groupgrad_logits_request;
 
 typedef struct groupgrad_advantage_metrics {
@@ -158,16 +160,14 @@ GROUPGRAD_EXPORT size_t groupgrad_logits_workspace(const groupgrad_logits_reques
 /* `metrics` is device memory. `stream` is a cudaStream_t. `rewards` may be null; else the advantages are computed from
  * them in the same call (by groupgrad_policy_loss in the same launch). */
 GROUPGRAD_EXPORT int groupgrad_advantages(const groupgrad_advantage_request* request,
-                                          groupgrad_advantage_metrics* metrics, void* workspace,
-                                          size_t workspace_bytes, void* stream);
+                                          groupgrad_advantage_metrics* metrics, void* workspace, size_t workspace_bytes,
+                                          void* stream);
 GROUPGRAD_EXPORT int groupgrad_policy_loss(const groupgrad_policy_request* request,
-                                           const groupgrad_advantage_request* rewards,
-                                           groupgrad_loss_metrics* metrics,
+                                           const groupgrad_advantage_request* rewards, groupgrad_loss_metrics* metrics,
                                            groupgrad_advantage_metrics* advantage_metrics, void* workspace,
                                            size_t workspace_bytes, void* stream);
 GROUPGRAD_EXPORT int groupgrad_logits_loss(const groupgrad_logits_request* request,
-                                           const groupgrad_advantage_request* rewards,
-                                           groupgrad_loss_metrics* metrics,
+                                           const groupgrad_advantage_request* rewards, groupgrad_loss_metrics* metrics,
                                            groupgrad_advantage_metrics* advantage_metrics, void* workspace,
                                            size_t workspace_bytes, void* stream);
 

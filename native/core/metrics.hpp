@@ -14,7 +14,7 @@ GROUPGRAD_INLINE bool clipsSequences(const PolicyRequest& r, bool surrogateNeeds
 
 // Sums over masked-in tokens and over sequences. Parts can be merged.
 struct PolicyTotals {
-  double loss = 0;                                   // surrogate + beta KL, times the aggregation's factor
+  double loss = 0;  // surrogate + beta KL, times the aggregation's factor
   double kl = 0;
   double logRatio = 0;                               // raw, of the tokens that were read
   double ratio = 0, ratios = 0;                      // of the ratios that the loss used: their sum and number
@@ -22,7 +22,7 @@ struct PolicyTotals {
   double tokens = 0, reads = 0;
   double phi = 0;  // vespo
   double nonFinite = 0;
-  double clippedLow = 0, clippedHigh = 0;                // tokens, or sequences where they are clipped as a whole
+  double clippedLow = 0, clippedHigh = 0;                 // tokens, or sequences where they are clipped as a whole
   double lowFractionMin = INFINITY, highFractionMax = 0;  // over sequences with a masked-in token
 
   // A sequence with a masked-in token, of which `low` and `high` tokens are clipped.

@@ -7,7 +7,8 @@
 
 namespace groupgrad {
 
-// Of one row, with z_j = (x_j - maximum) / T, sum = sum_j exp(z_j) and meanZ = sum_j softmax_j z_j. T is float or double.
+// Of one row, with z_j = (x_j - maximum) / T, sum = sum_j exp(z_j) and meanZ = sum_j softmax_j z_j. T is float or
+// double.
 template <class T>
 struct RowSums {
   T sum;

@@ -68,7 +68,7 @@ struct PolicyContext {
 struct RowStatistics {
   float maximum = 0;  // of the row's logits, untempered
   double sum = 1;     // of exp((x - maximum) / T)
-  double meanZ = 0;       // of (x - maximum) / T under softmax
+  double meanZ = 0;   // of (x - maximum) / T under softmax
   double logProb = 0;
   float entropy = 0;
   int64_t nonFinite = 0;  // offending values of the row

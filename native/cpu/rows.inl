@@ -161,9 +161,9 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
   const LogitsRequest& r = *context.request;
   const auto* x = rowOf<dtype>(r, row);
   auto* out = static_cast<Element*>(r.gradLogits) + row * r.rowStride;
-  std::memset(out + r.vocab, 0, std::size_t(r.rowStride - r.vocab) * sizeof(Element));
+  if (!r.zeroed) std::memset(out + r.vocab, 0, std::size_t(r.rowStride - r.vocab) * sizeof(Element));
   if (gradient == 0 && entropyGradient == 0) {
-    std::memset(out, 0, std::size_t(r.vocab) * sizeof(Element));
+    if (!r.zeroed) std::memset(out, 0, std::size_t(r.vocab) * sizeof(Element));
     return;
   }
   if (s.nonFinite != 0 || gradient != gradient || entropyGradient != entropyGradient) {

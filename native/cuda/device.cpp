@@ -146,8 +146,8 @@ Probe probe() {
   if (asked == cudaSuccess) asked = cudaGetDeviceProperties(&properties, device);
   cudaGetLastError();
   if (asked != cudaSuccess) return {false, std::string("the GPU does not answer: ") + cudaGetErrorString(asked)};
-  const std::string name = std::string(properties.name) + ", compute capability " + std::to_string(major) + "." +
-                           std::to_string(minor);
+  const std::string name =
+      std::string(properties.name) + ", compute capability " + std::to_string(major) + "." + std::to_string(minor);
   if (major * 10 + minor < 75) return {false, name + ": at least compute capability 7.5 is needed"};
   return {true, name + ", driver for CUDA " + versionText(driver) + ", runtime " + versionText(runtime)};
 }
@@ -363,11 +363,8 @@ Status submitLogitsLoss(State& state, const LogitsRequest& request, const Device
           gradient = logits;
         } else {
           staging.input(logits, bytes);
-          if (r.zeroed) {
-            staging.both(gradient, bytes);
-          } else {
-            staging.output(gradient, bytes);
-          }
+          staging.output(gradient, bytes);
+          if (gradient != r.gradLogits) r.zeroed = false;  // its place on the device holds anything
         }
         r.logits = logits;
         r.gradLogits = gradient;
@@ -395,8 +392,8 @@ Status advantagesOf(void* opaque, const AdvantageRequest& request, AdvantageMetr
   DeviceRewards rewards{request};
   rewards.rewards = request.offsets[request.groups];
   Results results;
-  const Status status =
-      wait(state, [&](Pending& pending) { return submitAdvantages(state, rewards, pending); }, results);
+  const Status status = wait(
+      state, [&](Pending& pending) { return submitAdvantages(state, rewards, pending); }, results);
   metrics = results.advantages;
   return status;
 }
@@ -404,8 +401,8 @@ Status advantagesOf(void* opaque, const AdvantageRequest& request, AdvantageMetr
 Status policyLossOf(void* opaque, const PolicyRequest& request, LossMetrics& metrics) {
   State& state = *static_cast<State*>(opaque);
   Results results;
-  const Status status =
-      wait(state, [&](Pending& pending) { return submitPolicyLoss(state, request, nullptr, pending); }, results);
+  const Status status = wait(
+      state, [&](Pending& pending) { return submitPolicyLoss(state, request, nullptr, pending); }, results);
   metrics = results.loss;
   return status;
 }
@@ -413,8 +410,8 @@ Status policyLossOf(void* opaque, const PolicyRequest& request, LossMetrics& met
 Status logitsLossOf(void* opaque, const LogitsRequest& request, LossMetrics& metrics) {
   State& state = *static_cast<State*>(opaque);
   Results results;
-  const Status status =
-      wait(state, [&](Pending& pending) { return submitLogitsLoss(state, request, nullptr, pending); }, results);
+  const Status status = wait(
+      state, [&](Pending& pending) { return submitLogitsLoss(state, request, nullptr, pending); }, results);
   metrics = results.loss;
   return status;
 }

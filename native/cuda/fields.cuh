@@ -1,5 +1,5 @@
-// Many sums at once: each thread holds an array of values, of which the first are added up over the team and the others'
-// largest is taken (a smallest is the largest of negated values).
+// Many sums at once: each thread holds an array of values, of which the first are added up over the team and the
+// others' largest is taken (a smallest is the largest of negated values).
 #pragma once
 
 #include "team.cuh"
@@ -16,9 +16,7 @@ struct Fields {
   }
   __device__ double& operator[](int i) { return value[i]; }
   __device__ double operator[](int i) const { return value[i]; }
-  __device__ static double combine(int field, double a, double b) {
-    return field < kSums ? a + b : (b > a ? b : a);
-  }
+  __device__ static double combine(int field, double a, double b) { return field < kSums ? a + b : (b > a ? b : a); }
   __device__ void add(int field, double x) { value[field] = combine(field, value[field], x); }
 };
 

@@ -24,8 +24,7 @@ __device__ float floatOf(uint32_t ordered) {
 
 // What the entropy term takes from the batch: the threshold below which tokens are dropped (the k-th smallest entropy,
 // k = ceil((1 - q) (N - 1) - 1e-9), found a digit at a time) and its denominator. By one block.
-__global__ void __launch_bounds__(kThreads, 1)
-    entropyBatch(const __grid_constant__ LogitsRequest r, Batch* batch) {
+__global__ void __launch_bounds__(kThreads, 1) entropyBatch(const __grid_constant__ LogitsRequest r, Batch* batch) {
   struct Digits {
     unsigned count[256];
     unsigned chosen;
@@ -107,8 +106,8 @@ bool isRowLocal(const LogitsRequest& r) {
   const bool sequenceKl = config.klBeta != 0 && config.klImportanceWeighted && config.ratio == Ratio::sequence;
   const bool quantile = config.topQuantile < 1;
   const bool knownSequences = !r.policy.oldLogProbs && !sequenceKl && !quantile;
-  const bool knownBatch = config.entropyThreshold == config.entropyThreshold &&
-                          config.entropyTokens == config.entropyTokens;
+  const bool knownBatch =
+      config.entropyThreshold == config.entropyThreshold && config.entropyTokens == config.entropyTokens;
   return (tokenLocal || knownSequences) && (!quantile || knownBatch);
 }
 

@@ -21,10 +21,10 @@ struct Plan {
   int64_t unitTokens, unitsPerSequence, units;
   bool needsSequence;      // a quantity of the sequence enters the terms
   bool surrogateSequence;  // one of the surrogate's own
-  bool needsBatch;     // so do numbers of the whole batch that must be counted
-  bool meetBefore;     // terms need what other units hold
-  bool meetAfter;      // gradients need what other units' terms add up to
-  bool flows;          // gradients flow through quantities of the sequence
+  bool needsBatch;         // so do numbers of the whole batch that must be counted
+  bool meetBefore;         // terms need what other units hold
+  bool meetAfter;          // gradients need what other units' terms add up to
+  bool flows;              // gradients flow through quantities of the sequence
 };
 
 Plan planOf(const PolicyLaunch& p) {
@@ -71,8 +71,7 @@ __device__ void forEachToken(const PolicyRequest& r, const Unit& unit, const F& 
 }
 
 template <class Team>
-__device__ Quantities quantitiesOf(const PolicyLaunch& p, const Plan& plan,
-                                   const Unit& unit, float advantage) {
+__device__ Quantities quantitiesOf(const PolicyLaunch& p, const Plan& plan, const Unit& unit, float advantage) {
   const PolicyRequest& r = p.request;
   SequenceState state;
   state.advantage = advantage;
@@ -140,8 +139,7 @@ __device__ SequenceState stateOf(const PolicyRequest& r, const Plan& plan, const
   return state;
 }
 
-__device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int64_t at,
-                         UnitSums& s) {
+__device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int64_t at, UnitSums& s) {
   const PolicyRequest& r = p.request;
   if (!isIn(r, at)) {
     if (r.gradLogProbs) r.gradLogProbs[at] = 0;
@@ -178,8 +176,7 @@ __device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int6
 
 // Adds what flows through the sequence's quantities to the gradient.
 template <class Team>
-__device__ void addFlow(const PolicyLaunch& p, const SequenceState& state,
-                        const Unit& unit) {
+__device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const Unit& unit) {
   const PolicyRequest& r = p.request;
   forEachToken<Team>(r, unit, [&](int64_t at) {
     if (!isIn(r, at)) return;
@@ -265,8 +262,8 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
 }
 
 template <class Team>
-__global__ void __launch_bounds__(kThreads) policyKernel(const __grid_constant__ PolicyLaunch p,
-                                                         const __grid_constant__ Plan plan) {
+__global__ void __launch_bounds__(kThreads)
+    policyKernel(const __grid_constant__ PolicyLaunch p, const __grid_constant__ Plan plan) {
   const PolicyRequest& r = p.request;
   constexpr int kTeams = kThreads / Team::kSize;
   const int64_t firstUnit = int64_t(blockIdx.x) * kTeams + Team::index();
@@ -282,8 +279,7 @@ __global__ void __launch_bounds__(kThreads) policyKernel(const __grid_constant__
     if (Team::rank() < kWarp) {
       const int64_t g = groupOf(p.rewards, b);
       const Group group = groupAt(p.rewards, g);
-      const GroupStatistics s =
-          statisticsOf<WarpTeam>(p.rewards, group.begin, group.end, p.rewards.request.ddof);
+      const GroupStatistics s = statisticsOf<WarpTeam>(p.rewards, group.begin, group.end, p.rewards.request.ddof);
       a = advantageAt(p.rewards, b, s, rewards);
       if (write && b == group.begin) writeGroup(p.rewards, g, s, rewards);
     }
@@ -367,11 +363,12 @@ __global__ void __launch_bounds__(kThreads) policyKernel(const __grid_constant__
   if (p.hasRewards) writeAdvantageMetrics<Block>(p.rewards, p.advantageMetrics);
 }
 
-__global__ void __launch_bounds__(kThreads) advantagesKernel(const __grid_constant__ DeviceRewards rewards,
-                                                             Header* header, AdvantageMetrics* metrics) {
+__global__ void __launch_bounds__(kThreads)
+    advantagesKernel(const __grid_constant__ DeviceRewards rewards, Header* header, AdvantageMetrics* metrics) {
   const BatchStatistics batch = batchStatistics<Block>(rewards);
   const int64_t step = int64_t(gridDim.x) * (kThreads / kWarp);
-  for (int64_t g = int64_t(blockIdx.x) * (kThreads / kWarp) + WarpTeam::index(); g < rewards.request.groups; g += step) {
+  for (int64_t g = int64_t(blockIdx.x) * (kThreads / kWarp) + WarpTeam::index(); g < rewards.request.groups;
+       g += step) {
     const auto [begin, end] = groupAt(rewards, g);
     const GroupStatistics group = statisticsOf<WarpTeam>(rewards, begin, end, rewards.request.ddof);
     writeGroup(rewards, g, group, batch);

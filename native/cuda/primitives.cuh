@@ -85,7 +85,9 @@ __device__ __forceinline__ void barrierInit(uint64_t* barrier) {
 }
 
 // Makes initialised barriers visible to bulk loads.
-__device__ __forceinline__ void barrierInitFence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ __forceinline__ void barrierInitFence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
 
 // The barrier's one arrival, and how many bytes it waits for.
 __device__ __forceinline__ void barrierExpect(uint64_t* barrier, uint32_t bytes) {
@@ -137,7 +139,9 @@ __device__ __forceinline__ uint32_t clusterSize() {
   return size;
 }
 // All threads of all blocks of the cluster arrive and wait, in turns.
-__device__ __forceinline__ void clusterArrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void clusterArrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void clusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
 __device__ __forceinline__ uint32_t peerAddress(const void* shared, uint32_t rank) {

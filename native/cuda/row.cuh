@@ -1,5 +1,5 @@
-// What all ways to visit a row of logits share: the storage of logits as words of 4 bytes, the online sums over exp, and
-// the step from a row's sums to its gradient.
+// What all ways to visit a row of logits share: the storage of logits as words of 4 bytes, the online sums over exp,
+// and the step from a row's sums to its gradient.
 #pragma once
 
 #include "../core/row.hpp"
@@ -167,7 +167,7 @@ __device__ inline RowTotals warpTotals(RowTotals own, float scale) {
 // A row as its first visit leaves it.
 struct RowValues {
   float maximum, sum, meanZ, logProb, entropy;
-  bool bad;      // a value that is not finite, or nothing but -inf
+  bool bad;       // a value that is not finite, or nothing but -inf
   bool allMinus;  // the latter
 };
 

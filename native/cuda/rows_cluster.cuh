@@ -1,6 +1,7 @@
 // K3 for compute capability 9.0 and above: a row is read once and its gradient written once. A cluster of blocks holds
-// the row in shared memory, a slice a block; bulk copies bring slices in, in chunks that are summed up as they land, and
-// take the gradient out. Which thread handles which logit depends on the vocabulary alone, never on where a row starts.
+// the row in shared memory, a slice a block; bulk copies bring slices in, in chunks that are summed up as they land,
+// and take the gradient out. Which thread handles which logit depends on the vocabulary alone, never on where a row
+// starts.
 #pragma once
 
 #include "row.cuh"
@@ -11,7 +12,8 @@ constexpr int kClusterThreads = 256;
 constexpr int kClusterWarps = kClusterThreads / kWarp;
 constexpr int kMaxRanks = 8;  // the largest cluster that every such device has
 constexpr int kChunks = 4;
-// A slice of at most this many bytes lets several blocks share a multiprocessor, so that one computes while others wait.
+// A slice of at most this many bytes lets several blocks share a multiprocessor, so that one computes while others
+// wait.
 constexpr int64_t kGoodSlice = 40 * 1024;
 
 struct ClusterShared {
@@ -101,8 +103,7 @@ __device__ void startLoad(const Slice<Element>& slice, ClusterShared& shared, un
       begin = end;
     }
   }
-  slice.forEachEdge(
-      [&](int at) { copyElement<Element>(data + at, slice.from + (at - slice.misalignment)); });
+  slice.forEachEdge([&](int at) { copyElement<Element>(data + at, slice.from + (at - slice.misalignment)); });
   __syncthreads();  // barriers are initialised, edges are there
 }
 
@@ -275,7 +276,7 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
     const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
     fillBytes<Element>(to, int64_t(slice.count) * slice.kBytes, value, int(threadIdx.x), kClusterThreads);
   }
-  if (rank == 0) {
+  if (rank == 0 && !r.zeroed) {
     fillBytes<Element>(out + r.vocab * slice.kBytes, (r.rowStride - r.vocab) * slice.kBytes, 0, int(threadIdx.x),
                        kClusterThreads);
   }

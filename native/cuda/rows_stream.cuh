@@ -202,7 +202,8 @@ __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThr
         const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
         fillBytes<Element>(to, r.vocab * kBytes, value, Team::rank(), Team::kSize);
       }
-      fillBytes<Element>(to + r.vocab * kBytes, (r.rowStride - r.vocab) * kBytes, 0, Team::rank(), Team::kSize);
+      if (!r.zeroed)
+        fillBytes<Element>(to + r.vocab * kBytes, (r.rowStride - r.vocab) * kBytes, 0, Team::rank(), Team::kSize);
     }
     Team::sync();  // shared memory and the row's inputs have been read
   }

@@ -12,15 +12,15 @@ namespace groupgrad::cuda {
 
 // What is known of a sequence before its tokens' gradients are.
 struct SequenceState {
-  double factor = 0;         // of each token's loss
-  double dLogRatio = 0;      // gradient with respect to logRatio, summed over tokens
-  double dSequence = 0;      // gradient with respect to the surrogate's mean contribution
+  double factor = 0;     // of each token's loss
+  double dLogRatio = 0;  // gradient with respect to logRatio, summed over tokens
+  double dSequence = 0;  // gradient with respect to the surrogate's mean contribution
   float ratio = 1;
-  float sequence = 0;        // the surrogate's sequence quantity
-  float advantage = 0;       // unless advantages are per token
-  int32_t tokens = 0;        // masked in
-  bool ratioFlat = false;    // the clamp holds: no gradient through the ratio
-  bool offPolicy = false;    // tokens with A < 0 are dropped
+  float sequence = 0;      // the surrogate's sequence quantity
+  float advantage = 0;     // unless advantages are per token
+  int32_t tokens = 0;      // masked in
+  bool ratioFlat = false;  // the clamp holds: no gradient through the ratio
+  bool offPolicy = false;  // tokens with A < 0 are dropped
 };
 
 struct TokenInput {
@@ -61,7 +61,7 @@ __device__ inline LogRatio logRatioOf(const PolicyRequest& r, const TokenInput& 
 
 struct TokenTerms {
   float ratio = 1;
-  float loss = 0;       // before the aggregation's factor
+  float loss = 0;  // before the aggregation's factor
   float kl = 0;
   float gradient = 0;   // with respect to the log-prob, but for what flows through the sequence's quantities
   float dLogRatio = 0;  // with respect to the sequence's log-ratio

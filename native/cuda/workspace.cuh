@@ -39,10 +39,23 @@ using Quantities = Fields<quantity::kSums, 0>;
 
 namespace sums {
 enum : int {
-  loss, kl, logRatio, ratio, phi, dLogRatio, dSequence, tokens, reads, clippedLow, clippedHigh, nonFinite, entropy,
+  loss,
+  kl,
+  logRatio,
+  ratio,
+  phi,
+  dLogRatio,
+  dSequence,
+  tokens,
+  reads,
+  clippedLow,
+  clippedHigh,
+  nonFinite,
+  entropy,
   keptEntropy,
   kSums,
-  minusRatioMin = kSums, ratioMax,
+  minusRatioMin = kSums,
+  ratioMax,
   kCount
 };
 }
@@ -50,9 +63,9 @@ using UnitSums = Fields<sums::kSums, sums::kCount - sums::kSums>;
 
 // A row of logits between its two visits.
 struct RowRecord {
-  float maximum;   // untempered
-  float sum;       // of exp((x - maximum) / T)
-  float meanZ;     // of (x - maximum) / T under softmax
+  float maximum;  // untempered
+  float sum;      // of exp((x - maximum) / T)
+  float meanZ;    // of (x - maximum) / T under softmax
 };
 
 // Cuts a workspace into arrays; with a null base it only adds up their sizes.

@@ -117,7 +117,7 @@ export function checkKeys(field: string, value: Record<string, unknown>, known: 
   }
 }
 
-interface ArrayTypes {
+export interface ArrayTypes {
   Float32Array: Float32Array;
   Float64Array: Float64Array;
   Int32Array: Int32Array;

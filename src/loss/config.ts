@@ -2,6 +2,7 @@
 // A configuration is three independent choices (ratio, surrogate, aggregation) plus a KL and an entropy term.
 
 import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject } from './check.js';
+import { DeviceArray } from './device-array.js';
 
 /** A hyperparameter of a surrogate: its range, and its value when it is left out. Without `default` it is required. */
 interface Field extends Bounds {
@@ -203,8 +204,11 @@ export interface AdvantageConfig {
   epsilon?: number;
   /** History-aware difficulty weighting (arXiv 2601.08521, eq. 13–17); left out: none. */
   hadw?: {
-    /** The policy's level, usually `anchor.value`; left out or undefined: the batch's own mean reward. */
-    anchor?: number;
+    /**
+     * The policy's level, usually `anchor.value`; left out or undefined: the batch's own mean reward. With rewards in a
+     * DeviceArray it may be one too, of one float64, which is read when the operation runs.
+     */
+    anchor?: number | DeviceArray;
     /** λ. Default 1.3. */
     scale?: number;
   };
@@ -231,8 +235,14 @@ export function resolveAdvantage(field: string, config: unknown): AdvantageSetti
     ddof: c.ddof === undefined ? 1 : checkNumber(`${field}.ddof`, c.ddof, { min: 0, max: 1, integer: true }),
     epsilon: c.epsilon === undefined ? 1e-4 : checkNumber(`${field}.epsilon`, c.epsilon, { min: 0 }),
     hadw: hadw && {
-      anchor: hadw.anchor === undefined ? NaN : checkNumber(`${field}.hadw.anchor`, hadw.anchor),
+      anchor: resolveAnchor(`${field}.hadw.anchor`, hadw.anchor),
       scale: hadw.scale === undefined ? 1.3 : checkNumber(`${field}.hadw.scale`, hadw.scale, { above: 0 }),
     },
   };
+}
+
+/** A DeviceArray stands in the number's place: only the CUDA device's own functions look into it. */
+function resolveAnchor(field: string, anchor: unknown): number {
+  if (anchor instanceof DeviceArray) return anchor as unknown as number;
+  return anchor === undefined ? NaN : checkNumber(field, anchor);
 }

@@ -1,9 +1,10 @@
-// Which devices there are, and the choice among them: 'auto' takes the fastest that is there, a name takes that one or
-// fails loudly.
+// Which devices there are, and the choice among them: 'auto' works where the data is, a name takes that device or fails
+// loudly.
 
 import { loadAddon } from '../native/load.js';
 import { referenceDevice } from '../reference/index.js';
 import { checkChoice } from './check.js';
+import { cudaDevice } from './cuda.js';
 import type { Device } from './plan.js';
 import { type DeviceChoice, deviceChoices } from './request.js';
 
@@ -14,11 +15,31 @@ export interface DeviceInfo {
   detail: string;
 }
 
-/** The devices in the order in which 'auto' tries them. Probes lazily; the result stays for the life of the process. */
+/** Probes lazily, once; importing the package touches no GPU. */
+let cuda: (DeviceInfo & { device?: Device }) | undefined;
+
+function cudaInfo(): DeviceInfo & { device?: Device } {
+  if (cuda) return cuda;
+  const { addon, reason } = { reason: '', ...loadAddon() };
+  if (!addon) {
+    cuda = { name: 'cuda', available: false, detail: reason };
+  } else if (!addon.cuda.built) {
+    const detail =
+      'the addon was built without CUDA; install a CUDA toolkit (nvcc on PATH), then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`)';
+    cuda = { name: 'cuda', available: false, detail };
+  } else {
+    const probe = addon.cuda.probe();
+    cuda = { name: 'cuda', ...probe, ...(probe.available && { device: cudaDevice(addon.cuda) }) };
+  }
+  return cuda;
+}
+
+/** The devices. Probes lazily; the result stays for the life of the process. */
 export function devices(): DeviceInfo[] {
   const loaded = loadAddon();
+  const { name, available, detail } = cudaInfo();
   return [
-    { name: 'cuda', available: false, detail: 'this version of groupgrad has no CUDA device' },
+    { name, available, detail },
     loaded.addon
       ? {
           name: 'cpu',
@@ -32,19 +53,25 @@ export function devices(): DeviceInfo[] {
 
 let warned = false;
 
-/** @throws RangeError when the device that was asked for is not there, with the reason. */
-export function pickDevice(choice: DeviceChoice = 'auto'): Device {
+/**
+ * @param onDevice whether an input is a DeviceArray. 'auto' takes CUDA then; over typed arrays it takes the CPU, because
+ *   they would cross the bus to a GPU and back, which takes longer than the CPU's kernels.
+ * @throws RangeError when the device that was asked for is not there, with the reason.
+ */
+export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { device: Device; isCuda: boolean } {
   checkChoice('options.device', choice, deviceChoices);
-  if (choice === 'reference') return referenceDevice;
-  const loaded = loadAddon();
-  if (choice === 'cuda' || (choice === 'cpu' && !loaded.addon)) {
-    const { detail } = devices().find(({ name }) => name === choice)!;
+  if (choice === 'reference') return { device: referenceDevice, isCuda: false };
+  if (choice === 'cuda' || (choice === 'auto' && onDevice)) {
+    const { device, detail } = cudaInfo();
+    if (device) return { device, isCuda: true };
     throw new RangeError(`options.device: '${choice}' is not available: ${detail}`);
   }
-  if (loaded.addon) return loaded.addon.cpu;
+  const loaded = loadAddon();
+  if (loaded.addon) return { device: loaded.addon.cpu, isCuda: false };
+  if (choice === 'cpu') throw new RangeError(`options.device: 'cpu' is not available: ${loaded.reason}`);
   if (!warned) {
     warned = true;
     process.emitWarning(`groupgrad uses its slow reference device: ${loaded.reason}`);
   }
-  return referenceDevice;
+  return { device: referenceDevice, isCuda: false };
 }

@@ -1,8 +1,9 @@
 // The public host API: advantages and losses over typed arrays.
 
 import type { AdvantageConfig, LossConfig } from './config.js';
+import { DeviceArray } from './device-array.js';
 import { pickDevice } from './devices.js';
-import type { AdvantageOutput, Metrics } from './plan.js';
+import type { AdvantageOutput, LossScalars, Metrics } from './plan.js';
 import {
   checkOptions,
   checkThreads,
@@ -18,42 +19,48 @@ import {
   type RunOptions,
 } from './request.js';
 
-export interface AdvantageResult {
+/** `A`: what the caller's array was. Results lie where it lies. */
+type Beside<A> = A extends DeviceArray ? DeviceArray : Float32Array;
+
+/** `R`: the type of the rewards. */
+export interface AdvantageResult<R = Rewards> {
   /** One for each reward, HA-DW applied; 0 for a NaN reward. */
-  advantages: Float32Array;
+  advantages: Beside<R>;
   /** HA-DW weights Φ, one for each reward; all 1 without `hadw`. */
-  weights: Float32Array;
+  weights: Beside<R>;
   /** Mean of each group's rewards; NaN for a group without a verdict. */
-  groupMean: Float32Array;
-  groupStd: Float32Array;
+  groupMean: Beside<R>;
+  groupStd: Beside<R>;
   /** 1 for each group with a non-zero advantage, else 0. */
-  active: Uint8Array;
+  active: R extends DeviceArray ? DeviceArray : Uint8Array;
   /** Mean of all rewards with a verdict (what `DifficultyAnchor.observe` takes); NaN when there is none. */
   accuracy: number;
   /** `reward`, `reward_std`, `frac_reward_zero_std`, `nonFinite`, and with HA-DW `hadw/anchor`, `hadw/weight_mean|min|max`. */
   metrics: Metrics;
 }
 
-export interface LossResult {
+/** Where all results lie on a GPU, the call does not wait for them; reading `loss`, `metrics` or an accuracy does. */
+export interface LossResult<D = never> {
   loss: number;
   /** Names and definitions: docs/losses.md. */
   metrics: Metrics;
   /** The advantages of a call that was given `rewards`. */
-  advantage?: AdvantageResult;
+  advantage?: AdvantageResult<Rewards | D>;
 }
 
-export interface PolicyResult extends LossResult {
+export interface PolicyResult<L = Float32Array> extends LossResult<L extends DeviceArray ? DeviceArray : never> {
   /** ∂loss/∂logProbs, B*T; 0 at masked tokens. Left out with `gradient: false`. */
-  gradLogProbs?: Float32Array;
+  gradLogProbs?: Beside<L>;
 }
 
-export interface LogitsResult<L extends Float32Array | Uint16Array = Float32Array | Uint16Array> extends LossResult {
+export interface LogitsResult<L = LogitsInput['logits']>
+  extends LossResult<L extends DeviceArray ? DeviceArray : never> {
   /** ∂loss/∂logits in the layout and type of `logits`. Left out with `gradient: false`. */
   gradLogits?: L;
   /** Log-probs of the tokens, B*T; 0 at masked tokens. */
-  logProbs: Float32Array;
+  logProbs: Beside<L>;
   /** Entropies of softmax(logits / temperature) in nats, B*T; 0 at masked tokens. */
-  entropies: Float32Array;
+  entropies: Beside<L>;
 }
 
 /**
@@ -61,39 +68,42 @@ export interface LogitsResult<L extends Float32Array | Uint16Array = Float32Arra
  * @param rewards P*G values (or ragged groups); NaN means "no verdict", infinities are an error.
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
-export function computeAdvantages(
-  rewards: Rewards,
+export function computeAdvantages<R extends Rewards | DeviceArray>(
+  rewards: R,
   config: AdvantageConfig,
   options: RunOptions = {},
-): AdvantageResult {
+): AdvantageResult<R> {
   const { device: choice, threads } = checkOptions(options, ['device', 'threads']);
   checkThreads(threads);
-  const device = pickDevice(choice as DeviceChoice);
-  const { plan, output } = planAdvantages(rewards, config);
-  const { accuracy, metrics } = device.computeAdvantages(plan, output);
-  return advantageResult(output, accuracy, metrics);
+  const { device, isCuda } = pickDevice(choice as DeviceChoice, rewards instanceof DeviceArray);
+  const { plan, output } = planAdvantages(rewards, config, isCuda);
+  return advantageResult(output, device.computeAdvantages(plan, output)) as AdvantageResult<R>;
 }
 
 /**
  * The loss and its gradient from token log-probs.
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
-export function policyLoss(
-  input: PolicyInput,
+export function policyLoss<I extends PolicyInput<DeviceArray>>(
+  input: I,
   config: LossConfig,
-  options?: PolicyOptions & { gradient?: true },
-): PolicyResult & { gradLogProbs: Float32Array };
-export function policyLoss(input: PolicyInput, config: LossConfig, options?: PolicyOptions): PolicyResult;
-export function policyLoss(input: PolicyInput, config: LossConfig, options: PolicyOptions = {}): PolicyResult {
-  const device = pickDevice(options?.device);
-  const plan = planPolicy(input, config, options);
-  const { loss, metrics, accuracy } = device.policyLoss(plan);
-  return {
-    loss,
-    metrics,
+  options?: PolicyOptions<DeviceArray> & { gradient?: true },
+): PolicyResult<I['logProbs']> & { gradLogProbs: Beside<I['logProbs']> };
+export function policyLoss<I extends PolicyInput<DeviceArray>>(
+  input: I,
+  config: LossConfig,
+  options?: PolicyOptions<DeviceArray>,
+): PolicyResult<I['logProbs']>;
+export function policyLoss(
+  input: PolicyInput<DeviceArray>,
+  config: LossConfig,
+  options: PolicyOptions<DeviceArray> = {},
+): PolicyResult<PolicyInput<DeviceArray>['logProbs']> {
+  const { device, isCuda } = pickDevice(options?.device, holdsDeviceArray(input));
+  const plan = planPolicy(input, config, options, isCuda);
+  return lossResult(device.policyLoss(plan), plan.advantage?.output, {
     ...(plan.gradLogProbs && { gradLogProbs: plan.gradLogProbs as Float32Array }),
-    ...(plan.advantage && { advantage: advantageResult(plan.advantage.output, accuracy!, metrics) }),
-  };
+  });
 }
 
 /**
@@ -101,30 +111,60 @@ export function policyLoss(input: PolicyInput, config: LossConfig, options: Poli
  * With `inPlace` the gradient takes the place of the logits and no second [B*T, V] array is made.
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
-export function logitsLoss<I extends LogitsInput>(
+export function logitsLoss<I extends LogitsInput<DeviceArray>>(
   input: I,
   config: LossConfig,
-  options?: LogitsOptions & { gradient?: true },
+  options?: LogitsOptions<DeviceArray> & { gradient?: true },
 ): LogitsResult<I['logits']> & { gradLogits: I['logits'] };
-export function logitsLoss<I extends LogitsInput>(
+export function logitsLoss<I extends LogitsInput<DeviceArray>>(
   input: I,
   config: LossConfig,
-  options?: LogitsOptions,
+  options?: LogitsOptions<DeviceArray>,
 ): LogitsResult<I['logits']>;
-export function logitsLoss(input: LogitsInput, config: LossConfig, options: LogitsOptions = {}): LogitsResult {
-  const device = pickDevice(options?.device);
-  const plan = planLogits(input, config, options);
-  const { loss, metrics, accuracy } = device.logitsLoss(plan);
-  return {
-    loss,
-    metrics,
-    ...(plan.gradLogits && { gradLogits: plan.gradLogits as Float32Array | Uint16Array }),
+export function logitsLoss(
+  input: LogitsInput<DeviceArray>,
+  config: LossConfig,
+  options: LogitsOptions<DeviceArray> = {},
+): LogitsResult {
+  const { device, isCuda } = pickDevice(options?.device, holdsDeviceArray(input));
+  const plan = planLogits(input, config, options, isCuda);
+  return lossResult(device.logitsLoss(plan), plan.advantage?.output, {
+    ...(plan.gradLogits && { gradLogits: plan.gradLogits as LogitsInput['logits'] }),
     logProbs: plan.logProbs as Float32Array,
     entropies: plan.entropies as Float32Array,
-    ...(plan.advantage && { advantage: advantageResult(plan.advantage.output, accuracy!, metrics) }),
+  });
+}
+
+function holdsDeviceArray(input: unknown): boolean {
+  return typeof input === 'object' && input !== null && Object.values(input).some((v) => v instanceof DeviceArray);
+}
+
+/** Numbers are read through to where they come from: a device may still be at work on them. */
+function lossResult<R extends object>(
+  scalars: LossScalars & { accuracy?: number },
+  advantage: AdvantageOutput | undefined,
+  arrays: R,
+): LossResult & R {
+  return {
+    get loss() {
+      return scalars.loss;
+    },
+    get metrics() {
+      return scalars.metrics;
+    },
+    ...arrays,
+    ...(advantage && { advantage: advantageResult(advantage, scalars as { accuracy: number; metrics: Metrics }) }),
   };
 }
 
-function advantageResult(output: AdvantageOutput, accuracy: number, metrics: Metrics): AdvantageResult {
-  return { ...(output as Omit<AdvantageResult, 'accuracy' | 'metrics'>), accuracy, metrics };
+function advantageResult(output: AdvantageOutput, scalars: { accuracy: number; metrics: Metrics }): AdvantageResult {
+  return {
+    ...(output as Omit<AdvantageResult, 'accuracy' | 'metrics'>),
+    get accuracy() {
+      return scalars.accuracy;
+    },
+    get metrics() {
+      return scalars.metrics;
+    },
+  };
 }

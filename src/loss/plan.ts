@@ -53,19 +53,22 @@ export interface PolicyPlan extends TokenPlan {
   gradLogProbs: Float32Array | Float64Array | null;
 }
 
-export type LogitsDtype = 'float32' | 'bfloat16';
+export const logitsDtypes = ['float32', 'bfloat16', 'float16'] as const;
+export type LogitsDtype = (typeof logitsDtypes)[number];
 
 export interface LogitsPlan extends TokenPlan {
   vocab: number;
   /** Distance between the starts of two rows, in values; at least vocab. */
   rowStride: number;
   dtype: LogitsDtype;
-  /** float32: Float32Array; bfloat16: the upper halves of float32 in a Uint16Array. Length B*T*rowStride. */
+  /** float32: Float32Array; bfloat16 (the upper halves of float32) and float16: bits in a Uint16Array. Length B*T*rowStride. */
   logits: Float32Array | Uint16Array;
   tokens: Int32Array;
   temperature: number;
   /** Same layout as `logits`, and may be the same memory; null: no gradient wanted. */
   gradLogits: Float32Array | Float64Array | Uint16Array | null;
+  /** Whether gradLogits holds zeros already. */
+  zeroed: boolean;
   /** B*T, written; 0 at masked tokens. */
   logProbs: Float32Array | Float64Array;
   /** B*T, written, in nats; 0 at masked tokens. */

@@ -3,6 +3,7 @@
 // looked at, so that no array can be detached between its check and its use.
 
 import {
+  type ArrayTypes,
   checkArray,
   checkBoolean,
   checkChoice,
@@ -10,50 +11,63 @@ import {
   checkLength,
   checkNumber,
   checkObject,
+  describe,
   isTypedArray,
   typeError,
 } from './check.js';
 import { type AdvantageConfig, type LossPlan, resolveAdvantage, resolveLoss } from './config.js';
-import type { AdvantageOutput, AdvantagePlan, LogitsDtype, LogitsPlan, PolicyPlan, TokenPlan } from './plan.js';
+import { DeviceArray, type DeviceDtype } from './device-array.js';
+import {
+  type AdvantageOutput,
+  type AdvantagePlan,
+  type LogitsDtype,
+  type LogitsPlan,
+  logitsDtypes,
+  type PolicyPlan,
+  type TokenPlan,
+} from './plan.js';
 
-/** What a loss reads besides log-probs or logits. Per-token arrays hold B*T values, row-major. */
-export interface TokenInput {
+/**
+ * What a loss reads besides log-probs or logits. Per-token arrays hold B*T values, row-major. With `D` DeviceArray, any array
+ * may be one of the same type, for device 'cuda'; results lie where `logProbs` or `logits` do, statistics of groups where `rewards` do.
+ */
+export interface TokenInput<D = never> {
   /** B and T. */
   shape: { sequences: number; length: number };
   /** Log-probs under the behaviour policy; left out: those of this very call (ratio 1, gradient kept). */
-  oldLogProbs?: Float32Array;
+  oldLogProbs?: Float32Array | D;
   /** Log-probs under the reference policy; needed when kl.beta is not 0. */
-  refLogProbs?: Float32Array;
+  refLogProbs?: Float32Array | D;
   /** Non-zero: the token counts. Left out: all do. What a masked token's other values are does not matter. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | D;
   /** B values (one a sequence) or B*T (one a token). Exactly one of `advantages` and `rewards`. */
-  advantages?: Float32Array;
+  advantages?: Float32Array | D;
   /** One a sequence: advantages are computed from them in the same call. */
-  rewards?: Rewards;
+  rewards?: Rewards | D;
   /** How, when `rewards` are given. */
   advantage?: AdvantageConfig;
   /** Sampler-mismatch weights that multiply the surrogate. */
-  tokenWeights?: Float32Array;
+  tokenWeights?: Float32Array | D;
   /** Aggregation `token-mean`: the token count of the whole accumulation window over all processes; default: this batch's. */
   normalizer?: number;
   /** The number of sequences of the whole accumulation window over all processes; default: this batch's. */
   sequences?: number;
 }
 
-export interface PolicyInput extends TokenInput {
+export interface PolicyInput<D = never> extends TokenInput<D> {
   /** Log-probs of the tokens under the policy: B*T. */
-  logProbs: Float32Array;
+  logProbs: Float32Array | D;
 }
 
-export interface LogitsInput extends TokenInput {
+export interface LogitsInput<D = never> extends TokenInput<D> {
   /** B, T, V, and the distance between two rows where the vocabulary is padded (default V). */
   shape: { sequences: number; length: number; vocab: number; rowStride?: number };
-  /** B*T*rowStride values: Float32Array, or Uint16Array with dtype 'bfloat16'. */
-  logits: Float32Array | Uint16Array;
-  /** Default 'float32'. */
+  /** B*T*rowStride values: Float32Array, or Uint16Array with dtype 'bfloat16' or 'float16', or a DeviceArray. */
+  logits: Float32Array | Uint16Array | D;
+  /** Default: the DeviceArray's, else 'float32'. */
   dtype?: LogitsDtype;
-  /** The chosen token of each row: B*T ids below `vocab`. */
-  tokens: Int32Array;
+  /** The chosen token of each row: B*T ids below `vocab`. In a DeviceArray one outside of it makes the loss NaN. */
+  tokens: Int32Array | D;
   /** Logits are divided by it; at least 1e-6. Default 1. */
   temperature?: number;
 }
@@ -65,7 +79,7 @@ export const deviceChoices = ['auto', 'cuda', 'cpu', 'reference'] as const;
 export type DeviceChoice = (typeof deviceChoices)[number];
 
 export interface RunOptions {
-  /** Default 'auto': the fastest that is there. */
+  /** Default 'auto': where the arrays are, 'cuda' for a DeviceArray and 'cpu' (without an addon 'reference') for typed arrays. */
   device?: DeviceChoice;
   /** Threads at most; default: one a core. Results do not depend on it. */
   threads?: number;
@@ -78,16 +92,18 @@ interface LossOptions extends RunOptions {
   metrics?: boolean;
 }
 
-export interface PolicyOptions extends LossOptions {
+export interface PolicyOptions<D = never> extends LossOptions {
   /** Where to write the gradient (B*T values) instead of into a new array. */
-  gradLogProbs?: Float32Array;
+  gradLogProbs?: Float32Array | D;
 }
 
-export interface LogitsOptions extends LossOptions {
+export interface LogitsOptions<D = never> extends LossOptions {
   /** Default false. True: the gradient overwrites the logits and is returned in the same array. */
   inPlace?: boolean;
   /** Where to write the gradient (layout and type of `logits`) instead of into a new array. */
-  gradLogits?: Float32Array | Uint16Array;
+  gradLogits?: Float32Array | Uint16Array | D;
+  /** Default false. True: `gradLogits` was given and holds zeros, so that rows without a gradient need not be written. */
+  zeroed?: boolean;
 }
 
 /** 2^31 − 1: the most sequences, tokens a sequence, and vocabulary entries; their products are only bounded by memory. */
@@ -97,8 +113,52 @@ function checkDimension(field: string, value: unknown): number {
   return checkNumber(field, value, { min: 1, max: maxDimension, integer: true });
 }
 
-/** Rewards as float64, checked: finite or NaN. */
-function checkRewards(field: string, value: unknown): Float64Array {
+const deviceDtype = {
+  Float32Array: ['float32'],
+  Float64Array: ['float64'],
+  Int32Array: ['int32'],
+  Uint8Array: ['uint8'],
+  Uint16Array: ['bfloat16', 'float16'],
+} as const satisfies Record<keyof ArrayTypes, readonly DeviceDtype[]>;
+
+/**
+ * A typed array of one kind or, on the CUDA device, a DeviceArray of the same type, which a plan holds in its place: only
+ * that device's own functions look into it.
+ */
+function checkPlaced<K extends keyof ArrayTypes>(
+  field: string,
+  value: unknown,
+  kind: K,
+  onCuda: boolean,
+  length?: number,
+  shape?: string,
+): ArrayTypes[K] {
+  if (!(value instanceof DeviceArray)) return checkArray(field, value, kind, length, shape);
+  if (!onCuda) throw typeError(field, `a ${kind} (a DeviceArray needs options.device 'cuda' or 'auto')`, value);
+  const dtypes: readonly string[] = deviceDtype[kind];
+  if (!dtypes.includes(value.dtype)) {
+    throw new TypeError(`${field}: expected a DeviceArray of ${dtypes.join(' or ')}, got one of ${value.dtype}`);
+  }
+  if (value.freed) throw new TypeError(`${field}: expected a DeviceArray that holds memory, got one that was freed`);
+  if (length !== undefined) checkLength(field, value.length, length, shape);
+  return value as unknown as ArrayTypes[K];
+}
+
+/** A new array for results, where `beside` lies. */
+function place<K extends keyof ArrayTypes>(beside: unknown, kind: K, length: number): ArrayTypes[K] {
+  if (beside instanceof DeviceArray) {
+    const dtype = kind === 'Uint16Array' ? beside.dtype : deviceDtype[kind][0];
+    return DeviceArray.allocate(dtype, length) as unknown as ArrayTypes[K];
+  }
+  return new { Float32Array, Float64Array, Int32Array, Uint8Array, Uint16Array }[kind](length) as ArrayTypes[K];
+}
+
+/** Rewards as float64, checked: finite or NaN. Those on the device stay there. */
+function checkRewards(field: string, value: unknown, onCuda: boolean): Float64Array {
+  if (value instanceof DeviceArray && value.dtype === 'float32') {
+    return checkPlaced(field, value, 'Float32Array', onCuda) as unknown as Float64Array;
+  }
+  if (value instanceof DeviceArray) return checkPlaced(field, value, 'Float64Array', onCuda);
   let rewards: Float64Array;
   if (Array.isArray(value)) {
     const numbers: number[] = [];
@@ -156,24 +216,32 @@ function groupOffsets(field: string, config: AdvantageConfig, rewards: number): 
   return offsets;
 }
 
-/** `fields`: what the arguments are called in messages. */
+/** `onCuda`: whether arrays may be DeviceArrays. `fields`: what the arguments are called in messages. */
 export function planAdvantages(
   rewards: unknown,
   config: unknown,
+  onCuda = false,
   fields = { rewards: 'rewards', config: 'config' },
 ): { plan: AdvantagePlan; output: AdvantageOutput } {
   const settings = resolveAdvantage(fields.config, config);
-  const values = checkRewards(fields.rewards, rewards);
+  const values = checkRewards(fields.rewards, rewards, onCuda);
+  const anchor: unknown = settings.hadw?.anchor;
+  if (anchor instanceof DeviceArray) {
+    checkPlaced(`${fields.config}.hadw.anchor`, anchor, 'Float64Array', onCuda, 1);
+    if (!(rewards instanceof DeviceArray)) {
+      throw typeError(`${fields.config}.hadw.anchor`, 'a number, because the rewards are on the host', anchor);
+    }
+  }
   const offsets = groupOffsets(fields.config, config as AdvantageConfig, values.length);
   const groups = offsets.length - 1;
   return {
     plan: { rewards: values, offsets, settings },
     output: {
-      advantages: new Float32Array(values.length),
-      weights: new Float32Array(values.length),
-      groupMean: new Float32Array(groups),
-      groupStd: new Float32Array(groups),
-      active: new Uint8Array(groups),
+      advantages: place(rewards, 'Float32Array', values.length),
+      weights: place(rewards, 'Float32Array', values.length),
+      groupMean: place(rewards, 'Float32Array', groups),
+      groupStd: place(rewards, 'Float32Array', groups),
+      active: place(rewards, 'Uint8Array', groups),
     },
   };
 }
@@ -197,13 +265,16 @@ function planTokens(
   options: Record<string, unknown>,
   sequences: number,
   length: number,
+  onCuda: boolean,
 ): TokenPlan {
-  const signal = planSignal(input, sequences, length);
+  const signal = planSignal(input, sequences, length, onCuda);
   const tokens = sequences * length;
   const shape = `${sequences} sequences x ${length}`;
   const floats = (field: (typeof tokenFields)[number]) => {
     const value = input[field];
-    return value === undefined || value === null ? null : checkArray(field, value, 'Float32Array', tokens, shape);
+    return value === undefined || value === null
+      ? null
+      : checkPlaced(field, value, 'Float32Array', onCuda, tokens, shape);
   };
   const { mask, normalizer, sequences: globalSequences } = input;
 
@@ -216,7 +287,7 @@ function planTokens(
     length,
     oldLogProbs: floats('oldLogProbs'),
     refLogProbs,
-    mask: mask === undefined || mask === null ? null : checkArray('mask', mask, 'Uint8Array', tokens, shape),
+    mask: mask === undefined || mask === null ? null : checkPlaced('mask', mask, 'Uint8Array', onCuda, tokens, shape),
     ...signal,
     tokenWeights: floats('tokenWeights'),
     normalizer: checkDenominator('normalizer', normalizer),
@@ -241,6 +312,7 @@ function planSignal(
   input: Record<string, unknown>,
   sequences: number,
   length: number,
+  onCuda: boolean,
 ): Pick<TokenPlan, 'advantages' | 'advantagesPerToken' | 'advantage'> {
   const { advantages, rewards, advantage } = input;
   if ((advantages === undefined) === (rewards === undefined)) {
@@ -248,12 +320,12 @@ function planSignal(
     throw new TypeError(`advantages: expected exactly one of advantages and rewards, got ${came}`);
   }
   if (rewards !== undefined) {
-    const fused = planAdvantages(rewards, advantage, { rewards: 'rewards', config: 'advantage' });
+    const fused = planAdvantages(rewards, advantage, onCuda, { rewards: 'rewards', config: 'advantage' });
     checkLength('rewards', fused.plan.rewards.length, sequences, 'one a sequence');
     return { advantages: null, advantagesPerToken: false, advantage: fused };
   }
   if (advantage !== undefined) throw new TypeError('advantage: expected it only together with rewards, got advantages');
-  const values = checkArray('advantages', advantages, 'Float32Array');
+  const values = checkPlaced('advantages', advantages, 'Float32Array', onCuda);
   const perToken = values.length !== sequences;
   if (perToken) {
     checkLength('advantages', values.length, sequences * length, `${sequences} sequences, or ${sequences} x ${length}`);
@@ -267,7 +339,7 @@ export function checkOptions(options: unknown, known: readonly string[]): Record
   return o;
 }
 
-export function planPolicy(input: unknown, config: unknown, options: unknown = {}): PolicyPlan {
+export function planPolicy(input: unknown, config: unknown, options: unknown = {}, onCuda = false): PolicyPlan {
   const i = { ...checkObject('input', input) };
   checkKeys('', i, [...tokenFields, 'logProbs']);
   const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'gradLogProbs']);
@@ -280,27 +352,32 @@ export function planPolicy(input: unknown, config: unknown, options: unknown = {
   if (loss.entropy.coefficient !== 0 || loss.entropy.topQuantile !== 1) {
     throw new RangeError('config.entropy: expected no entropy term, because entropies need logits: use logitsLoss');
   }
-  const plan = planTokens(i, loss, o, sequences, length);
-  const logProbs = checkArray('logProbs', i.logProbs, 'Float32Array', tokens, `${sequences} sequences x ${length}`);
-  const gradLogProbs = policyGradient(o, tokens);
+  const plan = planTokens(i, loss, o, sequences, length, onCuda);
+  const shape = `${sequences} sequences x ${length}`;
+  const logProbs = checkPlaced('logProbs', i.logProbs, 'Float32Array', onCuda, tokens, shape);
+  const gradLogProbs = policyGradient(o, logProbs, onCuda);
   if (gradLogProbs !== null) checkApart('options.gradLogProbs', gradLogProbs, { logProbs, ...tokenInputs(plan) });
   return { ...plan, logProbs, gradLogProbs };
 }
 
-function policyGradient(options: Record<string, unknown>, tokens: number): Float32Array | null {
+function policyGradient(
+  options: Record<string, unknown>,
+  logProbs: Float32Array,
+  onCuda: boolean,
+): Float32Array | null {
   const { gradient = true, gradLogProbs: given } = options;
   if (!checkBoolean('options.gradient', gradient)) {
     if (given !== undefined) throw new TypeError('options.gradLogProbs: expected it only without gradient: false');
     return null;
   }
-  if (given === undefined) return new Float32Array(tokens);
-  return checkArray('options.gradLogProbs', given, 'Float32Array', tokens);
+  if (given === undefined) return place(logProbs, 'Float32Array', logProbs.length);
+  return checkPlaced('options.gradLogProbs', given, 'Float32Array', onCuda, logProbs.length);
 }
 
-export function planLogits(input: unknown, config: unknown, options: unknown = {}): LogitsPlan {
+export function planLogits(input: unknown, config: unknown, options: unknown = {}, onCuda = false): LogitsPlan {
   const i = { ...checkObject('input', input) };
   checkKeys('', i, [...tokenFields, 'logits', 'dtype', 'tokens', 'temperature']);
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits']);
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits', 'zeroed']);
   const s = { ...checkObject('shape', i.shape) };
   checkKeys('shape', s, ['sequences', 'length', 'vocab', 'rowStride']);
   const sequences = checkDimension('shape.sequences', s.sequences);
@@ -312,14 +389,14 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
       : checkNumber('shape.rowStride', s.rowStride, { min: vocab, max: maxDimension, integer: true });
   const rows = sequences * length;
 
-  const dtype = i.dtype === undefined ? 'float32' : checkChoice('dtype', i.dtype, ['float32', 'bfloat16']);
+  const dtype = logitsDtype(i.dtype, i.logits);
   const kind = dtype === 'float32' ? 'Float32Array' : 'Uint16Array';
   const values = rows * rowStride;
   const shape = `${sequences} sequences x ${length} x ${rowStride}`;
   const temperature = i.temperature === undefined ? 1 : checkNumber('temperature', i.temperature, { min: 1e-6 });
-  const plan = planTokens(i, resolveLoss(config, length), o, sequences, length);
-  const logits = checkArray('logits', i.logits, kind, values, shape);
-  const tokens = checkArray('tokens', i.tokens, 'Int32Array', rows, `${sequences} sequences x ${length}`);
+  const plan = planTokens(i, resolveLoss(config, length), o, sequences, length, onCuda);
+  const logits = checkPlaced('logits', i.logits, kind, onCuda, values, shape);
+  const tokens = checkPlaced('tokens', i.tokens, 'Int32Array', onCuda, rows, `${sequences} sequences x ${length}`);
   checkTokens(tokens, plan.mask, vocab);
 
   const inPlace = o.inPlace === undefined ? false : checkBoolean('options.inPlace', o.inPlace);
@@ -333,11 +410,20 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
   let gradLogits: LogitsPlan['gradLogits'] = null;
   if (inPlace) gradLogits = logits;
   else if (o.gradLogits !== undefined) {
-    gradLogits = checkArray('options.gradLogits', o.gradLogits, kind, values, shape);
-  } else if (gradient) gradLogits = dtype === 'float32' ? new Float32Array(values) : new Uint16Array(values);
+    gradLogits = checkPlaced('options.gradLogits', o.gradLogits, kind, onCuda, values, shape);
+    checkSameType(gradLogits, logits);
+  } else if (gradient) gradLogits = place(logits, kind, values);
+  const zeroed = o.zeroed === undefined ? false : checkBoolean('options.zeroed', o.zeroed);
+  if (zeroed && o.gradLogits === undefined) {
+    throw new TypeError('options.zeroed: expected it only together with options.gradLogits, got true');
+  }
 
   if (gradLogits !== null) {
-    const over = gradLogits.buffer === logits.buffer && gradLogits.byteOffset === logits.byteOffset;
+    const over =
+      gradLogits === logits ||
+      (gradLogits.buffer === logits.buffer && gradLogits.byteOffset === logits.byteOffset && !isOnDevice(logits));
+    if (over && zeroed)
+      throw new TypeError('options.zeroed: expected false where the gradient overwrites the logits, got true');
     const others = { tokens, ...tokenInputs(plan) };
     checkApart(inPlace ? 'logits' : 'options.gradLogits', gradLogits, over ? others : { logits, ...others });
   }
@@ -351,9 +437,31 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
     tokens,
     temperature,
     gradLogits,
-    logProbs: new Float32Array(rows),
-    entropies: new Float32Array(rows),
+    zeroed: zeroed || (gradLogits !== null && !inPlace && o.gradLogits === undefined && !isOnDevice(logits)),
+    logProbs: place(logits, 'Float32Array', rows),
+    entropies: place(logits, 'Float32Array', rows),
   };
+}
+
+function isOnDevice(array: unknown): boolean {
+  return array instanceof DeviceArray;
+}
+
+function logitsDtype(given: unknown, logits: unknown): LogitsDtype {
+  const held = logits instanceof DeviceArray ? logits.dtype : undefined;
+  if (given === undefined && held === undefined) return 'float32';
+  const dtype = checkChoice(given === undefined ? 'logits.dtype' : 'dtype', given ?? held, logitsDtypes);
+  if (held !== undefined && held !== dtype) {
+    throw new RangeError(`dtype: expected the logits' own, ${describe(held)}, got ${describe(dtype)}`);
+  }
+  return dtype;
+}
+
+/** float16 and bfloat16 look alike to what holds them on the host. */
+function checkSameType(gradient: unknown, logits: unknown): void {
+  if (gradient instanceof DeviceArray && logits instanceof DeviceArray && gradient.dtype !== logits.dtype) {
+    throw new TypeError(`options.gradLogits: expected a DeviceArray of ${logits.dtype}, got one of ${gradient.dtype}`);
+  }
 }
 
 function tokenInputs(plan: TokenPlan): Readonly<Record<string, ArrayBufferView | null>> {
@@ -368,8 +476,13 @@ function checkApart(
   others: Readonly<Record<string, ArrayBufferView | null>>,
 ): void {
   for (const [name, other] of Object.entries(others)) {
+    if (other !== null && isOnDevice(written) && other === written) {
+      throw new RangeError(`${field}: expected memory apart from ${name}, got the same DeviceArray`);
+    }
     if (
       other !== null &&
+      !isOnDevice(written) &&
+      !isOnDevice(other) &&
       other.buffer === written.buffer &&
       other.byteOffset < written.byteOffset + written.byteLength &&
       written.byteOffset < other.byteOffset + other.byteLength
@@ -380,6 +493,7 @@ function checkApart(
 }
 
 function checkTokens(tokens: Int32Array, mask: Uint8Array | null, vocab: number): void {
+  if (isOnDevice(tokens) || isOnDevice(mask)) return; // the device looks for itself
   for (let row = 0; row < tokens.length; row++) {
     if ((mask === null || mask[row] !== 0) && (tokens[row] < 0 || tokens[row] >= vocab)) {
       throw new RangeError(`tokens[${row}]: expected an id from 0 to ${vocab - 1}, got ${tokens[row]}`);

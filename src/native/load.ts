@@ -11,6 +11,25 @@ export interface Addon {
   /** Version of the package that the addon was built from. */
   version: string;
   cpu: Device & { instructionSet: string; threads: number };
+  cuda: CudaAddon | { built: false };
+}
+
+/** What the addon exports: the typed mirror of native/binding/cuda.cpp. Plans hold memory where they hold DeviceArrays. */
+export interface CudaAddon {
+  built: true;
+  probe(): { available: boolean; detail: string };
+  allocate(options: { type: string; length: number }): object;
+  write(memory: object, array: ArrayBufferView): void;
+  read(memory: object, array: ArrayBufferView): void;
+  free(memory: object): void;
+  computeAdvantages(...args: Parameters<Device['computeAdvantages']>): Pending<Device['computeAdvantages']>;
+  policyLoss(...args: Parameters<Device['policyLoss']>): Pending<Device['policyLoss']>;
+  logitsLoss(...args: Parameters<Device['logitsLoss']>): Pending<Device['logitsLoss']>;
+}
+
+/** An operation on its way: `read` waits for its numbers. */
+interface Pending<F extends (...args: never[]) => unknown> {
+  read(): ReturnType<F>;
 }
 
 export type LoadResult = { addon: Addon; path: string } | { addon: null; reason: string };

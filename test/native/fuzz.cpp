@@ -54,8 +54,8 @@ bool sameBits(const std::vector<T>& a, const std::vector<T>& b) {
 }
 bool sameMetrics(const LossMetrics& a, const LossMetrics& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-// The devices to compare: every kernel that this processor has, with more threads than it may have processors; and, with
-// GROUPGRAD_CUDA=EMULATED, the CUDA device as different GPUs have it.
+// The devices to compare: every kernel that this processor has, with more threads than it may have processors; and,
+// with GROUPGRAD_CUDA=EMULATED, the CUDA device as different GPUs have it.
 struct Candidate {
   std::string name;
   const cpu::Kernels* kernels;  // null: not the CPU device
@@ -508,7 +508,8 @@ void fuzzAdvantages(Random& random, std::vector<Candidate>& devices) {
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const double a = expected[i], b = advantages[int64_t(i)];
       if (a == b || (a != a && b != b)) continue;
-      requireWithin(std::abs(a - b), 4 * kUnit * std::abs(a) + kDenormal, worstAgreement, "devices agree on advantages");
+      requireWithin(std::abs(a - b), 4 * kUnit * std::abs(a) + kDenormal, worstAgreement,
+                    "devices agree on advantages");
     }
     require(m.nonFinite == expectedMetrics.nonFinite && m.zeroStdFraction == expectedMetrics.zeroStdFraction,
             "devices agree on counts");

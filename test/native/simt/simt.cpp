@@ -1,7 +1,7 @@
 // The emulated device: fibers for threads, and the runtime's functions.
 #include <cuda_runtime.h>
-#include <simt_primitives.hpp>
 #include <ucontext.h>
+#include <simt_primitives.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -366,7 +366,8 @@ cudaError_t runKernel(const cudaLaunchConfig_t& config, const std::function<void
       block->cluster->blocks.push_back(block.get());
       block->sharedBytes = config.dynamicSmemBytes;
       block->memory.reset(new unsigned char[config.dynamicSmemBytes + kGuard + 128]);
-      block->shared = reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(block->memory.get()) + 127) / 128 * 128);
+      block->shared =
+          reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(block->memory.get()) + 127) / 128 * 128);
       std::memset(block->shared, 0xff, config.dynamicSmemBytes);
       std::memset(block->shared + config.dynamicSmemBytes, 0xa5, kGuard);
       blocks.push_back(std::move(block));

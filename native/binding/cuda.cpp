@@ -1,0 +1,232 @@
+#include "cuda.hpp"
+
+#if !defined(GROUPGRAD_CUDA)
+
+namespace groupgrad::binding {
+
+Napi::Object cudaExports(Napi::Env env, const Device&) {
+  Napi::Object exports = Napi::Object::New(env);
+  exports.Set("built", false);
+  return exports;
+}
+
+}  // namespace groupgrad::binding
+
+#else
+
+#include <memory>
+
+#include "../cuda/device.hpp"
+#include "arguments.hpp"
+#include "requests.hpp"
+#include "results.hpp"
+
+namespace groupgrad::binding {
+namespace {
+
+// The device of an environment; opened by the first call that needs it. Arrays and results keep it alive.
+struct Cuda {
+  explicit Cuda(const Device& cpu) : cpu(cpu) {}
+
+  cuda::State& state(Napi::Env env) {
+    if (!state_) check(env, cuda::createState(state_));
+    return *state_;
+  }
+
+  const Device cpu;
+
+ private:
+  cuda::StatePointer state_;
+};
+using CudaPointer = std::shared_ptr<Cuda>;
+
+// Memory and what keeps its device open.
+struct OwnedMemory : DeviceMemory {
+  CudaPointer owner;
+};
+
+void freeMemory(Napi::Env env, OwnedMemory& memory) {
+  if (memory.data) cuda::release(memory.owner->state(env), memory.data);
+  memory.data = nullptr;
+}
+
+OwnedMemory& memoryArgument(const Napi::CallbackInfo& info, size_t index) {
+  DeviceMemory* memory = info.Length() > index ? deviceMemory(info[index]) : nullptr;
+  if (!memory) throw Napi::TypeError::New(info.Env(), "memory: expected memory of this device");
+  if (!memory->data) throw Napi::TypeError::New(info.Env(), "memory: expected memory that was not freed");
+  return *static_cast<OwnedMemory*>(memory);
+}
+
+Napi::Value allocate(const Napi::CallbackInfo& info, const CudaPointer& owner) {
+  const Napi::Env env = info.Env();
+  const Napi::Object arguments = argument(info, 0, "options");
+  constexpr napi_typedarray_type kTypes[] = {napi_float32_array, napi_float64_array, napi_int32_array, napi_uint8_array,
+                                             napi_uint16_array};
+  auto memory = std::make_unique<OwnedMemory>();
+  memory->type = kTypes[getChoice(arguments, "type", {"float32", "float64", "int32", "uint8", "uint16"})];
+  memory->length = getInteger(arguments, "length", 0, int64_t(1) << 50);
+  memory->owner = owner;
+  const auto bytes = size_t(memory->length) * bytesPerElement(memory->type);
+  check(env, cuda::allocate(owner->state(env), bytes, memory->data));
+  Napi::Object object = Napi::Object::New(env);
+  tagDeviceMemory(
+      object, memory.get(),
+      [](napi_env env, void* data, void*) {
+        std::unique_ptr<OwnedMemory> memory(static_cast<OwnedMemory*>(data));
+        freeMemory(env, *memory);
+      },
+      nullptr);
+  memory.release();
+  return object;
+}
+
+// write(memory, array), read(memory, array): the whole of both.
+Napi::Value copy(const Napi::CallbackInfo& info, bool toDevice) {
+  const Napi::Env env = info.Env();
+  OwnedMemory& memory = memoryArgument(info, 0);
+  void* host = typedArrayMemory(info.Length() > 1 ? info[1] : env.Undefined(), "array", memory.type, memory.length);
+  const size_t bytes = size_t(memory.length) * bytesPerElement(memory.type);
+  if (bytes == 0) return env.Undefined();
+  cuda::State& state = memory.owner->state(env);
+  check(env, toDevice ? cuda::copyToDevice(state, memory.data, host, bytes)
+                      : cuda::copyToHost(state, host, memory.data, bytes));
+  return env.Undefined();
+}
+
+Napi::Value free(const Napi::CallbackInfo& info) {
+  DeviceMemory* memory = info.Length() > 0 ? deviceMemory(info[0]) : nullptr;
+  if (!memory) throw Napi::TypeError::New(info.Env(), "memory: expected memory of this device");
+  freeMemory(info.Env(), *static_cast<OwnedMemory*>(memory));
+  return info.Env().Undefined();
+}
+
+// The numbers of an operation that may be on its way; gives its place back when they are read or not wanted any more.
+struct Operation {
+  explicit Operation(CudaPointer cuda) : owner(std::move(cuda)) {}
+  ~Operation() {
+    if (pending.slot >= 0) cuda::forget(*state, pending);
+  }
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  // Waits for the operation.
+  cuda::Results fetch(Napi::Env env) {
+    cuda::Results results;
+    check(env, cuda::fetch(*state, pending, results));
+    return results;
+  }
+
+  CudaPointer owner;
+  cuda::State* state = nullptr;
+  cuda::Pending pending;
+};
+
+// { read() }: what `result` makes of the operation's numbers, once they are there.
+template <class Result>
+Napi::Object lazily(Napi::Env env, std::shared_ptr<Operation> operation, Result result) {
+  Napi::Object object = Napi::Object::New(env);
+  setMethod(object, "read", [operation, result](const Napi::CallbackInfo& info) -> Napi::Value {
+    return result(info.Env(), operation->fetch(info.Env()));
+  });
+  return object;
+}
+
+std::shared_ptr<Operation> newOperation(Napi::Env env, const CudaPointer& cuda) {
+  auto operation = std::make_shared<Operation>(cuda);
+  operation->state = &cuda->state(env);
+  return operation;
+}
+
+cuda::DeviceRewards deviceRewards(const AdvantageInputs& in) {
+  cuda::DeviceRewards rewards;
+  rewards.request = in.request;
+  rewards.rewards32 = in.rewards32;
+  rewards.rewards = in.rewards;
+  rewards.groupSize = in.groupSize;
+  rewards.anchor = in.anchor;
+  return rewards;
+}
+
+// Rewards on the host are few, and what is made of them is wanted there: the processor is faster at it.
+Napi::Value computeAdvantages(const Napi::CallbackInfo& info, const CudaPointer& cuda) {
+  const Napi::Env env = info.Env();
+  const AdvantageInputs in = readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"), true);
+  const auto operation = newOperation(env, cuda);
+  AdvantageMetrics onHost;
+  if (in.onDevice) {
+    check(env, cuda::submitAdvantages(*operation->state, deviceRewards(in), operation->pending));
+  } else {
+    check(env, cuda->cpu.advantages(cuda->cpu.state, in.request, onHost));
+  }
+  Napi::Object object = Napi::Object::New(env);
+  setMethod(object, "read", [operation, in, onHost](const Napi::CallbackInfo& call) -> Napi::Value {
+    return advantageResult(call.Env(), in.request, in.onDevice ? operation->fetch(call.Env()).advantages : onHost);
+  });
+  return object;
+}
+
+// submit(state, rewards, pending) puts the loss on the stream.
+template <class Submit>
+Napi::Value run(Napi::Env env, const CudaPointer& cuda, const LossInputs& inputs, const PolicyRequest& policy,
+                bool entropy, const Submit& submit) {
+  const auto operation = newOperation(env, cuda);
+  const bool rewardsOnDevice = inputs.fused && inputs.advantage.onDevice;
+  AdvantageMetrics onHost;
+  if (inputs.fused && !rewardsOnDevice) {
+    check(env, cuda->cpu.advantages(cuda->cpu.state, inputs.advantage.request, onHost));
+  }
+  const cuda::DeviceRewards rewards = deviceRewards(inputs.advantage);
+  check(env, submit(*operation->state, rewardsOnDevice ? &rewards : nullptr, operation->pending));
+  const bool fused = inputs.fused;
+  const AdvantageRequest advantage = inputs.advantage.request;
+  return lazily(env, operation, [=](Napi::Env env, const cuda::Results& results) {
+    return lossResult(env, policy, results.loss, fused ? &advantage : nullptr,
+                      rewardsOnDevice ? results.advantages : onHost, entropy);
+  });
+}
+
+Napi::Value policyLoss(const Napi::CallbackInfo& info, const CudaPointer& cuda) {
+  LossInputs inputs(true);
+  readPolicy(argument(info, 0, "plan"), inputs);
+  return run(info.Env(), cuda, inputs, inputs.policy, false,
+             [&](cuda::State& state, const cuda::DeviceRewards* rewards, cuda::Pending& pending) {
+               return cuda::submitPolicyLoss(state, inputs.policy, rewards, pending);
+             });
+}
+
+Napi::Value logitsLoss(const Napi::CallbackInfo& info, const CudaPointer& cuda) {
+  LossInputs inputs(true);
+  const LogitsRequest request = readLogits(argument(info, 0, "plan"), inputs);
+  return run(info.Env(), cuda, inputs, request.policy, true,
+             [&](cuda::State& state, const cuda::DeviceRewards* rewards, cuda::Pending& pending) {
+               return cuda::submitLogitsLoss(state, request, rewards, pending);
+             });
+}
+
+}  // namespace
+
+Napi::Object cudaExports(Napi::Env env, const Device& cpu) {
+  const auto cuda = std::make_shared<Cuda>(cpu);
+  Napi::Object exports = Napi::Object::New(env);
+  exports.Set("built", true);
+  setMethod(exports, "probe", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    const cuda::Probe found = cuda::probe();
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("available", found.available);
+    result.Set("detail", found.detail);
+    return result;
+  });
+  setMethod(exports, "allocate", [cuda](const Napi::CallbackInfo& info) { return allocate(info, cuda); });
+  setMethod(exports, "write", [](const Napi::CallbackInfo& info) { return copy(info, true); });
+  setMethod(exports, "read", [](const Napi::CallbackInfo& info) { return copy(info, false); });
+  setMethod(exports, "free", [](const Napi::CallbackInfo& info) { return free(info); });
+  setMethod(exports, "computeAdvantages",
+            [cuda](const Napi::CallbackInfo& info) { return computeAdvantages(info, cuda); });
+  setMethod(exports, "policyLoss", [cuda](const Napi::CallbackInfo& info) { return policyLoss(info, cuda); });
+  setMethod(exports, "logitsLoss", [cuda](const Napi::CallbackInfo& info) { return logitsLoss(info, cuda); });
+  return exports;
+}
+
+}  // namespace groupgrad::binding
+
+#endif

@@ -1,0 +1,14 @@
+// The CUDA device's exports: `built`, and where it is `probe` and the functions of src/native/load.ts (interface
+// CudaAddon). Nothing touches a GPU before a function is called.
+#pragma once
+
+#include <napi.h>
+
+#include "../core/device.hpp"
+
+namespace groupgrad::binding {
+
+// `cpu` computes advantages of rewards that lie on the host.
+Napi::Object cudaExports(Napi::Env env, const Device& cpu);
+
+}  // namespace groupgrad::binding
