@@ -45,6 +45,32 @@ export function loadAddon(): LoadResult {
   return cached;
 }
 
+/** The CUDA part of the addon where there is a GPU to work with, and what it is or why not. */
+export interface CudaResult {
+  addon: CudaAddon | null;
+  detail: string;
+}
+
+let cachedCuda: CudaResult | undefined;
+
+/** Asks the driver once an environment. Importing the package touches no GPU; this does. */
+export function loadCuda(): CudaResult {
+  cachedCuda ??= probeCuda(loadAddon());
+  return cachedCuda;
+}
+
+function probeCuda(loaded: LoadResult): CudaResult {
+  if (!loaded.addon) return { addon: null, detail: loaded.reason };
+  const { cuda } = loaded.addon;
+  if (!cuda.built) {
+    const detail =
+      'the addon was built without CUDA; install a CUDA toolkit (nvcc on PATH), then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`)';
+    return { addon: null, detail };
+  }
+  const { available, detail } = cuda.probe();
+  return { addon: available ? cuda : null, detail };
+}
+
 function candidates(): string[] {
   const explicit = process.env.GROUPGRAD_ADDON;
   if (explicit) return [resolve(explicit)];

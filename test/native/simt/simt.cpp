@@ -413,7 +413,7 @@ using simt::fail;
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 0;
-  const int error = simt::setting("SIMT_NO_DRIVER", 0);
+  const int error = simt::setting("SIMT_DEVICE_ERROR", 0);
   if (error) return fail(cudaError_t(error));
   *count = 1;
   return cudaSuccess;
@@ -438,7 +438,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = simt::setting("SIMT_NO_DRIVER", 0) ? 0 : 13000;
+  *version = simt::setting("SIMT_DRIVER", simt::setting("SIMT_DEVICE_ERROR", 0) ? 0 : 13000);
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
