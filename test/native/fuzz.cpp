@@ -406,8 +406,9 @@ void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
     }
     if (mode == Gradient::apart) {
       for (int64_t at = 0; at < d.tokens() * d.rowStride; ++at) {
-        requireWithin(std::abs(first.at(at) - other.at(at)), relative * byLogit + (half ? 2 * roundingOf(d.dtype, std::abs(first.at(at))) : 0),
-                      worstAgreement, "kernels agree on gradients");
+        requireWithin(std::abs(first.at(at) - other.at(at)),
+                      relative * byLogit + (half ? 2 * roundingOf(d.dtype, std::abs(first.at(at))) : 0), worstAgreement,
+                      "kernels agree on gradients");
       }
     }
     const double lossSize = sizes.gradient(config) * double(sizes.tokens) * std::max(1.0, sizes.logProb) +
