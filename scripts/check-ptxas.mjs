@@ -14,6 +14,7 @@ try {
     '-B',
     folder,
     '-DGROUPGRAD_CUDA=ON',
+    '-DGROUPGRAD_WERROR=ON',
     '-DGROUPGRAD_NATIVE_TESTS=ON',
     '-DCMAKE_CUDA_FLAGS=-Xptxas=-v',
   ]);

@@ -35,20 +35,20 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value computeAdvantages(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const AdvantageRequest request =
-        readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"), false).request;
+        readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"), nullptr).request;
     AdvantageMetrics m;
     check(env, cpu_.advantages(cpu_.state, request, m));
     return advantageResult(env, request, m);
   }
 
   Napi::Value policyLoss(const Napi::CallbackInfo& info) {
-    LossInputs inputs(false);
+    LossInputs inputs(nullptr);
     readPolicy(argument(info, 0, "plan"), inputs);
     return run(info.Env(), inputs, [&](LossMetrics& m) { return cpu_.policyLoss(cpu_.state, inputs.policy, m); });
   }
 
   Napi::Value logitsLoss(const Napi::CallbackInfo& info) {
-    LossInputs inputs(false);
+    LossInputs inputs(nullptr);
     const LogitsRequest request = readLogits(argument(info, 0, "plan"), inputs);
     return run(
         info.Env(), inputs, [&](LossMetrics& m) { return cpu_.logitsLoss(cpu_.state, request, m); }, true);

@@ -102,10 +102,13 @@ void checkAdvantage(Napi::Env env, AdvantageInputs& in, const Arrays& arrays) {
   for (int64_t g = 1; g < r.groups; ++g) {
     if (r.offsets[g + 1] - r.offsets[g] != in.groupSize) in.groupSize = 0;
   }
-  for (const char* field : {"advantages", "weights", "groupMean", "groupStd", "active"}) {
+  for (const char* field : {"rewards", "advantages", "weights", "groupMean", "groupStd", "active"}) {
     if (arrays.isOnDevice(field) == in.onDevice) continue;
     throw Napi::TypeError::New(env, std::string(field) + ": expected it where the rewards are (" +
                                         (in.onDevice ? "on the device)" : "on the host)"));
+  }
+  if ((in.anchor != nullptr) != arrays.isOnDevice("anchor")) {
+    throw Napi::TypeError::New(env, "hadw.anchor: expected the same each time that it is read");
   }
 }
 
@@ -161,7 +164,7 @@ void checkIds(Napi::Env env, const LogitsRequest& r) {
 
 }  // namespace
 
-AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, bool device) {
+AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, const void* device) {
   AdvantageInputs inputs;
   Arrays arrays(plan.Env(), device);
   noteAdvantage(plan, output, inputs, arrays);

@@ -7,7 +7,7 @@
 
 namespace groupgrad::binding {
 
-// `device` below: whether arrays may lie on a device.
+// `device` below: the owner of device memory in which arrays may lie, or null.
 struct AdvantageInputs {
   AdvantageRequest request;
   int64_t rewards = 0;
@@ -16,14 +16,14 @@ struct AdvantageInputs {
   const float* rewards32 = nullptr;  // on the device, instead of request.rewards
   const double* anchor = nullptr;    // on the device, instead of request.anchor
 };
-AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, bool device);
+AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, const void* device);
 
 // A policy loss, whose advantages come from the caller or, `fused`, from rewards: then `advantage` is filled in and the
 // policy request points at its output.
 struct LossInputs {
-  explicit LossInputs(bool device) : device(device) {}
+  explicit LossInputs(const void* device) : device(device) {}
 
-  bool device;
+  const void* device;
   PolicyRequest policy;
   bool fused = false;
   AdvantageInputs advantage;

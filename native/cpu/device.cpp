@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../core/metrics.hpp"
+#include "../core/visits.hpp"
 #include "kernels.hpp"
 #include "thread_pool.hpp"
 
@@ -121,12 +122,6 @@ Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) 
   return {};
 }
 
-bool surrogateNeedsSequence(const LossConfig& config) {
-  bool needs = false;
-  withSurrogate(config, [&](const auto& s) { needs = std::decay_t<decltype(s)>::kSequence; });
-  return needs;
-}
-
 // One policy-loss call: K1's advantages are already there.
 class PolicyCall {
  public:
@@ -135,7 +130,7 @@ class PolicyCall {
     context.logProbs = request.logProbs;
     context.advantages = request.advantages;
     context.gradient = request.gradLogProbs;
-    needsSequence_ = r_.config.ratio != Ratio::token || surrogateNeedsSequence(r_.config);
+    needsSequence_ = groupgrad::needsSequence(r_.config);
     countTokens();
   }
 
@@ -258,9 +253,7 @@ class LogitsCall {
       : state_(state), r_(request), policy_(withScratch(state, request)), call_(state, policy_) {
     rows_.request = &request;
     rows_.inverseTemperature = float(1 / request.temperature);
-    const LossConfig& config = request.policy.config;
-    skipInactive_ = !policy_.metrics && config.klBeta == 0 && config.entropyCoefficient == 0 &&
-                    config.topQuantile == 1 && (!policy_.advantagesPerToken || isTokenLocal());
+    skipInactive_ = skipsInactive(request);
     call_.context.skipInactive = skipInactive_;
     state.rows.resize(std::size_t(policy_.sequences * policy_.length));
   }
@@ -276,10 +269,7 @@ class LogitsCall {
     }
     entropyTokens_ = counted ? config.entropyTokens : double(std::max<int64_t>(1, call_.tokens()));
 
-    const bool sequenceKl = config.klBeta != 0 && config.klImportanceWeighted && config.ratio == Ratio::sequence;
-    const bool knownSequences = !policy_.oldLogProbs && !sequenceKl && !quantile;
-    const bool rowLocal = (isTokenLocal() || knownSequences) && (!quantile || (threshold && counted));
-    if (r_.gradLogits && rowLocal) {
+    if (r_.gradLogits && isRowLocal(r_)) {
       runRowLocal();
     } else {
       forEachBlock([&](int64_t b, int64_t begin, int64_t end) { forward(b, begin, end); });
@@ -304,11 +294,6 @@ class LogitsCall {
       policy.gradLogProbs = state.gradient.data();
     }
     return policy;
-  }
-
-  // Whether a token's term depends on nothing of its sequence.
-  bool isTokenLocal() const {
-    return !call_.needsSequence() && !(policy_.config.offPolicyThreshold < double(kInfinity));
   }
 
   bool isIn(int64_t at) const { return !policy_.mask || policy_.mask[at] != 0; }

@@ -48,7 +48,7 @@ export let memoryOf: (array: DeviceArray) => object;
 /**
  * A one-dimensional array in GPU memory. The host API takes it wherever it takes a typed array, on device 'cuda' (which
  * 'auto' chooses then), and gives its results in the same way. Work is ordered: an operation sees what earlier ones wrote,
- * and memory that is freed while an operation still uses it goes back after it. Nothing waits but `toArray`.
+ * and memory that is freed while an operation still uses it goes back after it. Only copies to and from the host wait.
  * Free it when it is done with, or declare it with `using`; the garbage collector does not know how much memory it holds.
  */
 export class DeviceArray<D extends DeviceDtype = DeviceDtype> implements Disposable {

@@ -144,11 +144,29 @@ function checkPlaced<K extends keyof ArrayTypes>(
   return value as unknown as ArrayTypes[K];
 }
 
+/** The DeviceArrays that `place` made in the call at hand. */
+let placed: DeviceArray[] = [];
+
+/** Runs a call; where it fails, the memory that it took for its results goes back at once. */
+export function freeingOnError<T>(call: () => T): T {
+  placed = [];
+  try {
+    return call();
+  } catch (error) {
+    for (const array of placed) array.free();
+    throw error;
+  } finally {
+    placed = [];
+  }
+}
+
 /** A new array for results, where `beside` lies. */
 function place<K extends keyof ArrayTypes>(beside: unknown, kind: K, length: number): ArrayTypes[K] {
   if (beside instanceof DeviceArray) {
     const dtype = kind === 'Uint16Array' ? beside.dtype : deviceDtype[kind][0];
-    return DeviceArray.allocate(dtype, length) as unknown as ArrayTypes[K];
+    const array = DeviceArray.allocate(dtype, length);
+    placed.push(array);
+    return array as unknown as ArrayTypes[K];
   }
   return new { Float32Array, Float64Array, Int32Array, Uint8Array, Uint16Array }[kind](length) as ArrayTypes[K];
 }

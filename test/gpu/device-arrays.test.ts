@@ -276,6 +276,29 @@ describe('the host API over DeviceArrays', { skip }, () => {
     assert.deepEqual({ ...results[3] }.metrics.loss, 3);
   });
 
+  test('a call that fails gives back what it took for its results', () => {
+    const free = () => {
+      try {
+        DeviceArray.allocate('float64', 2 ** 46);
+      } catch (error) {
+        return /wanted, (\S+) GiB/.exec(String(error))![1];
+      }
+    };
+    using logits = DeviceArray.allocate('float32', 2 ** 24);
+    const shape = { sequences: 1, length: 4096, vocab: 4096 };
+    const tokens = new Int32Array(4096);
+    const before = free();
+    for (let i = 0; i < 50; i++) {
+      assert.throws(() =>
+        logitsLoss({ shape, logits, tokens, advantages: Float32Array.of(1) }, presets.dapo, { zeroed: true }),
+      );
+      assert.throws(() =>
+        logitsLoss({ shape, logits, tokens, rewards: [1, 2], advantage: { groupSize: 2 } }, presets.dapo),
+      );
+    }
+    assert.equal(free(), before);
+  });
+
   test('zeroed: rows without a gradient are left as they are', () => {
     const shape = { sequences: 2, length: 1, vocab: 3 };
     const base = {

@@ -2,9 +2,10 @@
 // suites that take a device run on it; what a GPU alone can show (speed, memory order, PTX) they cannot.
 
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { buildEmulatedAddon, buildProgram, cannotBuild, outputOf, root, run } from '../support/native.js';
+import { buildEmulatedAddon, buildProgram, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
 
 const skip = cannotBuild();
 const slow = process.env.GROUPGRAD_SLOW_TESTS === '1';
@@ -37,6 +38,42 @@ test('emulated CUDA device: random requests against float64, gradients, sizes', 
 
 test('emulated CUDA device of an older GPU, without clusters', { skip }, (t) => {
   runTests(t, ['oracle/golden', 'unit/reference-traps'], { SIMT_CAPABILITY: '75', SIMT_SHARED_KIB: '64' });
+});
+
+test('emulated CUDA device that can hold no cluster, and has no memory pools', { skip }, (t) => {
+  runTests(t, ['gpu/device-arrays', 'unit/reference-traps'], { SIMT_ACTIVE_CLUSTERS: '0', SIMT_POOLS: '0' });
+});
+
+test('worker threads of one process: each has its device, whatever vocabularies the others use', { skip }, () => {
+  const program = `
+    import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
+    import { DeviceArray, logitsLoss, presets } from ${JSON.stringify(join(root, 'dist', 'index.js'))};
+    const run = (vocab) => {
+      let last;
+      for (let i = 0; i < 20; i++) {
+        const logits = DeviceArray.from(Float32Array.from({ length: vocab }, (_, j) => Math.sin(j)));
+        const { loss } = logitsLoss({ shape: { sequences: 1, length: 1, vocab }, logits, tokens: Int32Array.of(3),
+          advantages: Float32Array.of(1) }, { surrogate: { kind: 'reinforce' } }, { inPlace: true });
+        last = loss;
+      }
+      return last;
+    };
+    if (isMainThread) {
+      const vocabularies = [3000, 30000, 60000];
+      const losses = await Promise.all(vocabularies.map((vocab) => new Promise((resolve, reject) => {
+        const worker = new Worker(new URL(import.meta.url), { workerData: vocab });
+        worker.on('message', resolve).on('error', reject);
+      })));
+      console.log(JSON.stringify([losses, vocabularies.map(run)]));
+    } else parentPort.postMessage(run(workerData));`;
+  withFolder((folder) => {
+    const file = join(folder, 'workers.mjs');
+    writeFileSync(file, program);
+    const result = run(process.execPath, [file], { env: { ...process.env, GROUPGRAD_ADDON: buildEmulatedAddon() } });
+    assert.equal(result.status, 0, outputOf(result));
+    const [inWorkers, here] = JSON.parse(result.stdout);
+    assert.deepEqual(inWorkers, here);
+  });
 });
 
 test('fuzz: every CUDA kernel agrees with the CPU device, as three kinds of GPU', { skip }, (t) => {
