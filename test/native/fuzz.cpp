@@ -70,7 +70,7 @@ std::vector<Candidate> candidates() {
   kernels.push_back(&cpu::kBaselineKernels);
   std::vector<Candidate> result;
   for (const cpu::Kernels* k : kernels) {
-    auto state = cpu::createState(*k, 3);
+    auto state = cpu::createState(*k, 3, 0);  // gradients apart from their logits are written past the caches
     const Device device = cpu::device(*state);
     result.push_back({k, std::move(state), device});
   }
