@@ -1,5 +1,5 @@
-// The addon's exports: version, and the devices with the functions of src/loss/plan.ts (interface Device). State is one
-// an environment, so that several worker threads can use the addon at once.
+// The addon's exports: version, the devices with the functions of src/loss/plan.ts (interface Device), and what runs
+// the same inside TensorFlow. State is one an environment, so that several worker threads can use the addon at once.
 
 #include <napi.h>
 
@@ -7,6 +7,7 @@
 #include "../cpu/device.hpp"
 #include "arguments.hpp"
 #include "requests.hpp"
+#include "tensorflow.hpp"
 
 #if !defined(GROUPGRAD_VERSION)
 #error "GROUPGRAD_VERSION must be the version of package.json"
@@ -26,6 +27,7 @@ class Addon : public Napi::Addon<Addon> {
     cpu.Set("logitsLoss", method<&Addon::logitsLoss>(env, "logitsLoss"));
     exports.Set("version", GROUPGRAD_VERSION);
     exports.Set("cpu", cpu);
+    exports.Set("tensorflow", tensorflowExports(env));
   }
 
  private:
@@ -51,12 +53,7 @@ class Addon : public Napi::Addon<Addon> {
     const AdvantageRequest request = readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"));
     AdvantageMetrics m;
     check(env, cpu_.advantages(cpu_.state, request, m));
-    Napi::Object metrics = Napi::Object::New(env);
-    writeMetrics(metrics, request, m);
-    Napi::Object result = Napi::Object::New(env);
-    result.Set("accuracy", m.accuracy);
-    result.Set("metrics", metrics);
-    return result;
+    return advantageResult(env, request, m);
   }
 
   Napi::Value policyLoss(const Napi::CallbackInfo& info) {
@@ -75,21 +72,11 @@ class Addon : public Napi::Addon<Addon> {
   // Advantages first where they come from rewards, then the loss.
   template <class Loss>
   Napi::Value run(Napi::Env env, const LossInputs& inputs, const Loss& loss, bool entropy = false) {
-    Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
     AdvantageMetrics a;
     LossMetrics m;
     if (inputs.fused) check(env, cpu_.advantages(cpu_.state, inputs.advantage, a));
     check(env, loss(m));
-    if (inputs.fused) {
-      result.Set("accuracy", a.accuracy);
-      writeMetrics(metrics, inputs.advantage, a);
-      m.nonFinite += double(a.nonFinite);
-    }
-    writeMetrics(metrics, inputs.policy, m);
-    if (entropy && inputs.policy.metrics) metrics.Set("entropy", m.entropy);
-    result.Set("loss", m.loss);
-    result.Set("metrics", metrics);
-    return result;
+    return lossResult(env, inputs, a, m, entropy);
   }
 
   std::unique_ptr<cpu::State, cpu::StateDeleter> cpuState_;

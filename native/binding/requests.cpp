@@ -9,6 +9,9 @@ namespace groupgrad::binding {
 
 namespace {
 
+void writeMetrics(Napi::Object& out, const AdvantageRequest&, const AdvantageMetrics&);
+void writeMetrics(Napi::Object& out, const PolicyRequest&, const LossMetrics&);
+
 constexpr int64_t kMaxDimension = 0x7fffffff;
 
 LossConfig readLoss(const Napi::Object& loss) {
@@ -53,8 +56,8 @@ LossConfig readLoss(const Napi::Object& loss) {
   return c;
 }
 
-// Returns the number of rewards.
-int64_t noteAdvantage(const Napi::Object& plan, const Napi::Object& output, AdvantageRequest& r, Arrays& arrays) {
+// All but where the results go. Returns the number of rewards.
+int64_t noteRewards(const Napi::Object& plan, AdvantageRequest& r, Arrays& arrays) {
   const int64_t rewards = getLength(plan, "rewards");
   r.groups = getLength(plan, "offsets") - 1;
   if (r.groups < 1) throw Napi::RangeError::New(plan.Env(), "offsets: expected at least 2 values");
@@ -72,11 +75,20 @@ int64_t noteAdvantage(const Napi::Object& plan, const Napi::Object& output, Adva
     r.anchor = getNumber(hadw, "anchor");
     r.hadwScale = getNumber(hadw, "scale");
   }
+  return rewards;
+}
+
+void noteOutput(const Napi::Object& output, AdvantageRequest& r, int64_t rewards, Arrays& arrays) {
   arrays.write(r.advantages, output, "advantages", rewards);
   arrays.write(r.weights, output, "weights", rewards);
   arrays.write(r.groupMean, output, "groupMean", r.groups);
   arrays.write(r.groupStd, output, "groupStd", r.groups);
   arrays.write(r.active, output, "active", r.groups);
+}
+
+int64_t noteAdvantage(const Napi::Object& plan, const Napi::Object& output, AdvantageRequest& r, Arrays& arrays) {
+  const int64_t rewards = noteRewards(plan, r, arrays);
+  noteOutput(output, r, rewards, arrays);
   return rewards;
 }
 
@@ -89,9 +101,8 @@ void checkOffsets(Napi::Env env, const AdvantageRequest& r, int64_t rewards) {
   }
 }
 
-// All of a PolicyRequest but log-probs and their gradient.
-void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
-  PolicyRequest& r = inputs.policy;
+// Sizes, configuration and options. Returns the number of tokens.
+int64_t readTokenSettings(const Napi::Object& plan, PolicyRequest& r) {
   r.sequences = getInteger(plan, "sequences", 1, kMaxDimension);
   r.length = getInteger(plan, "length", 1, kMaxDimension);
   const int64_t tokens = product(plan.Env(), "shape", {r.sequences, r.length});
@@ -100,6 +111,27 @@ void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
   r.metrics = getBoolean(plan, "metrics");
   r.threads = int32_t(getInteger(plan, "threads", 0, 1024));
   r.config = readLoss(getObject(plan, "loss"));
+  r.advantagesPerToken = getBoolean(plan, "advantagesPerToken");
+  return tokens;
+}
+
+void readLogitsSettings(const Napi::Object& plan, LogitsRequest& r) {
+  r.vocab = getInteger(plan, "vocab", 1, kMaxDimension);
+  r.rowStride = getInteger(plan, "rowStride", r.vocab, kMaxDimension);
+  r.dtype = Dtype(getChoice(plan, "dtype", {"float32", "bfloat16"}));
+  r.temperature = getNumber(plan, "temperature");
+}
+
+void checkRewards(Napi::Env env, const PolicyRequest& r, int64_t rewards) {
+  if (rewards == r.sequences) return;
+  throw Napi::RangeError::New(
+      env, "rewards: expected " + std::to_string(r.sequences) + " values, got " + std::to_string(rewards));
+}
+
+// All of a PolicyRequest but log-probs and their gradient.
+void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
+  PolicyRequest& r = inputs.policy;
+  const int64_t tokens = readTokenSettings(plan, r);
   arrays.read(r.oldLogProbs, plan, "oldLogProbs", tokens, true);
   arrays.read(r.refLogProbs, plan, "refLogProbs", tokens, true);
   arrays.read(r.mask, plan, "mask", tokens, true);
@@ -109,12 +141,9 @@ void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
     const Napi::Object fused = getObject(plan, "advantage");
     const int64_t rewards =
         noteAdvantage(getObject(fused, "plan"), getObject(fused, "output"), inputs.advantage, arrays);
-    if (rewards != r.sequences) {
-      throw Napi::RangeError::New(
-          plan.Env(), "rewards: expected " + std::to_string(r.sequences) + " values, got " + std::to_string(rewards));
-    }
+    checkRewards(plan.Env(), r, rewards);
+    r.advantagesPerToken = false;
   } else {
-    r.advantagesPerToken = getBoolean(plan, "advantagesPerToken");
     arrays.read(r.advantages, plan, "advantages", r.advantagesPerToken ? tokens : r.sequences);
   }
 }
@@ -167,10 +196,7 @@ LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   Arrays arrays(env);
   noteTokens(plan, inputs, arrays);
   const int64_t rows = inputs.policy.sequences * inputs.policy.length;
-  r.vocab = getInteger(plan, "vocab", 1, kMaxDimension);
-  r.rowStride = getInteger(plan, "rowStride", r.vocab, kMaxDimension);
-  r.dtype = Dtype(getChoice(plan, "dtype", {"float32", "bfloat16"}));
-  r.temperature = getNumber(plan, "temperature");
+  readLogitsSettings(plan, r);
   const int64_t values = product(env, "shape", {rows, r.rowStride});
   arrays.read(r.tokens, plan, "tokens", rows);
   arrays.write(r.logProbs, plan, "logProbs", rows);
@@ -192,6 +218,84 @@ LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   checkIds(env, r);
   return r;
 }
+
+namespace {
+
+void readRewards(const Napi::Object& plan, tensorflow::Call& call) {
+  Arrays arrays(plan.Env());
+  const int64_t rewards = noteRewards(plan, call.advantage, arrays);
+  arrays.take();
+  checkOffsets(plan.Env(), call.advantage, rewards);
+  call.fused = true;
+  call.rewards.assign(call.advantage.rewards, call.advantage.rewards + rewards);
+  call.offsets.assign(call.advantage.offsets, call.advantage.offsets + call.advantage.groups + 1);
+}
+
+void readTokenCall(const Napi::Object& plan, tensorflow::Call& call) {
+  PolicyRequest& r = call.logits.policy;
+  readTokenSettings(plan, r);
+  if (get(plan, "advantage").IsNull()) return;
+  readRewards(getObject(getObject(plan, "advantage"), "plan"), call);
+  checkRewards(plan.Env(), r, int64_t(call.rewards.size()));
+  r.advantagesPerToken = false;
+}
+
+}  // namespace
+
+tensorflow::Call readAdvantageCall(const Napi::Object& plan) {
+  tensorflow::Call call;
+  readRewards(plan, call);
+  return call;
+}
+
+tensorflow::Call readPolicyCall(const Napi::Object& plan) {
+  tensorflow::Call call;
+  readTokenCall(plan, call);
+  return call;
+}
+
+tensorflow::Call readLogitsCall(const Napi::Object& plan) {
+  tensorflow::Call call;
+  readTokenCall(plan, call);
+  readLogitsSettings(plan, call.logits);
+  call.inPlace = getBoolean(plan, "inPlace");
+  call.rows = getBoolean(plan, "rows");
+  return call;
+}
+
+AdvantageRequest readOutput(const Napi::Object& output, int64_t rewards, int64_t groups) {
+  AdvantageRequest r;
+  r.groups = groups;
+  Arrays arrays(output.Env());
+  noteOutput(output, r, rewards, arrays);
+  arrays.take();
+  return r;
+}
+
+Napi::Object lossResult(Napi::Env env, const LossInputs& inputs, const AdvantageMetrics& a, LossMetrics m,
+                        bool entropy) {
+  Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
+  if (inputs.fused) {
+    result.Set("accuracy", a.accuracy);
+    writeMetrics(metrics, inputs.advantage, a);
+    m.nonFinite += double(a.nonFinite);
+  }
+  writeMetrics(metrics, inputs.policy, m);
+  if (entropy && inputs.policy.metrics) metrics.Set("entropy", m.entropy);
+  result.Set("loss", m.loss);
+  result.Set("metrics", metrics);
+  return result;
+}
+
+Napi::Object advantageResult(Napi::Env env, const AdvantageRequest& request, const AdvantageMetrics& m) {
+  Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
+  writeMetrics(metrics, request, m);
+  result.Set("accuracy", m.accuracy);
+  result.Set("metrics", metrics);
+  return result;
+}
+
+namespace {
 
 void writeMetrics(Napi::Object& out, const AdvantageRequest& r, const AdvantageMetrics& m) {
   out.Set("reward", m.accuracy);
@@ -227,5 +331,7 @@ void writeMetrics(Napi::Object& out, const PolicyRequest& r, const LossMetrics& 
     if constexpr (std::is_same_v<Surrogate, Vespo>) out.Set("vespo/phi_seq_mean", m.phiMean);
   });
 }
+
+}  // namespace
 
 }  // namespace groupgrad::binding

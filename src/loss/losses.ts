@@ -125,6 +125,7 @@ export function logitsLoss(input: LogitsInput, config: LossConfig, options: Logi
   };
 }
 
-function advantageResult(output: AdvantageOutput, accuracy: number, metrics: Metrics): AdvantageResult {
+/** What a device computed into the arrays of a plan. */
+export function advantageResult(output: AdvantageOutput, accuracy: number, metrics: Metrics): AdvantageResult {
   return { ...(output as Omit<AdvantageResult, 'accuracy' | 'metrics'>), accuracy, metrics };
 }

@@ -14,7 +14,17 @@ import {
   typeError,
 } from './check.js';
 import { type AdvantageConfig, type LossPlan, resolveAdvantage, resolveLoss } from './config.js';
-import type { AdvantageOutput, AdvantagePlan, LogitsDtype, LogitsPlan, PolicyPlan, TokenPlan } from './plan.js';
+import type {
+  AdvantageOutput,
+  AdvantagePlan,
+  LogitsDtype,
+  LogitsPlan,
+  LogitsSettings,
+  PolicyPlan,
+  TokenFields,
+  TokenPlan,
+  TokenSettings,
+} from './plan.js';
 
 /** What a loss reads besides log-probs or logits. Per-token arrays hold B*T values, row-major. */
 export interface TokenInput {
@@ -191,19 +201,34 @@ const tokenFields = [
   'sequences',
 ] as const;
 
-function planTokens(
+/** How a per-token field is checked, and what the plan then holds: typed arrays here, tensors in src/tfjs. */
+export interface FieldKind<Floats, Bytes> {
+  /** `shape` explains the length: "4 sequences x 32". */
+  floats(field: string, value: unknown, length?: number, shape?: string): Floats;
+  bytes(field: string, value: unknown, length: number, shape: string): Bytes;
+  lengthOf(values: Floats): number;
+}
+
+const typedArrays: FieldKind<Float32Array, Uint8Array> = {
+  floats: (field, value, length, shape) => checkArray(field, value, 'Float32Array', length, shape),
+  bytes: (field, value, length, shape) => checkArray(field, value, 'Uint8Array', length, shape),
+  lengthOf: ({ length }) => length,
+};
+
+function planTokens<Floats, Bytes>(
   input: Record<string, unknown>,
   loss: LossPlan,
   options: Record<string, unknown>,
   sequences: number,
   length: number,
-): TokenPlan {
-  const signal = planSignal(input, sequences, length);
+  kind: FieldKind<Floats, Bytes>,
+): TokenSettings & TokenFields<Floats, Bytes> {
+  const signal = planSignal(input, sequences, length, kind);
   const tokens = sequences * length;
   const shape = `${sequences} sequences x ${length}`;
   const floats = (field: (typeof tokenFields)[number]) => {
     const value = input[field];
-    return value === undefined || value === null ? null : checkArray(field, value, 'Float32Array', tokens, shape);
+    return value === undefined || value === null ? null : kind.floats(field, value, tokens, shape);
   };
   const { mask, normalizer, sequences: globalSequences } = input;
 
@@ -216,7 +241,7 @@ function planTokens(
     length,
     oldLogProbs: floats('oldLogProbs'),
     refLogProbs,
-    mask: mask === undefined || mask === null ? null : checkArray('mask', mask, 'Uint8Array', tokens, shape),
+    mask: mask === undefined || mask === null ? null : kind.bytes('mask', mask, tokens, shape),
     ...signal,
     tokenWeights: floats('tokenWeights'),
     normalizer: checkDenominator('normalizer', normalizer),
@@ -237,11 +262,12 @@ export function checkThreads(value: unknown): number {
 }
 
 /** Advantages, or the rewards that they are to be computed from. */
-function planSignal(
+function planSignal<Floats>(
   input: Record<string, unknown>,
   sequences: number,
   length: number,
-): Pick<TokenPlan, 'advantages' | 'advantagesPerToken' | 'advantage'> {
+  kind: FieldKind<Floats, unknown>,
+): Pick<TokenSettings, 'advantagesPerToken' | 'advantage'> & Pick<TokenFields<Floats, unknown>, 'advantages'> {
   const { advantages, rewards, advantage } = input;
   if ((advantages === undefined) === (rewards === undefined)) {
     const came = rewards === undefined ? 'neither' : 'both';
@@ -253,10 +279,15 @@ function planSignal(
     return { advantages: null, advantagesPerToken: false, advantage: fused };
   }
   if (advantage !== undefined) throw new TypeError('advantage: expected it only together with rewards, got advantages');
-  const values = checkArray('advantages', advantages, 'Float32Array');
-  const perToken = values.length !== sequences;
+  const values = kind.floats('advantages', advantages);
+  const perToken = kind.lengthOf(values) !== sequences;
   if (perToken) {
-    checkLength('advantages', values.length, sequences * length, `${sequences} sequences, or ${sequences} x ${length}`);
+    checkLength(
+      'advantages',
+      kind.lengthOf(values),
+      sequences * length,
+      `${sequences} sequences, or ${sequences} x ${length}`,
+    );
   }
   return { advantages: values, advantagesPerToken: perToken, advantage: null };
 }
@@ -267,20 +298,31 @@ export function checkOptions(options: unknown, known: readonly string[]): Record
   return o;
 }
 
-export function planPolicy(input: unknown, config: unknown, options: unknown = {}): PolicyPlan {
-  const i = { ...checkObject('input', input) };
-  checkKeys('', i, [...tokenFields, 'logProbs']);
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'gradLogProbs']);
-  const s = { ...checkObject('shape', i.shape) };
+/** The plan of a loss from log-probs, but for the log-probs. Their length is B*T. */
+export function planPolicyTokens<Floats, Bytes>(
+  input: Record<string, unknown>,
+  config: unknown,
+  options: Record<string, unknown>,
+  kind: FieldKind<Floats, Bytes>,
+): TokenSettings & TokenFields<Floats, Bytes> {
+  checkKeys('', input, [...tokenFields, 'logProbs']);
+  const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length']);
   const sequences = checkDimension('shape.sequences', s.sequences);
   const length = checkDimension('shape.length', s.length);
-  const tokens = sequences * length;
   const loss = resolveLoss(config, length);
   if (loss.entropy.coefficient !== 0 || loss.entropy.topQuantile !== 1) {
     throw new RangeError('config.entropy: expected no entropy term, because entropies need logits: use logitsLoss');
   }
-  const plan = planTokens(i, loss, o, sequences, length);
+  return planTokens(input, loss, options, sequences, length, kind);
+}
+
+export function planPolicy(input: unknown, config: unknown, options: unknown = {}): PolicyPlan {
+  const i = { ...checkObject('input', input) };
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'gradLogProbs']);
+  const plan = planPolicyTokens(i, config, o, typedArrays);
+  const { sequences, length } = plan;
+  const tokens = sequences * length;
   const logProbs = checkArray('logProbs', i.logProbs, 'Float32Array', tokens, `${sequences} sequences x ${length}`);
   const gradLogProbs = policyGradient(o, tokens);
   if (gradLogProbs !== null) checkApart('options.gradLogProbs', gradLogProbs, { logProbs, ...tokenInputs(plan) });
@@ -297,11 +339,15 @@ function policyGradient(options: Record<string, unknown>, tokens: number): Float
   return checkArray('options.gradLogProbs', given, 'Float32Array', tokens);
 }
 
-export function planLogits(input: unknown, config: unknown, options: unknown = {}): LogitsPlan {
-  const i = { ...checkObject('input', input) };
-  checkKeys('', i, [...tokenFields, 'logits', 'dtype', 'tokens', 'temperature']);
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits']);
-  const s = { ...checkObject('shape', i.shape) };
+/** The plan of a loss from logits, but for logits and tokens. */
+export function planLogitsTokens<Floats, Bytes>(
+  input: Record<string, unknown>,
+  config: unknown,
+  options: Record<string, unknown>,
+  kind: FieldKind<Floats, Bytes>,
+): LogitsSettings & TokenFields<Floats, Bytes> {
+  checkKeys('', input, [...tokenFields, 'logits', 'dtype', 'tokens', 'temperature']);
+  const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length', 'vocab', 'rowStride']);
   const sequences = checkDimension('shape.sequences', s.sequences);
   const length = checkDimension('shape.length', s.length);
@@ -310,17 +356,36 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
     s.rowStride === undefined
       ? vocab
       : checkNumber('shape.rowStride', s.rowStride, { min: vocab, max: maxDimension, integer: true });
-  const rows = sequences * length;
+  const dtype = input.dtype === undefined ? 'float32' : checkChoice('dtype', input.dtype, ['float32', 'bfloat16']);
+  const temperature =
+    input.temperature === undefined ? 1 : checkNumber('temperature', input.temperature, { min: 1e-6 });
+  const plan = planTokens(input, resolveLoss(config, length), options, sequences, length, kind);
+  return { ...plan, vocab, rowStride, dtype, temperature };
+}
 
-  const dtype = i.dtype === undefined ? 'float32' : checkChoice('dtype', i.dtype, ['float32', 'bfloat16']);
+/** B*T ids, each within the vocabulary where its token is masked in. */
+export function checkTokens(value: unknown, mask: Uint8Array | null, settings: LogitsSettings): Int32Array {
+  const { sequences, length, vocab } = settings;
+  const tokens = checkArray('tokens', value, 'Int32Array', sequences * length, `${sequences} sequences x ${length}`);
+  for (let row = 0; row < tokens.length; row++) {
+    if ((mask === null || mask[row] !== 0) && (tokens[row] < 0 || tokens[row] >= vocab)) {
+      throw new RangeError(`tokens[${row}]: expected an id from 0 to ${vocab - 1}, got ${tokens[row]}`);
+    }
+  }
+  return tokens;
+}
+
+export function planLogits(input: unknown, config: unknown, options: unknown = {}): LogitsPlan {
+  const i = { ...checkObject('input', input) };
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits']);
+  const plan = planLogitsTokens(i, config, o, typedArrays);
+  const { sequences, length, rowStride, dtype } = plan;
+  const rows = sequences * length;
   const kind = dtype === 'float32' ? 'Float32Array' : 'Uint16Array';
   const values = rows * rowStride;
   const shape = `${sequences} sequences x ${length} x ${rowStride}`;
-  const temperature = i.temperature === undefined ? 1 : checkNumber('temperature', i.temperature, { min: 1e-6 });
-  const plan = planTokens(i, resolveLoss(config, length), o, sequences, length);
   const logits = checkArray('logits', i.logits, kind, values, shape);
-  const tokens = checkArray('tokens', i.tokens, 'Int32Array', rows, `${sequences} sequences x ${length}`);
-  checkTokens(tokens, plan.mask, vocab);
+  const tokens = checkTokens(i.tokens, plan.mask, plan);
 
   const inPlace = o.inPlace === undefined ? false : checkBoolean('options.inPlace', o.inPlace);
   const gradient = o.gradient === undefined ? true : checkBoolean('options.gradient', o.gradient);
@@ -344,12 +409,8 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
 
   return {
     ...plan,
-    vocab,
-    rowStride,
-    dtype,
     logits,
     tokens,
-    temperature,
     gradLogits,
     logProbs: new Float32Array(rows),
     entropies: new Float32Array(rows),
@@ -375,14 +436,6 @@ function checkApart(
       written.byteOffset < other.byteOffset + other.byteLength
     ) {
       throw new RangeError(`${field}: expected memory apart from ${name}, got an overlapping range`);
-    }
-  }
-}
-
-function checkTokens(tokens: Int32Array, mask: Uint8Array | null, vocab: number): void {
-  for (let row = 0; row < tokens.length; row++) {
-    if ((mask === null || mask[row] !== 0) && (tokens[row] < 0 || tokens[row] >= vocab)) {
-      throw new RangeError(`tokens[${row}]: expected an id from 0 to ${vocab - 1}, got ${tokens[row]}`);
     }
   }
 }

@@ -1,4 +1,4 @@
-// The loss inside TensorFlow.js, on two backends: every way to differentiate it, against the host API; memory; errors.
+// The loss inside TensorFlow.js, on every backend: every way to differentiate it, against the host API; memory; errors.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -17,6 +17,7 @@ import {
 import { type GrpoBatch, type GrpoReport, grpoLoss, type PolicyBatch, policyLoss } from '../../src/tfjs/index.js';
 import { assertArray, assertNumber } from '../support/compare.js';
 import { fill, seeded } from '../support/random.js';
+import { noTensorflow } from '../support/tensorflow.js';
 
 // Gradients of tfjs's own operations, which tfjs and tfjs-node bring and tfjs-core alone does not.
 createRequire(import.meta.url)('@tensorflow/tfjs-core/dist/register_all_gradients');
@@ -54,8 +55,8 @@ const policyBatch: PolicyBatch = arrays;
 /** float32 arithmetic of the backend around a gradient that is the host's, bit for bit. */
 const rounding = 4 * 2 ** -24;
 
-for (const backend of ['cpu', 'wasm']) {
-  describe(`on the ${backend} backend`, () => {
+for (const backend of ['cpu', 'wasm', 'tensorflow']) {
+  describe(`on the ${backend} backend`, { skip: backend === 'tensorflow' && noTensorflow }, () => {
     before(async () => {
       assert.ok(await tf.setBackend(backend));
       await tf.ready();
@@ -332,9 +333,9 @@ for (const backend of ['cpu', 'wasm']) {
         'options: expected an object, got null',
       );
       refused(
-        () => grpoLoss(logits3(), batch, config, { inPlace: true } as never),
+        () => grpoLoss(logits3(), batch, config, { gradient: false } as never),
         'TypeError',
-        'options.inPlace: unknown field; expected one of device, threads, onResult',
+        'options.gradient: unknown field; expected one of device, threads, inPlace, onResult',
       );
       refused(
         () => grpoLoss(logits3(), batch, config, { onResult: 'log' } as never),
