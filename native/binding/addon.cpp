@@ -14,6 +14,9 @@
 #endif
 
 namespace groupgrad::binding {
+
+const char* const kVersion = GROUPGRAD_VERSION;
+
 namespace {
 
 class Addon : public Napi::Addon<Addon> {
@@ -25,7 +28,7 @@ class Addon : public Napi::Addon<Addon> {
     cpu.Set("computeAdvantages", method<&Addon::computeAdvantages>(env, "computeAdvantages"));
     cpu.Set("policyLoss", method<&Addon::policyLoss>(env, "policyLoss"));
     cpu.Set("logitsLoss", method<&Addon::logitsLoss>(env, "logitsLoss"));
-    exports.Set("version", GROUPGRAD_VERSION);
+    exports.Set("version", kVersion);
     exports.Set("cpu", cpu);
     exports.Set("tensorflow", tensorflowExports(env));
   }

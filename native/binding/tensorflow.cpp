@@ -19,7 +19,7 @@ Napi::Object argument(const Napi::CallbackInfo& info, size_t index, const char* 
 }
 
 Napi::Value registerOperations(const Napi::CallbackInfo& info) {
-  const tensorflow::Registration registration = tensorflow::registerOperations(GROUPGRAD_VERSION);
+  const tensorflow::Registration registration = tensorflow::registerOperations(kVersion);
   Napi::Object result = Napi::Object::New(info.Env());
   if (!registration.error.empty()) {
     result.Set("error", registration.error);

@@ -6,6 +6,9 @@
 
 namespace groupgrad::binding {
 
+// Of the package that the addon was built from.
+extern const char* const kVersion;
+
 // The interface TensorflowAddon of src/native/load.ts.
 Napi::Object tensorflowExports(Napi::Env env);
 

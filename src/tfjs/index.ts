@@ -17,13 +17,13 @@ import {
 import * as arrays from './arrays.js';
 import {
   type AdvantageTensors,
-  type Differentiated,
   type GrpoBatch,
   type GrpoReport,
   type PolicyBatch,
   type PolicyReport,
   requireFloat,
 } from './batch.js';
+import { differentiable } from './differentiable.js';
 import * as operations from './operations.js';
 
 export type { AdvantageTensors, GrpoBatch, GrpoReport, PolicyBatch, PolicyReport } from './batch.js';
@@ -119,22 +119,6 @@ export function computeAdvantages(
 function operationsFor(device: DeviceChoice = 'auto'): operations.Operations | null {
   const connection = operations.connect();
   return device === 'auto' || device === connection.operations?.device ? connection.operations : null;
-}
-
-/** A scalar whose gradient with respect to `x` was computed together with its value. */
-function differentiable(x: tf.Tensor, compute: (x: tf.Tensor) => Differentiated): tf.Scalar {
-  const operation = tf.customGrad((...inputs) => {
-    const [tensor, save] = inputs as unknown as [tf.Tensor, (tensors: tf.Tensor[]) => void];
-    const { loss, gradient } = compute(tensor);
-    save([gradient]);
-    const gradFunc = (dy: tf.Tensor, [saved]: tf.Tensor[]) => {
-      // Nearly always 1: reading one number is cheaper than another pass over the gradient.
-      const upstream = dy.dataSync()[0];
-      return upstream === 1 ? tf.clone(saved) : tf.mul(saved, upstream);
-    };
-    return { value: loss, gradFunc: gradFunc as (dy: tf.Tensor, saved: tf.Tensor[]) => tf.Tensor };
-  });
-  return operation(x) as tf.Scalar;
 }
 
 function checkReporting<Options extends LossOptions<never>>(options: unknown, more: readonly string[]): Options {
