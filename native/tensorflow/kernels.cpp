@@ -69,6 +69,7 @@ void checkGroups(const Call& call) {
 class RewardDevice {
  public:
   void compute(Call& call, Report& report) {
+    const FloatingPointScope scope;
     checkGroups(call);
     prepareAdvantages(call.advantage, report);
     check(device_.advantages(device_.state, call.advantage, report.advantage));
@@ -197,7 +198,6 @@ class AdvantageKernel {
     Report report;
     {
       const std::lock_guard lock(mutex_);
-      const FloatingPointScope scope;
       rewards_.compute(call, report);
     }
     const auto write = [&]<class T>(int index, TF_DataType type, const std::vector<T>& values) {
