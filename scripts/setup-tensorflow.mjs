@@ -30,13 +30,7 @@ import { parseArgs } from 'node:util';
 const tfjsVersion = '4.22.0';
 const tensorflowVersion = '2.21.0';
 
-const { values: flags } = parseArgs({
-  options: {
-    gpu: { type: 'boolean', default: false },
-    wheel: { type: 'boolean', default: false },
-    'time-limit': { type: 'string', default: '1800' },
-  },
-});
+const flags = parseFlags();
 const timeLimit = Number(flags['time-limit']);
 if (!(timeLimit > 0)) fail(`--time-limit: expected a number of seconds above 0, got ${flags['time-limit']}`);
 
@@ -47,6 +41,19 @@ const folder = join(root, 'node_modules', ...name.split('/'));
 function fail(message) {
   console.error(`setup:tensorflow: ${message}`);
   process.exit(1);
+}
+
+function parseFlags() {
+  const options = {
+    gpu: { type: 'boolean', default: false },
+    wheel: { type: 'boolean', default: false },
+    'time-limit': { type: 'string', default: '1800' },
+  };
+  try {
+    return parseArgs({ options }).values;
+  } catch (error) {
+    return fail(error.message);
+  }
 }
 
 function say(message) {

@@ -38,7 +38,7 @@ class Reader {
   bool read(T* values, size_t count) {
     const int64_t needed = int64_t((count * sizeof(T) + 3) / 4);
     if (needed > left_) return false;
-    if (count > 0) std::memcpy(values, words_, count * sizeof(T));
+    if (count > 0) std::memcpy(static_cast<void*>(values), words_, count * sizeof(T));
     words_ += needed;
     left_ -= needed;
     return true;

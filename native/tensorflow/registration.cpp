@@ -37,7 +37,8 @@ std::string versioned(const char* name, const std::string& version) {
 bool isRegistered(const std::string& name) {
   TF_Buffer* list = api.TF_GetAllOpList();
   const std::string_view text(static_cast<const char*>(list->data), list->length);
-  const bool found = text.find("\n" + std::string(1, char(name.size())) + name) != std::string_view::npos;
+  const std::string field = std::string("\n") + char(name.size()) + name;
+  const bool found = text.find(field) != std::string_view::npos;
   api.TF_DeleteBuffer(list);
   return found;
 }

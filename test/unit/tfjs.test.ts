@@ -7,6 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 import {
+  computeAdvantages as hostAdvantages,
   logitsLoss as hostLogitsLoss,
   policyLoss as hostPolicyLoss,
   type LogitsInput,
@@ -14,7 +15,14 @@ import {
   type PolicyInput,
   presets,
 } from '../../src/index.js';
-import { type GrpoBatch, type GrpoReport, grpoLoss, type PolicyBatch, policyLoss } from '../../src/tfjs/index.js';
+import {
+  computeAdvantages,
+  type GrpoBatch,
+  type GrpoReport,
+  grpoLoss,
+  type PolicyBatch,
+  policyLoss,
+} from '../../src/tfjs/index.js';
 import { assertArray, assertNumber } from '../support/compare.js';
 import { fill, seeded } from '../support/random.js';
 import { noTensorflow } from '../support/tensorflow.js';
@@ -155,6 +163,55 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
         tf.grad((x) => policyLoss(x, policyBatch, config))(logProbs);
         assert.deepEqual(logProbs.dataSync(), logProbValues);
       });
+    });
+
+    test('in place: the same gradient, whatever becomes of the logits', () => {
+      tf.tidy(() => {
+        const options = { inPlace: true };
+        const gradient = tf.grad((x) => grpoLoss(x, batch, withEntropy, options))(logits3());
+        assert.deepEqual(gradient.dataSync(), expectedLogits.gradLogits);
+        const features = tf.eye(tokens);
+        const shaped = { ...batch, shape: { sequences, length } };
+        const flat = tf.reshape(logits3(), [tokens, vocab]) as tf.Tensor2D;
+        const through = tf.grad((w) => grpoLoss(tf.matMul(features, w as tf.Tensor2D), shaped, withEntropy, options));
+        assertArray(through(flat).dataSync(), expectedLogits.gradLogits, rounding, 'through a product');
+        assert.deepEqual(flat.dataSync(), logitValues);
+      });
+    });
+
+    test('computeAdvantages gives the tensors of the host API', () => {
+      const before = tf.memory().numTensors;
+      const rewards = [0, 1, 1, 1, 0, NaN];
+      const settings = { groupSize: 3, hadw: { anchor: 0.3 } };
+      const host = hostAdvantages(rewards, settings);
+      const given = tf.tensor1d(rewards);
+      for (const values of [rewards, Float64Array.from(rewards), given]) {
+        const { accuracy, metrics, ...tensors } = computeAdvantages(values, settings);
+        assert.deepEqual({ accuracy, metrics }, { accuracy: host.accuracy, metrics: host.metrics });
+        for (const name of ['advantages', 'weights', 'groupMean', 'groupStd', 'active'] as const) {
+          assert.deepEqual(tensors[name].shape, [host[name].length], name);
+          assert.deepEqual(tensors[name].dtype, name === 'active' ? 'bool' : 'float32', name);
+          assert.deepEqual(tensors[name].dataSync(), host[name], name);
+        }
+        tf.dispose(tensors);
+      }
+      assert.throws(
+        () =>
+          computeAdvantages(
+            tf.tidy(() => tf.cast(given, 'int32')),
+            settings,
+          ),
+        {
+          name: 'RangeError',
+          message: 'rewards: expected a float32 tensor, got dtype int32',
+        },
+      );
+      assert.throws(() => computeAdvantages(rewards, { groupSize: 4 }), {
+        name: 'RangeError',
+        message: 'config.groupSize: expected a divisor of the 6 rewards, got 4',
+      });
+      given.dispose();
+      assert.ok(tf.memory().numTensors <= before + 1); // the tensor that was refused
     });
 
     test('logits of rank 2 and 3 give the same', () => {
