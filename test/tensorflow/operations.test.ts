@@ -126,7 +126,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     }
   });
 
-  test('600 random losses have the bits and the reports of the host API', () => {
+  test('random losses of both kinds have the bits and the reports of the host API', () => {
     for (let seed = 0; seed < 300; seed++) {
       const random = seeded(seed);
       const before = tf.memory().numTensors;
