@@ -1,5 +1,5 @@
-// The addon's exports: version, and the devices with the functions of src/loss/plan.ts (interface Device). State is one
-// an environment, so that several worker threads can use the addon at once.
+// The addon's exports: version, the devices with the functions of src/loss/plan.ts (interface Device), and what runs
+// the same inside TensorFlow. State is one an environment, so that several worker threads can use the addon at once.
 
 #include <napi.h>
 
@@ -7,14 +7,18 @@
 #include "../cpu/device.hpp"
 #include "arguments.hpp"
 #include "cuda.hpp"
+#include "functions.hpp"
 #include "requests.hpp"
-#include "results.hpp"
+#include "tensorflow.hpp"
 
 #if !defined(GROUPGRAD_VERSION)
 #error "GROUPGRAD_VERSION must be the version of package.json"
 #endif
 
 namespace groupgrad::binding {
+
+const char* const kVersion = GROUPGRAD_VERSION;
+
 namespace {
 
 class Addon : public Napi::Addon<Addon> {
@@ -26,9 +30,10 @@ class Addon : public Napi::Addon<Addon> {
     setMethod(cpu, "computeAdvantages", [this](const Napi::CallbackInfo& info) { return computeAdvantages(info); });
     setMethod(cpu, "policyLoss", [this](const Napi::CallbackInfo& info) { return policyLoss(info); });
     setMethod(cpu, "logitsLoss", [this](const Napi::CallbackInfo& info) { return logitsLoss(info); });
-    exports.Set("version", GROUPGRAD_VERSION);
+    exports.Set("version", kVersion);
     exports.Set("cpu", cpu);
     exports.Set("cuda", cudaExports(env, cpu_));
+    exports.Set("tensorflow", tensorflowExports(env));
   }
 
  private:

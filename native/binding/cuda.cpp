@@ -18,8 +18,8 @@ Napi::Object cudaExports(Napi::Env env, const Device&) {
 
 #include "../cuda/device.hpp"
 #include "arguments.hpp"
+#include "functions.hpp"
 #include "requests.hpp"
-#include "results.hpp"
 
 namespace groupgrad::binding {
 namespace {

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include "../core/config.hpp"
+#include "../tensorflow/packing.hpp"
 
 namespace groupgrad::binding {
 
@@ -32,7 +33,18 @@ void readPolicy(const Napi::Object& plan, LossInputs& inputs);
 // `inputs.policy` becomes the policy part of the request that is returned.
 LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs);
 
-void writeMetrics(Napi::Object& out, const AdvantageRequest&, const AdvantageMetrics&);
-void writeMetrics(Napi::Object& out, const PolicyRequest&, const LossMetrics&);
+// The same without the tensors, which TensorFlow holds.
+tensorflow::Call readAdvantageCall(const Napi::Object& plan);
+tensorflow::Call readPolicyCall(const Napi::Object& plan);
+tensorflow::Call readLogitsCall(const Napi::Object& plan);
+
+// Where advantages go, of so many rewards in so many groups.
+AdvantageRequest readOutput(const Napi::Object& output, int64_t rewards, int64_t groups);
+
+// { accuracy, metrics }.
+Napi::Object advantageResult(Napi::Env, const AdvantageRequest&, const AdvantageMetrics&);
+// { loss, metrics }, and `accuracy` where there is a request of fused advantages. `entropy`: from logits.
+Napi::Object lossResult(Napi::Env, const PolicyRequest&, LossMetrics, const AdvantageRequest* advantage,
+                        const AdvantageMetrics&, bool entropy);
 
 }  // namespace groupgrad::binding

@@ -38,14 +38,20 @@ constexpr int64_t kLogitsPerUnitMost = 262144;
 constexpr int64_t kUnitsPerThread = 8;
 // Rows are valued together up to this size: enough to spread what a call of the policy kernels costs.
 constexpr int64_t kLogitsPerBlock = 16384;
+// A gradient apart from its logits and of this size leaves the caches before anyone reads it, so it is written past
+// them: that spares reading its memory first, a third of the traffic. Smaller ones are still cached when they are read
+// next.
+constexpr int64_t kStreamedBytes = int64_t(64) << 20;
 
 }  // namespace
 
 class State {
  public:
-  State(const Kernels& chosen, int threads) : kernels(chosen), pool(threads) {}
+  State(const Kernels& chosen, int threads, int64_t streamed)
+      : kernels(chosen), streamedBytes(streamed), pool(threads) {}
 
   const Kernels& kernels;
+  const int64_t streamedBytes;
   ThreadPool pool;
 
   std::vector<SequenceState> sequences;
@@ -72,9 +78,11 @@ RunSums::RunSums() {
 }
 
 void StateDeleter::operator()(State* state) const { delete state; }
-std::unique_ptr<State, StateDeleter> createState() { return createState(bestKernels(), availableProcessors()); }
-std::unique_ptr<State, StateDeleter> createState(const Kernels& kernels, int threads) {
-  return std::unique_ptr<State, StateDeleter>(new State(kernels, threads));
+std::unique_ptr<State, StateDeleter> createState() {
+  return createState(bestKernels(), availableProcessors(), kStreamedBytes);
+}
+std::unique_ptr<State, StateDeleter> createState(const Kernels& kernels, int threads, int64_t streamedBytes) {
+  return std::unique_ptr<State, StateDeleter>(new State(kernels, threads, streamedBytes));
 }
 const char* instructionSet(const State& state) { return state.kernels.name; }
 int threadCount(const State& state) { return state.pool.size(); }
@@ -253,6 +261,8 @@ class LogitsCall {
       : state_(state), r_(request), policy_(withScratch(state, request)), call_(state, policy_) {
     rows_.request = &request;
     rows_.inverseTemperature = float(1 / request.temperature);
+    const int64_t bytes = policy_.sequences * policy_.length * request.rowStride * int64_t(sizeof(float));
+    rows_.streams = request.gradLogits != request.logits && bytes >= state.streamedBytes;
     skipInactive_ = skipsInactive(request);
     call_.context.skipInactive = skipInactive_;
     state.rows.resize(std::size_t(policy_.sequences * policy_.length));

@@ -216,19 +216,30 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
     return expInRange<Floats, Ints>(z) * (constant + slope * z);
   };
 
+  const auto writePart = [&](int64_t begin, int64_t n) __attribute__((always_inline)) {
+    Element part[kWidth];
+    S::write(part, term(readTail<dtype>(x + begin, n)));
+    std::memcpy(out + begin, part, std::size_t(n) * sizeof(Element));
+  };
   int64_t j = 0;
-  for (; j + kStep <= r.vocab; j += kStep) {
-    for (int u = 0; u < kUnroll; ++u) {
-      __builtin_prefetch(x + r.rowStride + j + u * kWidth, 0, 2);
-      S::write(out + j + u * kWidth, term(S::read(x + j + u * kWidth)));
+  const auto writeSteps = [&](const auto& write) __attribute__((always_inline)) {
+    for (; j + kStep <= r.vocab; j += kStep) {
+      for (int u = 0; u < kUnroll; ++u) {
+        __builtin_prefetch(x + r.rowStride + j + u * kWidth, 0, 2);
+        write(out + j + u * kWidth, term(S::read(x + j + u * kWidth)));
+      }
     }
+  };
+  if (context.streams && dtype == Dtype::float32) {
+    const int64_t misaligned = int64_t(reinterpret_cast<uintptr_t>(out) / sizeof(float) % kWidth);
+    if (misaligned != 0) writePart(0, j = std::min(r.vocab, kWidth - misaligned));
+    writeSteps([](Element * p, Floats v) __attribute__((always_inline)) { stream(reinterpret_cast<float*>(p), v); });
+    endStreams();
+  } else {
+    writeSteps([](Element * p, Floats v) __attribute__((always_inline)) { S::write(p, v); });
   }
   for (; j + kWidth <= r.vocab; j += kWidth) S::write(out + j, term(S::read(x + j)));
-  if (j < r.vocab) {
-    Element tail[kWidth];
-    S::write(tail, term(readTail<dtype>(x + j, r.vocab - j)));
-    std::memcpy(out + j, tail, std::size_t(r.vocab - j) * sizeof(Element));
-  }
+  if (j < r.vocab) writePart(j, r.vocab - j);
   out[r.tokens[row]] = S::narrow(float(factors.atToken));
 }
 

@@ -164,7 +164,11 @@ function lossResult<R extends object>(
   };
 }
 
-function advantageResult(output: AdvantageOutput, scalars: { accuracy: number; metrics: Metrics }): AdvantageResult {
+/** What a device computes into the arrays of a plan. */
+export function advantageResult(
+  output: AdvantageOutput,
+  scalars: { accuracy: number; metrics: Metrics },
+): AdvantageResult {
   return {
     ...(output as Omit<AdvantageResult, 'accuracy' | 'metrics'>),
     get accuracy() {

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Device } from '../loss/plan.js';
+import type { AdvantagePlan, Device, LogitsSettings, LossScalars, Metrics, TokenSettings } from '../loss/plan.js';
 
 /** What the addon exports: the typed mirror of native/binding/addon.cpp. */
 export interface Addon {
@@ -12,6 +12,7 @@ export interface Addon {
   version: string;
   cpu: Device & { instructionSet: string; threads: number };
   cuda: CudaAddon | { built: false };
+  tensorflow: TensorflowAddon;
 }
 
 /** What the addon exports: the typed mirror of native/binding/cuda.cpp. Plans hold memory where they hold DeviceArrays. */
@@ -30,6 +31,41 @@ export interface CudaAddon {
 /** An operation on its way: `read` waits for its numbers. */
 interface Pending<F extends (...args: never[]) => unknown> {
   read(): ReturnType<F>;
+}
+
+/** Of the loss from logits as an operation. */
+export interface LogitsOperation extends LogitsSettings {
+  /** The gradient takes the place of the logits. */
+  inPlace: boolean;
+  /** The report holds log-probs and entropies. */
+  rows: boolean;
+}
+
+/** What runs the losses as operations of the TensorFlow that this process has loaded (native/tensorflow). */
+export interface TensorflowAddon {
+  /** Registers the operations, once a process; `error` says why it could not. */
+  register(): TensorflowRegistration | { error: string };
+  /** A call's settings as the operation's `request`. */
+  packAdvantages(plan: AdvantagePlan): Int32Array;
+  packPolicy(plan: TokenSettings): Int32Array;
+  packLogits(plan: LogitsOperation): Int32Array;
+  /** What the operation's `report` says; `plan.advantage.output` is filled. */
+  advantageReport(plan: AdvantagePlan, report: Int32Array): { accuracy: number; metrics: Metrics };
+  policyReport(plan: TokenSettings, report: Int32Array): LossScalars & { accuracy?: number };
+  /** Fills `logProbs` and `entropies` too, where the plan has `rows`. */
+  logitsReport(
+    plan: LogitsOperation & { logProbs?: Float32Array; entropies?: Float32Array },
+    report: Int32Array,
+  ): LossScalars & { accuracy?: number };
+}
+
+export interface TensorflowRegistration {
+  /** Names in TensorFlow. */
+  operations: { logitsLoss: string; policyLoss: string; computeAdvantages: string };
+  /** Its version. */
+  tensorflow: string;
+  /** "CPU", or "CPU and GPU". */
+  devices: string;
 }
 
 export type LoadResult = { addon: Addon; path: string } | { addon: null; reason: string };
