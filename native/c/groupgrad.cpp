@@ -121,14 +121,10 @@ LogitsRequest convert(const groupgrad_logits_request& r) {
   out.policy.gradLogProbs = nullptr;
   require(r.vocab > 0 && r.vocab <= 0x7fffffff, "vocab", "a number from 1 to 2^31 - 1");
   require(r.row_stride >= r.vocab, "row_stride", "at least vocab");
-  require(r.logits && r.tokens && r.log_probs && r.entropies, "logits",
-          "an array for each of logits, tokens, log_probs, entropies");
   require(r.temperature >= 1e-6, "temperature", "a number of at least 1e-6");
   out.vocab = r.vocab;
   out.rowStride = r.row_stride;
   out.dtype = choice(r.dtype, Dtype::float16, "dtype");
-  require(reinterpret_cast<uintptr_t>(r.logits) % (out.dtype == Dtype::float32 ? 4 : 2) == 0, "logits",
-          "an address aligned to its type");
   out.logits = r.logits;
   out.tokens = r.tokens;
   out.temperature = r.temperature;
@@ -255,6 +251,10 @@ int groupgrad_logits_loss(const groupgrad_logits_request* request, const groupgr
   return guarded("groupgrad_logits_loss", [&] {
     require(request && metrics, "request, metrics", "not null");
     const LogitsRequest r = convert(*request);
+    require(r.logits && r.tokens && r.logProbs && r.entropies, "logits",
+            "an array for each of logits, tokens, log_probs, entropies");
+    require(reinterpret_cast<uintptr_t>(r.logits) % (r.dtype == Dtype::float32 ? 4 : 2) == 0, "logits",
+            "an address aligned to its type");
     cuda::DeviceRewards given;
     require(rewards || r.policy.advantages, "advantages", "an array, or rewards");
     if (rewards) {
