@@ -17,9 +17,10 @@ import torch
 import cases
 import peers
 import timing
+from addon import through_addon
 from groupgrad import Library
 from machine import machine, nvidia_smi
-from measure import Results, measure_logits, measure_policy
+from measure import LOGITS, Results, measure_logits, measure_policy
 from table import complete, markdown
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -29,7 +30,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--library", required=True, help="path of libgroupgrad.so")
     parser.add_argument("--out", type=Path, help="default: bench/results/gpu-<its name>.json")
-    parser.add_argument("--merge", type=Path, action="append", default=[], help="rows that another program measured (JSON)")
+    parser.add_argument("--addon", action="store_true", help="measure through the Node addon too; needs node and dist/")
     parser.add_argument("--seconds", type=float, default=330, help="no case is started later than this (default 330)")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     which = parser.add_mutually_exclusive_group()
@@ -63,10 +64,6 @@ def main():
     name = re.sub(r"[^a-z0-9]+", "-", where.get("gpu", "emulated").lower())
     out = options.out or RESULTS / f"gpu-{name}.json"
     results = Results()
-    for path in options.merge:
-        other = json.loads(path.read_text())
-        results.rows += other["rows"]
-        results.skipped += other["skipped"]
 
     def write():
         complete(results.rows)
@@ -77,13 +74,15 @@ def main():
 
     logits_cases, policy_shapes, samples = plan(options)
     begin = time.monotonic()
+    if options.addon:
+        through_addon(device, logits_cases, policy_shapes[0], samples, results)
     for index, (sequences, length) in enumerate(policy_shapes):
         compiled = index == 0 and not (options.quick or options.no_compile)
         measure_policy(device, sequences, length, library, compiled, samples, results)
         write()
     for case in logits_cases:
         if time.monotonic() - begin > options.seconds and not options.full:
-            results.skip("loss from logits (K3)", case.size, "all", f"not started within {options.seconds:.0f} s")
+            results.skip(LOGITS, case.size, "all", f"not started within {options.seconds:.0f} s")
             continue
         measure_logits(device, case, library, found, samples, results)
         write()

@@ -125,7 +125,7 @@ def _pytorch(case, batch, expected):
         compiled = torch.compile(loss_of, dynamic=False)
         found.append(peer("torch.compile", partial(differentiate, compiled)))
     else:
-        found.append(Absent("torch.compile", "compiles for tens of seconds: part of --full"))
+        found.append(Absent("torch.compile", "left out because it compiles for tens of seconds; part of --full"))
     return found
 
 

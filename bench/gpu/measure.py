@@ -163,7 +163,7 @@ def measure_policy(machine, sequences, length, library, compiled, samples, resul
         fused = inputs.differentiate(torch.float32, partial(torch.compile, dynamic=False))
         runs.append(("torch.compile", "peer", fused, lambda: fused()[1]))
 
-    size = f"B = {sequences}, T = {length}"
+    size = policy.by_calls(sequences, length)
     by_call, by_graph = [], []
     for name, role, run, gradient in runs:
         print(f"{policy.OPERATION}, {size}: {name}", file=sys.stderr, flush=True)
@@ -180,8 +180,8 @@ def measure_policy(machine, sequences, length, library, compiled, samples, resul
             by_graph.append(Entry(name, role, _repeated(replay), policy.CALLS_IN_GRAPH, facts))
         except Exception as error:
             results.fail(policy.OPERATION, size, name, error)
-    _time(machine, policy.OPERATION, f"{size}, calls", by_call, samples, results)
-    _time(machine, policy.OPERATION, f"{size}, in a CUDA graph", by_graph, samples, results)
+    _time(machine, policy.OPERATION, size, by_call, samples, results)
+    _time(machine, policy.OPERATION, policy.by_graph(sequences, length), by_graph, samples, results)
 
 
 def _repeated(run):

@@ -15,6 +15,16 @@ LOSS = Loss(kl=0.04)
 CALLS_IN_GRAPH = 20
 
 
+def by_calls(sequences, length):
+    """What results that are measured around calls are headed by."""
+    return f"B = {sequences}, T = {length}, calls"
+
+
+def by_graph(sequences, length):
+    """Likewise, around replays of a CUDA graph."""
+    return f"B = {sequences}, T = {length}, in a CUDA graph"
+
+
 class PolicyInputs:
     """B sequences of T tokens: rewards of 0 and 1, log-probs of a policy a few updates old and of a reference policy, 40 % of the tokens masked out."""
 

@@ -31,21 +31,49 @@ _COLUMNS = [
 ]
 
 
+# Whose times the summary holds beside groupgrad's, by how their names begin.
+_RIVALS = ("PyTorch eager", "torch.compile", "Liger-Kernel", "QuACK")
+
+
+def _headline(rows):
+    """One line an operation and size: groupgrad's time, and how many times it the others take."""
+    titles = ["median ms", "useful GB/s", "of the copy's rate", *(f"{name} / groupgrad" for name in _RIVALS)]
+    lines = ["| | " + " | ".join([*titles, "extra MiB", "error"]) + " |", "| --- |" + " ---: |" * (len(titles) + 2)]
+    columns = dict(_COLUMNS)
+    for key, own in _sections(rows).items():
+        ours = next((row for row in own if row["role"] == "groupgrad"), None)
+        if ours is None:
+            continue
+        first = {name: next((r for r in own if r["contender"].startswith(name)), {}) for name in _RIVALS}
+        cells = [columns[title](ours) for title in titles[:3]]
+        cells += [_number(row.get("timesGroupgrad")) for row in first.values()]
+        cells += [columns["extra MiB"](ours), columns["error"](ours)]
+        lines += [f"| {', '.join(key)} | " + " | ".join(cells) + " |"]
+    return lines
+
+
+def _sections(rows):
+    """{(operation, size): its rows}, what came through the addon last."""
+    sections = {}
+    for row in sorted(rows, key=lambda row: row["role"] == "addon"):
+        sections.setdefault((row["operation"], row["size"]), []).append(row)
+    return sections
+
+
 def markdown(rows, skipped):
-    """One table an operation and size, and what was not measured."""
-    lines = []
-    for operation, size in dict.fromkeys((r["operation"], r["size"]) for r in rows):
-        lines += [f"\n### {operation}, {size}\n"]
+    """All sizes in one table, one table an operation and size, and what was not measured."""
+    lines = ["\n## Summary\n", *_headline(rows)]
+    for key, own in _sections(rows).items():
+        lines += [f"\n### {', '.join(key)}\n"]
         lines += ["| | " + " | ".join(title for title, _ in _COLUMNS) + " |"]
         lines += ["| --- |" + " ---: |" * len(_COLUMNS)]
-        for row in rows:
-            if (row["operation"], row["size"]) == (operation, size):
-                lines += [f"| {row['contender']} | " + " | ".join(cell(row) for _, cell in _COLUMNS) + " |"]
+        lines += [f"| {row['contender']} | " + " | ".join(cell(row) for _, cell in _COLUMNS) + " |" for row in own]
     if skipped:
         lines += ["\nNot measured:\n"]
         reasons = {}
         for entry in skipped:
-            reasons.setdefault((entry["contender"], entry["reason"]), []).append(f"{entry['operation']}, {entry['size']}")
+            where = f"{entry['operation']}, {entry['size']}"
+            reasons.setdefault((entry["contender"], entry["reason"]), []).append(where)
         for (contender, reason), where in reasons.items():
             lines += [f"- {contender}: {reason} ({where[0] if len(where) == 1 else f'{len(where)} sizes'})"]
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """How time and memory are measured: the device's own events, contenders in turn, inputs that rotate."""
 
+import gc
 import math
 import time
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Gpu:
         torch.cuda.synchronize()
 
     def free_bytes(self):
+        gc.collect()
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info()[0]
 
