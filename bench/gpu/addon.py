@@ -41,11 +41,11 @@ def through_addon(machine, cases, policy_shape, samples, results):
             ["node", PROGRAM], input=json.dumps(plan), capture_output=True, text=True, timeout=_TIMEOUT, check=True
         )
         found = json.loads(done.stdout)
-    except subprocess.CalledProcessError as problem:
-        lines = [line for line in problem.stderr.splitlines() if "Error" in line] or problem.stderr.splitlines()
-        results.skip("all", "all", "groupgrad through the addon", lines[0] if lines else str(problem))
-    except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as problem:
-        results.skip("all", "all", "groupgrad through the addon", str(problem))
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.stderr.splitlines() if "Error" in line] or error.stderr.splitlines()
+        results.fail("all", "all", "groupgrad through the addon", RuntimeError(lines[0] if lines else str(error)))
+    except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+        results.fail("all", "all", "groupgrad through the addon", error)
     else:
         results.rows += found["rows"]
         results.skipped += found["skipped"]

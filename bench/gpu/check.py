@@ -1,5 +1,5 @@
-"""Whether libgroupgrad computes on PyTorch's tensors what float64 does, at small sizes of every kind: gradients, losses,
-zeros where tokens are masked out, the same bits twice. Exit status 1 where it does not."""
+"""Whether libgroupgrad computes on PyTorch's tensors what float64 does, at small sizes of every kind: gradients,
+losses, zeros where tokens are masked out, the same bits twice. Exit status 1 where it does not."""
 
 import argparse
 import math
@@ -57,7 +57,7 @@ def check_logits(report, case, library, device):
     report.within(f"gradient, {case.size}", batch.error(gradient, expected), batch.tolerance())
     metrics = operation.read_metrics()
     loss = batch.loss(batch.log_probs, batch.entropies).item()
-    # The loss is a mean of terms of the order of the advantages (and entropies), each as exact as a gradient in float32.
+    # A mean of terms of the order of the advantages (and entropies), each as exact as a gradient in float32.
     size = batch.advantages.abs().max().item() + case.loss.entropy * batch.entropies.abs().max().item()
     float32 = batch.tolerance(torch.float32)
     report.within(f"loss, {case.size}", abs(metrics["loss"] - loss), float32 * size)
@@ -91,7 +91,8 @@ def check_policy(report, sequences, length, loss, library, device):
     report.holds(f"zeros at masked tokens, {what}", bool((first[inputs.mask == 0] == 0).all()))
     operation.gradient.fill_(math.nan)
     operation()
-    report.holds(f"the same bits twice, {what}", torch.equal(first.view(torch.int32), operation.gradient.view(torch.int32)))
+    same = torch.equal(first.view(torch.int32), operation.gradient.view(torch.int32))
+    report.holds(f"the same bits twice, {what}", same)
     report.holds(f"the same metrics twice, {what}", operation.read_metrics() == metrics)
 
 

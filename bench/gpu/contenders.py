@@ -1,4 +1,4 @@
-"""Who computes the loss from logits: groupgrad, a copy of the same bytes, PyTorch, and the peers that can be imported."""
+"""Who computes the loss from logits: groupgrad, a copy of the same bytes, PyTorch, and the peers that are there."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -69,7 +69,8 @@ function randomLogits(length) {
   const bits = new Uint32Array(block.buffer);
   const logits = new Uint16Array(length);
   logits.set(Uint16Array.from(bits, (b) => b >>> 16));
-  for (let filled = bits.length; filled < length; filled *= 2) logits.copyWithin(filled, 0, Math.min(filled, length - filled));
+  for (let filled = bits.length; filled < length; filled *= 2)
+    logits.copyWithin(filled, 0, Math.min(filled, length - filled));
   return logits;
 }
 

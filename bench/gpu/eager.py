@@ -1,10 +1,11 @@
-"""The losses in PyTorch operations, in the order in which TRL's GRPO trainer does them. In float64 they are the reference."""
+"""The losses in PyTorch operations, in the order in which TRL's GRPO trainer does them. In float64 they are the
+reference."""
 
 import torch
 
 
 def token_log_probs(logits, tokens):
-    """Log-probs [B, T] of the tokens [B, T] under logits [B, T, V], one sequence at a time to hold fewer temporaries."""
+    """Log-probs [B, T] of the tokens [B, T] under logits [B, T, V], one sequence at a time: fewer temporaries."""
     index = tokens.unsqueeze(-1)
     if logits.dtype in (torch.float32, torch.float64):
         normalizers = torch.stack([sequence.logsumexp(-1) for sequence in logits])
@@ -33,7 +34,8 @@ def hadw_advantages(rewards, advantage):
 
 
 def policy_loss(loss, log_probs, old_log_probs, advantages, mask, ref_log_probs=None, entropy=None):
-    """The clipped loss. log_probs, mask, entropy: [B, T]; advantages: [B]. Without old log-probs: the first step on policy."""
+    """The clipped loss. log_probs, mask, entropy: [B, T]; advantages: [B]. Without old log-probs it is the first
+    step on policy."""
     old = log_probs.detach() if old_log_probs is None else old_log_probs
     lengths = mask.sum(-1, keepdim=True).clamp(min=1.0)
     log_ratio = log_probs - old

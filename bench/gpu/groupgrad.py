@@ -124,8 +124,8 @@ class _Scratch:
 class LogitsLoss:
     """groupgrad_logits_loss over B sequences of T tokens and a vocabulary of V, all but the logits given once.
 
-    tokens: int32 [B, T]. advantages: float32 [B]. mask: uint8 [B, T] or None. old_log_probs: float32 [B, T] or None (the
-    first step on policy). loss: a Loss. dtype: of the logits.
+    tokens: int32 [B, T]. advantages: float32 [B]. mask: uint8 [B, T] or None. old_log_probs: float32 [B, T] or None
+    (the first step on policy). loss: a Loss. dtype: of the logits.
     """
 
     def __init__(self, library, vocab, dtype, loss, tokens, advantages, mask, old_log_probs):
@@ -168,7 +168,7 @@ class LogitsLoss:
 
 
 class PolicyLoss:
-    """groupgrad_policy_loss from rewards and log-probs: advantages (groups of equal size, HA-DW), loss and gradient.
+    """groupgrad_policy_loss from rewards and log-probs: advantages (equal groups, HA-DW), loss and gradient.
 
     log_probs, old_log_probs: float32 [B, T]. ref_log_probs: likewise, or None without a KL term. rewards: float32 [B].
     mask: uint8 [B, T] or None. loss: a Loss. advantage: an Advantage.

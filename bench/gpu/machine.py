@@ -1,4 +1,4 @@
-"""The machine that a result came from. Everything is read, nothing is set."""
+"""The machine that a result came from. Everything is read, nothing is set. What tools say stays in their words."""
 
 import importlib
 import platform
@@ -46,7 +46,8 @@ def nvidia_smi():
     """The GPU that PyTorch uses, as nvidia-smi sees it now."""
     uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
     which = ["-i", f"GPU-{uuid}"] if uuid else []
-    line = output("nvidia-smi", *which, f"--query-gpu={','.join(_NVIDIA_SMI.values())}", "--format=csv,noheader,nounits")
+    query = f"--query-gpu={','.join(_NVIDIA_SMI.values())}"
+    line = output("nvidia-smi", *which, query, "--format=csv,noheader,nounits")
     values = [value.strip() for value in line.splitlines()[0].split(",")] if line else []
     return dict(zip(_NVIDIA_SMI, values, strict=False))
 
@@ -57,7 +58,7 @@ def machine(library, peers):
         "python": platform.python_version(),
         "pytorch": torch.__version__,
         "cuda": torch.version.cuda,
-        "nvcc": (output("nvcc", "--version") or "unknown").splitlines()[-1],
+        "nvcc": (output("nvcc", "--version") or "absent").splitlines()[-1],
         "triton": version_of("triton"),
         **peers.versions(),
         "groupgrad": library.version,
@@ -65,6 +66,7 @@ def machine(library, peers):
     }
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
+        found["gpu"] = properties.name
         found["computeCapability"] = f"{properties.major}.{properties.minor}"
         found["multiprocessors"] = properties.multi_processor_count
         found["memoryGiB"] = round(properties.total_memory / 2**30, 1)

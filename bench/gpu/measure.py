@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 
-import eager
 import policy
 import timing
 from contenders import COPY, Absent, contenders
@@ -40,32 +39,43 @@ class Results:
     def skip(self, operation, size, contender, reason):
         self.skipped.append({"operation": operation, "size": size, "contender": contender, "reason": reason})
 
-    def fail(self, operation, size, contender, problem):
-        """A contender that raised."""
-        text = str(problem).strip().splitlines()
-        reason = f"{type(problem).__name__}: {text[0] if text else ''}"
-        if isinstance(problem, torch.cuda.OutOfMemoryError):
+    def fail(self, operation, size, contender, error):
+        """A contender that raised. Wrong it is where it is groupgrad, or all of them."""
+        text = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {text[0] if text else ''}"
+        if isinstance(error, torch.cuda.OutOfMemoryError):
             reason = "not enough GPU memory"
-        elif contender.startswith("groupgrad"):
+        elif contender.startswith(("groupgrad", "all")):
             self.wrong.append(f"{operation}, {size}, {contender}: {reason}")
         self.skip(operation, size, contender, reason)
 
     def check(self, operation, size, contender, error, tolerance):
         if not error <= tolerance:
-            self.wrong.append(f"{operation}, {size}, {contender}: error {error:.2e}, at most {tolerance:.2e} is rounding")
+            text = f"error {error:.2e}, at most {tolerance:.2e} is rounding"
+            self.wrong.append(f"{operation}, {size}, {contender}: {text}")
 
 
 def _time(machine, operation, size, entries, samples, results):
     """Takes the samples in turn, and adds a row for each entry."""
-    paces, seconds = {}, {entry.name: [] for entry in entries}
-    for entry in entries:
-        paces[entry.name] = timing.pace_of(machine, entry.prepare)
-    for _ in range(samples):
+    timed = {entry.name: [] for entry in entries}
+    paces = {}
+    for round in range(-1, samples):  # the first is for the pace
         for entry in entries:
-            taken = timing.sample(machine, paces[entry.name], entry.prepare)
-            seconds[entry.name].append(taken / entry.calls)
+            if entry.name not in timed:
+                continue
+            try:
+                if round < 0:
+                    paces[entry.name] = timing.pace_of(machine, entry.prepare)
+                else:
+                    seconds = timing.sample(machine, paces[entry.name], entry.prepare)
+                    timed[entry.name].append(seconds / entry.calls)
+            except Exception as error:
+                del timed[entry.name]
+                results.fail(operation, size, entry.name, error)
     for entry in entries:
-        median, low, high = (1e3 * timing.quantile(seconds[entry.name], q) for q in (0.5, 0.1, 0.9))
+        if entry.name not in timed:
+            continue
+        median, low, high = (1e3 * timing.quantile(timed[entry.name], q) for q in (0.5, 0.1, 0.9))
         results.rows.append(
             {
                 "operation": operation,
@@ -88,8 +98,11 @@ def measure_logits(machine, case, library, peers, samples, results):
         problem = Problem(case, machine.device)
         pool = timing.Pool(problem.source, copies)
         found = contenders(case, problem, library, peers)
-    except (torch.cuda.OutOfMemoryError, MemoryError) as problem:
-        results.skip(LOGITS, case.size, "all", str(problem).splitlines()[0])
+    except MemoryError as error:
+        results.skip(LOGITS, case.size, "all", str(error))
+        return
+    except Exception as error:  # after a fault on the GPU, all that follow
+        results.fail(LOGITS, case.size, "all", error)
         return
     entries = []
     for contender in found:
@@ -113,7 +126,7 @@ def _copies(machine, case):
     if count >= 3:
         return count
     if 5 * each > free:
-        raise MemoryError(f"five arrays of {each / 2**30:.1f} GiB do not fit into the {free / 2**30:.1f} GiB that are free")
+        raise MemoryError(f"five arrays of {each / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free")
     return 3
 
 
@@ -147,9 +160,14 @@ def _logits_entry(machine, problem, pool, contender, results):
 def measure_policy(machine, sequences, length, library, compiled, samples, results):
     """The loss from rewards and log-probs at one shape, by calls and by replays of a CUDA graph. `compiled`: whether
     torch.compile is among the contenders."""
-    inputs = policy.PolicyInputs(sequences, length, machine.device)
-    _, expected = inputs.differentiate(torch.float64)()
-    ours = inputs.groupgrad_loss(library)
+    size = policy.by_calls(sequences, length)
+    try:
+        inputs = policy.PolicyInputs(sequences, length, machine.device)
+        _, expected = inputs.differentiate(torch.float64)()
+        ours = inputs.groupgrad_loss(library)
+    except Exception as error:
+        results.fail(policy.OPERATION, size, "all", error)
+        return
     source = torch.ones(inputs.bytes // 2, dtype=torch.uint8, device=machine.device)
     target = torch.empty_like(source)
     torch_loss = inputs.differentiate(torch.float32)
@@ -163,13 +181,12 @@ def measure_policy(machine, sequences, length, library, compiled, samples, resul
         fused = inputs.differentiate(torch.float32, partial(torch.compile, dynamic=False))
         runs.append(("torch.compile", "peer", fused, lambda: fused()[1]))
 
-    size = policy.by_calls(sequences, length)
     by_call, by_graph = [], []
     for name, role, run, gradient in runs:
         print(f"{policy.OPERATION}, {size}: {name}", file=sys.stderr, flush=True)
         try:
             run()
-            facts = {"kernels": machine.kernels(run)}
+            facts = {}
             if gradient:
                 facts["error"] = relative_error(gradient(), expected)
             if role == "groupgrad":
@@ -177,6 +194,7 @@ def measure_policy(machine, sequences, length, library, compiled, samples, resul
                 results.check(policy.OPERATION, size, name, facts["error"], policy.tolerance())
             by_call.append(Entry(name, role, _repeated(run), facts=facts))
             replay = machine.capture(run, policy.CALLS_IN_GRAPH)
+            facts["launches"] = machine.launches(run)
             by_graph.append(Entry(name, role, _repeated(replay), policy.CALLS_IN_GRAPH, facts))
         except Exception as error:
             results.fail(policy.OPERATION, size, name, error)

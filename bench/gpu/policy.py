@@ -26,7 +26,8 @@ def by_graph(sequences, length):
 
 
 class PolicyInputs:
-    """B sequences of T tokens: rewards of 0 and 1, log-probs of a policy a few updates old and of a reference policy, 40 % of the tokens masked out."""
+    """B sequences of T tokens: rewards of 0 and 1, log-probs of a policy a few updates old and of a reference policy,
+    40 % of the tokens masked out."""
 
     def __init__(self, sequences, length, device, loss=LOSS, seed=0):
         generator = torch.Generator(device).manual_seed(seed)
@@ -49,7 +50,7 @@ class PolicyInputs:
         return self.mask.numel() + 4 * sum(t.numel() for t in floats)
 
     def differentiate(self, dtype, compile=lambda function: function):
-        """A function that gives the loss and its gradient [B, T] by PyTorch's operations, which `compile` may compile."""
+        """A function that gives the loss and its gradient [B, T] by PyTorch's operations; `compile` may compile them."""
         leaf = self.log_probs.to(dtype, copy=True).requires_grad_()
         old, ref, rewards, mask = (
             t.to(dtype) for t in (self.old_log_probs, self.ref_log_probs, self.rewards, self.mask)
@@ -81,5 +82,5 @@ class PolicyInputs:
 
 
 def tolerance():
-    """The largest error that rounding explains: exponentials of numbers below 1, and a few tens of products and sums."""
+    """The largest error that rounding explains: exponentials of numbers below 1, a few tens of products and sums."""
     return 64 * torch.finfo(torch.float32).eps / 2

@@ -81,9 +81,9 @@ class Batch:
     def tolerance(self, dtype=None):
         """The largest error of a result in `dtype` (default: the logits' own) that rounding explains.
 
-        float32, in units of its rounding error u: log-prob and normalizer carry about |l| u each into the ratio and into
-        the probabilities, twice; exponentials, products and a sum's depth add less than 64 u. A narrower result is
-        rounded once more.
+        float32, in units of its rounding error u: log-prob and normalizer carry about |l| u each into the ratio and
+        into the probabilities, twice; exponentials, products and a sum's depth add less than 64 u. A narrower result
+        is rounded once more.
         """
         dtype = dtype or self.case.dtype
         u = torch.finfo(torch.float32).eps / 2
@@ -93,8 +93,8 @@ class Batch:
 
 
 class Problem:
-    """A case's values: logits as a small model gives them, tokens, tails that are masked out, log-probs of a policy a few
-    updates old. `source` [B * (T + 1), V] stays as it is."""
+    """A case's values: logits as a small model gives them, tokens, tails that are masked out, log-probs of a policy a
+    few updates old. `source` [B * (T + 1), V] stays as it is."""
 
     def __init__(self, case, device, seed=0):
         generator = torch.Generator(device).manual_seed(seed)

@@ -103,19 +103,17 @@ else
     missing='Node or npm was not found'
   elif [[ ! -d node_modules ]] && ! logged "$build/npm.log" npm ci --ignore-scripts; then
     missing='npm ci did not succeed'
+  elif must 'build of the addon' logged "$build/addon.log" \
+    npx cmake-js compile -O "$build/addon" "${configuration[@]/#/--CD}"; then
+    library=$PWD/$build/addon/Release/libgroupgrad.so
+    must 'build of dist/' logged "$build/dist.log" npm run prepare && addon=$PWD/$build/addon/Release/groupgrad.node
   fi
-  if [[ -n $missing ]]; then
-    leave_out "the addon and its tests: $missing"
+  [[ -n $missing ]] && leave_out "the addon and its tests: $missing"
+  if [[ -z $library ]]; then
     library=$PWD/$build/c/libgroupgrad.so
-    must 'build of libgroupgrad' logged "$build/build.log" cmake -S . -B "$build/c" "${configuration[@]/#/-D}" &&
-      must 'build of libgroupgrad' logged "$build/build.log" cmake --build "$build/c" --target groupgrad_c
-  else
-    library=$PWD/$build/Release/libgroupgrad.so
-    must 'build of the addon' logged "$build/build.log" npx cmake-js compile -O "$build" "${configuration[@]/#/--CD}" &&
-      must 'build of dist/' logged "$build/dist.log" npm run prepare &&
-      addon=$PWD/$build/Release/groupgrad.node
+    logged "$build/build.log" cmake -S . -B "$build/c" "${configuration[@]/#/-D}" &&
+      logged "$build/build.log" cmake --build "$build/c" --target groupgrad_c || stop 'libgroupgrad could not be built'
   fi
-  [[ -f $library ]] || stop 'libgroupgrad could not be built'
   echo "$library, in $SECONDS s"
 fi
 
@@ -135,14 +133,14 @@ step 'compute-sanitizer on small requests'
 # Exit status 86: errors were found. Any other but 0: the tool does not work here, because the program itself does.
 sanitize() {
   local log=$build/sanitize-$1.log
-  timeout 90 compute-sanitizer --tool "$1" --error-exitcode 86 "$build/sanitize" 12 >"$log" 2>&1
+  timeout 60 compute-sanitizer --tool "$1" --error-exitcode 86 "$build/sanitize" 12 >"$log" 2>&1
   case $? in
     0) echo "$1: $(tail -1 "$log" | tr -d '=')" ;;
     86)
       tail -40 "$log"
       failed+=("compute-sanitizer --tool $1")
       ;;
-    124) leave_out "compute-sanitizer --tool $1: takes more than 90 s here" ;;
+    124) leave_out "compute-sanitizer --tool $1: takes more than a minute here" ;;
     *) leave_out "compute-sanitizer --tool $1 does not work here: $(grep -m1 -iE 'error|not supported|fail' "$log")" ;;
   esac
 }
@@ -164,7 +162,8 @@ options=(--library "$library" --seconds "$((seconds > 120 ? seconds : 120))")
 [[ -n $mode ]] && options+=("$mode")
 [[ -n $out ]] && options+=(--out "$out")
 [[ -n $addon ]] && options+=(--addon)
-must benchmark env GROUPGRAD_ADDON="$addon" PYTHONPATH="$peers${PYTHONPATH:+${peers:+:}$PYTHONPATH}" "$python" "$here/bench.py" "${options[@]}"
+export GROUPGRAD_ADDON=$addon PYTHONPATH=$peers${PYTHONPATH:+${peers:+:}$PYTHONPATH}
+must benchmark "$python" "$here/bench.py" "${options[@]}"
 
 printf '\n%d s in all\n' "$SECONDS"
 for what in ${left_out[@]+"${left_out[@]}"}; do echo "left out: $what"; done

@@ -2,14 +2,15 @@
 
 
 def complete(rows):
-    """Adds to each row its rate, its share of the copy's, and how many times groupgrad's time it takes: of one operation
-    and size, the rows with the roles `copy` and `groupgrad`."""
-    for row in rows:
-        beside = {r["role"]: r["medianMs"] for r in rows if (r["operation"], r["size"]) == (row["operation"], row["size"])}
-        if row.get("usefulBytes"):
-            row["gigabytesPerSecond"] = row["usefulBytes"] / row["medianMs"] / 1e6
-            row["shareOfCopy"] = beside["copy"] / row["medianMs"] if "copy" in beside else None
-        row["timesGroupgrad"] = row["medianMs"] / beside["groupgrad"] if "groupgrad" in beside else None
+    """Adds to each row its rate, its share of the copy's, and how many times groupgrad's time it takes: of one
+    operation and size, the rows with the roles `copy` and `groupgrad`."""
+    for own in _sections(rows).values():
+        medians = {row["role"]: row["medianMs"] for row in own}
+        for row in own:
+            if row.get("usefulBytes"):
+                row["gigabytesPerSecond"] = row["usefulBytes"] / row["medianMs"] / 1e6
+                row["shareOfCopy"] = medians["copy"] / row["medianMs"] if "copy" in medians else None
+            row["timesGroupgrad"] = row["medianMs"] / medians["groupgrad"] if "groupgrad" in medians else None
 
 
 def _number(value, digits=3):
@@ -27,7 +28,7 @@ _COLUMNS = [
     ("times groupgrad", lambda r: _number(r.get("timesGroupgrad"))),
     ("extra MiB", lambda r: _number(r.get("peakExtraMiB"))),
     ("error", lambda r: f"{r['error']:.1e}" if r.get("error") is not None else ""),
-    ("kernels", lambda r: str(r.get("kernels") or "")),
+    ("launches", lambda r: str(r.get("launches") or "")),
 ]
 
 

@@ -1,5 +1,6 @@
 """How time and memory are measured: the device's own events, contenders in turn, inputs that rotate."""
 
+import ctypes
 import gc
 import math
 import time
@@ -73,13 +74,18 @@ class Gpu:
                 work()
         return graph.replay
 
-    def kernels(self, work):
-        """How many kernels `work` launches, or None where PyTorch's profiler cannot tell."""
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
-            work()
-            torch.cuda.synchronize()
-        launched = [event.name for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-        return sum(1 for name in launched if not name.startswith(("Memcpy", "Memset"))) or None
+    def launches(self, work):
+        """How many nodes a CUDA graph of `work` has: kernels, copies, fills. None where this PyTorch cannot tell."""
+        count = ctypes.c_size_t()
+        try:
+            graph = torch.cuda.CUDAGraph(keep_graph=True)
+            with torch.cuda.graph(graph):
+                work()
+            handle = ctypes.c_void_p(graph.raw_cuda_graph())
+            failed = ctypes.CDLL("libcuda.so.1").cuGraphGetNodes(handle, None, ctypes.byref(count))
+        except (AttributeError, OSError, TypeError):
+            return None
+        return None if failed else count.value
 
 
 class Host:
@@ -114,7 +120,7 @@ class Host:
 
         return replay
 
-    def kernels(self, work):
+    def launches(self, work):
         return None
 
 
@@ -170,7 +176,7 @@ def pace_of(machine, prepare):
 def sample(machine, pace, prepare):
     """Seconds of one run: the mean over at least SAMPLE_SECONDS of work.
 
-    `prepare(count)`: does what is not timed for at most `count` runs; gives their number and the function that runs them.
+    `prepare(count)`: does what is not timed for at most `count` runs; gives their number and what runs them.
     """
     left = max(1, math.ceil(machine.least_seconds / pace.device))
     stretch = max(1, int(_HOST_SECONDS / pace.host))
