@@ -1,10 +1,11 @@
-// Lays out native/ and test/native/ with clang-format; --check only reports. Skips itself where clang-format is missing.
+// Lays out the C++ of native/, test/native/ and bench/gpu/ with clang-format; --check only reports. Skips itself where
+// clang-format is missing.
 
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-const files = ['native', 'test/native'].flatMap((folder) =>
+const files = ['native', 'test/native', 'bench/gpu'].flatMap((folder) =>
   readdirSync(folder, { recursive: true })
     .filter((file) => /\.(cpp|hpp|inl|cu|cuh|h)$/.test(file))
     .map((file) => join(folder, file)),

@@ -126,8 +126,6 @@ LogitsRequest convert(const groupgrad_logits_request& r) {
   out.policy.gradLogProbs = nullptr;
   require(r.vocab > 0 && r.vocab <= 0x7fffffff, "vocab", "a number from 1 to 2^31 - 1");
   require(r.row_stride >= r.vocab && r.row_stride <= 0x7fffffff, "row_stride", "from vocab to 2^31 - 1");
-  require(r.logits && r.tokens && r.log_probs && r.entropies, "logits",
-          "an array for each of logits, tokens, log_probs, entropies");
   require(r.temperature >= 1e-6 && r.temperature <= double(kFloatMax), "temperature",
           "a number of at least 1e-6 that is finite in float32");
   out.vocab = r.vocab;
@@ -263,6 +261,10 @@ int groupgrad_logits_loss(const groupgrad_logits_request* request, const groupgr
   return guarded("groupgrad_logits_loss", [&] {
     require(request && metrics, "request, metrics", "not null");
     const LogitsRequest r = convert(*request);
+    require(r.logits && r.tokens && r.logProbs && r.entropies, "logits",
+            "an array for each of logits, tokens, log_probs, entropies");
+    require(reinterpret_cast<uintptr_t>(r.logits) % (r.dtype == Dtype::float32 ? 4 : 2) == 0, "logits",
+            "an address aligned to its type");
     cuda::DeviceRewards given;
     require(rewards || r.policy.advantages, "advantages", "an array, or rewards");
     if (rewards) {

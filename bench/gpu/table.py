@@ -1,0 +1,80 @@
+"""Rows of results: what is derived from them, and the table that is printed."""
+
+
+def complete(rows):
+    """Adds to each row its rate, its share of the copy's, and how many times groupgrad's time it takes: of one
+    operation and size, the rows with the roles `copy` and `groupgrad`."""
+    for own in _sections(rows).values():
+        medians = {row["role"]: row["medianMs"] for row in own}
+        for row in own:
+            if row.get("usefulBytes"):
+                row["gigabytesPerSecond"] = row["usefulBytes"] / row["medianMs"] / 1e6
+                row["shareOfCopy"] = medians["copy"] / row["medianMs"] if "copy" in medians else None
+            row["timesGroupgrad"] = row["medianMs"] / medians["groupgrad"] if "groupgrad" in medians else None
+
+
+def _number(value, digits=3):
+    if value is None:
+        return ""
+    whole = len(str(int(abs(value))))
+    return f"{value:.{max(0, digits - whole)}f}" if abs(value) >= 1 else f"{value:.{digits}g}"
+
+
+_COLUMNS = [
+    ("median ms", lambda r: _number(r["medianMs"])),
+    ("p10–p90 ms", lambda r: f"{_number(r['p10Ms'])}–{_number(r['p90Ms'])}"),
+    ("useful GB/s", lambda r: _number(r.get("gigabytesPerSecond"))),
+    ("of the copy's rate", lambda r: f"{r['shareOfCopy']:.0%}" if r.get("shareOfCopy") else ""),
+    ("times groupgrad", lambda r: _number(r.get("timesGroupgrad"))),
+    ("extra MiB", lambda r: _number(r.get("peakExtraMiB"))),
+    ("error", lambda r: f"{r['error']:.1e}" if r.get("error") is not None else ""),
+    ("launches", lambda r: str(r.get("launches") or "")),
+]
+
+
+# Whose times the summary holds beside groupgrad's, by how their names begin.
+_RIVALS = ("PyTorch eager", "torch.compile", "Liger-Kernel", "QuACK")
+
+
+def _headline(rows):
+    """One line an operation and size: groupgrad's time, and how many times it the others take."""
+    titles = ["median ms", "useful GB/s", "of the copy's rate", *(f"{name} / groupgrad" for name in _RIVALS)]
+    lines = ["| | " + " | ".join([*titles, "extra MiB", "error"]) + " |", "| --- |" + " ---: |" * (len(titles) + 2)]
+    columns = dict(_COLUMNS)
+    for key, own in _sections(rows).items():
+        ours = next((row for row in own if row["role"] == "groupgrad"), None)
+        if ours is None:
+            continue
+        first = {name: next((r for r in own if r["contender"].startswith(name)), {}) for name in _RIVALS}
+        cells = [columns[title](ours) for title in titles[:3]]
+        cells += [_number(row.get("timesGroupgrad")) for row in first.values()]
+        cells += [columns["extra MiB"](ours), columns["error"](ours)]
+        lines += [f"| {', '.join(key)} | " + " | ".join(cells) + " |"]
+    return lines
+
+
+def _sections(rows):
+    """{(operation, size): its rows}, what came through the addon last."""
+    sections = {}
+    for row in sorted(rows, key=lambda row: row["role"] == "addon"):
+        sections.setdefault((row["operation"], row["size"]), []).append(row)
+    return sections
+
+
+def markdown(rows, skipped):
+    """All sizes in one table, one table an operation and size, and what was not measured."""
+    lines = ["\n## Summary\n", *_headline(rows)]
+    for key, own in _sections(rows).items():
+        lines += [f"\n### {', '.join(key)}\n"]
+        lines += ["| | " + " | ".join(title for title, _ in _COLUMNS) + " |"]
+        lines += ["| --- |" + " ---: |" * len(_COLUMNS)]
+        lines += [f"| {row['contender']} | " + " | ".join(cell(row) for _, cell in _COLUMNS) + " |" for row in own]
+    if skipped:
+        lines += ["\nNot measured:\n"]
+        reasons = {}
+        for entry in skipped:
+            where = f"{entry['operation']}, {entry['size']}"
+            reasons.setdefault((entry["contender"], entry["reason"]), []).append(where)
+        for (contender, reason), where in reasons.items():
+            lines += [f"- {contender}: {reason} ({where[0] if len(where) == 1 else f'{len(where)} sizes'})"]
+    return "\n".join(lines)
