@@ -32,3 +32,17 @@ export type {
   RunOptions,
   TokenInput,
 } from './loss/request.js';
+export {
+  type BanditExample,
+  type BanditOptions,
+  type ChainOptions,
+  type CountdownExample,
+  type CountdownOptions,
+  type DigitsOptions,
+  type Example,
+  type JsonlOptions,
+  type LettersOptions,
+  type SudokuOptions,
+  type Task,
+  tasks,
+} from './tasks/index.js';
