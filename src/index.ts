@@ -46,3 +46,22 @@ export {
   type Task,
   tasks,
 } from './tasks/index.js';
+export type { PolicyLike } from './policy/policy-like.js';
+export { characterVocabulary, type Vocabulary } from './policy/vocabulary.js';
+export type {
+  Evaluation,
+  Group,
+  GrpoStep,
+  OptimizerOptions,
+  Reward,
+  RewardInput,
+  RunResult,
+  ScoredCompletion,
+  StepsOptions,
+  TrainerOptions,
+  TransformerPolicyOptions,
+  Verdict,
+  WarmStartOptions,
+} from './trainer/api.js';
+export { GrpoTrainer, TransformerPolicy } from './trainer/entry.js';
+export { defineReward, type RewardOptions } from './trainer/rewards.js';

@@ -6,18 +6,31 @@ import type { Part } from './part.js';
 import { oneHotRows, times, timesTransposed, transposedTimes } from './products.js';
 
 /**
- * Rows of the embedding [V, D], one for each token id: [N, D]. By a product with one-hot rows, because the gradient of
- * gathering (a scattered sum) has no kernel on the WebAssembly backend; vocabularies here are small.
+ * Vocabularies from which the embedding is gathered where the backend can: below, the product with one-hot rows costs
+ * little and adds in the same order on every device.
  */
+const gatheredFrom = 1024;
+
+/** Rows of the embedding [V, D], one for each token id: [N, D]. */
 export function embed(
   { embedding }: { embedding: tf.Tensor2D },
   tokens: Int32Array,
-): Part<{ embedding: tf.Tensor2D }, { hot: tf.Tensor2D }> {
-  const hot = oneHotRows(tokens, embedding.shape[0]);
+): Part<{ embedding: tf.Tensor2D }> {
+  const [vocabulary] = embedding.shape;
+  // The gradient of gathering, a scattered sum, has no kernel on the WebAssembly backend and a slow one on the cpu one.
+  if (vocabulary >= gatheredFrom && tf.getBackend() === 'tensorflow') {
+    const ids = tf.tensor1d(tokens, 'int32');
+    return {
+      value: tf.gather(embedding, ids),
+      saved: { ids },
+      backward: (dy, saved) => ({ embedding: tf.unsortedSegmentSum(dy, saved.ids as tf.Tensor1D, vocabulary) }),
+    };
+  }
+  const hot = oneHotRows(tokens, vocabulary);
   return {
     value: times(hot, embedding),
     saved: { hot },
-    backward: (dy, saved) => ({ embedding: transposedTimes(saved.hot, dy) }),
+    backward: (dy, saved) => ({ embedding: transposedTimes(saved.hot as tf.Tensor2D, dy) }),
   };
 }
 

@@ -8,15 +8,18 @@ import { type FeedforwardInputs, feedforwardBlock } from './feedforward.js';
 import { differentiable } from './part.js';
 
 /** The size of a transformer; every field a positive integer. */
-export interface TransformerConfig {
-  /** Number of token ids, V. */
-  vocabulary: number;
+export interface TransformerSize {
   layers: number;
   /** Width of the residual stream, D: a multiple of twice the number of heads. */
   width: number;
   heads: number;
   /** Width of the feed-forward blocks. */
   hidden: number;
+}
+
+export interface TransformerConfig extends TransformerSize {
+  /** Number of token ids, V. */
+  vocabulary: number;
 }
 
 /** Weights by name. */

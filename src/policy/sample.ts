@@ -1,8 +1,9 @@
 // Sampling completions. The choice of a token depends on its row alone: the random number of each position is addressed
 // by (seed, step, prompt, sample, position), so a result does not depend on how the batch was cut.
 
-import { rangeError } from '../loss/check.js';
 import { uniform } from '../random.js';
+import { breathe } from './breathe.js';
+import { NumericFault } from './numeric-fault.js';
 import type { Decoder, Policy, SequenceBatch } from './policy.js';
 
 /** One completion to be sampled: the tokens of its prompt, and its place in the step. */
@@ -19,8 +20,6 @@ export interface SampleOptions {
   promptLength: number;
   /** Completions are cut off after this many tokens, the end token included. */
   maxTokens: number;
-  /** The token that ends a completion. */
-  endToken: number;
   /** Divides the logits. 0 takes the most likely token (the lowest id of equals). */
   temperature: number;
   seed: number;
@@ -38,11 +37,17 @@ export interface Completion {
 
 /**
  * Samples one completion a row, in order. Rows of the same prompt share the reading of it.
- * RangeError for an empty or too long prompt, and for logits that are not finite.
+ * RangeError for an empty or too long prompt, NumericFault for logits that are not finite.
  */
-export function sample(policy: Policy, rows: readonly SampleRow[], options: SampleOptions): Completion[] {
+export async function sample(
+  policy: Policy,
+  rows: readonly SampleRow[],
+  options: SampleOptions,
+): Promise<Completion[]> {
   if (rows.length === 0) return [];
-  const { maxTokens, endToken } = options;
+  const { maxTokens } = options;
+  const { size, end } = policy.vocabulary;
+  const weights = new Float64Array(size);
   const drafts = rows.map((row) => ({ row, tokens: [] as number[], logProbs: [] as number[], ended: false }));
   const decoder = startDecoder(policy, rows, options);
   try {
@@ -52,12 +57,13 @@ export function sample(policy: Policy, rows: readonly SampleRow[], options: Samp
       const logits = decoder.logits.dataSync<'float32'>();
       drafts.forEach((draft, b) => {
         if (draft.ended) return;
-        const own = logits.subarray(b * policy.vocabulary, (b + 1) * policy.vocabulary);
-        const { token, logProb } = choose(own, draft.row, position, options);
+        const own = logits.subarray(b * size, (b + 1) * size);
+        const { token, logProb } = choose(own, weights, draft.row, position, options);
         draft.tokens.push(token);
         draft.logProbs.push(logProb);
-        draft.ended = token === endToken;
+        draft.ended = token === end;
       });
+      await breathe();
     }
   } finally {
     decoder.dispose();
@@ -73,7 +79,7 @@ function startDecoder(policy: Policy, rows: readonly SampleRow[], options: Sampl
   const prompts = new Map(rows.map(({ prompt, tokens }) => [prompt, tokens]));
   const numbers = [...prompts.keys()];
   const indices = new Map(numbers.map((prompt, index) => [prompt, index]));
-  const batch = padPrompts([...prompts.values()], options.promptLength, options.endToken);
+  const batch = padPrompts([...prompts.values()], options.promptLength, policy.vocabulary.end);
   const promptOfRow = Int32Array.from(rows, ({ prompt }) => indices.get(prompt)!);
   return policy.decode(batch, promptOfRow, options.maxTokens - 1);
 }
@@ -91,27 +97,41 @@ export function padPrompts(prompts: readonly Int32Array[], length: number, paddi
   return { sequences: prompts.length, length, tokens, starts };
 }
 
-/** A token for one row of logits, with its log-probability; in float64. */
-function choose(logits: Float32Array, { prompt, sample }: SampleRow, position: number, options: SampleOptions) {
-  const { temperature, seed, step } = options;
+/** A token for one row of logits, with its log-probability; in float64. `weights` is scratch of the row's length. */
+function choose(
+  logits: Float32Array,
+  weights: Float64Array,
+  { prompt, sample }: SampleRow,
+  position: number,
+  { temperature, seed, step }: SampleOptions,
+) {
   const scale = 1 / (temperature || 1);
-  const highest = logits.reduce((a, b) => Math.max(a, b));
-  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - highest) * scale));
-  const total = weights.reduce((a, b) => a + b);
-  if (!Number.isFinite(total)) throw rangeError('logits', 'finite values', `others at position ${position}`);
+  // Plain loops: with a vocabulary of tens of thousands this is what sampling takes its time for.
+  let best = 0;
+  for (let token = 1; token < logits.length; token++) if (logits[token] > logits[best]) best = token;
+  const highest = logits[best];
+  let total = 0;
+  for (let token = 0; token < logits.length; token++) {
+    weights[token] = Math.exp((logits[token] - highest) * scale);
+    total += weights[token];
+  }
+  if (!Number.isFinite(total)) {
+    throw new NumericFault(`logits: expected finite values, got others at position ${position} of prompt ${prompt}`);
+  }
   const stream = { seed, purpose: 'sampling', index: step } as const;
-  const token =
-    temperature === 0 ? logits.indexOf(highest) : draw(weights, total * uniform(stream, prompt, sample, position));
+  const token = temperature === 0 ? best : draw(weights, total * uniform(stream, prompt, sample, position));
   return { token, logProb: (logits[token] - highest) * scale - Math.log(total) };
 }
 
 /** The index in whose share of the weights' sum `point` falls. */
 function draw(weights: Float64Array, point: number): number {
   let remaining = point;
-  const drawn = weights.findIndex((weight) => {
-    remaining -= weight;
-    return remaining < 0;
-  });
+  let last = 0;
+  for (let token = 0; token < weights.length; token++) {
+    remaining -= weights[token];
+    if (remaining < 0) return token;
+    if (weights[token] > 0) last = token;
+  }
   // Rounding can leave a sliver behind the last weight.
-  return drawn >= 0 ? drawn : weights.findLastIndex((weight) => weight > 0);
+  return last;
 }

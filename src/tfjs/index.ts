@@ -7,6 +7,9 @@ import type { LossConfig } from '../loss/config.js';
 import { policyLoss as hostPolicyLoss, type LogitsResult, logitsLoss, type PolicyResult } from '../loss/losses.js';
 import { checkOptions, type LogitsInput, type RunOptions, type TokenInput } from '../loss/request.js';
 
+export { definePolicy, type PolicyDefinition } from '../policy/define.js';
+export type { Decoder, Policy, SequenceBatch } from '../policy/policy.js';
+
 type Floats = Float32Array | tf.Tensor;
 type Tensors<T> = Omit<T, 'shape' | 'mask' | 'oldLogProbs' | 'refLogProbs' | 'advantages' | 'tokenWeights'> & {
   /** B and T. Needed where the tensor does not tell: logits of shape [B*T, V]. */
