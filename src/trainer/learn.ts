@@ -255,11 +255,14 @@ function metricsOfUpdate(
     metrics: reports[i].metrics,
     tokens: batch.tokens,
     sequences: batch.shape.sequences,
+    present: present(batch),
   }));
+  const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
   const metrics = combineMetrics(parts, loss.ratio, summedOverMicroBatches);
   return {
     metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
-    tokens: parts.reduce((sum, { tokens }) => sum + tokens, 0),
-    sequences: parts.reduce((sum, { sequences }) => sum + sequences, 0),
+    tokens: total('tokens'),
+    sequences: total('sequences'),
+    present: total('present'),
   };
 }
