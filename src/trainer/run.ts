@@ -135,7 +135,7 @@ export class Run {
   log(step: number, { metrics, timing, samples }: StepRecord): void {
     this.folder.append('metrics', { step, ...metrics });
     for (const sample of samples) this.folder.append('samples', { step, ...sample });
-    this.folder.append('timing', { step, ...timing });
+    if (Object.keys(timing).length > 0) this.folder.append('timing', { step, ...timing });
     this.events?.scalars(step, { ...metrics, ...timing });
   }
 
