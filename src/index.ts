@@ -1,3 +1,4 @@
+export { defineConfig, type TaskDescription, type TrainConfig } from './cli/define-config.js';
 export { type AnchorOptions, type AnchorState, DifficultyAnchor } from './loss/anchor.js';
 export type {
   AdvantageConfig,

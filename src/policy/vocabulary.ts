@@ -16,6 +16,13 @@ export interface Vocabulary {
   decode(tokens: Int32Array): string;
 }
 
+const idPrefix = 'characters ';
+
+/** The characters of a vocabulary by its id; undefined for one that was not made of characters. */
+export function charactersOf(id: string): string | undefined {
+  return id.startsWith(idPrefix) ? id.slice(idPrefix.length) : undefined;
+}
+
 /**
  * The vocabulary of some characters, for example '0123456789+=': token 0 ends a completion, ids from 1 on are the
  * characters. RangeError for a repeated character.
@@ -25,7 +32,7 @@ export function characterVocabulary(characters: string): Vocabulary {
   const ids = new Map(symbols.map((symbol, i) => [symbol, i + 1]));
   if (ids.size !== symbols.length) throw rangeError('characters', 'no character twice', JSON.stringify(characters));
   return {
-    id: `characters ${characters}`,
+    id: idPrefix + characters,
     size: symbols.length + 1,
     end: 0,
     encode: (text) =>

@@ -146,7 +146,8 @@ function unprefixed(prefix: string, arrays: Arrays): Arrays {
   return Object.fromEntries(own.map(([name, array]) => [name.slice(prefix.length + 1), array]));
 }
 
-function checkArrays(what: string, variables: Variables, arrays: Arrays): void {
+/** RangeError where names or shapes are not those of the variables. */
+export function checkArrays(what: string, variables: Variables, arrays: Arrays): void {
   const described = (shapes: [string, readonly number[]][]) =>
     shapes.map(([name, shape]) => `${name} [${shape.join(', ')}]`).sort();
   const expected = described(Object.entries(variables).map(([name, { shape }]) => [name, shape as number[]]));

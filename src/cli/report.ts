@@ -1,0 +1,17 @@
+// `groupgrad report`: report.html of a run folder.
+
+import { readRunConfig } from '../trainer/run-folder.js';
+import { makeReport } from '../trainer/report-file.js';
+import { parse } from './arguments.js';
+
+export const help = `groupgrad report <run>
+
+  Writes report.html into a run folder: curves, configuration and samples on one page that needs no network.
+`;
+
+export async function report(args: readonly string[]): Promise<void> {
+  const { positionals } = parse(args, ['a run folder'], {});
+  const [runDir] = positionals;
+  if (readRunConfig(runDir) === undefined) throw new Error(`${runDir}: expected a run folder, got one without a config.json`);
+  console.log(await makeReport(runDir));
+}
