@@ -52,7 +52,8 @@ export function checkRange(field: string, value: unknown, limits: { min: number;
   return [fewest, checkNumber(`${field}[1]`, value[1], { min: fewest, max: limits.max, integer: true })];
 }
 
-/** "3", "1 to 4". */
-export function rangeText([fewest, most]: readonly [number, number]): string {
-  return fewest === most ? `${fewest}` : `${fewest} to ${most}`;
+/** "1 digit", "3 digits", "1 to 4 digits". */
+export function rangeText([fewest, most]: readonly [number, number], unit: string): string {
+  const count = fewest === most ? `${fewest}` : `${fewest} to ${most}`;
+  return `${count} ${unit}${most === 1 ? '' : 's'}`;
 }
