@@ -50,7 +50,7 @@ function columnTask(
   const digits = checkRange('digits', checkOptions(options, ['digits']).digits ?? [1, 2], { min: 1, max: 4 });
   const most = digits[1];
   return generatedTask<Example>(options, {
-    name: `${name} of ${rangeText(digits)} digits`,
+    name: `${name} of ${rangeText(digits, 'digit')}`,
     characters: `0123456789${operator}=`,
     maxPromptLength: 2 * most + 2,
     maxSolutionLength: sign > 0 ? most + 1 : most,

@@ -2,7 +2,7 @@
 
 import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../loss/check.js';
 import { integer, type Stream } from '../random.js';
-import { checkSize } from './options.js';
+import { checkIndex, checkSize } from './options.js';
 import type { Example, Task } from './task.js';
 
 export interface BanditOptions {
@@ -44,13 +44,14 @@ export function bandit(options: BanditOptions): Task<BanditExample> {
     probabilities = [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98],
     arms = 50,
     contexts = 1,
+    size,
   } = o as unknown as BanditOptions;
   checkNumber('seed', seed, { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true });
   checkNumber('arms', arms, { min: 2, max: armNames.length, integer: true });
   checkNumber('contexts', contexts, { min: 1, max: 10_000, integer: true });
   const winnerCounts = checkProbabilities(probabilities, arms);
   const rungs = winnerCounts.length;
-  const size = checkSize(o.size);
+  checkSize(size);
   const names = armNames.slice(0, arms);
   const stream: Stream = { seed, purpose: 'examples' };
   return {
@@ -60,7 +61,7 @@ export function bandit(options: BanditOptions): Task<BanditExample> {
     maxSolutionLength: 1,
     size,
     example(index) {
-      checkNumber('index', index, { min: 0, max: Math.min(size, 2 ** 31) - 1, integer: true });
+      checkIndex(index, size);
       const rung = index % rungs;
       const context = Math.floor(index / rungs) % contexts;
       const winners = drawArms(names, winnerCounts[rung], (below, i) => integer(stream, below, rung, context, i));

@@ -33,7 +33,7 @@ export function countdown(options: CountdownOptions): Task<CountdownExample> {
   const [fewest, most] = count;
   const numbersLength = most * String(maxNumber).length + (most - 1);
   return generatedTask<CountdownExample>(options, {
-    name: `countdown with ${rangeText(count)} numbers`,
+    name: `countdown with ${rangeText(count, 'number')}`,
     characters: '0123456789+-*/()=,:',
     maxPromptLength: numbersLength + 1 + String(maxTarget).length + 1,
     // Every operation but the last may need parentheses.

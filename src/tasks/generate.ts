@@ -1,8 +1,7 @@
 // What generated tasks have in common: an example for every index, drawn until one belongs to the split.
 
-import { checkNumber } from '../loss/check.js';
 import { integer, type Stream } from '../random.js';
-import { checkSize, type GeneratorOptions } from './options.js';
+import { checkIndex, type GeneratorOptions } from './options.js';
 import { type ProblemKey, splitOf } from './split.js';
 import type { Example, Task } from './task.js';
 
@@ -22,13 +21,11 @@ export function generatedTask<E extends Example>(
   { draw, ...task }: Generator<E>,
 ): Task<E> {
   const stream: Stream = { seed, purpose: 'examples' };
-  const count = checkSize(size);
-  const last = Math.min(count, 2 ** 31) - 1;
   return {
     ...task,
-    size: count,
+    size,
     example(index) {
-      checkNumber('index', index, { min: 0, max: last, integer: true });
+      checkIndex(index, size);
       for (let attempt = 0; attempt < maxAttempts; attempt++) {
         let drawn = 0;
         const made = draw((below) => integer(stream, below, index, attempt, drawn++));

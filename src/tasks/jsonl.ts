@@ -2,15 +2,13 @@
 
 import { readFileSync } from 'node:fs';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
-import { type Stream, uniform } from '../random.js';
+import { checkIndex } from './options.js';
 import { type Split, splitOf, splits } from './split.js';
 import type { Example, Task } from './task.js';
 
 export interface JsonlOptions<Fields extends object = Record<string, unknown>> {
   /** The file: UTF-8, one JSON object a line; blank lines are skipped. It is read once, when the task is made. */
   path: string;
-  /** Shuffles the problems. Default: the file's order. An integer from 0. */
-  seed?: number;
   /**
    * `held-out` takes one prompt in five, chosen by the prompt's text, and `train` the others, so that the two have no prompt
    * in common. Default: every line.
@@ -26,18 +24,17 @@ export interface JsonlOptions<Fields extends object = Record<string, unknown>> {
 }
 
 /**
- * A task from a file. Each line holds `prompt` and `answer` (text), and may hold `solution` (text; default the answer),
- * `difficulty` (a number; default 0) and whatever else a scorer or reward wants to see in the example.
+ * A task from a file, in the file's order. Each line holds `prompt` and `answer` (text), and may hold `solution` (text;
+ * default the answer), `difficulty` (a number; default 0) and whatever else a scorer or reward wants to see in the example.
  * @throws TypeError or RangeError that names the line and the field.
  */
 export function jsonl<Fields extends object = Record<string, unknown>>(
   options: JsonlOptions<Fields>,
 ): Task<Example & Fields> {
   const o = checkObject('options', options);
-  checkKeys('', o, ['path', 'seed', 'split', 'characters', 'score']);
-  const { path, seed, split, characters, score } = o as unknown as JsonlOptions<Fields>;
+  checkKeys('', o, ['path', 'split', 'characters', 'score']);
+  const { path, split, characters, score } = o as unknown as JsonlOptions<Fields>;
   if (typeof path !== 'string') throw typeError('path', 'the path of a file', path);
-  if (seed !== undefined) checkNumber('seed', seed, { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true });
   if (split !== undefined) checkChoice('split', split, splits);
   if (score !== undefined && typeof score !== 'function') throw typeError('score', 'a function', score);
   const lines = readLines(path);
@@ -45,7 +42,6 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
   const chosen = lines.filter(({ example }) => split === undefined || splitOf(example.prompt) === split);
   if (chosen.length === 0) throw rangeError(path, `problems of the split '${split}'`, 'none');
   const examples = chosen.map(({ example }) => example as Example & Fields);
-  if (seed !== undefined) shuffle(examples, seed);
   const longest = (field: 'prompt' | 'solution') =>
     lines.reduce((most, { example }) => Math.max(most, [...example[field]].length), 0);
   return {
@@ -55,7 +51,7 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
     maxSolutionLength: longest('solution'),
     size: examples.length,
     example(index) {
-      checkNumber('index', index, { min: 0, max: examples.length - 1, integer: true });
+      checkIndex(index, examples.length);
       return { ...examples[index] };
     },
     score(text, example) {
@@ -134,13 +130,4 @@ function checkCharacters(path: string, lines: readonly Line[], characters: unkno
     }
   }
   return characters;
-}
-
-/** Fisher and Yates, with the random numbers of a seed. */
-function shuffle(values: unknown[], seed: number): void {
-  const stream: Stream = { seed, purpose: 'examples' };
-  for (let i = values.length - 1; i > 0; i--) {
-    const j = Math.floor(uniform(stream, i) * (i + 1));
-    [values[i], values[j]] = [values[j], values[i]];
-  }
 }

@@ -40,7 +40,7 @@ function lettersTask(
   const length = checkRange('length', checkOptions(options, ['length']).length ?? [1, 8], { min: 1, max: 32 });
   const [fewest, most] = length;
   return generatedTask<Example>(options, {
-    name: `${name} ${rangeText(length)} letters`,
+    name: `${name} ${rangeText(length, 'letter')}`,
     characters: `${letters}=`,
     maxPromptLength: most + 1,
     maxSolutionLength: most,

@@ -16,7 +16,7 @@ export function multiplication(options: DigitsOptions): Task {
   const digits = checkRange('digits', checkOptions(options, ['digits']).digits ?? [1, 2], { min: 1, max: 4 });
   const most = digits[1];
   return generatedTask<Example>(options, {
-    name: `multiplication of ${rangeText(digits)} digits`,
+    name: `multiplication of ${rangeText(digits, 'digit')}`,
     characters: '0123456789*+=#',
     maxPromptLength: 2 * most + 2,
     maxSolutionLength: longestSolution(most),

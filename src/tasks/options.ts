@@ -29,10 +29,17 @@ export function checkOptions<T extends GeneratorOptions>(options: T, own: readon
   return options;
 }
 
-export function checkSize(size: unknown = Number.POSITIVE_INFINITY): number {
-  // Infinity, the default, is also what a caller may say.
-  return size === Number.POSITIVE_INFINITY ? size : checkNumber('size', size, { min: 1, max: 2 ** 31, integer: true });
+export function checkSize(size: unknown): void {
+  if (size !== undefined) checkNumber('size', size, { min: 1, max: maxSize, integer: true });
 }
+
+/** RangeError for an index outside a list of `size` problems. */
+export function checkIndex(index: number, size = maxSize): void {
+  checkNumber('index', index, { min: 0, max: size - 1, integer: true });
+}
+
+/** Random numbers are addressed by 32-bit words. */
+const maxSize = 2 ** 31;
 
 export function checkRange(field: string, value: unknown, limits: { min: number; max: number }): [number, number] {
   if (!Array.isArray(value)) {
@@ -45,7 +52,8 @@ export function checkRange(field: string, value: unknown, limits: { min: number;
   return [fewest, checkNumber(`${field}[1]`, value[1], { min: fewest, max: limits.max, integer: true })];
 }
 
-/** "3", "1 to 4". */
-export function rangeText([fewest, most]: readonly [number, number]): string {
-  return fewest === most ? `${fewest}` : `${fewest} to ${most}`;
+/** "1 digit", "3 digits", "1 to 4 digits". */
+export function rangeText([fewest, most]: readonly [number, number], unit: string): string {
+  const count = fewest === most ? `${fewest}` : `${fewest} to ${most}`;
+  return `${count} ${unit}${most === 1 ? '' : 's'}`;
 }

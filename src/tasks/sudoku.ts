@@ -22,7 +22,7 @@ export function sudoku(options: SudokuOptions): Task {
   const blanks = checkRange('blanks', checkOptions(options, ['blanks']).blanks ?? [2, 8], { min: 2, max: 12 });
   const [fewest, most] = blanks;
   return generatedTask<Example>(options, {
-    name: `4x4 sudoku with ${rangeText(blanks)} blanks`,
+    name: `4x4 sudoku with ${rangeText(blanks, 'blank')}`,
     characters: '1234.=',
     maxPromptLength: cells + 1,
     maxSolutionLength: cells,

@@ -20,8 +20,8 @@ export interface Task<E extends Example = Example> {
   /** The longest prompt and the longest solution, in characters. */
   readonly maxPromptLength: number;
   readonly maxSolutionLength: number;
-  /** Number of problems; Infinity for a list without an end. */
-  readonly size: number;
+  /** Number of problems; left out for a list without an end. */
+  readonly size?: number;
   /**
    * Problem `index`, an integer from 0 and below `size`: always the same for the same task and seed, on every machine.
    * RangeError for another index.
@@ -35,7 +35,7 @@ export interface Task<E extends Example = Example> {
 export function distinctExamples<E extends Example>(task: Task<E>, count: number): E[] {
   const found = new Map<string, E>();
   for (let index = 0; found.size < count; index++) {
-    if (index >= task.size || index > 1000 + 100 * count) {
+    if (index === task.size || index > 1000 + 100 * count) {
       throw new RangeError(
         `count: expected at most the ${found.size} different problems of ${task.name}, got ${count}`,
       );

@@ -23,10 +23,6 @@ const capitals = file(`{"prompt": "France?", "answer": "Paris", "continent": "Eu
 {"prompt": "Japan?", "answer": "Tokyo", "solution": "東京, Tokyo"}
 `);
 
-function many(count: number): string {
-  return file(Array.from({ length: count }, (_, i) => JSON.stringify({ prompt: `p${i}`, answer: `${i}` })).join('\n'));
-}
-
 describe('jsonl', () => {
   test('reads prompts, answers, solutions, difficulties and all other fields in the order of the file', () => {
     const task = tasks.jsonl({ path: capitals });
@@ -85,33 +81,17 @@ describe('jsonl', () => {
     assert.throws(() => text.score('', text.example(0)), { name: 'TypeError', message: /^score: .*got "yes"/ });
   });
 
-  test('a seed shuffles all lines, always in the same way', () => {
-    const path = many(100);
-    const order = (seed?: number) => {
-      const task = tasks.jsonl({ path, seed });
-      return Array.from({ length: task.size }, (_, i) => Number(task.example(i).answer));
-    };
-    const inOrder = Array.from({ length: 100 }, (_, i) => i);
-    assert.deepEqual(order(), inOrder);
-    assert.deepEqual(order(1), order(1));
-    assert.notDeepEqual(order(1), inOrder);
-    assert.notDeepEqual(order(1), order(2));
-    assert.deepEqual(
-      order(1).sort((a, b) => a - b),
-      inOrder,
-    );
-    assert.deepEqual(order(1).slice(0, 6), firstOfSeed1);
-  });
-
   test('the two splits part the prompts, and both state the characters and lengths of the whole file', () => {
-    const path = many(500);
+    const path = file(
+      Array.from({ length: 500 }, (_, i) => JSON.stringify({ prompt: `p${i}`, answer: `${i}` })).join('\n'),
+    );
     const make = (split?: 'train' | 'held-out') => tasks.jsonl({ path, split });
     const prompts = (task: ReturnType<typeof make>) =>
-      Array.from({ length: task.size }, (_, i) => task.example(i).prompt);
+      Array.from({ length: task.size! }, (_, i) => task.example(i).prompt);
     const [all, train, heldOut] = [make(), make('train'), make('held-out')];
     assert.deepEqual([...prompts(train), ...prompts(heldOut)].sort(), prompts(all).sort());
     // 100 expected, with a standard deviation of sqrt(500 * 0.2 * 0.8) = 9: five of them.
-    assert.ok(Math.abs(heldOut.size - 100) < 45);
+    assert.ok(Math.abs(heldOut.size! - 100) < 45);
     for (const task of [train, heldOut]) {
       assert.equal(task.characters, all.characters);
       assert.equal(task.maxPromptLength, all.maxPromptLength);
@@ -157,7 +137,7 @@ describe('jsonl', () => {
     assert.throws(() => tasks.jsonl({ path: folder }), { name: 'TypeError', message: /^path: .*EISDIR/ });
     assert.throws(() => tasks.jsonl({} as never), { name: 'TypeError', message: /^path: .*got nothing/ });
     assert.throws(() => tasks.jsonl({ path: capitals, score: 1 as never }), { message: /^score: .*a function/ });
-    assert.throws(() => tasks.jsonl({ path: capitals, sead: 1 } as never), { message: /^sead: unknown field/ });
+    assert.throws(() => tasks.jsonl({ path: capitals, seed: 1 } as never), { message: /^seed: unknown field/ });
     assert.throws(() => tasks.jsonl({ path: file(good), split: heldOutSplitWithoutLines() }), {
       name: 'RangeError',
       message: /problems of the split/,
@@ -171,9 +151,6 @@ describe('jsonl', () => {
     assert.equal(Object.getPrototypeOf(example), Object.prototype);
   });
 });
-
-/** The order is part of what a run's seed means: it must not change. */
-const firstOfSeed1 = [6, 91, 85, 47, 32, 62];
 
 /** The split that a file with the one prompt "a" has nothing for. */
 function heldOutSplitWithoutLines() {
