@@ -123,7 +123,7 @@ export function resolveTask(field: string, value: unknown, seed: number): Task {
   const { task: name, ...options } = description;
   checkChoice(`${field}.task`, name, Object.keys(tasks) as TaskName[]);
   const make = tasks[name as TaskName] as (options: unknown) => Task;
-  // A list from a file is taken in the file's order unless a seed is given.
+  // A file's problems are what they are: they take no seed.
   const seeded = name === 'jsonl' || 'seed' in options ? options : { ...options, seed };
   try {
     return make(seeded);

@@ -41,11 +41,11 @@ const examplesLookedAt = 8;
 
 function identifyTask(task: Task): unknown {
   const { name, characters, size, maxPromptLength, maxSolutionLength } = task;
-  const examples: Example[] = Array.from({ length: Math.min(size, examplesLookedAt) }, (_, i) =>
+  const examples: Example[] = Array.from({ length: Math.min(size ?? Infinity, examplesLookedAt) }, (_, i) =>
     task.example(i),
   );
   const digest = createHash('sha256').update(JSON.stringify(examples)).digest('hex').slice(0, 16);
-  return { name, characters, size: Number.isFinite(size) ? size : null, maxPromptLength, maxSolutionLength, examples: digest };
+  return { name, characters, size: size ?? null, maxPromptLength, maxSolutionLength, examples: digest };
 }
 
 /** The paths in which two identities differ, with both values: `settings.groupSize: 8, now 16`. */

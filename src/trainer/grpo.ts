@@ -30,7 +30,7 @@ import { learn } from './learn.js';
 import { evaluationExamples, type Parts, resolveParts, resolveSettings, type Settings } from './options.js';
 import { ExampleOrder } from './order.js';
 import { createProgress, type Progress, progressLine } from './progress.js';
-import { makeReport } from './report-file.js';
+import { writeReport } from './report/index.js';
 import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from './rollout.js';
 import { Run, type RunConfig } from './run.js';
 import { exitCodes, listenForStop } from './signals.js';
@@ -205,7 +205,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       }
       if (this.files) {
         // A report that cannot be made is told, and is no failure of the run.
-        await makeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
+        await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
       }
     } finally {
       this.progress = silent;

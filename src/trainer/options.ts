@@ -311,7 +311,7 @@ function checkTask(field: string, value: unknown): asserts value is Task {
   for (const length of ['maxPromptLength', 'maxSolutionLength'] as const) {
     checkNumber(`${field}.${length}`, task[length], { min: 1, integer: true });
   }
-  if (task.size !== Infinity) checkNumber(`${field}.size`, task.size, { min: 1, integer: true });
+  if (task.size !== undefined) checkNumber(`${field}.size`, task.size, { min: 1, integer: true });
   checkText(`${field}.characters`, task.characters);
 }
 
@@ -333,5 +333,5 @@ function checkText(field: string, value: unknown): string {
 
 /** The examples that an evaluation takes from a task: all it has, or the first `size`. */
 export function evaluationExamples<E extends Example>(task: Task<E>, size: number): E[] {
-  return Array.from({ length: Number.isFinite(task.size) ? task.size : size }, (_, index) => task.example(index));
+  return Array.from({ length: task.size ?? size }, (_, index) => task.example(index));
 }

@@ -18,7 +18,7 @@ export class ExampleOrder<E extends Example> {
 
   at(cursor: number): E {
     const { size } = this.task;
-    if (size === Infinity) return this.task.example(cursor);
+    if (size === undefined) return this.task.example(cursor);
     const place = cursor % size;
     if (!this.shuffle) return this.task.example(place);
     const round = Math.floor(cursor / size);

@@ -288,7 +288,7 @@ describe('the reinforcement loop', () => {
     await refused({ promptPerStep: 4 }, 'promptPerStep: unknown field', 'TypeError');
     await refused({ sampling: { temperature: 0 } }, 'sampling.temperature');
     await refused({ sampling: { top_p: 1 } }, 'sampling.top_p: unknown field', 'TypeError');
-    await refused({ sampling: { promptLength: 2 } }, 'addition of 1 digits, prompt: expected 1 to 2 tokens');
+    await refused({ sampling: { promptLength: 2 } }, 'addition of 1 digit, prompt: expected 1 to 2 tokens');
     await refused({ optimizer: { learningRate: -1 } }, 'optimizer.learningRate');
     await refused({ optimizer: { betas: [0.9, 1] } }, 'optimizer.betas[1]');
     await refused({ optimizer: { schedule: 'cosine' } }, 'optimizer.totalSteps', 'TypeError');
@@ -310,7 +310,7 @@ describe('the reinforcement loop', () => {
     await refused({ warmStart: {} }, 'warmStart.steps', 'TypeError');
     await refused({ resume: 3 }, 'resume', 'TypeError');
     await refused({ policy: { ...policy, logits: undefined } }, 'policy.logits', 'TypeError');
-    await refused({ train: lengthTask({ ...tinyTask, example: () => ({ ...tinyTask.example(0), prompt: '1*2' }) }) }, 'addition of 1 digits, prompt "1*2"');
+    await refused({ train: lengthTask({ ...tinyTask, example: () => ({ ...tinyTask.example(0), prompt: '1*2' }) }) }, 'addition of 1 digit, prompt "1*2"');
     policy.dispose();
   });
 });
