@@ -33,6 +33,8 @@ export type {
   RunOptions,
   TokenInput,
 } from './loss/request.js';
+export type { PolicyLike } from './policy/policy-like.js';
+export { characterVocabulary, type Vocabulary } from './policy/vocabulary.js';
 export {
   type BanditExample,
   type BanditOptions,
@@ -47,8 +49,6 @@ export {
   type Task,
   tasks,
 } from './tasks/index.js';
-export type { PolicyLike } from './policy/policy-like.js';
-export { characterVocabulary, type Vocabulary } from './policy/vocabulary.js';
 export type {
   Evaluation,
   Group,

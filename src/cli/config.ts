@@ -70,7 +70,8 @@ async function loadFile(path: string): Promise<unknown> {
   } catch (error) {
     throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
   }
-  if (typeof loaded !== 'object' || loaded === null) throw typeError(path, 'a configuration as its default export', loaded);
+  if (typeof loaded !== 'object' || loaded === null)
+    throw typeError(path, 'a configuration as its default export', loaded);
   return loaded;
 }
 
@@ -110,7 +111,8 @@ function isPlain(value: unknown): value is Record<string, unknown> {
 /** Checks what the trainer does not see; the rest is checked where it is used. */
 function checkConfig(config: Record<string, unknown>): TrainConfig {
   for (const field of ['runDir', 'resume', 'allowDrift', 'notes']) {
-    if (field in config) throw typeError(field, `nothing: the command's flags say where and how a run goes on`, config[field]);
+    if (field in config)
+      throw typeError(field, `nothing: the command's flags say where and how a run goes on`, config[field]);
   }
   if (config.steps !== undefined) checkNumber('steps', config.steps, { min: 0, integer: true });
   if (config.backend !== undefined) checkChoice('backend', config.backend, backends);

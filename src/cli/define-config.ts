@@ -14,7 +14,10 @@ export type TaskDescription = {
 }[TaskName];
 
 export interface TrainConfig<E extends Example = Example>
-  extends Omit<TrainerOptions<E>, 'policy' | 'train' | 'evaluate' | 'loss' | 'runDir' | 'resume' | 'allowDrift' | 'notes'> {
+  extends Omit<
+    TrainerOptions<E>,
+    'policy' | 'train' | 'evaluate' | 'loss' | 'runDir' | 'resume' | 'allowDrift' | 'notes'
+  > {
   train: Task<E> | TaskDescription;
   evaluate?: Readonly<Record<string, Task | TaskDescription>>;
   /**

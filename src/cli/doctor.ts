@@ -16,7 +16,11 @@ interface Finding {
 
 export async function doctor(args: readonly string[]): Promise<void> {
   const { flags } = parse(args, [], { json: { type: 'boolean' } });
-  const found = { node: process.version, platform: `${process.platform}-${process.arch}`, devices: devices() as Finding[] };
+  const found = {
+    node: process.version,
+    platform: `${process.platform}-${process.arch}`,
+    devices: devices() as Finding[],
+  };
   const backends = await findBackends();
   if (!backends.some(({ available }) => available)) process.exitCode = 1;
   if (flags.json) {
@@ -49,7 +53,8 @@ async function findBackends(): Promise<Finding[]> {
 
 function print(title: string, findings: readonly Finding[]): void {
   console.log(`\n${title}`);
-  for (const { name, available, detail } of findings) console.log(`  ${available ? '✓' : '✗'} ${name.padEnd(10)} ${detail}`);
+  for (const { name, available, detail } of findings)
+    console.log(`  ${available ? '✓' : '✗'} ${name.padEnd(10)} ${detail}`);
 }
 
 function firstLine(error: unknown): string {

@@ -50,7 +50,8 @@ async function main([name, ...args]: readonly string[]): Promise<void> {
     console.log((JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version);
     return;
   }
-  if (!Object.hasOwn(commands, name)) throw new UsageError(`expected a command, got ${JSON.stringify(name)}\n\n${usage()}`);
+  if (!Object.hasOwn(commands, name))
+    throw new UsageError(`expected a command, got ${JSON.stringify(name)}\n\n${usage()}`);
   const { run, help } = await commands[name].load();
   if (args.includes('--help') || args.includes('-h')) process.stdout.write(help);
   else await run(args);

@@ -1,7 +1,7 @@
 // `groupgrad report`: report.html of a run folder.
 
-import { readRunConfig } from '../trainer/run-folder.js';
 import { writeReport } from '../trainer/report/index.js';
+import { readRunConfig } from '../trainer/run-folder.js';
 import { parse } from './arguments.js';
 
 export const help = `groupgrad report <run>
@@ -12,6 +12,7 @@ export const help = `groupgrad report <run>
 export async function report(args: readonly string[]): Promise<void> {
   const { positionals } = parse(args, ['a run folder'], {});
   const [runDir] = positionals;
-  if (readRunConfig(runDir) === undefined) throw new Error(`${runDir}: expected a run folder, got one without a config.json`);
+  if (readRunConfig(runDir) === undefined)
+    throw new Error(`${runDir}: expected a run folder, got one without a config.json`);
   console.log(await writeReport(runDir));
 }

@@ -55,6 +55,8 @@ export async function sample(args: readonly string[]): Promise<void> {
   for (const { tokens: own, logProbs, truncated } of completions) {
     const text = policy.vocabulary.decode(own);
     const logProb = logProbs.reduce((sum, value) => sum + value, 0);
-    console.log(flags.json ? JSON.stringify({ prompt, completion: text, truncated, logProb }) : `${text}${truncated ? '…' : ''}`);
+    console.log(
+      flags.json ? JSON.stringify({ prompt, completion: text, truncated, logProb }) : `${text}${truncated ? '…' : ''}`,
+    );
   }
 }

@@ -4,7 +4,7 @@ import { checkObject } from '../loss/check.js';
 import { checkPolicy } from '../policy/define.js';
 import type { Policy } from '../policy/policy.js';
 import { createTransformer, type TransformerSize } from '../policy/transformer.js';
-import { characterVocabulary, charactersOf } from '../policy/vocabulary.js';
+import { charactersOf, characterVocabulary } from '../policy/vocabulary.js';
 import { type Backend, ensureBackend } from '../trainer/backend.js';
 import type { Settings } from '../trainer/options.js';
 import { checkpointWeights, openCheckpoint, type RunConfig } from '../trainer/run.js';
@@ -29,7 +29,11 @@ export async function loadRun(
 ): Promise<SavedRun> {
   const run = readRunConfig(runDir) as RunConfig | undefined;
   if (run === undefined) throw new Error(`${runDir}: expected a run folder, got one without a config.json`);
-  const { policy: description, vocabulary, settings } = checkObject(`${runDir}/config.json`, run.identity) as {
+  const {
+    policy: description,
+    vocabulary,
+    settings,
+  } = checkObject(`${runDir}/config.json`, run.identity) as {
     policy: { type: string; seed: number } & TransformerSize;
     vocabulary: { id: string };
     settings: Settings;

@@ -12,10 +12,7 @@ import { oneHotRows, times, timesTransposed, transposedTimes } from './products.
 const gatheredFrom = 1024;
 
 /** Rows of the embedding [V, D], one for each token id: [N, D]. */
-export function embed(
-  { embedding }: { embedding: tf.Tensor2D },
-  tokens: Int32Array,
-): Part<{ embedding: tf.Tensor2D }> {
+export function embed({ embedding }: { embedding: tf.Tensor2D }, tokens: Int32Array): Part<{ embedding: tf.Tensor2D }> {
   const [vocabulary] = embedding.shape;
   // The gradient of gathering, a scattered sum, has no kernel on the WebAssembly backend and a slow one on the cpu one.
   if (vocabulary >= gatheredFrom && tf.getBackend() === 'tensorflow') {

@@ -117,7 +117,8 @@ export function listCheckpoints(parent: string): FoundCheckpoint[] {
 /** Removes what an interrupted write or removal left behind. */
 export function tidyCheckpoints(parent: string, on: Disk = disk): void {
   if (!fs.existsSync(parent)) return;
-  for (const name of fs.readdirSync(parent).filter((entry) => passingPattern.test(entry))) on.remove(join(parent, name));
+  for (const name of fs.readdirSync(parent).filter((entry) => passingPattern.test(entry)))
+    on.remove(join(parent, name));
 }
 
 /** The files of a checkpoint, verified against its manifest. Error that says what is wrong with it. */
@@ -186,8 +187,7 @@ export function superfluous(
   { keepLast, keepEvery, best }: KeepOptions,
 ): FoundCheckpoint[] {
   return checkpoints.filter(
-    ({ step }, age) =>
-      age >= Math.max(1, keepLast) && step !== best && !(keepEvery !== null && step % keepEvery === 0),
+    ({ step }, age) => age >= Math.max(1, keepLast) && step !== best && !(keepEvery !== null && step % keepEvery === 0),
   );
 }
 

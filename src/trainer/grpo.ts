@@ -282,7 +282,11 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     timing['time/advantages'] = secondsSince(scored);
 
     const learner = { policy, optimizer: state.optimizer, reference: state.reference, settings };
-    const learnt = await learn(chosen, index, { ...learner, promptLength: task.promptLength, maxTokens: task.maxTokens });
+    const learnt = await learn(chosen, index, {
+      ...learner,
+      promptLength: task.promptLength,
+      maxTokens: task.maxTokens,
+    });
     requireFiniteWeights(policy);
     Object.assign(timing, learnt.timing, { 'time/step': secondsSince(began) });
 
@@ -339,7 +343,11 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     const { action, budget } = this.settings.guard;
     const index = this.step + 1;
     const { counters } = this.state;
-    const path = this.files?.writeFault(index, { step: index, reason: fault.message, groups: groups.map(describeGroup) });
+    const path = this.files?.writeFault(index, {
+      step: index,
+      reason: fault.message,
+      groups: groups.map(describeGroup),
+    });
     const where = path ? `; its completions are in ${path}` : '';
     const what = `step ${index}: ${fault.message}${where}`;
     const faults = counters.faults + 1;
@@ -350,7 +358,13 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       this.state.load(state);
       this.saved = { step: this.step, folder };
       Object.assign(this.state.counters, { cursor, faults });
-      return { index: this.step, metrics: {}, timing: {}, groups: [], fault: `${what}; rolled back to step ${this.step}` };
+      return {
+        index: this.step,
+        metrics: {},
+        timing: {},
+        groups: [],
+        fault: `${what}; rolled back to step ${this.step}`,
+      };
     }
     Object.assign(counters, { cursor, faults });
     const metrics = { 'guard/skipped': 1 };

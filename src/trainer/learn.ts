@@ -114,7 +114,11 @@ function microBatch(rows: readonly Row[], { promptLength, maxTokens, policy, set
   return { ...batch, rows, tokens: batch.mask.reduce((sum, m) => sum + m, 0) };
 }
 
-function lossInput(batch: MicroBatch, settings: Settings, refLogProbs: Map<ScoredCompletion, Float32Array> | undefined) {
+function lossInput(
+  batch: MicroBatch,
+  settings: Settings,
+  refLogProbs: Map<ScoredCompletion, Float32Array> | undefined,
+) {
   const { rows, shape, targets, mask } = batch;
   const completions = rows.map(({ completion }) => completion);
   return {
@@ -165,7 +169,10 @@ function present({ rows, shape, mask }: MicroBatch): number {
 }
 
 /** Log-probs and entropies of a batch's tokens under the policy as it is, by the arithmetic of the loss. */
-function tokenValues(batch: MicroBatch, { policy, settings }: Learner): { logProbs: Float32Array; entropies: Float32Array } {
+function tokenValues(
+  batch: MicroBatch,
+  { policy, settings }: Learner,
+): { logProbs: Float32Array; entropies: Float32Array } {
   const { input, from, shape, targets, mask } = batch;
   const logits = policy.logits(input, from);
   try {

@@ -111,7 +111,11 @@ class Fields {
     return this.fields[name];
   }
 
-  number<D extends number | null | undefined>(name: string, fallback: D, bounds: Bounds): number | Exclude<D, undefined> {
+  number<D extends number | null | undefined>(
+    name: string,
+    fallback: D,
+    bounds: Bounds,
+  ): number | Exclude<D, undefined> {
     const value = this.fields[name];
     if ((value === undefined && fallback !== undefined) || (value === null && fallback === null)) {
       return fallback as Exclude<D, undefined>;
@@ -212,7 +216,11 @@ function resolveAdvantageConfig(o: Fields): Settings['advantage'] {
 
 function resolveHadw(o: Fields): NonNullable<Settings['hadw']> {
   const hadw = o.within('hadw', ['scale', 'anchor']);
-  const { observed: _observed, history: _history, ...anchor } = renaming('options', 'hadw.anchor', () =>
+  const {
+    observed: _observed,
+    history: _history,
+    ...anchor
+  } = renaming('options', 'hadw.anchor', () =>
     new DifficultyAnchor((hadw.raw('anchor') ?? {}) as AnchorOptions).toJSON(),
   );
   const weighting = renaming('advantage.hadw', 'hadw', () =>
@@ -249,7 +257,8 @@ function resolveOptimizer(parent: Fields): OptimizerSettings {
   const warmupSteps = o.count('warmupSteps', 0, 0);
   const totalSteps = o.count('totalSteps', null, warmupSteps + 1);
   if ((totalSteps === null) !== (schedule === 'constant')) {
-    const expected = schedule === 'constant' ? `nothing with schedule 'constant'` : `a count with schedule '${schedule}'`;
+    const expected =
+      schedule === 'constant' ? `nothing with schedule 'constant'` : `a count with schedule '${schedule}'`;
     throw typeError(o.path('totalSteps'), expected, totalSteps ?? undefined);
   }
   return {

@@ -30,7 +30,11 @@ export function createProgress(
 }
 
 /** A step in one line: `step 12/500  reward 0.431  entropy 0.52  2100 tokens/s  3 min left`. */
-export function progressLine({ index, metrics, timing }: GrpoStep, max: number | undefined, secondsAStep: number): string {
+export function progressLine(
+  { index, metrics, timing }: GrpoStep,
+  max: number | undefined,
+  secondsAStep: number,
+): string {
   const number = (name: string, text: string) =>
     Number.isFinite(metrics[name]) ? [`${text} ${metrics[name].toFixed(3)}`] : [];
   const evaluated = Object.keys(metrics).filter((name) => /^eval\/[^/]+\/accuracy$/.test(name));

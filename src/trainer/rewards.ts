@@ -90,7 +90,8 @@ async function verdict<E extends Example>(
     if (reward.onError === 'zero') return 0;
     throw new Error(`${about}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
-  if (given !== null && !Number.isFinite(given)) throw new NumericFault(`${about}: expected a finite number, got ${given}`);
+  if (given !== null && !Number.isFinite(given))
+    throw new NumericFault(`${about}: expected a finite number, got ${given}`);
   return given;
 }
 

@@ -238,7 +238,10 @@ function describeBroken(broken: readonly { folder: string; reason: string }[]): 
   return broken.map(({ folder, reason }) => `  ${folder}: ${reason}`).join('\n');
 }
 
-function encode({ weights, optimizer, reference, counters: { updates, anchor, ...counters } }: SavedState, logs: LogSizes) {
+function encode(
+  { weights, optimizer, reference, counters: { updates, anchor, ...counters } }: SavedState,
+  logs: LogSizes,
+) {
   const state: StateFile = { counters, updates, anchor, logs };
   const files: CheckpointFiles = {
     'weights.safetensors': encodeSafetensors(weights, { step: String(counters.step) }),

@@ -62,10 +62,7 @@ function differentiate(policy: Policy, loss: () => tf.Scalar): { loss: number; g
 }
 
 /** Sums by name; frees what it was given. */
-function add(
-  total: Record<string, tf.Tensor>,
-  more: Readonly<Record<string, tf.Tensor>>,
-): Record<string, tf.Tensor> {
+function add(total: Record<string, tf.Tensor>, more: Readonly<Record<string, tf.Tensor>>): Record<string, tf.Tensor> {
   for (const [name, gradient] of Object.entries(more)) {
     const before = total[name];
     if (before === undefined) total[name] = gradient;

@@ -11,7 +11,15 @@ import type { Policy } from '../../src/policy/policy.js';
 import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/trainer/api.js';
 import { startBackend } from '../../src/trainer/backend.js';
 import { createTrainer } from '../../src/trainer/grpo.js';
-import { lastingFiles, lengthTask, readLines, temporaryFolder, tinyOptions, tinyPolicy, tinyTask } from '../support/trainer.js';
+import {
+  lastingFiles,
+  lengthTask,
+  readLines,
+  temporaryFolder,
+  tinyOptions,
+  tinyPolicy,
+  tinyTask,
+} from '../support/trainer.js';
 
 /** All that a checkpoint must remember is in use: an end of the task, HA-DW, KL, dynamic sampling, the best metric. */
 function options(runDir: string, change: Partial<TrainerOptions> = {}): TrainerOptions {
@@ -84,7 +92,8 @@ describe('a run that goes on', () => {
     await train(t, options(whole), 6);
     await train(t, options(runDir), 4);
     // As a kill in the midst of a line leaves them.
-    for (const log of ['metrics', 'samples', 'timing']) fs.appendFileSync(join(runDir, `${log}.jsonl`), '{"step":5}\n{"st');
+    for (const log of ['metrics', 'samples', 'timing'])
+      fs.appendFileSync(join(runDir, `${log}.jsonl`), '{"step":5}\n{"st');
     fs.mkdirSync(join(runDir, 'checkpoints', '.new-step-00000005'));
     await train(t, options(runDir), 6);
     assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
@@ -167,7 +176,10 @@ describe('a run that goes on', () => {
       assert.equal(fs.readFileSync(join(runDir, 'config.json'), 'utf8'), config);
     };
     await differs({ groupSize: 8 }, /begun differently.*\n {2}settings\.groupSize: 4, now 8$/);
-    await differs({ loss: presets.grpo, seed: 8 }, /settings\.loss\.kl: .*, now nothing\n {2}settings\.seed: 7, now 8$/);
+    await differs(
+      { loss: presets.grpo, seed: 8 },
+      /settings\.loss\.kl: .*, now nothing\n {2}settings\.seed: 7, now 8$/,
+    );
     await differs({ train: { ...lengthTask(), size: 11 } }, /train\.size: 10, now 11/);
     const other = { ...lengthTask(), size: 10, example: (i: number) => tinyTask.example(i + 1) };
     await differs({ train: other }, /train\.examples: /);
@@ -187,10 +199,13 @@ describe('a run that goes on', () => {
     await train(t, options(runDir), 1);
     const policy = tinyPolicy();
     const { norm: _, ...variables } = policy.variables;
-    await assert.rejects(createTrainer(options(runDir, { policy: { ...policy, variables } as Policy, allowDrift: true })), {
-      name: 'RangeError',
-      message: /^checkpoint, weights: expected no norm \[8\]/,
-    });
+    await assert.rejects(
+      createTrainer(options(runDir, { policy: { ...policy, variables } as Policy, allowDrift: true })),
+      {
+        name: 'RangeError',
+        message: /^checkpoint, weights: expected no norm \[8\]/,
+      },
+    );
     policy.dispose();
   });
 
@@ -227,7 +242,10 @@ describe('a run that goes on', () => {
   test('two trainers cannot have one folder', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     const first = await open(t, options(runDir));
-    await assert.rejects(createTrainer(options(runDir)), new RegExp(`process ${process.pid} on .* is training in this folder`));
+    await assert.rejects(
+      createTrainer(options(runDir)),
+      new RegExp(`process ${process.pid} on .* is training in this folder`),
+    );
     first.dispose();
     const second = await open(t, options(runDir));
     second.dispose();
@@ -248,7 +266,9 @@ describe('the guard', () => {
   function faulty(attempts: readonly number[], value = NaN) {
     let calls = 0;
     const attempt = () => Math.floor(calls++ / 16) + 1;
-    return defineReward('faulty', ({ completion }) => (attempts.includes(attempt()) ? value : completion.tokens.length));
+    return defineReward('faulty', ({ completion }) =>
+      attempts.includes(attempt()) ? value : completion.tokens.length,
+    );
   }
 
   const plain = { dynamicSampling: undefined, evaluate: {}, evaluation: undefined } as const;
@@ -260,7 +280,10 @@ describe('the guard', () => {
       steps.map(({ fault }) => fault !== undefined),
       [false, true, false, true],
     );
-    assert.match(steps[1].fault!, /^step 2: reward 'faulty' .* got NaN; its completions are in .*step-00000002\.json; skipped$/);
+    assert.match(
+      steps[1].fault!,
+      /^step 2: reward 'faulty' .* got NaN; its completions are in .*step-00000002\.json; skipped$/,
+    );
     assert.deepEqual(steps[1].metrics, { 'guard/skipped': 1 });
     assert.deepEqual(readLines(join(runDir, 'metrics.jsonl'))[1], { step: 2, 'guard/skipped': 1 });
     const fault = JSON.parse(fs.readFileSync(join(runDir, 'faults', 'step-00000002.json'), 'utf8'));
@@ -281,7 +304,10 @@ describe('the guard', () => {
   test('halts', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     const given = options(runDir, { ...plain, rewards: [faulty([2], Infinity)], guard: { action: 'halt' } });
-    await assert.rejects(train(t, given, 5), /^Error: step 2: reward 'faulty' .* got Infinity; its completions are in /);
+    await assert.rejects(
+      train(t, given, 5),
+      /^Error: step 2: reward 'faulty' .* got Infinity; its completions are in /,
+    );
     assert.equal(checkpoints(runDir).at(-1), 'step-00000001');
     assert.ok(fs.existsSync(join(runDir, 'faults', 'step-00000002.json')));
   });
@@ -324,7 +350,11 @@ describe('the guard', () => {
           return own(...args);
         },
       } as unknown as Policy;
-      const steps = await train(t, options(runDir, { ...plain, policy: given, warmStart: undefined, loss: presets.grpo }), 3);
+      const steps = await train(
+        t,
+        options(runDir, { ...plain, policy: given, warmStart: undefined, loss: presets.grpo }),
+        3,
+      );
       assert.equal(steps.filter(({ fault }) => fault !== undefined).length, 1, method);
       assert.match(steps.find(({ fault }) => fault)!.fault!, /finite/);
       const weights = lastingFiles(runDir).weights as Buffer;

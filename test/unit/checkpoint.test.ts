@@ -155,7 +155,8 @@ test('safetensors are read back as they were written', () => {
 
 test('what is no safetensors file of float32 is refused with the reason', () => {
   const file = encodeSafetensors({ a: { shape: [2], values: Float32Array.of(1, 2) } });
-  const edited = (from: string, to: string) => Buffer.from(Buffer.from(file).toString('latin1').replace(from, to), 'latin1');
+  const edited = (from: string, to: string) =>
+    Buffer.from(Buffer.from(file).toString('latin1').replace(from, to), 'latin1');
   const refused = (bytes: Uint8Array, message: RegExp) =>
     assert.throws(() => decodeSafetensors(bytes, 'w'), { name: 'RangeError', message });
   refused(new Uint8Array(3), /^w: expected a safetensors file/);

@@ -21,7 +21,9 @@ function groups(): Group[] {
     completions: [0, 1, 2, 3].map((i): ScoredCompletion => {
       const length = 1 + ((3 * g + 2 * i) % 5);
       return {
-        tokens: Int32Array.from({ length }, (_, t) => (t === length - 1 && i !== 2 ? 0 : 1 + ((g + 5 * i + 3 * t) % 10))),
+        tokens: Int32Array.from({ length }, (_, t) =>
+          t === length - 1 && i !== 2 ? 0 : 1 + ((g + 5 * i + 3 * t) % 10),
+        ),
         logProbs: Float32Array.from({ length }, (_, t) => -2.3 + 0.3 * Math.sin(7 * g + 3 * i + t)),
         truncated: i === 2,
         text: '',
@@ -91,7 +93,10 @@ describe('learning', () => {
           for (const [metric, value] of Object.entries(whole.metrics)) {
             // Whole batches give each metric as a float64 mean over tokens or sequences; parts weigh theirs.
             const error = Math.abs(cut.metrics[metric] - value);
-            assert.ok(error <= 2e-5 * Math.max(1, Math.abs(value)), `${metric}: ${cut.metrics[metric]}, whole ${value}`);
+            assert.ok(
+              error <= 2e-5 * Math.max(1, Math.abs(value)),
+              `${metric}: ${cut.metrics[metric]}, whole ${value}`,
+            );
           }
         }
       });

@@ -1,8 +1,8 @@
 // Reward functions: verdicts, weights, limits, and what follows when one fails.
 
 import assert from 'node:assert/strict';
-import { setTimeout as after } from 'node:timers/promises';
 import test, { before, describe } from 'node:test';
+import { setTimeout as after } from 'node:timers/promises';
 import { defineReward, type GrpoStep, type Reward, type RewardInput } from '../../src/index.js';
 import { startBackend } from '../../src/trainer/backend.js';
 import { askReward, type RewardOptions, type RewardQuestion } from '../../src/trainer/rewards.js';
@@ -35,7 +35,10 @@ test('no more calls at once than its concurrency', async () => {
     now--;
     return null;
   };
-  assert.deepEqual(await askReward(defineReward('few', judge, { concurrency: 3 }), questions(10)), Array(10).fill(null));
+  assert.deepEqual(
+    await askReward(defineReward('few', judge, { concurrency: 3 }), questions(10)),
+    Array(10).fill(null),
+  );
   assert.equal(most, 3);
 });
 
@@ -85,7 +88,10 @@ describe('a reward that fails', () => {
     test(`${value} is for the guard, whatever its onError says`, async () => {
       for (const onError of ['throw', 'null', 'zero'] as const) {
         const reward = defineReward('one', () => value, { onError });
-        await assert.rejects(askReward(reward, questions(1)), { name: 'NumericFault', message: /expected a finite number/ });
+        await assert.rejects(askReward(reward, questions(1)), {
+          name: 'NumericFault',
+          message: /expected a finite number/,
+        });
       }
     });
   }

@@ -103,10 +103,10 @@ for (const backend of ['cpu', 'wasm'] as const) {
       const policy = { variables: { made } } as unknown as Policy;
       const adam = new AdamW(policy.variables, optimizerSettings({}));
       const tensors = tf.memory().numTensors;
-      await assert.rejects(
-        updatePolicy(policy, adam, [() => halfSquare(made, 1)]),
-        { name: 'NumericFault', message: /finite loss and gradient, got a loss of NaN/ },
-      );
+      await assert.rejects(updatePolicy(policy, adam, [() => halfSquare(made, 1)]), {
+        name: 'NumericFault',
+        message: /finite loss and gradient, got a loss of NaN/,
+      });
       assert.equal(made.dataSync()[0], 3);
       assert.equal(tf.memory().numTensors, tensors);
       adam.dispose();
@@ -226,7 +226,11 @@ describe('the reinforcement loop', () => {
       const [group, member] = [Math.floor(calls / 4), calls++ % 4];
       return group % 2 === 0 ? member % 2 : 1;
     };
-    const trainer = await tinyTrainer(t, { train, rewards: [defineReward('half', verdict)], dynamicSampling: { maxRounds: 2 } });
+    const trainer = await tinyTrainer(t, {
+      train,
+      rewards: [defineReward('half', verdict)],
+      dynamicSampling: { maxRounds: 2 },
+    });
     const [{ groups, metrics }] = await stepsOf(trainer, 1);
     assert.equal(groups.length, 8);
     assert.equal(metrics.reward, 0.75);
@@ -260,7 +264,10 @@ describe('the reinforcement loop', () => {
     const rewards = (await stepsOf(trainer, 40)).map(({ metrics }) => metrics.reward);
     assert.ok(rewards[0] < 0.3 && rewards[39] > 0.9, rewards.join(' '));
     const { same } = await trainer.evaluate();
-    assert.deepEqual({ ...same, byDifficulty: undefined }, { correct: 20, count: 20, accuracy: 1, byDifficulty: undefined });
+    assert.deepEqual(
+      { ...same, byDifficulty: undefined },
+      { correct: 20, count: 20, accuracy: 1, byDifficulty: undefined },
+    );
     assert.equal(
       same.byDifficulty.reduce((sum, { count }) => sum + count, 0),
       20,
@@ -310,14 +317,19 @@ describe('the reinforcement loop', () => {
     await refused({ warmStart: {} }, 'warmStart.steps', 'TypeError');
     await refused({ resume: 3 }, 'resume', 'TypeError');
     await refused({ policy: { ...policy, logits: undefined } }, 'policy.logits', 'TypeError');
-    await refused({ train: lengthTask({ ...tinyTask, example: () => ({ ...tinyTask.example(0), prompt: '1*2' }) }) }, 'addition of 1 digit, prompt "1*2"');
+    await refused(
+      { train: lengthTask({ ...tinyTask, example: () => ({ ...tinyTask.example(0), prompt: '1*2' }) }) },
+      'addition of 1 digit, prompt "1*2"',
+    );
     policy.dispose();
   });
 });
 
 test('the learning rate rises, stays or falls, and has fallen to 0 after totalSteps', () => {
   const rates = (optimizer: OptimizerOptions, count: number) =>
-    Array.from({ length: count }, (_, i) => learningRateAt(i + 1, optimizerSettings({ learningRate: 8, ...optimizer })));
+    Array.from({ length: count }, (_, i) =>
+      learningRateAt(i + 1, optimizerSettings({ learningRate: 8, ...optimizer })),
+    );
   assert.deepEqual(rates({}, 2), [8, 8]);
   assert.deepEqual(rates({ warmupSteps: 4 }, 6), [2, 4, 6, 8, 8, 8]);
   assert.deepEqual(rates({ warmupSteps: 1, schedule: 'linear', totalSteps: 5 }, 7), [8, 8, 6, 4, 2, 0, 0]);

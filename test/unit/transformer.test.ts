@@ -224,8 +224,14 @@ for (const backend of ['cpu', 'wasm'] as const) {
 }
 
 test('impossible sizes and prompts are refused by name', () => {
-  assert.throws(() => createTransformer({ ...size, layers: 0 }, vocabulary, 1), { name: 'RangeError', message: /^layers/ });
-  assert.throws(() => createTransformer({ ...size, heads: 3 }, vocabulary, 1), { name: 'RangeError', message: /^width/ });
+  assert.throws(() => createTransformer({ ...size, layers: 0 }, vocabulary, 1), {
+    name: 'RangeError',
+    message: /^layers/,
+  });
+  assert.throws(() => createTransformer({ ...size, heads: 3 }, vocabulary, 1), {
+    name: 'RangeError',
+    message: /^width/,
+  });
   assert.throws(() => padPrompts([new Int32Array(0)], 3, 0), { name: 'RangeError', message: /^prompts\[0\]/ });
   assert.throws(() => padPrompts([new Int32Array(4)], 3, 0), { name: 'RangeError', message: /^prompts\[0\]/ });
 });
