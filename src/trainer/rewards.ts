@@ -1,6 +1,7 @@
 // Reward functions: what one is, and asking them about completions, with a time limit, a limit on how many are asked at
 // once, and a rule for those that fail.
 
+import { setMaxListeners } from 'node:events';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
 import { NumericFault } from '../policy/numeric-fault.js';
 import type { Example } from '../tasks/task.js';
@@ -57,6 +58,8 @@ export async function askReward<E extends Example>(
 ): Promise<Verdict[]> {
   const verdicts = new Array<Verdict>(questions.length).fill(null);
   const stop = new AbortController();
+  // One listener a call at work.
+  setMaxListeners(0, stop.signal);
   let next = 0;
   const worker = async () => {
     while (next < questions.length && !stop.signal.aborted) {
