@@ -4,7 +4,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, extname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
 import type { LossConfig } from '../loss/config.js';
 import { type PresetName, presets } from '../loss/presets.js';
 import type { PolicyLike } from '../policy/policy-like.js';
@@ -183,7 +183,6 @@ export function sourceOf(notes: unknown): ConfigSource | undefined {
   const source = (notes as { source?: unknown } | undefined)?.source;
   if (source === undefined) return undefined;
   const { from, set } = checkObject('notes.source', source);
-  checkKeys('notes.source', source as Record<string, unknown>, ['from', 'set']);
   if (typeof from !== 'string' || !Array.isArray(set)) throw typeError('notes.source', 'from and set', source);
   return { from, set: set.map(String) };
 }

@@ -239,14 +239,21 @@ export interface StepsOptions {
   signal?: AbortSignal;
 }
 
+/** A stream that progress is written to, usually process.stdout; on a terminal a line stays put. */
+export interface Output {
+  write(text: string): unknown;
+  isTTY?: boolean;
+  columns?: number;
+}
+
 export interface StartOptions {
   /** Where progress is shown. Default: nowhere. */
-  output?: NodeJS.WritableStream | null;
+  output?: Output | null;
 }
 
 export interface RunOptions extends StepsOptions {
   /** Where progress is shown; null: nowhere. Default process.stdout. */
-  output?: NodeJS.WritableStream | null;
+  output?: Output | null;
   /** Called after every step. */
   onStep?: (step: GrpoStep) => void;
 }

@@ -1,7 +1,6 @@
 // Progress for people: one line that stays put on a terminal, a few plain lines elsewhere.
 
-import type { WriteStream } from 'node:tty';
-import type { GrpoStep } from './api.js';
+import type { GrpoStep, Output } from './api.js';
 
 export interface Progress {
   /** Shows the state. Where output is not a terminal, only milestones are printed. */
@@ -11,9 +10,7 @@ export interface Progress {
 }
 
 /** Progress on a stream, usually process.stdout. */
-export function createProgress(
-  stream: NodeJS.WritableStream & Partial<Pick<WriteStream, 'isTTY' | 'columns'>>,
-): Progress {
+export function createProgress(stream: Output): Progress {
   const eraseLine = '\r\x1b[2K';
   const print = (text: string) => void stream.write(`${stream.isTTY ? eraseLine : ''}${text}\n`);
   return {

@@ -381,7 +381,7 @@ test('progress stays on one line of a terminal, and prints milestones alone else
   const written = (isTTY: boolean) => {
     const parts: string[] = [];
     const stream = { isTTY, columns: 10, write: (text: string) => parts.push(text) };
-    const progress = createProgress(stream as unknown as NodeJS.WriteStream);
+    const progress = createProgress(stream);
     progress.update('one', false);
     progress.update('two is too long', true);
     progress.print('end');
