@@ -10,6 +10,7 @@ import { defineReward, presets } from '../../src/index.js';
 import type { Policy } from '../../src/policy/policy.js';
 import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/trainer/api.js';
 import { startBackend } from '../../src/trainer/backend.js';
+import { disk, newestCheckpoint } from '../../src/trainer/checkpoint.js';
 import { createTrainer } from '../../src/trainer/grpo.js';
 import {
   lastingFiles,
@@ -58,8 +59,11 @@ async function open(t: TestContext, given: TrainerOptions): Promise<GrpoTrainer>
 async function train(t: TestContext, given: TrainerOptions, max: number): Promise<GrpoStep[]> {
   const trainer = await open(t, given);
   const steps: GrpoStep[] = [];
-  for await (const step of trainer.steps({ max })) steps.push(step);
-  trainer.dispose();
+  try {
+    for await (const step of trainer.steps({ max })) steps.push(step);
+  } finally {
+    trainer.dispose();
+  }
   return steps;
 }
 
@@ -256,6 +260,64 @@ describe('a run that goes on', () => {
       third.dispose();
     }
     assert.ok(!fs.existsSync(join(runDir, 'lock.json')));
+  });
+});
+
+describe('a disk that is full', () => {
+  before(async () => void (await startBackend('cpu')));
+
+  function noSpace(): never {
+    throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+  }
+
+  for (const file of ['weights.safetensors', 'optimizer.safetensors', 'state.json', 'manifest.json']) {
+    test(`while ${file} is written: nothing saved before is lost, and the run goes on when there is room`, async (t) => {
+      const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'full')];
+      await train(t, options(whole, { checkpoint: { every: 2 } }), 5);
+      await train(t, options(runDir, { checkpoint: { every: 2 } }), 2);
+      const write = t.mock.method(disk, 'write', (path: string, bytes: Uint8Array) => {
+        if (!path.endsWith(file)) return fs.writeFileSync(path, bytes);
+        fs.writeFileSync(path, bytes.subarray(0, bytes.length / 2));
+        return noSpace();
+      });
+      await assert.rejects(train(t, options(runDir, { checkpoint: { every: 2 } }), 5), (error: Error) => {
+        // What ended the run, and that its last complete step, 3, could not be saved either.
+        assert.match(
+          error.message,
+          /^step 4 could not be saved to .*: ENOSPC.*\nstep 3 could not be saved to .*: ENOSPC/,
+        );
+        return true;
+      });
+      write.mock.restore();
+      assert.deepEqual(newestCheckpoint(join(runDir, 'checkpoints')).found?.step, 2);
+      await train(t, options(runDir, { checkpoint: { every: 2 } }), 5);
+      assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+    });
+  }
+
+  test('while a log is written: the step is undone, and the run goes on when there is room', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'full')];
+    await train(t, options(whole), 4);
+    const trainer = await open(t, options(runDir));
+    await assert.rejects(async () => {
+      for await (const step of trainer.steps({ max: 4 })) {
+        if (step.index !== 2) continue;
+        const before = fs.writeFileSync;
+        t.mock.method(fs, 'writeFileSync', (target: fs.PathOrFileDescriptor, data: string) => {
+          if (typeof target !== 'number' || !data.toString().startsWith('{"step":3')) return before(target, data);
+          fs.writeSync(target, data.slice(0, 20));
+          return noSpace();
+        });
+      }
+    }, /ENOSPC/);
+    t.mock.restoreAll();
+    trainer.dispose();
+    assert.deepEqual(
+      readLines(join(runDir, 'metrics.jsonl')).map(({ step }) => step),
+      [0, 1, 2],
+    );
+    await train(t, options(runDir), 4);
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
   });
 });
 
