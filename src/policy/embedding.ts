@@ -6,21 +6,19 @@ import type { Part } from './part.js';
 import { oneHotRows, times, timesTransposed, transposedTimes } from './products.js';
 
 /**
- * Vocabularies from which the embedding is gathered where the backend can: below, the product with one-hot rows costs
- * little and adds in the same order on every device.
+ * Vocabularies from which rows are gathered. Below, a product with one-hot rows costs less: it takes no values out of the
+ * backend.
  */
 const gatheredFrom = 1024;
 
 /** Rows of the embedding [V, D], one for each token id: [N, D]. */
 export function embed({ embedding }: { embedding: tf.Tensor2D }, tokens: Int32Array): Part<{ embedding: tf.Tensor2D }> {
   const [vocabulary] = embedding.shape;
-  // The gradient of gathering, a scattered sum, has no kernel on the WebAssembly backend and a slow one on the cpu one.
-  if (vocabulary >= gatheredFrom && tf.getBackend() === 'tensorflow') {
-    const ids = tf.tensor1d(tokens, 'int32');
+  if (vocabulary >= gatheredFrom) {
     return {
-      value: tf.gather(embedding, ids),
-      saved: { ids },
-      backward: (dy, saved) => ({ embedding: tf.unsortedSegmentSum(dy, saved.ids as tf.Tensor1D, vocabulary) }),
+      value: tf.gather(embedding, tf.tensor1d(tokens, 'int32')),
+      saved: {},
+      backward: (dy) => ({ embedding: scatteredSum(dy, tokens, vocabulary) }),
     };
   }
   const hot = oneHotRows(tokens, vocabulary);
@@ -29,6 +27,20 @@ export function embed({ embedding }: { embedding: tf.Tensor2D }, tokens: Int32Ar
     saved: { hot },
     backward: (dy, saved) => ({ embedding: transposedTimes(saved.hot as tf.Tensor2D, dy) }),
   };
+}
+
+/**
+ * The gradient of gathering, [V, D]: row v is the sum of the rows of dy [N, D] whose token is v. Added up here, in order,
+ * because kernels for it are missing on the WebAssembly backend and add in an order of the moment on GPUs.
+ */
+function scatteredSum(dy: tf.Tensor2D, tokens: Int32Array, vocabulary: number): tf.Tensor2D {
+  const width = dy.shape[1];
+  const rows = dy.dataSync<'float32'>();
+  const sums = new Float32Array(vocabulary * width);
+  tokens.forEach((token, n) => {
+    for (let d = 0; d < width; d++) sums[token * width + d] += rows[n * width + d];
+  });
+  return tf.tensor2d(sums, [vocabulary, width]);
 }
 
 /** States x [B * T, D], gain [D] and embedding [V, D]. */

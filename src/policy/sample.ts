@@ -1,6 +1,7 @@
 // Sampling completions. The choice of a token depends on its row alone: the random number of each position is addressed
 // by (seed, step, prompt, sample, position), so a result does not depend on how the batch was cut.
 
+import * as tf from '@tensorflow/tfjs-core';
 import { uniform } from '../random.js';
 import { breathe } from './breathe.js';
 import { NumericFault } from './numeric-fault.js';
@@ -47,20 +48,19 @@ export async function sample(
   if (rows.length === 0) return [];
   const { maxTokens } = options;
   const { size, end } = policy.vocabulary;
-  const weights = new Float64Array(size);
   const drafts = rows.map((row) => ({ row, tokens: [] as number[], logProbs: [] as number[], ended: false }));
   const decoder = startDecoder(policy, rows, options);
   try {
     for (let position = 0; position < maxTokens && !drafts.every((draft) => draft.ended); position++) {
       // A row that has ended repeats its end token, unread, while others go on.
       if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
-      const logits = decoder.logits.dataSync<'float32'>();
+      const probabilities = readProbabilities(decoder.logits, options.temperature || 1);
       drafts.forEach((draft, b) => {
         if (draft.ended) return;
-        const own = logits.subarray(b * size, (b + 1) * size);
-        const { token, logProb } = choose(own, weights, draft.row, position, options);
+        const own = probabilities.subarray(b * size, (b + 1) * size);
+        const token = choose(own, draft.row, position, options);
         draft.tokens.push(token);
-        draft.logProbs.push(logProb);
+        draft.logProbs.push(Math.log(own[token]));
         draft.ended = token === end;
       });
       await breathe();
@@ -97,41 +97,50 @@ export function padPrompts(prompts: readonly Int32Array[], length: number, paddi
   return { sequences: prompts.length, length, tokens, starts };
 }
 
-/** A token for one row of logits, with its log-probability; in float64. `weights` is scratch of the row's length. */
+/**
+ * softmax(logits / temperature), computed by the backend: over a vocabulary of tens of thousands the exponentials are what
+ * sampling takes its time for.
+ */
+function readProbabilities(logits: tf.Tensor2D, temperature: number): Float32Array {
+  const probabilities = tf.tidy(() => tf.softmax(temperature === 1 ? logits : tf.div(logits, temperature)));
+  const values = probabilities.dataSync<'float32'>();
+  probabilities.dispose();
+  return values;
+}
+
+/** A token for one row of probabilities, which are NaN throughout where a logit was not finite. */
 function choose(
-  logits: Float32Array,
-  weights: Float64Array,
+  probabilities: Float32Array,
   { prompt, sample }: SampleRow,
   position: number,
   { temperature, seed, step }: SampleOptions,
-) {
-  const scale = 1 / (temperature || 1);
-  // Plain loops: with a vocabulary of tens of thousands this is what sampling takes its time for.
-  let best = 0;
-  for (let token = 1; token < logits.length; token++) if (logits[token] > logits[best]) best = token;
-  const highest = logits[best];
-  let total = 0;
-  for (let token = 0; token < logits.length; token++) {
-    weights[token] = Math.exp((logits[token] - highest) * scale);
-    total += weights[token];
-  }
-  if (!Number.isFinite(total)) {
+): number {
+  if (Number.isNaN(probabilities[0])) {
     throw new NumericFault(`logits: expected finite values, got others at position ${position} of prompt ${prompt}`);
   }
+  if (temperature === 0) return mostLikely(probabilities);
   const stream = { seed, purpose: 'sampling', index: step } as const;
-  const token = temperature === 0 ? best : draw(weights, total * uniform(stream, prompt, sample, position));
-  return { token, logProb: (logits[token] - highest) * scale - Math.log(total) };
+  return draw(probabilities, uniform(stream, prompt, sample, position));
 }
 
-/** The index in whose share of the weights' sum `point` falls. */
-function draw(weights: Float64Array, point: number): number {
+/** The lowest index of equals. */
+function mostLikely(probabilities: Float32Array): number {
+  let best = 0;
+  for (let token = 1; token < probabilities.length; token++) {
+    if (probabilities[token] > probabilities[best]) best = token;
+  }
+  return best;
+}
+
+/** The index in whose share of the probabilities `point` falls, in float64. */
+function draw(probabilities: Float32Array, point: number): number {
   let remaining = point;
   let last = 0;
-  for (let token = 0; token < weights.length; token++) {
-    remaining -= weights[token];
+  for (let token = 0; token < probabilities.length; token++) {
+    remaining -= probabilities[token];
     if (remaining < 0) return token;
-    if (weights[token] > 0) last = token;
+    if (probabilities[token] > 0) last = token;
   }
-  // Rounding can leave a sliver behind the last weight.
+  // The probabilities add up to 1 but for rounding, which can leave a sliver behind the last.
   return last;
 }

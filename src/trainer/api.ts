@@ -249,6 +249,8 @@ export interface Output {
 export interface StartOptions {
   /** Where progress is shown. Default: nowhere. */
   output?: Output | null;
+  /** Ends the warm start: the run has then not begun. */
+  signal?: AbortSignal;
 }
 
 export interface RunOptions extends StepsOptions {

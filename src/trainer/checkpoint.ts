@@ -84,6 +84,8 @@ export function writeCheckpoint(parent: string, step: number, files: CheckpointF
     on.rename(passing, folder);
     on.syncFolder(parent);
   } catch (error) {
+    // On a full disk the room is wanted.
+    attempt(() => on.remove(passing));
     throw new Error(`step ${step} could not be saved to ${folder}: ${(error as Error).message}`, { cause: error });
   }
   return folder;
@@ -189,6 +191,14 @@ export function superfluous(
   return checkpoints.filter(
     ({ step }, age) => age >= Math.max(1, keepLast) && step !== best && !(keepEvery !== null && step % keepEvery === 0),
   );
+}
+
+function attempt(action: () => void): void {
+  try {
+    action();
+  } catch {
+    // What is left behind goes when the run is opened next.
+  }
 }
 
 function sha256(bytes: Uint8Array): string {

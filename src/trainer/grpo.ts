@@ -149,11 +149,18 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     this.saved = { step: this.step, folder };
   }
 
-  async start({ output = null }: StartOptions = {}): Promise<void> {
+  async start({ output = null, signal }: StartOptions = {}): Promise<void> {
     if (this.begun) return;
     if (output) this.progress = createProgress(output);
     const began = performance.now();
-    await this.warmStart();
+    const before = this.state.snapshot();
+    try {
+      await this.warmStart(signal);
+      // Half a warm start is none: another call begins it anew.
+      if (signal?.aborted) return before.restore();
+    } finally {
+      before.dispose();
+    }
     if (this.settings.loss.kl?.beta) this.state.holdReference();
     const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
     this.state.counters.seconds += secondsSince(began);
@@ -170,7 +177,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     this.looping = true;
     let failure: Error | undefined;
     try {
-      await this.start();
+      await this.start({ signal });
       while (this.step < max && !signal?.aborted) yield await this.makeStep();
     } catch (error) {
       failure = error as Error;
@@ -189,12 +196,12 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     let metrics: Metrics = {};
     let [began, first, printed] = [performance.now(), this.step, performance.now()];
     try {
-      const signals = signal ? [signal, stop.signal] : [stop.signal];
+      const either = AbortSignal.any(signal ? [signal, stop.signal] : [stop.signal]);
       if (!this.begun) {
-        await this.start({ output });
+        await this.start({ output, signal: either });
         [began, first] = [performance.now(), this.step];
       }
-      for await (const step of this.steps({ max, signal: AbortSignal.any(signals) })) {
+      for await (const step of this.steps({ max, signal: either })) {
         metrics = step.metrics;
         const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
         const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
@@ -203,7 +210,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         if (step.fault !== undefined) progress.print(step.fault);
         onStep?.(step);
       }
-      if (this.files) {
+      if (this.files && this.begun) {
         // A report that cannot be made is told, and is no failure of the run.
         await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
       }
@@ -236,7 +243,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     this.files?.close();
   }
 
-  private async warmStart(): Promise<void> {
+  private async warmStart(signal: AbortSignal | undefined): Promise<void> {
     const { warmStart: settings, device } = this.settings;
     if (!settings) return;
     const exampleAt = (place: number) => this.order.at(place);
@@ -247,6 +254,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       const text = `warm start, update ${step.updates} of at most ${settings.steps}: cross-entropy ${step.loss.toFixed(3)}${right}`;
       this.progress.update(text, step.updates % (4 * settings.every) === 0);
       this.state.counters.cursor = step.examples;
+      if (signal?.aborted) return;
     }
   }
 

@@ -170,6 +170,21 @@ describe('a run that goes on', () => {
     assert.deepEqual(numbers, [0, 1, 3, 6, 7]);
   });
 
+  test('begins anew when its warm start was ended', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'ended')];
+    await train(t, options(whole), 2);
+    const trainer = await open(t, options(runDir));
+    const tensors = tf.memory().numTensors;
+    const stop = new AbortController();
+    // The warm start waits for the event loop now and then; whenever it looks, it is told to end.
+    stop.abort();
+    await trainer.start({ signal: stop.signal });
+    assert.equal(tf.memory().numTensors, tensors);
+    assert.ok(!fs.existsSync(join(runDir, 'checkpoints')));
+    for await (const _ of trainer.steps({ max: 2 }));
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+  });
+
   test('refuses what differs, by name, unless drift is allowed', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     await train(t, options(runDir), 1);

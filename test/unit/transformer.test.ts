@@ -74,6 +74,51 @@ for (const backend of ['cpu', 'wasm'] as const) {
       tf.dispose([value, grads]);
     });
 
+    test('a vocabulary whose rows are gathered computes, and learns, what the float64 loops do', () => {
+      const large = { ...vocabulary, size: 1500 };
+      const small = { layers: 1, width: 4, heads: 2, hidden: 4 };
+      const gathered = createTransformer(small, large, 8);
+      const tokens = Int32Array.of(7, 1499, 3, 7);
+      const shape = { ...small, vocabulary: large.size };
+      const weights = plainWeights(gathered);
+      assertArray(
+        read(gathered.logits(unpadded(tokens))),
+        plainLogits(shape, weights, [...tokens]).flat(),
+        bound,
+        'logits',
+      );
+      const coefficients = Float32Array.from({ length: 4 * large.size }, (_, i) => Math.sin(3 * i));
+      const { value, grads } = tf.variableGrads(
+        () => weightedSum(gathered.logits(unpadded(tokens)), coefficients),
+        Object.values(gathered.variables),
+      );
+      const gradient = grads[gathered.variables.embedding.name].dataSync();
+      const objective = () =>
+        plainLogits(shape, weights, [...tokens])
+          .flat()
+          .reduce((sum, x, i) => sum + x * coefficients[i], 0);
+      // Rows of a token that comes twice, of one that comes once, of the last, and of one that does not come.
+      const places = [7, 3, 1499, 20].flatMap((token) => [0, 1, 2, 3].map((d) => 4 * token + d));
+      const expected = places.map((place) => {
+        const before = weights.embedding[place];
+        const step = 1e-5;
+        weights.embedding[place] = before + step;
+        const above = objective();
+        weights.embedding[place] = before - step;
+        const below = objective();
+        weights.embedding[place] = before;
+        return (above - below) / (2 * step);
+      });
+      assertArray(
+        places.map((place) => gradient[place]),
+        expected,
+        bound,
+        'embedding',
+      );
+      tf.dispose([value, grads]);
+      gathered.dispose();
+    });
+
     test('a later token changes no earlier logits', () => {
       const tokens = Int32Array.from([1, 2, 3, 4]);
       const changed = Int32Array.from([1, 2, 3, 6]);
@@ -194,6 +239,28 @@ for (const backend of ['cpu', 'wasm'] as const) {
           `token ${token}: ${share}, expected ${p}`,
         );
       });
+    });
+
+    test('a logit that is not finite anywhere in a row is a fault, and one of −∞ a token that is never drawn', async () => {
+      const given = (value: number, at: number): Policy => ({
+        ...policy,
+        decode: (_prompts, rows) => {
+          const values = new Float32Array(rows.length * vocabulary.size);
+          values[(rows.length - 1) * vocabulary.size + at] = value;
+          const logits = tf.tensor2d(values, [rows.length, vocabulary.size]);
+          return { logits, append: () => {}, dispose: () => logits.dispose() };
+        },
+      });
+      for (const at of [0, 3, vocabulary.size - 1]) {
+        for (const value of [NaN, Infinity]) {
+          await assert.rejects(sample(given(value, at), sampleRows(), options), {
+            name: 'NumericFault',
+            message: /^logits: expected finite values, got others at position 0 of prompt 2$/,
+          });
+        }
+        const last = (await sample(given(-Infinity, at), sampleRows(), { ...options, maxTokens: 40 })).at(-1)!;
+        assert.ok(!last.tokens.includes(at) && last.logProbs.every(Number.isFinite));
+      }
     });
 
     test('no call leaves a tensor behind', async () => {
