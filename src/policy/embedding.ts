@@ -3,7 +3,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { rmsNorm, rmsNormBackward } from './norm.js';
 import type { Part } from './part.js';
-import { oneHotRows, times, timesTransposed, transposedTimes } from './products.js';
+import { oneHotRows, readyForProducts, times, timesReady, transposedTimes } from './products.js';
 
 /**
  * Vocabularies from which rows are gathered. Below, a product with one-hot rows costs less: it takes no values out of the
@@ -50,18 +50,22 @@ export interface UnembedInputs {
   embedding: tf.Tensor2D;
 }
 
-/** Logits norm(x) embeddingᵀ of columns from … T − 1 of `sequences` sequences, [B * (T − from), V]. */
+/**
+ * Logits norm(x) embeddingᵀ of columns from … T − 1 of `sequences` sequences, [B * (T − from), V]. `ready` is the embedding made
+ * ready by `readyForProducts`, where it serves many calls.
+ */
 export function unembed(
   { x, norm, embedding }: UnembedInputs,
   sequences: number,
   from: number,
+  ready = readyForProducts(embedding),
 ): Part<UnembedInputs, Record<'normed' | 'unit' | 'scale', tf.Tensor2D>> {
   const [rows, width] = x.shape;
   const length = rows / sequences;
   const columns = tf.slice(tf.reshape(x, [sequences, length, width]), [0, from, 0]);
   const { value: normed, unit, scale } = rmsNorm(tf.reshape(columns, [sequences * (length - from), width]), norm);
   return {
-    value: timesTransposed(normed, embedding),
+    value: timesReady(normed, ready),
     saved: { normed, unit, scale },
     backward: (dy, saved) => {
       const { dx, dGain } = rmsNormBackward(times(dy, embedding), norm, saved);

@@ -264,14 +264,22 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     const before = this.state.snapshot();
     const logs = this.files?.mark();
     const groups: Group<E>[] = [];
+    const undo = () => {
+      before.restore();
+      if (logs) this.files!.cutBack(logs);
+    };
     try {
       return await this.attempt(groups, began);
     } catch (error) {
       const { cursor } = this.state.counters;
-      before.restore();
-      if (logs) this.files!.cutBack(logs);
+      undo();
       if (!(error instanceof NumericFault)) throw error;
-      return this.help(error, groups, cursor, began);
+      try {
+        return this.help(error, groups, cursor, began);
+      } catch (failure) {
+        undo();
+        throw failure;
+      }
     } finally {
       before.dispose();
     }
