@@ -42,6 +42,9 @@ import { warmStart } from './warm-start.js';
 /** See `GrpoTrainer.create`. */
 export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<GrpoTrainer<E>> {
   checkObject('options', options);
+  const given = Promise.resolve(options.policy);
+  // Where another option is refused first, nobody waits for a policy that fails.
+  given.catch(() => {});
   const settings = resolveSettings(options);
   const parts = resolveParts(options);
   const { runDir, resume = 'auto', allowDrift = false, notes = {} } = options;
@@ -54,7 +57,8 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   if (runDir === undefined && settings.guard.action === 'rollback') {
     throw rangeError('guard.action', `'skip' or 'halt' without a runDir`, `'rollback'`);
   }
-  const policy = checkPolicy(await options.policy);
+  checkKeepBest(settings, parts);
+  const policy = checkPolicy(await given);
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
   checkTexts(parts, policy, settings);
@@ -78,6 +82,18 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
     run.close();
     throw error;
   }
+}
+
+/** A metric of an evaluation must be one of an evaluation that there is. */
+function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Parts): void {
+  const [, name] = /^eval\/([^/]+)\//.exec(keepBest ?? '') ?? [];
+  if (name === undefined || name in evaluate) return;
+  const known = Object.keys(evaluate).map((task) => `eval/${task}/accuracy`);
+  throw rangeError(
+    'checkpoint.keepBest',
+    known.join(', ') || 'no evaluation without tasks in evaluate',
+    `'${keepBest}'`,
+  );
 }
 
 /** Every task's first prompt must be one that the policy can read. */

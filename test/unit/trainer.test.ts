@@ -314,6 +314,12 @@ describe('the reinforcement loop', () => {
     await refused({ train: { ...tinyTask, score: undefined } }, 'train.score', 'TypeError');
     await refused({ evaluate: { 'a/b': tinyTask } }, 'evaluate');
     await refused({ guard: { action: 'rollback' } }, 'guard.action');
+    const keepBest = { checkpoint: { keepBest: 'eval/hard/accuracy' } };
+    await refused(keepBest, 'checkpoint.keepBest: expected no evaluation without tasks');
+    await refused(
+      { ...keepBest, evaluate: { easy: tinyTask } },
+      'checkpoint.keepBest: expected eval/easy/accuracy, got',
+    );
     await refused({ warmStart: {} }, 'warmStart.steps', 'TypeError');
     await refused({ resume: 3 }, 'resume', 'TypeError');
     await refused({ policy: { ...policy, logits: undefined } }, 'policy.logits', 'TypeError');
