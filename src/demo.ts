@@ -6,42 +6,27 @@
 //   npm run demo -- --steps 400         steps of reinforcement
 
 import { parseArgs } from 'node:util';
-import { devices, presets } from './index.js';
-import type { Policy } from './policy/policy.js';
-import { createTransformer } from './policy/transformer.js';
+import { devices, type Evaluation, GrpoTrainer, presets, type Task } from './index.js';
 import { addition, distinctExamples } from './tasks/index.js';
 import { tfjsBridge } from './tfjs/index.js';
 import { type Backend, startBackend } from './trainer/backend.js';
-import { type Evaluation, evaluate } from './trainer/evaluate.js';
-import { GrpoTrainer } from './trainer/grpo.js';
-import { createProgress, type Progress } from './trainer/progress.js';
-import { type TokenTask, tokenTask } from './trainer/token-task.js';
-import { warmStart } from './trainer/warm-start.js';
+import { createProgress } from './trainer/progress.js';
+import { createTransformerPolicy } from './trainer/transformer-policy.js';
 
 // Sizes for a minute or two on the plain cpu backend and for seconds on the others. The warm start ends early, in the
 // middle of the policy's learning, so that its accuracy leaves room to be raised.
 const size = { layers: 2, width: 32, heads: 4, hidden: 64 };
 const heldOutCount = 400;
-const warm = {
-  maxSteps: 1000,
-  batchSize: 32,
-  /** The share of problems right at which it ends, looked at every so many steps on so many problems. */
-  enough: 0.4,
-  every: 25,
-  problems: 128,
-  // The strong decay is against learning examples by heart: without it, some seeds do not generalise.
-  optimizer: { learningRate: 4e-3, warmupSteps: 20, weightDecay: 1 },
-};
+// The strong decay is against learning examples by heart: without it, some seeds do not generalise.
+const warmStart = { steps: 1000, until: 0.4, optimizer: { learningRate: 4e-3, warmupSteps: 20, weightDecay: 1 } };
 const reinforcement = {
   promptsPerStep: 16,
   groupSize: 4,
-  maxRounds: 3,
+  dynamicSampling: { maxRounds: 3 },
   // After so short a warm start the policy is unsure of digits that it has right: sampling at 1 would draw mostly errors.
-  temperature: 0.5,
+  sampling: { temperature: 0.5 },
   loss: presets.dapo,
   hadw: {},
-  learningRate: 1e-3,
-  warmupSteps: 5,
 };
 
 async function main(): Promise<number> {
@@ -62,75 +47,50 @@ async function main(): Promise<number> {
     `loss on device ${device.name} (${device.detail}); policy on tfjs backend ${backend} (${name}), loss ${way}`,
   );
 
-  const train = tokenTask(addition({ digits: [2, 2], seed }));
-  const heldOut = distinctExamples(addition({ digits: [2, 2], seed, split: 'held-out' }), heldOutCount);
-  const policy = createTransformer({ ...size, vocabulary: train.vocabulary.size }, seed);
+  const train = addition({ digits: [2, 2], seed });
+  const policy = await createTransformerPolicy({ ...size, vocabulary: train.characters, seed });
   const parameters = Object.values(policy.variables).reduce((sum, variable) => sum + variable.size, 0);
-  progress.print(`${train.task.name} by a transformer of ${parameters} parameters, seed ${seed}`);
+  progress.print(`${train.name} by a transformer of ${parameters} parameters, seed ${seed}`);
 
-  const [firstExample, warmSeconds] = timed(() => runWarmStart(policy, train, seed, progress));
-  const before = evaluate(policy, train, heldOut);
-  progress.print(`held out, before reinforcement: ${describe(before)} (warm start ${warmSeconds} s)`);
-
-  const [, reinforcementSeconds] = timed(() => runReinforcement(policy, train, firstExample, seed, steps, progress));
-  const after = evaluate(policy, train, heldOut);
-  progress.print(`held out, after reinforcement:  ${describe(after)} (reinforcement ${reinforcementSeconds} s)`);
+  const warmupSteps = Math.min(5, Math.max(0, steps - 1));
+  const trainer = await GrpoTrainer.create({
+    ...reinforcement,
+    policy,
+    train,
+    evaluate: { heldOut: distinct(addition({ digits: [2, 2], seed, split: 'held-out' }), heldOutCount) },
+    evaluation: { atStart: false, every: Math.max(1, steps) },
+    warmStart,
+    optimizer: { learningRate: 1e-3, warmupSteps, schedule: 'linear', totalSteps: Math.max(1, steps) },
+    seed,
+  });
+  const start = performance.now();
+  await trainer.start({ output: process.stdout });
+  const { heldOut: before } = await trainer.evaluate();
+  const middle = performance.now();
+  progress.print(`held out, before reinforcement: ${describe(before)} (warm start ${seconds(start, middle)})`);
+  await trainer.run({ max: steps });
+  const { heldOut: after } = await trainer.evaluate();
+  progress.print(
+    `held out, after reinforcement:  ${describe(after)} (reinforcement ${seconds(middle, performance.now())})`,
+  );
+  trainer.dispose();
   if (after.correct > before.correct) return 0;
   progress.print('reinforcement did not raise the accuracy');
   return 1;
 }
 
-/** Returns the number of examples that it took. */
-function runWarmStart(policy: Policy, train: TokenTask, seed: number, progress: Progress): number {
-  const { maxSteps, batchSize, enough, every, problems, optimizer } = warm;
-  const other = addition({ digits: [2, 2], seed: seed + 1 });
-  const probe = Array.from({ length: problems }, (_, i) => other.example(i));
-  let accuracy = 0;
-  for (const { step, loss } of warmStart({ policy, train, steps: maxSteps, batchSize, optimizer })) {
-    const count = step + 1;
-    if (count % every === 0) ({ accuracy } = evaluate(policy, train, probe));
-    const text = `warm start, step ${count}: cross-entropy ${loss.toFixed(3)}, ${percent(accuracy)} right`;
-    progress.update(text, count % (4 * every) === 0);
-    if (accuracy >= enough) return count * batchSize;
-  }
-  return maxSteps * batchSize;
-}
-
-function runReinforcement(
-  policy: Policy,
-  train: TokenTask,
-  firstExample: number,
-  seed: number,
-  steps: number,
-  progress: Progress,
-): void {
-  const { learningRate, warmupSteps, ...options } = reinforcement;
-  const optimizer = { learningRate, warmupSteps: Math.min(warmupSteps, steps), totalSteps: steps };
-  const trainer = new GrpoTrainer({ ...options, policy, train, firstExample, seed, optimizer });
-  try {
-    for (let count = 1; count <= steps; count++) {
-      const { metrics } = trainer.step();
-      const text = `reinforcement, step ${count} of ${steps}: reward ${metrics.reward.toFixed(3)}, entropy ${metrics.entropy.toFixed(3)}`;
-      progress.update(text, count % 25 === 0);
-    }
-  } finally {
-    trainer.dispose();
-  }
+/** The first `count` different problems of a task, as a task. */
+function distinct(task: Task, count: number): Task {
+  const examples = distinctExamples(task, count);
+  return { ...task, size: count, example: (index) => examples[index] };
 }
 
 function describe({ correct, count, accuracy }: Evaluation): string {
-  return `${correct} of ${count} right (${percent(accuracy)})`;
+  return `${correct} of ${count} right (${(100 * accuracy).toFixed(1)} %)`;
 }
 
-function percent(share: number): string {
-  return `${(100 * share).toFixed(1)} %`;
-}
-
-/** A result, and the seconds that it took. */
-function timed<T>(run: () => T): [result: T, seconds: string] {
-  const start = performance.now();
-  const result = run();
-  return [result, ((performance.now() - start) / 1000).toFixed(1)];
+function seconds(start: number, end: number): string {
+  return `${((end - start) / 1000).toFixed(1)} s`;
 }
 
 function wholeNumber(flag: string, text: string): number {

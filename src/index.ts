@@ -1,3 +1,4 @@
+export { defineConfig, type TaskDescription, type TrainConfig } from './cli/define-config.js';
 export { type AnchorOptions, type AnchorState, DifficultyAnchor } from './loss/anchor.js';
 export type {
   AdvantageConfig,
@@ -33,3 +34,36 @@ export type {
   RunOptions,
   TokenInput,
 } from './loss/request.js';
+export type { PolicyLike } from './policy/policy-like.js';
+export { characterVocabulary, type Vocabulary } from './policy/vocabulary.js';
+export {
+  type BanditExample,
+  type BanditOptions,
+  type ChainOptions,
+  type CountdownExample,
+  type CountdownOptions,
+  type DigitsOptions,
+  type Example,
+  type JsonlOptions,
+  type LettersOptions,
+  type SudokuOptions,
+  type Task,
+  tasks,
+} from './tasks/index.js';
+export type {
+  Evaluation,
+  Group,
+  GrpoStep,
+  OptimizerOptions,
+  Reward,
+  RewardInput,
+  RunResult,
+  ScoredCompletion,
+  StepsOptions,
+  TrainerOptions,
+  TransformerPolicyOptions,
+  Verdict,
+  WarmStartOptions,
+} from './trainer/api.js';
+export { GrpoTrainer, TransformerPolicy } from './trainer/entry.js';
+export { defineReward, type RewardOptions } from './trainer/rewards.js';

@@ -53,7 +53,7 @@ function rotate(word: number, bits: number): number {
 }
 
 /** What a stream of random numbers is for. Streams of one seed are independent of each other. */
-export const purposes = { weights: 1, sampling: 2, examples: 3, split: 4 } as const;
+export const purposes = { weights: 1, sampling: 2, examples: 3, split: 4, order: 16, minibatches: 17 } as const;
 
 /** A stream of random numbers: a seed (an integer of at most 53 bits), a purpose, and a step or other index. */
 export interface Stream {
@@ -77,6 +77,16 @@ export function integer(stream: Stream, below: number, a: number, b = 0, c = 0):
 export function normal(stream: Stream, a: number, b = 0, c = 0): number {
   const [w, x, y, z] = words(stream, a, b, c);
   return Math.sqrt(-2 * Math.log(fraction(w, x))) * Math.cos(2 * Math.PI * fraction(y, z));
+}
+
+/** The numbers 0 … count − 1 in random order (Fisher and Yates), from the addresses (i, a) of a stream. */
+export function permutation(stream: Stream, count: number, a = 0): Int32Array {
+  const order = Int32Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
+    const j = integer(stream, i + 1, i, a);
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
 }
 
 function words({ seed, purpose, index = 0 }: Stream, a: number, b: number, c: number): Words {

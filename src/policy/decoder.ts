@@ -4,7 +4,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { causalBias, type KeysAndValues, unseen } from './attention.js';
 import { forward, type Memory, type TransformerConfig, type Weights } from './forward.js';
 import type { Decoder, SequenceBatch } from './policy.js';
-import { oneHotRows, times } from './products.js';
+import { oneHotRows, readyForProducts, times } from './products.js';
 import { rotation } from './rotary.js';
 
 /**
@@ -20,6 +20,7 @@ export class CachedDecoder implements Decoder {
   private column: number;
   /** [rows * H, capacity, D / H] each, for each layer. */
   private readonly cache: KeysAndValues[] = [];
+  private readonly unembedding: tf.Tensor2D;
 
   /** See `Policy.decode`. */
   constructor(
@@ -32,6 +33,7 @@ export class CachedDecoder implements Decoder {
     this.column = prompts.length;
     this.capacity = prompts.length + tokens;
     this.starts = rows.map((prompt) => prompts.starts[prompt]);
+    this.unembedding = tf.tidy(() => tf.keep(tf.clone(readyForProducts(weights.embedding as tf.Tensor2D))));
     this.logits = tf.tidy(() => {
       const bias = causalBias(prompts);
       const logits = this.read(prompts.tokens, prompts.length, 0, bias, (layer, own) => {
@@ -61,15 +63,24 @@ export class CachedDecoder implements Decoder {
   }
 
   dispose(): void {
-    tf.dispose([this.logits, this.cache]);
+    tf.dispose([this.logits, this.cache, this.unembedding]);
   }
 
   /** Logits of the last of `columns` columns, of which the first is number `from`. */
-  private read(tokens: Int32Array, columns: number, from: number, bias: tf.Tensor4D, memory: Memory): tf.Tensor2D {
+  private read(
+    tokens: Int32Array,
+    columns: number,
+    from: number,
+    bias: tf.Tensor4D,
+    attention: Memory['attention'],
+  ): tf.Tensor2D {
     const { width, heads } = this.config;
     const sequences = tokens.length / columns;
     const context = { sequences, heads, bias, rotation: rotation(width / heads, from, columns) };
-    return forward(this.config, this.weights, tokens, context, columns - 1, memory);
+    return forward(this.config, this.weights, tokens, context, columns - 1, {
+      attention,
+      unembedding: this.unembedding,
+    });
   }
 
   /** x, the columns from number `from` on, in the midst of zeros: [rows * H, capacity, D / H]. */

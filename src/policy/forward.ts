@@ -8,9 +8,7 @@ import { type FeedforwardInputs, feedforwardBlock } from './feedforward.js';
 import { differentiable } from './part.js';
 
 /** The size of a transformer; every field a positive integer. */
-export interface TransformerConfig {
-  /** Number of token ids, V. */
-  vocabulary: number;
+export interface TransformerSize {
   layers: number;
   /** Width of the residual stream, D: a multiple of twice the number of heads. */
   width: number;
@@ -19,13 +17,21 @@ export interface TransformerConfig {
   hidden: number;
 }
 
+export interface TransformerConfig extends TransformerSize {
+  /** Number of token ids, V. */
+  vocabulary: number;
+}
+
 /** Weights by name. */
 export type Weights = Readonly<Record<string, tf.Tensor>>;
 
-/** All keys and values that the attention of one layer sees, given those of the columns at hand. */
-export type Memory = (layer: number, own: KeysAndValues) => KeysAndValues;
-
-const noMemory: Memory = (_layer, own) => own;
+/** What decoding keeps from one column to the next. */
+export interface Memory {
+  /** All keys and values that the attention of one layer sees, given those of the columns at hand. */
+  attention(layer: number, own: KeysAndValues): KeysAndValues;
+  /** The embedding as `readyForProducts` gives it. */
+  unembedding: tf.Tensor2D;
+}
 
 /**
  * Logits [B * (T − from), V] of token ids [B * T]: those of columns from … T − 1.
@@ -37,18 +43,20 @@ export function forward(
   tokens: Int32Array,
   context: AttentionContext,
   from: number,
-  memory: Memory = noMemory,
+  memory?: Memory,
 ): tf.Tensor2D {
   const embedding = weights.embedding as tf.Tensor2D;
   let x = differentiable({ embedding }, (inputs) => embed(inputs, tokens));
   for (let layer = 0; layer < config.layers; layer++) {
     const attention = { x, ...partWeights<AttentionInputs>(weights, `layers.${layer}.attention`) };
-    x = differentiable(attention, (inputs) => attentionBlock(inputs, context, (own) => memory(layer, own)));
+    x = differentiable(attention, (inputs) =>
+      attentionBlock(inputs, context, memory && ((own) => memory.attention(layer, own))),
+    );
     const feedforward = { x, ...partWeights<FeedforwardInputs>(weights, `layers.${layer}.feedforward`) };
     x = differentiable(feedforward, feedforwardBlock);
   }
   const output = { x, norm: weights.norm as tf.Tensor1D, embedding };
-  return differentiable(output, (inputs) => unembed(inputs, context.sequences, from));
+  return differentiable(output, (inputs) => unembed(inputs, context.sequences, from, memory?.unembedding));
 }
 
 /** The weights whose names begin with a part's name, by the rest of their names. */

@@ -1,6 +1,7 @@
 // What the trainer needs of a policy. The transformer of this folder is one; a user's own tfjs model can be another.
 
 import type * as tf from '@tensorflow/tfjs-core';
+import type { PolicyLike } from './policy-like.js';
 
 /** Left-padded sequences: row b holds its tokens in columns starts[b] … length − 1; what stands before them is not read. */
 export interface SequenceBatch {
@@ -13,13 +14,11 @@ export interface SequenceBatch {
 }
 
 /** A distribution over token sequences with trainable parameters. Does not dispose of what it is given. */
-export interface Policy {
-  /** Number of token ids. */
-  readonly vocabulary: number;
+export interface Policy extends PolicyLike {
   /** The trainable parameters, by name, always in the same order. */
   readonly variables: Readonly<Record<string, tf.Variable>>;
   /**
-   * Logits [sequences * (length − from), vocabulary]: row (b, i) predicts the token that follows column from + i.
+   * Logits [sequences * (length − from), vocabulary.size]: row (b, i) predicts the token that follows column from + i.
    * Differentiable with respect to the variables. `from` defaults to 0; rows of padding are finite and meaningless.
    */
   logits(batch: SequenceBatch, from?: number): tf.Tensor2D;
@@ -28,13 +27,11 @@ export interface Policy {
    * reading of it. Keeps room for `tokens` further tokens in each row.
    */
   decode(prompts: SequenceBatch, rows: Int32Array, tokens: number): Decoder;
-  /** Frees the variables. */
-  dispose(): void;
 }
 
 /** A batch of sequences that grows by one token a call. */
 export interface Decoder {
-  /** Logits [rows, vocabulary] of the next token. Replaced, and the old ones freed, by `append`. */
+  /** Logits [rows, vocabulary.size] of the next token. Replaced, and the old ones freed, by `append`. */
   readonly logits: tf.Tensor2D;
   /** Appends one token to every row. RangeError when there is no room left. */
   append(tokens: Int32Array): void;

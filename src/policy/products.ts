@@ -14,7 +14,17 @@ export function times(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
 
 /** a bᵀ, for a [N, K] and b [M, K]. */
 export function timesTransposed(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
-  return transposesFirst() ? tf.matMul(a, tf.transpose(b)) : tf.matMul(a, b, false, true);
+  return timesReady(a, readyForProducts(b));
+}
+
+/** b, or a tensor of its transpose, as `timesReady` takes it: for a b that is multiplied by more than once. */
+export function readyForProducts(b: tf.Tensor2D): tf.Tensor2D {
+  return transposesFirst() ? tf.transpose(b) : b;
+}
+
+/** a bᵀ, for a [N, K] and what `readyForProducts` made of b [M, K]. */
+export function timesReady(a: tf.Tensor2D, ready: tf.Tensor2D): tf.Tensor2D {
+  return transposesFirst() ? tf.matMul(a, ready) : tf.matMul(a, ready, false, true);
 }
 
 /** aᵀ b, for a [K, N] and b [K, M]. */

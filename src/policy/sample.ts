@@ -1,8 +1,10 @@
 // Sampling completions. The choice of a token depends on its row alone: the random number of each position is addressed
 // by (seed, step, prompt, sample, position), so a result does not depend on how the batch was cut.
 
-import { rangeError } from '../loss/check.js';
+import * as tf from '@tensorflow/tfjs-core';
 import { uniform } from '../random.js';
+import { breathe } from './breathe.js';
+import { NumericFault } from './numeric-fault.js';
 import type { Decoder, Policy, SequenceBatch } from './policy.js';
 
 /** One completion to be sampled: the tokens of its prompt, and its place in the step. */
@@ -19,8 +21,6 @@ export interface SampleOptions {
   promptLength: number;
   /** Completions are cut off after this many tokens, the end token included. */
   maxTokens: number;
-  /** The token that ends a completion. */
-  endToken: number;
   /** Divides the logits. 0 takes the most likely token (the lowest id of equals). */
   temperature: number;
   seed: number;
@@ -38,26 +38,32 @@ export interface Completion {
 
 /**
  * Samples one completion a row, in order. Rows of the same prompt share the reading of it.
- * RangeError for an empty or too long prompt, and for logits that are not finite.
+ * RangeError for an empty or too long prompt, NumericFault for logits that are not finite.
  */
-export function sample(policy: Policy, rows: readonly SampleRow[], options: SampleOptions): Completion[] {
+export async function sample(
+  policy: Policy,
+  rows: readonly SampleRow[],
+  options: SampleOptions,
+): Promise<Completion[]> {
   if (rows.length === 0) return [];
-  const { maxTokens, endToken } = options;
+  const { maxTokens } = options;
+  const { size, end } = policy.vocabulary;
   const drafts = rows.map((row) => ({ row, tokens: [] as number[], logProbs: [] as number[], ended: false }));
   const decoder = startDecoder(policy, rows, options);
   try {
     for (let position = 0; position < maxTokens && !drafts.every((draft) => draft.ended); position++) {
       // A row that has ended repeats its end token, unread, while others go on.
       if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
-      const logits = decoder.logits.dataSync<'float32'>();
+      const probabilities = readProbabilities(decoder.logits, options.temperature || 1);
       drafts.forEach((draft, b) => {
         if (draft.ended) return;
-        const own = logits.subarray(b * policy.vocabulary, (b + 1) * policy.vocabulary);
-        const { token, logProb } = choose(own, draft.row, position, options);
+        const own = probabilities.subarray(b * size, (b + 1) * size);
+        const token = choose(own, draft.row, position, options);
         draft.tokens.push(token);
-        draft.logProbs.push(logProb);
-        draft.ended = token === endToken;
+        draft.logProbs.push(Math.log(own[token]));
+        draft.ended = token === end;
       });
+      await breathe();
     }
   } finally {
     decoder.dispose();
@@ -73,7 +79,7 @@ function startDecoder(policy: Policy, rows: readonly SampleRow[], options: Sampl
   const prompts = new Map(rows.map(({ prompt, tokens }) => [prompt, tokens]));
   const numbers = [...prompts.keys()];
   const indices = new Map(numbers.map((prompt, index) => [prompt, index]));
-  const batch = padPrompts([...prompts.values()], options.promptLength, options.endToken);
+  const batch = padPrompts([...prompts.values()], options.promptLength, policy.vocabulary.end);
   const promptOfRow = Int32Array.from(rows, ({ prompt }) => indices.get(prompt)!);
   return policy.decode(batch, promptOfRow, options.maxTokens - 1);
 }
@@ -91,27 +97,50 @@ export function padPrompts(prompts: readonly Int32Array[], length: number, paddi
   return { sequences: prompts.length, length, tokens, starts };
 }
 
-/** A token for one row of logits, with its log-probability; in float64. */
-function choose(logits: Float32Array, { prompt, sample }: SampleRow, position: number, options: SampleOptions) {
-  const { temperature, seed, step } = options;
-  const scale = 1 / (temperature || 1);
-  const highest = logits.reduce((a, b) => Math.max(a, b));
-  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - highest) * scale));
-  const total = weights.reduce((a, b) => a + b);
-  if (!Number.isFinite(total)) throw rangeError('logits', 'finite values', `others at position ${position}`);
-  const stream = { seed, purpose: 'sampling', index: step } as const;
-  const token =
-    temperature === 0 ? logits.indexOf(highest) : draw(weights, total * uniform(stream, prompt, sample, position));
-  return { token, logProb: (logits[token] - highest) * scale - Math.log(total) };
+/**
+ * softmax(logits / temperature), computed by the backend: over a vocabulary of tens of thousands the exponentials are what
+ * sampling takes its time for.
+ */
+function readProbabilities(logits: tf.Tensor2D, temperature: number): Float32Array {
+  const probabilities = tf.tidy(() => tf.softmax(temperature === 1 ? logits : tf.div(logits, temperature)));
+  const values = probabilities.dataSync<'float32'>();
+  probabilities.dispose();
+  return values;
 }
 
-/** The index in whose share of the weights' sum `point` falls. */
-function draw(weights: Float64Array, point: number): number {
+/** A token for one row of probabilities, which are NaN throughout where a logit was not finite. */
+function choose(
+  probabilities: Float32Array,
+  { prompt, sample }: SampleRow,
+  position: number,
+  { temperature, seed, step }: SampleOptions,
+): number {
+  if (Number.isNaN(probabilities[0])) {
+    throw new NumericFault(`logits: expected finite values, got others at position ${position} of prompt ${prompt}`);
+  }
+  if (temperature === 0) return mostLikely(probabilities);
+  const stream = { seed, purpose: 'sampling', index: step } as const;
+  return draw(probabilities, uniform(stream, prompt, sample, position));
+}
+
+/** The lowest index of equals. */
+function mostLikely(probabilities: Float32Array): number {
+  let best = 0;
+  for (let token = 1; token < probabilities.length; token++) {
+    if (probabilities[token] > probabilities[best]) best = token;
+  }
+  return best;
+}
+
+/** The index in whose share of the probabilities `point` falls, in float64. */
+function draw(probabilities: Float32Array, point: number): number {
   let remaining = point;
-  const drawn = weights.findIndex((weight) => {
-    remaining -= weight;
-    return remaining < 0;
-  });
-  // Rounding can leave a sliver behind the last weight.
-  return drawn >= 0 ? drawn : weights.findLastIndex((weight) => weight > 0);
+  let last = 0;
+  for (let token = 0; token < probabilities.length; token++) {
+    remaining -= probabilities[token];
+    if (remaining < 0) return token;
+    if (probabilities[token] > 0) last = token;
+  }
+  // The probabilities add up to 1 but for rounding, which can leave a sliver behind the last.
+  return last;
 }

@@ -6,21 +6,29 @@ import { checkNumber } from '../loss/check.js';
 import { normal } from '../random.js';
 import { causalBias } from './attention.js';
 import { CachedDecoder } from './decoder.js';
-import { forward, type TransformerConfig, type Weights } from './forward.js';
+import { forward, type TransformerConfig, type TransformerSize, type Weights } from './forward.js';
 import type { Policy, SequenceBatch } from './policy.js';
 import { rotation } from './rotary.js';
+import type { Vocabulary } from './vocabulary.js';
 
-export type { TransformerConfig } from './forward.js';
+export type { TransformerConfig, TransformerSize } from './forward.js';
 
 /**
- * A transformer with random weights: the same ones for the same configuration and seed, on every backend.
+ * A transformer with random weights: the same ones for the same size, vocabulary size and seed, on every backend.
  * TypeError or RangeError for an impossible size.
  */
-export function createTransformer(config: TransformerConfig, seed: number): Policy {
-  checkConfig(config);
+export function createTransformer(
+  { layers, width, heads, hidden }: TransformerSize,
+  vocabulary: Vocabulary,
+  seed: number,
+): Policy {
+  const size = { layers, width, heads, hidden };
+  checkSize(size);
+  const config = { ...size, vocabulary: vocabulary.size };
   const variables = createWeights(config, seed);
   return {
-    vocabulary: config.vocabulary,
+    vocabulary,
+    description: { type: 'transformer', ...size, seed },
     variables,
     logits: (batch, from = 0) => logits(config, variables, batch, from),
     decode: (prompts, rows, tokens) => new CachedDecoder(config, variables, prompts, rows, tokens),
@@ -28,12 +36,10 @@ export function createTransformer(config: TransformerConfig, seed: number): Poli
   };
 }
 
-function checkConfig(config: TransformerConfig): void {
-  for (const field of ['vocabulary', 'layers', 'width', 'heads', 'hidden'] as const) {
-    checkNumber(field, config[field], { min: 1, integer: true });
-  }
-  if (config.width % (2 * config.heads) !== 0) {
-    throw new RangeError(`width: expected a multiple of twice the ${config.heads} heads, got ${config.width}`);
+function checkSize(size: TransformerSize): void {
+  for (const [field, value] of Object.entries(size)) checkNumber(field, value, { min: 1, integer: true });
+  if (size.width % (2 * size.heads) !== 0) {
+    throw new RangeError(`width: expected a multiple of twice the ${size.heads} heads, got ${size.width}`);
   }
 }
 

@@ -96,14 +96,21 @@ function keptTokens(plan: LogitsPlan): boolean[] | null {
   const { topQuantile, threshold: given } = plan.loss.entropy;
   if (topQuantile === 1) return null;
   const entropies = Array.from(plan.entropies);
-  let threshold = given;
-  if (Number.isNaN(given)) {
-    const ranked = entropies.filter((entropy, row) => isIn(plan, row) && !Number.isNaN(entropy)).sort((a, b) => a - b);
-    // The ⌈(1 − q)(N − 1)⌉-th smallest. 1e-9 keeps a product that is an integer but for rounding from being rounded up.
-    const rank = Math.max(0, Math.ceil((1 - topQuantile) * (ranked.length - 1) - 1e-9));
-    threshold = ranked.length > 0 ? ranked[rank] : -Infinity;
-  }
+  const threshold = Number.isNaN(given)
+    ? entropyThreshold(
+        entropies.filter((_, row) => isIn(plan, row)),
+        topQuantile,
+      )
+    : given;
   return entropies.map((entropy) => entropy >= threshold);
+}
+
+/** The entropy from which `topQuantile` keeps tokens, given those of all masked-in tokens; −∞ of none. */
+export function entropyThreshold(entropies: readonly number[], topQuantile: number): number {
+  const ranked = entropies.filter((entropy) => !Number.isNaN(entropy)).sort((a, b) => a - b);
+  // The ⌈(1 − q)(N − 1)⌉-th smallest. 1e-9 keeps a product that is an integer but for rounding from being rounded up.
+  const rank = Math.max(0, Math.ceil((1 - topQuantile) * (ranked.length - 1) - 1e-9));
+  return ranked.length > 0 ? ranked[rank] : -Infinity;
 }
 
 /** −coefficient · Σ κ H / max(Σ κ, 1), and its derivative with respect to H, 0 at tokens that are not kept. */

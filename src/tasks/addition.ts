@@ -1,74 +1,75 @@
-// Addition of two numbers: "12+34=" to "46".
+// Addition and subtraction of two numbers: "12+34=" to "64", "46-12=" to "43".
 
-import { checkChoice, checkNumber } from '../loss/check.js';
-import { integer, type Stream, uniform } from '../random.js';
+import { type Draw, generatedTask } from './generate.js';
+import { drawNumber, lastDigitFirst } from './numbers.js';
+import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
 import type { Example, Task } from './task.js';
 
-export interface AdditionOptions {
+export interface DigitsOptions extends GeneratorOptions {
   /** Digits of each number, fewest and most, from 1 to 4. Default [1, 2]. */
-  digits?: readonly [fewest: number, most: number];
-  /** Which problems the order of `example` draws. */
-  seed: number;
-  /**
-   * `train` and `held-out` have no problem in common, whatever their seeds and digits; a + b and b + a count as one
-   * problem. One in five is held out. Default `train`.
-   */
-  split?: 'train' | 'held-out';
+  digits?: Range;
 }
-
-const heldOutShare = 0.2;
-/** The split is the same for every seed of a task. */
-const splitStream: Stream = { seed: 0, purpose: 'split' };
 
 /**
- * Addition. The answer is written from its last digit to its first ("57+68=" to "521"), the order in which it is
- * worked out: a policy that writes one digit at a time then needs only the carry from the digit before.
- * The difficulty is the number of columns to be added plus the number of carries.
+ * Addition. The answer is written from its last digit to its first. The difficulty is the number of columns to be added
+ * plus the number of carries. a + b and b + a are one problem.
  */
-export function addition({ digits = [1, 2], seed, split = 'train' }: AdditionOptions): Task {
-  const fewest = checkNumber('digits[0]', digits[0], { min: 1, max: 4, integer: true });
-  const most = checkNumber('digits[1]', digits[1], { min: fewest, max: 4, integer: true });
-  checkNumber('seed', seed, { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true });
-  checkChoice('split', split, ['train', 'held-out']);
-  const stream: Stream = { seed, purpose: 'examples' };
+export function addition(options: DigitsOptions): Task {
+  return columnTask('addition', '+', 1, options, (next, digits) => {
+    const [a, b] = [drawNumber(next, digits), drawNumber(next, digits)];
+    return { a, b, result: a + b, problem: [Math.min(a, b), Math.max(a, b)] };
+  });
+}
 
-  /** A number whose count of digits is as likely as any other. */
-  const operand = (index: number, attempt: number, which: number) => {
-    const count = fewest + integer(stream, most - fewest + 1, index, attempt, 2 * which);
-    const lowest = count === 1 ? 0 : 10 ** (count - 1);
-    return lowest + integer(stream, 10 ** count - lowest, index, attempt, 2 * which + 1);
-  };
+/**
+ * Subtraction of the smaller number from the larger. The answer is written from its last digit to its first. The
+ * difficulty is the number of columns plus the number of borrows.
+ */
+export function subtraction(options: DigitsOptions): Task {
+  return columnTask('subtraction', '-', -1, options, (next, digits) => {
+    const [x, y] = [drawNumber(next, digits), drawNumber(next, digits)];
+    const [a, b] = [Math.max(x, y), Math.min(x, y)];
+    return { a, b, result: a - b, problem: [a, b] };
+  });
+}
 
-  return {
-    name: `addition of ${fewest === most ? '' : `${fewest} to `}${most} digits`,
-    characters: '0123456789+=',
+interface Operands {
+  a: number;
+  b: number;
+  result: number;
+  problem: [number, number];
+}
+
+function columnTask(
+  name: string,
+  operator: '+' | '-',
+  sign: 1 | -1,
+  options: DigitsOptions,
+  operands: (next: Draw, digits: [number, number]) => Operands,
+): Task {
+  const digits = checkRange('digits', checkOptions(options, ['digits']).digits ?? [1, 2], { min: 1, max: 4 });
+  const most = digits[1];
+  return generatedTask<Example>(options, {
+    name: `${name} of ${rangeText(digits, 'digit')}`,
+    characters: `0123456789${operator}=`,
     maxPromptLength: 2 * most + 2,
-    maxSolutionLength: most + 1,
-    example(index) {
-      checkNumber('index', index, { min: 0, max: 2 ** 31 - 1, integer: true });
-      for (let attempt = 0; ; attempt++) {
-        const [a, b] = [operand(index, attempt, 0), operand(index, attempt, 1)];
-        if (isHeldOut(a, b) === (split === 'held-out')) return additionExample(a, b);
-      }
+    maxSolutionLength: sign > 0 ? most + 1 : most,
+    draw(next) {
+      const { a, b, result, problem } = operands(next, digits);
+      const answer = lastDigitFirst(result);
+      const difficulty = columnsAndCarries(a, b, sign);
+      return { example: { prompt: `${a}${operator}${b}=`, answer, solution: answer, difficulty }, problem };
     },
     score: (text, example) => (text === example.answer ? 1 : 0),
-  };
+  });
 }
 
-function isHeldOut(a: number, b: number): boolean {
-  return uniform(splitStream, Math.min(a, b), Math.max(a, b)) < heldOutShare;
-}
-
-function additionExample(a: number, b: number): Example {
-  const answer = [...String(a + b)].reverse().join('');
-  return { prompt: `${a}+${b}=`, answer, solution: answer, difficulty: columnsAndCarries(a, b) };
-}
-
-function columnsAndCarries(a: number, b: number): number {
+/** Columns of a ± b and the carries or borrows between them. */
+function columnsAndCarries(a: number, b: number, sign: 1 | -1): number {
   let [columns, carries, carry] = [0, 0, 0];
   for (let scale = 1; scale <= Math.max(a, b) || scale === 1; scale *= 10) {
-    const sum = (Math.floor(a / scale) % 10) + (Math.floor(b / scale) % 10) + carry;
-    carry = sum > 9 ? 1 : 0;
+    const column = (Math.floor(a / scale) % 10) + sign * ((Math.floor(b / scale) % 10) + carry);
+    carry = column > 9 || column < 0 ? 1 : 0;
     columns++;
     carries += carry;
   }

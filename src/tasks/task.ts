@@ -4,7 +4,7 @@
 export interface Example {
   /** What the policy is given. */
   prompt: string;
-  /** The right answer. */
+  /** The right answer; one of them where there are several. */
   answer: string;
   /** A completion that is right, worked out where the task calls for it: what a warm start learns from. */
   solution: string;
@@ -12,25 +12,30 @@ export interface Example {
   difficulty: number;
 }
 
-/** A lazy, endless list of problems with a scorer. Pure: no state, and no text is ever evaluated as code. */
-export interface Task {
+/** A lazy list of problems with a scorer. Pure: no state, and no text is ever evaluated as code. */
+export interface Task<E extends Example = Example> {
   readonly name: string;
   /** Every character that prompts and solutions consist of. */
   readonly characters: string;
   /** The longest prompt and the longest solution, in characters. */
   readonly maxPromptLength: number;
   readonly maxSolutionLength: number;
-  /** Problem `index`, an integer from 0: always the same for the same task and seed. RangeError for another index. */
-  example(index: number): Example;
+  /** Number of problems; left out for a list without an end. */
+  readonly size?: number;
+  /**
+   * Problem `index`, an integer from 0 and below `size`: always the same for the same task and seed, on every machine.
+   * RangeError for another index.
+   */
+  example(index: number): E;
   /** The reward of a completion's text, in [0, 1]; 0 for anything but one answer in the task's form. */
-  score(text: string, example: Example): number;
+  score(text: string, example: E): number;
 }
 
 /** The first `count` different problems of a task, by their prompts. RangeError when it does not seem to have as many. */
-export function distinctExamples(task: Task, count: number): Example[] {
-  const found = new Map<string, Example>();
+export function distinctExamples<E extends Example>(task: Task<E>, count: number): E[] {
+  const found = new Map<string, E>();
   for (let index = 0; found.size < count; index++) {
-    if (index > 1000 + 100 * count) {
+    if (index === task.size || index > 1000 + 100 * count) {
       throw new RangeError(
         `count: expected at most the ${found.size} different problems of ${task.name}, got ${count}`,
       );

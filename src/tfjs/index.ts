@@ -26,6 +26,8 @@ import {
 import { differentiable } from './differentiable.js';
 import * as operations from './operations.js';
 
+export { definePolicy, type PolicyDefinition } from '../policy/define.js';
+export type { Decoder, Policy, SequenceBatch } from '../policy/policy.js';
 export type { AdvantageTensors, GrpoBatch, GrpoReport, PolicyBatch, PolicyReport } from './batch.js';
 export { type TfjsBridge, tfjsBridge } from './operations.js';
 

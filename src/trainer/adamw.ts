@@ -1,103 +1,66 @@
-// AdamW (arXiv 1711.05101): Adam with decoupled weight decay and a linear warm-up of the learning rate.
+// AdamW (arXiv 1711.05101): Adam with decoupled weight decay.
 // Our own, because tfjs has no AdamW and its Adam cannot be resumed exactly: here all state is float32 tensors and one
-// count of steps, from which the bias corrections follow.
+// count of updates, from which the bias corrections and the learning rate follow.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { checkNumber } from '../loss/check.js';
+import type { OptimizerSettings } from './options.js';
+import { learningRateAt } from './schedule.js';
 
-export interface AdamWOptions {
-  learningRate: number;
-  /** Steps over which the learning rate rises linearly to its full value. Default 0: full from the first step. */
-  warmupSteps?: number;
-  /** After its warm-up the learning rate falls linearly, to 0 after this many steps. Default: it does not fall. */
-  totalSteps?: number;
-  /** Decay rates of the running means of the gradient and of its square. Default [0.9, 0.999]. */
-  betas?: readonly [number, number];
-  /** Added to the root of the mean square. Default 1e-8. */
-  epsilon?: number;
-  /** Share of a weight that decays a step, times the learning rate. Gains (rank 1) do not decay. Default 0. */
-  weightDecay?: number;
-}
-
-interface Moments {
-  mean: tf.Variable;
-  square: tf.Variable;
-}
+export type Variables = Readonly<Record<string, tf.Variable>>;
 
 /** Updates variables in place. Owns two tensors for each of them: `dispose` frees those, not the variables. */
 export class AdamW {
   /** Updates made so far. */
-  steps = 0;
-  private readonly options: Required<AdamWOptions>;
-  private readonly moments: Record<string, Moments>;
+  updates = 0;
+  /** Running means of the gradient and of its square, under the variables' names. */
+  readonly means: Variables;
+  readonly squares: Variables;
 
-  /** RangeError for an option out of range. */
   constructor(
-    private readonly variables: Readonly<Record<string, tf.Variable>>,
-    {
-      learningRate,
-      warmupSteps = 0,
-      totalSteps = Infinity,
-      betas = [0.9, 0.999],
-      epsilon = 1e-8,
-      weightDecay = 0,
-    }: AdamWOptions,
+    private readonly variables: Variables,
+    readonly settings: OptimizerSettings,
   ) {
-    this.options = {
-      learningRate: checkNumber('learningRate', learningRate, { min: 0 }),
-      warmupSteps: checkNumber('warmupSteps', warmupSteps, { min: 0, integer: true }),
-      totalSteps:
-        totalSteps === Infinity
-          ? totalSteps
-          : checkNumber('totalSteps', totalSteps, { min: warmupSteps, integer: true }),
-      betas: [checkBeta('betas[0]', betas[0]), checkBeta('betas[1]', betas[1])],
-      epsilon: checkNumber('epsilon', epsilon, { above: 0 }),
-      weightDecay: checkNumber('weightDecay', weightDecay, { min: 0 }),
-    };
-    const zeros = (shape: number[]) => tf.tidy(() => tf.variable(tf.zeros(shape), false));
-    this.moments = Object.fromEntries(
-      Object.entries(variables).map(([name, { shape }]) => [name, { mean: zeros(shape), square: zeros(shape) }]),
-    );
+    const zeros = (): Variables =>
+      Object.fromEntries(
+        Object.entries(variables).map(([name, { shape }]) => [
+          name,
+          tf.tidy(() => tf.variable(tf.zeros(shape as number[]), false)),
+        ]),
+      );
+    this.means = zeros();
+    this.squares = zeros();
   }
 
   /** The learning rate of the next update. */
   get learningRate(): number {
-    const { learningRate, warmupSteps, totalSteps } = this.options;
-    const rise = (this.steps + 1) / Math.max(1, warmupSteps);
-    const fall = totalSteps === Infinity ? 1 : (totalSteps - this.steps) / (totalSteps - warmupSteps + 1);
-    return learningRate * Math.max(0, Math.min(1, rise, fall));
+    return learningRateAt(this.updates + 1, this.settings);
   }
 
   /** One update by gradients under the variables' names, each multiplied by `scale`. Without one, a variable stays. */
   update(gradients: Readonly<Record<string, tf.Tensor>>, scale = 1): void {
     const rate = this.learningRate;
-    this.steps++;
+    this.updates++;
     for (const [name, gradient] of Object.entries(gradients)) {
-      tf.tidy(() => this.updateOne(this.variables[name], this.moments[name], tf.mul(gradient, scale), rate));
+      tf.tidy(() => this.updateOne(name, tf.mul(gradient, scale), rate));
     }
   }
 
   dispose(): void {
-    tf.dispose(Object.values(this.moments).flatMap(({ mean, square }) => [mean, square]));
+    tf.dispose([...Object.values(this.means), ...Object.values(this.squares)]);
   }
 
-  private updateOne(variable: tf.Variable, { mean, square }: Moments, gradient: tf.Tensor, rate: number): void {
-    const { betas, epsilon, weightDecay } = this.options;
+  private updateOne(name: string, gradient: tf.Tensor, rate: number): void {
+    const { betas, epsilon, weightDecay } = this.settings;
+    const [variable, mean, square] = [this.variables[name], this.means[name], this.squares[name]];
     mean.assign(blend(mean, gradient, betas[0]));
     square.assign(blend(square, tf.square(gradient), betas[1]));
     // The running means start at 0; dividing by 1 − βᵗ makes them averages of what they have seen.
-    const root = tf.sqrt(tf.div(square, 1 - betas[1] ** this.steps));
+    const root = tf.sqrt(tf.div(square, 1 - betas[1] ** this.updates));
     const direction = tf.div(mean, tf.add(root, epsilon));
-    const step = tf.mul(direction, rate / (1 - betas[0] ** this.steps));
+    const step = tf.mul(direction, rate / (1 - betas[0] ** this.updates));
     const decay = variable.rank > 1 ? rate * weightDecay : 0;
     variable.assign(tf.sub(decay > 0 ? tf.mul(variable, 1 - decay) : variable, step));
   }
-}
-
-function checkBeta(field: string, value: unknown): number {
-  const beta = checkNumber(field, value, { min: 0 });
-  if (beta >= 1) throw new RangeError(`${field}: expected a number below 1, got ${beta}`);
-  return beta;
 }
 
 /** β old + (1 − β) new. */

@@ -75,3 +75,15 @@ async function setBackend(backend: Backend): Promise<boolean> {
   });
   return started;
 }
+
+/** The backend asked for; else the one that runs already; else the fastest that is installed. Returns its name. */
+export async function ensureBackend(wanted?: Backend): Promise<string> {
+  const running = currentBackend();
+  if (wanted === undefined && running !== undefined) return running;
+  return running !== undefined && running === wanted ? running : (await startBackend(wanted)).backend;
+}
+
+/** The name of tfjs's current backend; undefined before one was chosen. */
+export function currentBackend(): string | undefined {
+  return tf.engine().backendName || undefined;
+}

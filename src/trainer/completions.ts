@@ -16,9 +16,12 @@ export interface CompletionBatch {
   mask: Uint8Array;
 }
 
-/** Pads prompts on the left to `promptLength`, completions on the right to `length` tokens, with the token `padding`. */
+/**
+ * Pads prompts on the left to `promptLength`, completions on the right to `length` tokens, with the token `padding`.
+ * The tokens of a pair that is `masked` are read and do not count.
+ */
 export function completionBatch(
-  pairs: readonly { prompt: Int32Array; completion: Int32Array }[],
+  pairs: readonly { prompt: Int32Array; completion: Int32Array; masked?: boolean }[],
   { promptLength, length, padding }: { promptLength: number; length: number; padding: number },
 ): CompletionBatch {
   const sequences = pairs.length;
@@ -32,9 +35,9 @@ export function completionBatch(
   // The last target is never read: nothing comes after it.
   const columns = promptLength + length - 1;
   const tokens = new Int32Array(sequences * columns).fill(padding);
-  pairs.forEach(({ completion }, b) => {
+  pairs.forEach(({ completion, masked }, b) => {
     targets.set(completion, b * length);
-    mask.fill(1, b * length, b * length + completion.length);
+    if (!masked) mask.fill(1, b * length, b * length + completion.length);
     tokens.set(prompts.tokens.subarray(b * promptLength, (b + 1) * promptLength), b * columns);
     tokens.set(completion.subarray(0, length - 1), b * columns + promptLength);
   });

@@ -1,21 +1,27 @@
 // How often a policy is right: one completion a problem, always the most likely token.
 
+import type { Metrics } from '../loss/plan.js';
 import type { Policy } from '../policy/policy.js';
 import type { Example } from '../tasks/task.js';
-import { collectRollout } from './rollout.js';
+import type { Evaluation } from './api.js';
+import { accuracyByDifficulty, sampleGroups } from './rollout.js';
 import type { TokenTask } from './token-task.js';
 
-export interface Evaluation {
-  /** Sum of the rewards: the number of right answers where rewards are 0 or 1. */
-  correct: number;
-  count: number;
-  /** correct / count. */
-  accuracy: number;
+/** Greedy generation on every example. */
+export async function evaluate<E extends Example>(
+  policy: Policy,
+  task: TokenTask<E>,
+  examples: readonly E[],
+): Promise<Evaluation> {
+  const groups = await sampleGroups(policy, task, examples, { groupSize: 1, temperature: 0, seed: 0, step: 0 });
+  const scored = groups.map(({ example, completions: [{ score }] }) => ({ difficulty: example.difficulty, score }));
+  const correct = scored.reduce((sum, { score }) => sum + score, 0);
+  const count = examples.length;
+  return { correct, count, accuracy: correct / count, byDifficulty: accuracyByDifficulty(scored) };
 }
 
-/** Greedy generation on every example. */
-export function evaluate(policy: Policy, task: TokenTask, examples: readonly Example[]): Evaluation {
-  const groups = collectRollout(policy, task, examples, { groupSize: 1, temperature: 0, seed: 0, step: 0 });
-  const correct = groups.reduce((sum, { rewards }) => sum + rewards[0], 0);
-  return { correct, count: examples.length, accuracy: correct / examples.length };
+/** `eval/<name>/accuracy` and `eval/<name>/accuracy/<difficulty>`. */
+export function evaluationMetrics(name: string, { accuracy, byDifficulty }: Evaluation): Metrics {
+  const parts = byDifficulty.map((part) => [`eval/${name}/accuracy/${part.difficulty}`, part.accuracy]);
+  return { [`eval/${name}/accuracy`]: accuracy, ...Object.fromEntries(parts) };
 }

@@ -1,160 +1,461 @@
-// The reinforcement loop: sample groups, score them, one fused call for advantages (with HA-DW), loss and gradient, update.
+// The reinforcement loop: sample groups, score them, advantages (with HA-DW), fused loss and gradient, update; and what makes
+// a run of it something to rely on: each step happens whole or not at all, and a saved run goes on bit for bit.
 
-import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
-import { checkNumber } from '../loss/check.js';
-import type { AdvantageConfig, LossConfig } from '../loss/config.js';
+import { readFileSync } from 'node:fs';
+import { checkBoolean, checkNumber, checkObject, rangeError, typeError } from '../loss/check.js';
+import { devices } from '../loss/devices.js';
 import type { Metrics } from '../loss/plan.js';
+import type { DeviceChoice } from '../loss/request.js';
+import { checkPolicy } from '../policy/define.js';
+import { NumericFault } from '../policy/numeric-fault.js';
 import type { Policy } from '../policy/policy.js';
-import { grpoLoss } from '../tfjs/index.js';
-import { AdamW, type AdamWOptions } from './adamw.js';
-import { completionBatch, spread } from './completions.js';
-import { collectRollout, type Group, isInformative, meanReward, rolloutMetrics } from './rollout.js';
-import type { TokenTask } from './token-task.js';
-import { updatePolicy } from './update.js';
+import type { Example, Task } from '../tasks/task.js';
+import { assignAdvantages } from './advantages.js';
+import type {
+  Evaluation,
+  Group,
+  GrpoStep,
+  GrpoTrainer,
+  Reward,
+  RunOptions,
+  RunResult,
+  StartOptions,
+  StepsOptions,
+  TrainerOptions,
+} from './api.js';
+import { currentBackend } from './backend.js';
+import { identify } from './drift.js';
+import { evaluate, evaluationMetrics } from './evaluate.js';
+import { learn } from './learn.js';
+import { evaluationExamples, type Parts, resolveParts, resolveSettings, type Settings } from './options.js';
+import { ExampleOrder } from './order.js';
+import { createProgress, type Progress, progressLine } from './progress.js';
+import { writeReport } from './report/index.js';
+import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from './rollout.js';
+import { Run, type RunConfig } from './run.js';
+import { exitCodes, listenForStop } from './signals.js';
+import { encodePrompt, type TokenTask, tokenTask } from './token-task.js';
+import { type SavedState, TrainingState } from './training-state.js';
+import { globalNorm } from './update.js';
+import { warmStart } from './warm-start.js';
 
-export interface GrpoOptions {
-  policy: Policy;
-  train: TokenTask;
-  /** The task's examples are taken in order from this one on. Default 0. */
-  firstExample?: number;
-  /** Prompts that an update learns from. */
-  promptsPerStep: number;
-  /** Completions a prompt, at least 2. */
-  groupSize: number;
-  /**
-   * Rounds of `promptsPerStep` prompts that a step samples at most, until as many groups as that have rewards that differ
-   * (DAPO's dynamic sampling, arXiv 2503.14476): an update then learns from those, and from others only for want of them.
-   * Default 1: from every group.
-   */
-  maxRounds?: number;
-  loss: LossConfig;
-  /** Advantages but for their group size and HA-DW; defaults as `computeAdvantages`. */
-  advantage?: Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'>;
-  /** History-aware difficulty weighting: λ and its anchor, which observes every group sampled. Left out: none. */
-  hadw?: { scale?: number; anchor?: AnchorOptions };
-  /** Updates a step (TRL's num_iterations, µ of the GRPO paper). Default 1. */
-  iterations?: number;
-  /** Sampling temperature, above 0; the loss uses the same. Default 1. */
-  temperature?: number;
-  optimizer: AdamWOptions;
-  /** Default 1. */
-  maxGradientNorm?: number;
-  /** Of the sampling. */
-  seed: number;
+/** See `GrpoTrainer.create`. */
+export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<GrpoTrainer<E>> {
+  checkObject('options', options);
+  const given = Promise.resolve(options.policy);
+  // Where another option is refused first, nobody waits for a policy that fails.
+  given.catch(() => {});
+  const settings = resolveSettings(options);
+  const parts = resolveParts(options);
+  const { runDir, resume = 'auto', allowDrift = false, notes = {} } = options;
+  if (runDir !== undefined && (typeof runDir !== 'string' || runDir === '')) {
+    throw typeError('runDir', 'the path of a folder', runDir);
+  }
+  if (typeof resume !== 'string' || resume === '') throw typeError('resume', `'auto', 'never' or a path`, resume);
+  checkBoolean('allowDrift', allowDrift);
+  checkObject('notes', notes);
+  if (runDir === undefined && settings.guard.action === 'rollback') {
+    throw rangeError('guard.action', `'skip' or 'halt' without a runDir`, `'rollback'`);
+  }
+  checkKeepBest(settings, parts);
+  const policy = checkPolicy(await given);
+  const backend = currentBackend();
+  if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
+  checkTexts(parts, policy, settings);
+  const config: RunConfig = {
+    version: packageVersion(),
+    created: new Date().toISOString(),
+    node: process.version,
+    seed: settings.seed,
+    identity: identify({ settings, policy, ...parts, backend, device: deviceName(settings.device) }),
+    notes,
+  };
+  if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
+  const keep = settings.checkpoint;
+  const run = new Run({ runDir, keep });
+  try {
+    const from = run.begin({ runDir, resume, allowDrift, config, keep });
+    const trainer = new Trainer<E>(parts, settings, policy, run);
+    if (from) trainer.load(from.state, from.folder);
+    return trainer;
+  } catch (error) {
+    run.close();
+    throw error;
+  }
 }
 
-export interface GrpoStep {
-  /** From 0. */
-  step: number;
-  /** Every group sampled. */
-  groups: Group[];
-  /** Of the loss and its advantages in the step's last update, `grad_norm`, and `rolloutMetrics` of every group sampled. */
-  metrics: Metrics;
+/** A metric of an evaluation must be one of an evaluation that there is. */
+function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Parts): void {
+  const [, name] = /^eval\/([^/]+)\//.exec(keepBest ?? '') ?? [];
+  if (name === undefined || name in evaluate) return;
+  const known = Object.keys(evaluate).map((task) => `eval/${task}/accuracy`);
+  throw rangeError(
+    'checkpoint.keepBest',
+    known.join(', ') || 'no evaluation without tasks in evaluate',
+    `'${keepBest}'`,
+  );
 }
 
-/** A run of GRPO. Owns the optimiser's state: `dispose` frees it, not the policy. */
-export class GrpoTrainer {
-  private readonly options: Required<Omit<GrpoOptions, 'hadw' | 'firstExample' | 'optimizer'>>;
-  private readonly hadwScale: number | undefined;
-  private readonly anchor: DifficultyAnchor | undefined;
-  private readonly optimizer: AdamW;
-  /** Steps made so far. */
-  private steps = 0;
-  /** The next example to be sampled. */
-  private cursor: number;
+/** Every task's first prompt must be one that the policy can read. */
+function checkTexts({ train, evaluate }: Parts, policy: Policy, settings: Settings): void {
+  for (const task of [train, ...Object.values(evaluate)]) {
+    encodePrompt(tokenTask(task, policy.vocabulary, settings.sampling), task.example(0).prompt);
+  }
+}
 
-  /** RangeError or TypeError for an impossible option. */
-  constructor({
-    firstExample = 0,
-    maxRounds = 1,
-    advantage = {},
-    hadw,
-    iterations = 1,
-    temperature = 1,
-    optimizer,
-    maxGradientNorm = 1,
-    ...required
-  }: GrpoOptions) {
-    this.options = {
-      ...required,
-      promptsPerStep: checkNumber('promptsPerStep', required.promptsPerStep, { min: 1, integer: true }),
-      groupSize: checkNumber('groupSize', required.groupSize, { min: 2, integer: true }),
-      maxRounds: checkNumber('maxRounds', maxRounds, { min: 1, integer: true }),
-      advantage,
-      iterations: checkNumber('iterations', iterations, { min: 1, integer: true }),
-      temperature: checkNumber('temperature', temperature, { above: 0 }),
-      maxGradientNorm: checkNumber('maxGradientNorm', maxGradientNorm, { above: 0 }),
-    };
-    this.hadwScale = hadw?.scale;
-    this.anchor = hadw && new DifficultyAnchor(hadw.anchor);
-    this.optimizer = new AdamW(required.policy.variables, optimizer);
-    this.cursor = checkNumber('firstExample', firstExample, { min: 0, integer: true });
+function packageVersion(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+/** The device that a choice comes to. */
+function deviceName(choice: DeviceChoice): string {
+  return choice === 'auto' ? devices().find(({ available }) => available)!.name : choice;
+}
+
+const silent: Progress = { update: () => {}, print: () => {} };
+
+/** Non-TTY output gets a line at least this often, in seconds. */
+const lineEvery = 10;
+
+class Trainer<E extends Example> implements GrpoTrainer<E> {
+  private readonly state: TrainingState;
+  private readonly task: TokenTask<E>;
+  private readonly order: ExampleOrder<E>;
+  private readonly rewards: readonly Reward<E>[];
+  private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
+  private progress = silent;
+  /** Whether warm start and first evaluation are behind. */
+  private begun = false;
+  /** The step whose state is on disk, and where. */
+  private saved: { step: number; folder: string } | undefined;
+  private looping = false;
+
+  constructor(
+    parts: Parts,
+    private readonly settings: Settings,
+    readonly policy: Policy,
+    private readonly files: Run | undefined,
+  ) {
+    const tokens = (task: Task) => tokenTask(task, policy.vocabulary, settings.sampling);
+    this.state = new TrainingState(policy, settings);
+    this.task = tokens(parts.train) as unknown as TokenTask<E>;
+    this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
+    this.rewards = parts.rewards as readonly Reward<E>[];
+    this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
+      name,
+      task: tokens(task),
+      examples: evaluationExamples(task, settings.evaluation.size),
+    }));
   }
 
-  /** Samples groups and updates the policy. */
-  step(): GrpoStep {
-    const { promptsPerStep, iterations } = this.options;
-    const groups = this.sampleGroups();
-    const { anchor } = this;
-    if (anchor?.timing === 'posterior') anchor.observe(meanReward(groups));
-    const loss = this.lossOf([...groups].sort(informativeFirst).slice(0, promptsPerStep));
-    if (anchor?.timing === 'prior') anchor.observe(meanReward(groups));
+  get step(): number {
+    return this.state.counters.step;
+  }
 
+  get notices(): readonly string[] {
+    return this.files?.notices ?? [];
+  }
+
+  /** Goes on from a saved state. */
+  load(saved: SavedState, folder: string): void {
+    this.state.load(saved);
+    if (this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
+    this.begun = true;
+    this.saved = { step: this.step, folder };
+  }
+
+  async start({ output = null, signal }: StartOptions = {}): Promise<void> {
+    if (this.begun) return;
+    if (output) this.progress = createProgress(output);
+    const began = performance.now();
+    const before = this.state.snapshot();
+    try {
+      await this.warmStart(signal);
+      // Half a warm start is none: another call begins it anew.
+      if (signal?.aborted) return before.restore();
+    } finally {
+      before.dispose();
+    }
+    if (this.settings.loss.kl?.beta) this.state.holdReference();
+    const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
+    this.state.counters.seconds += secondsSince(began);
+    if (this.files) {
+      if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [] });
+      this.save();
+    }
+    this.begun = true;
+  }
+
+  async *steps({ max = Infinity, signal }: StepsOptions = {}): AsyncGenerator<GrpoStep<E>, void, void> {
+    if (max !== Infinity) checkNumber('max', max, { min: 0, integer: true });
+    if (this.looping) throw new Error('steps: expected one loop over a trainer at a time');
+    this.looping = true;
+    let failure: Error | undefined;
+    try {
+      await this.start({ signal });
+      while (this.step < max && !signal?.aborted) yield await this.makeStep();
+    } catch (error) {
+      failure = error as Error;
+      throw error;
+    } finally {
+      this.looping = false;
+      this.saveLast(failure);
+    }
+  }
+
+  async run({ max, signal, output = process.stdout, onStep }: RunOptions = {}): Promise<RunResult> {
+    const progress = output ? createProgress(output) : silent;
+    const stop = listenForStop((name) => progress.print(`${name}: finishing the step; once more ends it at once`));
+    this.progress = progress;
+    for (const notice of this.notices) progress.print(notice);
     let metrics: Metrics = {};
-    for (let iteration = 0; iteration < iterations; iteration++) metrics = this.update(loss);
-    return { step: this.steps++, groups, metrics: { ...metrics, ...rolloutMetrics(groups) } };
+    let [began, first, printed] = [performance.now(), this.step, performance.now()];
+    try {
+      const either = AbortSignal.any(signal ? [signal, stop.signal] : [stop.signal]);
+      if (!this.begun) {
+        await this.start({ output, signal: either });
+        [began, first] = [performance.now(), this.step];
+      }
+      for await (const step of this.steps({ max, signal: either })) {
+        metrics = step.metrics;
+        const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
+        const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
+        if (isMilestone) printed = performance.now();
+        progress.update(progressLine(step, max, secondsAStep), isMilestone);
+        if (step.fault !== undefined) progress.print(step.fault);
+        onStep?.(step);
+      }
+      if (this.files && this.begun) {
+        // A report that cannot be made is told, and is no failure of the run.
+        await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
+      }
+    } finally {
+      this.progress = silent;
+      stop.release();
+    }
+    if (stop.received) process.exitCode = exitCodes[stop.received];
+    return { steps: this.step, ended: stop.received ?? (signal?.aborted ? 'aborted' : 'max'), metrics };
+  }
+
+  async evaluate(): Promise<Record<string, Evaluation>> {
+    const results: Record<string, Evaluation> = {};
+    for (const { name, task, examples } of this.evaluations) {
+      results[name] = await evaluate(this.policy, task, examples);
+    }
+    return results;
+  }
+
+  save(): string {
+    if (!this.files) throw new Error('save: expected a trainer with a runDir');
+    if (this.saved?.step !== this.step) {
+      this.saved = { step: this.step, folder: this.files.save(this.state.save()) };
+    }
+    return this.saved!.folder;
   }
 
   dispose(): void {
-    this.optimizer.dispose();
+    this.state.dispose();
+    this.files?.close();
   }
 
-  private sampleGroups(): Group[] {
-    const { policy, train, promptsPerStep, groupSize, maxRounds, temperature, seed } = this.options;
-    const groups: Group[] = [];
-    for (let round = 0; round < maxRounds; round++) {
-      const examples = Array.from({ length: promptsPerStep }, () => train.task.example(this.cursor++));
-      const sampling = { groupSize, temperature, seed, step: this.steps, firstPrompt: groups.length };
-      groups.push(...collectRollout(policy, train, examples, sampling));
-      if (groups.filter(isInformative).length >= promptsPerStep) break;
+  private async warmStart(signal: AbortSignal | undefined): Promise<void> {
+    const { warmStart: settings, device } = this.settings;
+    if (!settings) return;
+    const exampleAt = (place: number) => this.order.at(place);
+    let accuracy: number | undefined;
+    for await (const step of warmStart({ policy: this.policy, task: this.task, exampleAt, settings, device })) {
+      accuracy = step.accuracy ?? accuracy;
+      const right = accuracy === undefined ? '' : `, ${(100 * accuracy).toFixed(1)} % right`;
+      const text = `warm start, update ${step.updates} of at most ${settings.steps}: cross-entropy ${step.loss.toFixed(3)}${right}`;
+      this.progress.update(text, step.updates % (4 * settings.every) === 0);
+      this.state.counters.cursor = step.examples;
+      if (signal?.aborted) return;
     }
-    return groups;
   }
 
-  /** The loss of some groups. It keeps their advantages: the anchor is the one of now. */
-  private lossOf(groups: readonly Group[]) {
-    const { policy, train, groupSize, temperature, advantage, loss } = this.options;
-    const { input, from, shape, targets, mask } = completionBatch(
-      groups.flatMap(({ prompt, completions }) => completions.map(({ tokens }) => ({ prompt, completion: tokens }))),
-      { promptLength: train.promptLength, length: train.maxTokens, padding: train.vocabulary.end },
-    );
-    const logProbs = groups.flatMap(({ completions }) => completions.map((completion) => completion.logProbs));
-    const hadw = this.anchor && { scale: this.hadwScale, anchor: this.anchor.value };
-    const batch = {
-      shape,
-      tokens: targets,
-      mask,
-      temperature,
-      oldLogProbs: spread(logProbs, shape.length),
-      rewards: groups.flatMap(({ rewards }) => rewards),
-      advantage: { ...advantage, groupSize, ...(hadw && { hadw }) },
+  /** A step that happens whole or not at all. */
+  private async makeStep(): Promise<GrpoStep<E>> {
+    const began = performance.now();
+    const before = this.state.snapshot();
+    const logs = this.files?.mark();
+    const groups: Group<E>[] = [];
+    const undo = () => {
+      before.restore();
+      if (logs) this.files!.cutBack(logs);
     };
-    return (onResult: (report: { metrics: Metrics }) => void) =>
-      grpoLoss(policy.logits(input, from), batch, loss, { onResult });
+    try {
+      return await this.attempt(groups, began);
+    } catch (error) {
+      const { cursor } = this.state.counters;
+      undo();
+      if (!(error instanceof NumericFault)) throw error;
+      try {
+        return this.help(error, groups, cursor, began);
+      } catch (failure) {
+        undo();
+        throw failure;
+      }
+    } finally {
+      before.dispose();
+    }
   }
 
-  private update(loss: ReturnType<GrpoTrainer['lossOf']>): Metrics {
-    const { policy, maxGradientNorm } = this.options;
-    let metrics: Metrics = {};
-    const keep = (report: { metrics: Metrics }) => {
-      metrics = report.metrics;
+  /** Fills `groups` with what is sampled, so that it is known when the attempt fails. */
+  private async attempt(groups: Group<E>[], began: number): Promise<GrpoStep<E>> {
+    const { settings, state, policy, task } = this;
+    const index = this.step + 1;
+    const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
+    await this.sample(groups, index, timing);
+    const chosen = [...groups].sort(informativeFirst).slice(0, settings.promptsPerStep);
+
+    const scored = performance.now();
+    const advantages = assignAdvantages(groups, chosen, settings, state.anchor);
+    timing['time/advantages'] = secondsSince(scored);
+
+    const learner = { policy, optimizer: state.optimizer, reference: state.reference, settings };
+    const learnt = await learn(chosen, index, {
+      ...learner,
+      promptLength: task.promptLength,
+      maxTokens: task.maxTokens,
+    });
+    requireFiniteWeights(policy);
+    Object.assign(timing, learnt.timing, { 'time/step': secondsSince(began) });
+
+    const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics() : {};
+    const metrics: Metrics = {
+      ...advantages,
+      ...rolloutMetrics(groups, this.rewards),
+      ...learnt.metrics,
+      'groups/resampled': groups.length - settings.promptsPerStep,
+      ...evaluated,
     };
-    const { gradientNorm } = updatePolicy(policy, this.optimizer, () => loss(keep), maxGradientNorm);
-    return { ...metrics, grad_norm: gradientNorm };
+    timing.tokens_per_second = metrics.tokens / timing['time/step'];
+    return this.commit({ index, metrics, timing, groups }, began);
+  }
+
+  /** Rounds of prompts until enough groups have rewards that differ. */
+  private async sample(groups: Group<E>[], step: number, timing: Metrics): Promise<void> {
+    const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
+    const { temperature } = sampling;
+    for (let round = 0; round < dynamicSampling.maxRounds; round++) {
+      const examples = Array.from({ length: promptsPerStep }, () => this.order.at(this.state.counters.cursor++));
+      const began = performance.now();
+      const options = { groupSize, temperature, seed, step, firstPrompt: groups.length };
+      const more = await sampleGroups(this.policy, this.task, examples, options);
+      groups.push(...more);
+      const sampled = performance.now();
+      timing['time/sampling'] += (sampled - began) / 1e3;
+      await rewardGroups(more, this.rewards);
+      timing['time/rewards'] += secondsSince(sampled);
+      if (groups.filter(isInformative).length >= promptsPerStep) return;
+    }
+  }
+
+  /** Counts a step, writes it down, and saves a checkpoint where one is due. */
+  private commit(step: GrpoStep<E>, began: number): GrpoStep<E> {
+    const { counters } = this.state;
+    const { every, keepBest } = this.settings.checkpoint;
+    counters.step = step.index;
+    counters.seconds += secondsSince(began);
+    step.timing.time = counters.seconds;
+    const value = keepBest === null ? undefined : step.metrics[keepBest];
+    const isBest = value !== undefined && value > (counters.best?.value ?? -Infinity);
+    if (isBest) counters.best = { step: step.index, value };
+    if (this.files) {
+      const { metrics, timing, groups } = step;
+      this.files.log(step.index, { metrics, timing, samples: pickSamples(groups, this.settings.samplesPerStep) });
+      if (isBest || step.index % every === 0) this.save();
+    }
+    return step;
+  }
+
+  /** What the guard does about a value that is not finite. The state is the one before the step. */
+  private help(fault: NumericFault, groups: readonly Group<E>[], cursor: number, began: number): GrpoStep<E> {
+    const { action, budget } = this.settings.guard;
+    const index = this.step + 1;
+    const { counters } = this.state;
+    const path = this.files?.writeFault(index, {
+      step: index,
+      reason: fault.message,
+      groups: groups.map(describeGroup),
+    });
+    const where = path ? `; its completions are in ${path}` : '';
+    const what = `step ${index}: ${fault.message}${where}`;
+    const faults = counters.faults + 1;
+    if (action === 'halt') throw new Error(what, { cause: fault });
+    if (faults > budget) throw new Error(`${what}; the guard's budget of ${budget} is used up`, { cause: fault });
+    if (action === 'rollback') {
+      const { state, folder } = this.files!.rollback();
+      this.state.load(state);
+      this.saved = { step: this.step, folder };
+      Object.assign(this.state.counters, { cursor, faults });
+      return {
+        index: this.step,
+        metrics: {},
+        timing: {},
+        groups: [],
+        fault: `${what}; rolled back to step ${this.step}`,
+      };
+    }
+    Object.assign(counters, { cursor, faults });
+    const metrics = { 'guard/skipped': 1 };
+    const skipped = { index, metrics, timing: { 'time/step': secondsSince(began) }, groups: [] };
+    return { ...this.commit(skipped, began), fault: `${what}; skipped` };
+  }
+
+  private async evaluationMetrics(): Promise<Metrics> {
+    const results = Object.entries(await this.evaluate());
+    return Object.assign({}, ...results.map(([name, result]) => evaluationMetrics(name, result)));
+  }
+
+  /** However a loop ends, its last complete step is saved. `failure` is what ended it. */
+  private saveLast(failure: Error | undefined): void {
+    if (!this.files || !this.begun) return;
+    try {
+      this.save();
+    } catch (error) {
+      if (!failure) throw error;
+      failure.message += `\n${(error as Error).message}`;
+    }
   }
 }
 
 /** Sorting is stable: groups of a kind stay in order. */
 function informativeFirst(a: Group, b: Group): number {
   return Number(isInformative(b)) - Number(isInformative(a));
+}
+
+function requireFiniteWeights({ variables }: Policy): void {
+  if (!Number.isFinite(globalNorm(Object.values(variables)))) {
+    throw new NumericFault('expected finite weights after the update, got others');
+  }
+}
+
+/** Completions from all over the step: of as many groups, and of another place in each. */
+function pickSamples(groups: readonly Group[], count: number): Record<string, unknown>[] {
+  const taken = Math.min(count, groups.length);
+  return Array.from({ length: taken }, (_, i) => {
+    const { example, completions } = groups[Math.floor((i * groups.length) / taken)];
+    const { text, rewards, advantage, truncated } = completions[i % completions.length];
+    return { prompt: example.prompt, answer: example.answer, completion: text, rewards, advantage, truncated };
+  });
+}
+
+/** A group as a fault file holds it. JSON has no NaN: what is not finite is written as a text. */
+function describeGroup({ example, completions }: Group): unknown {
+  const plain = (value: number) => (Number.isFinite(value) ? value : String(value));
+  return {
+    example,
+    completions: completions.map((completion) => ({
+      ...completion,
+      tokens: [...completion.tokens],
+      logProbs: [...completion.logProbs].map(plain),
+      reward: plain(completion.reward),
+    })),
+  };
+}
+
+function secondsSince(start: number): number {
+  return (performance.now() - start) / 1e3;
 }

@@ -1,6 +1,6 @@
 // Progress for people: one line that stays put on a terminal, a few plain lines elsewhere.
 
-import type { WriteStream } from 'node:tty';
+import type { GrpoStep, Output } from './api.js';
 
 export interface Progress {
   /** Shows the state. Where output is not a terminal, only milestones are printed. */
@@ -10,9 +10,7 @@ export interface Progress {
 }
 
 /** Progress on a stream, usually process.stdout. */
-export function createProgress(
-  stream: NodeJS.WritableStream & Partial<Pick<WriteStream, 'isTTY' | 'columns'>>,
-): Progress {
+export function createProgress(stream: Output): Progress {
   const eraseLine = '\r\x1b[2K';
   const print = (text: string) => void stream.write(`${stream.isTTY ? eraseLine : ''}${text}\n`);
   return {
@@ -26,4 +24,29 @@ export function createProgress(
       stream.write(eraseLine + text.slice(0, (stream.columns ?? 80) - 1));
     },
   };
+}
+
+/** A step in one line: `step 12/500  reward 0.431  entropy 0.52  2100 tokens/s  3 min left`. */
+export function progressLine(
+  { index, metrics, timing }: GrpoStep,
+  max: number | undefined,
+  secondsAStep: number,
+): string {
+  const number = (name: string, text: string) =>
+    Number.isFinite(metrics[name]) ? [`${text} ${metrics[name].toFixed(3)}`] : [];
+  const evaluated = Object.keys(metrics).filter((name) => /^eval\/[^/]+\/accuracy$/.test(name));
+  return [
+    `step ${index}${max === undefined ? '' : `/${max}`}`,
+    ...number('reward', 'reward'),
+    ...number('entropy', 'entropy'),
+    ...evaluated.flatMap((name) => number(name, name.split('/')[1])),
+    ...(timing.tokens_per_second ? [`${Math.round(timing.tokens_per_second)} tokens/s`] : []),
+    ...(max === undefined || index >= max ? [] : [`${duration((max - index) * secondsAStep)} left`]),
+  ].join('  ');
+}
+
+/** `40 s`, `12 min`, `3.5 h`. */
+function duration(seconds: number): string {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }

@@ -1,11 +1,14 @@
-// Rollouts: groups of completions sampled for each prompt, with their rewards.
+// Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
+import type { Metrics } from '../loss/plan.js';
 import type { Policy } from '../policy/policy.js';
-import { type Completion, sample } from '../policy/sample.js';
+import { sample } from '../policy/sample.js';
 import type { Example } from '../tasks/task.js';
-import type { TokenTask } from './token-task.js';
+import type { Group, Reward, ScoredCompletion } from './api.js';
+import { askReward } from './rewards.js';
+import { encodePrompt, type TokenTask } from './token-task.js';
 
-export interface RolloutOptions {
+export interface SamplingOptions {
   /** Completions a prompt. */
   groupSize: number;
   /** Divides the logits; 0 takes the most likely token. */
@@ -17,57 +20,124 @@ export interface RolloutOptions {
   firstPrompt?: number;
 }
 
-/** One prompt and what the policy made of it. */
-export interface Group {
-  example: Example;
-  prompt: Int32Array;
-  completions: Completion[];
-  texts: string[];
-  /** In [0, 1]; a truncated completion gets 0. */
-  rewards: number[];
-}
+/** Sequences that are sampled at once at most: bounds the memory of the cache. */
+const sequencesAtOnce = 512;
 
-/** Samples a group for each example, in order. */
-export function collectRollout(
+/** Samples a group for each example, in order, with the task's scores and without rewards. */
+export async function sampleGroups<E extends Example>(
   policy: Policy,
-  { task, vocabulary, promptLength, maxTokens }: TokenTask,
-  examples: readonly Example[],
-  { groupSize, firstPrompt = 0, ...options }: RolloutOptions,
-): Group[] {
-  const prompts = examples.map((example) => vocabulary.encode(example.prompt));
-  const rows = prompts.flatMap((tokens, i) =>
-    Array.from({ length: groupSize }, (_, sample) => ({ tokens, prompt: firstPrompt + i, sample })),
-  );
-  const all = sample(policy, rows, { ...options, promptLength, maxTokens, endToken: vocabulary.end });
-  return examples.map((example, i) => {
-    const completions = all.slice(i * groupSize, (i + 1) * groupSize);
-    const texts = completions.map(({ tokens }) => vocabulary.decode(tokens));
-    const rewards = completions.map(({ truncated }, j) => (truncated ? 0 : task.score(texts[j], example)));
-    return { example, prompt: prompts[i], completions, texts, rewards };
-  });
+  task: TokenTask<E>,
+  examples: readonly E[],
+  { groupSize, firstPrompt = 0, ...options }: SamplingOptions,
+): Promise<Group<E>[]> {
+  const { promptLength, maxTokens } = task;
+  const prompts = examples.map((example) => encodePrompt(task, example.prompt));
+  const groups: Group<E>[] = [];
+  const promptsAtOnce = Math.max(1, Math.floor(sequencesAtOnce / groupSize));
+  for (let first = 0; first < prompts.length; first += promptsAtOnce) {
+    const some = prompts.slice(first, first + promptsAtOnce);
+    const rows = some.flatMap((tokens, i) =>
+      Array.from({ length: groupSize }, (_, sample) => ({ tokens, prompt: firstPrompt + first + i, sample })),
+    );
+    const completions = await sample(policy, rows, { ...options, promptLength, maxTokens });
+    some.forEach((prompt, i) => {
+      const example = examples[first + i];
+      const own = completions.slice(i * groupSize, (i + 1) * groupSize);
+      groups.push({
+        example,
+        prompt,
+        completions: own.map((completion) => {
+          const text = task.vocabulary.decode(completion.tokens);
+          const score = completion.truncated ? 0 : task.task.score(text, example);
+          return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
+        }),
+      });
+    });
+  }
+  return groups;
 }
 
-/** Whether a group's rewards differ: where they do not, every advantage is 0. */
-export function isInformative({ rewards }: Group): boolean {
+/** Asks every reward about every completion and adds the verdicts up, in place. See `askReward` for what it throws. */
+export async function rewardGroups<E extends Example>(
+  groups: readonly Group<E>[],
+  rewards: readonly Reward<E>[],
+): Promise<void> {
+  const questions = groups.flatMap(({ example, completions }) =>
+    completions.map(({ text, tokens, truncated, score }) => ({
+      prompt: example.prompt,
+      completion: { text, tokens, truncated },
+      example,
+      score,
+    })),
+  );
+  const verdicts = await Promise.all(rewards.map((reward) => askReward(reward, questions)));
+  groups
+    .flatMap(({ completions }) => completions)
+    .forEach((completion, i) => {
+      completion.rewards = Object.fromEntries(rewards.map(({ name }, r) => [name, verdicts[r][i]]));
+      completion.reward = totalReward(completion, rewards);
+    });
+}
+
+/** The weighted sum of the rewards that apply; NaN when none with a weight does. */
+function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[]): number {
+  const applying = all.filter(({ name, weight }) => weight !== 0 && rewards[name] !== null);
+  if (applying.length === 0) return Number.NaN;
+  return applying.reduce((sum, { name, weight }) => sum + weight * rewards[name]!, 0);
+}
+
+/** Whether a group's rewards differ: where they do not, every centred advantage is 0. */
+export function isInformative({ completions }: Group): boolean {
+  const rewards = completions.map(({ reward }) => reward).filter((reward) => !Number.isNaN(reward));
   return rewards.some((reward) => reward !== rewards[0]);
 }
 
-/** The mean reward of some groups of one size. */
-export function meanReward(groups: readonly Group[]): number {
-  return mean(groups.flatMap(({ rewards }) => rewards));
-}
-
-/** `reward`, `frac_reward_zero_std`, `completions/mean_length` (tokens), `completions/clipped_ratio`. */
-export function rolloutMetrics(groups: readonly Group[]): Record<string, number> {
+/** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
+export function rolloutMetrics(groups: readonly Group[], rewards: readonly Reward<never>[]): Metrics {
   const completions = groups.flatMap((group) => group.completions);
-  return {
-    reward: meanReward(groups),
-    frac_reward_zero_std: mean(groups.map((group) => (isInformative(group) ? 0 : 1))),
-    'completions/mean_length': mean(completions.map(({ tokens }) => tokens.length)),
-    'completions/clipped_ratio': mean(completions.map(({ truncated }) => Number(truncated))),
-  };
+  const lengths = completions.map(({ tokens }) => tokens.length);
+  const metrics: Metrics = {};
+  for (const { name } of rewards) {
+    const values = completions.map((completion) => completion.rewards[name]).filter((value) => value !== null);
+    metrics[`rewards/${name}/mean`] = mean(values);
+    metrics[`rewards/${name}/std`] = deviation(values);
+  }
+  metrics['completions/mean_length'] = mean(lengths);
+  metrics['completions/min_length'] = Math.min(...lengths);
+  metrics['completions/max_length'] = Math.max(...lengths);
+  metrics['completions/clipped_ratio'] = mean(completions.map(({ truncated }) => Number(truncated)));
+  metrics.tokens = lengths.reduce((sum, length) => sum + length, 0);
+  const scored = groups.flatMap((group) =>
+    group.completions.map(({ score }) => ({ difficulty: group.example.difficulty, score })),
+  );
+  metrics.accuracy = mean(scored.map(({ score }) => score));
+  for (const { difficulty, accuracy } of accuracyByDifficulty(scored)) metrics[`accuracy/${difficulty}`] = accuracy;
+  return metrics;
 }
 
-function mean(values: readonly number[]): number {
+/** Mean score for each difficulty there is, in ascending order. */
+export function accuracyByDifficulty(
+  scored: readonly { difficulty: number; score: number }[],
+): { difficulty: number; count: number; accuracy: number }[] {
+  const byDifficulty = new Map<number, number[]>();
+  for (const { difficulty, score } of scored) {
+    const scores = byDifficulty.get(difficulty);
+    if (scores) scores.push(score);
+    else byDifficulty.set(difficulty, [score]);
+  }
+  return [...byDifficulty]
+    .sort(([a], [b]) => a - b)
+    .map(([difficulty, scores]) => ({ difficulty, count: scores.length, accuracy: mean(scores) }));
+}
+
+/** NaN of no values. */
+export function mean(values: readonly number[]): number {
   return values.reduce((a, b) => a + b, 0) / values.length;
+}
+
+/** Standard deviation with ddof 1; 0 of fewer than two values. */
+function deviation(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const center = mean(values);
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (values.length - 1));
 }

@@ -1,55 +1,78 @@
 // Supervised warm start: cross-entropy on a task's own solutions, so that reinforcement has something to reinforce.
 
 import { presets } from '../loss/presets.js';
+import type { DeviceChoice } from '../loss/request.js';
 import type { Policy } from '../policy/policy.js';
+import type { Example } from '../tasks/task.js';
 import { grpoLoss } from '../tfjs/index.js';
-import { AdamW, type AdamWOptions } from './adamw.js';
+import { AdamW } from './adamw.js';
 import { completionBatch } from './completions.js';
-import type { TokenTask } from './token-task.js';
-import { type UpdateResult, updatePolicy } from './update.js';
+import { evaluate } from './evaluate.js';
+import type { WarmStartSettings } from './options.js';
+import { encodePrompt, type TokenTask } from './token-task.js';
+import { updatePolicy } from './update.js';
 
-export interface WarmStartOptions {
+export interface WarmStart<E extends Example> {
   policy: Policy;
-  train: TokenTask;
-  steps: number;
-  /** Solutions a step: example numbers step * batchSize and on. */
-  batchSize: number;
-  optimizer: AdamWOptions;
-  /** Default 1. */
-  maxGradientNorm?: number;
+  task: TokenTask<E>;
+  /** The example at each place of the run; solutions are taken from place 0 on. */
+  exampleAt: (place: number) => E;
+  settings: WarmStartSettings;
+  device: DeviceChoice;
 }
 
-/** Yields after every step; the loss is the mean cross-entropy of a solution's tokens, in nats. */
-export function* warmStart({
+export interface WarmStartStep {
+  /** Updates made, from 1. */
+  updates: number;
+  /** Examples taken so far. */
+  examples: number;
+  /** Mean cross-entropy of a solution's tokens, in nats. */
+  loss: number;
+  /** The share of problems right, after the updates in which it was looked at. */
+  accuracy?: number;
+}
+
+/** Yields after every update, until there were `steps` of them or the accuracy has reached `until`. */
+export async function* warmStart<E extends Example>({
   policy,
-  train,
-  steps,
-  batchSize,
-  optimizer: options,
-  maxGradientNorm = 1,
-}: WarmStartOptions): Generator<UpdateResult & { step: number }> {
-  const optimizer = new AdamW(policy.variables, options);
+  task,
+  exampleAt,
+  settings: { steps, batchSize, until, every, problems, optimizer: optimizerSettings },
+  device,
+}: WarmStart<E>): AsyncGenerator<WarmStartStep> {
+  const optimizer = new AdamW(policy.variables, optimizerSettings);
+  const probe = until === null ? [] : Array.from({ length: problems }, (_, i) => exampleAt(steps * batchSize + i));
   // The policy gradient with every advantage 1 is the gradient of the cross-entropy: one loss serves both phases.
   const advantages = new Float32Array(batchSize).fill(1);
   try {
-    for (let step = 0; step < steps; step++) {
-      const batch = solutions(train, step * batchSize, batchSize);
-      const { shape, targets: tokens, mask } = batch;
-      const loss = () =>
-        grpoLoss(policy.logits(batch.input, batch.from), { shape, tokens, mask, advantages }, presets.reinforce);
-      yield { step, ...updatePolicy(policy, optimizer, loss, maxGradientNorm) };
+    for (let updates = 1; updates <= steps; updates++) {
+      const examples = Array.from({ length: batchSize }, (_, i) => exampleAt((updates - 1) * batchSize + i));
+      const { input, from, shape, targets: tokens, mask } = solutions(task, examples);
+      const { loss } = await updatePolicy(policy, optimizer, [
+        () => grpoLoss(policy.logits(input, from), { shape, tokens, mask, advantages }, presets.reinforce, { device }),
+      ]);
+      const step: WarmStartStep = { updates, examples: updates * batchSize, loss };
+      if (until !== null && updates % every === 0) step.accuracy = (await evaluate(policy, task, probe)).accuracy;
+      yield step;
+      if (step.accuracy !== undefined && step.accuracy >= until!) return;
     }
   } finally {
     optimizer.dispose();
   }
 }
 
-/** Examples first … first + count − 1 with their solutions and the end token. */
-function solutions({ task, vocabulary, promptLength, maxTokens }: TokenTask, first: number, count: number) {
-  const pairs = Array.from({ length: count }, (_, i) => {
-    const { prompt, solution } = task.example(first + i);
+/** Examples with their solutions and the end token. */
+function solutions(task: TokenTask, examples: readonly Example[]) {
+  const { vocabulary, promptLength, maxTokens } = task;
+  const pairs = examples.map(({ prompt, solution }) => {
     const completion = Int32Array.of(...vocabulary.encode(solution), vocabulary.end);
-    return { prompt: vocabulary.encode(prompt), completion };
+    if (completion.length > maxTokens) {
+      throw new RangeError(
+        `${task.task.name}: expected solutions of at most ${maxTokens} tokens with their end (sampling.maxTokens), ` +
+          `got ${completion.length} in ${JSON.stringify(solution)}`,
+      );
+    }
+    return { prompt: encodePrompt(task, prompt), completion };
   });
   return completionBatch(pairs, { promptLength, length: maxTokens, padding: vocabulary.end });
 }

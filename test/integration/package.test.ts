@@ -244,5 +244,17 @@ describe('the package', { skip: noNpm }, () => {
     assert.equal(answer.available, false);
     assert.match(answer.detail, /groupgrad\.node: no such file.*npm rebuild groupgrad/);
     checkLoss(answer);
+
+    // Without TensorFlow.js the trainer says what is missing, and the command line runs as far as it goes.
+    const missing = runIn(
+      home,
+      `import { TransformerPolicy } from 'groupgrad';
+      const error = await TransformerPolicy.create({ vocabulary: '01' }).catch((problem) => problem);
+      console.log(JSON.stringify(error.message));`,
+    );
+    assert.match(String(missing), /^the trainer needs TensorFlow\.js: npm install @tensorflow\/tfjs-node/);
+    const doctor = run(process.execPath, [join(home, 'node_modules', '.bin', 'groupgrad'), 'doctor'], { cwd: home });
+    assert.equal(doctor.status, 1, outputOf(doctor));
+    assert.match(doctor.stdout, /✓ reference .*✗ tfjs /s);
   });
 });

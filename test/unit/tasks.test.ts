@@ -1,77 +1,125 @@
-// Tasks: the same example for the same index, no problem in two splits, and a scorer that cannot be talked round.
+// Each task: its problems are what it says they are, and its scorer cannot be talked round.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
 import { characterVocabulary } from '../../src/policy/vocabulary.js';
-import { addition, distinctExamples } from '../../src/tasks/index.js';
+import { readExpression } from '../../src/tasks/expression.js';
+import { type CountdownExample, type Example, type Task, tasks } from '../../src/tasks/index.js';
 
-function operands(prompt: string): [number, number] {
-  const match = /^(0|[1-9]\d*)\+(0|[1-9]\d*)=$/.exec(prompt);
-  assert.ok(match, prompt);
-  return [Number(match[1]), Number(match[2])];
+function examples<E extends Example>(task: Task<E>, count = 300): E[] {
+  return Array.from({ length: count }, (_, i) => task.example(i));
 }
 
-describe('addition', () => {
-  test('an index and a seed name one example', () => {
-    const [first, second] = [addition({ seed: 3 }), addition({ seed: 3 })];
-    const indices = [0, 1, 1000, 2 ** 31 - 1];
-    const backwards = [...indices].reverse().map((index) => second.example(index));
-    assert.deepEqual(
-      indices.map((index) => first.example(index)),
-      backwards.reverse(),
-    );
-    const prompts = (seed: number) => Array.from({ length: 20 }, (_, i) => addition({ seed }).example(i).prompt);
-    assert.notDeepEqual(prompts(3), prompts(4));
-  });
+function reversed(text: string): string {
+  return [...text].reverse().join('');
+}
 
-  test('answers are sums from the last digit on, within the characters and lengths that the task states', () => {
-    for (const digits of [
-      [1, 4],
-      [1, 1],
-      [2, 3],
-    ] as const) {
-      const task = addition({ digits, seed: 1 });
-      const counts = new Set<number>();
-      for (let index = 0; index < 300; index++) {
-        const { prompt, answer, solution } = task.example(index);
-        const [a, b] = operands(prompt);
-        assert.equal(Number([...answer].reverse().join('')), a + b);
-        assert.equal(solution, answer);
-        assert.ok(prompt.length <= task.maxPromptLength && solution.length <= task.maxSolutionLength);
-        assert.ok([...prompt, ...solution].every((character) => task.characters.includes(character)));
-        counts.add(String(a).length).add(String(b).length);
-      }
-      const [fewest, most] = digits;
-      assert.deepEqual(
-        [...counts].sort(),
-        Array.from({ length: most - fewest + 1 }, (_, i) => fewest + i),
-      );
+/** The two numbers of a prompt such as "12+34=", without leading zeros. */
+function operands(prompt: string, operator: string): [number, number] {
+  const match = /^(0|[1-9]\d*)(\D)(0|[1-9]\d*)=$/.exec(prompt);
+  assert.ok(match && match[2] === operator, prompt);
+  return [Number(match[1]), Number(match[3])];
+}
+
+/** Every value of a list is met. */
+function assertCovers(found: Iterable<number>, expected: readonly number[]): void {
+  assert.deepEqual(
+    [...new Set(found)].sort((a, b) => a - b),
+    expected,
+  );
+}
+
+const upTo = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+
+describe('letters', () => {
+  test('copying, reversing and sorting', () => {
+    const word = ({ prompt }: Example) => prompt.slice(0, -1);
+    for (const e of examples(tasks.copy({ seed: 1 }))) assert.equal(e.answer, word(e));
+    for (const e of examples(tasks.reverse({ seed: 1 }))) assert.equal(reversed(e.answer), word(e));
+    for (const e of examples(tasks.sort({ seed: 1 }))) {
+      assert.deepEqual([...word(e)].sort(), [...e.answer]);
     }
   });
 
-  test('difficulty counts columns and carries', () => {
-    const task = addition({ digits: [1, 2], seed: 1 });
-    const known = new Map(distinctExamples(task, 3000).map(({ prompt, difficulty }) => [prompt, difficulty]));
-    const expected: [string, number][] = [
+  test('every length is drawn and is the difficulty', () => {
+    const drawn = examples(tasks.copy({ seed: 1, length: [3, 7] }));
+    assertCovers(
+      drawn.map(({ difficulty }) => difficulty),
+      upTo(3, 7),
+    );
+    for (const { prompt, difficulty } of drawn) assert.equal(prompt.length, difficulty + 1);
+  });
+
+  test('orders of the same letters, and a word and its reverse, are never in two splits', () => {
+    const words = (make: typeof tasks.sort, split: 'train' | 'held-out') =>
+      examples(make({ seed: 1, length: 3, split }), 3000).map(({ prompt }) => prompt.slice(0, -1));
+    const letters = (word: string) => [...word].sort().join('');
+    const trained = new Set(words(tasks.sort, 'train').map(letters));
+    assert.equal(
+      words(tasks.sort, 'held-out').some((word) => trained.has(letters(word))),
+      false,
+    );
+    const seen = new Set(words(tasks.reverse, 'train'));
+    assert.equal(
+      words(tasks.reverse, 'held-out').some((word) => seen.has(reversed(word))),
+      false,
+    );
+  });
+});
+
+describe('addition and subtraction', () => {
+  test('answers are sums and differences from the last digit on', () => {
+    for (const digits of [[1, 4], [1, 1], [2, 3], 3] as const) {
+      const [fewest, most] = typeof digits === 'number' ? [digits, digits] : digits;
+      const counts: number[] = [];
+      for (const { prompt, answer, solution } of examples(tasks.addition({ digits, seed: 1 }))) {
+        const [a, b] = operands(prompt, '+');
+        assert.equal(reversed(answer), String(a + b));
+        assert.equal(solution, answer);
+        counts.push(String(a).length, String(b).length);
+      }
+      assertCovers(counts, upTo(fewest, most));
+      for (const { prompt, answer } of examples(tasks.subtraction({ digits, seed: 1 }))) {
+        const [a, b] = operands(prompt, '-');
+        assert.ok(a >= b);
+        assert.equal(reversed(answer), String(a - b));
+      }
+    }
+  });
+
+  test('difficulty counts columns and carries or borrows', () => {
+    const known = (task: Task, expected: [string, number][]) => {
+      const difficulties = new Map(examples(task, 40000).map(({ prompt, difficulty }) => [prompt, difficulty]));
+      const present = expected.filter(([prompt]) => difficulties.has(prompt));
+      assert.ok(present.length >= 4, 'enough of the expected problems are drawn');
+      for (const [prompt, difficulty] of present) assert.equal(difficulties.get(prompt), difficulty, prompt);
+    };
+    known(tasks.addition({ digits: [1, 2], seed: 1 }), [
       ['0+0=', 1],
       ['4+5=', 1],
       ['5+5=', 2],
       ['12+34=', 2],
       ['19+1=', 3],
       ['57+68=', 4],
-    ];
-    const present = expected.filter(([prompt]) => known.has(prompt));
-    assert.ok(present.length >= 3, 'enough of the expected problems are drawn');
-    for (const [prompt, difficulty] of present) assert.equal(known.get(prompt), difficulty, prompt);
+      ['99+1=', 4],
+    ]);
+    known(tasks.subtraction({ digits: [1, 2], seed: 1 }), [
+      ['0-0=', 1],
+      ['9-5=', 1],
+      ['46-12=', 2],
+      ['10-1=', 3],
+      ['52-38=', 3],
+      ['61-7=', 3],
+    ]);
   });
 
-  test('held-out problems are never training problems, whatever the seeds and the order of the operands', () => {
-    const key = (prompt: string) =>
-      operands(prompt)
-        .sort((a, b) => a - b)
-        .join('+');
+  test('held-out problems are never training problems, whatever the digits and the order of the operands', () => {
     const keys = (seed: number, split: 'train' | 'held-out', digits: [number, number]) =>
-      Array.from({ length: 3000 }, (_, i) => key(addition({ digits, seed, split }).example(i).prompt));
+      examples(tasks.addition({ digits, seed, split }), 3000).map(({ prompt }) =>
+        operands(prompt, '+')
+          .sort((a, b) => a - b)
+          .join('+'),
+      );
     const train = new Set([...keys(1, 'train', [1, 2]), ...keys(2, 'train', [2, 2])]);
     const heldOut = new Set([...keys(3, 'held-out', [1, 2]), ...keys(1, 'held-out', [2, 2])]);
     assert.ok(train.size > 1000 && heldOut.size > 300);
@@ -82,28 +130,312 @@ describe('addition', () => {
   });
 
   test('the scorer gives 1 to the answer alone', () => {
-    const task = addition({ seed: 1 });
+    const task = tasks.addition({ seed: 1 });
     const example = { prompt: '57+68=', answer: '521', solution: '521', difficulty: 4 };
     assert.equal(task.score('521', example), 1);
     const wrong = ['', '125', '522', '5210', '0521', '521 ', ' 521', '521\n', '521=', '521521', '521+', '+521', '=521'];
-    const sly = ['520+1', '57+68', '521.0', '5.21e2', '0x209', 'example.answer', '521;', '52', '５２１'];
+    const sly = [
+      '520+1',
+      '57+68',
+      '521.0',
+      '5.21e2',
+      '0x209',
+      'example.answer',
+      '521;',
+      '52',
+      '５２１',
+      '#521',
+      '1#521',
+    ];
     for (const text of [...wrong, ...sly]) assert.equal(task.score(text, example), 0, JSON.stringify(text));
-  });
-
-  test('impossible options and indices are refused by name', () => {
-    assert.throws(() => addition({ digits: [0, 2], seed: 1 }), { name: 'RangeError', message: /^digits\[0\]/ });
-    assert.throws(() => addition({ digits: [2, 1], seed: 1 }), { name: 'RangeError', message: /^digits\[1\]/ });
-    assert.throws(() => addition({ digits: [1, 5], seed: 1 }), { name: 'RangeError', message: /^digits\[1\]/ });
-    assert.throws(() => addition({ seed: 1.5 }), { name: 'RangeError', message: /^seed/ });
-    assert.throws(() => addition({ seed: 1 }).example(-1), { name: 'RangeError', message: /^index/ });
   });
 });
 
-test('distinctExamples gives different problems, and says when there are not so many', () => {
-  const task = addition({ digits: [1, 1], seed: 1 });
-  const prompts = distinctExamples(task, 60).map(({ prompt }) => prompt);
-  assert.equal(new Set(prompts).size, 60);
-  assert.throws(() => distinctExamples(task, 101), { name: 'RangeError', message: /^count/ });
+describe('multiplication', () => {
+  test('solutions are partial products and totals that lead to the product', () => {
+    const difficulties: number[] = [];
+    for (const { prompt, answer, solution, difficulty } of examples(
+      tasks.multiplication({ seed: 1, digits: [1, 3] }),
+    )) {
+      const [a, b] = operands(prompt, '*');
+      assert.equal(reversed(answer), String(a * b));
+      const [working, result] = solution.includes('#') ? solution.split('#') : ['', solution];
+      assert.equal(result, answer);
+      const products = [...reversed(String(b))].map((digit, place) => a * Number(digit) * 10 ** place);
+      const expected: string[] = [];
+      products.reduce((total, product) => {
+        expected.push(`${reversed(String(total))}+${reversed(String(product))}`);
+        return total + product;
+      });
+      assert.equal(working, expected.join('='));
+      difficulties.push(difficulty);
+    }
+    assertCovers(difficulties, [1, 2, 3, 4, 6, 9]);
+  });
+
+  test('the longest solution is as long as the task says', () => {
+    const task = tasks.multiplication({ seed: 1, digits: 4 });
+    const longest = Math.max(...examples(task, 3000).map(({ solution }) => solution.length));
+    assert.equal(longest, task.maxSolutionLength);
+  });
+
+  test('working before one # is not read; several #, or anything behind the answer, are wrong', () => {
+    const task = tasks.multiplication({ seed: 1 });
+    const example = { prompt: '12*34=', answer: '804', solution: '84+063#804', difficulty: 4 };
+    for (const text of ['804', '84+063#804', '#804', '1+1=3#804', '804#804'])
+      assert.equal(task.score(text, example), 1, text);
+    const wrong = ['804#', '84+063#', '804#801', '1#2#804', '#', '##804', '408', '#0804', '84+063#804+0', '84+063=804'];
+    for (const text of wrong) assert.equal(task.score(text, example), 0, text);
+  });
+});
+
+describe('chain', () => {
+  test('answers follow the usual precedence, no total is negative, and the solution holds the totals between', () => {
+    const task = tasks.chain({ seed: 1, terms: [2, 6], digits: [1, 2] });
+    const counts: number[] = [];
+    for (const { prompt, answer, solution, difficulty } of examples(task, 600)) {
+      const text = prompt.slice(0, -1);
+      const parts = text.split(/(?=[+-])/);
+      const totals: bigint[] = [];
+      for (let i = 1; i <= parts.length; i++) totals.push(readExpression(parts.slice(0, i).join(''))!.numerator);
+      assert.ok(
+        totals.every((total) => total >= 0n),
+        prompt,
+      );
+      assert.equal(reversed(answer), String(totals[totals.length - 1]));
+      const working = totals.slice(1, -1).map((total) => reversed(String(total)));
+      assert.equal(solution, working.length ? `${working.join(';')}#${answer}` : answer);
+      const products = text.split('*').length - 1;
+      const additions = text.split(/[+-]/).length - 1;
+      assert.equal(difficulty, additions + 2 * products);
+      counts.push(text.split(/[+*-]/).length);
+    }
+    assertCovers(counts, upTo(2, 6));
+  });
+});
+
+describe('countdown', () => {
+  const task = tasks.countdown({ seed: 1, numbers: [2, 5] });
+
+  test('every problem can be solved with the numbers of the prompt, and every count is as likely as any other', () => {
+    const counts = new Map<number, number>();
+    for (const e of examples(task, 1000)) {
+      const [, numbers, target] = /^([\d,]+)=(\d+):$/.exec(e.prompt)!;
+      assert.deepEqual(numbers.split(',').map(Number), e.numbers);
+      assert.equal(Number(target), e.target);
+      assert.ok(e.target >= 1 && e.target <= 99 && e.numbers.every((n) => n >= 1 && n <= 25));
+      assert.equal(task.score(e.answer, e), 1, e.prompt);
+      assert.equal(e.difficulty, e.numbers.length);
+      counts.set(e.difficulty, (counts.get(e.difficulty) ?? 0) + 1);
+    }
+    // 250 expected, with a standard deviation of sqrt(1000 * 1/4 * 3/4) = 14: five of them.
+    for (const count of upTo(2, 5)) assert.ok(Math.abs(counts.get(count)! - 250) < 70, `${count} numbers`);
+  });
+
+  test('all four operations and parentheses are met', () => {
+    const all = examples(task, 1000)
+      .map(({ answer }) => answer)
+      .join('');
+    for (const character of '+-*/()') assert.ok(all.includes(character), character);
+  });
+
+  test('a target in the tens can be built even from five large numbers', () => {
+    const hard = tasks.countdown({ seed: 1, numbers: 5, maxNumber: 99, maxTarget: 10, split: 'held-out' });
+    for (const e of examples(hard, 100)) assert.equal(hard.score(e.answer, e), 1);
+  });
+
+  const example: CountdownExample = {
+    prompt: '3,7,7,25=46:',
+    answer: '25+3*7',
+    solution: '25+3*7',
+    difficulty: 4,
+    numbers: [3, 7, 7, 25],
+    target: 28,
+  };
+
+  test('any expression that uses each number once and reaches the target is right', () => {
+    const right = ['25+3*7/7', '3+25*7/7', '7/7*25+3', '((25))+(3*(7/7))', '7*(25+3)/7', '25+3+7-7', '3/7*7+25'];
+    for (const text of right) assert.equal(task.score(text, example), 1, text);
+    // 1/3 is no integer: the arithmetic is exact all the same.
+    const thirds = { ...example, numbers: [1, 3, 3, 2], target: 2 };
+    assert.equal(task.score('1/3*3*2', thirds), 1);
+    assert.equal(task.score('2/(1/3*3)', thirds), 1);
+  });
+
+  test('numbers left out, used twice or not given, other forms and other texts are wrong', () => {
+    const wrong = [
+      '28', // not given
+      '25+3', // 7 and 7 left out
+      '25+3*7-7*1', // 1 not given
+      '25+3+7-7+0', // 0 not given
+      '25+3*7/7/1',
+      '25+3+7-7+7-7', // used twice
+      '257/7+3-2', // digits joined
+      '25+3+7-7=28', // an equation
+      '28=25+3+7-7',
+      '25+3+7-7;25+3+7-7', // two answers
+      '25+3+7-7 25+3+7-7',
+      '25+3+7-7 ',
+      ' 25+3+7-7',
+      '25 + 3 + 7 - 7',
+      '25+3+7-7\n',
+      '25+3+7-7.',
+      '25+03+7-7', // leading zeros
+      '+25+3+7-7', // signs
+      '-7+25+3+7',
+      '25+3--7-7',
+      '25+3+(-7)+7',
+      '(25+3+7-7', // parentheses
+      '25+3+7-7)',
+      '()25+3+7-7',
+      '(25)(3)+7-7',
+      '25+3+(7-7)()',
+      '25+3+7−7', // a minus sign that is no ASCII
+      '２5+3+7-7', // a fullwidth digit
+      '25+3×7÷7',
+      '25+3**7/7',
+      '25+3^7/7',
+      '25+3+7%7',
+      '25.0+3+7-7',
+      '2.5e1+3+7-7',
+      '0x19+3+7-7',
+      '25+3/(7-7)', // division by zero
+      '25n+3n+7n-7n',
+      '25+3+7-7//',
+      '25+3+7-7/*',
+      '[25+3+7-7]',
+      'Math.max(25,3,7,7)+3',
+      'process.exit(0)',
+    ];
+    for (const text of wrong) assert.equal(task.score(text, example), 0, text);
+  });
+
+  test('hostile texts are turned away at once', () => {
+    const deep = 10 ** 6;
+    const texts = ['('.repeat(deep), '1+'.repeat(deep), '9'.repeat(deep), `${'('.repeat(60)}25+3+7-7${')'.repeat(60)}`];
+    const start = performance.now();
+    for (const text of texts.slice(0, 3)) assert.equal(task.score(text, example), 0);
+    assert.equal(task.score(texts[3], example), 1);
+    assert.equal(task.score('9'.repeat(128), example), 0);
+    assert.equal(task.score('('.repeat(128), example), 0);
+    assert.ok(performance.now() - start < 1000);
+  });
+
+  test('the order of the numbers moves no problem into the other split', () => {
+    const keys = (split: 'train' | 'held-out') =>
+      examples(tasks.countdown({ seed: 1, numbers: 2, maxNumber: 12, split }), 1500).map(
+        ({ numbers, target }) => `${[...numbers].sort((a, b) => a - b)}=${target}`,
+      );
+    const train = new Set(keys('train'));
+    assert.equal(
+      keys('held-out').some((key) => train.has(key)),
+      false,
+    );
+  });
+});
+
+describe('expressions', () => {
+  const value = (text: string) => {
+    const read = readExpression(text);
+    return read && Number(read.numerator) / Number(read.denominator);
+  };
+
+  test('have the precedence and order of school', () => {
+    const known: [string, number][] = [
+      ['0', 0],
+      ['2+3*4', 14],
+      ['2*3+4', 10],
+      ['(2+3)*4', 20],
+      ['8-3-2', 3],
+      ['8-(3-2)', 7],
+      ['16/4/2', 2],
+      ['16/(4/2)', 8],
+      ['7/2', 3.5],
+      ['3-8', -5],
+      ['1/(2-3)', -1],
+    ];
+    for (const [text, expected] of known) assert.equal(value(text), expected, text);
+  });
+
+  test('give the numbers in order', () => {
+    assert.deepEqual(readExpression('(3+10)*3')!.numbers, [3, 10, 3]);
+  });
+});
+
+describe('sudoku', () => {
+  const sees = (a: number, b: number) =>
+    a % 4 === b % 4 || a >> 2 === b >> 2 || (a >> 3 === b >> 3 && (a & 2) === (b & 2));
+
+  /** Solutions of a puzzle, by trying every digit in every blank. */
+  function solutions(puzzle: string): string[] {
+    const cell = puzzle.indexOf('.');
+    if (cell < 0) return [puzzle];
+    return ['1', '2', '3', '4'].flatMap((digit) => {
+      const clashes = [...puzzle].some((other, i) => other === digit && sees(i, cell));
+      return clashes ? [] : solutions(puzzle.slice(0, cell) + digit + puzzle.slice(cell + 1));
+    });
+  }
+
+  test('every puzzle has exactly one solution and the stated number of blanks, each as likely as any other', () => {
+    const counts = new Map<number, number>();
+    for (const { prompt, answer, difficulty } of examples(tasks.sudoku({ seed: 1, blanks: [2, 12] }), 1100)) {
+      const puzzle = prompt.slice(0, -1);
+      assert.deepEqual(solutions(puzzle), [answer]);
+      assert.equal(puzzle.split('.').length - 1, difficulty);
+      counts.set(difficulty, (counts.get(difficulty) ?? 0) + 1);
+    }
+    // 100 expected, with a standard deviation of sqrt(1100 * 1/11 * 10/11) = 9.5: five of them.
+    for (const blanks of upTo(2, 12)) assert.ok(Math.abs(counts.get(blanks)! - 100) < 48, `${blanks} blanks`);
+  });
+
+  test('no solution of a training puzzle is the solution of a held-out one', () => {
+    const grids = (seed: number, split: 'train' | 'held-out') =>
+      new Set(examples(tasks.sudoku({ seed, split }), 2000).map(({ answer }) => answer));
+    const [train, heldOut] = [grids(1, 'train'), grids(2, 'held-out')];
+    assert.equal(train.size + heldOut.size, 288);
+    assert.equal(
+      [...heldOut].some((grid) => train.has(grid)),
+      false,
+    );
+  });
+
+  test('only the full grid is right', () => {
+    const task = tasks.sudoku({ seed: 1 });
+    const example = { prompt: '', answer: '1234341221434321', solution: '', difficulty: 4 };
+    assert.equal(task.score('1234341221434321', example), 1);
+    for (const text of ['1234 3412 2143 4321', '1234341221434312', '1234\n3412\n2143\n4321', '....', '1'.repeat(16)]) {
+      assert.equal(task.score(text, example), 0);
+    }
+  });
+});
+
+describe('bandit', () => {
+  test('the share of arms that win is the probability, and the scorer says which they are', () => {
+    const probabilities = [0.02, 0.5, 1];
+    const task = tasks.bandit({ seed: 1, probabilities, contexts: 3 });
+    const arms = task.characters.slice('0123456789:='.length);
+    assert.equal(arms.length, 50);
+    for (const [i, e] of examples(task, 30).entries()) {
+      const winning = [...arms].filter((arm) => task.score(arm, e) === 1);
+      assert.equal(winning.length / 50, probabilities[i % 3]);
+      assert.equal(e.probability, probabilities[i % 3]);
+      assert.equal(winning.join(''), e.winners);
+      assert.equal(e.difficulty, 50 - winning.length);
+      assert.equal(e.prompt, `${i % 3}:${Math.floor(i / 3) % 3}=`);
+      assert.ok(e.prompt.length <= task.maxPromptLength);
+      for (const text of ['', e.winners, `${e.answer}${e.answer}`, `${e.answer} `, '0', '=', 'é']) {
+        assert.equal(task.score(text, e), e.winners.length === 1 && text === e.winners ? 1 : 0, text);
+      }
+    }
+  });
+
+  test('a prompt has the same winners at every index; contexts and seeds have others', () => {
+    const winners = (seed: number, index: number) =>
+      tasks.bandit({ seed, probabilities: [0.5], contexts: 2 }).example(index).winners;
+    assert.equal(winners(1, 0), winners(1, 2));
+    assert.notEqual(winners(1, 0), winners(1, 1));
+    assert.notEqual(winners(1, 0), winners(2, 0));
+  });
 });
 
 describe('characterVocabulary', () => {

@@ -3,32 +3,47 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { presets } from '../../src/index.js';
+import { DifficultyAnchor, defineReward } from '../../src/index.js';
 import type { Policy } from '../../src/policy/policy.js';
-import { createTransformer } from '../../src/policy/transformer.js';
-import { addition, type Example, type Task } from '../../src/tasks/index.js';
-import { AdamW, type AdamWOptions } from '../../src/trainer/adamw.js';
+import type { Example } from '../../src/tasks/index.js';
+import { AdamW } from '../../src/trainer/adamw.js';
+import type { Group, GrpoStep, GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/trainer/api.js';
 import { startBackend } from '../../src/trainer/backend.js';
 import { completionBatch, spread } from '../../src/trainer/completions.js';
-import { evaluate } from '../../src/trainer/evaluate.js';
-import { type GrpoOptions, GrpoTrainer } from '../../src/trainer/grpo.js';
-import { createProgress } from '../../src/trainer/progress.js';
-import { meanReward } from '../../src/trainer/rollout.js';
+import { createTrainer } from '../../src/trainer/grpo.js';
+import { resolveSettings } from '../../src/trainer/options.js';
+import { ExampleOrder } from '../../src/trainer/order.js';
+import { createProgress, progressLine } from '../../src/trainer/progress.js';
+import { learningRateAt } from '../../src/trainer/schedule.js';
 import { tokenTask } from '../../src/trainer/token-task.js';
 import { updatePolicy } from '../../src/trainer/update.js';
 import { warmStart } from '../../src/trainer/warm-start.js';
 import { assertArray } from '../support/compare.js';
+import {
+  lengthTask,
+  optimizerSettings,
+  tinyOptions,
+  tinyPolicy,
+  tinyTask,
+  tinyTrainer,
+  weightsOf,
+} from '../support/trainer.js';
 
-const train = tokenTask(addition({ digits: [1, 1], seed: 1 }));
-const optimizer = { learningRate: 1e-2, warmupSteps: 2, weightDecay: 0.1 };
-
-function createPolicy(): Policy {
-  return createTransformer({ vocabulary: train.vocabulary.size, layers: 1, width: 8, heads: 2, hidden: 12 }, 3);
+async function stepsOf(trainer: GrpoTrainer, max: number): Promise<GrpoStep[]> {
+  const steps: GrpoStep[] = [];
+  for await (const step of trainer.steps({ max })) steps.push(step);
+  return steps;
 }
 
-function grpoOptions(policy: Policy): GrpoOptions {
-  const sizes = { promptsPerStep: 4, groupSize: 4, maxRounds: 2, iterations: 2 };
-  return { policy, train, ...sizes, loss: presets.dapo, hadw: {}, optimizer, seed: 7 };
+function startWarm(policy: Policy, steps: number, batchSize: number) {
+  const settings = resolveSettings({ warmStart: { steps, batchSize, optimizer: { learningRate: 1e-2 } } }).warmStart!;
+  const task = tokenTask(tinyTask, policy.vocabulary, { promptLength: null, maxTokens: null });
+  const exampleAt = (place: number) => tinyTask.example(place);
+  return warmStart<Example>({ policy, task, exampleAt, settings, device: 'auto' });
+}
+
+function rewardsOf(groups: readonly Group[]): number[] {
+  return groups.flatMap(({ completions }) => completions.map(({ reward }) => reward));
 }
 
 for (const backend of ['cpu', 'wasm'] as const) {
@@ -39,12 +54,13 @@ for (const backend of ['cpu', 'wasm'] as const) {
     for (const options of [
       { learningRate: 0.1 },
       { learningRate: 0.1, warmupSteps: 3, betas: [0.8, 0.95], epsilon: 1e-3, weightDecay: 0.5 },
-      { learningRate: 0.1, warmupSteps: 2, totalSteps: 5 },
-    ] satisfies AdamWOptions[]) {
+      { learningRate: 0.1, warmupSteps: 2, schedule: 'linear', totalSteps: 5 },
+      { learningRate: 0.1, warmupSteps: 2, schedule: 'cosine', totalSteps: 5 },
+    ] satisfies OptimizerOptions[]) {
       test(`AdamW follows its recurrence with ${JSON.stringify(options)}`, () => {
         const start = { matrix: [0.5, -1, 2, 0.25], gain: [1, 1.5] };
         const variables = { matrix: variable(start.matrix, [2, 2]), gain: variable(start.gain, [2]) };
-        const adam = new AdamW(variables, options);
+        const adam = new AdamW(variables, optimizerSettings(options));
         const expected = {
           matrix: recurrence(start.matrix, options, true),
           gain: recurrence(start.gain, options, false),
@@ -67,95 +83,96 @@ for (const backend of ['cpu', 'wasm'] as const) {
       });
     }
 
-    test('an update reports the gradient norm and clips to it', () => {
+    test('an update adds its micro-batches up, reports the norm of the gradient and clips to it', async () => {
       const made = variable([3, 4], [2]);
       const policy = { variables: { made } } as unknown as Policy;
-      const adam = new AdamW(policy.variables, { learningRate: 0, epsilon: 1 });
+      const adam = new AdamW(policy.variables, optimizerSettings({ learningRate: 1e-3, maxGradientNorm: 0.5 }));
       const tensors = tf.memory().numTensors;
-      assert.deepEqual(
-        updatePolicy(policy, adam, () => halfSquare(made), 1),
-        { loss: 12.5, gradientNorm: 5 },
-      );
+      const half = () => tf.tidy(() => halfSquare(made, 0.5));
+      const { loss, gradientNorm } = await updatePolicy(policy, adam, [half, half]);
+      assert.deepEqual({ loss, gradientNorm }, { loss: 12.5, gradientNorm: 5 });
       assert.equal(tf.memory().numTensors, tensors);
+      // The mean after one update is (1 − β₁) of the clipped gradient, (3, 4) times 0.5 / 5.
+      assertArray(adam.means.made.dataSync(), [0.03, 0.04], 1e-6, 'mean');
       adam.dispose();
       made.dispose();
     });
 
-    test('a loss that is not finite stops the update before it is made', () => {
+    test('a loss that is not finite stops the update before it is made', async () => {
       const made = variable([3, NaN], [2]);
       const policy = { variables: { made } } as unknown as Policy;
-      const adam = new AdamW(policy.variables, { learningRate: 1 });
+      const adam = new AdamW(policy.variables, optimizerSettings({}));
       const tensors = tf.memory().numTensors;
-      assert.throws(
-        () => updatePolicy(policy, adam, () => halfSquare(made), 1),
-        /finite loss and gradient, got a loss of NaN/,
-      );
+      await assert.rejects(updatePolicy(policy, adam, [() => halfSquare(made, 1)]), {
+        name: 'NumericFault',
+        message: /finite loss and gradient, got a loss of NaN/,
+      });
       assert.equal(made.dataSync()[0], 3);
       assert.equal(tf.memory().numTensors, tensors);
       adam.dispose();
       made.dispose();
     });
 
-    test('no step leaves a tensor behind', () => {
-      const policy = createPolicy();
+    test('no step leaves a tensor behind', async () => {
+      const policy = tinyPolicy();
       const before = tf.memory().numTensors;
       const counts: number[] = [];
-      for (const _ of warmStart({ policy, train, steps: 3, batchSize: 4, optimizer }))
-        counts.push(tf.memory().numTensors);
+      for await (const _ of startWarm(policy, 3, 4)) counts.push(tf.memory().numTensors);
       assert.equal(tf.memory().numTensors, before);
-      const trainer = new GrpoTrainer(grpoOptions(policy));
-      for (let step = 0; step < 3; step++) {
-        trainer.step();
-        counts.push(tf.memory().numTensors);
-      }
+      const trainer = await createTrainer(
+        tinyOptions({ policy, iterations: 2, miniBatches: 2, microBatchSize: 3, evaluate: { one: tinyTask } }),
+      );
+      for await (const _ of trainer.steps({ max: 3 })) counts.push(tf.memory().numTensors);
       trainer.dispose();
       assert.equal(tf.memory().numTensors, before);
-      assert.equal(new Set(counts).size, 1, `tensors after each step: ${counts}`);
+      assert.equal(new Set(counts.slice(0, 3)).size, 1, `tensors after each update: ${counts}`);
+      assert.equal(new Set(counts.slice(3)).size, 1, `tensors after each step: ${counts}`);
       policy.dispose();
     });
 
-    test('a warm start that is left early frees its optimiser', () => {
-      const policy = createPolicy();
+    test('a warm start that is left early frees its optimiser', async () => {
+      const policy = tinyPolicy();
       const tensors = tf.memory().numTensors;
-      for (const _ of warmStart({ policy, train, steps: 3, batchSize: 4, optimizer })) break;
+      for await (const _ of startWarm(policy, 3, 4)) break;
       assert.equal(tf.memory().numTensors, tensors);
       policy.dispose();
     });
 
-    test('two runs with one seed are the same, bit for bit', () => {
-      const run = () => {
-        const policy = createPolicy();
-        const losses = [...warmStart({ policy, train, steps: 4, batchSize: 8, optimizer })].map(({ loss }) => loss);
-        const trainer = new GrpoTrainer(grpoOptions(policy));
-        const texts = [0, 1, 2].map(() => trainer.step().groups.map((group) => group.texts));
+    test('two runs with one seed are the same, bit for bit', async () => {
+      const run = async () => {
+        const trainer = await createTrainer(
+          tinyOptions({ warmStart: { steps: 4, batchSize: 8 }, iterations: 2, miniBatches: 3 }),
+        );
+        const steps = await stepsOf(trainer, 3);
+        const weights = weightsOf(trainer.policy);
         trainer.dispose();
-        const weights = Object.values(policy.variables).map((weight) => weight.dataSync().slice());
-        policy.dispose();
-        return { losses, texts, weights };
+        trainer.policy.dispose();
+        return { metrics: steps.map(({ metrics }) => metrics), groups: steps.map(({ groups }) => groups), weights };
       };
-      assert.deepEqual(run(), run());
+      assert.deepEqual(await run(), await run());
     });
 
-    test('a warm start lowers the cross-entropy, which begins near that of guessing', () => {
-      const policy = createPolicy();
-      const losses = [...warmStart({ policy, train, steps: 60, batchSize: 16, optimizer })].map(({ loss }) => loss);
+    test('a warm start lowers the cross-entropy, which begins near that of guessing', async () => {
+      const policy = tinyPolicy();
+      const losses: number[] = [];
+      for await (const { loss } of startWarm(policy, 60, 16)) losses.push(loss);
+      const { size } = policy.vocabulary;
       policy.dispose();
       // Logits of a new policy have a variance of about 1, which adds about a half to ln V.
-      assert.ok(Math.abs(losses[0] - Math.log(train.vocabulary.size)) < 1, `first loss ${losses[0]}`);
+      assert.ok(Math.abs(losses[0] - Math.log(size)) < 1, `first loss ${losses[0]}`);
       assert.ok(losses[59] < 0.75 * losses[0], `from ${losses[0]} to ${losses[59]}`);
     });
 
-    test('the log-probs of the sampler are those of the loss: the first ratio is 1', () => {
-      const policy = createPolicy();
-      const trainer = new GrpoTrainer({ ...grpoOptions(policy), iterations: 1, temperature: 0.7 });
-      const { metrics } = trainer.step();
+    test('the log-probs of the sampler are those of the loss: the first ratio is 1', async (t) => {
+      const trainer = await tinyTrainer(t, { sampling: { temperature: 0.7 } });
+      const [{ metrics }] = await stepsOf(trainer, 1);
       // Log-probs of order 1 to 10 agree to some units of float32 rounding.
       assert.ok(
         Math.abs(metrics['ratio/min'] - 1) < 1e-5 && Math.abs(metrics['ratio/max'] - 1) < 1e-5,
         JSON.stringify(metrics),
       );
-      trainer.dispose();
-      policy.dispose();
+      assert.ok(metrics['sampling/log_prob_difference_max'] < 1e-5);
+      assert.ok(metrics['sampling/log_prob_difference_mean'] <= metrics['sampling/log_prob_difference_max']);
     });
   });
 }
@@ -163,108 +180,202 @@ for (const backend of ['cpu', 'wasm'] as const) {
 describe('the reinforcement loop', () => {
   before(async () => void (await startBackend('cpu')));
 
-  test('the anchor is the mean reward of the steps before', () => {
-    const policy = createPolicy();
-    const task = { ...train, task: { ...train.task, score: (text: string) => (text.startsWith('1') ? 1 : 0) } };
-    const trainer = new GrpoTrainer({ ...grpoOptions(policy), train: task, maxRounds: 1 });
-    const [first, second, third] = [trainer.step(), trainer.step(), trainer.step()];
-    assert.equal(third.metrics['hadw/anchor'], (meanReward(first.groups) + meanReward(second.groups)) / 2);
-    trainer.dispose();
-    policy.dispose();
-  });
+  for (const timing of ['prior', 'posterior'] as const) {
+    test(`the anchor in ${timing} order`, async (t) => {
+      const trainer = await tinyTrainer(t, { hadw: { anchor: { timing, update: 'kalman', window: 2, eta: 3 } } });
+      const steps = await stepsOf(trainer, 4);
+      const anchor = new DifficultyAnchor({ timing, update: 'kalman', window: 2, eta: 3 });
+      for (const { metrics } of steps) {
+        if (timing === 'posterior') anchor.observe(metrics.reward);
+        // Before any observation HA-DW takes the batch's own mean.
+        assert.equal(metrics['hadw/anchor'], anchor.value ?? metrics.reward);
+        if (timing === 'prior') anchor.observe(metrics.reward);
+      }
+    });
+  }
 
-  test('a step samples further rounds for want of groups whose rewards differ, up to its bound', () => {
-    const count = (score: Task['score'], maxRounds: number) => {
-      const policy = createPolicy();
-      // Long enough for this policy to end its completions: truncated ones are not scored.
-      const task = { ...train, maxTokens: 60, task: { ...train.task, score } };
-      const trainer = new GrpoTrainer({ ...grpoOptions(policy), train: task, maxRounds });
-      const { groups, metrics } = trainer.step();
-      trainer.dispose();
-      policy.dispose();
+  test('a step samples further rounds for want of groups whose rewards differ, up to its bound', async (t) => {
+    const count = async (score: () => number, maxRounds: number) => {
+      // Long enough for this policy to end its completions: truncated ones score 0.
+      const trainer = await tinyTrainer(t, {
+        train: { ...tinyTask, score },
+        sampling: { maxTokens: 60 },
+        dynamicSampling: { maxRounds },
+      });
+      const [{ groups, metrics }] = await stepsOf(trainer, 1);
       const prompts = groups.map((group) => group.example.prompt);
       assert.deepEqual(
         prompts,
-        prompts.map((_, i) => train.task.example(i).prompt),
+        prompts.map((_, i) => tinyTask.example(i).prompt),
       );
+      assert.equal(metrics['groups/resampled'], groups.length - 4);
       return { groups: groups.length, idle: metrics.frac_reward_zero_std };
     };
-    assert.deepEqual(
-      count(() => 0, 3),
-      { groups: 12, idle: 1 },
-    );
-    assert.deepEqual(
-      count(() => 0, 1),
-      { groups: 4, idle: 1 },
-    );
+    assert.deepEqual(await count(() => 0, 3), { groups: 12, idle: 1 });
+    assert.deepEqual(await count(() => 0, 1), { groups: 4, idle: 1 });
     let calls = 0;
-    assert.deepEqual(
-      count(() => calls++ % 2, 3),
-      { groups: 4, idle: 0 },
-    );
+    assert.deepEqual(await count(() => calls++ % 2, 3), { groups: 4, idle: 0 });
   });
 
-  test('a truncated completion gets no reward, whatever its text', () => {
-    const policy = createPolicy();
-    const always = { ...train, task: { ...train.task, score: () => 1 } };
-    const trainer = new GrpoTrainer({ ...grpoOptions(policy), train: always });
-    const { groups, metrics } = trainer.step();
+  test('the groups learnt from are those whose rewards differ', async (t) => {
+    // Rewards differ in every second group of four; HA-DW with the anchor of the chosen groups' own mean tells which those
+    // were: of all eight groups the mean is 3/4, of the four with an answer each way 1/2.
+    let calls = 0;
+    const train = { ...tinyTask, score: () => 0 };
+    const verdict = () => {
+      const [group, member] = [Math.floor(calls / 4), calls++ % 4];
+      return group % 2 === 0 ? member % 2 : 1;
+    };
+    const trainer = await tinyTrainer(t, {
+      train,
+      rewards: [defineReward('half', verdict)],
+      dynamicSampling: { maxRounds: 2 },
+    });
+    const [{ groups, metrics }] = await stepsOf(trainer, 1);
+    assert.equal(groups.length, 8);
+    assert.equal(metrics.reward, 0.75);
+    assert.equal(metrics['hadw/anchor'], 0.5);
+    const live = groups.map(({ completions }) => completions.every(({ advantage }) => advantage !== 0));
+    assert.deepEqual(live, [true, false, true, false, true, false, true, false]);
+  });
+
+  test('a truncated completion scores 0, whatever its text', async (t) => {
+    const trainer = await tinyTrainer(t, { train: { ...tinyTask, score: () => 1 } });
+    const [{ groups, metrics }] = await stepsOf(trainer, 1);
     const completions = groups.flatMap((group) => group.completions);
-    const rewards = groups.flatMap((group) => group.rewards);
     assert.deepEqual(
-      rewards,
+      rewardsOf(groups),
       completions.map(({ truncated }) => (truncated ? 0 : 1)),
     );
-    assert.ok(metrics['completions/clipped_ratio'] > 0);
+    assert.ok(metrics['completions/clipped_ratio'] > 0 && metrics['completions/clipped_ratio'] < 1);
     assert.equal(metrics['completions/clipped_ratio'], 1 - metrics.reward);
-    trainer.dispose();
-    policy.dispose();
+    assert.equal(metrics.accuracy, metrics.reward);
   });
 
-  test('reinforcement raises the reward of a task that is easy to please', () => {
-    const policy = createPolicy();
-    const task = { ...train, task: { ...train.task, score: (text: string) => (text === '7' ? 1 : 0) } };
-    const trainer = new GrpoTrainer({ ...grpoOptions(policy), train: task, optimizer: { learningRate: 2e-2 } });
-    const rewards = Array.from({ length: 40 }, () => trainer.step().metrics.reward);
-    const examples: Example[] = Array.from({ length: 20 }, (_, i) => train.task.example(i));
-    assert.ok(rewards[0] < 0.3 && rewards[39] > 0.9, rewards.join(' '));
-    assert.deepEqual(evaluate(policy, task, examples), { correct: 20, count: 20, accuracy: 1 });
-    trainer.dispose();
-    policy.dispose();
-  });
-
-  test('impossible options are refused by name', () => {
-    const policy = createPolicy();
-    const make = (change: Partial<GrpoOptions>) => () => new GrpoTrainer({ ...grpoOptions(policy), ...change });
-    assert.throws(make({ groupSize: 1 }), { name: 'RangeError', message: /^groupSize/ });
-    assert.throws(make({ promptsPerStep: 0 }), { name: 'RangeError', message: /^promptsPerStep/ });
-    assert.throws(make({ temperature: 0 }), { name: 'RangeError', message: /^temperature/ });
-    assert.throws(make({ optimizer: { learningRate: -1 } }), { name: 'RangeError', message: /^learningRate/ });
-    assert.throws(make({ optimizer: { learningRate: 1, betas: [0.9, 1] } }), {
-      name: 'RangeError',
-      message: /^betas\[1\]/,
+  test('reinforcement raises the reward of a task that is easy to please', async (t) => {
+    const task = { ...tinyTask, score: (text: string) => (text === '7' ? 1 : 0), size: 20 };
+    const trainer = await tinyTrainer(t, {
+      train: task,
+      evaluate: { same: task },
+      promptsPerStep: 8,
+      sampling: {},
+      optimizer: { learningRate: 2e-2 },
     });
+    const rewards = (await stepsOf(trainer, 40)).map(({ metrics }) => metrics.reward);
+    assert.ok(rewards[0] < 0.3 && rewards[39] > 0.9, rewards.join(' '));
+    const { same } = await trainer.evaluate();
+    assert.deepEqual(
+      { ...same, byDifficulty: undefined },
+      { correct: 20, count: 20, accuracy: 1, byDifficulty: undefined },
+    );
+    assert.equal(
+      same.byDifficulty.reduce((sum, { count }) => sum + count, 0),
+      20,
+    );
+  });
+
+  test('a policy whose sampler does not compute what its logits compute is an error', async (t) => {
+    const policy = tinyPolicy();
+    const other = tinyPolicy(4);
+    t.after(() => other.dispose());
+    const trainer = await tinyTrainer(t, { policy: { ...policy, decode: other.decode } as Policy });
+    await assert.rejects(stepsOf(trainer, 1), /log-probs differ .* more than sampling.maxLogProbDifference \(0.1\)/);
+    assert.equal(trainer.step, 0);
+  });
+
+  test('impossible options are refused by name', async () => {
+    const policy = tinyPolicy();
+    const refused = (change: Partial<TrainerOptions> | Record<string, unknown>, field: string, name = 'RangeError') =>
+      assert.rejects(createTrainer({ ...tinyOptions({ policy }), ...change } as TrainerOptions), (error: Error) => {
+        assert.ok(error.message.startsWith(field) && error.name === name, `${field}: ${error.name}: ${error.message}`);
+        return true;
+      });
+    await refused({ groupSize: 1 }, 'groupSize: expected an integer at least 2, got 1');
+    await refused({ promptsPerStep: 0 }, 'promptsPerStep');
+    await refused({ promptPerStep: 4 }, 'promptPerStep: unknown field', 'TypeError');
+    await refused({ sampling: { temperature: 0 } }, 'sampling.temperature');
+    await refused({ sampling: { top_p: 1 } }, 'sampling.top_p: unknown field', 'TypeError');
+    await refused({ sampling: { promptLength: 2 } }, 'addition of 1 digit, prompt: expected 1 to 2 tokens');
+    await refused({ optimizer: { learningRate: -1 } }, 'optimizer.learningRate');
+    await refused({ optimizer: { betas: [0.9, 1] } }, 'optimizer.betas[1]');
+    await refused({ optimizer: { schedule: 'cosine' } }, 'optimizer.totalSteps', 'TypeError');
+    await refused({ optimizer: { totalSteps: 5 } }, 'optimizer.totalSteps', 'TypeError');
+    await refused({ loss: { surrogate: { kind: 'clip', low: -1, high: 1 } } }, 'loss.surrogate.low');
+    await refused(
+      { loss: { surrogate: { kind: 'reinforce' }, entropy: { coefficient: 1, tokens: 3 } } },
+      'loss.entropy.tokens',
+      'TypeError',
+    );
+    await refused({ hadw: { scale: 0 } }, 'hadw.scale');
+    await refused({ hadw: { anchor: { window: 0 } } }, 'hadw.anchor.window');
+    await refused({ advantage: { groupSize: 4 } }, 'advantage.groupSize: unknown field', 'TypeError');
+    await refused({ rewards: [] }, 'rewards', 'TypeError');
+    await refused({ rewards: [() => 1] }, 'rewards[0]', 'TypeError');
+    await refused({ train: { ...tinyTask, score: undefined } }, 'train.score', 'TypeError');
+    await refused({ evaluate: { 'a/b': tinyTask } }, 'evaluate');
+    await refused({ guard: { action: 'rollback' } }, 'guard.action');
+    const keepBest = { checkpoint: { keepBest: 'eval/hard/accuracy' } };
+    await refused(keepBest, 'checkpoint.keepBest: expected no evaluation without tasks');
+    await refused(
+      { ...keepBest, evaluate: { easy: tinyTask } },
+      'checkpoint.keepBest: expected eval/easy/accuracy, got',
+    );
+    await refused({ warmStart: {} }, 'warmStart.steps', 'TypeError');
+    await refused({ resume: 3 }, 'resume', 'TypeError');
+    await refused({ policy: { ...policy, logits: undefined } }, 'policy.logits', 'TypeError');
+    await refused(
+      { train: lengthTask({ ...tinyTask, example: () => ({ ...tinyTask.example(0), prompt: '1*2' }) }) },
+      'addition of 1 digit, prompt "1*2"',
+    );
     policy.dispose();
   });
+});
+
+test('the learning rate rises, stays or falls, and has fallen to 0 after totalSteps', () => {
+  const rates = (optimizer: OptimizerOptions, count: number) =>
+    Array.from({ length: count }, (_, i) =>
+      learningRateAt(i + 1, optimizerSettings({ learningRate: 8, ...optimizer })),
+    );
+  assert.deepEqual(rates({}, 2), [8, 8]);
+  assert.deepEqual(rates({ warmupSteps: 4 }, 6), [2, 4, 6, 8, 8, 8]);
+  assert.deepEqual(rates({ warmupSteps: 1, schedule: 'linear', totalSteps: 5 }, 7), [8, 8, 6, 4, 2, 0, 0]);
+  assertArray(rates({ schedule: 'cosine', totalSteps: 4 }, 6), [8, 6.82842712, 4, 1.17157288, 0, 0], 1e-8, 'cosine');
+});
+
+test('a task with an end is shuffled anew each time around; one without is taken in its order', () => {
+  const finite = { ...tinyTask, size: 10, example: (index: number) => ({ ...tinyTask.example(0), difficulty: index }) };
+  const order = new ExampleOrder(finite, true, 5);
+  const round = (n: number) => Array.from({ length: 10 }, (_, i) => order.at(10 * n + i).difficulty);
+  const [first, second] = [round(0), round(1)];
+  assert.deepEqual([...first].sort(), [...Array(10).keys()]);
+  assert.deepEqual([...second].sort(), [...Array(10).keys()]);
+  assert.notDeepEqual(first, second);
+  assert.deepEqual(round(0), first);
+  assert.deepEqual(
+    Array.from({ length: 12 }, (_, i) => new ExampleOrder(finite, false, 5).at(i).difficulty),
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1],
+  );
+  assert.deepEqual(new ExampleOrder(tinyTask, true, 5).at(17), tinyTask.example(17));
 });
 
 test('a batch holds each prompt, its completion one column later, and a mask over the completion', () => {
   const pairs = [
     { prompt: Int32Array.of(1, 2, 3), completion: Int32Array.of(4, 5, 0) },
     { prompt: Int32Array.of(6), completion: Int32Array.of(0) },
+    { prompt: Int32Array.of(2), completion: Int32Array.of(4, 5, 6), masked: true },
   ];
   const batch = completionBatch(pairs, { promptLength: 3, length: 3, padding: 0 });
   assert.deepEqual(batch, {
     input: {
-      sequences: 2,
+      sequences: 3,
       length: 5,
-      tokens: Int32Array.of(1, 2, 3, 4, 5, 0, 0, 6, 0, 0),
-      starts: Int32Array.of(0, 2),
+      tokens: Int32Array.of(1, 2, 3, 4, 5, 0, 0, 6, 0, 0, 0, 0, 2, 4, 5),
+      starts: Int32Array.of(0, 2, 2),
     },
     from: 2,
-    shape: { sequences: 2, length: 3 },
-    targets: Int32Array.of(4, 5, 0, 0, 0, 0),
-    mask: Uint8Array.of(1, 1, 1, 1, 0, 0),
+    shape: { sequences: 3, length: 3 },
+    targets: Int32Array.of(4, 5, 0, 0, 0, 0, 4, 5, 6),
+    mask: Uint8Array.of(1, 1, 1, 1, 0, 0, 0, 0, 0),
   });
   assert.deepEqual(
     spread([Float32Array.of(-1, -2, -3), Float32Array.of(-4)], 3),
@@ -276,7 +387,7 @@ test('progress stays on one line of a terminal, and prints milestones alone else
   const written = (isTTY: boolean) => {
     const parts: string[] = [];
     const stream = { isTTY, columns: 10, write: (text: string) => parts.push(text) };
-    const progress = createProgress(stream as unknown as NodeJS.WriteStream);
+    const progress = createProgress(stream);
     progress.update('one', false);
     progress.update('two is too long', true);
     progress.print('end');
@@ -284,6 +395,13 @@ test('progress stays on one line of a terminal, and prints milestones alone else
   };
   assert.equal(written(true), '\r\x1b[2Kone\r\x1b[2Ktwo is to\r\x1b[2Kend\n');
   assert.equal(written(false), 'two is too long\nend\n');
+});
+
+test('a step is told in one line', () => {
+  const metrics = { reward: 0.5, entropy: NaN, 'eval/hard/accuracy': 0.25, 'eval/hard/accuracy/3': 1 };
+  const step = { index: 10, metrics, timing: { tokens_per_second: 1234.5 }, groups: [] };
+  assert.equal(progressLine(step, 30, 12), 'step 10/30  reward 0.500  hard 0.250  1235 tokens/s  4 min left');
+  assert.equal(progressLine({ ...step, metrics: {}, timing: {} }, undefined, 1), 'step 10');
 });
 
 test('a backend that is not there is refused with the packages that would bring it', async () => {
@@ -294,29 +412,26 @@ function variable(values: number[], shape: number[]): tf.Variable {
   return tf.tidy(() => tf.variable(tf.tensor(values, shape)));
 }
 
-/** Σ x² / 2 with its own gradient x: tfjs-core registers none on Node. */
-function halfSquare(x: tf.Tensor): tf.Scalar {
+/** scale * Σ x² / 2 with its own gradient: tfjs-core registers none on Node. */
+function halfSquare(x: tf.Tensor, scale: number): tf.Scalar {
   const operation = tf.customGrad((given, save) => {
     (save as (tensors: tf.Tensor[]) => void)([given as tf.Tensor]);
     return {
-      value: tf.div(tf.sum(tf.square(given as tf.Tensor)), 2),
-      gradFunc: (dy, saved) => tf.mul(dy, (saved as tf.Tensor[])[0]),
+      value: tf.mul(tf.sum(tf.square(given as tf.Tensor)), scale / 2),
+      gradFunc: (dy, saved) => tf.mul(tf.mul(dy, scale), (saved as tf.Tensor[])[0]),
     };
   });
   return operation(x) as tf.Scalar;
 }
 
 /** AdamW (arXiv 1711.05101, algorithm 2) on one parameter vector: the parameters after each step. */
-function recurrence(start: number[], options: AdamWOptions, decays: boolean) {
-  const { learningRate, warmupSteps = 0, totalSteps, betas = [0.9, 0.999], epsilon = 1e-8, weightDecay = 0 } = options;
+function recurrence(start: number[], options: OptimizerOptions, decays: boolean) {
+  const { betas = [0.9, 0.999], epsilon = 1e-8, weightDecay = 0 } = options;
   const x = [...start];
   const m = start.map(() => 0);
   const v = start.map(() => 0);
   return (step: number, gradient: number[]) => {
-    let rate = step <= warmupSteps ? (learningRate * step) / warmupSteps : learningRate;
-    if (totalSteps !== undefined && step > warmupSteps) {
-      rate = Math.max(0, (learningRate * (totalSteps + 1 - step)) / (totalSteps + 1 - warmupSteps));
-    }
+    const rate = learningRateAt(step, optimizerSettings(options));
     gradient.forEach((g, i) => {
       m[i] = betas[0] * m[i] + (1 - betas[0]) * g;
       v[i] = betas[1] * v[i] + (1 - betas[1]) * g * g;

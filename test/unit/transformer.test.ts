@@ -9,25 +9,28 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Policy, SequenceBatch } from '../../src/policy/policy.js';
 import { type Completion, padPrompts, type SampleRow, sample } from '../../src/policy/sample.js';
 import { createTransformer, type TransformerConfig } from '../../src/policy/transformer.js';
+import { characterVocabulary } from '../../src/policy/vocabulary.js';
 import { startBackend } from '../../src/trainer/backend.js';
 import { assertArray } from '../support/compare.js';
 import { type PlainWeights, plainLogits } from '../support/plain-transformer.js';
 
 const bound = 2e-5;
-const config: TransformerConfig = { vocabulary: 7, layers: 2, width: 16, heads: 2, hidden: 24 };
+const size = { layers: 2, width: 16, heads: 2, hidden: 24 };
+const vocabulary = characterVocabulary('abcdef');
+const config: TransformerConfig = { ...size, vocabulary: vocabulary.size };
 const prompts = [
   [1, 2, 3, 4, 5],
   [6, 5],
   [3, 3, 3],
 ].map((tokens) => Int32Array.from(tokens));
-const options = { promptLength: 6, maxTokens: 5, endToken: 0, temperature: 0.8, seed: 11, step: 4 };
+const options = { promptLength: 6, maxTokens: 5, temperature: 0.8, seed: 11, step: 4 };
 
 for (const backend of ['cpu', 'wasm'] as const) {
   describe(`the transformer on ${backend}`, () => {
     let policy: Policy;
     before(async () => {
       await startBackend(backend);
-      policy = createTransformer(config, 5);
+      policy = createTransformer(size, vocabulary, 5);
     });
 
     test('computes what plain float64 loops compute', () => {
@@ -69,6 +72,51 @@ for (const backend of ['cpu', 'wasm'] as const) {
         assertArray(gradient, expected, bound, name);
       }
       tf.dispose([value, grads]);
+    });
+
+    test('a vocabulary whose rows are gathered computes, and learns, what the float64 loops do', () => {
+      const large = { ...vocabulary, size: 1500 };
+      const small = { layers: 1, width: 4, heads: 2, hidden: 4 };
+      const gathered = createTransformer(small, large, 8);
+      const tokens = Int32Array.of(7, 1499, 3, 7);
+      const shape = { ...small, vocabulary: large.size };
+      const weights = plainWeights(gathered);
+      assertArray(
+        read(gathered.logits(unpadded(tokens))),
+        plainLogits(shape, weights, [...tokens]).flat(),
+        bound,
+        'logits',
+      );
+      const coefficients = Float32Array.from({ length: 4 * large.size }, (_, i) => Math.sin(3 * i));
+      const { value, grads } = tf.variableGrads(
+        () => weightedSum(gathered.logits(unpadded(tokens)), coefficients),
+        Object.values(gathered.variables),
+      );
+      const gradient = grads[gathered.variables.embedding.name].dataSync();
+      const objective = () =>
+        plainLogits(shape, weights, [...tokens])
+          .flat()
+          .reduce((sum, x, i) => sum + x * coefficients[i], 0);
+      // Rows of a token that comes twice, of one that comes once, of the last, and of one that does not come.
+      const places = [7, 3, 1499, 20].flatMap((token) => [0, 1, 2, 3].map((d) => 4 * token + d));
+      const expected = places.map((place) => {
+        const before = weights.embedding[place];
+        const step = 1e-5;
+        weights.embedding[place] = before + step;
+        const above = objective();
+        weights.embedding[place] = before - step;
+        const below = objective();
+        weights.embedding[place] = before;
+        return (above - below) / (2 * step);
+      });
+      assertArray(
+        places.map((place) => gradient[place]),
+        expected,
+        bound,
+        'embedding',
+      );
+      tf.dispose([value, grads]);
+      gathered.dispose();
     });
 
     test('a later token changes no earlier logits', () => {
@@ -119,25 +167,31 @@ for (const backend of ['cpu', 'wasm'] as const) {
       decoder.dispose();
     });
 
-    test('sampled log-probs are those of a recomputation', () => {
+    test('sampled log-probs are those of a recomputation', async () => {
       for (const temperature of [0.8, 0]) {
-        for (const [i, completion] of sample(policy, sampleRows(), { ...options, temperature }).entries()) {
+        const completions = await sample(policy, sampleRows(), { ...options, temperature });
+        for (const [i, completion] of completions.entries()) {
           assertArray(completion.logProbs, recomputed(policy, i, completion, temperature || 1), bound, `row ${i}`);
         }
       }
     });
 
-    test('a completion is the same however the batch is cut', () => {
+    test('a completion is the same however the batch is cut', async () => {
       const rows = sampleRows();
-      const whole = sample(policy, rows, options);
-      const single = rows.flatMap((row) => sample(policy, [row], options));
-      const pieces = [...sample(policy, rows.slice(5), options), ...sample(policy, rows.slice(0, 5), options)];
+      const whole = await sample(policy, rows, options);
+      const single = [];
+      for (const row of rows) single.push(...(await sample(policy, [row], options)));
+      const pieces = [
+        ...(await sample(policy, rows.slice(5), options)),
+        ...(await sample(policy, rows.slice(0, 5), options)),
+      ];
       assert.deepEqual(single, whole);
       assert.deepEqual([...pieces.slice(-5), ...pieces.slice(0, -5)], whole);
     });
 
-    test('greedy decoding takes the most likely tokens', () => {
-      for (const [i, { tokens }] of sample(policy, sampleRows(), { ...options, temperature: 0 }).entries()) {
+    test('greedy decoding takes the most likely tokens', async () => {
+      const completions = await sample(policy, sampleRows(), { ...options, temperature: 0 });
+      for (const [i, { tokens }] of completions.entries()) {
         let context = sampleRows()[i].tokens;
         for (const token of tokens) {
           const logits = read(policy.logits(unpadded(context), context.length - 1));
@@ -147,36 +201,38 @@ for (const backend of ['cpu', 'wasm'] as const) {
       }
     });
 
-    test('completions end with the end token or are truncated', () => {
-      const completions = sample(policy, sampleRows(), options);
+    test('completions end with the end token or are truncated', async () => {
+      const completions = await sample(policy, sampleRows(), options);
       assert.ok(completions.some(({ truncated }) => truncated) && completions.some(({ truncated }) => !truncated));
       for (const { tokens, logProbs, truncated } of completions) {
         assert.equal(tokens.length, logProbs.length);
-        assert.equal(tokens.indexOf(options.endToken), truncated ? -1 : tokens.length - 1);
+        assert.equal(tokens.indexOf(vocabulary.end), truncated ? -1 : tokens.length - 1);
         if (truncated) assert.equal(tokens.length, options.maxTokens);
       }
     });
 
-    test('the seed, the step and the sample each give other completions', () => {
-      const texts = (change: Partial<typeof options>) =>
-        sample(policy, sampleRows(), { ...options, ...change }).map(({ tokens }) => tokens.join(' '));
-      const [given, again, seed, step] = [texts({}), texts({}), texts({ seed: 12 }), texts({ step: 5 })];
+    test('the seed, the step and the sample each give other completions', async () => {
+      const texts = async (change: Partial<typeof options>) =>
+        (await sample(policy, sampleRows(), { ...options, ...change })).map(({ tokens }) => tokens.join(' '));
+      const [given, again] = [await texts({}), await texts({})];
+      const [seed, step] = [await texts({ seed: 12 }), await texts({ step: 5 })];
       assert.deepEqual(again, given);
       assert.notDeepEqual(seed, given);
       assert.notDeepEqual(step, given);
       assert.ok(new Set(given.slice(0, 4)).size > 1);
     });
 
-    test('sampled frequencies are the probabilities', () => {
+    test('sampled frequencies are the probabilities', async () => {
       const count = 2000;
       const rows = Array.from({ length: count }, (_, i) => ({ tokens: prompts[1], prompt: 0, sample: i }));
-      const first = sample(policy, rows, { ...options, maxTokens: 1, temperature: 1 }).map(({ tokens }) => tokens[0]);
+      const drawn = await sample(policy, rows, { ...options, maxTokens: 1, temperature: 1 });
+      const first = drawn.map(({ tokens }) => tokens[0]);
       const logits = read(policy.logits(unpadded(prompts[1]), 1));
       const weights = [...logits].map((logit) => Math.exp(logit));
       const total = weights.reduce((a, b) => a + b);
       weights.forEach((weight, token) => {
         const p = weight / total;
-        const share = first.filter((drawn) => drawn === token).length / count;
+        const share = first.filter((one) => one === token).length / count;
         // Five standard deviations of a share of `count` draws.
         assert.ok(
           Math.abs(share - p) < 5 * Math.sqrt((p * (1 - p)) / count),
@@ -185,10 +241,32 @@ for (const backend of ['cpu', 'wasm'] as const) {
       });
     });
 
-    test('no call leaves a tensor behind', () => {
+    test('a logit that is not finite anywhere in a row is a fault, and one of −∞ a token that is never drawn', async () => {
+      const given = (value: number, at: number): Policy => ({
+        ...policy,
+        decode: (_prompts, rows) => {
+          const values = new Float32Array(rows.length * vocabulary.size);
+          values[(rows.length - 1) * vocabulary.size + at] = value;
+          const logits = tf.tensor2d(values, [rows.length, vocabulary.size]);
+          return { logits, append: () => {}, dispose: () => logits.dispose() };
+        },
+      });
+      for (const at of [0, 3, vocabulary.size - 1]) {
+        for (const value of [NaN, Infinity]) {
+          await assert.rejects(sample(given(value, at), sampleRows(), options), {
+            name: 'NumericFault',
+            message: /^logits: expected finite values, got others at position 0 of prompt 2$/,
+          });
+        }
+        const last = (await sample(given(-Infinity, at), sampleRows(), { ...options, maxTokens: 40 })).at(-1)!;
+        assert.ok(!last.tokens.includes(at) && last.logProbs.every(Number.isFinite));
+      }
+    });
+
+    test('no call leaves a tensor behind', async () => {
       const tensors = tf.memory().numTensors;
-      const second = createTransformer(config, 6);
-      sample(second, sampleRows(), options);
+      const second = createTransformer(size, vocabulary, 6);
+      await sample(second, sampleRows(), options);
       read(second.logits(unpadded(prompts[0])));
       const { value, grads } = tf.variableGrads(
         () => weightedSum(second.logits(unpadded(prompts[0])), new Float32Array(5 * 7).fill(1)),
@@ -201,7 +279,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
 
     test('weights follow from the seed', () => {
       const values = (seed: number) => {
-        const made = createTransformer(config, seed);
+        const made = createTransformer(size, vocabulary, seed);
         const all = Object.values(made.variables).map((variable) => variable.dataSync().slice());
         made.dispose();
         return all;
@@ -213,8 +291,14 @@ for (const backend of ['cpu', 'wasm'] as const) {
 }
 
 test('impossible sizes and prompts are refused by name', () => {
-  assert.throws(() => createTransformer({ ...config, layers: 0 }, 1), { name: 'RangeError', message: /^layers/ });
-  assert.throws(() => createTransformer({ ...config, heads: 3 }, 1), { name: 'RangeError', message: /^width/ });
+  assert.throws(() => createTransformer({ ...size, layers: 0 }, vocabulary, 1), {
+    name: 'RangeError',
+    message: /^layers/,
+  });
+  assert.throws(() => createTransformer({ ...size, heads: 3 }, vocabulary, 1), {
+    name: 'RangeError',
+    message: /^width/,
+  });
   assert.throws(() => padPrompts([new Int32Array(0)], 3, 0), { name: 'RangeError', message: /^prompts\[0\]/ });
   assert.throws(() => padPrompts([new Int32Array(4)], 3, 0), { name: 'RangeError', message: /^prompts\[0\]/ });
 });

@@ -1,0 +1,191 @@
+// `npm run bench:step`: whole steps of training at a large vocabulary, with the fused loss and with the same loss in tfjs
+// operations, on every tfjs backend present. Everything but the loss is the same code. Prints a Markdown table and writes JSON
+// with the machine.
+//
+//   npm run bench:step -- --vocab 32000 --width 64 --steps 7
+//   npm run bench:step -- --out file.json    default: bench/results/step-<cores>-cores.json
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname } from 'node:path';
+import { parseArgs } from 'node:util';
+import * as tf from '@tensorflow/tfjs-core';
+import { type LossConfig, presets } from '../src/index.js';
+import { createTransformer } from '../src/policy/transformer.js';
+import type { Vocabulary } from '../src/policy/vocabulary.js';
+import type { Task } from '../src/tasks/index.js';
+import { grpoLoss } from '../src/tfjs/index.js';
+import { AdamW } from '../src/trainer/adamw.js';
+import { assignAdvantages } from '../src/trainer/advantages.js';
+import { type Backend, backends, startBackend } from '../src/trainer/backend.js';
+import { completionBatch, spread } from '../src/trainer/completions.js';
+import { resolveSettings } from '../src/trainer/options.js';
+import { accuracyReward } from '../src/trainer/rewards.js';
+import { rewardGroups, sampleGroups } from '../src/trainer/rollout.js';
+import { tokenTask } from '../src/trainer/token-task.js';
+import { updatePolicy } from '../src/trainer/update.js';
+import { tfjsLogitsLoss } from './baselines/tfjs-loss.js';
+import { machine } from './machine.js';
+
+const { values: flags } = parseArgs({
+  options: {
+    vocab: { type: 'string', default: '32000' },
+    width: { type: 'string', default: '64' },
+    steps: { type: 'string', default: '7' },
+    out: { type: 'string' },
+  },
+});
+const [vocab, width, steps] = [Number(flags.vocab), Number(flags.width), Number(flags.steps)];
+
+/** Token ids written as numbers. */
+const vocabulary: Vocabulary = {
+  id: `${vocab} numbers`,
+  size: vocab,
+  end: 0,
+  encode: (text) => Int32Array.from(text.split(' '), Number),
+  decode: (tokens) => tokens.join(' '),
+};
+
+/** Rewards the share of even tokens: groups always have a gradient, and completions hardly ever end early. */
+const task: Task = {
+  name: 'even tokens',
+  characters: '0123456789 ',
+  maxPromptLength: 8,
+  maxSolutionLength: 31,
+  example: (index) => {
+    const prompt = Array.from({ length: 8 }, (_, i) => 1 + ((index * 8 + i) % (vocab - 1))).join(' ');
+    return { prompt, answer: '2', solution: '2', difficulty: 0 };
+  },
+  score: (text) => {
+    const tokens = text.split(' ').map(Number);
+    return tokens.filter((token) => token % 2 === 0).length / tokens.length;
+  },
+};
+
+interface Times {
+  step: number;
+  sampling: number;
+  forwardBackward: number;
+  /** Within forwardBackward: forward pass and gradient of the loss alone where they are one call. */
+  optimizer: number;
+}
+
+interface Row extends Times {
+  backend: string;
+  loss: string;
+  config: string;
+  times: number;
+}
+
+const settings = resolveSettings({ promptsPerStep: 4, groupSize: 8 });
+const configs: Record<string, LossConfig> = {
+  'without entropies': presets.dapo,
+  'entropy bonus': { ...presets.dapo, entropy: { coefficient: 0.01 } },
+};
+const losses = {
+  'groupgrad, fused': grpoLoss,
+  'tfjs operations': (logits: tf.Tensor, batch: Parameters<typeof grpoLoss>[1], config: LossConfig) => {
+    const { sequences, length } = batch.shape!;
+    return tfjsLogitsLoss(
+      tf.reshape(logits, [sequences, length, vocab]),
+      {
+        tokens: batch.tokens,
+        mask: batch.mask as Uint8Array,
+        oldLogProbs: batch.oldLogProbs,
+        advantages: batch.advantages!,
+      },
+      config,
+    );
+  },
+};
+
+async function measure(loss: keyof typeof losses, config: LossConfig): Promise<Times> {
+  const policy = createTransformer({ layers: 2, width, heads: 4, hidden: 2 * width }, vocabulary, 1);
+  const optimizer = new AdamW(policy.variables, settings.optimizer);
+  const tokens = tokenTask(task, vocabulary, { promptLength: null, maxTokens: null });
+  const all: Times[] = [];
+  // The first two steps warm caches and pools up.
+  for (let step = 0; step < steps + 2; step++) {
+    const began = performance.now();
+    const examples = Array.from({ length: settings.promptsPerStep }, (_, i) => task.example(4 * step + i));
+    const groups = await sampleGroups(policy, tokens, examples, { groupSize: 8, temperature: 1, seed: 1, step });
+    const sampled = performance.now();
+    await rewardGroups(groups, [accuracyReward]);
+    assignAdvantages(groups, groups, settings, undefined);
+    const rows = groups.flatMap(({ prompt, completions }) => completions.map((own) => ({ prompt, own })));
+    const { input, from, shape, targets, mask } = completionBatch(
+      rows.map(({ prompt, own }) => ({ prompt, completion: own.tokens })),
+      { promptLength: tokens.promptLength, length: tokens.maxTokens, padding: vocabulary.end },
+    );
+    const batch = {
+      shape,
+      tokens: targets,
+      mask,
+      oldLogProbs: spread(
+        rows.map(({ own }) => own.logProbs),
+        shape.length,
+      ),
+      advantages: Float32Array.from(rows, ({ own }) => own.advantage),
+    };
+    const update = await updatePolicy(policy, optimizer, [
+      () => losses[loss](policy.logits(input, from), batch, config) as tf.Scalar,
+    ]);
+    const end = performance.now();
+    all.push({
+      step: end - began,
+      sampling: sampled - began,
+      forwardBackward: 1e3 * update.forwardBackward,
+      optimizer: 1e3 * update.optimizer,
+    });
+  }
+  optimizer.dispose();
+  policy.dispose();
+  const median = (name: keyof Times) => {
+    const sorted = all
+      .slice(2)
+      .map((times) => times[name])
+      .sort((a, b) => a - b);
+    return sorted[Math.floor(sorted.length / 2)];
+  };
+  return {
+    step: median('step'),
+    sampling: median('sampling'),
+    forwardBackward: median('forwardBackward'),
+    optimizer: median('optimizer'),
+  };
+}
+
+const rows: Row[] = [];
+const skipped: { backend: string; reason: string }[] = [];
+/** The plain cpu backend takes minutes a step. */
+for (const backend of backends.filter((name) => name !== 'cpu') as Backend[]) {
+  try {
+    await startBackend(backend);
+  } catch (error) {
+    skipped.push({ backend, reason: (error as Error).message.split('\n').at(-1)!.trim() });
+    continue;
+  }
+  for (const [name, config] of Object.entries(configs)) {
+    const [fused, operations] = Object.keys(losses) as (keyof typeof losses)[];
+    const measured = { [fused]: await measure(fused, config), [operations]: await measure(operations, config) };
+    for (const [loss, times] of Object.entries(measured)) {
+      rows.push({ backend, loss, config: name, ...times, times: times.step / measured[fused].step });
+    }
+  }
+}
+
+const number = (value: number) => value.toLocaleString('en', { maximumSignificantDigits: 3, useGrouping: false });
+console.log(`\n### Whole steps, V = ${vocab}, 32 completions of 32 tokens, width ${width}\n`);
+console.log('| backend | loss | | step ms | sampling | forward and backward | optimiser | times the fused loss |');
+console.log('| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |');
+for (const { backend, loss, config, step, sampling, forwardBackward, optimizer, times } of rows) {
+  const values = [step, sampling, forwardBackward, optimizer, times].map(number).join(' | ');
+  console.log(`| ${backend} | ${loss} | ${config} | ${values} |`);
+}
+for (const { backend, reason } of skipped) console.log(`\nNot measured: ${backend}: ${reason}`);
+
+const out = flags.out ?? `bench/results/step-${availableParallelism()}-cores.json`;
+mkdirSync(dirname(out), { recursive: true });
+const result = { date: new Date().toISOString(), machine: machine(), vocab, width, rows, skipped };
+writeFileSync(out, `${JSON.stringify(result, null, 1)}\n`);
+console.log(`\nWritten to ${out}`);

@@ -1,0 +1,49 @@
+// Arguments of the command line: node's own parser, with errors in one line.
+
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { checkNumber } from '../loss/check.js';
+
+/** A mistake in how the command was called: exit code 2. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+type Options = NonNullable<ParseArgsConfig['options']>;
+type Parsed<O extends Options> = ReturnType<typeof parseArgs<{ options: O; allowPositionals: true }>>;
+
+/** Flags and positional arguments. UsageError for unknown flags and for too few or too many arguments. */
+export function parse<const O extends Options>(
+  args: readonly string[],
+  names: readonly string[],
+  options: O,
+): { flags: Parsed<O>['values']; positionals: string[] } {
+  let parsed: Parsed<O>;
+  try {
+    parsed = parseArgs({ args: [...args], options, allowPositionals: true });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+  const { positionals } = parsed;
+  if (positionals.length !== names.length) {
+    const expected = names.length === 0 ? 'no argument' : names.join(' and ');
+    throw new UsageError(`expected ${expected}, got ${positionals.length === 0 ? 'nothing' : positionals.join(' ')}`);
+  }
+  return { flags: parsed.values, positionals };
+}
+
+/** A flag's number. */
+export function numberFlag(
+  name: string,
+  text: string | undefined,
+  bounds: Parameters<typeof checkNumber>[2],
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  try {
+    return checkNumber(`--${name}`, value, bounds);
+  } catch {
+    throw new UsageError(
+      `--${name}: expected ${bounds?.integer ? 'a whole number' : 'a number'}${bounds?.min === undefined ? '' : ` of at least ${bounds.min}`}, got ${JSON.stringify(text)}`,
+    );
+  }
+}

@@ -1,0 +1,188 @@
+// Configuration of a run for the command line: a built-in one or a file in TypeScript, JavaScript or JSON, with changes by
+// `--set`, turned into the trainer's options.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, extname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import type { LossConfig } from '../loss/config.js';
+import { type PresetName, presets } from '../loss/presets.js';
+import type { PolicyLike } from '../policy/policy-like.js';
+import { type Task, tasks } from '../tasks/index.js';
+import type { TrainerOptions } from '../trainer/api.js';
+import { backends } from '../trainer/backend.js';
+import { builtins } from './builtins.js';
+import type { TaskDescription, TrainConfig } from './define-config.js';
+
+type TaskName = TaskDescription['task'];
+
+/** Where a configuration came from; config.json of a run keeps it, so that the run can be looked at later. */
+export interface ConfigSource {
+  /** The name of a built-in one, or the absolute path of a file. */
+  from: string;
+  /** `path=value`, in order. */
+  set: readonly string[];
+}
+
+export interface LoadedConfig {
+  config: TrainConfig;
+  source: ConfigSource;
+  /** What the run folder is called when nothing else is said. */
+  name: string;
+}
+
+/** Error or TypeError that names the file and the path in it. */
+export async function loadConfig(from: string, set: readonly string[]): Promise<LoadedConfig> {
+  const isBuiltin = Object.hasOwn(builtins, from);
+  if (!isBuiltin && !existsSync(from)) {
+    const known = Object.keys(builtins).join(', ');
+    throw new Error(`${from}: no such file, and no built-in configuration (${known})`);
+  }
+  const path = isBuiltin ? from : resolve(from);
+  const loaded: unknown = isBuiltin ? builtins[from] : await loadFile(path);
+  let config = checkObject(path, loaded);
+  for (const assignment of set) config = setPath(config, assignment);
+  const name = isBuiltin ? from : basename(from).replace(/(\.config)?\.[^.]+$/, '');
+  return { config: checkConfig(config), source: { from: path, set }, name };
+}
+
+async function loadFile(path: string): Promise<unknown> {
+  const extension = extname(path);
+  if (extension === '.json') {
+    try {
+      return JSON.parse(readFileSync(path, 'utf8'));
+    } catch (error) {
+      throw new Error(`${path}: ${(error as Error).message}`);
+    }
+  }
+  if (!['.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'].includes(extension)) {
+    throw rangeError('config', 'a file of TypeScript, JavaScript or JSON', describe(path));
+  }
+  const { createJiti } = await import('jiti');
+  // This very package, so that a configuration needs no installation of its own beside it.
+  const own = (module: string) => fileURLToPath(new URL(`../${module}${extname(import.meta.url)}`, import.meta.url));
+  const jiti = createJiti(import.meta.url, {
+    alias: { 'groupgrad/tfjs': own('tfjs/index'), groupgrad: own('index') },
+  });
+  let loaded: unknown;
+  try {
+    loaded = await jiti.import(path, { default: true });
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
+  }
+  if (typeof loaded !== 'object' || loaded === null)
+    throw typeError(path, 'a configuration as its default export', loaded);
+  return loaded;
+}
+
+/** A copy of the configuration with one value set: `loss.kl.beta=0.04`. A value that is no JSON is a text. */
+export function setPath(config: Record<string, unknown>, assignment: string): Record<string, unknown> {
+  const [, path, text] = /^([^=]+)=(.*)$/s.exec(assignment) ?? [];
+  if (path === undefined) throw rangeError('--set', 'path=value', describe(assignment));
+  return withValue(config, path.split('.'), 0, parseValue(text));
+}
+
+function parseValue(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function withValue(parent: unknown, keys: readonly string[], depth: number, value: unknown): Record<string, unknown> {
+  const before = keys.slice(0, depth).join('.');
+  if (parent !== undefined && parent !== null && !isPlain(parent)) {
+    throw typeError(`--set ${keys.join('.')}`, `${before} to be an object of settings`, parent);
+  }
+  const copy = { ...(parent as Record<string, unknown> | null | undefined) };
+  const key = keys[depth];
+  if (key === '' || key === '__proto__') throw rangeError('--set', 'names between the dots', describe(keys.join('.')));
+  copy[key] = depth === keys.length - 1 ? value : withValue(copy[key], keys, depth + 1, value);
+  return copy;
+}
+
+/** An object that is only its fields: no task, policy, array or other thing that is made in code. */
+function isPlain(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return !Object.values(value).some((part) => typeof part === 'function');
+}
+
+/** Checks what the trainer does not see; the rest is checked where it is used. */
+function checkConfig(config: Record<string, unknown>): TrainConfig {
+  for (const field of ['runDir', 'resume', 'allowDrift', 'notes']) {
+    if (field in config)
+      throw typeError(field, `nothing: the command's flags say where and how a run goes on`, config[field]);
+  }
+  if (config.steps !== undefined) checkNumber('steps', config.steps, { min: 0, integer: true });
+  if (config.backend !== undefined) checkChoice('backend', config.backend, backends);
+  return config as unknown as TrainConfig;
+}
+
+export function resolveTask(field: string, value: unknown, seed: number): Task {
+  const description = checkObject(field, value);
+  if (!('task' in description)) return description as unknown as Task;
+  const { task: name, ...options } = description;
+  checkChoice(`${field}.task`, name, Object.keys(tasks) as TaskName[]);
+  const make = tasks[name as TaskName] as (options: unknown) => Task;
+  // A file's problems are what they are: they take no seed.
+  const seeded = name === 'jsonl' || 'seed' in options ? options : { ...options, seed };
+  try {
+    return make(seeded);
+  } catch (error) {
+    (error as Error).message = `${field}.${(error as Error).message}`;
+    throw error;
+  }
+}
+
+function resolveLoss(loss: TrainConfig['loss']): LossConfig | undefined {
+  if (loss === undefined) return undefined;
+  const given = typeof loss === 'string' ? { preset: loss } : checkObject('loss', loss);
+  if ('surrogate' in given) return given as unknown as LossConfig;
+  const { preset = 'dapo', ...changes } = given;
+  checkChoice('loss.preset', preset, Object.keys(presets) as PresetName[]);
+  return { ...presets[preset as PresetName], ...changes };
+}
+
+async function resolvePolicy(policy: TrainConfig['policy'], train: Task, seed: number): Promise<PolicyLike> {
+  if (typeof policy === 'function') return policy();
+  const size = { ...checkObject('policy', policy ?? {}) };
+  if ('logits' in size) {
+    throw typeError('policy', 'a size, or a function that makes the policy once the backend has started', policy);
+  }
+  const { createTransformerPolicy } = await import('../trainer/transformer-policy.js');
+  return createTransformerPolicy({ seed, vocabulary: train.characters, ...size });
+}
+
+/** Tasks and settings of a configuration: the trainer's options but for the policy and the run folder. */
+export function resolveConfig(config: TrainConfig): Omit<TrainerOptions, 'policy'> & { seed: number } {
+  const { steps: _, backend: __, policy: ___, train, evaluate = {}, loss, ...rest } = config;
+  const seed = rest.seed ?? 0;
+  checkNumber('seed', seed, { min: 0, integer: true });
+  if (train === undefined) throw typeError('train', 'a task', train);
+  const sets = Object.entries(checkObject('evaluate', evaluate));
+  return {
+    ...rest,
+    seed,
+    train: resolveTask('train', train, seed),
+    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, resolveTask(`evaluate.${name}`, task, seed)])),
+    ...(loss !== undefined && { loss: resolveLoss(loss) }),
+  };
+}
+
+/** The trainer's options, with the policy made on the backend that the configuration asks for. */
+export async function trainerOptions(config: TrainConfig): Promise<TrainerOptions> {
+  const { ensureBackend } = await import('../trainer/backend.js');
+  const options = resolveConfig(config);
+  await ensureBackend(config.backend);
+  return { ...options, policy: await resolvePolicy(config.policy, options.train, options.seed) };
+}
+
+/** Where a run's configuration came from, as its config.json says; undefined for a run that a program of its own made. */
+export function sourceOf(notes: unknown): ConfigSource | undefined {
+  const source = (notes as { source?: unknown } | undefined)?.source;
+  if (source === undefined) return undefined;
+  const { from, set } = checkObject('notes.source', source);
+  if (typeof from !== 'string' || !Array.isArray(set)) throw typeError('notes.source', 'from and set', source);
+  return { from, set: set.map(String) };
+}

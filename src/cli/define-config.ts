@@ -1,0 +1,39 @@
+// What a configuration of `groupgrad train` holds.
+
+import type { LossConfig } from '../loss/config.js';
+import type { PresetName } from '../loss/presets.js';
+import type { PolicyLike } from '../policy/policy-like.js';
+import type { Example, Task, tasks } from '../tasks/index.js';
+import type { TrainerOptions, TransformerPolicyOptions } from '../trainer/api.js';
+
+type TaskName = keyof typeof tasks;
+
+/** A task by its name in `tasks`, and its options; a seed that is left out is the run's. */
+export type TaskDescription = {
+  [K in TaskName]: { task: K } & Omit<Parameters<(typeof tasks)[K]>[0], 'seed'> & { seed?: number };
+}[TaskName];
+
+export interface TrainConfig<E extends Example = Example>
+  extends Omit<
+    TrainerOptions<E>,
+    'policy' | 'train' | 'evaluate' | 'loss' | 'runDir' | 'resume' | 'allowDrift' | 'notes'
+  > {
+  train: Task<E> | TaskDescription;
+  evaluate?: Readonly<Record<string, Task | TaskDescription>>;
+  /**
+   * A transformer by its size, with the characters of `train`; or a function that makes another policy, called when the
+   * tfjs backend has started. Default: `{ preset: 'micro' }` with the run's seed.
+   */
+  policy?: Partial<Omit<TransformerPolicyOptions, 'backend'>> | (() => PolicyLike | Promise<PolicyLike>);
+  /** A loss, a preset's name, or a preset with changes. Default: the trainer's. */
+  loss?: LossConfig | PresetName | ({ preset: PresetName } & Partial<LossConfig>);
+  /** Steps after which the run ends. Default: it does not end. */
+  steps?: number;
+  /** The tfjs backend. Default: the fastest that is installed. */
+  backend?: TransformerPolicyOptions['backend'];
+}
+
+/** A configuration as it is, with its types checked: `export default defineConfig({ … })`. */
+export function defineConfig<E extends Example>(config: TrainConfig<E>): TrainConfig<E> {
+  return config;
+}

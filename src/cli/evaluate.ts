@@ -1,0 +1,80 @@
+// `groupgrad evaluate`: how often a saved policy is right, by greedy generation.
+
+import type { Task } from '../tasks/task.js';
+import type { Evaluation } from '../trainer/api.js';
+import { type Backend, backends } from '../trainer/backend.js';
+import { evaluate as evaluatePolicy } from '../trainer/evaluate.js';
+import { evaluationExamples } from '../trainer/options.js';
+import { tokenTask } from '../trainer/token-task.js';
+import { numberFlag, parse, UsageError } from './arguments.js';
+import { resolveConfig, resolveTask } from './config.js';
+import { loadRun } from './saved-run.js';
+
+export const help = `groupgrad evaluate <run> [flags]
+
+  <run>              a run folder
+  --checkpoint PATH  another checkpoint than the newest
+  --task TASK        instead of the run's own evaluation tasks: a name, or {"task":"addition","digits":[3,3]}
+  --size N           examples of a task without an end; default: the run's
+  --seed N           of --task; default 0
+  --backend NAME     tensorflow, wasm or cpu
+  --json             JSON on standard output
+`;
+
+export async function evaluate(args: readonly string[]): Promise<void> {
+  const { flags, positionals } = parse(args, ['a run folder'], {
+    checkpoint: { type: 'string' },
+    task: { type: 'string' },
+    size: { type: 'string' },
+    seed: { type: 'string' },
+    backend: { type: 'string' },
+    json: { type: 'boolean' },
+  });
+  const size = numberFlag('size', flags.size, { min: 1, integer: true });
+  const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
+  const backend = backendFlag(flags.backend);
+  const { policy, config, settings, checkpoint, step } = await loadRun(positionals[0], {
+    checkpoint: flags.checkpoint,
+    backend,
+  });
+  const tasks: Readonly<Record<string, Task>> =
+    flags.task === undefined ? (config ? (resolveConfig(config).evaluate ?? {}) : {}) : taskFlag(flags.task, seed);
+  if (Object.keys(tasks).length === 0) {
+    throw new Error(`${positionals[0]}: its configuration names no task to evaluate on; say which with --task`);
+  }
+  const results: Record<string, Evaluation> = {};
+  for (const [name, task] of Object.entries(tasks)) {
+    const own = flags.task === undefined ? settings.sampling : { promptLength: null, maxTokens: null };
+    const examples = evaluationExamples(task, size ?? settings.evaluation.size);
+    results[name] = await evaluatePolicy(policy, tokenTask(task, policy.vocabulary, own), examples);
+  }
+  if (flags.json) {
+    process.stdout.write(`${JSON.stringify({ checkpoint, step, evaluation: results })}\n`);
+    return;
+  }
+  console.log(`${checkpoint}, step ${step}`);
+  for (const [name, { accuracy, count, byDifficulty }] of Object.entries(results)) {
+    console.log(`${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`);
+    for (const part of byDifficulty) {
+      console.log(`  difficulty ${part.difficulty}: ${(100 * part.accuracy).toFixed(1)} % of ${part.count}`);
+    }
+  }
+}
+
+function taskFlag(text: string, seed: number): Record<string, Task> {
+  let description: unknown = { task: text };
+  if (text.trimStart().startsWith('{')) {
+    try {
+      description = JSON.parse(text);
+    } catch (error) {
+      throw new UsageError(`--task: ${(error as Error).message}`);
+    }
+  }
+  const task = resolveTask('--task', description, seed);
+  return { [task.name]: task };
+}
+
+export function backendFlag(text: string | undefined): Backend | undefined {
+  if (text === undefined || backends.includes(text as Backend)) return text as Backend | undefined;
+  throw new UsageError(`--backend: expected one of ${backends.join(', ')}, got ${JSON.stringify(text)}`);
+}

@@ -1,0 +1,70 @@
+#!/usr/bin/env node
+// The command line: `groupgrad <command> …`. Exits with 0 when all went well, 1 after a failure, 2 when it was called wrongly,
+// 130 or 143 when a signal ended a run.
+
+import { readFileSync } from 'node:fs';
+import { UsageError } from './arguments.js';
+
+interface Command {
+  run: (args: readonly string[]) => Promise<void>;
+  help: string;
+}
+
+/** Loaded when called: only some of them need TensorFlow.js. */
+const commands: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
+  train: {
+    summary: 'train a policy',
+    load: () => import('./train.js').then(({ train: run, help }) => ({ run, help })),
+  },
+  evaluate: {
+    summary: 'how often a trained policy is right',
+    load: () => import('./evaluate.js').then(({ evaluate: run, help }) => ({ run, help })),
+  },
+  sample: {
+    summary: 'what a trained policy makes of a prompt',
+    load: () => import('./sample.js').then(({ sample: run, help }) => ({ run, help })),
+  },
+  report: {
+    summary: 'write report.html of a run',
+    load: () => import('./report.js').then(({ report: run, help }) => ({ run, help })),
+  },
+  doctor: {
+    summary: 'which devices and backends there are, and why not',
+    load: () => import('./doctor.js').then(({ doctor: run, help }) => ({ run, help })),
+  },
+};
+
+function usage(): string {
+  const list = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`);
+  return `groupgrad <command>\n\n${list.join('\n')}\n\ngroupgrad <command> --help says more; groupgrad --version says which this is\n`;
+}
+
+async function main([name, ...args]: readonly string[]): Promise<void> {
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    process.stdout.write(usage());
+    if (name === undefined) process.exitCode = 2;
+    return;
+  }
+  if (name === '--version') {
+    const file = new URL('../../package.json', import.meta.url);
+    console.log((JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version);
+    return;
+  }
+  if (!Object.hasOwn(commands, name))
+    throw new UsageError(`expected a command, got ${JSON.stringify(name)}\n\n${usage()}`);
+  const { run, help } = await commands[name].load();
+  if (args.includes('--help') || args.includes('-h')) process.stdout.write(help);
+  else await run(args);
+}
+
+// A reader that goes away, as `head` does, is no reason to lose a run.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`groupgrad: ${(error as Error).message}\n`);
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+}

@@ -1,0 +1,62 @@
+// `groupgrad sample`: what a saved policy makes of a prompt.
+
+import { sample as samplePolicy } from '../policy/sample.js';
+import { numberFlag, parse } from './arguments.js';
+import { resolveConfig } from './config.js';
+import { backendFlag } from './evaluate.js';
+import { loadRun } from './saved-run.js';
+
+export const help = `groupgrad sample <run> <prompt> [flags]
+
+  <run>              a run folder
+  <prompt>           for example "12+34="
+  --count N          completions; default 1
+  --temperature T    default: 0 (always the most likely token) for one completion, else the run's
+  --max-tokens N     default: the run's
+  --seed N           default 0
+  --checkpoint PATH  another checkpoint than the newest
+  --backend NAME     tensorflow, wasm or cpu
+  --json             JSON on standard output
+`;
+
+/** Tokens of a completion at most, for a run whose program says no other number. */
+const usualMaxTokens = 256;
+
+export async function sample(args: readonly string[]): Promise<void> {
+  const { flags, positionals } = parse(args, ['a run folder', 'a prompt'], {
+    count: { type: 'string' },
+    temperature: { type: 'string' },
+    'max-tokens': { type: 'string' },
+    seed: { type: 'string' },
+    checkpoint: { type: 'string' },
+    backend: { type: 'string' },
+    json: { type: 'boolean' },
+  });
+  const [runDir, prompt] = positionals;
+  const count = numberFlag('count', flags.count, { min: 1, integer: true }) ?? 1;
+  const given = numberFlag('temperature', flags.temperature, { min: 0 });
+  const limit = numberFlag('max-tokens', flags['max-tokens'], { min: 1, integer: true });
+  const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
+  const backend = backendFlag(flags.backend);
+  const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
+  const tokens = policy.vocabulary.encode(prompt);
+  const solution = config && resolveConfig(config).train.maxSolutionLength + 1;
+  const completions = await samplePolicy(
+    policy,
+    Array.from({ length: count }, (_, i) => ({ tokens, prompt: 0, sample: i })),
+    {
+      promptLength: tokens.length,
+      maxTokens: limit ?? settings.sampling.maxTokens ?? solution ?? usualMaxTokens,
+      temperature: given ?? (count === 1 ? 0 : settings.sampling.temperature),
+      seed,
+      step: 0,
+    },
+  );
+  for (const { tokens: own, logProbs, truncated } of completions) {
+    const text = policy.vocabulary.decode(own);
+    const logProb = logProbs.reduce((sum, value) => sum + value, 0);
+    console.log(
+      flags.json ? JSON.stringify({ prompt, completion: text, truncated, logProb }) : `${text}${truncated ? '…' : ''}`,
+    );
+  }
+}

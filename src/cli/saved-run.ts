@@ -1,0 +1,58 @@
+// A run folder looked at from outside: its configuration, and its policy with the weights of a checkpoint.
+
+import { checkObject } from '../loss/check.js';
+import { checkPolicy } from '../policy/define.js';
+import type { Policy } from '../policy/policy.js';
+import { createTransformer, type TransformerSize } from '../policy/transformer.js';
+import { charactersOf, characterVocabulary } from '../policy/vocabulary.js';
+import { type Backend, ensureBackend } from '../trainer/backend.js';
+import type { Settings } from '../trainer/options.js';
+import { checkpointWeights, openCheckpoint, type RunConfig } from '../trainer/run.js';
+import { readRunConfig } from '../trainer/run-folder.js';
+import { assignAll, checkArrays } from '../trainer/training-state.js';
+import { loadConfig, sourceOf, trainerOptions } from './config.js';
+import type { TrainConfig } from './define-config.js';
+
+export interface SavedRun {
+  policy: Policy;
+  /** The configuration file's or built-in configuration; undefined for a run that a program of its own made. */
+  config: TrainConfig | undefined;
+  settings: Settings;
+  checkpoint: string;
+  step: number;
+}
+
+/** Loads the policy of a run folder, or of one of its checkpoints. Error that says what is missing. */
+export async function loadRun(
+  runDir: string,
+  { checkpoint, backend }: { checkpoint?: string; backend?: Backend },
+): Promise<SavedRun> {
+  const run = readRunConfig(runDir) as RunConfig | undefined;
+  if (run === undefined) throw new Error(`${runDir}: expected a run folder, got one without a config.json`);
+  const {
+    policy: description,
+    vocabulary,
+    settings,
+  } = checkObject(`${runDir}/config.json`, run.identity) as {
+    policy: { type: string; seed: number } & TransformerSize;
+    vocabulary: { id: string };
+    settings: Settings;
+  };
+  const source = sourceOf(run.notes);
+  const config = source && (await loadConfig(source.from, source.set)).config;
+  await ensureBackend(backend ?? config?.backend);
+  const characters = charactersOf(vocabulary.id);
+  let policy: Policy;
+  if (description.type === 'transformer' && characters !== undefined) {
+    policy = createTransformer(description, characterVocabulary(characters), description.seed);
+  } else if (config) {
+    policy = checkPolicy(await (await trainerOptions(config)).policy);
+  } else {
+    throw new Error(`${runDir}: its policy is made by a program; only that program can load it`);
+  }
+  const { folder, step, files } = openCheckpoint(checkpoint ?? runDir);
+  const weights = checkpointWeights(files, folder);
+  checkArrays('weights', policy.variables, weights);
+  assignAll(policy.variables, weights);
+  return { policy, config, settings, checkpoint: folder, step };
+}

@@ -1,0 +1,141 @@
+// `groupgrad train`: a run from a configuration.
+
+import { join } from 'node:path';
+import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
+import { readRunConfig } from '../trainer/run-folder.js';
+import { numberFlag, parse } from './arguments.js';
+import { loadConfig, trainerOptions } from './config.js';
+import type { TrainConfig } from './define-config.js';
+
+export const help = `groupgrad train <task|file> [flags]
+
+  <task|file>        addition, or a configuration file (.ts, .js, .json)
+  --run DIR          the run folder; default: runs/<name>
+  --steps N          steps after which the run ends, those before a resumption included
+  --seed N           of the run
+  --backend NAME     tensorflow, wasm or cpu; default: the fastest that is installed
+  --resume HOW       auto (default): go on with the run that the folder holds; never; or a checkpoint's path
+  --allow-drift      go on although the configuration has changed
+  --set PATH=VALUE   change a setting: --set loss.kl.beta=0.04; may be repeated
+  --dry-run          check everything, make one small step, write nothing
+  --json             one JSON object a step on standard output, instead of progress
+`;
+
+export async function train(args: readonly string[]): Promise<void> {
+  const { flags, positionals } = parse(args, ['a task or configuration file'], {
+    run: { type: 'string' },
+    steps: { type: 'string' },
+    seed: { type: 'string' },
+    backend: { type: 'string' },
+    resume: { type: 'string' },
+    'allow-drift': { type: 'boolean' },
+    set: { type: 'string', multiple: true },
+    'dry-run': { type: 'boolean' },
+    json: { type: 'boolean' },
+  });
+  // Flags are short ways to set something; what they set is kept with the run.
+  const set = [...(flags.set ?? [])];
+  const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
+  if (seed !== undefined) set.push(`seed=${seed}`);
+  if (flags.backend !== undefined) set.push(`backend=${flags.backend}`);
+  const { config, source, name } = await loadConfig(positionals[0], set);
+  const max = numberFlag('steps', flags.steps, { min: 0, integer: true }) ?? config.steps;
+  const runDir = flags.run ?? join('runs', name);
+  if (flags['dry-run']) return dryRun(config, runDir, flags.json ?? false);
+
+  const { createTrainer } = await import('../trainer/grpo.js');
+  const trainer = await createTrainer({
+    ...(await trainerOptions(config)),
+    runDir,
+    resume: flags.resume ?? 'auto',
+    allowDrift: flags['allow-drift'] ?? false,
+    notes: { source },
+  });
+  try {
+    await run(trainer, runDir, max, flags.json ?? false);
+  } finally {
+    trainer.dispose();
+  }
+}
+
+async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined, json: boolean): Promise<void> {
+  const say = (text: string) => void (json ? process.stderr : process.stdout).write(`${text}\n`);
+  const line = (value: unknown) => void process.stdout.write(`${JSON.stringify(value)}\n`);
+  if (trainer.step > 0) say(`${runDir}: going on after step ${trainer.step}`);
+  const broken = stopOnStrayErrors();
+  try {
+    const result = await trainer.run({
+      max,
+      signal: broken.signal,
+      output: json ? null : process.stdout,
+      onStep: ({ index, metrics, timing, fault }) => {
+        if (json) line({ step: index, ...metrics, ...timing, ...(fault !== undefined && { fault }) });
+      },
+    });
+    if (broken.error) throw broken.error;
+    const evaluations = Object.entries(await trainer.evaluate());
+    const accuracies = Object.fromEntries(evaluations.map(([name, { accuracy }]) => [name, accuracy]));
+    if (json) line({ ended: result.ended, steps: result.steps, run: runDir, evaluation: accuracies });
+    else {
+      for (const [name, { accuracy, count }] of evaluations) {
+        say(`${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`);
+      }
+      say(`${result.ended === 'max' ? 'done' : `ended by ${result.ended}`} after step ${result.steps}; see ${runDir}`);
+    }
+  } finally {
+    broken.release();
+  }
+}
+
+/** An error that nobody caught, in a reward function that was not waited for say, ends the run after its step, saved. */
+function stopOnStrayErrors() {
+  const controller = new AbortController();
+  const stray = {
+    signal: controller.signal,
+    error: undefined as Error | undefined,
+    release: () => {
+      process.removeListener('uncaughtException', stop);
+      process.removeListener('unhandledRejection', stop);
+    },
+  };
+  const stop = (reason: unknown) => {
+    stray.error ??= reason instanceof Error ? reason : new Error(String(reason));
+    controller.abort(stray.error);
+  };
+  process.on('uncaughtException', stop);
+  process.on('unhandledRejection', stop);
+  return stray;
+}
+
+/** Everything that can be wrong comes to light in one step of two prompts. */
+async function dryRun(config: TrainConfig, runDir: string, json: boolean): Promise<void> {
+  const options: TrainerOptions = await trainerOptions(config);
+  const [{ createTrainer }, { resolveSettings }] = await Promise.all([
+    import('../trainer/grpo.js'),
+    import('../trainer/options.js'),
+  ]);
+  const settings = resolveSettings(options);
+  const { action } = settings.guard;
+  const trainer = await createTrainer({
+    ...options,
+    warmStart: undefined,
+    evaluation: { size: 2 },
+    promptsPerStep: 2,
+    dynamicSampling: undefined,
+    guard: { action: action === 'rollback' ? 'halt' : action },
+  });
+  const began = performance.now();
+  await trainer.run({ max: 1, output: null });
+  const seconds = (performance.now() - began) / 1e3;
+  trainer.dispose();
+  const holdsRun = readRunConfig(runDir) !== undefined;
+  if (json) {
+    process.stdout.write(`${JSON.stringify({ run: runDir, holdsRun, settings })}\n`);
+    return;
+  }
+  process.stdout.write(
+    `${JSON.stringify(settings, null, 1)}\n` +
+      `one step of two prompts took ${seconds.toFixed(1)} s; nothing was written\n` +
+      `${runDir}: ${holdsRun ? 'holds a run, which would be gone on with' : 'would begin a run'}\n`,
+  );
+}

@@ -1,0 +1,62 @@
+// Chained arithmetic, worked out by running totals: "8+3*4-5=" to "02#51".
+
+import { type Draw, generatedTask } from './generate.js';
+import { drawNumber, finalAnswer, lastDigitFirst } from './numbers.js';
+import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
+import type { Example, Task } from './task.js';
+
+export interface ChainOptions extends GeneratorOptions {
+  /** Numbers of a chain, fewest and most, from 2 to 8. Default [2, 4]. */
+  terms?: Range;
+  /** Digits of each number, fewest and most, from 1 to 2. Default 1. */
+  digits?: Range;
+}
+
+/**
+ * Sums, differences and products of two factors, products first as usual; no running total is negative. Numbers of a
+ * completion are written from their last digit to their first. The solution is the running totals but the first and the
+ * last, joined by ';', then '#' and the answer; the answer alone where there are none. The difficulty is the number of
+ * operations, products counted twice.
+ */
+export function chain(options: ChainOptions): Task {
+  const o = checkOptions(options, ['terms', 'digits']);
+  const terms = checkRange('terms', o.terms ?? [2, 4], { min: 2, max: 8 });
+  const digits = checkRange('digits', o.digits ?? 1, { min: 1, max: 2 });
+  const [fewest, most] = terms;
+  const largest = 10 ** digits[1] - 1;
+  // All numbers in products is the most that a total can be.
+  const totalLength = String(Math.floor(most / 2) * largest ** 2 + (most % 2) * largest).length;
+  return generatedTask<Example>(options, {
+    name: `chains of ${rangeText(terms, 'number')} of ${rangeText(digits, 'digit')}`,
+    characters: '0123456789+-*=;#',
+    maxPromptLength: most * digits[1] + most,
+    maxSolutionLength: (most - 2) * (totalLength + 1) + totalLength,
+    draw(next) {
+      const { text, totals, difficulty } = drawChain(next, fewest + next(most - fewest + 1), digits);
+      const answer = lastDigitFirst(totals[totals.length - 1]);
+      const working = totals.slice(1, -1).map(lastDigitFirst).join(';');
+      const solution = working ? `${working}#${answer}` : answer;
+      return { example: { prompt: `${text}=`, answer, solution, difficulty }, problem: text };
+    },
+    score: (text, example) => (finalAnswer(text) === example.answer ? 1 : 0),
+  });
+}
+
+function drawChain(next: Draw, numbers: number, digits: readonly [number, number]) {
+  let text = '';
+  let [total, difficulty] = [0, 0];
+  const totals: number[] = [];
+  for (let left = numbers; left > 0; ) {
+    const isProduct = left > 1 && next(3) === 0;
+    const factors = Array.from({ length: isProduct ? 2 : 1 }, () => drawNumber(next, digits));
+    const value = factors.reduce((product, factor) => product * factor);
+    const isFirst = left === numbers;
+    const sign = !isFirst && next(2) === 0 && value <= total ? '-' : '+';
+    text += (isFirst ? '' : sign) + factors.join('*');
+    total += sign === '-' ? -value : value;
+    totals.push(total);
+    difficulty += (isFirst ? 0 : 1) + (isProduct ? 2 : 0);
+    left -= factors.length;
+  }
+  return { text, totals, difficulty };
+}

@@ -1,0 +1,51 @@
+// What generated tasks have in common: an example for every index, drawn until one belongs to the split.
+
+import { integer, type Stream } from '../random.js';
+import { checkIndex, type GeneratorOptions } from './options.js';
+import { type ProblemKey, splitOf } from './split.js';
+import type { Example, Task } from './task.js';
+
+/** The next random integer in [0, below). */
+export type Draw = (below: number) => number;
+
+export interface Generator<E extends Example> extends Omit<Task<E>, 'size' | 'example'> {
+  /** Draws a problem; undefined when this attempt came to nothing. */
+  draw(next: Draw): { example: E; problem: ProblemKey } | undefined;
+}
+
+const maxAttempts = 10_000;
+
+/** A task from its generator. The options have been checked. */
+export function generatedTask<E extends Example>(
+  { seed, size, split = 'train' }: GeneratorOptions,
+  { draw, ...task }: Generator<E>,
+): Task<E> {
+  const stream: Stream = { seed, purpose: 'examples' };
+  return {
+    ...task,
+    size,
+    example(index) {
+      checkIndex(index, size);
+      for (let attempt = 0; attempt < maxAttempts; attempt++) {
+        let drawn = 0;
+        const made = draw((below) => integer(stream, below, index, attempt, drawn++));
+        if (made && splitOf(made.problem) === split) return made.example;
+      }
+      throw new RangeError(
+        `options: expected some that the split '${split}' has problems for; ${maxAttempts} attempts at ${task.name} made none`,
+      );
+    },
+  };
+}
+
+/**
+ * The first result of some attempts. What was drawn before them, such as a difficulty, stays as likely as it was drawn:
+ * a hard problem is not passed over because it takes more attempts.
+ */
+export function tryOften<T>(attempt: () => T | undefined): T | undefined {
+  for (let i = 0; i < 200; i++) {
+    const result = attempt();
+    if (result !== undefined) return result;
+  }
+  return undefined;
+}

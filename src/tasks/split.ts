@@ -1,0 +1,26 @@
+// Which problems are held out: decided by the problem itself, so that no seed, index or size can move one across.
+
+import { createHash } from 'node:crypto';
+import { type Stream, uniform } from '../random.js';
+
+export type Split = 'train' | 'held-out';
+
+export const splits = ['train', 'held-out'] as const satisfies readonly Split[];
+
+/** The share of all problems that is held out. */
+const heldOutShare = 0.2;
+/** The split is the same for every seed of a task. */
+const splitStream: Stream = { seed: 0, purpose: 'split' };
+
+/** What makes two examples the same problem: a text, or at most three integers. */
+export type ProblemKey = string | readonly [number, number?, number?];
+
+export function splitOf(problem: ProblemKey): Split {
+  const [a, b = 0, c = 0] = typeof problem === 'string' ? textKey(problem) : problem;
+  return uniform(splitStream, a, b, c) < heldOutShare ? 'held-out' : 'train';
+}
+
+function textKey(text: string): [number, number, number] {
+  const digest = createHash('sha256').update(text).digest();
+  return [digest.readInt32LE(0), digest.readInt32LE(4), digest.readInt32LE(8)];
+}

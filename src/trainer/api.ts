@@ -1,0 +1,304 @@
+// What users of the trainer write and get, in types that stand without tfjs.
+
+import type { AnchorOptions } from '../loss/anchor.js';
+import type { AdvantageConfig, LossConfig } from '../loss/config.js';
+import type { Metrics } from '../loss/plan.js';
+import type { DeviceChoice } from '../loss/request.js';
+import type { PolicyLike } from '../policy/policy-like.js';
+import type { Vocabulary } from '../policy/vocabulary.js';
+import type { Example, Task } from '../tasks/task.js';
+
+/** The transformer's sizes by name: 0.1, 0.8 and 4.8 million parameters without the embedding. */
+export type TransformerPreset = 'nano' | 'micro' | 'mini';
+
+export interface TransformerPolicyOptions {
+  /** Where sizes come from that are not given. Default `micro`. */
+  preset?: TransformerPreset;
+  layers?: number;
+  /** Of the residual stream: a multiple of twice the number of heads. */
+  width?: number;
+  heads?: number;
+  /** Width of the feed-forward blocks. */
+  hidden?: number;
+  /** The characters that it reads and writes, usually `task.characters`, or a vocabulary of one's own. */
+  vocabulary: string | Vocabulary;
+  /** Of its random weights. Default 0. */
+  seed?: number;
+  /** The tfjs backend to start. Default: the one that runs; where none does, the fastest that is installed. */
+  backend?: 'tensorflow' | 'wasm' | 'cpu';
+}
+
+/** What a reward function is asked about. */
+export interface RewardInput<E extends Example = Example> {
+  prompt: string;
+  completion: {
+    /** Up to the end token. */
+    text: string;
+    /** The end token included unless truncated. */
+    tokens: Int32Array;
+    /** Cut off before its end token. */
+    truncated: boolean;
+  };
+  example: E;
+  /** The task's own score of the text, in [0, 1]; 0 for a truncated completion. */
+  score: number;
+  /** Aborts when the time limit has passed, or when another completion's verdict has stopped the run. */
+  signal: AbortSignal;
+}
+
+/** A reward, or null where the function does not apply. */
+export type Verdict = number | null;
+
+/** Made by `defineReward`. */
+export interface Reward<E extends Example = Example> {
+  readonly name: string;
+  readonly weight: number;
+  readonly timeLimit: number;
+  readonly concurrency: number;
+  readonly onError: 'throw' | 'null' | 'zero';
+  judge(input: RewardInput<E>): Verdict | Promise<Verdict>;
+}
+
+export interface OptimizerOptions {
+  /** Default 3e-4. */
+  learningRate?: number;
+  /** Updates over which the learning rate rises linearly to its full value. Default 0: full from the first update. */
+  warmupSteps?: number;
+  /** How the learning rate goes on after its warm-up, to 0 at `totalSteps`. Default `constant`. */
+  schedule?: 'constant' | 'linear' | 'cosine';
+  /** Updates after which `linear` and `cosine` have reached 0; needed with those. */
+  totalSteps?: number;
+  /** Decay rates of the running means of the gradient and of its square. Default [0.9, 0.999]. */
+  betas?: readonly [number, number];
+  /** Added to the root of the mean square. Default 1e-8. */
+  epsilon?: number;
+  /** Share of a weight that decays an update, times the learning rate. Gains (rank 1) do not decay. Default 0. */
+  weightDecay?: number;
+  /** The gradient of all variables together is scaled down to this norm where it is larger. Default 1. */
+  maxGradientNorm?: number;
+}
+
+/** Supervised learning on the task's own solutions before the first step of reinforcement. */
+export interface WarmStartOptions {
+  /** Updates at most. */
+  steps: number;
+  /** Solutions an update. Default 32. */
+  batchSize?: number;
+  /** Ends it early, when this share of `problems` is right by greedy generation. Default: it does not end early. */
+  until?: number;
+  /** Updates between two looks at `until`. Default 25. */
+  every?: number;
+  /** Problems of such a look, drawn behind those that the warm start may learn from. Default 128. */
+  problems?: number;
+  optimizer?: OptimizerOptions;
+}
+
+export interface TrainerOptions<E extends Example = Example> {
+  /** `TransformerPolicy.create(…)`, or a model of one's own through `definePolicy` of groupgrad/tfjs. */
+  policy: PolicyLike | Promise<PolicyLike>;
+  train: Task<E>;
+  /** Tasks to evaluate on, by name. */
+  evaluate?: Readonly<Record<string, Task>>;
+  /** Default: one reward, `accuracy`, the task's own score. */
+  rewards?: readonly Reward<E>[];
+
+  /** Default 16. */
+  promptsPerStep?: number;
+  /** Completions a prompt, at least 2. Default 8. */
+  groupSize?: number;
+  /** Times that a step goes over its completions (TRL's num_iterations, µ of the GRPO paper). Default 1. */
+  iterations?: number;
+  /** Updates an iteration: the completions are shuffled and dealt out to as many mini-batches. Default 1. */
+  miniBatches?: number;
+  /** Completions of one forward and backward pass; a mini-batch adds up as many as it takes. Default: all of them. */
+  microBatchSize?: number;
+  /**
+   * DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until as
+   * many groups have rewards that differ; it learns from those, and from others only for want of them. Default: none.
+   */
+  dynamicSampling?: { maxRounds: number };
+  /** Leave truncated completions out of the loss. Default false. */
+  maskTruncated?: boolean;
+  /** Shuffle the examples of a task that has an end, anew each time around. Default true. */
+  shuffle?: boolean;
+
+  /** Default `presets.dapo`. */
+  loss?: LossConfig;
+  /** Advantages but for their groups and HA-DW; defaults as `computeAdvantages`. */
+  advantage?: Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'>;
+  /** History-aware difficulty weighting: λ, and the anchor, which observes every completion sampled. Left out: none. */
+  hadw?: { scale?: number; anchor?: AnchorOptions };
+
+  sampling?: {
+    /** Above 0; the loss uses the same. Default 1. */
+    temperature?: number;
+    /** Tokens of a completion at most, its end token included. Default: the task's longest solution and the end token. */
+    maxTokens?: number;
+    /** Tokens of a prompt at most. Default: the task's longest prompt. */
+    promptLength?: number;
+    /**
+     * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference
+     * than this is an error. Default 0.1.
+     */
+    maxLogProbDifference?: number;
+  };
+  optimizer?: OptimizerOptions;
+  /** Default: none. */
+  warmStart?: WarmStartOptions;
+  evaluation?: {
+    /** Steps between two evaluations. Default 50. */
+    every?: number;
+    /** Examples of a task without an end. Default 256. */
+    size?: number;
+    /** Also before the first step. Default true. */
+    atStart?: boolean;
+  };
+
+  /** Default 0. */
+  seed?: number;
+  /** Of the loss. Default `auto`. */
+  device?: DeviceChoice;
+  /** Where the run is written. Left out: nowhere, and nothing can be resumed. */
+  runDir?: string;
+  /**
+   * `auto` (default): go on from the newest intact checkpoint of `runDir`, if there is a run. `never`: refuse a folder that
+   * holds one. Otherwise the path of a checkpoint to start from.
+   */
+  resume?: 'auto' | 'never' | (string & {});
+  /** Resume although configuration, tasks, vocabulary or backend differ from those of the run. Default false. */
+  allowDrift?: boolean;
+  checkpoint?: {
+    /** Steps between two checkpoints. Default 50. */
+    every?: number;
+    /** The newest checkpoints that are kept, at least 1. Default 2. */
+    keepLast?: number;
+    /** Checkpoints of every so many steps are kept as well. Default: none. */
+    keepEvery?: number;
+    /** A metric, such as `eval/hard/accuracy`: a step in which it is highest so far is saved, and kept. Default: none. */
+    keepBest?: string;
+  };
+  guard?: {
+    /**
+     * What follows a reward, log-prob, loss or gradient that is not finite. `skip` (default): the step changes nothing and
+     * the run goes on with the next prompts. `rollback`: it goes on from the newest checkpoint. `halt`: it ends with an
+     * error.
+     */
+    action?: 'skip' | 'rollback' | 'halt';
+    /** How often a run may be helped like that; once more ends it. Default 10. */
+    budget?: number;
+  };
+  /** Completions a step that are written to samples.jsonl. Default 4. */
+  samplesPerStep?: number;
+  /** Whatever else config.json is to say of the run: plain JSON. */
+  notes?: Readonly<Record<string, unknown>>;
+}
+
+/** A completion with what was thought of it. */
+export interface ScoredCompletion {
+  /** Token ids, the end token included unless truncated. */
+  tokens: Int32Array;
+  /** Log-probability of each token under the distribution sampled from. */
+  logProbs: Float32Array;
+  truncated: boolean;
+  text: string;
+  /** The task's own score; 0 for a truncated completion. */
+  score: number;
+  /** By the reward's name. */
+  rewards: Record<string, Verdict>;
+  /** The rewards' weighted sum; NaN when none of them applies. */
+  reward: number;
+  /** 0 until it is known. */
+  advantage: number;
+}
+
+/** One prompt and what the policy made of it. */
+export interface Group<E extends Example = Example> {
+  example: E;
+  /** Token ids. */
+  prompt: Int32Array;
+  completions: ScoredCompletion[];
+}
+
+export interface GrpoStep<E extends Example = Example> {
+  /** From 1. */
+  index: number;
+  /** As in metrics.jsonl. */
+  metrics: Metrics;
+  /** As in timing.jsonl: seconds, and tokens a second. */
+  timing: Metrics;
+  /** Every group sampled. */
+  groups: Group<E>[];
+  /** Why the step changed nothing, where the guard skipped it or rolled the run back. */
+  fault?: string;
+}
+
+export interface StepsOptions {
+  /** The run ends after this many steps, those before a resumption included. Default: it does not end. */
+  max?: number;
+  /** Ends the run after the step at hand, which is saved. */
+  signal?: AbortSignal;
+}
+
+/** A stream that progress is written to, usually process.stdout; on a terminal a line stays put. */
+export interface Output {
+  write(text: string): unknown;
+  isTTY?: boolean;
+  columns?: number;
+}
+
+export interface StartOptions {
+  /** Where progress is shown. Default: nowhere. */
+  output?: Output | null;
+  /** Ends the warm start: the run has then not begun. */
+  signal?: AbortSignal;
+}
+
+export interface RunOptions extends StepsOptions {
+  /** Where progress is shown; null: nowhere. Default process.stdout. */
+  output?: Output | null;
+  /** Called after every step. */
+  onStep?: (step: GrpoStep) => void;
+}
+
+export interface RunResult {
+  /** Steps made in all. */
+  steps: number;
+  /** Why the run ended: `max` was reached, `signal` was aborted, or the process was told to end. */
+  ended: 'max' | 'aborted' | 'SIGINT' | 'SIGTERM';
+  /** Of the last step; empty when there was none. */
+  metrics: Metrics;
+}
+
+export interface Evaluation {
+  /** Sum of the scores: the number of right answers where scores are 0 or 1. */
+  correct: number;
+  count: number;
+  /** correct / count. */
+  accuracy: number;
+  /** Accuracy by difficulty, in ascending order. */
+  byDifficulty: { difficulty: number; count: number; accuracy: number }[];
+}
+
+/** A run of GRPO. */
+export interface GrpoTrainer<E extends Example = Example> {
+  /** Steps made so far, those before a resumption included. */
+  readonly step: number;
+  readonly policy: PolicyLike;
+  /** What there was to be told about the run folder: checkpoints passed over, differences allowed. */
+  readonly notices: readonly string[];
+  /** Warm start and first evaluation, where the run has not begun yet. `steps` and `run` do it by themselves. */
+  start(options?: StartOptions): Promise<void>;
+  /** Steps one after another. However the loop ends, the last complete step is saved. */
+  steps(options?: StepsOptions): AsyncGenerator<GrpoStep<E>, void, void>;
+  /**
+   * Steps with progress on a terminal. On SIGINT or SIGTERM the step at hand is finished and saved, `process.exitCode` set
+   * to 130 or 143; a second one ends the process at once. Writes report.html.
+   */
+  run(options?: RunOptions): Promise<RunResult>;
+  /** Greedy generation on the tasks of `evaluate`, by name. */
+  evaluate(): Promise<Record<string, Evaluation>>;
+  /** Saves a checkpoint of the last complete step and returns its folder. */
+  save(): string;
+  /** Frees the optimiser's memory, not the policy's, and lets go of the run folder. */
+  dispose(): void;
+}

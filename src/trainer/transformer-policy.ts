@@ -1,0 +1,30 @@
+// Making a transformer policy by name: its sizes, its vocabulary, the backend that its weights live on.
+
+import { checkChoice, checkKeys, checkNumber, checkObject } from '../loss/check.js';
+import type { Policy } from '../policy/policy.js';
+import { createTransformer, type TransformerSize } from '../policy/transformer.js';
+import { checkVocabulary } from '../policy/vocabulary.js';
+import type { TransformerPolicyOptions, TransformerPreset } from './api.js';
+import { ensureBackend } from './backend.js';
+
+/** Sizes by name. Parameters without the embedding: nano 0.1 million, micro 0.8, mini 4.8. */
+export const transformerPresets: Readonly<Record<TransformerPreset, TransformerSize>> = {
+  nano: { layers: 2, width: 64, heads: 4, hidden: 176 },
+  micro: { layers: 4, width: 128, heads: 4, hidden: 352 },
+  mini: { layers: 6, width: 256, heads: 8, hidden: 704 },
+};
+
+const sizeFields = ['layers', 'width', 'heads', 'hidden'] as const;
+
+/** A transformer with random weights. TypeError or RangeError that names the option. */
+export async function createTransformerPolicy(options: TransformerPolicyOptions): Promise<Policy> {
+  const o = { ...checkObject('policy', options) };
+  checkKeys('policy', o, ['preset', 'vocabulary', 'seed', 'backend', ...sizeFields]);
+  const { preset = 'micro', vocabulary, seed = 0, backend } = options;
+  checkChoice('policy.preset', preset, Object.keys(transformerPresets) as TransformerPreset[]);
+  checkNumber('policy.seed', seed, { min: 0, integer: true });
+  const given = Object.fromEntries(sizeFields.filter((field) => o[field] !== undefined).map((f) => [f, o[f]]));
+  const words = checkVocabulary('policy.vocabulary', vocabulary);
+  await ensureBackend(backend);
+  return createTransformer({ ...transformerPresets[preset], ...given }, words, seed);
+}

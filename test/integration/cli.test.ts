@@ -1,0 +1,349 @@
+// The command line: what it prints, writes and exits with.
+
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import test, { describe, type TestContext } from 'node:test';
+import { setPath } from '../../src/cli/config.js';
+import { root } from '../support/native.js';
+import { readLines, temporaryFolder } from '../support/trainer.js';
+
+const program = ['--import', 'tsx', join(root, 'src', 'cli', 'main.ts')];
+
+function groupgrad(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...program, ...args], {
+    cwd: root,
+    encoding: 'utf8',
+    timeout: 120_000,
+  });
+  return { status, stdout, stderr };
+}
+
+/** A run that takes a second or two. */
+const tiny = {
+  train: { task: 'addition', digits: 1 },
+  evaluate: { same: { task: 'addition', digits: 1, size: 20 } },
+  policy: { layers: 1, width: 8, heads: 2, hidden: 12 },
+  promptsPerStep: 4,
+  groupSize: 4,
+  evaluation: { every: 2 },
+  loss: 'grpo',
+  // The cpu backend greets on standard error.
+  backend: 'wasm',
+  steps: 4,
+};
+
+function writeConfig(t: TestContext, name: string, content: string): { file: string; runDir: string } {
+  const folder = temporaryFolder(t);
+  const file = join(folder, name);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, content);
+  return { file, runDir: join(folder, 'run') };
+}
+
+describe('groupgrad', () => {
+  test('says what it can, and which it is', () => {
+    const { status, stdout } = groupgrad('--help');
+    assert.equal(status, 0);
+    for (const command of ['train', 'evaluate', 'sample', 'report', 'doctor']) {
+      assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
+      const help = groupgrad(command, '--help');
+      assert.equal(help.status, 0);
+      assert.ok(help.stdout.startsWith(`groupgrad ${command} `), help.stdout);
+    }
+    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+    assert.equal(groupgrad('--version').stdout, `${version}\n`);
+  });
+
+  test('exits with 2 when it is called wrongly, and says how', () => {
+    const wrong: [string[], RegExp][] = [
+      [['tarin'], /^groupgrad: expected a command, got "tarin"/],
+      [['train'], /^groupgrad: expected a task or configuration file, got nothing\n$/],
+      [['train', 'a', 'b'], /^groupgrad: expected a task or configuration file, got a b\n$/],
+      [['train', 'addition', '--step', '3'], /^groupgrad: Unknown option '--step'/],
+      [
+        ['train', 'addition', '--steps', 'many'],
+        /^groupgrad: --steps: expected a whole number of at least 0, got "many"\n$/,
+      ],
+      [['evaluate', 'x', '--backend', 'webgl'], /^groupgrad: --backend: expected one of tensorflow, wasm, cpu/],
+    ];
+    for (const [args, message] of wrong) {
+      const { status, stdout, stderr } = groupgrad(...args);
+      assert.equal(status, 2, args.join(' '));
+      assert.match(stderr, message);
+      assert.equal(stdout, '');
+    }
+    assert.equal(groupgrad().status, 2);
+  });
+
+  test('doctor tells devices and backends, and why not', () => {
+    const { status, stdout } = groupgrad('doctor', '--json');
+    assert.equal(status, 0);
+    const { devices, backends } = JSON.parse(stdout) as Record<
+      string,
+      { name: string; available: boolean; detail: string }[]
+    >;
+    assert.deepEqual(
+      devices.map(({ name }) => name),
+      ['cuda', 'cpu', 'reference'],
+    );
+    assert.ok(backends.find(({ name }) => name === 'cpu')?.available);
+    for (const { detail } of [...devices, ...backends]) assert.ok(detail.length > 0);
+    assert.match(groupgrad('doctor').stdout, /^Node v[\d.]+, .*✓ cpu +@tensorflow\/tfjs-backend-cpu$/ms);
+  });
+
+  test('train, going on, evaluate, sample and report, from a JSON file', (t) => {
+    const { file, runDir } = writeConfig(t, 'tiny.json', JSON.stringify(tiny));
+    const first = groupgrad(
+      'train',
+      file,
+      '--run',
+      runDir,
+      '--set',
+      'groupSize=2',
+      '--set',
+      'hadw.scale=1.1',
+      '--seed',
+      '5',
+    );
+    assert.equal(first.status, 0, first.stderr);
+    assert.match(first.stdout, /^step 4\/4 .*\nsame: [\d.]+ % of 20 right\ndone after step 4; see .*run\n$/ms);
+    const config = JSON.parse(readFileSync(join(runDir, 'config.json'), 'utf8'));
+    assert.deepEqual(config.notes.source, { from: file, set: ['groupSize=2', 'hadw.scale=1.1', 'seed=5'] });
+    assert.equal(config.identity.settings.groupSize, 2);
+    assert.equal(config.identity.settings.hadw.scale, 1.1);
+    assert.equal(config.seed, 5);
+    assert.ok(existsSync(join(runDir, 'report.html')));
+
+    const drift = groupgrad('train', file, '--run', runDir, '--steps', '6');
+    assert.equal(drift.status, 1);
+    assert.match(drift.stderr, /begun differently.*settings\.groupSize: 2, now 4/s);
+
+    const flags = ['--set', 'groupSize=2', '--set', 'hadw.scale=1.1', '--seed', '5', '--steps', '6', '--json'];
+    const second = groupgrad('train', file, '--run', runDir, ...flags);
+    assert.equal(second.status, 0, second.stderr);
+    assert.match(second.stderr, /going on after step 4/);
+    const lines = second.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.deepEqual(
+      lines.map(({ step, steps }) => step ?? steps),
+      [5, 6, 6],
+    );
+    assert.ok(typeof lines[0].reward === 'number' && typeof lines[0]['time/step'] === 'number');
+    assert.deepEqual(Object.keys(lines[2]), ['ended', 'steps', 'run', 'evaluation']);
+    const logged = readLines(join(runDir, 'metrics.jsonl'));
+    assert.deepEqual(
+      logged.map(({ step }) => step),
+      [0, 1, 2, 3, 4, 5, 6],
+    );
+
+    const evaluated = groupgrad('evaluate', runDir, '--json');
+    assert.equal(evaluated.status, 0, evaluated.stderr);
+    const { evaluation, step } = JSON.parse(evaluated.stdout) as {
+      evaluation: { same: { accuracy: number } };
+      step: number;
+    };
+    assert.equal(step, 6);
+    // What the run itself measured with the same weights.
+    assert.equal(evaluation.same.accuracy, logged[6]['eval/same/accuracy']);
+    const other = groupgrad('evaluate', runDir, '--task', '{"task":"addition","digits":[1,1]}', '--size', '7');
+    assert.match(other.stdout, /addition of 1 digit: [\d.]+ % of 7 right/);
+
+    const sampled = groupgrad('sample', runDir, '1+2=', '--count', '3', '--json');
+    assert.equal(sampled.status, 0, sampled.stderr);
+    const completions = sampled.stdout.trimEnd().split('\n');
+    assert.equal(completions.length, 3);
+    assert.deepEqual(Object.keys(JSON.parse(completions[0])), ['prompt', 'completion', 'truncated', 'logProb']);
+    assert.equal(groupgrad('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
+    assert.match(groupgrad('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
+
+    assert.match(groupgrad('report', runDir).stdout, /report\.html\n$/);
+  });
+
+  test('a TypeScript file with rewards of its own, relative imports and a policy of its own', (t) => {
+    const { file, runDir } = writeConfig(
+      t,
+      'nested/mine.config.ts',
+      `import { defineConfig, defineReward, tasks, TransformerPolicy } from 'groupgrad';
+      import { weight } from './weight.ts';
+      const train = tasks.addition({ digits: 1, seed: 3 });
+      export default defineConfig({
+        ...(${JSON.stringify({ ...tiny, train: undefined, policy: undefined })} as object),
+        train,
+        policy: () => TransformerPolicy.create({ layers: 1, width: 8, heads: 2, hidden: 12, vocabulary: train.characters }),
+        rewards: [defineReward('short', ({ completion }) => -completion.tokens.length, { weight })],
+      });`,
+    );
+    writeFileSync(join(dirname(file), 'weight.ts'), 'export const weight: number = 0.25;\n');
+    const { status, stderr } = groupgrad('train', file, '--run', runDir);
+    assert.equal(status, 0, stderr);
+    const config = JSON.parse(readFileSync(join(runDir, 'config.json'), 'utf8'));
+    assert.equal(config.identity.rewards[0].weight, 0.25);
+    assert.ok('rewards/short/mean' in readLines(join(runDir, 'metrics.jsonl'))[1]);
+    const { stdout } = groupgrad('sample', runDir, '1+2=');
+    assert.match(stdout, /^[\d+=]*…?\n$/);
+  });
+
+  test('errors in a configuration name its file or the path in it, and exit with 1', (t) => {
+    const refused = (name: string, content: string, message: RegExp, ...flags: string[]) => {
+      const { file, runDir } = writeConfig(t, name, content);
+      const { status, stderr } = groupgrad('train', file, '--run', runDir, ...flags);
+      assert.equal(status, 1, stderr);
+      assert.match(stderr, message);
+      assert.ok(!existsSync(runDir), 'a run folder was made');
+    };
+    const json = (change: object) => JSON.stringify({ ...tiny, ...change });
+    refused('a.json', '{ "train": ', /^groupgrad: .*a\.json: /);
+    refused('a.ts', 'export default {', /^groupgrad: .*a\.ts: /);
+    refused(
+      'a.ts',
+      'export const config = 3; export default config;',
+      /a\.ts: expected a configuration as its default export, got 3/,
+    );
+    refused('a.yaml', 'train: addition', /^groupgrad: config: expected a file of TypeScript, JavaScript or JSON/);
+    refused('a.json', json({ train: { task: 'adition' } }), /^groupgrad: train\.task: expected one of 'addition'/);
+    refused(
+      'a.json',
+      json({ train: { task: 'addition', digits: 9 } }),
+      /^groupgrad: train\.digits: expected an integer/,
+    );
+    refused(
+      'a.json',
+      json({ groupSize: 'eight' }),
+      /^groupgrad: groupSize: expected an integer at least 2, got "eight"/,
+    );
+    refused('a.json', json({ loss: 'gpro' }), /^groupgrad: loss\.preset: expected one of 'grpo'/);
+    refused('a.json', json({ runDir: 'x' }), /^groupgrad: runDir: expected nothing/);
+    refused(
+      'a.json',
+      json({}),
+      /^groupgrad: sampling\.temperature: expected a finite number/,
+      '--set',
+      'sampling.temperature=0',
+    );
+    refused('a.json', json({}), /^groupgrad: --set: expected path=value, got "x"/, '--set', 'x');
+    refused(
+      'a.json',
+      json({}),
+      /^groupgrad: --set loss\.kl\.beta: expected loss to be an object/,
+      '--set',
+      'loss.kl.beta=1',
+    );
+    assert.match(
+      groupgrad('train', 'subtraction').stderr,
+      /^groupgrad: subtraction: no such file, and no built-in configuration \(addition\)\n$/,
+    );
+    assert.match(groupgrad('evaluate', '/nowhere').stderr, /^groupgrad: \/nowhere: expected a run folder/);
+  });
+
+  test('a dry run shows the settings, makes a step and writes nothing', (t) => {
+    const { file, runDir } = writeConfig(t, 'tiny.json', JSON.stringify({ ...tiny, loss: { preset: 'gspo' } }));
+    const { status, stdout, stderr } = groupgrad(
+      'train',
+      file,
+      '--run',
+      runDir,
+      '--dry-run',
+      '--set',
+      'loss.kl.beta=0.5',
+    );
+    assert.equal(status, 0, stderr);
+    assert.match(
+      stdout,
+      /"ratio": "sequence".*"beta": 0\.5.*one step of two prompts took [\d.]+ s; nothing was written\n.*would begin a run\n$/s,
+    );
+    assert.ok(!existsSync(runDir));
+    const { settings } = JSON.parse(
+      groupgrad('train', 'addition', '--dry-run', '--json', '--backend', 'wasm').stdout,
+    ) as {
+      settings: { groupSize: number };
+    };
+    assert.equal(settings.groupSize, 8);
+  });
+
+  test('a failure of the run is told, saved as far as it came, and exits with 1', (t) => {
+    const { file, runDir } = writeConfig(
+      t,
+      'broken.ts',
+      `import { defineReward, tasks } from 'groupgrad';
+      let calls = 0;
+      export default {
+        ...${JSON.stringify(tiny)},
+        rewards: [defineReward('broken', () => { if (calls++ > 40) throw new Error('out of order'); return calls % 2; })],
+      };`,
+    );
+    const { status, stderr } = groupgrad('train', file, '--run', runDir);
+    assert.equal(status, 1);
+    assert.match(stderr, /^groupgrad: reward 'broken' .*: out of order\n$/);
+    assert.ok(existsSync(join(runDir, 'checkpoints', 'step-00000002', 'manifest.json')));
+    assert.ok(!existsSync(join(runDir, 'lock.json')));
+  });
+
+  test('an error that nobody caught ends the run after its step, saved, and exits with 1', (t) => {
+    const { file, runDir } = writeConfig(
+      t,
+      'stray.ts',
+      `import { defineReward } from 'groupgrad';
+      let calls = 0;
+      export default {
+        ...${JSON.stringify({ ...tiny, steps: 400 })},
+        rewards: [defineReward('stray', () => { if (calls++ === 20) Promise.reject(new Error('astray')); return calls % 2; })],
+      };`,
+    );
+    const { status, stderr } = groupgrad('train', file, '--run', runDir);
+    assert.equal(status, 1);
+    assert.match(stderr, /^groupgrad: astray\n$/);
+    const made = readLines(join(runDir, 'metrics.jsonl')).length - 1;
+    assert.ok(made >= 2 && made < 400, `${made} steps`);
+    assert.ok(existsSync(join(runDir, 'checkpoints', `step-${String(made).padStart(8, '0')}`, 'manifest.json')));
+  });
+});
+
+describe('a signal', () => {
+  async function interrupted(t: TestContext, signals: readonly NodeJS.Signals[]) {
+    const { file, runDir } = writeConfig(t, 'long.json', JSON.stringify({ ...tiny, steps: 100_000 }));
+    const child = spawn(process.execPath, [...program, 'train', file, '--run', runDir, '--json'], { cwd: root });
+    child.stdout.resume();
+    const ended = new Promise<number | null>((resolve) => child.on('close', (code) => resolve(code)));
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    for (const signal of signals) child.kill(signal);
+    return { code: await ended, runDir };
+  }
+
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    test(`${signal} finishes the step, saves it and exits with ${code}`, async (t) => {
+      const ended = await interrupted(t, [signal]);
+      assert.equal(ended.code, code);
+      const made = readLines(join(ended.runDir, 'metrics.jsonl')).length - 1;
+      assert.ok(
+        existsSync(join(ended.runDir, 'checkpoints', `step-${String(made).padStart(8, '0')}`, 'manifest.json')),
+      );
+      assert.ok(!existsSync(join(ended.runDir, 'lock.json')));
+    });
+  }
+
+  test('a second one ends it at once', async (t) => {
+    const { code } = await interrupted(t, ['SIGINT', 'SIGTERM']);
+    // Which of the two is heard first is the system's choice.
+    assert.ok(code === 130 || code === 143, `exit status ${code}`);
+  });
+});
+
+test('--set changes a copy, along a path of plain objects', () => {
+  const config = { loss: { kl: { beta: 1 } }, task: { score: () => 1 }, list: [1] };
+  assert.deepEqual(setPath(config, 'loss.kl.beta=0.04'), { ...config, loss: { kl: { beta: 0.04 } } });
+  assert.deepEqual(setPath(config, 'new.deep=[1, 2]'), { ...config, new: { deep: [1, 2] } });
+  assert.deepEqual(setPath(config, 'loss=grpo=1'), { ...config, loss: 'grpo=1' });
+  assert.deepEqual(setPath(config, 'loss='), { ...config, loss: '' });
+  assert.equal(config.loss.kl.beta, 1);
+  for (const path of ['task.size=3', 'list.0=2', 'loss.kl.beta.x=1']) {
+    assert.throws(() => setPath(config, path), { name: 'TypeError', message: /to be an object of settings/ });
+  }
+  for (const path of ['=3', 'a..b=1', '__proto__.x=1', 'a']) assert.throws(() => setPath(config, path), RangeError);
+});

@@ -1,0 +1,56 @@
+// The programs of examples/, cut short: they run, say what they promise, and leave a run folder.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'node:test';
+import { root } from '../support/native.js';
+import { temporaryFolder } from '../support/trainer.js';
+
+function runProgram(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', ...args], {
+    cwd: root,
+    encoding: 'utf8',
+    timeout: 180_000,
+  });
+  assert.equal(status, 0, `${stdout}\n${stderr}`);
+  return stdout;
+}
+
+/** What each is given besides the run folder, and what its last line looks like. */
+const programs: Record<string, { args: string[]; last: RegExp }> = {
+  'addition.ts': { args: ['2'], last: /^max after 2 steps: \d+ of 200 held-out problems right$/ },
+  'custom-task.ts': { args: ['2'], last: /^\d of 9 right$/ },
+  'custom-model.ts': { args: ['2'], last: /^\d+ of 100 right$/ },
+  'resume.ts': { args: [], last: /^the weights are the same, bit for bit$/ },
+};
+const configurations = ['jsonl.config.ts', 'ladder.json'];
+
+for (const [name, { args, last }] of Object.entries(programs)) {
+  test(`examples/${name}`, (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const lines = runProgram(join('examples', name), ...args, runDir)
+      .trimEnd()
+      .split('\n');
+    assert.match(lines.at(-1)!, last);
+    assert.ok(existsSync(join(runDir, name === 'resume.ts' ? 'stopped' : '', 'config.json')));
+  });
+}
+
+for (const name of configurations) {
+  test(`examples/${name}`, (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const flags = ['--run', runDir, '--steps', '2', '--set', 'warmStart=null', '--backend', 'wasm'];
+    const lines = runProgram('src/cli/main.ts', 'train', join('examples', name), ...flags)
+      .trimEnd()
+      .split('\n');
+    assert.match(lines.at(-1)!, /^done after step 2; see /);
+    assert.ok(existsSync(join(runDir, 'report.html')));
+  });
+}
+
+test('every example is run here', () => {
+  const known = [...Object.keys(programs), ...configurations, 'capitals.jsonl'];
+  assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());
+});

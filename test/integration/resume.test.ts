@@ -1,0 +1,456 @@
+// A run that is stopped and goes on is the run that was not stopped, bit for bit; what must not go on is refused; what the
+// guard does to a value that is not finite.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { join } from 'node:path';
+import test, { before, describe, type TestContext } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { defineReward, presets } from '../../src/index.js';
+import type { Policy } from '../../src/policy/policy.js';
+import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/trainer/api.js';
+import { startBackend } from '../../src/trainer/backend.js';
+import { disk, newestCheckpoint } from '../../src/trainer/checkpoint.js';
+import { createTrainer } from '../../src/trainer/grpo.js';
+import {
+  lastingFiles,
+  lengthTask,
+  readLines,
+  temporaryFolder,
+  tinyOptions,
+  tinyPolicy,
+  tinyTask,
+} from '../support/trainer.js';
+
+/** All that a checkpoint must remember is in use: an end of the task, HA-DW, KL, dynamic sampling, the best metric. */
+function options(runDir: string, change: Partial<TrainerOptions> = {}): TrainerOptions {
+  return tinyOptions({
+    train: { ...lengthTask(), size: 10 },
+    evaluate: { short: { ...tinyTask, size: 6 } },
+    evaluation: { every: 3 },
+    loss: { ...presets.grpo, kl: { beta: 0.05 } },
+    hadw: { anchor: { window: 3 } },
+    dynamicSampling: { maxRounds: 2 },
+    iterations: 2,
+    miniBatches: 2,
+    warmStart: { steps: 3 },
+    optimizer: { learningRate: 1e-2, warmupSteps: 4, schedule: 'cosine', totalSteps: 60 },
+    checkpoint: { every: 4, keepBest: 'reward' },
+    runDir,
+    ...change,
+  });
+}
+
+async function open(t: TestContext, given: TrainerOptions): Promise<GrpoTrainer> {
+  const trainer = await createTrainer(given);
+  let open = true;
+  const dispose = trainer.dispose.bind(trainer);
+  trainer.dispose = () => {
+    if (open) dispose();
+    open = false;
+  };
+  t.after(() => {
+    trainer.dispose();
+    trainer.policy.dispose();
+  });
+  return trainer;
+}
+
+async function train(t: TestContext, given: TrainerOptions, max: number): Promise<GrpoStep[]> {
+  const trainer = await open(t, given);
+  const steps: GrpoStep[] = [];
+  try {
+    for await (const step of trainer.steps({ max })) steps.push(step);
+  } finally {
+    trainer.dispose();
+  }
+  return steps;
+}
+
+/** The file, without its last `bytes`. */
+function cut(path: string, bytes: number): void {
+  fs.truncateSync(path, fs.statSync(path).size - bytes);
+}
+
+function checkpoints(runDir: string): string[] {
+  return fs.readdirSync(join(runDir, 'checkpoints')).sort();
+}
+
+describe('a run that goes on', () => {
+  before(async () => void (await startBackend('cpu')));
+
+  test('is the run that was not stopped, wherever it was stopped', async (t) => {
+    const whole = join(temporaryFolder(t), 'whole');
+    await train(t, options(whole), 10);
+    const expected = lastingFiles(whole);
+    assert.equal(readLines(join(whole, 'metrics.jsonl')).length, 11);
+    for (const stops of [[0], [1], [4], [5, 6], [3, 3, 9]]) {
+      const runDir = join(temporaryFolder(t), 'stopped');
+      for (const max of [...stops, 10]) await train(t, options(runDir), max);
+      assert.deepEqual(lastingFiles(runDir), expected, `stopped after ${stops}`);
+    }
+  });
+
+  test('does not take what was written behind its checkpoint', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'killed')];
+    await train(t, options(whole), 6);
+    await train(t, options(runDir), 4);
+    // As a kill in the midst of a line leaves them.
+    for (const log of ['metrics', 'samples', 'timing'])
+      fs.appendFileSync(join(runDir, `${log}.jsonl`), '{"step":5}\n{"st');
+    fs.mkdirSync(join(runDir, 'checkpoints', '.new-step-00000005'));
+    await train(t, options(runDir), 6);
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+    assert.deepEqual(
+      readLines(join(runDir, 'timing.jsonl')).map(({ step }) => step),
+      [1, 2, 3, 4, 5, 6],
+    );
+    assert.ok(!checkpoints(runDir).some((name) => name.startsWith('.')));
+  });
+
+  test('takes the newest intact checkpoint and tells what it passed over', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'torn')];
+    await train(t, options(whole), 10);
+    await train(t, options(runDir), 8);
+    const newest = join(runDir, 'checkpoints', 'step-00000008');
+    cut(join(newest, 'optimizer.safetensors'), 1);
+    const trainer = await open(t, options(runDir));
+    assert.ok(trainer.step < 8);
+    assert.equal(trainer.notices.length, 1);
+    assert.match(trainer.notices[0], /passed over .*step-00000008: optimizer\.safetensors: expected \d+ bytes/s);
+    trainer.dispose();
+    await train(t, options(runDir), 10);
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+  });
+
+  test('refuses a folder in which no checkpoint is intact, and leaves it as it is', async (t) => {
+    const runDir = join(temporaryFolder(t), 'broken');
+    await train(t, options(runDir), 4);
+    for (const name of checkpoints(runDir)) fs.rmSync(join(runDir, 'checkpoints', name, 'manifest.json'));
+    const metrics = fs.readFileSync(join(runDir, 'metrics.jsonl'));
+    await assert.rejects(createTrainer(options(runDir)), /none of its checkpoints is intact:\n {2}.*manifest\.json/);
+    assert.deepEqual(fs.readFileSync(join(runDir, 'metrics.jsonl')), metrics);
+  });
+
+  test('begins again where it had no checkpoint yet', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'early')];
+    await train(t, options(whole), 2);
+    const early = await open(t, options(runDir));
+    early.dispose();
+    fs.appendFileSync(join(runDir, 'metrics.jsonl'), '{"step":0}\n');
+    const trainer = await open(t, options(runDir));
+    assert.deepEqual(trainer.notices, ['the run had no checkpoint yet: it begins again']);
+    for await (const _ of trainer.steps({ max: 2 }));
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+  });
+
+  test('is saved however its loop ends', async (t) => {
+    const runDir = join(temporaryFolder(t), 'left');
+    const trainer = await open(t, options(runDir));
+    for await (const step of trainer.steps()) if (step.index === 2) break;
+    assert.ok(checkpoints(runDir).includes('step-00000002'));
+    const stop = new AbortController();
+    for await (const step of trainer.steps({ signal: stop.signal })) if (step.index === 3) stop.abort();
+    assert.equal(trainer.step, 3);
+    assert.ok(checkpoints(runDir).includes('step-00000003'));
+    await assert.rejects(async () => {
+      for await (const _ of trainer.steps()) throw new Error('of the caller');
+    }, /of the caller/);
+    assert.ok(checkpoints(runDir).includes('step-00000004'));
+  });
+
+  test('keeps the last, every so many, and the best of its checkpoints', async (t) => {
+    const runDir = join(temporaryFolder(t), 'kept');
+    // The reward falls with every step.
+    let calls = 0;
+    const rewards = [defineReward('falling', () => -calls++)];
+    const checkpoint = { every: 1, keepLast: 2, keepEvery: 3, keepBest: 'reward' };
+    await train(t, options(runDir, { rewards, checkpoint }), 7);
+    const numbers = checkpoints(runDir).map((name) => Number(name.slice(5)));
+    assert.deepEqual(numbers, [0, 1, 3, 6, 7]);
+  });
+
+  test('begins anew when its warm start was ended', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'ended')];
+    await train(t, options(whole), 2);
+    const trainer = await open(t, options(runDir));
+    const tensors = tf.memory().numTensors;
+    const stop = new AbortController();
+    // The warm start waits for the event loop now and then; whenever it looks, it is told to end.
+    stop.abort();
+    await trainer.start({ signal: stop.signal });
+    assert.equal(tf.memory().numTensors, tensors);
+    assert.ok(!fs.existsSync(join(runDir, 'checkpoints')));
+    for await (const _ of trainer.steps({ max: 2 }));
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+  });
+
+  test('refuses what differs, by name, unless drift is allowed', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    await train(t, options(runDir), 1);
+    const config = fs.readFileSync(join(runDir, 'config.json'), 'utf8');
+    const differs = async (change: Partial<TrainerOptions>, message: RegExp) => {
+      const given = options(runDir, change);
+      await assert.rejects(createTrainer(given), message);
+      assert.equal(fs.readFileSync(join(runDir, 'config.json'), 'utf8'), config);
+    };
+    await differs({ groupSize: 8 }, /begun differently.*\n {2}settings\.groupSize: 4, now 8$/);
+    await differs(
+      { loss: presets.grpo, seed: 8 },
+      /settings\.loss\.kl: .*, now nothing\n {2}settings\.seed: 7, now 8$/,
+    );
+    await differs({ train: { ...lengthTask(), size: 11 } }, /train\.size: 10, now 11/);
+    const other = { ...lengthTask(), size: 10, example: (i: number) => tinyTask.example(i + 1) };
+    await differs({ train: other }, /train\.examples: /);
+    await differs({ rewards: [defineReward('accuracy', () => 1, { weight: 2 })] }, /rewards: /);
+    await differs({ policy: tinyPolicy(4) }, /policy\.seed: 3, now 4/);
+    // How a run is kept is no part of what it computes.
+    const kept = await open(t, options(runDir, { checkpoint: { every: 9 }, notes: { why: 'a test' } }));
+    assert.deepEqual(kept.notices, []);
+    kept.dispose();
+    const drifted = await open(t, options(runDir, { groupSize: 8, allowDrift: true }));
+    assert.match(drifted.notices[0], /goes on differently .*settings\.groupSize: 4, now 8/s);
+    drifted.dispose();
+  });
+
+  test('refuses a policy of another shape even where drift is allowed', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    await train(t, options(runDir), 1);
+    const policy = tinyPolicy();
+    const { norm: _, ...variables } = policy.variables;
+    await assert.rejects(
+      createTrainer(options(runDir, { policy: { ...policy, variables } as Policy, allowDrift: true })),
+      {
+        name: 'RangeError',
+        message: /^checkpoint, weights: expected no norm \[8\]/,
+      },
+    );
+    policy.dispose();
+  });
+
+  test('never: a folder that holds a run, or something else, is refused', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    await train(t, options(runDir, { resume: 'never' }), 1);
+    await assert.rejects(createTrainer(options(runDir, { resume: 'never' })), /holds a run already/);
+    fs.rmSync(join(runDir, 'config.json'));
+    fs.rmSync(join(runDir, 'checkpoints'), { recursive: true });
+    await assert.rejects(createTrainer(options(runDir)), /logs without a config\.json/);
+  });
+
+  test('can begin from a checkpoint of another folder, but not of its own past', async (t) => {
+    const folder = temporaryFolder(t);
+    const [from, runDir, whole] = [join(folder, 'from'), join(folder, 'to'), join(folder, 'whole')];
+    await train(t, options(from), 8);
+    await train(t, options(whole), 10);
+    const resume = join(from, 'checkpoints', 'step-00000008');
+    await train(t, options(runDir, { resume }), 10);
+    const { logs: _, ...state } = lastingFiles(runDir).state as Record<string, unknown>;
+    const { logs: __, ...expected } = lastingFiles(whole).state as Record<string, unknown>;
+    assert.deepEqual(state, expected);
+    assert.deepEqual(lastingFiles(runDir).weights, lastingFiles(whole).weights);
+    assert.deepEqual(
+      readLines(join(runDir, 'metrics.jsonl')),
+      readLines(join(whole, 'metrics.jsonl')).filter(({ step }) => (step as number) > 8),
+    );
+    await train(t, options(runDir), 11);
+    const past = join(runDir, 'checkpoints', 'step-00000010');
+    await assert.rejects(createTrainer(options(runDir, { resume: past })), /newest checkpoint is .*step-00000011/);
+    await assert.rejects(createTrainer(options(runDir, { resume: join(folder, 'nowhere') })), /no such checkpoint/);
+  });
+
+  test('two trainers cannot have one folder', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const first = await open(t, options(runDir));
+    await assert.rejects(
+      createTrainer(options(runDir)),
+      new RegExp(`process ${process.pid} on .* is training in this folder`),
+    );
+    first.dispose();
+    const second = await open(t, options(runDir));
+    second.dispose();
+    // A lock whose process has gone is taken over; half a lock too.
+    for (const lock of [{ pid: 2 ** 30, host: fs.readFileSync('/etc/hostname', 'utf8').trim(), started: null }, {}]) {
+      fs.writeFileSync(join(runDir, 'lock.json'), JSON.stringify(lock));
+      const third = await open(t, options(runDir));
+      third.dispose();
+    }
+    assert.ok(!fs.existsSync(join(runDir, 'lock.json')));
+  });
+});
+
+describe('a disk that is full', () => {
+  before(async () => void (await startBackend('cpu')));
+
+  function noSpace(): never {
+    throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+  }
+
+  for (const file of ['weights.safetensors', 'optimizer.safetensors', 'state.json', 'manifest.json']) {
+    test(`while ${file} is written: nothing saved before is lost, and the run goes on when there is room`, async (t) => {
+      const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'full')];
+      await train(t, options(whole, { checkpoint: { every: 2 } }), 5);
+      await train(t, options(runDir, { checkpoint: { every: 2 } }), 2);
+      const write = t.mock.method(disk, 'write', (path: string, bytes: Uint8Array) => {
+        if (!path.endsWith(file)) return fs.writeFileSync(path, bytes);
+        fs.writeFileSync(path, bytes.subarray(0, bytes.length / 2));
+        return noSpace();
+      });
+      await assert.rejects(train(t, options(runDir, { checkpoint: { every: 2 } }), 5), (error: Error) => {
+        // What ended the run, and that its last complete step, 3, could not be saved either.
+        assert.match(
+          error.message,
+          /^step 4 could not be saved to .*: ENOSPC.*\nstep 3 could not be saved to .*: ENOSPC/,
+        );
+        return true;
+      });
+      write.mock.restore();
+      assert.deepEqual(newestCheckpoint(join(runDir, 'checkpoints')).found?.step, 2);
+      await train(t, options(runDir, { checkpoint: { every: 2 } }), 5);
+      assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+    });
+  }
+
+  test('while a log is written: the step is undone, and the run goes on when there is room', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'full')];
+    await train(t, options(whole), 4);
+    const trainer = await open(t, options(runDir));
+    await assert.rejects(async () => {
+      for await (const step of trainer.steps({ max: 4 })) {
+        if (step.index !== 2) continue;
+        const before = fs.writeFileSync;
+        t.mock.method(fs, 'writeFileSync', (target: fs.PathOrFileDescriptor, data: string) => {
+          if (typeof target !== 'number' || !data.toString().startsWith('{"step":3')) return before(target, data);
+          fs.writeSync(target, data.slice(0, 20));
+          return noSpace();
+        });
+      }
+    }, /ENOSPC/);
+    t.mock.restoreAll();
+    trainer.dispose();
+    assert.deepEqual(
+      readLines(join(runDir, 'metrics.jsonl')).map(({ step }) => step),
+      [0, 1, 2],
+    );
+    await train(t, options(runDir), 4);
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+  });
+});
+
+describe('the guard', () => {
+  before(async () => void (await startBackend('cpu')));
+
+  /** A reward that is not finite when it is asked about the completions of these attempts at a step, counted from 1. */
+  function faulty(attempts: readonly number[], value = NaN) {
+    let calls = 0;
+    const attempt = () => Math.floor(calls++ / 16) + 1;
+    return defineReward('faulty', ({ completion }) =>
+      attempts.includes(attempt()) ? value : completion.tokens.length,
+    );
+  }
+
+  const plain = { dynamicSampling: undefined, evaluate: {}, evaluation: undefined } as const;
+
+  test('skips the step: nothing changes but what it has looked at', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const steps = await train(t, options(runDir, { ...plain, rewards: [faulty([2, 4])] }), 4);
+    assert.deepEqual(
+      steps.map(({ fault }) => fault !== undefined),
+      [false, true, false, true],
+    );
+    assert.match(
+      steps[1].fault!,
+      /^step 2: reward 'faulty' .* got NaN; its completions are in .*step-00000002\.json; skipped$/,
+    );
+    assert.deepEqual(steps[1].metrics, { 'guard/skipped': 1 });
+    assert.deepEqual(readLines(join(runDir, 'metrics.jsonl'))[1], { step: 2, 'guard/skipped': 1 });
+    const fault = JSON.parse(fs.readFileSync(join(runDir, 'faults', 'step-00000002.json'), 'utf8'));
+    assert.equal(fault.groups.length, 4);
+    assert.equal(fault.groups[0].completions.length, 4);
+    // Step 3 took the prompts behind those of step 2, and the optimiser made no update in between.
+    const { counters, updates } = lastingFiles(runDir).state as { counters: Record<string, number>; updates: number };
+    assert.deepEqual([counters.cursor, counters.faults, updates], [3 * 32 + 16, 2, 8]);
+  });
+
+  test('ends the run when its budget is used up, with what was there saved', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const given = options(runDir, { ...plain, rewards: [faulty([2, 3])], guard: { budget: 1 } });
+    await assert.rejects(train(t, given, 5), /^Error: step 3: .*the guard's budget of 1 is used up$/);
+    assert.equal(checkpoints(runDir).at(-1), 'step-00000002');
+  });
+
+  test('halts', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const given = options(runDir, { ...plain, rewards: [faulty([2], Infinity)], guard: { action: 'halt' } });
+    await assert.rejects(
+      train(t, given, 5),
+      /^Error: step 2: reward 'faulty' .* got Infinity; its completions are in /,
+    );
+    assert.equal(checkpoints(runDir).at(-1), 'step-00000001');
+    assert.ok(fs.existsSync(join(runDir, 'faults', 'step-00000002.json')));
+  });
+
+  test('rolls back to the newest checkpoint and goes on with other prompts', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const given = options(runDir, {
+      ...plain,
+      rewards: [faulty([4])],
+      guard: { action: 'rollback' },
+      checkpoint: { every: 2 },
+    });
+    const steps = await train(t, given, 5);
+    assert.deepEqual(
+      steps.map(({ index }) => index),
+      [1, 2, 3, 2, 3, 4, 5],
+    );
+    assert.match(steps[3].fault!, /rolled back to step 2$/);
+    assert.notDeepEqual(
+      steps[4].groups.map(({ prompt }) => prompt),
+      steps[2].groups.map(({ prompt }) => prompt),
+    );
+    assert.deepEqual(
+      readLines(join(runDir, 'metrics.jsonl')).map(({ step }) => step),
+      [1, 2, 3, 4, 5],
+    );
+  });
+
+  test('logits that are not finite, while sampling or in the loss, change no weight', async (t) => {
+    for (const method of ['decode', 'logits'] as const) {
+      const runDir = join(temporaryFolder(t), 'run');
+      const [policy, broken] = [tinyPolicy(), tinyPolicy(5)];
+      const { norm } = broken.variables;
+      tf.tidy(() => norm.assign(tf.fill(norm.shape as number[], NaN)));
+      let calls = 0;
+      const given = {
+        ...policy,
+        [method]: (...args: never[]) => {
+          const own = (calls++ === 1 ? broken : policy)[method] as (...all: never[]) => unknown;
+          return own(...args);
+        },
+      } as unknown as Policy;
+      const steps = await train(
+        t,
+        options(runDir, { ...plain, policy: given, warmStart: undefined, loss: presets.grpo }),
+        3,
+      );
+      assert.equal(steps.filter(({ fault }) => fault !== undefined).length, 1, method);
+      assert.match(steps.find(({ fault }) => fault)!.fault!, /finite/);
+      const weights = lastingFiles(runDir).weights as Buffer;
+      assert.ok(weights.length > 0);
+      broken.dispose();
+    }
+  });
+
+  test('a reward that throws ends the run with the last complete step saved', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    let calls = 0;
+    const rewards = [
+      defineReward('fragile', () => {
+        if (calls++ === 40) throw new Error('it broke');
+        return calls % 2;
+      }),
+    ];
+    await assert.rejects(train(t, options(runDir, { ...plain, rewards }), 5), /reward 'fragile' .*: it broke$/);
+    assert.equal(checkpoints(runDir).at(-1), 'step-00000002');
+    assert.equal(readLines(join(runDir, 'metrics.jsonl')).length, 2);
+  });
+});

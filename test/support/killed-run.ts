@@ -1,0 +1,28 @@
+// A run to be killed: `killed-run.ts <folder> <steps>`. Says "training" when it is about to make its first step.
+
+import { presets } from '../../src/index.js';
+import { startBackend } from '../../src/trainer/backend.js';
+import { createTrainer } from '../../src/trainer/grpo.js';
+import { lengthTask, tinyOptions, tinyTask } from './trainer.js';
+
+const [runDir, steps] = process.argv.slice(2);
+await startBackend('cpu');
+const trainer = await createTrainer(
+  tinyOptions({
+    // Ten examples, four a step: every second or third step goes around the task's end.
+    train: { ...lengthTask(), size: 10 },
+    evaluate: { short: { ...tinyTask, size: 6 } },
+    evaluation: { every: 5 },
+    loss: { ...presets.grpo, kl: { beta: 0.05 } },
+    hadw: { anchor: { update: 'kalman', window: 3 } },
+    dynamicSampling: { maxRounds: 2 },
+    miniBatches: 2,
+    warmStart: { steps: 3 },
+    optimizer: { learningRate: 1e-2, warmupSteps: 4, schedule: 'linear', totalSteps: 2000 },
+    checkpoint: { every: 2, keepBest: 'eval/short/accuracy' },
+    runDir,
+  }),
+);
+process.stdout.write('training\n');
+for await (const _ of trainer.steps({ max: Number(steps) }));
+trainer.dispose();

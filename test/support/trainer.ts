@@ -1,0 +1,94 @@
+// A trainer small enough for a test: one-digit addition by a transformer of a few hundred parameters.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { Policy } from '../../src/policy/policy.js';
+import { createTransformer } from '../../src/policy/transformer.js';
+import { characterVocabulary } from '../../src/policy/vocabulary.js';
+import { addition, type Example, type Task } from '../../src/tasks/index.js';
+import type { GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/trainer/api.js';
+import { createTrainer } from '../../src/trainer/grpo.js';
+import { type OptimizerSettings, resolveSettings } from '../../src/trainer/options.js';
+
+export const tinyTask = addition({ digits: [1, 1], seed: 1 });
+export const tinySize = { layers: 1, width: 8, heads: 2, hidden: 12 };
+
+export function tinyPolicy(seed = 3): Policy {
+  return createTransformer(tinySize, characterVocabulary(tinyTask.characters), seed);
+}
+
+/** Rewards that differ within groups from the first step on, as those of an untrained policy's additions do not. */
+export function lengthTask(task: Task = tinyTask): Task {
+  return { ...task, score: (text) => (text.length === 1 ? 1 : 0) };
+}
+
+export function tinyOptions(change: Partial<TrainerOptions> = {}): TrainerOptions {
+  return {
+    policy: change.policy ?? tinyPolicy(),
+    train: lengthTask(),
+    promptsPerStep: 4,
+    groupSize: 4,
+    optimizer: { learningRate: 1e-2 },
+    hadw: {},
+    sampling: { maxTokens: 4 },
+    seed: 7,
+    ...change,
+  };
+}
+
+/** A trainer that ends with its test, with its policy. */
+export async function tinyTrainer(t: TestContext, change: Partial<TrainerOptions> = {}): Promise<GrpoTrainer> {
+  const trainer = await createTrainer(tinyOptions(change));
+  t.after(() => {
+    trainer.dispose();
+    trainer.policy.dispose();
+  });
+  return trainer;
+}
+
+export function optimizerSettings(optimizer: OptimizerOptions): OptimizerSettings {
+  return resolveSettings({ optimizer }).optimizer;
+}
+
+/** A folder that goes with its test. */
+export function temporaryFolder(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'groupgrad-run-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** The values of a policy's variables. */
+export function weightsOf(policy: unknown): Record<string, Float32Array> {
+  const { variables } = policy as Policy;
+  return Object.fromEntries(
+    Object.entries(variables).map(([name, variable]) => [name, variable.dataSync<'float32'>().slice()]),
+  );
+}
+
+export function readLines(path: string): Record<string, unknown>[] {
+  const lines = readFileSync(path, 'utf8').split('\n');
+  return lines.slice(0, -1).map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+/** What a run leaves that depends on its configuration alone: by file, logs and the newest checkpoint. */
+export function lastingFiles(runDir: string): Record<string, Buffer | unknown> {
+  const newest = readdirSync(join(runDir, 'checkpoints')).sort().at(-1)!;
+  const checkpoint = join(runDir, 'checkpoints', newest);
+  const { counters, logs, ...state } = JSON.parse(readFileSync(join(checkpoint, 'state.json'), 'utf8')) as {
+    counters: Record<string, unknown>;
+    logs: Record<string, unknown>;
+  };
+  return {
+    newest,
+    metrics: readFileSync(join(runDir, 'metrics.jsonl'), 'utf8'),
+    samples: readFileSync(join(runDir, 'samples.jsonl'), 'utf8'),
+    weights: readFileSync(join(checkpoint, 'weights.safetensors')),
+    optimizer: readFileSync(join(checkpoint, 'optimizer.safetensors')),
+    // Seconds, and the bytes of a log that holds them, depend on the clock.
+    state: { ...state, counters: { ...counters, seconds: 0 }, logs: { ...logs, timing: 0 } },
+  };
+}
+
+export type { Example };

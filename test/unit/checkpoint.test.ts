@@ -1,0 +1,168 @@
+// Checkpoints: whenever writing stops, what was saved before is still there and is found.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { join } from 'node:path';
+import test from 'node:test';
+import { decodeSafetensors, encodeSafetensors } from '../../src/policy/safetensors.js';
+import {
+  type CheckpointFiles,
+  type Disk,
+  disk,
+  listCheckpoints,
+  newestCheckpoint,
+  readCheckpoint,
+  superfluous,
+  tidyCheckpoints,
+  writeCheckpoint,
+} from '../../src/trainer/checkpoint.js';
+import { temporaryFolder } from '../support/trainer.js';
+
+function filesOf(step: number): CheckpointFiles {
+  return { 'weights.bin': Buffer.alloc(100, step), 'state.json': Buffer.from(JSON.stringify({ step })) };
+}
+
+/** The disk, but the operation number `count` (from 0) writes half of what it should and fails, as do all after it. */
+function failingDisk(count: number, reason: string): Disk {
+  let left = count;
+  const failing = <A extends unknown[]>(operation: (...args: A) => void, torn: (...args: A) => void = () => {}) =>
+    ((...args: A) => {
+      if (left-- > 0) return operation(...args);
+      if (left === -1) torn(...args);
+      throw Object.assign(new Error(reason), { code: reason });
+    }) as (...args: A) => void;
+  return {
+    mkdir: failing(disk.mkdir),
+    write: failing(disk.write, (path, bytes) => fs.writeFileSync(path, bytes.subarray(0, bytes.length / 2))),
+    rename: failing(disk.rename),
+    syncFolder: failing(disk.syncFolder),
+    remove: failing(disk.remove),
+  };
+}
+
+test('a checkpoint is read back as it was written', (t) => {
+  const parent = join(temporaryFolder(t), 'checkpoints');
+  const folder = writeCheckpoint(parent, 7, filesOf(7));
+  assert.equal(folder, join(parent, 'step-00000007'));
+  assert.deepEqual(readCheckpoint(folder), { step: 7, files: filesOf(7) });
+  assert.deepEqual(fs.readdirSync(parent), ['step-00000007']);
+});
+
+test('wherever a write fails, the checkpoint before is found, and what is left behind goes', (t) => {
+  const parent = join(temporaryFolder(t), 'checkpoints');
+  writeCheckpoint(parent, 1, filesOf(1));
+  let operations = 0;
+  for (; ; operations++) {
+    try {
+      writeCheckpoint(parent, 2, filesOf(2), failingDisk(operations, 'ENOSPC'));
+      break;
+    } catch (error) {
+      assert.match((error as Error).message, /step 2 could not be saved to .*step-00000002: ENOSPC/);
+    }
+    const { found, broken } = newestCheckpoint(parent);
+    // The last operation syncs the name of a checkpoint that is already there.
+    assert.ok(found?.step === 1 || (found?.step === 2 && operations === 8), `after ${operations}: step ${found?.step}`);
+    assert.deepEqual(found.files, filesOf(found.step));
+    assert.deepEqual(broken, []);
+    tidyCheckpoints(parent);
+    assert.deepEqual(
+      fs.readdirSync(parent).filter((name) => !name.startsWith('step-')),
+      [],
+    );
+    fs.rmSync(join(parent, 'step-00000002'), { recursive: true, force: true });
+  }
+  // mkdir, remove, mkdir, two files, the manifest, a sync, a rename, a sync.
+  assert.equal(operations, 9);
+  assert.equal(newestCheckpoint(parent).found?.step, 2);
+});
+
+for (const [what, harm] of Object.entries({
+  'a file cut short': (folder: string) => fs.truncateSync(join(folder, 'weights.bin'), 99),
+  'a file with a flipped bit': (folder: string) => {
+    const bytes = fs.readFileSync(join(folder, 'weights.bin'));
+    bytes[50] ^= 1;
+    fs.writeFileSync(join(folder, 'weights.bin'), bytes);
+  },
+  'a missing file': (folder: string) => fs.rmSync(join(folder, 'state.json')),
+  'a missing manifest': (folder: string) => fs.rmSync(join(folder, 'manifest.json')),
+  'a manifest cut short': (folder: string) => fs.truncateSync(join(folder, 'manifest.json'), 40),
+  'an empty manifest': (folder: string) => fs.truncateSync(join(folder, 'manifest.json'), 0),
+  'a manifest of another format': (folder: string) => fs.writeFileSync(join(folder, 'manifest.json'), '{"format":2}'),
+  'a manifest of another step': (folder: string) => {
+    const path = join(folder, 'manifest.json');
+    fs.writeFileSync(path, fs.readFileSync(path, 'utf8').replace('"step": 3', '"step": 2'));
+  },
+})) {
+  test(`${what}: the next older checkpoint is taken, and the reason told`, (t) => {
+    const parent = temporaryFolder(t);
+    for (const step of [1, 2, 3]) writeCheckpoint(parent, step, filesOf(step));
+    harm(join(parent, 'step-00000003'));
+    const { found, broken } = newestCheckpoint(parent);
+    assert.equal(found?.step, 2);
+    assert.equal(broken.length, 1);
+    assert.match(broken[0].reason, /^(weights\.bin|state\.json|manifest\.json): /);
+  });
+}
+
+test('a checkpoint can take the place of a broken one of its step', (t) => {
+  const parent = temporaryFolder(t);
+  fs.truncateSync(join(writeCheckpoint(parent, 3, filesOf(1)), 'weights.bin'), 0);
+  writeCheckpoint(parent, 3, filesOf(3));
+  assert.deepEqual(newestCheckpoint(parent), {
+    found: { folder: join(parent, 'step-00000003'), step: 3, files: filesOf(3) },
+    broken: [],
+  });
+});
+
+test('other names in the folder are no checkpoints', (t) => {
+  const parent = temporaryFolder(t);
+  for (const name of ['step-1', 'step-00000001.old', 'latest', '.new-step-00000004']) fs.mkdirSync(join(parent, name));
+  assert.deepEqual(listCheckpoints(parent), []);
+  assert.deepEqual(listCheckpoints(join(parent, 'nowhere')), []);
+});
+
+test('the newest, every so many, and the best are kept', () => {
+  const checkpoints = [100, 90, 80, 70, 60, 50].map((step) => ({ folder: '', step }));
+  const removed = (options: Partial<Parameters<typeof superfluous>[1]>) =>
+    superfluous(checkpoints, { keepLast: 2, keepEvery: null, best: undefined, ...options }).map(({ step }) => step);
+  assert.deepEqual(removed({}), [80, 70, 60, 50]);
+  assert.deepEqual(removed({ keepLast: 0 }), [90, 80, 70, 60, 50]);
+  assert.deepEqual(removed({ keepEvery: 50 }), [80, 70, 60]);
+  assert.deepEqual(removed({ best: 70 }), [80, 60, 50]);
+});
+
+test('safetensors are read back as they were written', () => {
+  const arrays = {
+    matrix: { shape: [2, 3], values: Float32Array.of(1, -2.5, 3e-40, Infinity, -0, 1e38) },
+    'layers.0.gain': { shape: [1], values: new Float32Array(Float32Array.of(9, 7).buffer, 4) },
+    scalar: { shape: [], values: Float32Array.of(0.1) },
+    none: { shape: [0, 4], values: new Float32Array(0) },
+  };
+  const file = encodeSafetensors(arrays, { step: '3' });
+  assert.deepEqual(decodeSafetensors(file, 'file'), arrays);
+  // Wherever the bytes lie in their buffer.
+  const shifted = new Uint8Array(file.byteLength + 3).subarray(3);
+  shifted.set(file);
+  assert.deepEqual(decodeSafetensors(shifted, 'file'), arrays);
+  // As the format says: a length, a header of JSON, the arrays in order.
+  const length = Number(Buffer.from(file).readBigUInt64LE());
+  const header = JSON.parse(Buffer.from(file).toString('utf8', 8, 8 + length)) as Record<string, unknown>;
+  assert.equal((8 + length) % 8, 0);
+  assert.deepEqual(header.__metadata__, { step: '3' });
+  assert.deepEqual(header['layers.0.gain'], { dtype: 'F32', shape: [1], data_offsets: [24, 28] });
+  assert.equal(Buffer.from(file).readFloatLE(8 + length + 24), 7);
+});
+
+test('what is no safetensors file of float32 is refused with the reason', () => {
+  const file = encodeSafetensors({ a: { shape: [2], values: Float32Array.of(1, 2) } });
+  const edited = (from: string, to: string) =>
+    Buffer.from(Buffer.from(file).toString('latin1').replace(from, to), 'latin1');
+  const refused = (bytes: Uint8Array, message: RegExp) =>
+    assert.throws(() => decodeSafetensors(bytes, 'w'), { name: 'RangeError', message });
+  refused(new Uint8Array(3), /^w: expected a safetensors file/);
+  refused(Buffer.alloc(8, 255), /^w: expected a safetensors file/);
+  refused(file.subarray(0, file.length - 1), /^w, a: expected 8 bytes within the file/);
+  refused(edited('"F32"', '"F16"'), /^w, a: expected type F32/);
+  refused(edited('"shape":[2]', '"shape":[3]'), /^w, a: expected 12 bytes/);
+  refused(edited('{', '['), /^w: expected a JSON header/);
+});

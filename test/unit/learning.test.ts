@@ -1,0 +1,168 @@
+// What a step learns: the same whether its completions are cut into micro-batches or not, with every preset.
+
+import assert from 'node:assert/strict';
+import test, { before, describe } from 'node:test';
+import { type LossConfig, presets } from '../../src/index.js';
+import { AdamW } from '../../src/trainer/adamw.js';
+import type { Group, ScoredCompletion } from '../../src/trainer/api.js';
+import { startBackend } from '../../src/trainer/backend.js';
+import { learn } from '../../src/trainer/learn.js';
+import { combineMetrics } from '../../src/trainer/metrics.js';
+import { resolveSettings } from '../../src/trainer/options.js';
+import { ReferencePolicy } from '../../src/trainer/reference-policy.js';
+import { assertArray } from '../support/compare.js';
+import { tinyPolicy, tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';
+
+/** Completions of lengths 1 to 5, some truncated, some with an advantage of 0, from a sampler somewhat off the policy. */
+function groups(): Group[] {
+  return [0, 1, 2].map((g) => ({
+    example: tinyTask.example(g),
+    prompt: Int32Array.of(1 + g, 11, 4, 12),
+    completions: [0, 1, 2, 3].map((i): ScoredCompletion => {
+      const length = 1 + ((3 * g + 2 * i) % 5);
+      return {
+        tokens: Int32Array.from({ length }, (_, t) =>
+          t === length - 1 && i !== 2 ? 0 : 1 + ((g + 5 * i + 3 * t) % 10),
+        ),
+        logProbs: Float32Array.from({ length }, (_, t) => -2.3 + 0.3 * Math.sin(7 * g + 3 * i + t)),
+        truncated: i === 2,
+        text: '',
+        score: 0,
+        rewards: {},
+        reward: 0,
+        advantage: i === 1 ? 0 : Math.cos(g + 2 * i),
+      };
+    }),
+  }));
+}
+
+async function learnt(change: Record<string, unknown>) {
+  const settings = resolveSettings({
+    optimizer: { learningRate: 1e-2, maxGradientNorm: 1e6 },
+    sampling: { maxLogProbDifference: 100 },
+    ...change,
+  });
+  const policy = tinyPolicy();
+  // The reference is a policy of other weights, so that the KL term has something to pull towards.
+  const other = tinyPolicy(9);
+  const reference = new ReferencePolicy(other);
+  const optimizer = new AdamW(policy.variables, settings.optimizer);
+  const held = Object.assign(new ReferencePolicy(policy), { weights: reference.weights });
+  const { metrics } = await learn(groups(), 1, {
+    policy,
+    optimizer,
+    reference: held,
+    settings,
+    promptLength: 6,
+    maxTokens: 5,
+  });
+  // After one update the mean is (1 − β₁) times the gradient.
+  const gradient = Object.values(optimizer.means).flatMap((mean) => [...mean.dataSync()]);
+  const weights = Object.values(weightsOf(policy)).flatMap((values) => [...values]);
+  optimizer.dispose();
+  reference.dispose();
+  policy.dispose();
+  other.dispose();
+  return { metrics, gradient, weights };
+}
+
+describe('learning', () => {
+  before(async () => void (await startBackend('cpu')));
+
+  const losses: Record<string, LossConfig> = {
+    ...presets,
+    'grpo with KL and entropy': { ...presets.grpo, kl: { beta: 0.3 }, entropy: { coefficient: 0.1 } },
+    'dapo with a top quantile': { ...presets.dapo, entropy: { coefficient: 0.1, topQuantile: 0.4 } },
+    'dapo with a top quantile and no bonus': { ...presets.dapo, entropy: { coefficient: 0, topQuantile: 0.4 } },
+    'grpo that drops empty sequences': { ...presets.grpo, emptySequences: 'drop' },
+    'dr_grpo with a length of its own': { ...presets.dr_grpo, maxLength: 77 },
+    'gspo with KL': { ...presets.gspo, kl: { beta: 0.3, importanceWeighted: true } },
+  };
+  for (const [name, loss] of Object.entries(losses)) {
+    for (const maskTruncated of [false, true]) {
+      test(`micro-batches add up to the whole batch: ${name}${maskTruncated ? ', truncated ones masked' : ''}`, async () => {
+        const whole = await learnt({ loss, maskTruncated });
+        assert.ok(
+          whole.gradient.some((g) => Math.abs(g) > 1e-6),
+          'the gradient is 0',
+        );
+        for (const microBatchSize of [1, 5, 12]) {
+          const cut = await learnt({ loss, maskTruncated, microBatchSize });
+          // Sums of up to 12 terms in float32 in another order.
+          assertArray(cut.gradient, whole.gradient, 2e-5, `gradient in micro-batches of ${microBatchSize}`);
+          for (const [metric, value] of Object.entries(whole.metrics)) {
+            // Whole batches give each metric as a float64 mean over tokens or sequences; parts weigh theirs.
+            const error = Math.abs(cut.metrics[metric] - value);
+            assert.ok(
+              error <= 2e-5 * Math.max(1, Math.abs(value)),
+              `${metric}: ${cut.metrics[metric]}, whole ${value}`,
+            );
+          }
+        }
+      });
+    }
+  }
+
+  test('mini-batches share the completions out, another way each iteration, and update once each', async () => {
+    const once = await learnt({ loss: presets.grpo });
+    const one = await learnt({ loss: presets.grpo, iterations: 1, miniBatches: 3 });
+    const two = await learnt({ loss: presets.grpo, iterations: 2, miniBatches: 3 });
+    assert.notDeepEqual(one.weights, once.weights);
+    assert.notDeepEqual(two.weights, one.weights);
+    // More mini-batches than completions: one each.
+    const most = await learnt({ loss: presets.grpo, miniBatches: 100 });
+    assert.ok(most.weights.every(Number.isFinite));
+  });
+
+  test('a masked truncated completion has no gradient', async () => {
+    const loss = { ...presets.dapo };
+    const all = groups();
+    const masked = await learnt({ loss, maskTruncated: true });
+    const unmasked = await learnt({ loss, maskTruncated: false });
+    assert.ok(all.some(({ completions }) => completions.some(({ truncated }) => truncated)));
+    assert.notDeepEqual(masked.gradient, unmasked.gradient);
+  });
+
+  for (const name of Object.keys(presets) as (keyof typeof presets)[]) {
+    test(`preset ${name} trains, with HA-DW and without`, async (t) => {
+      for (const hadw of [undefined, { anchor: { update: 'kalman' } } as const]) {
+        const trainer = await tinyTrainer(t, { loss: presets[name], hadw, iterations: 2, miniBatches: 2 });
+        const before = weightsOf(trainer.policy);
+        for await (const { metrics } of trainer.steps({ max: 2 })) {
+          assert.ok(Number.isFinite(metrics.loss) && metrics.grad_norm > 0, JSON.stringify(metrics));
+          assert.equal('hadw/anchor' in metrics, hadw !== undefined);
+        }
+        assert.notDeepEqual(weightsOf(trainer.policy), before);
+      }
+    });
+  }
+
+  test('the reference of the KL term is the policy before reinforcement', async (t) => {
+    const loss = { ...presets.grpo, kl: { beta: 0.1 } };
+    const trainer = await tinyTrainer(t, { loss, warmStart: { steps: 3 } });
+    const kl: number[] = [];
+    for await (const { metrics } of trainer.steps({ max: 3 })) kl.push(metrics.kl);
+    assert.equal(kl[0], 0);
+    assert.ok(kl[1] > 0 && kl[2] > 0, kl.join(' '));
+  });
+});
+
+test('metrics of parts: sums, extremes, means by tokens or by sequences', () => {
+  const part = (value: number, tokens: number, sequences: number) => ({
+    metrics: { loss: value, kl: value, 'ratio/min': value, 'clip_ratio/high_max': value, 'clip_ratio/low_mean': value },
+    tokens,
+    sequences,
+    present: tokens === 0 ? 0 : sequences,
+  });
+  // A part without a token counts among the sequences alone.
+  const parts = [part(1, 3, 1), part(2, 1, 3), part(9, 0, 0)];
+  assert.deepEqual(combineMetrics(parts, 'token', ['loss']), {
+    loss: 12,
+    kl: 1.25,
+    'ratio/min': 1,
+    'clip_ratio/high_max': 2,
+    'clip_ratio/low_mean': 1.25,
+  });
+  assert.equal(combineMetrics(parts, 'sequence')['clip_ratio/low_mean'], 1.75);
+  assert.equal(combineMetrics(parts, 'sequence').kl, 1.25);
+});

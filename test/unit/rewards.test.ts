@@ -1,0 +1,170 @@
+// Reward functions: verdicts, weights, limits, and what follows when one fails.
+
+import assert from 'node:assert/strict';
+import test, { before, describe } from 'node:test';
+import { setTimeout as after } from 'node:timers/promises';
+import { defineReward, type GrpoStep, type Reward, type RewardInput } from '../../src/index.js';
+import { startBackend } from '../../src/trainer/backend.js';
+import { askReward, type RewardOptions, type RewardQuestion } from '../../src/trainer/rewards.js';
+import { tinyTask, tinyTrainer } from '../support/trainer.js';
+
+function questions(count: number): RewardQuestion<never>[] {
+  return Array.from({ length: count }, (_, i) => ({
+    prompt: '1+2=',
+    completion: { text: String(i), tokens: Int32Array.of(i), truncated: false },
+    example: tinyTask.example(0) as never,
+    score: 0,
+  }));
+}
+
+const number = ({ completion }: RewardInput) => Number(completion.text);
+
+test('verdicts come in the order of the questions, whatever order they are given in', async () => {
+  const reward = defineReward('late', async (input) => {
+    await after(10 - number(input));
+    return number(input);
+  });
+  assert.deepEqual(await askReward(reward, questions(9)), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+});
+
+test('no more calls at once than its concurrency', async () => {
+  let [now, most] = [0, 0];
+  const judge = async () => {
+    most = Math.max(most, ++now);
+    await after(2);
+    now--;
+    return null;
+  };
+  assert.deepEqual(
+    await askReward(defineReward('few', judge, { concurrency: 3 }), questions(10)),
+    Array(10).fill(null),
+  );
+  assert.equal(most, 3);
+});
+
+describe('a reward that fails', () => {
+  const fails: Record<string, (input: RewardInput) => unknown> = {
+    'throws 3': (input) => {
+      if (number(input) === 3) throw new Error('throws 3');
+      return 1;
+    },
+    'rejects 3': async (input) => {
+      if (number(input) === 3) throw new Error('rejects 3');
+      return 1;
+    },
+    'no verdict within 20 ms': (input) => (number(input) === 3 ? new Promise(() => {}) : 1),
+    'verdict: expected a number or null, got nothing': (input) => (number(input) === 3 ? undefined : 1),
+    'verdict: expected a number or null, got "1"': (input) => (number(input) === 3 ? '1' : 1),
+  };
+  for (const [message, judge] of Object.entries(fails)) {
+    const make = (onError: RewardOptions['onError']) =>
+      defineReward('one', judge as Reward['judge'], { timeLimit: 20, onError });
+    test(`${message}: it ends the run, or counts as null or 0`, async () => {
+      await assert.rejects(askReward(make('throw'), questions(5)), (error: Error) => {
+        assert.equal(error.message, `reward 'one' of the completion "3" to "1+2=": ${message}`);
+        return true;
+      });
+      assert.deepEqual(await askReward(make('null'), questions(5)), [1, 1, 1, null, 1]);
+      assert.deepEqual(await askReward(make('zero'), questions(5)), [1, 1, 1, 0, 1]);
+    });
+  }
+
+  test('its time limit aborts its signal, and so does the failure of another', async () => {
+    const aborted: string[] = [];
+    const judge = ({ completion: { text }, signal }: RewardInput) =>
+      new Promise<number>((_, reject) => {
+        signal.addEventListener('abort', () => {
+          aborted.push(`${text}: ${(signal.reason as Error).message}`);
+        });
+        if (text === '2') setTimeout(() => reject(new Error('no')), 5);
+      });
+    await assert.rejects(askReward(defineReward('one', judge), questions(3)), /"2" to "1\+2=": no/);
+    assert.deepEqual(aborted, ['0: another verdict has stopped the run', '1: another verdict has stopped the run']);
+    await askReward(defineReward('one', judge, { timeLimit: 3, onError: 'null' }), questions(1));
+    assert.deepEqual(aborted.slice(2), ['0: no verdict within 3 ms']);
+  });
+
+  for (const value of [NaN, Infinity, -Infinity]) {
+    test(`${value} is for the guard, whatever its onError says`, async () => {
+      for (const onError of ['throw', 'null', 'zero'] as const) {
+        const reward = defineReward('one', () => value, { onError });
+        await assert.rejects(askReward(reward, questions(1)), {
+          name: 'NumericFault',
+          message: /expected a finite number/,
+        });
+      }
+    });
+  }
+});
+
+test('impossible definitions are refused by name', () => {
+  const refused = (make: () => unknown, name: string, message: RegExp) => assert.throws(make, { name, message });
+  refused(() => defineReward('a b', number), 'RangeError', /^name/);
+  refused(() => defineReward('one', 3 as never), 'TypeError', /^reward "one": expected a function/);
+  refused(() => defineReward('one', number, { weight: NaN }), 'RangeError', /^reward "one".weight/);
+  refused(() => defineReward('one', number, { timeLimit: 0 }), 'RangeError', /^reward "one".timeLimit/);
+  refused(() => defineReward('one', number, { concurrency: 0 }), 'RangeError', /^reward "one".concurrency/);
+  refused(() => defineReward('one', number, { onError: 'skip' as never }), 'RangeError', /^reward "one".onError/);
+  refused(() => defineReward('one', number, { wait: 1 } as never), 'TypeError', /^reward "one".wait: unknown field/);
+});
+
+describe('rewards of a step', () => {
+  before(async () => void (await startBackend('cpu')));
+
+  async function firstStep(t: Parameters<typeof tinyTrainer>[0], rewards: Reward[]): Promise<GrpoStep> {
+    const trainer = await tinyTrainer(t, { rewards });
+    for await (const step of trainer.steps({ max: 1 })) return step;
+    throw new Error('no step');
+  }
+
+  test('are added up by their weights; weight 0 is a mere metric; null does not apply', async (t) => {
+    const isLong = ({ completion }: RewardInput) => completion.tokens.length > 2;
+    const step = await firstStep(t, [
+      defineReward('length', ({ completion }) => completion.tokens.length, { weight: 0.5 }),
+      defineReward('long', (input) => (isLong(input) ? 1 : null), { weight: -2 }),
+      defineReward('watched', () => 100, { weight: 0 }),
+    ]);
+    const completions = step.groups.flatMap((group) => group.completions);
+    assert.ok(new Set(completions.map(({ tokens }) => tokens.length)).size > 1);
+    for (const { reward, rewards, tokens } of completions) {
+      const long = tokens.length > 2;
+      assert.deepEqual(rewards, { length: tokens.length, long: long ? 1 : null, watched: 100 });
+      assert.equal(reward, tokens.length / 2 - (long ? 2 : 0));
+    }
+    const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+    const { metrics } = step;
+    assert.equal(metrics['rewards/length/mean'], mean(completions.map(({ tokens }) => tokens.length)));
+    assert.equal(metrics['rewards/long/mean'], 1);
+    assert.equal(metrics['rewards/long/std'], 0);
+    assert.equal(metrics['rewards/watched/mean'], 100);
+    assert.ok(Math.abs(metrics.reward - mean(completions.map(({ reward }) => reward))) < 1e-12);
+  });
+
+  test('no verdict at all is no advantage', async (t) => {
+    const step = await firstStep(t, [
+      defineReward('some', ({ completion: { tokens } }) => (tokens[0] % 2 ? null : tokens[0])),
+      defineReward('watched', () => 1, { weight: 0 }),
+    ]);
+    const completions = step.groups.flatMap((group) => group.completions);
+    const without = completions.filter(({ rewards }) => rewards.some === null);
+    assert.ok(without.length > 0 && without.length < completions.length);
+    for (const { reward, advantage } of without) assert.deepEqual([reward, advantage], [NaN, 0]);
+    assert.ok(completions.some(({ advantage }) => advantage !== 0));
+  });
+
+  test('the task scores once a completion, and the score is at hand', async (t) => {
+    const seen: number[] = [];
+    let calls = 0;
+    const trainer = await tinyTrainer(t, {
+      train: { ...tinyTask, score: () => ++calls / 1000 },
+      rewards: [defineReward('seen', ({ score }) => seen.push(score))],
+    });
+    for await (const { groups } of trainer.steps({ max: 1 })) {
+      assert.deepEqual(
+        groups.flatMap(({ completions }) => completions.map(({ score }) => score)),
+        seen,
+      );
+    }
+    assert.equal(seen.filter((score) => score > 0).length, calls);
+  });
+});
