@@ -108,9 +108,10 @@ function packageVersion(): string {
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
-/** The device that a choice comes to. */
+/** The device that a choice comes to: a policy's values are tfjs's, on the host, where 'auto' is no GPU of ours. */
 function deviceName(choice: DeviceChoice): string {
-  return choice === 'auto' ? devices().find(({ available }) => available)!.name : choice;
+  if (choice !== 'auto') return choice;
+  return devices().find(({ name, available }) => available && name !== 'cuda')!.name;
 }
 
 const silent: Progress = { update: () => {}, print: () => {} };
