@@ -41,7 +41,8 @@ async function main(): Promise<number> {
   const steps = wholeNumber('--steps', flags.steps);
   const progress = createProgress(process.stdout);
   const { backend, package: name } = await startBackend(flags.backend as Backend | 'auto');
-  const device = devices().find(({ available }) => available)!;
+  // Over typed arrays and inside TensorFlow on the processor; DeviceArrays are not at work here.
+  const device = devices().find(({ name, available }) => available && name !== 'cuda')!;
   const way = tfjsBridge().path === 'operations' ? 'as an operation inside TensorFlow' : 'through typed arrays';
   progress.print(
     `loss on device ${device.name} (${device.detail}); policy on tfjs backend ${backend} (${name}), loss ${way}`,
