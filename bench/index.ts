@@ -13,7 +13,9 @@ import { parseArgs } from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { Bench } from 'tinybench';
 import { type LossConfig, logitsLoss, type PolicyInput, policyLoss, presets } from '../src/index.js';
-import { grpoLoss, policyLoss as tfjsPolicy } from '../src/tfjs/index.js';
+import { logitsLoss as arraysLoss, policyLoss as arraysPolicy } from '../src/tfjs/arrays.js';
+import { differentiable } from '../src/tfjs/differentiable.js';
+import { grpoLoss, tfjsBridge, policyLoss as tfjsPolicy } from '../src/tfjs/index.js';
 import { type Backend, backends, startBackend } from '../src/trainer/backend.js';
 import { plainLogitsLoss } from './baselines/plain-loop.js';
 import { tfjsAdvantages, tfjsLogitsLoss, tfjsPolicyLoss } from './baselines/tfjs-loss.js';
@@ -238,7 +240,7 @@ async function benchLogits(N: number, V: number): Promise<void> {
 
   for (const backend of startedBackends) {
     const reason = tooLarge(backend, N * V);
-    const names = [`groupgrad/tfjs on ${backend}`, `tfjs operations on ${backend}`];
+    const names = [`groupgrad/tfjs on ${backend}`, `tfjs operations on ${backend}`] as const;
     if (reason) {
       skipped.push(...names.map((contender) => ({ operation, size, contender, reason })));
       continue;
@@ -246,31 +248,56 @@ async function benchLogits(N: number, V: number): Promise<void> {
     await tf.setBackend(backend);
     const x = tf.tensor3d(original, [sequences, length, V]);
     const batch = { tokens, advantages, oldLogProbs };
-    const contender = (name: string, loss: (t: tf.Tensor) => tf.Scalar): Contender => {
+    /** For losses that overwrite their logits: a copy, made again before each call. */
+    let copied = tf.add(x, 0);
+    const contender = (name: string, loss: (t: tf.Tensor) => tf.Scalar, overwrites = false): Contender => {
       const differentiate = tf.valueAndGrad((t: tf.Tensor) => loss(t));
+      const operand = () => (overwrites ? copied : x);
+      const copyAgain = () => {
+        copied.dispose();
+        copied = tf.add(x, 0);
+      };
       return {
         name,
-        run: () => tf.dispose(differentiate(x) as unknown as tf.TensorContainer),
+        prepare: overwrites ? copyAgain : undefined,
+        run: () => tf.dispose(differentiate(operand()) as unknown as tf.TensorContainer),
         error: () => {
-          const { value, grad } = differentiate(x);
+          copyAgain();
+          const { value, grad } = differentiate(operand());
           const error = errorOf(grad.dataSync() as Float32Array);
           tf.dispose([value, grad]);
           return error;
         },
       };
     };
+    /** `grpoLoss` in every way that the backend has. */
+    const fused = (config: LossConfig, suffix = ''): Contender[] => {
+      const throughArrays = (t: tf.Tensor) =>
+        differentiable(t, (values) => arraysLoss(values, { ...batch, shape }, config, {}, undefined));
+      if (tfjsBridge().path === 'arrays') return [contender(`${names[0]}${suffix}`, throughArrays)];
+      const inPlace = (t: tf.Tensor) => grpoLoss(t, batch, config, { inPlace: true });
+      return [
+        contender(`${names[0]}, typed arrays${suffix}`, throughArrays),
+        contender(`${names[0]}, operation${suffix}`, (t) => grpoLoss(t, batch, config)),
+        contender(`${names[0]}, operation in place${suffix}`, inPlace, true),
+      ];
+    };
     await measure(operation, size, [
-      contender(names[0], (t) => grpoLoss(t, batch, clip)),
+      ...fused(clip),
       contender(names[1], (t) => tfjsLogitsLoss(t as tf.Tensor3D, batch, clip)),
     ]);
     // The fused loss computes the entropies anyway; tfjs operations pay for them.
     const bonus: LossConfig = { ...clip, entropy: { coefficient: 0.01 } };
     const unchecked = (c: Contender): Contender => ({ ...c, error: undefined });
-    await measure(operation, size, [
-      unchecked(contender(`${names[0]}, entropy bonus`, (t) => grpoLoss(t, batch, bonus))),
-      unchecked(contender(`${names[1]}, entropy bonus`, (t) => tfjsLogitsLoss(t as tf.Tensor3D, batch, bonus))),
-    ]);
-    x.dispose();
+    await measure(
+      operation,
+      size,
+      [
+        ...fused(bonus, ', entropy bonus'),
+        contender(`${names[1]}, entropy bonus`, (t) => tfjsLogitsLoss(t as tf.Tensor3D, batch, bonus)),
+      ].map(unchecked),
+    );
+    tf.dispose([x, copied]);
   }
 }
 
@@ -342,8 +369,19 @@ async function benchPolicy(N: number): Promise<void> {
         },
       };
     };
+    const name = `groupgrad/tfjs on ${backend}`;
+    const { shape, logProbs: _, ...batch } = input;
+    const throughArrays = (t: tf.Tensor) =>
+      differentiable(t, (values) => arraysPolicy(values, { ...batch, shape }, config, {}, undefined));
+    const fused =
+      tfjsBridge().path === 'arrays'
+        ? [contender(name, throughArrays)]
+        : [
+            contender(`${name}, typed arrays`, throughArrays),
+            contender(`${name}, operation`, (t) => tfjsPolicy(t, batch, config)),
+          ];
     await measure(operation, size, [
-      contender(`groupgrad/tfjs on ${backend}`, (t) => tfjsPolicy(t, input, config)),
+      ...fused,
       contender(`tfjs operations on ${backend}`, (t) => {
         const advantages = tfjsAdvantages(rewards, { epsilon: 1e-4, hadw: { anchor: 0.4, scale: 1.3 } });
         return tfjsPolicyLoss(

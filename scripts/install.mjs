@@ -1,4 +1,4 @@
-// Builds the native addon: with cmake-js where CMake is found, else with node-gyp. Runs on `npm install` of the package and in
+// Builds the native addon: with cmake-js where CMake is found (the CUDA device too where nvcc is), else with node-gyp. Runs on `npm install` of the package and in
 // a checkout (`npm ci`, `npm run build:native`). A machine without a compiler keeps the slow reference device: that is no
 // failure of the installation, unless --required says so.
 
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const require = createRequire(import.meta.url);
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const required = process.argv.includes('--required');
+const required = process.argv.includes('--required') || process.env.GROUPGRAD_CUDA === 'ON';
 
 function run(command, args) {
   const { status, error, stdout, stderr } = spawnSync(command, args, {
@@ -37,18 +37,24 @@ function nodeDir() {
   return existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : [];
 }
 
+const cmakeJs = {
+  script: resolve('cmake-js/bin/cmake-js'),
+  missing: run('cmake', ['--version']).ok ? undefined : 'CMake was not found',
+};
+/** AUTO: the CUDA device where nvcc is found. ON: or an error. OFF. */
+const cuda = process.env.GROUPGRAD_CUDA ?? 'AUTO';
 const builders = [
-  {
-    name: 'cmake-js',
-    script: resolve('cmake-js/bin/cmake-js'),
-    args: ['rebuild'],
-    missing: run('cmake', ['--version']).ok ? undefined : 'CMake was not found',
-  },
+  { ...cmakeJs, name: `cmake-js (CUDA ${cuda})`, args: ['rebuild', `--CDGROUPGRAD_CUDA=${cuda}`] },
+  // A CUDA toolkit that does not work must not cost the CPU device.
+  ...(cuda === 'AUTO'
+    ? [{ ...cmakeJs, name: 'cmake-js without CUDA', args: ['rebuild', '--CDGROUPGRAD_CUDA=OFF'] }]
+    : []),
   {
     name: 'node-gyp',
     script: resolve('node-gyp/bin/node-gyp.js') ?? process.env.npm_config_node_gyp,
     args: ['rebuild', ...nodeDir()],
-    missing: undefined,
+    // It builds the CPU device alone.
+    missing: cuda === 'ON' ? 'it does not build the CUDA device, and GROUPGRAD_CUDA is ON' : undefined,
   },
 ];
 
@@ -60,6 +66,7 @@ for (const { name, script, args, missing } of builders) {
   }
   const { ok, output } = run(process.execPath, [script, ...args]);
   if (ok && existsSync(join(root, 'build', 'Release', 'groupgrad.node'))) {
+    for (const failure of failures) console.warn(`groupgrad: not built with ${failure}`);
     console.log(`groupgrad: native addon built with ${name}`);
     process.exit(0);
   }

@@ -10,6 +10,7 @@ import { devices, presets } from './index.js';
 import type { Policy } from './policy/policy.js';
 import { createTransformer } from './policy/transformer.js';
 import { addition, distinctExamples } from './tasks/index.js';
+import { tfjsBridge } from './tfjs/index.js';
 import { type Backend, startBackend } from './trainer/backend.js';
 import { type Evaluation, evaluate } from './trainer/evaluate.js';
 import { GrpoTrainer } from './trainer/grpo.js';
@@ -56,7 +57,10 @@ async function main(): Promise<number> {
   const progress = createProgress(process.stdout);
   const { backend, package: name } = await startBackend(flags.backend as Backend | 'auto');
   const device = devices().find(({ available }) => available)!;
-  progress.print(`loss on device ${device.name} (${device.detail}); policy on tfjs backend ${backend} (${name})`);
+  const way = tfjsBridge().path === 'operations' ? 'as an operation inside TensorFlow' : 'through typed arrays';
+  progress.print(
+    `loss on device ${device.name} (${device.detail}); policy on tfjs backend ${backend} (${name}), loss ${way}`,
+  );
 
   const train = tokenTask(addition({ digits: [2, 2], seed }));
   const heldOut = distinctExamples(addition({ digits: [2, 2], seed, split: 'held-out' }), heldOutCount);

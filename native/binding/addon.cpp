@@ -1,5 +1,5 @@
-// The addon's exports: version, and the devices with the functions of src/loss/plan.ts (interface Device). State is one
-// an environment, so that several worker threads can use the addon at once.
+// The addon's exports: version, the devices with the functions of src/loss/plan.ts (interface Device), and what runs
+// the same inside TensorFlow. State is one an environment, so that several worker threads can use the addon at once.
 
 #include <napi.h>
 
@@ -7,14 +7,18 @@
 #include "../cpu/device.hpp"
 #include "arguments.hpp"
 #include "cuda.hpp"
+#include "functions.hpp"
 #include "requests.hpp"
-#include "results.hpp"
+#include "tensorflow.hpp"
 
 #if !defined(GROUPGRAD_VERSION)
 #error "GROUPGRAD_VERSION must be the version of package.json"
 #endif
 
 namespace groupgrad::binding {
+
+const char* const kVersion = GROUPGRAD_VERSION;
+
 namespace {
 
 class Addon : public Napi::Addon<Addon> {
@@ -26,29 +30,30 @@ class Addon : public Napi::Addon<Addon> {
     setMethod(cpu, "computeAdvantages", [this](const Napi::CallbackInfo& info) { return computeAdvantages(info); });
     setMethod(cpu, "policyLoss", [this](const Napi::CallbackInfo& info) { return policyLoss(info); });
     setMethod(cpu, "logitsLoss", [this](const Napi::CallbackInfo& info) { return logitsLoss(info); });
-    exports.Set("version", GROUPGRAD_VERSION);
+    exports.Set("version", kVersion);
     exports.Set("cpu", cpu);
     exports.Set("cuda", cudaExports(env, cpu_));
+    exports.Set("tensorflow", tensorflowExports(env));
   }
 
  private:
   Napi::Value computeAdvantages(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const AdvantageRequest request =
-        readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"), false).request;
+        readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"), nullptr).request;
     AdvantageMetrics m;
     check(env, cpu_.advantages(cpu_.state, request, m));
     return advantageResult(env, request, m);
   }
 
   Napi::Value policyLoss(const Napi::CallbackInfo& info) {
-    LossInputs inputs(false);
+    LossInputs inputs(nullptr);
     readPolicy(argument(info, 0, "plan"), inputs);
     return run(info.Env(), inputs, [&](LossMetrics& m) { return cpu_.policyLoss(cpu_.state, inputs.policy, m); });
   }
 
   Napi::Value logitsLoss(const Napi::CallbackInfo& info) {
-    LossInputs inputs(false);
+    LossInputs inputs(nullptr);
     const LogitsRequest request = readLogits(argument(info, 0, "plan"), inputs);
     return run(
         info.Env(), inputs, [&](LossMetrics& m) { return cpu_.logitsLoss(cpu_.state, request, m); }, true);

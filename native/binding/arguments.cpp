@@ -80,10 +80,11 @@ DeviceMemory* deviceMemory(const Napi::Value& value) {
   return static_cast<DeviceMemory*>(memory);
 }
 
-void tagDeviceMemory(const Napi::Object& object, DeviceMemory* memory, napi_finalize finalize, void* hint) {
+void tagDeviceMemory(const Napi::Object& object, DeviceMemory* memory, napi_finalize finalize) {
   const Napi::Env env = object.Env();
-  if (napi_wrap(env, object, memory, finalize, hint, nullptr) != napi_ok ||
-      napi_type_tag_object(env, object, &kDeviceMemoryTag) != napi_ok) {
+  // In this order: once wrapped, the object owns the memory.
+  if (napi_type_tag_object(env, object, &kDeviceMemoryTag) != napi_ok ||
+      napi_wrap(env, object, memory, finalize, nullptr, nullptr) != napi_ok) {
     throw Napi::Error::New(env);
   }
 }
@@ -172,6 +173,7 @@ bool Arrays::isOnDevice(std::string_view field) const {
 
 void* Arrays::deviceData(const DeviceMemory& memory, const Note& note) const {
   if (!memory.data) throwType(env_, note.field, "a DeviceArray that holds memory", "one that was freed");
+  if (memory.owner != device_) throwType(env_, note.field, "a DeviceArray of this device", "one of another");
   if (memory.type != note.type) throwType(env_, note.field, "a DeviceArray of its type", "one of another type");
   if (memory.length != note.length) {
     throwRange(env_, note.field, std::to_string(note.length) + " values", std::to_string(memory.length));

@@ -54,11 +54,12 @@ struct DeviceMemory {
   void* data = nullptr;  // null: freed
   int64_t length = 0;
   napi_typedarray_type type = napi_float32_array;  // what holds its values on the host
+  const void* owner = nullptr;                     // the device's state in this environment
 };
 // The object's memory, or null where it is no such object.
 DeviceMemory* deviceMemory(const Napi::Value& value);
 // Makes an empty object one that holds memory.
-void tagDeviceMemory(const Napi::Object& object, DeviceMemory* memory, napi_finalize finalize, void* hint);
+void tagDeviceMemory(const Napi::Object& object, DeviceMemory* memory, napi_finalize finalize);
 // How values of this type lie in memory.
 size_t bytesPerElement(napi_typedarray_type type);
 
@@ -72,8 +73,8 @@ int64_t getLength(const Napi::Object& object, const char* field);
 // array that was read before. So arrays are noted while properties are read, and their memory is taken when all are.
 class Arrays {
  public:
-  // `device`: whether device memory may stand in for a typed array.
-  explicit Arrays(Napi::Env env, bool device = false) : env_(env), device_(device) {}
+  // `device`: the owner of device memory that may stand in for a typed array, or null.
+  explicit Arrays(Napi::Env env, const void* device = nullptr) : env_(env), device_(device) {}
 
   // `target` becomes the memory of the array at take(), of exactly this length. Null for null where `optional`.
   template <class T>
@@ -93,7 +94,7 @@ class Arrays {
     read(target, object, field, length);
     notes_.back().here = true;
   }
-  bool allowsDevice() const { return device_; }
+  bool allowsDevice() const { return device_ != nullptr; }
   // Whether an array that was noted lies on the device.
   bool isOnDevice(std::string_view field) const;
 
@@ -123,7 +124,7 @@ class Arrays {
   void* deviceData(const DeviceMemory& memory, const Note& note) const;
 
   Napi::Env env_;
-  bool device_;
+  const void* device_;
   std::vector<Note> notes_;
 };
 

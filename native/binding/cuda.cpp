@@ -18,8 +18,8 @@ Napi::Object cudaExports(Napi::Env env, const Device&) {
 
 #include "../cuda/device.hpp"
 #include "arguments.hpp"
+#include "functions.hpp"
 #include "requests.hpp"
-#include "results.hpp"
 
 namespace groupgrad::binding {
 namespace {
@@ -42,13 +42,18 @@ using CudaPointer = std::shared_ptr<Cuda>;
 
 // Memory and what keeps its device open.
 struct OwnedMemory : DeviceMemory {
-  CudaPointer owner;
-};
+  OwnedMemory() = default;
+  OwnedMemory(const OwnedMemory&) = delete;
+  OwnedMemory& operator=(const OwnedMemory&) = delete;
+  ~OwnedMemory() { free(); }
+  void free() {
+    if (data) cuda::release(*state, data);
+    data = nullptr;
+  }
 
-void freeMemory(Napi::Env env, OwnedMemory& memory) {
-  if (memory.data) cuda::release(memory.owner->state(env), memory.data);
-  memory.data = nullptr;
-}
+  CudaPointer keepsOpen;
+  cuda::State* state = nullptr;
+};
 
 OwnedMemory& memoryArgument(const Napi::CallbackInfo& info, size_t index) {
   DeviceMemory* memory = info.Length() > index ? deviceMemory(info[index]) : nullptr;
@@ -65,17 +70,12 @@ Napi::Value allocate(const Napi::CallbackInfo& info, const CudaPointer& owner) {
   auto memory = std::make_unique<OwnedMemory>();
   memory->type = kTypes[getChoice(arguments, "type", {"float32", "float64", "int32", "uint8", "uint16"})];
   memory->length = getInteger(arguments, "length", 0, int64_t(1) << 50);
-  memory->owner = owner;
+  memory->keepsOpen = owner;
+  memory->owner = memory->state = &owner->state(env);
   const auto bytes = size_t(memory->length) * bytesPerElement(memory->type);
-  check(env, cuda::allocate(owner->state(env), bytes, memory->data));
+  check(env, cuda::allocate(*memory->state, bytes, memory->data));
   Napi::Object object = Napi::Object::New(env);
-  tagDeviceMemory(
-      object, memory.get(),
-      [](napi_env env, void* data, void*) {
-        std::unique_ptr<OwnedMemory> memory(static_cast<OwnedMemory*>(data));
-        freeMemory(env, *memory);
-      },
-      nullptr);
+  tagDeviceMemory(object, memory.get(), [](napi_env, void* data, void*) { delete static_cast<OwnedMemory*>(data); });
   memory.release();
   return object;
 }
@@ -87,38 +87,46 @@ Napi::Value copy(const Napi::CallbackInfo& info, bool toDevice) {
   void* host = typedArrayMemory(info.Length() > 1 ? info[1] : env.Undefined(), "array", memory.type, memory.length);
   const size_t bytes = size_t(memory.length) * bytesPerElement(memory.type);
   if (bytes == 0) return env.Undefined();
-  cuda::State& state = memory.owner->state(env);
-  check(env, toDevice ? cuda::copyToDevice(state, memory.data, host, bytes)
-                      : cuda::copyToHost(state, host, memory.data, bytes));
+  check(env, toDevice ? cuda::copyToDevice(*memory.state, memory.data, host, bytes)
+                      : cuda::copyToHost(*memory.state, host, memory.data, bytes));
   return env.Undefined();
 }
 
 Napi::Value free(const Napi::CallbackInfo& info) {
   DeviceMemory* memory = info.Length() > 0 ? deviceMemory(info[0]) : nullptr;
   if (!memory) throw Napi::TypeError::New(info.Env(), "memory: expected memory of this device");
-  freeMemory(info.Env(), *static_cast<OwnedMemory*>(memory));
+  static_cast<OwnedMemory*>(memory)->free();
   return info.Env().Undefined();
 }
 
-// The numbers of an operation that may be on its way; gives its place back when they are read or not wanted any more.
+// The numbers of an operation that may be on its way. Their place among the device's is given back when they are
+// fetched or not wanted any more.
 struct Operation {
   explicit Operation(CudaPointer cuda) : owner(std::move(cuda)) {}
-  ~Operation() {
-    if (pending.slot >= 0) cuda::forget(*state, pending);
-  }
+  ~Operation() { forget(); }
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
-  // Waits for the operation.
-  cuda::Results fetch(Napi::Env env) {
-    cuda::Results results;
-    check(env, cuda::fetch(*state, pending, results));
-    return results;
+  // Waits for the operation the first time.
+  const cuda::Results& fetch(Napi::Env env) {
+    if (pending.slot >= 0) {
+      check(env, cuda::fetch(*state, pending, results_));
+      forget();
+    }
+    return results_;
   }
 
   CudaPointer owner;
   cuda::State* state = nullptr;
   cuda::Pending pending;
+
+ private:
+  void forget() {
+    if (pending.slot >= 0) cuda::forget(*state, pending);
+    pending.slot = -1;
+  }
+
+  cuda::Results results_;
 };
 
 // { read() }: what `result` makes of the operation's numbers, once they are there.
@@ -150,8 +158,8 @@ cuda::DeviceRewards deviceRewards(const AdvantageInputs& in) {
 // Rewards on the host are few, and what is made of them is wanted there: the processor is faster at it.
 Napi::Value computeAdvantages(const Napi::CallbackInfo& info, const CudaPointer& cuda) {
   const Napi::Env env = info.Env();
-  const AdvantageInputs in = readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"), true);
   const auto operation = newOperation(env, cuda);
+  const AdvantageInputs in = readAdvantage(argument(info, 0, "plan"), argument(info, 1, "output"), operation->state);
   AdvantageMetrics onHost;
   if (in.onDevice) {
     check(env, cuda::submitAdvantages(*operation->state, deviceRewards(in), operation->pending));
@@ -167,9 +175,8 @@ Napi::Value computeAdvantages(const Napi::CallbackInfo& info, const CudaPointer&
 
 // submit(state, rewards, pending) puts the loss on the stream.
 template <class Submit>
-Napi::Value run(Napi::Env env, const CudaPointer& cuda, const LossInputs& inputs, const PolicyRequest& policy,
-                bool entropy, const Submit& submit) {
-  const auto operation = newOperation(env, cuda);
+Napi::Value run(Napi::Env env, const CudaPointer& cuda, const std::shared_ptr<Operation>& operation,
+                const LossInputs& inputs, const PolicyRequest& policy, bool entropy, const Submit& submit) {
   const bool rewardsOnDevice = inputs.fused && inputs.advantage.onDevice;
   AdvantageMetrics onHost;
   if (inputs.fused && !rewardsOnDevice) {
@@ -186,18 +193,20 @@ Napi::Value run(Napi::Env env, const CudaPointer& cuda, const LossInputs& inputs
 }
 
 Napi::Value policyLoss(const Napi::CallbackInfo& info, const CudaPointer& cuda) {
-  LossInputs inputs(true);
+  const auto operation = newOperation(info.Env(), cuda);
+  LossInputs inputs(operation->state);
   readPolicy(argument(info, 0, "plan"), inputs);
-  return run(info.Env(), cuda, inputs, inputs.policy, false,
+  return run(info.Env(), cuda, operation, inputs, inputs.policy, false,
              [&](cuda::State& state, const cuda::DeviceRewards* rewards, cuda::Pending& pending) {
                return cuda::submitPolicyLoss(state, inputs.policy, rewards, pending);
              });
 }
 
 Napi::Value logitsLoss(const Napi::CallbackInfo& info, const CudaPointer& cuda) {
-  LossInputs inputs(true);
+  const auto operation = newOperation(info.Env(), cuda);
+  LossInputs inputs(operation->state);
   const LogitsRequest request = readLogits(argument(info, 0, "plan"), inputs);
-  return run(info.Env(), cuda, inputs, request.policy, true,
+  return run(info.Env(), cuda, operation, inputs, request.policy, true,
              [&](cuda::State& state, const cuda::DeviceRewards* rewards, cuda::Pending& pending) {
                return cuda::submitLogitsLoss(state, request, rewards, pending);
              });

@@ -9,6 +9,9 @@ namespace groupgrad::binding {
 
 namespace {
 
+void writeMetrics(Napi::Object& out, const AdvantageRequest&, const AdvantageMetrics&);
+void writeMetrics(Napi::Object& out, const PolicyRequest&, const LossMetrics&);
+
 constexpr int64_t kMaxDimension = 0x7fffffff;
 
 LossConfig readLoss(const Napi::Object& loss) {
@@ -53,7 +56,8 @@ LossConfig readLoss(const Napi::Object& loss) {
   return c;
 }
 
-void noteAdvantage(const Napi::Object& plan, const Napi::Object& output, AdvantageInputs& in, Arrays& arrays) {
+// All but where the results go.
+void noteRewards(const Napi::Object& plan, AdvantageInputs& in, Arrays& arrays) {
   AdvantageRequest& r = in.request;
   const Napi::Value rewards = get(plan, "rewards");
   const DeviceMemory* memory = arrays.allowsDevice() ? deviceMemory(rewards) : nullptr;
@@ -83,35 +87,51 @@ void noteAdvantage(const Napi::Object& plan, const Napi::Object& output, Advanta
     }
     r.hadwScale = getNumber(hadw, "scale");
   }
-  arrays.write(r.advantages, output, "advantages", in.rewards);
-  arrays.write(r.weights, output, "weights", in.rewards);
+}
+
+void noteOutput(const Napi::Object& output, AdvantageRequest& r, int64_t rewards, Arrays& arrays) {
+  arrays.write(r.advantages, output, "advantages", rewards);
+  arrays.write(r.weights, output, "weights", rewards);
   arrays.write(r.groupMean, output, "groupMean", r.groups);
   arrays.write(r.groupStd, output, "groupStd", r.groups);
   arrays.write(r.active, output, "active", r.groups);
 }
 
+void noteAdvantage(const Napi::Object& plan, const Napi::Object& output, AdvantageInputs& in, Arrays& arrays) {
+  noteRewards(plan, in, arrays);
+  noteOutput(output, in.request, in.rewards, arrays);
+}
+
 // What can be checked only once the arrays' memory is there.
-void checkAdvantage(Napi::Env env, AdvantageInputs& in, const Arrays& arrays) {
+void checkOffsets(Napi::Env env, const AdvantageInputs& in) {
   const AdvantageRequest& r = in.request;
   bool rising = r.offsets[0] == 0 && r.offsets[r.groups] == in.rewards;
   for (int64_t g = 0; rising && g < r.groups; ++g) rising = r.offsets[g] < r.offsets[g + 1];
   if (!rising) {
     throw Napi::RangeError::New(env, "offsets: expected group boundaries that rise from 0 to the number of rewards");
   }
+}
+
+// The same, and where the arrays lie.
+void checkAdvantage(Napi::Env env, AdvantageInputs& in, const Arrays& arrays) {
+  checkOffsets(env, in);
+  const AdvantageRequest& r = in.request;
   in.groupSize = r.offsets[1];
   for (int64_t g = 1; g < r.groups; ++g) {
     if (r.offsets[g + 1] - r.offsets[g] != in.groupSize) in.groupSize = 0;
   }
-  for (const char* field : {"advantages", "weights", "groupMean", "groupStd", "active"}) {
+  for (const char* field : {"rewards", "advantages", "weights", "groupMean", "groupStd", "active"}) {
     if (arrays.isOnDevice(field) == in.onDevice) continue;
     throw Napi::TypeError::New(env, std::string(field) + ": expected it where the rewards are (" +
                                         (in.onDevice ? "on the device)" : "on the host)"));
   }
+  if ((in.anchor != nullptr) != arrays.isOnDevice("anchor")) {
+    throw Napi::TypeError::New(env, "hadw.anchor: expected the same each time that it is read");
+  }
 }
 
-// All of a PolicyRequest but log-probs and their gradient.
-void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
-  PolicyRequest& r = inputs.policy;
+// Sizes, configuration and options. Returns the number of tokens.
+int64_t readTokenSettings(const Napi::Object& plan, PolicyRequest& r) {
   r.sequences = getInteger(plan, "sequences", 1, kMaxDimension);
   r.length = getInteger(plan, "length", 1, kMaxDimension);
   const int64_t tokens = product(plan.Env(), "shape", {r.sequences, r.length});
@@ -120,6 +140,27 @@ void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
   r.metrics = getBoolean(plan, "metrics");
   r.threads = int32_t(getInteger(plan, "threads", 0, 1024));
   r.config = readLoss(getObject(plan, "loss"));
+  r.advantagesPerToken = getBoolean(plan, "advantagesPerToken");
+  return tokens;
+}
+
+void readLogitsSettings(const Napi::Object& plan, LogitsRequest& r) {
+  r.vocab = getInteger(plan, "vocab", 1, kMaxDimension);
+  r.rowStride = getInteger(plan, "rowStride", r.vocab, kMaxDimension);
+  r.dtype = Dtype(getChoice(plan, "dtype", {"float32", "bfloat16", "float16"}));
+  r.temperature = getNumber(plan, "temperature");
+}
+
+void checkRewards(Napi::Env env, const PolicyRequest& r, int64_t rewards) {
+  if (rewards == r.sequences) return;
+  throw Napi::RangeError::New(
+      env, "rewards: expected " + std::to_string(r.sequences) + " values, got " + std::to_string(rewards));
+}
+
+// All of a PolicyRequest but log-probs and their gradient.
+void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
+  PolicyRequest& r = inputs.policy;
+  const int64_t tokens = readTokenSettings(plan, r);
   arrays.read(r.oldLogProbs, plan, "oldLogProbs", tokens, true);
   arrays.read(r.refLogProbs, plan, "refLogProbs", tokens, true);
   arrays.read(r.mask, plan, "mask", tokens, true);
@@ -128,12 +169,9 @@ void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
   if (inputs.fused) {
     const Napi::Object fused = getObject(plan, "advantage");
     noteAdvantage(getObject(fused, "plan"), getObject(fused, "output"), inputs.advantage, arrays);
-    if (inputs.advantage.rewards != r.sequences) {
-      throw Napi::RangeError::New(plan.Env(), "rewards: expected " + std::to_string(r.sequences) + " values, got " +
-                                                  std::to_string(inputs.advantage.rewards));
-    }
+    checkRewards(plan.Env(), r, inputs.advantage.rewards);
+    r.advantagesPerToken = false;
   } else {
-    r.advantagesPerToken = getBoolean(plan, "advantagesPerToken");
     arrays.read(r.advantages, plan, "advantages", r.advantagesPerToken ? tokens : r.sequences);
   }
 }
@@ -161,7 +199,7 @@ void checkIds(Napi::Env env, const LogitsRequest& r) {
 
 }  // namespace
 
-AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, bool device) {
+AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, const void* device) {
   AdvantageInputs inputs;
   Arrays arrays(plan.Env(), device);
   noteAdvantage(plan, output, inputs, arrays);
@@ -186,10 +224,7 @@ LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   Arrays arrays(env, inputs.device);
   noteTokens(plan, inputs, arrays);
   const int64_t rows = inputs.policy.sequences * inputs.policy.length;
-  r.vocab = getInteger(plan, "vocab", 1, kMaxDimension);
-  r.rowStride = getInteger(plan, "rowStride", r.vocab, kMaxDimension);
-  r.dtype = Dtype(getChoice(plan, "dtype", {"float32", "bfloat16", "float16"}));
-  r.temperature = getNumber(plan, "temperature");
+  readLogitsSettings(plan, r);
   r.zeroed = getBoolean(plan, "zeroed");
   const int64_t values = product(env, "shape", {rows, r.rowStride});
   arrays.read(r.tokens, plan, "tokens", rows);
@@ -213,6 +248,86 @@ LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   if (!arrays.isOnDevice("tokens") && !arrays.isOnDevice("mask")) checkIds(env, r);
   return r;
 }
+
+namespace {
+
+void readRewards(const Napi::Object& plan, tensorflow::Call& call) {
+  Arrays arrays(plan.Env());
+  AdvantageInputs in;
+  noteRewards(plan, in, arrays);
+  arrays.take();
+  checkOffsets(plan.Env(), in);
+  call.fused = true;
+  call.advantage = in.request;
+  call.rewards.assign(call.advantage.rewards, call.advantage.rewards + in.rewards);
+  call.offsets.assign(call.advantage.offsets, call.advantage.offsets + call.advantage.groups + 1);
+}
+
+void readTokenCall(const Napi::Object& plan, tensorflow::Call& call) {
+  PolicyRequest& r = call.logits.policy;
+  readTokenSettings(plan, r);
+  if (get(plan, "advantage").IsNull()) return;
+  readRewards(getObject(getObject(plan, "advantage"), "plan"), call);
+  checkRewards(plan.Env(), r, int64_t(call.rewards.size()));
+  r.advantagesPerToken = false;
+}
+
+}  // namespace
+
+tensorflow::Call readAdvantageCall(const Napi::Object& plan) {
+  tensorflow::Call call;
+  readRewards(plan, call);
+  return call;
+}
+
+tensorflow::Call readPolicyCall(const Napi::Object& plan) {
+  tensorflow::Call call;
+  readTokenCall(plan, call);
+  return call;
+}
+
+tensorflow::Call readLogitsCall(const Napi::Object& plan) {
+  tensorflow::Call call;
+  readTokenCall(plan, call);
+  readLogitsSettings(plan, call.logits);
+  call.inPlace = getBoolean(plan, "inPlace");
+  call.rows = getBoolean(plan, "rows");
+  return call;
+}
+
+AdvantageRequest readOutput(const Napi::Object& output, int64_t rewards, int64_t groups) {
+  AdvantageRequest r;
+  r.groups = groups;
+  Arrays arrays(output.Env());
+  noteOutput(output, r, rewards, arrays);
+  arrays.take();
+  return r;
+}
+
+Napi::Object lossResult(Napi::Env env, const PolicyRequest& policy, LossMetrics m, const AdvantageRequest* advantage,
+                        const AdvantageMetrics& a, bool entropy) {
+  Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
+  if (advantage) {
+    result.Set("accuracy", a.accuracy);
+    writeMetrics(metrics, *advantage, a);
+    m.nonFinite += double(a.nonFinite);
+  }
+  writeMetrics(metrics, policy, m);
+  if (entropy && policy.metrics) metrics.Set("entropy", m.entropy);
+  result.Set("loss", m.loss);
+  result.Set("metrics", metrics);
+  return result;
+}
+
+Napi::Object advantageResult(Napi::Env env, const AdvantageRequest& request, const AdvantageMetrics& m) {
+  Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
+  writeMetrics(metrics, request, m);
+  result.Set("accuracy", m.accuracy);
+  result.Set("metrics", metrics);
+  return result;
+}
+
+namespace {
 
 void writeMetrics(Napi::Object& out, const AdvantageRequest& r, const AdvantageMetrics& m) {
   out.Set("reward", m.accuracy);
@@ -248,5 +363,7 @@ void writeMetrics(Napi::Object& out, const PolicyRequest& r, const LossMetrics& 
     if constexpr (std::is_same_v<Surrogate, Vespo>) out.Set("vespo/phi_seq_mean", m.phiMean);
   });
 }
+
+}  // namespace
 
 }  // namespace groupgrad::binding

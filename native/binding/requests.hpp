@@ -4,10 +4,11 @@
 #include <napi.h>
 
 #include "../core/config.hpp"
+#include "../tensorflow/packing.hpp"
 
 namespace groupgrad::binding {
 
-// `device` below: whether arrays may lie on a device.
+// `device` below: the owner of device memory in which arrays may lie, or null.
 struct AdvantageInputs {
   AdvantageRequest request;
   int64_t rewards = 0;
@@ -16,14 +17,14 @@ struct AdvantageInputs {
   const float* rewards32 = nullptr;  // on the device, instead of request.rewards
   const double* anchor = nullptr;    // on the device, instead of request.anchor
 };
-AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, bool device);
+AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, const void* device);
 
 // A policy loss, whose advantages come from the caller or, `fused`, from rewards: then `advantage` is filled in and the
 // policy request points at its output.
 struct LossInputs {
-  explicit LossInputs(bool device) : device(device) {}
+  explicit LossInputs(const void* device) : device(device) {}
 
-  bool device;
+  const void* device;
   PolicyRequest policy;
   bool fused = false;
   AdvantageInputs advantage;
@@ -32,7 +33,18 @@ void readPolicy(const Napi::Object& plan, LossInputs& inputs);
 // `inputs.policy` becomes the policy part of the request that is returned.
 LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs);
 
-void writeMetrics(Napi::Object& out, const AdvantageRequest&, const AdvantageMetrics&);
-void writeMetrics(Napi::Object& out, const PolicyRequest&, const LossMetrics&);
+// The same without the tensors, which TensorFlow holds.
+tensorflow::Call readAdvantageCall(const Napi::Object& plan);
+tensorflow::Call readPolicyCall(const Napi::Object& plan);
+tensorflow::Call readLogitsCall(const Napi::Object& plan);
+
+// Where advantages go, of so many rewards in so many groups.
+AdvantageRequest readOutput(const Napi::Object& output, int64_t rewards, int64_t groups);
+
+// { accuracy, metrics }.
+Napi::Object advantageResult(Napi::Env, const AdvantageRequest&, const AdvantageMetrics&);
+// { loss, metrics }, and `accuracy` where there is a request of fused advantages. `entropy`: from logits.
+Napi::Object lossResult(Napi::Env, const PolicyRequest&, LossMetrics, const AdvantageRequest* advantage,
+                        const AdvantageMetrics&, bool entropy);
 
 }  // namespace groupgrad::binding

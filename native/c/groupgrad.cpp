@@ -2,6 +2,7 @@
 #include "groupgrad.h"
 
 #include <cmath>
+#include <exception>
 #include <string>
 #include <tuple>
 
@@ -64,7 +65,9 @@ cuda::DeviceRewards convert(const groupgrad_advantage_request& r) {
   require((r.rewards == nullptr) != (r.rewards_float32 == nullptr), "rewards", "one of rewards and rewards_float32");
   require(r.reward_count > 0 && r.groups > 0, "reward_count, groups", "numbers above 0");
   require((r.group_size > 0) != (r.offsets != nullptr), "group_size", "one of group_size and offsets");
-  require(r.offsets || r.group_size * r.groups == r.reward_count, "group_size",
+  require(r.reward_count <= 0x7fffffff && r.groups <= r.reward_count, "reward_count, groups",
+          "at most 2^31 - 1 rewards, and no more groups than rewards");
+  require(r.offsets || (r.group_size <= r.reward_count && r.group_size * r.groups == r.reward_count), "group_size",
           "groups of equal size that hold reward_count rewards");
   require(r.advantages && r.weights && r.group_mean && r.group_std && r.active, "advantages",
           "an array for each of the outputs");
@@ -106,6 +109,8 @@ PolicyRequest convert(const groupgrad_policy_request& r) {
   out.mask = r.mask;
   out.advantages = r.advantages;
   out.advantagesPerToken = r.advantages_per_token != 0;
+  require(!(r.normalizer <= 0) && !(r.global_sequences <= 0), "normalizer, global_sequences",
+          "numbers above 0, or NaN");
   out.tokenWeights = r.token_weights;
   out.normalizer = r.normalizer;
   out.globalSequences = r.global_sequences;
@@ -120,8 +125,9 @@ LogitsRequest convert(const groupgrad_logits_request& r) {
   out.policy.logProbs = nullptr;
   out.policy.gradLogProbs = nullptr;
   require(r.vocab > 0 && r.vocab <= 0x7fffffff, "vocab", "a number from 1 to 2^31 - 1");
-  require(r.row_stride >= r.vocab, "row_stride", "at least vocab");
-  require(r.temperature >= 1e-6, "temperature", "a number of at least 1e-6");
+  require(r.row_stride >= r.vocab && r.row_stride <= 0x7fffffff, "row_stride", "from vocab to 2^31 - 1");
+  require(r.temperature >= 1e-6 && r.temperature <= double(kFloatMax), "temperature",
+          "a number of at least 1e-6 that is finite in float32");
   out.vocab = r.vocab;
   out.rowStride = r.row_stride;
   out.dtype = choice(r.dtype, Dtype::float16, "dtype");
@@ -145,6 +151,8 @@ int guarded(const char* operation, const Body& body) {
     return GROUPGRAD_CUDA_ERROR;
   } catch (const Invalid& invalid) {
     lastError = invalid.message;
+  } catch (const std::exception&) {
+    return GROUPGRAD_CUDA_ERROR;  // no memory for an error's words
   }
   return GROUPGRAD_INVALID;
 }
@@ -215,10 +223,7 @@ int groupgrad_advantages(const groupgrad_advantage_request* request, groupgrad_a
     require(request && metrics, "request, metrics", "not null");
     const cuda::DeviceRewards rewards = convert(*request);
     const cuda::Stream where = streamOf(stream, workspace, workspace_bytes, cuda::advantagesWorkspace());
-    cuda::DeviceTraits traits;
-    const cudaError_t error = currentTraits(traits);
-    if (error != cudaSuccess) return error;
-    return cuda::advantages(traits, where, rewards, reinterpret_cast<AdvantageMetrics*>(metrics));
+    return cuda::advantages(where, rewards, reinterpret_cast<AdvantageMetrics*>(metrics));
   });
 }
 
@@ -230,6 +235,8 @@ int groupgrad_policy_loss(const groupgrad_policy_request* request, const groupgr
     const PolicyRequest r = convert(*request);
     cuda::DeviceRewards given;
     require(r.logProbs, "log_probs", "an array");
+    require(r.config.entropyCoefficient == 0 && r.config.topQuantile == 1, "config.entropy_coefficient, top_quantile",
+            "no entropy term: it needs logits");
     require(rewards || r.advantages, "advantages", "an array, or rewards");
     if (rewards) {
       given = convert(*rewards);
@@ -253,8 +260,9 @@ int groupgrad_logits_loss(const groupgrad_logits_request* request, const groupgr
     const LogitsRequest r = convert(*request);
     require(r.logits && r.tokens && r.logProbs && r.entropies, "logits",
             "an array for each of logits, tokens, log_probs, entropies");
-    require(reinterpret_cast<uintptr_t>(r.logits) % (r.dtype == Dtype::float32 ? 4 : 2) == 0, "logits",
-            "an address aligned to its type");
+    const uintptr_t bytes = r.dtype == Dtype::float32 ? 4 : 2;
+    require(reinterpret_cast<uintptr_t>(r.logits) % bytes == 0, "logits", "an address aligned to its type");
+    require(reinterpret_cast<uintptr_t>(r.gradLogits) % bytes == 0, "grad_logits", "an address aligned to its type");
     cuda::DeviceRewards given;
     require(rewards || r.policy.advantages, "advantages", "an array, or rewards");
     if (rewards) {

@@ -15,8 +15,9 @@ struct StateDeleter {
 
 // What the device keeps between calls: its threads and scratch memory. Not for use by two threads at once.
 std::unique_ptr<State, StateDeleter> createState();
-// For tests: with kernels and a number of threads other than the best for this machine.
-std::unique_ptr<State, StateDeleter> createState(const Kernels&, int threads);
+// For tests: with kernels, a number of threads, and a size from which gradients are written past the caches, other than
+// the best for this machine.
+std::unique_ptr<State, StateDeleter> createState(const Kernels&, int threads, int64_t streamedBytes);
 
 // The device over a state, which must outlive it.
 Device device(State& state);

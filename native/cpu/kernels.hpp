@@ -2,6 +2,7 @@
 // (kernels_*.cpp); device.cpp picks the best one that the processor has.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
@@ -77,6 +78,7 @@ struct RowStatistics {
 struct RowContext {
   const LogitsRequest* request = nullptr;
   float inverseTemperature = 1;
+  bool streams = false;  // float32 gradients are written past the caches; bfloat16's are bound by arithmetic
 };
 
 struct Kernels {

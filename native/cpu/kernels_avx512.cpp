@@ -3,6 +3,7 @@
 
 // The standard library's functions may be shared with files for other targets, so they come before the target changes;
 // native/core's are always inlined.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>

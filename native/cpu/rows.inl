@@ -39,6 +39,42 @@ struct Storage<Dtype::bfloat16> {
   static constexpr uint16_t kLowest = 0xff80;  // -inf
 };
 
+template <>
+struct Storage<Dtype::float16> {
+  using Element = uint16_t;
+  // float16's exponent and significand 13 bits higher are a float32 2^-112 times as large, subnormals included.
+  GROUPGRAD_INLINE static Floats read(const uint16_t* p) {
+    const Words half = __builtin_convertvector(load<Halves>(p), Words);
+    const Words magnitude = (half & 0x7fff) << 13;
+    const Words scaled = __builtin_bit_cast(Words, __builtin_bit_cast(Floats, magnitude) * 0x1p112f);
+    const Words finite = magnitude >= 0x0f800000 ? magnitude | 0x7f800000 : scaled;
+    return __builtin_bit_cast(Floats, finite | ((half & 0x8000) << 16));
+  }
+  // Rounds to nearest even. Not for NaN.
+  GROUPGRAD_INLINE static void write(uint16_t* p, Floats v) {
+    const Words bits = __builtin_bit_cast(Words, v);
+    const Words magnitude = bits & 0x7fffffff;
+    // Below 2^-14 the spacing is 2^-24: that of float32 just above 0.5.
+    const Words small = __builtin_bit_cast(Words, __builtin_bit_cast(Floats, magnitude) + 0.5f) - 0x3f000000;
+    const Words rounded = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    const Words large = rounded > 0x7c00 ? Words{} + 0x7c00 : rounded;
+    const Words half = magnitude < 0x38800000 ? small : large;
+    store(p, __builtin_convertvector(half | ((bits >> 16) & 0x8000), Halves));
+  }
+  GROUPGRAD_INLINE static float widen(uint16_t x) {
+    const uint32_t magnitude = uint32_t(x & 0x7fff) << 13, sign = uint32_t(x & 0x8000) << 16;
+    const uint32_t scaled = __builtin_bit_cast(uint32_t, __builtin_bit_cast(float, magnitude) * 0x1p112f);
+    return __builtin_bit_cast(float, (magnitude >= 0x0f800000 ? magnitude | 0x7f800000 : scaled) | sign);
+  }
+  GROUPGRAD_INLINE static uint16_t narrow(float x) {
+    if (x != x) return 0x7e00;
+    uint16_t halves[kWidth];
+    write(halves, splat(x));
+    return halves[0];
+  }
+  static constexpr uint16_t kLowest = 0xfc00;  // -inf
+};
+
 template <Dtype dtype>
 GROUPGRAD_INLINE const typename Storage<dtype>::Element* rowOf(const LogitsRequest& r, int64_t row) {
   return static_cast<const typename Storage<dtype>::Element*>(r.logits) + row * r.rowStride;
@@ -180,32 +216,48 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
     return expInRange<Floats, Ints>(z) * (constant + slope * z);
   };
 
+  const auto writePart = [&](int64_t begin, int64_t n) __attribute__((always_inline)) {
+    Element part[kWidth];
+    S::write(part, term(readTail<dtype>(x + begin, n)));
+    std::memcpy(out + begin, part, std::size_t(n) * sizeof(Element));
+  };
   int64_t j = 0;
-  for (; j + kStep <= r.vocab; j += kStep) {
-    for (int u = 0; u < kUnroll; ++u) {
-      __builtin_prefetch(x + r.rowStride + j + u * kWidth, 0, 2);
-      S::write(out + j + u * kWidth, term(S::read(x + j + u * kWidth)));
+  const auto writeSteps = [&](const auto& write) __attribute__((always_inline)) {
+    for (; j + kStep <= r.vocab; j += kStep) {
+      for (int u = 0; u < kUnroll; ++u) {
+        __builtin_prefetch(x + r.rowStride + j + u * kWidth, 0, 2);
+        write(out + j + u * kWidth, term(S::read(x + j + u * kWidth)));
+      }
     }
+  };
+  if (context.streams && dtype == Dtype::float32) {
+    const int64_t misaligned = int64_t(reinterpret_cast<uintptr_t>(out) / sizeof(float) % kWidth);
+    if (misaligned != 0) writePart(0, j = std::min(r.vocab, kWidth - misaligned));
+    writeSteps([](Element * p, Floats v) __attribute__((always_inline)) { stream(reinterpret_cast<float*>(p), v); });
+    endStreams();
+  } else {
+    writeSteps([](Element * p, Floats v) __attribute__((always_inline)) { S::write(p, v); });
   }
   for (; j + kWidth <= r.vocab; j += kWidth) S::write(out + j, term(S::read(x + j)));
-  if (j < r.vocab) {
-    Element tail[kWidth];
-    S::write(tail, term(readTail<dtype>(x + j, r.vocab - j)));
-    std::memcpy(out + j, tail, std::size_t(r.vocab - j) * sizeof(Element));
-  }
+  if (j < r.vocab) writePart(j, r.vocab - j);
   out[r.tokens[row]] = S::narrow(float(factors.atToken));
 }
 
 static RowStatistics forwardRow(const RowContext& context, int64_t row) {
-  return context.request->dtype == Dtype::float32 ? forwardRowOf<Dtype::float32>(context, row)
-                                                  : forwardRowOf<Dtype::bfloat16>(context, row);
+  switch (context.request->dtype) {
+    case Dtype::float32: return forwardRowOf<Dtype::float32>(context, row);
+    case Dtype::bfloat16: return forwardRowOf<Dtype::bfloat16>(context, row);
+    case Dtype::float16: break;
+  }
+  return forwardRowOf<Dtype::float16>(context, row);
 }
 
 static void backwardRow(const RowContext& context, int64_t row, const RowStatistics& s, float gradient,
                         float entropyGradient) {
-  if (context.request->dtype == Dtype::float32) {
-    backwardRowOf<Dtype::float32>(context, row, s, gradient, entropyGradient);
-  } else {
-    backwardRowOf<Dtype::bfloat16>(context, row, s, gradient, entropyGradient);
+  switch (context.request->dtype) {
+    case Dtype::float32: return backwardRowOf<Dtype::float32>(context, row, s, gradient, entropyGradient);
+    case Dtype::bfloat16: return backwardRowOf<Dtype::bfloat16>(context, row, s, gradient, entropyGradient);
+    case Dtype::float16: break;
   }
+  backwardRowOf<Dtype::float16>(context, row, s, gradient, entropyGradient);
 }

@@ -17,6 +17,30 @@ GROUPGRAD_INLINE void store(T* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
+// To memory aligned to V, past the caches and without reading it first. endStreams() makes the values visible to
+// others.
+template <class V>
+GROUPGRAD_INLINE void stream(float* p, V v) {
+#if defined(__clang__)
+  __builtin_nontemporal_store(v, reinterpret_cast<V*>(p));
+#elif defined(__x86_64__)
+  if constexpr (sizeof(V) == 64) {
+    __builtin_ia32_movntps512(p, v);
+  } else if constexpr (sizeof(V) == 32) {
+    __builtin_ia32_movntps256(p, v);
+  } else {
+    __builtin_ia32_movntps(p, v);
+  }
+#else
+  store(p, v);
+#endif
+}
+GROUPGRAD_INLINE void endStreams() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 GROUPGRAD_INLINE Floats splat(float x) { return Floats{} + x; }
 // The second where either is NaN.
 GROUPGRAD_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }

@@ -29,9 +29,28 @@ std::string versionText(int version) {
 
 }  // namespace
 
+// Makes a device current for a scope: other code on this thread may have chosen another, and finalizers run at any
+// time.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int index) {
+    if (cudaGetDevice(&before_) != cudaSuccess || before_ == index) before_ = -1;
+    if (before_ >= 0) cudaSetDevice(index);
+  }
+  ~CurrentDevice() {
+    if (before_ >= 0) cudaSetDevice(before_);
+  }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = -1;
+};
+
 class State {
  public:
   ~State() {
+    const CurrentDevice current(index);
     if (stream) cudaStreamSynchronize(stream);
     for (Slot& slot : slots) {
       if (slot.copied) cudaEventDestroy(slot.copied);
@@ -43,6 +62,7 @@ class State {
       cudaStreamSynchronize(stream);
       cudaStreamDestroy(stream);
     }
+    if (pool) cudaMemPoolDestroy(pool);
     cudaGetLastError();
   }
 
@@ -51,7 +71,7 @@ class State {
     if (error == cudaSuccess) error = readTraits(index, traits);
     int pools = 0;
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index);
-    hasPools = pools != 0;
+    if (error == cudaSuccess && pools != 0) error = createPool();
     if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (error != cudaSuccess) return failure(error, "opening the CUDA device");
     void* memory = nullptr;
@@ -63,7 +83,14 @@ class State {
   // Never null, so that an array without elements is an array too.
   Status allocate(std::size_t bytes, void*& memory) {
     const std::size_t size = bytes > 0 ? bytes : 1;
-    const cudaError_t error = hasPools ? cudaMallocAsync(&memory, size, stream) : cudaMalloc(&memory, size);
+    cudaError_t error = take(size, memory);
+    if (error == cudaErrorMemoryAllocation && pool) {
+      // What the pool keeps may be in pieces.
+      cudaGetLastError();
+      cudaStreamSynchronize(stream);
+      cudaMemPoolTrimTo(pool, 0);
+      error = take(size, memory);
+    }
     if (error == cudaSuccess) return {};
     cudaGetLastError();
     memory = nullptr;
@@ -78,7 +105,7 @@ class State {
   void free(void* memory) {
     if (!memory) return;
     // Without pools, freeing waits for the device: nothing uses the memory any more.
-    if ((hasPools ? cudaFreeAsync(memory, stream) : cudaFree(memory)) != cudaSuccess) cudaGetLastError();
+    if ((pool ? cudaFreeAsync(memory, stream) : cudaFree(memory)) != cudaSuccess) cudaGetLastError();
   }
 
   // At least this much, ready for use: its first bytes are 0 between operations.
@@ -88,9 +115,17 @@ class State {
     workspace = nullptr;
     workspaceBytes = 0;
     if (const Status status = allocate(bytes, workspace); !status.ok()) return status;
-    workspaceBytes = bytes;
     const cudaError_t error = cudaMemsetAsync(workspace, 0, bytes, stream);
-    return error == cudaSuccess ? Status{} : failure(error, "clearing the workspace");
+    if (error != cudaSuccess) return failure(error, "clearing the workspace");
+    workspaceBytes = bytes;
+    return {};
+  }
+
+  // After an operation of which only a part was launched.
+  void dropWorkspace() {
+    free(workspace);
+    workspace = nullptr;
+    workspaceBytes = 0;
   }
 
   Status takeSlot(int32_t& index) {
@@ -109,12 +144,29 @@ class State {
 
   int index = 0;
   DeviceTraits traits;
-  bool hasPools = false;
+  cudaMemPool_t pool = nullptr;  // null: the device has none
   cudaStream_t stream = nullptr;
   Results* results = nullptr;  // on the device
   void* workspace = nullptr;
   std::size_t workspaceBytes = 0;
   std::vector<Slot> slots;
+
+ private:
+  // One of our own, that keeps what it has: the default one gives memory back whenever the stream is waited for, and
+  // mapping it again takes as long as a kernel.
+  cudaError_t createPool() {
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = index;
+    cudaError_t error = cudaMemPoolCreate(&pool, &properties);
+    uint64_t all = UINT64_MAX;
+    if (error == cudaSuccess) error = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all);
+    return error;
+  }
+  cudaError_t take(std::size_t bytes, void*& memory) {
+    return pool ? cudaMallocFromPoolAsync(&memory, bytes, pool, stream) : cudaMalloc(&memory, bytes);
+  }
 };
 
 void StateDeleter::operator()(State* state) const { delete state; }
@@ -153,14 +205,20 @@ Probe probe() {
 }
 
 cudaError_t readTraits(int device, DeviceTraits& traits) {
-  int major = 0;
+  int major = 0, clusters = 0;
   cudaError_t error = cudaDeviceGetAttribute(&traits.multiprocessors, cudaDevAttrMultiProcessorCount, device);
   if (error == cudaSuccess) {
     error = cudaDeviceGetAttribute(&traits.sharedMemoryPerBlock, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   }
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  traits.clusters = major >= 9;
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+  traits.clusters = major >= 9 && clusters != 0;
   return error;
+}
+
+Status synchronizeDevice() {
+  const cudaError_t error = cudaDeviceSynchronize();
+  return error == cudaSuccess ? Status{} : failure(error, "waiting for the GPU");
 }
 
 Status createState(StatePointer& out) {
@@ -171,16 +229,24 @@ Status createState(StatePointer& out) {
   return status;
 }
 
-Status allocate(State& state, std::size_t bytes, void*& memory) { return state.allocate(bytes, memory); }
+Status allocate(State& state, std::size_t bytes, void*& memory) {
+  const CurrentDevice current(state.index);
+  return state.allocate(bytes, memory);
+}
 
-void release(State& state, void* memory) { state.free(memory); }
+void release(State& state, void* memory) {
+  const CurrentDevice current(state.index);
+  state.free(memory);
+}
 
 Status copyToDevice(State& state, void* device, const void* host, std::size_t bytes) {
+  const CurrentDevice current(state.index);
   const cudaError_t error = cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, state.stream);
   return error == cudaSuccess ? Status{} : failure(error, "copying to the GPU");
 }
 
 Status copyToHost(State& state, void* host, const void* device, std::size_t bytes) {
+  const CurrentDevice current(state.index);
   cudaError_t error = cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, state.stream);
   if (error == cudaSuccess) error = cudaStreamSynchronize(state.stream);
   return error == cudaSuccess ? Status{} : failure(error, "copying from the GPU");
@@ -253,7 +319,13 @@ class Staging {
       status_ = failure(error, "looking up an array");
       return;
     }
-    if (attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged) return;
+    if (attributes.type == cudaMemoryTypeManaged) return;
+    if (attributes.type == cudaMemoryTypeDevice) {
+      if (attributes.device == state_.index) return;
+      status_ = Status::make(StatusCode::failed, "an array lies on GPU %d, the operation runs on GPU %d",
+                             attributes.device, state_.index);
+      return;
+    }
     auto* host = const_cast<void*>(static_cast<const volatile void*>(pointer));
     Copy copy{host, nullptr, std::size_t(count) * sizeof(T), out};
     status_ = state_.allocate(copy.bytes, copy.device);
@@ -282,13 +354,17 @@ void stageTokens(Staging& staging, PolicyRequest& r) {
 template <class Stage, class Enqueue>
 Status submit(State& state, std::size_t workspace, const char* what, Pending& pending, const Stage& stage,
               const Enqueue& enqueue) {
+  const CurrentDevice current(state.index);
   try {
     if (const Status status = state.needWorkspace(workspace); !status.ok()) return status;
     Staging staging(state);
     stage(staging);
     if (!staging.status().ok()) return staging.status();
     cudaError_t error = enqueue(Stream{state.stream, state.workspace});
-    if (error != cudaSuccess) return failure(error, what);
+    if (error != cudaSuccess) {
+      state.dropWorkspace();
+      return failure(error, what);
+    }
     if (const Status status = state.takeSlot(pending.slot); !status.ok()) return status;
     const Slot& slot = state.slots[std::size_t(pending.slot)];
     error = cudaMemcpyAsync(slot.host, state.results, sizeof(Results), cudaMemcpyDeviceToHost, state.stream);
@@ -321,7 +397,7 @@ Status submitAdvantages(State& state, const DeviceRewards& request, Pending& pen
         staging.output(q.groupStd, q.groups);
         staging.output(q.active, q.groups);
       },
-      [&](const Stream& stream) { return advantages(state.traits, stream, r, &state.results->advantages); });
+      [&](const Stream& stream) { return advantages(stream, r, &state.results->advantages); });
 }
 
 Status submitPolicyLoss(State& state, const PolicyRequest& request, const DeviceRewards* rewards, Pending& pending) {

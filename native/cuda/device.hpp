@@ -8,7 +8,7 @@
 
 namespace groupgrad::cuda {
 
-// Whether there is a device to work with. Asking loads the driver, nothing else; a failure leaves no error behind.
+// Whether there is a device to work with. A failure leaves no error behind.
 struct Probe {
   bool available = false;
   std::string detail;  // what it is, or why there is none and what to do
@@ -43,6 +43,9 @@ struct Pending {
 Status fetch(State&, const Pending&, Results&);
 // Gives the slot back; its results are not needed any more.
 void forget(State&, const Pending&);
+
+// Waits for all that this process has given the current device, on any stream.
+Status synchronizeDevice();
 
 // Puts an operation on the stream. Arrays may lie on the device or on the host; where results go to the host, the call
 // waits for them, else it returns at once. Rewards lie on the device.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../core/visits.hpp"
 #include "launch.hpp"
 #include "policy.hpp"
 #include "rows.hpp"
@@ -75,17 +76,13 @@ __global__ void __launch_bounds__(kThreads, 1) entropyBatch(const __grid_constan
     }
   }
 
-  double tokens = config.entropyTokens;
-  if (tokens != tokens) {
-    long long kept = in;
-    if (quantile) {
-      kept = 0;
-      for (int64_t row = threadIdx.x; row < rows; row += kThreads) kept += isIn(row) && r.entropies[row] >= threshold;
-      kept = sum<Block>(kept);
-    }
-    tokens = double(kept > 1 ? kept : 1);
+  long long kept = in;
+  if (quantile && config.entropyTokens != config.entropyTokens) {
+    kept = 0;
+    for (int64_t row = threadIdx.x; row < rows; row += kThreads) kept += isIn(row) && r.entropies[row] >= threshold;
+    kept = sum<Block>(kept);
   }
-  if (threadIdx.x == 0) *batch = {double(in), tokens, threshold};
+  if (threadIdx.x == 0) *batch = Batch::of(config, double(kept), threshold);
 }
 
 struct LogitsScratch {
@@ -98,26 +95,6 @@ struct LogitsScratch {
     records = cutter.take<RowRecord>(rows);
   }
 };
-
-// Whether a row's gradient depends on nothing but the row and what is known of its sequence beforehand.
-bool isRowLocal(const LogitsRequest& r) {
-  const LossConfig& config = r.policy.config;
-  const bool tokenLocal = !needsSequence(config) && !(config.offPolicyThreshold < double(kInfinity));
-  const bool sequenceKl = config.klBeta != 0 && config.klImportanceWeighted && config.ratio == Ratio::sequence;
-  const bool quantile = config.topQuantile < 1;
-  const bool knownSequences = !r.policy.oldLogProbs && !sequenceKl && !quantile;
-  const bool knownBatch =
-      config.entropyThreshold == config.entropyThreshold && config.entropyTokens == config.entropyTokens;
-  return (tokenLocal || knownSequences) && (!quantile || knownBatch);
-}
-
-// Without metrics, rows that carry no gradient need not be read.
-bool skipsInactive(const LogitsRequest& r) {
-  const LossConfig& config = r.policy.config;
-  const bool tokenLocal = !needsSequence(config) && !(config.offPolicyThreshold < double(kInfinity));
-  return !r.policy.metrics && config.klBeta == 0 && config.entropyCoefficient == 0 && config.topQuantile == 1 &&
-         (!r.policy.advantagesPerToken || tokenLocal);
-}
 
 }  // namespace
 
@@ -136,7 +113,7 @@ cudaError_t logitsLoss(const DeviceTraits& traits, const Stream& s, const Logits
   const LogitsScratch scratch(cutter, r);
 
   if (rewards) {
-    const cudaError_t error = advantages(traits, s, *rewards, advantageMetrics);
+    const cudaError_t error = advantages(s, *rewards, advantageMetrics);
     if (error != cudaSuccess) return error;
     r.policy.advantages = rewards->request.advantages;
     r.policy.advantagesPerToken = false;
@@ -169,7 +146,7 @@ cudaError_t logitsLoss(const DeviceTraits& traits, const Stream& s, const Logits
   }
 
   cudaError_t error = launchRows(traits, s.stream, RowVisit::forward, rows);
-  if (error == cudaSuccess) {
+  if (error == cudaSuccess && (rows.quantile || r.policy.config.entropyCoefficient != 0)) {
     error = launch(entropyBatch, {.threads = kThreads}, s.stream, r, policyScratch.batch);
   }
   if (error != cudaSuccess) return error;

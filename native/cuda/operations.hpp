@@ -36,7 +36,7 @@ struct DeviceTraits {
 cudaError_t readTraits(int device, DeviceTraits&);
 
 // `rewards` may be null; else its advantages are computed in the same launch and are the loss's.
-cudaError_t advantages(const DeviceTraits&, const Stream&, const DeviceRewards&, AdvantageMetrics* metrics);
+cudaError_t advantages(const Stream&, const DeviceRewards&, AdvantageMetrics* metrics);
 cudaError_t policyLoss(const DeviceTraits&, const Stream&, const PolicyRequest&, const DeviceRewards* rewards,
                        LossMetrics* metrics, AdvantageMetrics* advantageMetrics);
 cudaError_t logitsLoss(const DeviceTraits&, const Stream&, const LogitsRequest&, const DeviceRewards* rewards,

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "../core/metrics.hpp"
+#include "../core/visits.hpp"
 #include "advantages.cuh"
 #include "fields.cuh"
 #include "launch.hpp"
@@ -16,12 +17,16 @@ namespace {
 constexpr int kThreads = 256;
 using Block = BlockTeam<kThreads>;
 
+// A mask of at most this many tokens is counted by every block.
+constexpr int64_t kMaskTokens = 1 << 18;
+
 // What of the launch is known before it starts; each grid-wide meeting costs about a microsecond.
 struct Plan {
   int64_t unitTokens, unitsPerSequence, units;
   bool needsSequence;      // a quantity of the sequence enters the terms
   bool surrogateSequence;  // one of the surrogate's own
   bool needsBatch;         // so do numbers of the whole batch that must be counted
+  bool countsMask;         // they are in the mask alone, which every block counts for itself
   bool meetBefore;         // terms need what other units hold
   bool meetAfter;          // gradients need what other units' terms add up to
   bool flows;              // gradients flow through quantities of the sequence
@@ -31,17 +36,19 @@ Plan planOf(const PolicyLaunch& p) {
   const PolicyRequest& r = p.request;
   const LossConfig& config = r.config;
   Plan plan;
-  plan.unitTokens = unitTokens(r.length);
-  plan.unitsPerSequence = unitsPerSequence(r.length);
+  plan.unitTokens = unitTokens(r);
+  plan.unitsPerSequence = unitsPerSequence(r);
   plan.units = r.sequences * plan.unitsPerSequence;
-  plan.needsSequence = needsSequence(config) || config.offPolicyThreshold < double(kInfinity);
+  plan.needsSequence = !isTokenLocal(config);
   plan.surrogateSequence = surrogateNeedsSequence(config);
   const bool countsTokens = config.aggregation == Aggregation::tokenMean && r.normalizer != r.normalizer;
   const bool countsSequences = config.aggregation != Aggregation::tokenMean && config.dropEmptySequences &&
                                r.globalSequences != r.globalSequences;
   plan.needsBatch = r.mask && (countsTokens || countsSequences || p.purpose == PolicyPurpose::sequences);
   const bool split = plan.unitsPerSequence > 1;
-  plan.meetBefore = plan.needsBatch || (split && (r.mask || plan.needsSequence));
+  const bool splitSequences = split && needsSequenceSums(r);
+  plan.countsMask = plan.needsBatch && !countsSequences && !splitSequences && r.sequences * r.length <= kMaskTokens;
+  plan.meetBefore = (plan.needsBatch && !plan.countsMask) || splitSequences;
   plan.flows = (config.ratio == Ratio::sequence || plan.surrogateSequence) &&
                (r.gradLogProbs || p.purpose == PolicyPurpose::sequences);
   plan.meetAfter = plan.flows && split;
@@ -101,6 +108,25 @@ __device__ Quantities gatherQuantities(const PolicyLaunch& p, const Plan& plan, 
   return q;
 }
 
+// Masked-in tokens of the whole batch, 16 at a time where they lie so. By a block.
+__device__ double countMask(const PolicyRequest& r) {
+  const int64_t tokens = r.sequences * r.length;
+  const int64_t head = (16 - int64_t(reinterpret_cast<uintptr_t>(r.mask) % 16)) % 16;
+  const int64_t vectors = tokens > head ? (tokens - head) / 16 : 0;
+  const auto* middle = reinterpret_cast<const uint4*>(r.mask + head);
+  const int64_t tail = head + 16 * vectors;
+  int count = 0;
+  for (int64_t i = threadIdx.x; i < (head < tokens ? head : tokens); i += kThreads) count += r.mask[i] != 0;
+  for (int64_t i = threadIdx.x; i < vectors; i += kThreads) {
+    const uint4 v = middle[i];
+    for (const unsigned word : {v.x, v.y, v.z, v.w}) {
+      for (int byte = 0; byte < 4; ++byte) count += (word >> (8 * byte) & 255) != 0;
+    }
+  }
+  for (int64_t i = tail + threadIdx.x; i < tokens; i += kThreads) count += r.mask[i] != 0;
+  return double(sum<Block>(count));
+}
+
 struct Counts {
   double tokens, nonEmpty;
 };
@@ -125,7 +151,7 @@ __device__ SequenceState stateOf(const PolicyRequest& r, const Plan& plan, const
   SequenceState state;
   state.advantage = advantage;
   state.tokens = int32_t(q[quantity::tokens]);
-  state.factor = aggregationFactor(config, d, state.tokens);
+  state.factor = float(aggregationFactor(config, d, state.tokens));
   if (!plan.needsSequence || state.tokens == 0) return state;
   const double mean = q[quantity::logRatio] / q[quantity::tokens];
   state.offPolicy = -mean > config.offPolicyThreshold;
@@ -139,6 +165,15 @@ __device__ SequenceState stateOf(const PolicyRequest& r, const Plan& plan, const
   return state;
 }
 
+// dLogRatio, dSequence: the gradients with respect to the sequence's log-ratio and the surrogate's mean contribution,
+// summed over its tokens.
+__device__ void setFlow(SequenceState& state, double dLogRatio, double dSequence) {
+  if (state.tokens == 0) return;
+  const double share = double(state.factor) / double(state.tokens);
+  state.fromRatio = float(share * dLogRatio);
+  state.fromSequence = float(share * dSequence);
+}
+
 __device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int64_t at, UnitSums& s) {
   const PolicyRequest& r = p.request;
   if (!isIn(r, at)) {
@@ -149,10 +184,10 @@ __device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int6
   const TokenInput t = readToken(r, at, state);
   const bool kept = !p.quantile || p.entropies[at] >= p.scratch.batch->entropyThreshold;
   const TokenTerms terms = termsOf(r, state, t, logProb, kept);
-  if (r.gradLogProbs) r.gradLogProbs[at] = float(state.factor) * terms.gradient;
+  if (r.gradLogProbs) r.gradLogProbs[at] = state.factor * terms.gradient;
 
   s[sums::tokens] += 1;
-  s[sums::loss] += state.factor * double(terms.loss);
+  s[sums::loss] += double(state.factor) * double(terms.loss);
   s[sums::kl] += double(terms.kl);
   s[sums::dLogRatio] += double(terms.dLogRatio);
   s[sums::dSequence] += double(terms.dSequence);
@@ -245,7 +280,7 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   t.ratios = sequenceRatio ? perSequence[3] : t.reads;
   t.addRatioRange(-all[sums::minusRatioMin], all[sums::ratioMax]);
   t.phi = all[sums::phi] + perSequence[0];
-  t.nonFinite = all[sums::nonFinite] + perSequence[1] + double(p.scratch.header->rowNonFinite);
+  t.nonFinite = all[sums::nonFinite] + perSequence[1] + double(static_cast<long long>(p.scratch.header->rowNonFinite));
   t.clippedLow = perSequence[4];
   t.clippedHigh = perSequence[5];
   t.lowFractionMin = -perSequence[6];
@@ -297,7 +332,10 @@ __global__ void __launch_bounds__(kThreads)
     }
     gridBarrier(p.scratch.header->grid);
   }
-  if (plan.needsBatch) {
+  if (plan.countsMask) {
+    batchTokens = countMask(r);
+    d = denominators(r, int64_t(batchTokens), r.sequences);
+  } else if (plan.needsBatch) {
     const Counts counts = countBatch(p, plan);
     batchTokens = counts.tokens;
     d = denominators(r, int64_t(counts.tokens), int64_t(counts.nonEmpty));
@@ -311,7 +349,7 @@ __global__ void __launch_bounds__(kThreads)
     Quantities q;
     if (plan.meetBefore) {
       q = gatherQuantities<Team>(p, plan, unit.b);
-    } else if (r.mask || plan.needsSequence) {
+    } else if (plan.unitsPerSequence == 1 && (r.mask || plan.needsSequence)) {
       q = quantitiesOf<Team>(p, plan, unit, advantage);
     } else {
       q[quantity::tokens] = double(r.length);
@@ -325,8 +363,7 @@ __global__ void __launch_bounds__(kThreads)
       if (Team::rank() == 0) p.scratch.sums[u] = s;
     }
     if (plan.flows && !plan.meetAfter) {
-      state.dLogRatio = s[sums::dLogRatio];
-      state.dSequence = s[sums::dSequence];
+      setFlow(state, s[sums::dLogRatio], s[sums::dSequence]);
       if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, unit);
     }
     if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
@@ -345,18 +382,14 @@ __global__ void __launch_bounds__(kThreads)
       reduceFields<Team>(gradients);
       const float advantage = advantageOf(unit.b, false);
       SequenceState state = stateOf(r, plan, d, gatherQuantities<Team>(p, plan, unit.b), advantage);
-      state.dLogRatio = gradients[0];
-      state.dSequence = gradients[1];
+      setFlow(state, gradients[0], gradients[1]);
       if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, unit);
       if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
     }
   }
 
   if (p.purpose == PolicyPurpose::sequences && blockIdx.x == 0 && threadIdx.x == 0) {
-    const double given = r.config.entropyTokens;
-    p.scratch.batch->tokens = batchTokens;
-    p.scratch.batch->entropyTokens = given == given ? given : batchTokens > 1 ? batchTokens : 1;
-    p.scratch.batch->entropyThreshold = float(r.config.entropyThreshold);
+    *p.scratch.batch = Batch::of(r.config, batchTokens, float(r.config.entropyThreshold));
   }
   if (!isLastBlock(p.scratch.header->grid)) return;
   if (p.purpose == PolicyPurpose::loss) finishLoss(p, plan);
@@ -393,13 +426,16 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const Poli
 
 }  // namespace
 
-bool surrogateNeedsSequence(const LossConfig& config) {
-  bool needs = false;
-  withSurrogate(config, [&](const auto& s) { needs = std::decay_t<decltype(s)>::kSequence; });
-  return needs;
+int64_t unitTokens(const PolicyRequest& r) {
+  const int64_t unit = needsSequenceSums(r) ? kLargeUnit : kSmallUnit;
+  return r.length < unit ? r.length : unit;
 }
 
-bool needsSequence(const LossConfig& config) { return config.ratio != Ratio::token || surrogateNeedsSequence(config); }
+bool needsSequenceSums(const PolicyRequest& r) {
+  const LossConfig& config = r.config;
+  if (!isTokenLocal(config)) return true;
+  return r.mask && config.aggregation == Aggregation::sequenceMean;
+}
 
 cudaError_t launchPolicy(const DeviceTraits& traits, cudaStream_t stream, const PolicyLaunch& p) {
   const Plan plan = planOf(p);
@@ -413,7 +449,7 @@ std::size_t advantagesWorkspace() {
   return cutter.used();
 }
 
-cudaError_t advantages(const DeviceTraits&, const Stream& s, const DeviceRewards& rewards, AdvantageMetrics* metrics) {
+cudaError_t advantages(const Stream& s, const DeviceRewards& rewards, AdvantageMetrics* metrics) {
   Cutter cutter(s.workspace);
   const int64_t groupsPerBlock = kThreads / kWarp;
   const int64_t blocks = std::min<int64_t>((rewards.request.groups + groupsPerBlock - 1) / groupsPerBlock, 1024);

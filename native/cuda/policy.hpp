@@ -28,8 +28,7 @@ struct PolicyLaunch {
 
 cudaError_t launchPolicy(const DeviceTraits&, cudaStream_t, const PolicyLaunch&);
 
-// Whether a quantity of the whole sequence enters a token's term.
-bool surrogateNeedsSequence(const LossConfig&);
-bool needsSequence(const LossConfig&);
+// Whether a token's term, its factor included, needs a sum over its sequence.
+bool needsSequenceSums(const PolicyRequest&);
 
 }  // namespace groupgrad::cuda

@@ -19,6 +19,12 @@ __device__ __forceinline__ float exp2Fast(float x) {
   return y;
 }
 
+// One rounding each: a compiler that fuses one loop's operations and not another's would give the same row other bits.
+__device__ __forceinline__ float multiply(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ float multiplyAdd(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ __forceinline__ double multiply(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ double multiplyAdd(double a, double b, double c) { return __fma_rn(a, b, c); }
+
 // The dynamic shared memory of the block.
 __device__ __forceinline__ unsigned char* sharedMemory() {
   extern __shared__ __align__(128) unsigned char groupgradShared[];
@@ -121,10 +127,9 @@ __device__ __forceinline__ void bulkStore(void* global, const void* shared, uint
                "r"(sharedAddress(shared)), "r"(bytes)
                : "memory");
 }
-// Waits until the stores of this thread have read shared memory.
-__device__ __forceinline__ void bulkStoresRead() {
-  asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;" ::: "memory");
-}
+// Ends a group of stores of this thread; waits until all groups have read shared memory.
+__device__ __forceinline__ void bulkCommit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void bulkStoresRead() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 // Orders this thread's ordinary accesses to shared memory before bulk copies that are issued after the next barrier.
 __device__ __forceinline__ void bulkFence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -142,6 +147,8 @@ __device__ __forceinline__ uint32_t clusterSize() {
 __device__ __forceinline__ void clusterArrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
+// The same where nothing that was written before need be seen.
+__device__ __forceinline__ void clusterArriveRelaxed() { asm volatile("barrier.cluster.arrive.relaxed.aligned;"); }
 __device__ __forceinline__ void clusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
 __device__ __forceinline__ uint32_t peerAddress(const void* shared, uint32_t rank) {

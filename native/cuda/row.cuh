@@ -112,17 +112,17 @@ struct OnlineSums {
     raise(next, scale);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const float y = (x[i] - maximum) * scale;
+      const float y = multiply(x[i] - maximum, scale);
       const float e = exp2Fast(y);
       sum += e;  // NaN and +inf come through: inf - inf
-      moment += e * fmaxf(y, kExp2Low);
+      moment = multiplyAdd(e, fmaxf(y, kExp2Low), moment);
     }
   }
   __device__ __forceinline__ void raise(float next, float scale) {
-    const float shift = fmaxf((maximum - next) * scale, kExp2Low);
+    const float shift = fmaxf(multiply(maximum - next, scale), kExp2Low);
     const float factor = exp2Fast(shift);
-    moment = factor * (moment + shift * sum);
-    sum *= factor;
+    moment = multiply(factor, multiplyAdd(shift, sum, moment));
+    sum = multiply(factor, sum);
     maximum = next;
   }
 };
@@ -144,10 +144,10 @@ struct RowTotals {
 
  private:
   __device__ void rescale(float next, float scale) {
-    const float shift = fmaxf((maximum - next) * scale, kExp2Low);
+    const float shift = fmaxf(multiply(maximum - next, scale), kExp2Low);
     const double factor = exp2Fast(shift);
-    moment = factor * (moment + double(shift) * sum);
-    sum *= factor;
+    moment = multiply(factor, multiplyAdd(double(shift), sum, moment));
+    sum = multiply(factor, sum);
     maximum = next;
   }
 };
@@ -184,8 +184,8 @@ __device__ inline RowValues valuesOf(const RowTotals& totals, float logit, float
   }
   // No cancellation: all terms of a log-prob have one sign, as have those of an entropy. 1 is a term of the sum.
   const float logSum = log1pf(float(totals.sum - 1));
-  v.meanZ = float(double(kLn2) * totals.moment / totals.sum);
-  v.logProb = (logit - v.maximum) * inverseTemperature - logSum;
+  v.meanZ = multiply(kLn2, float(totals.moment) / v.sum);
+  v.logProb = multiplyAdd(logit - v.maximum, inverseTemperature, -logSum);
   v.entropy = logSum - v.meanZ;
   return v;
 }
@@ -259,10 +259,8 @@ __device__ inline RowGradient finishFirstVisit(RowVisit visit, const RowsLaunch&
   if (visit == RowVisit::forward) return {};
   const bool kept = !p.quantile || v.entropy >= in.batch.entropyThreshold;
   const TokenTerms terms = termsOf(r.policy, in.state, in.token, v.logProb, kept);
-  const float g = float(in.state.factor) * terms.gradient + sequenceFlow(r.policy, in.state, in.token, v.logProb);
-  const double coefficient = r.policy.config.entropyCoefficient;
-  const float c = coefficient != 0 && kept ? float(-coefficient / in.batch.entropyTokens) : 0;
-  return gradientOf(v, g, c, float(1 / r.temperature));
+  const float g = in.state.factor * terms.gradient + sequenceFlow(r.policy, in.state, in.token, v.logProb);
+  return gradientOf(v, g, kept ? in.batch.entropyGradient : 0, p.inverseTemperature);
 }
 
 // By one thread, for `backward`.
@@ -277,32 +275,36 @@ __device__ inline RowGradient recordedGradient(const RowsLaunch& p, int64_t row)
   v.entropy = r.entropies[row];
   v.bad = v.entropy != v.entropy;
   const bool kept = !p.quantile || v.entropy >= p.batch->entropyThreshold;
-  const double coefficient = r.policy.config.entropyCoefficient;
-  const float c = coefficient != 0 && kept ? float(-coefficient / p.batch->entropyTokens) : 0;
-  return gradientOf(v, p.gradient[row], c, float(1 / r.temperature));
+  const bool hasEntropy = r.policy.config.entropyCoefficient != 0;
+  return gradientOf(v, p.gradient[row], hasEntropy && kept ? p.batch->entropyGradient : 0, p.inverseTemperature);
 }
 
-// The gradient over a word's logits.
-template <class Element>
+// The gradient over a word's logits. `kSlope`: whether there is an entropy term.
+template <class Element, bool kSlope>
 __device__ __forceinline__ uint32_t gradientWord(const RowGradient& g, uint32_t word, float scale) {
   float x[Element::kPerWord];
   Element::unpack(word, x);
 #pragma unroll
   for (int i = 0; i < Element::kPerWord; ++i) {
-    const float y = fmaxf((x[i] - g.maximum) * scale, kExp2Low);
-    x[i] = exp2Fast(y) * (g.constant + g.slope * y);
+    float y = multiply(x[i] - g.maximum, scale);
+    if constexpr (kSlope) {
+      y = fmaxf(y, kExp2Low);
+      x[i] = exp2Fast(y) * (g.constant + g.slope * y);
+    } else {
+      x[i] = exp2Fast(y) * g.constant;
+    }
   }
   return Element::pack(x);
 }
 
-// Values of a word that make a row unusable: NaN and +inf.
-template <class Element>
-__device__ __forceinline__ int offendingIn(uint32_t word, int count) {
-  float x[2];
-  Element::unpack(word, x);
-  int bad = 0;
-  for (int i = 0; i < count; ++i) bad += !(x[i] <= kFloatMax);
-  return bad;
+// fn(whether there is an entropy term).
+template <class F>
+__device__ __forceinline__ void withSlope(const RowGradient& g, const F& fn) {
+  if (g.slope == 0) {
+    fn(std::false_type());
+  } else {
+    fn(std::true_type());
+  }
 }
 
 // Fills `bytes` bytes, by `threads` threads of which this is number `rank`.

@@ -19,19 +19,33 @@ int clusterRanks(const DeviceTraits& traits, int64_t vocab, int elementBytes) {
   return clusterSharedBytes(vocab, ranks, elementBytes) <= traits.sharedMemoryPerBlock ? ranks : 0;
 }
 
+// Lets a kernel have all of the shared memory that a block may have. The limit is the process's, not the call's: a
+// lower one for this call could meet another thread's launch.
+template <class Kernel>
+cudaError_t allowSharedMemory(const DeviceTraits& traits, Kernel* kernel) {
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, traits.sharedMemoryPerBlock);
+  if (error != cudaSuccess) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100);  // percent
+}
+
 template <class Element, RowVisit visit>
-cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const RowsLaunch& p) {
+cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, RowsLaunch p) {
   const LogitsRequest& r = p.request;
   const int64_t rows = r.policy.sequences * r.policy.length;
   constexpr int kBytes = kElementBytes<Element>;
   if (const int ranks = clusterRanks(traits, r.vocab, kBytes)) {
     const auto kernel = clusterRows<Element, visit>;
-    const auto shared = std::size_t(clusterSharedBytes(r.vocab, ranks, kBytes));
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+    const auto bytes = std::size_t(clusterSharedBytes(r.vocab, ranks, kBytes));
+    const LaunchShape shape{
+        .blocks = rows * ranks, .threads = kClusterThreads, .sharedMemory = bytes, .cluster = ranks};
+    cudaError_t error = allowSharedMemory(traits, kernel);
+    bool fits = false;
+    if (error == cudaSuccess) error = clusterFits(kernel, shape, fits);
     if (error != cudaSuccess) return error;
-    return launch(kernel,
-                  {.blocks = rows * ranks, .threads = kClusterThreads, .sharedMemory = shared, .cluster = ranks},
-                  stream, p);
+    p.sliceLogits = logitsPerSlice(r.vocab, ranks, kBytes);
+    p.chunkLogits = logitsPerChunk<Element>(p.sliceLogits);
+    if (fits) return launch(kernel, shape, stream, p);
   }
   if (r.vocab <= kWarpLogits) {
     constexpr int64_t kTeams = kSmallRowThreads / kWarp;
@@ -44,7 +58,7 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const Rows
   const int64_t room = traits.sharedMemoryPerBlock - kStreamHeader - 1024;  // 1024: static, and the driver's own
   const int64_t kept = visit == RowVisit::both ? std::max<int64_t>(0, std::min(row, room)) / 4 : 0;
   const auto shared = std::size_t(kStreamHeader + 4 * kept);
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+  const cudaError_t error = allowSharedMemory(traits, kernel);
   if (error != cudaSuccess) return error;
   const int64_t blocks = std::min<int64_t>(rows, int64_t(traits.multiprocessors) * 64);
   return launch(kernel, {.blocks = blocks, .threads = kStreamThreads, .sharedMemory = shared}, stream, p, kept);
@@ -61,6 +75,9 @@ cudaError_t launchVisit(const DeviceTraits& traits, cudaStream_t stream, RowVisi
 }
 
 }  // namespace
+
+RowsLaunch::RowsLaunch(const LogitsRequest& request)
+    : request(request), inverseTemperature(float(1 / request.temperature)), scale(inverseTemperature * kLog2e) {}
 
 cudaError_t launchRows(const DeviceTraits& traits, cudaStream_t stream, RowVisit visit, const RowsLaunch& p) {
   switch (p.request.dtype) {

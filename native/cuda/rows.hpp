@@ -12,7 +12,7 @@ enum class RowVisit : int32_t {
 };
 
 struct RowsLaunch {
-  explicit RowsLaunch(const LogitsRequest& request) : request(request) {}
+  explicit RowsLaunch(const LogitsRequest& request);
 
   LogitsRequest request;
   Header* header = nullptr;
@@ -22,6 +22,10 @@ struct RowsLaunch {
   const float* gradient = nullptr;           // for `backward`: with respect to log-probs
   bool skipInactive = false;                 // rows without an advantage are not read
   bool quantile = false;                     // batch->entropyThreshold drops tokens
+  float inverseTemperature = 1;
+  float scale = 1;          // log2(e) / T
+  int64_t sliceLogits = 0;  // of a block of a cluster
+  int32_t chunkLogits = 0;  // of a slice
 };
 
 cudaError_t launchRows(const DeviceTraits&, cudaStream_t, RowVisit, const RowsLaunch&);

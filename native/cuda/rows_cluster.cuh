@@ -30,13 +30,23 @@ struct ClusterShared {
 constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 127) / 128 * 128;
 
 // A whole number of 16-byte vectors.
-inline __host__ __device__ int64_t logitsPerSlice(int64_t vocab, int ranks, int elementBytes) {
+inline int64_t logitsPerSlice(int64_t vocab, int ranks, int elementBytes) {
   const int64_t vector = 16 / elementBytes;
   const int64_t even = (vocab + ranks - 1) / ranks;
   return (even + vector - 1) / vector * vector;
 }
-inline __host__ __device__ int64_t clusterSharedBytes(int64_t vocab, int ranks, int elementBytes) {
+inline int64_t clusterSharedBytes(int64_t vocab, int ranks, int elementBytes) {
   return kClusterHeader + logitsPerSlice(vocab, ranks, elementBytes) * elementBytes + 16;
+}
+
+// Words that a thread takes at once.
+constexpr int kClusterUnroll = 4;
+
+// A multiple of what all threads handle at once, so that only the last chunk ends in a remainder.
+template <class Element>
+int32_t logitsPerChunk(int64_t sliceLogits) {
+  constexpr int64_t kStep = kClusterThreads * Element::kPerWord * kClusterUnroll;
+  return int32_t((sliceLogits + kChunks * kStep - 1) / (kChunks * kStep) * kStep);
 }
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -52,13 +62,12 @@ struct Slice {
   int low, high;     // the whole 16-byte vectors within; bulk copies move these
   const unsigned char* from;
 
-  __device__ Slice(const LogitsRequest& r, int64_t row, uint32_t rank, uint32_t ranks) {
-    const int64_t perSlice = logitsPerSlice(r.vocab, int(ranks), kBytes);
-    first = int64_t(rank) * perSlice;
+  __device__ Slice(const RowsLaunch& p, int64_t row, uint32_t rank) {
+    const LogitsRequest& r = p.request;
+    first = int64_t(rank) * p.sliceLogits;
     const int64_t left = r.vocab - first;
-    count = int(left < 0 ? 0 : left < perSlice ? left : perSlice);
-    constexpr int kStep = kClusterThreads * Element::kPerWord;
-    chunk = int((perSlice + kChunks * kStep - 1) / (kChunks * kStep)) * kStep;
+    count = int(left < 0 ? 0 : left < p.sliceLogits ? left : p.sliceLogits);
+    chunk = p.chunkLogits;
     from = rowAddress(r.logits, r, row, kBytes) + first * kBytes;
     misalignment = int(reinterpret_cast<uintptr_t>(from) % 16);
     low = misalignment == 0 ? 0 : 16;
@@ -111,7 +120,7 @@ __device__ void startLoad(const Slice<Element>& slice, ClusterShared& shared, un
 template <class Element>
 __device__ OnlineSums sumSlice(const Slice<Element>& slice, ClusterShared& shared, const unsigned char* data,
                                float scale) {
-  constexpr int kPerWord = Element::kPerWord, kUnroll = 4;
+  constexpr int kPerWord = Element::kPerWord, kUnroll = kClusterUnroll;
   OnlineSums sums;
   withAlignment<Element>(data + slice.misalignment, [&](auto odd) {
     const unsigned char* row = data + slice.misalignment;
@@ -141,53 +150,66 @@ __device__ OnlineSums sumSlice(const Slice<Element>& slice, ClusterShared& share
   return sums;
 }
 
-// Turns the slice into its gradient, in shared memory.
-template <class Element>
-__device__ void differentiateSlice(const Slice<Element>& slice, const RowGradient& g, unsigned char* data, float scale,
-                                   int64_t token) {
-  constexpr int kPerWord = Element::kPerWord, kUnroll = 4;
-  withAlignment<Element>(data + slice.misalignment, [&](auto odd) {
-    unsigned char* row = data + slice.misalignment;
-    const int end = slice.count / kPerWord;
-    int word = int(threadIdx.x);
-    for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
+// Turns words [from, end) of the slice into their gradient, in shared memory.
+template <class Element, bool kOdd, bool kSlope>
+__device__ void differentiateWords(const RowGradient& g, unsigned char* row, int from, int end, float scale) {
+  constexpr int kUnroll = kClusterUnroll;
+  int word = from + int(threadIdx.x);
+  for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        const int at = word + u * kClusterThreads;
-        storeWord<odd>(row, at, gradientWord<Element>(g, loadWord<odd>(row, at), scale));
-      }
+    for (int u = 0; u < kUnroll; ++u) {
+      const int at = word + u * kClusterThreads;
+      storeWord<kOdd>(row, at, gradientWord<Element, kSlope>(g, loadWord<kOdd>(row, at), scale));
     }
-    for (; word < end; word += kClusterThreads) {
-      storeWord<odd>(row, word, gradientWord<Element>(g, loadWord<odd>(row, word), scale));
-    }
-    if (slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      unsigned char* last = row + (slice.count - 1) * slice.kBytes;
+  }
+  for (; word < end; word += kClusterThreads) {
+    storeWord<kOdd>(row, word, gradientWord<Element, kSlope>(g, loadWord<kOdd>(row, word), scale));
+  }
+}
+
+// Turns the slice into its gradient, in shared memory, and takes it to global memory, by chunks. By all threads.
+template <class Element>
+__device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g, unsigned char* data, unsigned char* to,
+                              float scale, int64_t token) {
+  constexpr int kPerWord = Element::kPerWord, kBytes = Slice<Element>::kBytes;
+  unsigned char* row = data + slice.misalignment;
+  const bool bulk = int(reinterpret_cast<uintptr_t>(to) % 16) == slice.misalignment;
+  const int64_t local = token - slice.first;
+  int stored = slice.low;
+  for (int q = 0; q < kChunks; ++q) {
+    const int from = q * slice.chunk / kPerWord, count = slice.chunkEnd(q), end = count / kPerWord;
+    withAlignment<Element>(row, [&](auto odd) {
+      withSlope(g, [&](auto slope) { differentiateWords<Element, odd, slope>(g, row, from, end, scale); });
+    });
+    if (q == kChunks - 1 && slice.count % kPerWord != 0 &&
+        slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
+      unsigned char* last = row + (slice.count - 1) * kBytes;
       float x[2] = {loadElement<Element>(last), 0};
-      Element::unpack(gradientWord<Element>(g, Element::pack(x), scale), x);
+      Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
       storeElement<Element>(last, x[0]);
     }
     // The thread that wrote the token's word writes over it.
-    const int64_t local = token - slice.first;
-    if (local >= 0 && local < slice.count && local / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      storeElement<Element>(row + local * slice.kBytes, g.atToken);
+    if (local >= q * slice.chunk && local < count && local / kPerWord % kClusterThreads == int(threadIdx.x)) {
+      storeElement<Element>(row + local * kBytes, g.atToken);
     }
-  });
-}
-
-// Takes the slice from shared to global memory. By all threads.
-template <class Element>
-__device__ void storeSlice(const Slice<Element>& slice, const unsigned char* data, unsigned char* to) {
-  bulkFence();
-  __syncthreads();
-  if (int(reinterpret_cast<uintptr_t>(to) % 16) == slice.misalignment) {
+    bulkFence();
+    __syncthreads();
+    // A vector that the next chunk shares is left to that chunk.
+    const int whole = (slice.misalignment + count * kBytes) / 16 * 16;
+    const int ready = q == kChunks - 1 ? slice.high : whole < slice.low ? slice.low : whole;
+    if (threadIdx.x == 0 && bulk && ready > stored) {
+      bulkStore(to + (stored - slice.misalignment), data + stored, uint32_t(ready - stored));
+      bulkCommit();
+    }
+    stored = ready > stored ? ready : stored;
+  }
+  if (bulk) {
     slice.forEachEdge([&](int at) { copyElement<Element>(to + (at - slice.misalignment), data + at); });
-    if (threadIdx.x == 0 && slice.high > slice.low) {
-      bulkStore(to + (slice.low - slice.misalignment), data + slice.low, uint32_t(slice.high - slice.low));
-      bulkStoresRead();
-    }
+    if (threadIdx.x == 0) bulkStoresRead();
   } else {
+    // Logits and gradient lie differently within 16 bytes: rare, so without bulk copies.
     for (int i = int(threadIdx.x); i < slice.count; i += kClusterThreads) {
-      copyElement<Element>(to + i * slice.kBytes, data + slice.misalignment + i * slice.kBytes);
+      copyElement<Element>(to + i * kBytes, row + i * kBytes);
     }
   }
 }
@@ -236,20 +258,18 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
   const LogitsRequest& r = p.request;
   const uint32_t rank = clusterRank(), ranks = clusterSize();
   const int64_t row = int64_t(blockIdx.x / ranks);
-  const Slice<Element> slice(r, row, rank, ranks);
+  const Slice<Element> slice(p, row, rank);
   const bool read = isRead(p, row);
-  const float inverseTemperature = float(1 / r.temperature);
-  const float scale = inverseTemperature * kLog2e;
 
   RowGradient gradient{};
   if (read && visit != RowVisit::backward) {
-    clusterArrive();  // this block has started
     startLoad(slice, shared, data);
+    clusterArriveRelaxed();  // this block has started
     if (threadIdx.x == 0) shared.inputs = readInputs<Element>(visit, p, row);
-    const OnlineSums own = sumSlice(slice, shared, data, scale);
-    const RowTotals totals = exchange(own, shared, rank, ranks, scale);
+    const OnlineSums own = sumSlice(slice, shared, data, p.scale);
+    const RowTotals totals = exchange(own, shared, rank, ranks, p.scale);
     if (threadIdx.x == 0) {
-      const RowValues v = valuesOf(totals, shared.inputs.logit, inverseTemperature);
+      const RowValues v = valuesOf(totals, shared.inputs.logit, p.inverseTemperature);
       shared.countOffending = v.bad && !v.allMinus;
       shared.gradient = finishFirstVisit(visit, p, row, shared.inputs, v, rank == 0);
     }
@@ -270,8 +290,7 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
   unsigned char* out = rowAddress(r.gradLogits, r, row, slice.kBytes);
   unsigned char* to = out + slice.first * slice.kBytes;
   if (gradient.kind == RowGradient::values) {
-    differentiateSlice(slice, gradient, data, scale, r.tokens[row]);
-    storeSlice(slice, data, to);
+    storeGradient(slice, gradient, data, to, p.scale, r.tokens[row]);
   } else if (gradient.kind == RowGradient::notANumber || !r.zeroed) {
     const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
     fillBytes<Element>(to, int64_t(slice.count) * slice.kBytes, value, int(threadIdx.x), kClusterThreads);

@@ -96,10 +96,8 @@ __device__ void differentiateRow(const RowGradient& g, const unsigned char* from
                                  int64_t resident, int64_t vocab, const uint32_t* kept, float scale, int64_t token) {
   constexpr int kPerWord = Element::kPerWord, kUnroll = 4;
   constexpr int kBytes = kElementBytes<Element>;
-  const auto write = [&](int64_t word, uint32_t value) {
-    withAlignment<Element>(to, [&](auto odd) { storeWordStreaming<odd>(to, word, value); });
-  };
-  withAlignment<Element>(from, [&](auto odd) {
+  const auto differentiate = [&](auto odd, auto toOdd) {
+    const auto write = [&](int64_t word, uint32_t value) { storeWordStreaming<toOdd>(to, word, value); };
     // From the last word that this thread owns back to the first that is not kept.
     int64_t word = words - 1 - (words - 1 - Team::rank()) % Team::kSize;
     if (words <= Team::rank()) word = -1;
@@ -109,17 +107,19 @@ __device__ void differentiateRow(const RowGradient& g, const unsigned char* from
       for (int u = 0; u < kUnroll; ++u) loaded[u] = loadWord<odd>(from, word - u * Team::kSize);
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
-        write(word - u * Team::kSize, gradientWord<Element>(g, loaded[u], scale));
+        write(word - u * Team::kSize, gradientWord<Element, true>(g, loaded[u], scale));
       }
     }
     for (; word >= resident; word -= Team::kSize) {
-      write(word, gradientWord<Element>(g, loadWord<odd>(from, word), scale));
+      write(word, gradientWord<Element, true>(g, loadWord<odd>(from, word), scale));
     }
-    for (; word >= 0; word -= Team::kSize) write(word, gradientWord<Element>(g, kept[word], scale));
-  });
+    for (; word >= 0; word -= Team::kSize) write(word, gradientWord<Element, true>(g, kept[word], scale));
+  };
+  withAlignment<Element>(from,
+                         [&](auto odd) { withAlignment<Element>(to, [&](auto toOdd) { differentiate(odd, toOdd); }); });
   if (vocab % kPerWord != 0 && words % Team::kSize == Team::rank()) {
     float x[2] = {loadElement<Element>(from + (vocab - 1) * kBytes), 0};
-    Element::unpack(gradientWord<Element>(g, Element::pack(x), scale), x);
+    Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
     storeElement<Element>(to + (vocab - 1) * kBytes, x[0]);
   }
   // The thread that wrote the token's word writes over it.
@@ -140,8 +140,7 @@ __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThr
   constexpr int kBytes = kElementBytes<Element>;
   const int64_t words = r.vocab / Element::kPerWord;
   const int64_t resident = keptWords < words ? keptWords : words;
-  const float inverseTemperature = float(1 / r.temperature);
-  const float scale = inverseTemperature * kLog2e;
+  const float scale = p.scale;
 
   for (int64_t row = int64_t(blockIdx.x) * kTeams + Team::index(); row < rows; row += int64_t(gridDim.x) * kTeams) {
     const bool read = isRead(p, row);
@@ -160,7 +159,7 @@ __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThr
       bool count = false;
       if (Team::rank() == 0) {
         if (Team::kIsBlock) inputs = shared.inputs;
-        const RowValues v = valuesOf(totals, inputs.logit, inverseTemperature);
+        const RowValues v = valuesOf(totals, inputs.logit, p.inverseTemperature);
         count = v.bad && !v.allMinus;
         gradient = finishFirstVisit(visit, p, row, inputs, v, true);
       }

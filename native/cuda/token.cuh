@@ -12,9 +12,9 @@ namespace groupgrad::cuda {
 
 // What is known of a sequence before its tokens' gradients are.
 struct SequenceState {
-  double factor = 0;     // of each token's loss
-  double dLogRatio = 0;  // gradient with respect to logRatio, summed over tokens
-  double dSequence = 0;  // gradient with respect to the surrogate's mean contribution
+  float factor = 0;        // of each token's loss
+  float fromRatio = 0;     // what each token's gradient gets through the sequence's ratio
+  float fromSequence = 0;  // and, times its slope, through the surrogate's quantity
   float ratio = 1;
   float sequence = 0;      // the surrogate's sequence quantity
   float advantage = 0;     // unless advantages are per token
@@ -145,9 +145,7 @@ __device__ inline float sequenceFlow(const PolicyRequest& r, const SequenceState
   withSurrogate(r.config, [&](const auto& surrogate) {
     slope = surrogate.slope({logProb, logRatio.clamped, 1, t.advantage, t.weight, state.sequence});
   });
-  const double share = state.factor / double(state.tokens);
-  const float flow = float(share * state.dLogRatio);
-  return slope == 0 || logRatio.isClamped() ? flow : flow + float(share * state.dSequence) * slope;
+  return slope == 0 || logRatio.isClamped() ? state.fromRatio : state.fromRatio + state.fromSequence * slope;
 }
 
 }  // namespace groupgrad::cuda

@@ -16,20 +16,27 @@ struct Header {
 
 // Written and read within one call.
 struct Batch {
-  double tokens;         // masked in
-  double entropyTokens;  // the entropy term's denominator
+  double entropyTokens;   // the entropy term's denominator
+  float entropyGradient;  // the loss's derivative with respect to a kept token's entropy
   float entropyThreshold;
+
+  // `tokens`: of this batch.
+  __device__ static Batch of(const LossConfig& config, double tokens, float threshold) {
+    const double given = config.entropyTokens;
+    const double denominator = given == given ? given : tokens > 1 ? tokens : 1;
+    return {denominator, float(-config.entropyCoefficient / denominator), threshold};
+  }
 };
 
-// The policy loss walks sequences in units of at most this many tokens; results depend on it.
-constexpr int64_t kUnitTokens = 1024;
+// The policy loss walks sequences in units; results depend on their size. Large units keep a sequence's sums within one
+// block; where there are none, small ones let more blocks share a short batch.
+constexpr int64_t kLargeUnit = 1024;
+constexpr int64_t kSmallUnit = 256;
 // Sequences up to this length are a warp's work, longer ones a block's.
 constexpr int64_t kWarpTokens = 128;
 
-inline __host__ __device__ int64_t unitTokens(int64_t length) { return length < kUnitTokens ? length : kUnitTokens; }
-inline __host__ __device__ int64_t unitsPerSequence(int64_t length) {
-  return (length + unitTokens(length) - 1) / unitTokens(length);
-}
+int64_t unitTokens(const PolicyRequest&);
+inline int64_t unitsPerSequence(const PolicyRequest& r) { return (r.length + unitTokens(r) - 1) / unitTokens(r); }
 
 namespace quantity {
 enum : int { tokens, logRatio, contribution, kSums };
@@ -93,7 +100,7 @@ struct PolicyScratch {
   UnitSums* sums;
 
   PolicyScratch(Cutter& cutter, const PolicyRequest& r) {
-    const int64_t units = r.sequences * unitsPerSequence(r.length);
+    const int64_t units = r.sequences * unitsPerSequence(r);
     header = cutter.take<Header>(1);
     batch = cutter.take<Batch>(1);
     sequences = cutter.take<SequenceState>(r.sequences);

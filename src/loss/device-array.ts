@@ -1,6 +1,6 @@
 // Arrays in the memory of a GPU, for calls that leave their inputs and results there.
 
-import { loadAddon } from '../native/load.js';
+import { loadCuda } from '../native/load.js';
 import { checkArray, checkChoice, checkNumber, isTypedArray, typeError } from './check.js';
 
 /** What holds the values of each type on the host. bfloat16 and float16 are bits in a Uint16Array. */
@@ -14,7 +14,15 @@ const hostTypes = {
 } as const;
 
 export type DeviceDtype = keyof typeof hostTypes;
-type HostArray = InstanceType<(typeof hostTypes)[DeviceDtype]>;
+
+interface HostArrays {
+  float32: Float32Array;
+  float64: Float64Array;
+  int32: Int32Array;
+  uint8: Uint8Array;
+  bfloat16: Uint16Array;
+  float16: Uint16Array;
+}
 
 export const deviceDtypes = Object.keys(hostTypes) as DeviceDtype[];
 
@@ -29,11 +37,9 @@ const memoryTypes = {
 } as const;
 
 function cuda() {
-  const { addon, reason } = { reason: undefined, ...loadAddon() };
-  const found = addon?.cuda.built ? addon.cuda : null;
-  if (!found)
-    throw new RangeError(`DeviceArray: there is no CUDA device: ${reason ?? 'the addon was built without it'}`);
-  return found;
+  const { addon, detail } = loadCuda();
+  if (!addon) throw new RangeError(`DeviceArray: there is no CUDA device: ${detail}`);
+  return addon;
 }
 
 /** The memory of an array, for the native side. */
@@ -42,7 +48,7 @@ export let memoryOf: (array: DeviceArray) => object;
 /**
  * A one-dimensional array in GPU memory. The host API takes it wherever it takes a typed array, on device 'cuda' (which
  * 'auto' chooses then), and gives its results in the same way. Work is ordered: an operation sees what earlier ones wrote,
- * and memory that is freed while an operation still uses it goes back after it. Nothing waits but `toArray`.
+ * and memory that is freed while an operation still uses it goes back after it. Only copies to and from the host wait.
  * Free it when it is done with, or declare it with `using`; the garbage collector does not know how much memory it holds.
  */
 export class DeviceArray<D extends DeviceDtype = DeviceDtype> implements Disposable {
@@ -68,7 +74,7 @@ export class DeviceArray<D extends DeviceDtype = DeviceDtype> implements Disposa
   }
 
   /** A copy of a typed array. A Uint16Array needs its dtype: 'bfloat16' or 'float16'. */
-  static from<D extends DeviceDtype>(array: InstanceType<(typeof hostTypes)[D]>, dtype?: D): DeviceArray<D> {
+  static from<D extends DeviceDtype>(array: HostArrays[D], dtype?: D): DeviceArray<D> {
     const guessed = deviceDtypes.find((name) => isTypedArray(array, hostTypes[name].name as 'Float32Array'));
     if (guessed === undefined) throw typeError('array', 'a typed array of a type that a DeviceArray holds', array);
     if (dtype === undefined && hostTypes[guessed] === Uint16Array) {
@@ -93,17 +99,17 @@ export class DeviceArray<D extends DeviceDtype = DeviceDtype> implements Disposa
   }
 
   /** Overwrites all values with those of a typed array of the same type and length. */
-  copyFrom(array: InstanceType<(typeof hostTypes)[D]>): this {
+  copyFrom(array: HostArrays[D]): this {
     const checked = checkArray('array', array, hostTypes[this.dtype].name as 'Float32Array', this.length);
     cuda().write(memoryOf(this), checked);
     return this;
   }
 
   /** A copy of the values on the host. Waits for all operations before it. */
-  toArray(): InstanceType<(typeof hostTypes)[D]> {
-    const array: HostArray = new hostTypes[this.dtype](this.length);
+  toArray(): HostArrays[D] {
+    const array = new hostTypes[this.dtype](this.length);
     cuda().read(memoryOf(this), array);
-    return array as InstanceType<(typeof hostTypes)[D]>;
+    return array as HostArrays[D];
   }
 
   /** Gives the memory back; a second time it does nothing. */

@@ -1,7 +1,7 @@
 // Which devices there are, and the choice among them: 'auto' works where the data is, a name takes that device or fails
 // loudly.
 
-import { loadAddon } from '../native/load.js';
+import { loadAddon, loadCuda } from '../native/load.js';
 import { referenceDevice } from '../reference/index.js';
 import { checkChoice } from './check.js';
 import { cudaDevice } from './cuda.js';
@@ -15,31 +15,12 @@ export interface DeviceInfo {
   detail: string;
 }
 
-/** Probes lazily, once; importing the package touches no GPU. */
-let cuda: (DeviceInfo & { device?: Device }) | undefined;
-
-function cudaInfo(): DeviceInfo & { device?: Device } {
-  if (cuda) return cuda;
-  const { addon, reason } = { reason: '', ...loadAddon() };
-  if (!addon) {
-    cuda = { name: 'cuda', available: false, detail: reason };
-  } else if (!addon.cuda.built) {
-    const detail =
-      'the addon was built without CUDA; install a CUDA toolkit (nvcc on PATH), then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`)';
-    cuda = { name: 'cuda', available: false, detail };
-  } else {
-    const probe = addon.cuda.probe();
-    cuda = { name: 'cuda', ...probe, ...(probe.available && { device: cudaDevice(addon.cuda) }) };
-  }
-  return cuda;
-}
-
 /** The devices. Probes lazily; the result stays for the life of the process. */
 export function devices(): DeviceInfo[] {
   const loaded = loadAddon();
-  const { name, available, detail } = cudaInfo();
+  const cuda = loadCuda();
   return [
-    { name, available, detail },
+    { name: 'cuda', available: cuda.addon !== null, detail: cuda.detail },
     loaded.addon
       ? {
           name: 'cpu',
@@ -62,8 +43,8 @@ export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { d
   checkChoice('options.device', choice, deviceChoices);
   if (choice === 'reference') return { device: referenceDevice, isCuda: false };
   if (choice === 'cuda' || (choice === 'auto' && onDevice)) {
-    const { device, detail } = cudaInfo();
-    if (device) return { device, isCuda: true };
+    const { addon, detail } = loadCuda();
+    if (addon) return { device: cudaDevice(addon), isCuda: true };
     throw new RangeError(`options.device: '${choice}' is not available: ${detail}`);
   }
   const loaded = loadAddon();

@@ -8,6 +8,7 @@ import {
   checkOptions,
   checkThreads,
   type DeviceChoice,
+  freeingOnError,
   type LogitsInput,
   type LogitsOptions,
   type PolicyInput,
@@ -76,8 +77,10 @@ export function computeAdvantages<R extends Rewards | DeviceArray>(
   const { device: choice, threads } = checkOptions(options, ['device', 'threads']);
   checkThreads(threads);
   const { device, isCuda } = pickDevice(choice as DeviceChoice, rewards instanceof DeviceArray);
-  const { plan, output } = planAdvantages(rewards, config, isCuda);
-  return advantageResult(output, device.computeAdvantages(plan, output)) as AdvantageResult<R>;
+  return freeingOnError(() => {
+    const { plan, output } = planAdvantages(rewards, config, isCuda);
+    return advantageResult(output, device.computeAdvantages(plan, output)) as AdvantageResult<R>;
+  });
 }
 
 /**
@@ -100,9 +103,11 @@ export function policyLoss(
   options: PolicyOptions<DeviceArray> = {},
 ): PolicyResult<PolicyInput<DeviceArray>['logProbs']> {
   const { device, isCuda } = pickDevice(options?.device, holdsDeviceArray(input));
-  const plan = planPolicy(input, config, options, isCuda);
-  return lossResult(device.policyLoss(plan), plan.advantage?.output, {
-    ...(plan.gradLogProbs && { gradLogProbs: plan.gradLogProbs as Float32Array }),
+  return freeingOnError(() => {
+    const plan = planPolicy(input, config, options, isCuda);
+    return lossResult(device.policyLoss(plan), plan.advantage?.output, {
+      ...(plan.gradLogProbs && { gradLogProbs: plan.gradLogProbs as Float32Array }),
+    });
   });
 }
 
@@ -127,11 +132,13 @@ export function logitsLoss(
   options: LogitsOptions<DeviceArray> = {},
 ): LogitsResult {
   const { device, isCuda } = pickDevice(options?.device, holdsDeviceArray(input));
-  const plan = planLogits(input, config, options, isCuda);
-  return lossResult(device.logitsLoss(plan), plan.advantage?.output, {
-    ...(plan.gradLogits && { gradLogits: plan.gradLogits as LogitsInput['logits'] }),
-    logProbs: plan.logProbs as Float32Array,
-    entropies: plan.entropies as Float32Array,
+  return freeingOnError(() => {
+    const plan = planLogits(input, config, options, isCuda);
+    return lossResult(device.logitsLoss(plan), plan.advantage?.output, {
+      ...(plan.gradLogits && { gradLogits: plan.gradLogits as LogitsInput['logits'] }),
+      logProbs: plan.logProbs as Float32Array,
+      entropies: plan.entropies as Float32Array,
+    });
   });
 }
 
@@ -157,7 +164,11 @@ function lossResult<R extends object>(
   };
 }
 
-function advantageResult(output: AdvantageOutput, scalars: { accuracy: number; metrics: Metrics }): AdvantageResult {
+/** What a device computes into the arrays of a plan. */
+export function advantageResult(
+  output: AdvantageOutput,
+  scalars: { accuracy: number; metrics: Metrics },
+): AdvantageResult {
   return {
     ...(output as Omit<AdvantageResult, 'accuracy' | 'metrics'>),
     get accuracy() {

@@ -23,20 +23,13 @@ export interface AdvantageOutput {
   active: Uint8Array;
 }
 
-/** The per-token inputs of a loss; arrays are B*T, row-major. */
-export interface TokenPlan {
+/** Sizes, configuration and options of a loss: a plan without its arrays. */
+export interface TokenSettings {
   sequences: number;
   length: number;
-  oldLogProbs: Float32Array | null;
-  refLogProbs: Float32Array | null;
-  /** null: every token counts. */
-  mask: Uint8Array | null;
-  /** B or B*T values; null when they come from `advantage`. */
-  advantages: Float32Array | null;
   advantagesPerToken: boolean;
   /** The fused way: rewards of the B sequences, and where the statistics are written. */
   advantage: { plan: AdvantagePlan; output: AdvantageOutput } | null;
-  tokenWeights: Float32Array | null;
   /** Global denominators; NaN where this batch decides. */
   normalizer: number;
   globalSequences: number;
@@ -47,6 +40,19 @@ export interface TokenPlan {
   threads: number;
 }
 
+/** The per-token inputs of a loss: B*T values each, row-major. */
+export interface TokenFields<Floats, Bytes> {
+  oldLogProbs: Floats | null;
+  refLogProbs: Floats | null;
+  /** null: every token counts. */
+  mask: Bytes | null;
+  /** B or B*T values; null when they come from `advantage`. */
+  advantages: Floats | null;
+  tokenWeights: Floats | null;
+}
+
+export interface TokenPlan extends TokenSettings, TokenFields<Float32Array, Uint8Array> {}
+
 export interface PolicyPlan extends TokenPlan {
   logProbs: Float32Array;
   /** B*T, written; null: no gradient wanted. */
@@ -56,15 +62,18 @@ export interface PolicyPlan extends TokenPlan {
 export const logitsDtypes = ['float32', 'bfloat16', 'float16'] as const;
 export type LogitsDtype = (typeof logitsDtypes)[number];
 
-export interface LogitsPlan extends TokenPlan {
+export interface LogitsSettings extends TokenSettings {
   vocab: number;
   /** Distance between the starts of two rows, in values; at least vocab. */
   rowStride: number;
   dtype: LogitsDtype;
+  temperature: number;
+}
+
+export interface LogitsPlan extends TokenPlan, LogitsSettings {
   /** float32: Float32Array; bfloat16 (the upper halves of float32) and float16: bits in a Uint16Array. Length B*T*rowStride. */
   logits: Float32Array | Uint16Array;
   tokens: Int32Array;
-  temperature: number;
   /** Same layout as `logits`, and may be the same memory; null: no gradient wanted. */
   gradLogits: Float32Array | Float64Array | Uint16Array | null;
   /** Whether gradLogits holds zeros already. */

@@ -22,9 +22,12 @@ import {
   type AdvantagePlan,
   type LogitsDtype,
   type LogitsPlan,
+  type LogitsSettings,
   logitsDtypes,
   type PolicyPlan,
+  type TokenFields,
   type TokenPlan,
+  type TokenSettings,
 } from './plan.js';
 
 /**
@@ -144,11 +147,29 @@ function checkPlaced<K extends keyof ArrayTypes>(
   return value as unknown as ArrayTypes[K];
 }
 
+/** The DeviceArrays that `place` made in the call at hand. */
+let placed: DeviceArray[] = [];
+
+/** Runs a call; where it fails, the memory that it took for its results goes back at once. */
+export function freeingOnError<T>(call: () => T): T {
+  placed = [];
+  try {
+    return call();
+  } catch (error) {
+    for (const array of placed) array.free();
+    throw error;
+  } finally {
+    placed = [];
+  }
+}
+
 /** A new array for results, where `beside` lies. */
 function place<K extends keyof ArrayTypes>(beside: unknown, kind: K, length: number): ArrayTypes[K] {
   if (beside instanceof DeviceArray) {
     const dtype = kind === 'Uint16Array' ? beside.dtype : deviceDtype[kind][0];
-    return DeviceArray.allocate(dtype, length) as unknown as ArrayTypes[K];
+    const array = DeviceArray.allocate(dtype, length);
+    placed.push(array);
+    return array as unknown as ArrayTypes[K];
   }
   return new { Float32Array, Float64Array, Int32Array, Uint8Array, Uint16Array }[kind](length) as ArrayTypes[K];
 }
@@ -259,22 +280,37 @@ const tokenFields = [
   'sequences',
 ] as const;
 
-function planTokens(
+/** How a per-token field is checked, and what the plan then holds: arrays here, tensors in src/tfjs. */
+export interface FieldKind<Floats, Bytes> {
+  /** `shape` explains the length: "4 sequences x 32". */
+  floats(field: string, value: unknown, length?: number, shape?: string): Floats;
+  bytes(field: string, value: unknown, length: number, shape: string): Bytes;
+  lengthOf(values: Floats): number;
+  /** Whether rewards may be a DeviceArray. */
+  onCuda: boolean;
+}
+
+const arrays = (onCuda: boolean): FieldKind<Float32Array, Uint8Array> => ({
+  floats: (field, value, length, shape) => checkPlaced(field, value, 'Float32Array', onCuda, length, shape),
+  bytes: (field, value, length, shape) => checkPlaced(field, value, 'Uint8Array', onCuda, length, shape),
+  lengthOf: ({ length }) => length,
+  onCuda,
+});
+
+function planTokens<Floats, Bytes>(
   input: Record<string, unknown>,
   loss: LossPlan,
   options: Record<string, unknown>,
   sequences: number,
   length: number,
-  onCuda: boolean,
-): TokenPlan {
-  const signal = planSignal(input, sequences, length, onCuda);
+  kind: FieldKind<Floats, Bytes>,
+): TokenSettings & TokenFields<Floats, Bytes> {
+  const signal = planSignal(input, sequences, length, kind);
   const tokens = sequences * length;
   const shape = `${sequences} sequences x ${length}`;
   const floats = (field: (typeof tokenFields)[number]) => {
     const value = input[field];
-    return value === undefined || value === null
-      ? null
-      : checkPlaced(field, value, 'Float32Array', onCuda, tokens, shape);
+    return value === undefined || value === null ? null : kind.floats(field, value, tokens, shape);
   };
   const { mask, normalizer, sequences: globalSequences } = input;
 
@@ -287,7 +323,7 @@ function planTokens(
     length,
     oldLogProbs: floats('oldLogProbs'),
     refLogProbs,
-    mask: mask === undefined || mask === null ? null : checkPlaced('mask', mask, 'Uint8Array', onCuda, tokens, shape),
+    mask: mask === undefined || mask === null ? null : kind.bytes('mask', mask, tokens, shape),
     ...signal,
     tokenWeights: floats('tokenWeights'),
     normalizer: checkDenominator('normalizer', normalizer),
@@ -308,27 +344,32 @@ export function checkThreads(value: unknown): number {
 }
 
 /** Advantages, or the rewards that they are to be computed from. */
-function planSignal(
+function planSignal<Floats>(
   input: Record<string, unknown>,
   sequences: number,
   length: number,
-  onCuda: boolean,
-): Pick<TokenPlan, 'advantages' | 'advantagesPerToken' | 'advantage'> {
+  kind: FieldKind<Floats, unknown>,
+): Pick<TokenSettings, 'advantagesPerToken' | 'advantage'> & Pick<TokenFields<Floats, unknown>, 'advantages'> {
   const { advantages, rewards, advantage } = input;
   if ((advantages === undefined) === (rewards === undefined)) {
     const came = rewards === undefined ? 'neither' : 'both';
     throw new TypeError(`advantages: expected exactly one of advantages and rewards, got ${came}`);
   }
   if (rewards !== undefined) {
-    const fused = planAdvantages(rewards, advantage, onCuda, { rewards: 'rewards', config: 'advantage' });
+    const fused = planAdvantages(rewards, advantage, kind.onCuda, { rewards: 'rewards', config: 'advantage' });
     checkLength('rewards', fused.plan.rewards.length, sequences, 'one a sequence');
     return { advantages: null, advantagesPerToken: false, advantage: fused };
   }
   if (advantage !== undefined) throw new TypeError('advantage: expected it only together with rewards, got advantages');
-  const values = checkPlaced('advantages', advantages, 'Float32Array', onCuda);
-  const perToken = values.length !== sequences;
+  const values = kind.floats('advantages', advantages);
+  const perToken = kind.lengthOf(values) !== sequences;
   if (perToken) {
-    checkLength('advantages', values.length, sequences * length, `${sequences} sequences, or ${sequences} x ${length}`);
+    checkLength(
+      'advantages',
+      kind.lengthOf(values),
+      sequences * length,
+      `${sequences} sequences, or ${sequences} x ${length}`,
+    );
   }
   return { advantages: values, advantagesPerToken: perToken, advantage: null };
 }
@@ -339,22 +380,33 @@ export function checkOptions(options: unknown, known: readonly string[]): Record
   return o;
 }
 
-export function planPolicy(input: unknown, config: unknown, options: unknown = {}, onCuda = false): PolicyPlan {
-  const i = { ...checkObject('input', input) };
-  checkKeys('', i, [...tokenFields, 'logProbs']);
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'gradLogProbs']);
-  const s = { ...checkObject('shape', i.shape) };
+/** The plan of a loss from log-probs, but for the log-probs. Their length is B*T. */
+export function planPolicyTokens<Floats, Bytes>(
+  input: Record<string, unknown>,
+  config: unknown,
+  options: Record<string, unknown>,
+  kind: FieldKind<Floats, Bytes>,
+): TokenSettings & TokenFields<Floats, Bytes> {
+  checkKeys('', input, [...tokenFields, 'logProbs']);
+  const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length']);
   const sequences = checkDimension('shape.sequences', s.sequences);
   const length = checkDimension('shape.length', s.length);
-  const tokens = sequences * length;
   const loss = resolveLoss(config, length);
   if (loss.entropy.coefficient !== 0 || loss.entropy.topQuantile !== 1) {
     throw new RangeError('config.entropy: expected no entropy term, because entropies need logits: use logitsLoss');
   }
-  const plan = planTokens(i, loss, o, sequences, length, onCuda);
+  return planTokens(input, loss, options, sequences, length, kind);
+}
+
+/** `onCuda` here and below: whether arrays may be DeviceArrays. */
+export function planPolicy(input: unknown, config: unknown, options: unknown = {}, onCuda = false): PolicyPlan {
+  const i = { ...checkObject('input', input) };
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'gradLogProbs']);
+  const plan = planPolicyTokens(i, config, o, arrays(onCuda));
+  const { sequences, length } = plan;
   const shape = `${sequences} sequences x ${length}`;
-  const logProbs = checkPlaced('logProbs', i.logProbs, 'Float32Array', onCuda, tokens, shape);
+  const logProbs = checkPlaced('logProbs', i.logProbs, 'Float32Array', onCuda, sequences * length, shape);
   const gradLogProbs = policyGradient(o, logProbs, onCuda);
   if (gradLogProbs !== null) checkApart('options.gradLogProbs', gradLogProbs, { logProbs, ...tokenInputs(plan) });
   return { ...plan, logProbs, gradLogProbs };
@@ -374,11 +426,15 @@ function policyGradient(
   return checkPlaced('options.gradLogProbs', given, 'Float32Array', onCuda, logProbs.length);
 }
 
-export function planLogits(input: unknown, config: unknown, options: unknown = {}, onCuda = false): LogitsPlan {
-  const i = { ...checkObject('input', input) };
-  checkKeys('', i, [...tokenFields, 'logits', 'dtype', 'tokens', 'temperature']);
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits', 'zeroed']);
-  const s = { ...checkObject('shape', i.shape) };
+/** The plan of a loss from logits, but for logits and tokens. */
+export function planLogitsTokens<Floats, Bytes>(
+  input: Record<string, unknown>,
+  config: unknown,
+  options: Record<string, unknown>,
+  kind: FieldKind<Floats, Bytes>,
+): LogitsSettings & TokenFields<Floats, Bytes> {
+  checkKeys('', input, [...tokenFields, 'logits', 'dtype', 'tokens', 'temperature']);
+  const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length', 'vocab', 'rowStride']);
   const sequences = checkDimension('shape.sequences', s.sequences);
   const length = checkDimension('shape.length', s.length);
@@ -387,17 +443,43 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
     s.rowStride === undefined
       ? vocab
       : checkNumber('shape.rowStride', s.rowStride, { min: vocab, max: maxDimension, integer: true });
-  const rows = sequences * length;
+  const dtype = logitsDtype(input.dtype, input.logits);
+  const temperature =
+    input.temperature === undefined ? 1 : checkNumber('temperature', input.temperature, { min: 1e-6 });
+  const plan = planTokens(input, resolveLoss(config, length), options, sequences, length, kind);
+  return { ...plan, vocab, rowStride, dtype, temperature };
+}
 
-  const dtype = logitsDtype(i.dtype, i.logits);
+/** B*T ids, each within the vocabulary where its token is masked in. On the device, it looks for itself. */
+export function checkTokens(
+  value: unknown,
+  mask: Uint8Array | null,
+  settings: LogitsSettings,
+  onCuda = false,
+): Int32Array {
+  const { sequences, length, vocab } = settings;
+  const shape = `${sequences} sequences x ${length}`;
+  const tokens = checkPlaced('tokens', value, 'Int32Array', onCuda, sequences * length, shape);
+  if (isOnDevice(tokens) || isOnDevice(mask)) return tokens;
+  for (let row = 0; row < tokens.length; row++) {
+    if ((mask === null || mask[row] !== 0) && (tokens[row] < 0 || tokens[row] >= vocab)) {
+      throw new RangeError(`tokens[${row}]: expected an id from 0 to ${vocab - 1}, got ${tokens[row]}`);
+    }
+  }
+  return tokens;
+}
+
+export function planLogits(input: unknown, config: unknown, options: unknown = {}, onCuda = false): LogitsPlan {
+  const i = { ...checkObject('input', input) };
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits', 'zeroed']);
+  const plan = planLogitsTokens(i, config, o, arrays(onCuda));
+  const { sequences, length, rowStride, dtype } = plan;
+  const rows = sequences * length;
   const kind = dtype === 'float32' ? 'Float32Array' : 'Uint16Array';
   const values = rows * rowStride;
   const shape = `${sequences} sequences x ${length} x ${rowStride}`;
-  const temperature = i.temperature === undefined ? 1 : checkNumber('temperature', i.temperature, { min: 1e-6 });
-  const plan = planTokens(i, resolveLoss(config, length), o, sequences, length, onCuda);
   const logits = checkPlaced('logits', i.logits, kind, onCuda, values, shape);
-  const tokens = checkPlaced('tokens', i.tokens, 'Int32Array', onCuda, rows, `${sequences} sequences x ${length}`);
-  checkTokens(tokens, plan.mask, vocab);
+  const tokens = checkTokens(i.tokens, plan.mask, plan, onCuda);
 
   const inPlace = o.inPlace === undefined ? false : checkBoolean('options.inPlace', o.inPlace);
   const gradient = o.gradient === undefined ? true : checkBoolean('options.gradient', o.gradient);
@@ -430,12 +512,8 @@ export function planLogits(input: unknown, config: unknown, options: unknown = {
 
   return {
     ...plan,
-    vocab,
-    rowStride,
-    dtype,
     logits,
     tokens,
-    temperature,
     gradLogits,
     zeroed: zeroed || (gradLogits !== null && !inPlace && o.gradLogits === undefined && !isOnDevice(logits)),
     logProbs: place(logits, 'Float32Array', rows),
@@ -488,15 +566,6 @@ function checkApart(
       written.byteOffset < other.byteOffset + other.byteLength
     ) {
       throw new RangeError(`${field}: expected memory apart from ${name}, got an overlapping range`);
-    }
-  }
-}
-
-function checkTokens(tokens: Int32Array, mask: Uint8Array | null, vocab: number): void {
-  if (isOnDevice(tokens) || isOnDevice(mask)) return; // the device looks for itself
-  for (let row = 0; row < tokens.length; row++) {
-    if ((mask === null || mask[row] !== 0) && (tokens[row] < 0 || tokens[row] >= vocab)) {
-      throw new RangeError(`tokens[${row}]: expected an id from 0 to ${vocab - 1}, got ${tokens[row]}`);
     }
   }
 }

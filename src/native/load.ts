@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Device } from '../loss/plan.js';
+import type { AdvantagePlan, Device, LogitsSettings, LossScalars, Metrics, TokenSettings } from '../loss/plan.js';
 
 /** What the addon exports: the typed mirror of native/binding/addon.cpp. */
 export interface Addon {
@@ -12,6 +12,7 @@ export interface Addon {
   version: string;
   cpu: Device & { instructionSet: string; threads: number };
   cuda: CudaAddon | { built: false };
+  tensorflow: TensorflowAddon;
 }
 
 /** What the addon exports: the typed mirror of native/binding/cuda.cpp. Plans hold memory where they hold DeviceArrays. */
@@ -32,6 +33,41 @@ interface Pending<F extends (...args: never[]) => unknown> {
   read(): ReturnType<F>;
 }
 
+/** Of the loss from logits as an operation. */
+export interface LogitsOperation extends LogitsSettings {
+  /** The gradient takes the place of the logits. */
+  inPlace: boolean;
+  /** The report holds log-probs and entropies. */
+  rows: boolean;
+}
+
+/** What runs the losses as operations of the TensorFlow that this process has loaded (native/tensorflow). */
+export interface TensorflowAddon {
+  /** Registers the operations, once a process; `error` says why it could not. */
+  register(): TensorflowRegistration | { error: string };
+  /** A call's settings as the operation's `request`. */
+  packAdvantages(plan: AdvantagePlan): Int32Array;
+  packPolicy(plan: TokenSettings): Int32Array;
+  packLogits(plan: LogitsOperation): Int32Array;
+  /** What the operation's `report` says; `plan.advantage.output` is filled. */
+  advantageReport(plan: AdvantagePlan, report: Int32Array): { accuracy: number; metrics: Metrics };
+  policyReport(plan: TokenSettings, report: Int32Array): LossScalars & { accuracy?: number };
+  /** Fills `logProbs` and `entropies` too, where the plan has `rows`. */
+  logitsReport(
+    plan: LogitsOperation & { logProbs?: Float32Array; entropies?: Float32Array },
+    report: Int32Array,
+  ): LossScalars & { accuracy?: number };
+}
+
+export interface TensorflowRegistration {
+  /** Names in TensorFlow. */
+  operations: { logitsLoss: string; policyLoss: string; computeAdvantages: string };
+  /** Its version. */
+  tensorflow: string;
+  /** "CPU", or "CPU and GPU". */
+  devices: string;
+}
+
 export type LoadResult = { addon: Addon; path: string } | { addon: null; reason: string };
 
 const require = createRequire(import.meta.url);
@@ -43,6 +79,32 @@ let cached: LoadResult | undefined;
 export function loadAddon(): LoadResult {
   cached ??= load();
   return cached;
+}
+
+/** The CUDA part of the addon where there is a GPU to work with, and what it is or why not. */
+export interface CudaResult {
+  addon: CudaAddon | null;
+  detail: string;
+}
+
+let cachedCuda: CudaResult | undefined;
+
+/** Asks the driver once an environment. Importing the package touches no GPU; this does. */
+export function loadCuda(): CudaResult {
+  cachedCuda ??= probeCuda(loadAddon());
+  return cachedCuda;
+}
+
+function probeCuda(loaded: LoadResult): CudaResult {
+  if (!loaded.addon) return { addon: null, detail: loaded.reason };
+  const { cuda } = loaded.addon;
+  if (!cuda.built) {
+    const detail =
+      'the addon was built without CUDA; install a CUDA toolkit (nvcc on PATH), then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`)';
+    return { addon: null, detail };
+  }
+  const { available, detail } = cuda.probe();
+  return { addon: available ? cuda : null, detail };
 }
 
 function candidates(): string[] {

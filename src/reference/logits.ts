@@ -3,6 +3,7 @@
 
 import type { LogitsPlan, Metrics } from '../loss/plan.js';
 import { fromBfloat16, toBfloat16 } from './bfloat16.js';
+import { fromFloat16, toFloat16 } from './float16.js';
 import { isIn, policyTerms, resolveAdvantages } from './policy.js';
 
 export function logitsLoss(plan: LogitsPlan): { loss: number; metrics: Metrics; accuracy?: number } {
@@ -32,12 +33,16 @@ interface RowStatistics {
   nonFinite: number;
 }
 
+const identity = (value: number) => value;
+/** What a logit's bits mean, and back. */
+const read = { float32: identity, bfloat16: fromBfloat16, float16: fromFloat16 } as const;
+const write = { float32: identity, bfloat16: toBfloat16, float16: toFloat16 } as const;
+
 /** Reads the row into `z`, divided by the temperature. */
 function readRow(plan: LogitsPlan, row: number, z: Float64Array): void {
   const start = row * plan.rowStride;
   for (let j = 0; j < plan.vocab; j++) {
-    const logit = plan.logits[start + j];
-    z[j] = (plan.dtype === 'bfloat16' ? fromBfloat16(logit) : logit) / plan.temperature;
+    z[j] = read[plan.dtype](plan.logits[start + j]) / plan.temperature;
   }
 }
 
@@ -144,8 +149,7 @@ function fillGradient(plan: LogitsPlan, byLogProb: Float64Array, byEntropy: Floa
       const logP = z[j] - logSumExp;
       const p = Math.exp(logP);
       const byLogit = g * ((j === tokens[row] ? 1 : 0) - p) - (p === 0 ? 0 : c * p * (logP + entropy));
-      const derivative = byLogit / temperature;
-      gradLogits[start + j] = plan.dtype === 'bfloat16' ? toBfloat16(derivative) : derivative;
+      gradLogits[start + j] = write[plan.dtype](byLogit / temperature);
     }
     gradLogits.fill(0, start + vocab, start + rowStride);
   }

@@ -1,39 +1,47 @@
-// The fused loss as a differentiable TensorFlow.js operation, on any backend: values go through typed arrays, and the
-// gradient that the same call computes is handed to TensorFlow.js's tape.
+// The fused loss as a differentiable TensorFlow.js operation: inside TensorFlow where tfjs's backend is tfjs-node's
+// (operations.ts), through typed arrays on any other (arrays.ts). The gradient that the same call computes is handed to
+// TensorFlow.js's tape.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { checkObject, rangeError, typeError } from '../loss/check.js';
-import type { LossConfig } from '../loss/config.js';
-import { policyLoss as hostPolicyLoss, type LogitsResult, logitsLoss, type PolicyResult } from '../loss/losses.js';
-import { checkOptions, type LogitsInput, type RunOptions, type TokenInput } from '../loss/request.js';
+import { checkBoolean, checkObject, rangeError, typeError } from '../loss/check.js';
+import type { AdvantageConfig, LossConfig } from '../loss/config.js';
+import type { Metrics } from '../loss/plan.js';
+import {
+  checkOptions,
+  checkThreads,
+  type DeviceChoice,
+  type LogitsInput,
+  type Rewards,
+  type RunOptions,
+} from '../loss/request.js';
+import * as arrays from './arrays.js';
+import {
+  type AdvantageTensors,
+  type GrpoBatch,
+  type GrpoReport,
+  type PolicyBatch,
+  type PolicyReport,
+  requireFloat,
+} from './batch.js';
+import { differentiable } from './differentiable.js';
+import * as operations from './operations.js';
 
-type Floats = Float32Array | tf.Tensor;
-type Tensors<T> = Omit<T, 'shape' | 'mask' | 'oldLogProbs' | 'refLogProbs' | 'advantages' | 'tokenWeights'> & {
-  /** B and T. Needed where the tensor does not tell: logits of shape [B*T, V]. */
-  shape?: { sequences: number; length: number };
-  mask?: Uint8Array | tf.Tensor;
-  oldLogProbs?: Floats;
-  refLogProbs?: Floats;
-  advantages?: Floats;
-  tokenWeights?: Floats;
-};
-
-/** What `policyLoss` reads besides the log-probs: as in the host API; arrays may be tensors. */
-export type PolicyBatch = Tensors<TokenInput>;
-
-/** What `grpoLoss` reads besides the logits: as in the host API; arrays may be tensors. */
-export type GrpoBatch = Tensors<Omit<LogitsInput, 'logits' | 'dtype' | 'tokens'>> & {
-  /** The chosen token of each row of logits: B*T ids. Row t holds the logits that token t was drawn from. */
-  tokens: Int32Array | tf.Tensor;
-};
-
-/** What a call computed besides the loss and its gradient. */
-export type GrpoReport = Omit<LogitsResult, 'gradLogits'>;
-export type PolicyReport = Omit<PolicyResult, 'gradLogProbs'>;
+export type { AdvantageTensors, GrpoBatch, GrpoReport, PolicyBatch, PolicyReport } from './batch.js';
+export { type TfjsBridge, tfjsBridge } from './operations.js';
 
 export interface LossOptions<Report> extends RunOptions {
   /** Called once a forward pass, before the loss is returned, with metrics and, from logits, log-probs and entropies. */
   onResult?: (report: Report) => void;
+}
+
+export interface GrpoOptions extends LossOptions<GrpoReport> {
+  /**
+   * Default false. True: the gradient may be written over the logits, which spares memory and time where the backend lets it.
+   * Nothing may read the logits any more: no other term of the loss, no gradient of the operation that made them from what
+   * it gave (matMul, add, gather and reshape read none; tanh, relu and softmax do), and no variable or array whose memory
+   * they are.
+   */
+  inPlace?: boolean;
 }
 
 /**
@@ -47,22 +55,18 @@ export function grpoLoss(
   logits: tf.Tensor,
   batch: GrpoBatch,
   config: LossConfig,
-  options: LossOptions<GrpoReport> = {},
+  options: GrpoOptions = {},
 ): tf.Scalar {
   checkObject('batch', batch);
-  const { onResult, ...run } = checkReporting(options);
-  const shape = logitsShape(logits, batch.shape);
-  const input = {
-    ...hostInput(batch),
-    shape,
-    tokens: toInts('tokens', batch.tokens),
-  };
-  return differentiable(logits, (values) => {
-    const inPlace = readsCopies();
-    const { gradLogits, ...report } = logitsLoss({ ...input, logits: values }, config, { ...run, inPlace });
-    onResult?.(report);
-    return { loss: report.loss, gradient: gradLogits };
-  });
+  const { onResult, inPlace, ...run } = checkReporting<GrpoOptions>(options, ['inPlace']);
+  const settings = { ...run, inPlace: inPlace === undefined ? false : checkBoolean('options.inPlace', inPlace) };
+  if (settings.inPlace && logits instanceof tf.Variable) {
+    throw new TypeError('options.inPlace: expected false, because the logits are a variable, got true');
+  }
+  const input = { ...batch, shape: logitsShape(logits, batch.shape) };
+  const way = operationsFor(run.device);
+  const compute = way ? operations.logitsLoss(way) : arrays.logitsLoss;
+  return differentiable(logits, (x) => compute(x, input, config, settings, onResult));
 }
 
 /**
@@ -78,55 +82,51 @@ export function policyLoss(
   options: LossOptions<PolicyReport> = {},
 ): tf.Scalar {
   checkObject('batch', batch);
-  const { onResult, ...run } = checkReporting(options);
+  const { onResult, ...run } = checkReporting<LossOptions<PolicyReport>>(options, []);
   requireFloat('logProbs', logProbs);
-  const shape = batch.shape ?? tokensShape(logProbs);
-  const input = { ...hostInput(batch), shape };
-  return differentiable(logProbs, (values) => {
-    const { gradLogProbs, ...report } = hostPolicyLoss({ ...input, logProbs: values }, config, run);
-    onResult?.(report);
-    return { loss: report.loss, gradient: gradLogProbs };
-  });
-}
-
-/** A scalar whose gradient with respect to `x` was computed together with its value. */
-function differentiable(
-  x: tf.Tensor,
-  compute: (values: Float32Array) => { loss: number; gradient: Float32Array },
-): tf.Scalar {
-  const operation = tf.customGrad((...inputs) => {
-    const [tensor, save] = inputs as unknown as [tf.Tensor, (tensors: tf.Tensor[]) => void];
-    const { loss, gradient } = compute(tensor.dataSync() as Float32Array);
-    save([tf.tensor(gradient, tensor.shape, 'float32')]);
-    const gradFunc = (dy: tf.Tensor, [saved]: tf.Tensor[]) => {
-      // Nearly always 1: reading one number is cheaper than another pass over the gradient.
-      const upstream = dy.dataSync()[0];
-      return upstream === 1 ? tf.clone(saved) : tf.mul(saved, upstream);
-    };
-    return { value: tf.scalar(loss), gradFunc: gradFunc as (dy: tf.Tensor, saved: tf.Tensor[]) => tf.Tensor };
-  });
-  return operation(x) as tf.Scalar;
+  const input = { ...batch, shape: batch.shape ?? tokensShape(logProbs) };
+  const way = operationsFor(run.device);
+  const compute = way ? operations.policyLoss(way) : arrays.policyLoss;
+  return differentiable(logProbs, (x) => compute(x, input, config, run, onResult));
 }
 
 /**
- * Whether `dataSync` always gives a copy that may be written to. The cpu backend hands out its own memory, and tfjs-node that
- * of the typed array from which a tensor was made.
+ * Group-relative advantages with optional HA-DW weights, as tensors: the host API's `computeAdvantages`.
+ * @param rewards P*G values as an array or a float32 tensor; NaN means "no verdict", infinities are an error.
+ * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
-function readsCopies(): boolean {
-  return tf.getBackend() === 'wasm';
+export function computeAdvantages(
+  rewards: Rewards | tf.Tensor,
+  config: AdvantageConfig,
+  options: RunOptions = {},
+): AdvantageTensors & { accuracy: number; metrics: Metrics } {
+  const run = checkOptions(options, ['device', 'threads']) as RunOptions;
+  checkThreads(run.threads);
+  if (rewards instanceof tf.Tensor) requireFloat('rewards', rewards);
+  const values = rewards instanceof tf.Tensor ? (rewards.dataSync() as Float32Array) : rewards;
+  const way = operationsFor(run.device);
+  const compute = way ? operations.computeAdvantages(way) : arrays.computeAdvantages;
+  const scalars = { accuracy: NaN, metrics: {} as Metrics };
+  const tensors = tf.tidy(() => {
+    const { tensors, ...rest } = compute(values, config, run);
+    Object.assign(scalars, rest);
+    return tensors as AdvantageTensors & tf.NamedTensorMap;
+  });
+  return { ...tensors, ...scalars };
 }
 
-function checkReporting<Report>(options: unknown): LossOptions<Report> {
-  const o = checkOptions(options, ['device', 'threads', 'onResult']);
+/** The operations on the current backend, where they compute on the device that was asked for. */
+function operationsFor(device: DeviceChoice = 'auto'): operations.Operations | null {
+  const connection = operations.connect();
+  return device === 'auto' || device === connection.operations?.device ? connection.operations : null;
+}
+
+function checkReporting<Options extends LossOptions<never>>(options: unknown, more: readonly string[]): Options {
+  const o = checkOptions(options, ['device', 'threads', ...more, 'onResult']);
   if (o.onResult !== undefined && typeof o.onResult !== 'function') {
     throw typeError('options.onResult', 'a function', o.onResult);
   }
-  return o;
-}
-
-function requireFloat(field: string, tensor: tf.Tensor): void {
-  if (!(tensor instanceof tf.Tensor)) throw typeError(field, 'a tensor', tensor);
-  if (tensor.dtype !== 'float32') throw rangeError(field, 'a float32 tensor', `dtype ${tensor.dtype}`);
+  return o as unknown as Options;
 }
 
 function logitsShape(logits: tf.Tensor, given: GrpoBatch['shape']): LogitsInput['shape'] {
@@ -151,29 +151,4 @@ function tokensShape(logProbs: tf.Tensor): { sequences: number; length: number }
   }
   const [sequences, length]: number[] = logProbs.shape;
   return { sequences, length };
-}
-
-/** The fields that every loss reads, with tensors read into typed arrays. */
-function hostInput(batch: PolicyBatch): Omit<TokenInput, 'shape'> {
-  const { mask, oldLogProbs, refLogProbs, advantages, tokenWeights, ...rest } = batch;
-  return {
-    ...rest,
-    mask: mask instanceof tf.Tensor ? Uint8Array.from(mask.dataSync(), (m) => (m ? 1 : 0)) : mask,
-    oldLogProbs: toFloats('oldLogProbs', oldLogProbs),
-    refLogProbs: toFloats('refLogProbs', refLogProbs),
-    advantages: toFloats('advantages', advantages),
-    tokenWeights: toFloats('tokenWeights', tokenWeights),
-  };
-}
-
-function toFloats(field: string, value: Floats | undefined): Float32Array | undefined {
-  if (!(value instanceof tf.Tensor)) return value;
-  requireFloat(field, value);
-  return value.dataSync() as Float32Array;
-}
-
-function toInts(field: string, value: Int32Array | tf.Tensor): Int32Array {
-  if (!(value instanceof tf.Tensor)) return value;
-  if (value.dtype !== 'int32') throw rangeError(field, 'an int32 tensor', `dtype ${value.dtype}`);
-  return value.dataSync() as Int32Array;
 }

@@ -151,6 +151,7 @@ describe('the package', { skip: noNpm }, () => {
       'binding.gyp',
       'package.json',
       'scripts/install.mjs',
+      'scripts/setup-tensorflow.mjs',
     ]);
   });
 

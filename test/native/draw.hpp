@@ -73,7 +73,10 @@ inline uint16_t toBfloat16(float x) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, x);
   return uint16_t(x == x ? (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 : 0x7fc0);
 }
+inline uint16_t toFloat16(float x) { return __builtin_bit_cast(uint16_t, _Float16(x)); }
+inline float fromFloat16(uint16_t x) { return float(__builtin_bit_cast(_Float16, x)); }
 inline float fromBfloat16(uint16_t x) { return __builtin_bit_cast(float, uint32_t(x) << 16); }
+inline float fromHalf(Dtype dtype, uint16_t x) { return dtype == Dtype::float16 ? fromFloat16(x) : fromBfloat16(x); }
 
 // What is common to the loss from log-probs and from logits.
 struct TokenDraw {
@@ -225,7 +228,7 @@ struct LogitsDraw : TokenDraw {
 
   float logit(int64_t row, int64_t j) const {
     const int64_t at = row * rowStride + j;
-    return dtype == Dtype::float32 ? logits[at] : fromBfloat16(halfLogits[at]);
+    return dtype == Dtype::float32 ? logits[at] : fromHalf(dtype, halfLogits[at]);
   }
 };
 
@@ -278,7 +281,7 @@ inline LogitsDraw drawLogits(Random& random, double large) {
   d.wild = random.chance(0.5);
   d.vocab = drawVocab(random);
   d.rowStride = random.chance(0.4) ? d.vocab + random.integer(1, 19) : d.vocab;
-  d.dtype = random.chance(0.4) ? Dtype::bfloat16 : Dtype::float32;
+  d.dtype = random.pick({Dtype::float32, Dtype::float32, Dtype::float32, Dtype::bfloat16, Dtype::float16});
   d.temperature = random.pick({1.0, 1.0, 0.7, 1.3});
   if (d.wild && random.chance(0.05)) d.temperature = random.pick({1e-6, 1e30});
   if (random.chance(large)) {
@@ -293,7 +296,7 @@ inline LogitsDraw drawLogits(Random& random, double large) {
 
   const int64_t rows = d.tokens();
   const double spread = random.pick({0.5, 2.0, 4.0});
-  // Not for bfloat16: far from 0 it is so coarse that two rows would be permutations of one another, and their
+  // Not for 16 bits: far from 0 they are so coarse that two rows would be permutations of one another, and their
   // entropies, equal but for rounding, would fall on different sides of the quantile.
   const double offset = d.dtype == Dtype::float32 ? random.pick({0.0, 0.0, -300.0, 50.0}) : 0;
   std::vector<float> values(std::size_t(rows * d.rowStride), 0);
@@ -314,7 +317,7 @@ inline LogitsDraw drawLogits(Random& random, double large) {
     d.logits = Buffer<float>(values, shift);
   } else {
     std::vector<uint16_t> halves;
-    for (const float x : values) halves.push_back(toBfloat16(x));
+    for (const float x : values) halves.push_back(d.dtype == Dtype::float16 ? toFloat16(x) : toBfloat16(x));
     d.halfLogits = Buffer<uint16_t>(halves, shift);
   }
   d.tokenIds = Buffer<int32_t>(rows, shift);

@@ -75,7 +75,8 @@ std::vector<Candidate> candidates() {
   kernels.push_back(&cpu::kBaselineKernels);
   std::vector<Candidate> result;
   for (const cpu::Kernels* k : kernels) {
-    std::shared_ptr<cpu::State> state(cpu::createState(*k, 3));
+    // Gradients apart from their logits are written past the caches.
+    std::shared_ptr<cpu::State> state(cpu::createState(*k, 3, 0));
     result.push_back({k->name, k, state, cpu::device(*state)});
   }
 #if defined(GROUPGRAD_CUDA_EMULATED)
@@ -131,11 +132,12 @@ enum class Gradient { none, apart, inPlace };
 struct LogitsResult {
   std::vector<float> logProbs, entropies;
   std::vector<float> gradient;         // float32, or
-  std::vector<uint16_t> halfGradient;  // bfloat16
+  std::vector<uint16_t> halfGradient;  // bfloat16 or float16
+  Dtype dtype = Dtype::float32;
   LossMetrics metrics;
 
   double at(int64_t i) const {
-    return gradient.empty() ? fromBfloat16(halfGradient[std::size_t(i)]) : gradient[std::size_t(i)];
+    return gradient.empty() ? fromHalf(dtype, halfGradient[std::size_t(i)]) : gradient[std::size_t(i)];
   }
   bool operator==(const LogitsResult& o) const {
     return sameBits(logProbs, o.logProbs) && sameBits(entropies, o.entropies) && sameBits(gradient, o.gradient) &&
@@ -157,6 +159,7 @@ LogitsResult runLogits(const Device& device, const LogitsDraw& d, int32_t thread
   r.logProbs = logProbs.data();
   r.entropies = entropies.data();
   LogitsResult result;
+  result.dtype = d.dtype;
   const auto run = [&](const auto& logits, auto& gradient) {
     using T = std::decay_t<decltype(logits[0])>;
     const auto call = [&] {
@@ -242,6 +245,16 @@ void checkRowsElsewhere(const Device& device, const LogitsDraw& d, const LogitsR
   }
 }
 
+// How far rounding to nearest may be off: bfloat16 has 8 significant bits, float16 has 11 down to its spacing of 2^-24.
+double roundingOf(Dtype dtype, double value) {
+  switch (dtype) {
+    case Dtype::float32: break;
+    case Dtype::bfloat16: return value * 0x1p-8;
+    case Dtype::float16: return std::max(value * 0x1p-11, 0x1p-25);
+  }
+  return value * 2 * kUnit;
+}
+
 // One row of one kernel against float64. u = kUnit. z carries 3u|z| (subtraction, multiplication, the float32
 // temperature), so p = exp(z) carries 3u|z| + 2u relatively, a sum of positive terms that plus one u for each addition
 // that a lane makes. What is made of these is rounded once or twice more.
@@ -255,7 +268,7 @@ void checkRow(const cpu::Kernels& kernels, const LogitsDraw& d, int64_t row, dou
   r.temperature = d.temperature;
   Buffer<float> gradient(d.tokens() * d.rowStride, 0);
   Buffer<uint16_t> halfGradient(d.tokens() * d.rowStride, 0);
-  const bool half = d.dtype == Dtype::bfloat16;
+  const bool half = d.dtype != Dtype::float32;
   r.logits = half ? (const void*)d.halfLogits.data() : d.logits.data();
   r.gradLogits = half ? (void*)halfGradient.data() : gradient.data();
   cpu::RowContext context;
@@ -286,9 +299,9 @@ void checkRow(const cpu::Kernels& kernels, const LogitsDraw& d, int64_t row, dou
     double bound = (p * (size * (pError + 8 * kUnit) + std::abs(c) * (entropyError + sumError + 3 * kUnit * z)) +
                     kDenormal * (1 + size)) /
                    d.temperature;
-    bound += std::abs(expected) * (half ? 0x1p-8 : 2 * kUnit);
+    bound += roundingOf(d.dtype, std::abs(expected));
     const int64_t at = row * d.rowStride + j;
-    const double value = half ? fromBfloat16(halfGradient[at]) : gradient[at];
+    const double value = half ? fromHalf(d.dtype, halfGradient[at]) : gradient[at];
     requireWithin(std::abs(value - expected), bound, worstRow, "gradient of a row");
   }
 }
@@ -382,7 +395,7 @@ void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
                    (config.entropyTokens == config.entropyTokens ? std::max(1.0, config.entropyTokens) : 1);
   const double relative = 2 * sizes.relative(config, logProbError) + 2 * logProbError;
   const double byLogit = (sizes.gradient(config) + c * (1 + 2 * logV)) / d.temperature;
-  const double rounding = d.dtype == Dtype::bfloat16 ? 0x1p-7 : 0;
+  const bool half = d.dtype != Dtype::float32;
   for (std::size_t i = 1; i < results.size(); ++i) {
     currentKernels = devices[i].name;
     const LogitsResult& other = results[i];
@@ -394,8 +407,9 @@ void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
     }
     if (mode == Gradient::apart) {
       for (int64_t at = 0; at < d.tokens() * d.rowStride; ++at) {
-        requireWithin(std::abs(first.at(at) - other.at(at)), relative * byLogit + rounding * std::abs(first.at(at)),
-                      worstAgreement, "kernels agree on gradients");
+        requireWithin(std::abs(first.at(at) - other.at(at)),
+                      relative * byLogit + (half ? 2 * roundingOf(d.dtype, std::abs(first.at(at))) : 0), worstAgreement,
+                      "kernels agree on gradients");
       }
     }
     const double lossSize = sizes.gradient(config) * double(sizes.tokens) * std::max(1.0, sizes.logProb) +

@@ -18,9 +18,9 @@ const memory = 'address,undefined';
 test('fuzz: no request makes the CPU device err, read or write outside its arrays', {
   skip: cannotBuild(memory),
 }, (t) => {
-  succeeds(t, buildProgram('fuzz', memory), ['600']);
+  succeeds(t, buildProgram('fuzz', { sanitizers: memory }), ['600']);
 });
 
 test('fuzz: the threads of the CPU device do not race', { skip: cannotBuild('thread') }, (t) => {
-  succeeds(t, buildProgram('fuzz', 'thread'), ['12', '1', '0.5']);
+  succeeds(t, buildProgram('fuzz', { sanitizers: 'thread' }), ['12', '1', '0.5']);
 });

@@ -28,6 +28,7 @@ import {
 import type { LogitsPlan, LossScalars, PolicyPlan } from '../../src/loss/plan.js';
 import { planLogits, planPolicy } from '../../src/loss/request.js';
 import { fromBfloat16 } from '../../src/reference/bfloat16.js';
+import { fromFloat16 } from '../../src/reference/float16.js';
 import { referenceDevice } from '../../src/reference/index.js';
 import { assertNumber, largest, sumOfAbsolutes } from '../support/compare.js';
 import { testedDevices } from '../support/devices.js';
@@ -216,6 +217,14 @@ function describeDraw(seed: number, request: object): string {
   return `seed ${seed} ${text}`;
 }
 
+/**
+ * How far rounding to nearest may be off: bfloat16 has 8 significant bits, float16 has 11 down to its spacing of 2^-24.
+ */
+function roundingOf(dtype: LogitsInput['dtype'], value: number): number {
+  if (dtype === 'bfloat16') return value * 2 ** -8;
+  return dtype === 'float16' ? Math.max(value * 2 ** -11, 2 ** -25) : 0;
+}
+
 /** One request on a device against the reference. */
 function checkLogits(
   device: DeviceChoice,
@@ -225,7 +234,8 @@ function checkLogits(
   label: string,
 ): void {
   const { vocab } = input.shape;
-  const exactLogits = input.dtype === 'bfloat16' ? Float32Array.from(input.logits, fromBfloat16) : input.logits;
+  const widen = { float32: (x: number) => x, bfloat16: fromBfloat16, float16: fromFloat16 }[input.dtype ?? 'float32'];
+  const exactLogits = Float32Array.from(input.logits, widen);
   const { gradLogits: _, ...rest } = options;
   const plan = float64Logits(
     planLogits({ ...input, dtype: 'float32', logits: exactLogits }, config, { ...rest, inPlace: false }),
@@ -247,9 +257,8 @@ function checkLogits(
     if (options.inPlace) assert.equal(actual.gradLogits, logits, `${label}: in place`);
     if (given) assert.equal(actual.gradLogits, given, `${label}: the array given`);
     for (let i = 0; i < logits.length; i++) {
-      // bfloat16 has 8 significant bits: rounding to nearest is off by at most 2^-8 of the value.
-      const rounding = input.dtype === 'bfloat16' ? Math.abs(plan.gradLogits[i]) * 2 ** -8 : 0;
-      const value = input.dtype === 'bfloat16' ? fromBfloat16(actual.gradLogits![i]) : actual.gradLogits![i];
+      const rounding = roundingOf(input.dtype, Math.abs(plan.gradLogits[i]));
+      const value = widen(actual.gradLogits![i]);
       assertNumber(value, plan.gradLogits[i], allowed.gradient + rounding, `${label}: gradLogits[${i}]`);
     }
   }
@@ -274,7 +283,7 @@ function checkNaN(device: DeviceChoice, seed: number): void {
   const row = random.pick(rows);
 
   if ('logits' in input) {
-    if (input.dtype === 'bfloat16' || draw.options.metrics === false) return;
+    if ((input.dtype ?? 'float32') !== 'float32' || draw.options.metrics === false) return;
     const { vocab, rowStride = vocab } = input.shape;
     input.logits[row * rowStride + random.integer(0, vocab - 1)] = NaN;
   } else {
@@ -300,7 +309,7 @@ function checkNaN(device: DeviceChoice, seed: number): void {
   assert.ok(elsewhere.every(Number.isFinite), `${label}: gradient of another sequence`);
 }
 
-for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
+for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) {
   describe(`${device} against the reference in float64`, { skip }, () => {
     test(`policyLoss: ${draws} random requests`, () => {
       for (let seed = 1; seed <= draws; seed++) {

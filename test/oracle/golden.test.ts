@@ -89,7 +89,7 @@ function assertAdvantages(actual: ArrayLike<number>, golden: GoldenAdvantages, b
   });
 }
 
-for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
+for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) {
   describe(`public API on ${device}`, { skip }, () => {
     for (const [suite, cases] of bySuite(trl)) {
       test(`${suite}: ${cases.length} cases, logitsLoss on ${device}`, () => {

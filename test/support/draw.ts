@@ -12,6 +12,7 @@ import type {
 import { aggregations, centers, klEstimators, ratios, scales } from '../../src/loss/config.js';
 import { planLogits } from '../../src/loss/request.js';
 import { toBfloat16 } from '../../src/reference/bfloat16.js';
+import { toFloat16 } from '../../src/reference/float16.js';
 import { referenceDevice } from '../../src/reference/index.js';
 import { float64Logits } from './float64.js';
 import { fill, type Random } from './random.js';
@@ -160,9 +161,9 @@ export function drawLogits(random: Random): Draw<LogitsInput, LogitsOptions> {
   const vocab = random.pick([1, 2, 3, 7, 16, 33, 129, 600]);
   const rowStride = random.chance(0.3) ? vocab + random.integer(1, 9) : vocab;
   const mask = drawMask(random, sequences, length);
-  const dtype = random.chance(0.3) ? 'bfloat16' : 'float32';
+  const dtype = random.pick(['float32', 'float32', 'float32', 'bfloat16', 'float16'] as const);
   const spread = random.pick([0.5, 2, 4]);
-  // Not for bfloat16: far from 0 it is so coarse that two rows would be permutations of one another and their entropies,
+  // Not for 16 bits: far from 0 they are so coarse that two rows would be permutations of one another and their entropies,
   // equal but for rounding, would fall on different sides of a threshold.
   const offset = dtype === 'float32' ? random.pick([0, 0, -300, 50]) : 0;
 
@@ -170,7 +171,8 @@ export function drawLogits(random: Random): Draw<LogitsInput, LogitsOptions> {
   const values = fill(rows * rowStride, () => offset + spread * random.normal());
   const readable = (i: number) => mask?.[Math.floor(i / rowStride)] !== 0 && i % rowStride < vocab;
   const float32 = values.map((value, i) => (readable(i) ? value : NaN));
-  const logits = dtype === 'float32' ? float32 : Uint16Array.from(float32, toBfloat16);
+  const logits =
+    dtype === 'float32' ? float32 : Uint16Array.from(float32, dtype === 'float16' ? toFloat16 : toBfloat16);
   const tokens = Int32Array.from({ length: rows }, (_, row) =>
     mask && !mask[row] ? -7 : random.integer(0, vocab - 1),
   );
@@ -180,7 +182,7 @@ export function drawLogits(random: Random): Draw<LogitsInput, LogitsOptions> {
   const base: LogitsInput = {
     shape,
     logits,
-    ...(dtype === 'bfloat16' && { dtype }),
+    ...(dtype !== 'float32' && { dtype }),
     tokens,
     temperature,
     ...(mask && { mask }),

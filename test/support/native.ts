@@ -2,6 +2,7 @@
 
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -59,12 +60,12 @@ export function cannotBuild(sanitizers?: string): string | false {
   });
 }
 
-/** Builds one of the programs of test/native and gives its path. */
-export function buildProgram(name: string, sanitizers = ''): string {
-  const folder = join(root, 'build', 'native-tests', sanitizers.replace(',', '-') || 'plain');
+/** Builds one of the programs of test/native and gives its path. The CUDA device is in it where `cuda` says so. */
+export function buildProgram(name: string, { sanitizers = '', cuda = 'OFF' } = {}): string {
+  const folder = join(root, 'build', 'native-tests', `${sanitizers.replace(',', '-') || 'plain'}-${cuda}`);
   mkdirSync(folder, { recursive: true });
   const generator = exists('ninja') ? ['-G', 'Ninja'] : [];
-  const options = ['-DGROUPGRAD_NATIVE_TESTS=ON', `-DGROUPGRAD_SANITIZE=${sanitizers}`];
+  const options = ['-DGROUPGRAD_NATIVE_TESTS=ON', `-DGROUPGRAD_SANITIZE=${sanitizers}`, `-DGROUPGRAD_CUDA=${cuda}`];
   for (const args of [
     ['-S', root, '-B', folder, ...generator, ...options],
     ['--build', folder, '--target', name],
@@ -73,4 +74,17 @@ export function buildProgram(name: string, sanitizers = ''): string {
     if (result.status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${outputOf(result)}`);
   }
   return join(folder, name);
+}
+
+let emulatedAddon: string | undefined;
+
+/** Builds the addon with the CUDA device emulated on the processor, once a process, and gives its path. */
+export function buildEmulatedAddon(): string {
+  if (emulatedAddon) return emulatedAddon;
+  const folder = join(root, 'build', 'emulated');
+  const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
+  const result = run(process.execPath, [cmakeJs, 'compile', '-O', folder, '--CDGROUPGRAD_CUDA=EMULATED']);
+  if (result.status !== 0) throw new Error(`cmake-js failed:\n${outputOf(result)}`);
+  emulatedAddon = join(folder, 'Release', 'groupgrad.node');
+  return emulatedAddon;
 }

@@ -239,7 +239,7 @@ describe('misspelt fields', () => {
     [
       logits({ options: { inplace: true } }),
       TypeError,
-      'options.inplace: unknown field; expected one of device, threads, gradient, metrics, inPlace, gradLogits',
+      'options.inplace: unknown field; expected one of device, threads, gradient, metrics, inPlace, gradLogits, zeroed',
     ],
   ]);
 });
@@ -357,11 +357,11 @@ describe('logits and tokens', () => {
       'logits: expected a Uint16Array, got a Float32Array of 30 values',
     ],
     [
-      logits({ input: { dtype: 'float16' } }),
+      logits({ input: { dtype: 'float8' } }),
       RangeError,
-      `dtype: expected one of 'float32', 'bfloat16', got "float16"`,
+      `dtype: expected one of 'float32', 'bfloat16', 'float16', got "float8"`,
     ],
-    [logits({ input: { dtype: 16 } }), TypeError, `dtype: expected one of 'float32', 'bfloat16', got 16`],
+    [logits({ input: { dtype: 16 } }), TypeError, `dtype: expected one of 'float32', 'bfloat16', 'float16', got 16`],
     [
       logits({ input: { tokens: [0, 1, 2, 3, 4, 0] } }),
       TypeError,

@@ -47,7 +47,7 @@ function sequence(logProbs: number[], oldLogProbs: number[], advantages: number[
   };
 }
 
-for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
+for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) {
   describe(`traps on ${device}`, { skip }, () => {
     const policy = (input: PolicyInput, config: LossConfig) => policyLoss(input, config, { device });
     const logits = <I extends LogitsInput>(input: I, config: LossConfig, options: LogitsOptions = {}) =>

@@ -1,4 +1,4 @@
-// The loss inside TensorFlow.js, on two backends: every way to differentiate it, against the host API; memory; errors.
+// The loss inside TensorFlow.js, on every backend: every way to differentiate it, against the host API; memory; errors.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -7,6 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 import {
+  computeAdvantages as hostAdvantages,
   logitsLoss as hostLogitsLoss,
   policyLoss as hostPolicyLoss,
   type LogitsInput,
@@ -14,9 +15,17 @@ import {
   type PolicyInput,
   presets,
 } from '../../src/index.js';
-import { type GrpoBatch, type GrpoReport, grpoLoss, type PolicyBatch, policyLoss } from '../../src/tfjs/index.js';
+import {
+  computeAdvantages,
+  type GrpoBatch,
+  type GrpoReport,
+  grpoLoss,
+  type PolicyBatch,
+  policyLoss,
+} from '../../src/tfjs/index.js';
 import { assertArray, assertNumber } from '../support/compare.js';
 import { fill, seeded } from '../support/random.js';
+import { noTensorflow } from '../support/tensorflow.js';
 
 // Gradients of tfjs's own operations, which tfjs and tfjs-node bring and tfjs-core alone does not.
 createRequire(import.meta.url)('@tensorflow/tfjs-core/dist/register_all_gradients');
@@ -54,8 +63,8 @@ const policyBatch: PolicyBatch = arrays;
 /** float32 arithmetic of the backend around a gradient that is the host's, bit for bit. */
 const rounding = 4 * 2 ** -24;
 
-for (const backend of ['cpu', 'wasm']) {
-  describe(`on the ${backend} backend`, () => {
+for (const backend of ['cpu', 'wasm', 'tensorflow']) {
+  describe(`on the ${backend} backend`, { skip: backend === 'tensorflow' && noTensorflow }, () => {
     before(async () => {
       assert.ok(await tf.setBackend(backend));
       await tf.ready();
@@ -154,6 +163,55 @@ for (const backend of ['cpu', 'wasm']) {
         tf.grad((x) => policyLoss(x, policyBatch, config))(logProbs);
         assert.deepEqual(logProbs.dataSync(), logProbValues);
       });
+    });
+
+    test('in place: the same gradient, whatever becomes of the logits', () => {
+      tf.tidy(() => {
+        const options = { inPlace: true };
+        const gradient = tf.grad((x) => grpoLoss(x, batch, withEntropy, options))(logits3());
+        assert.deepEqual(gradient.dataSync(), expectedLogits.gradLogits);
+        const features = tf.eye(tokens);
+        const shaped = { ...batch, shape: { sequences, length } };
+        const flat = tf.reshape(logits3(), [tokens, vocab]) as tf.Tensor2D;
+        const through = tf.grad((w) => grpoLoss(tf.matMul(features, w as tf.Tensor2D), shaped, withEntropy, options));
+        assertArray(through(flat).dataSync(), expectedLogits.gradLogits, rounding, 'through a product');
+        assert.deepEqual(flat.dataSync(), logitValues);
+      });
+    });
+
+    test('computeAdvantages gives the tensors of the host API', () => {
+      const before = tf.memory().numTensors;
+      const rewards = [0, 1, 1, 1, 0, NaN];
+      const settings = { groupSize: 3, hadw: { anchor: 0.3 } };
+      const host = hostAdvantages(rewards, settings);
+      const given = tf.tensor1d(rewards);
+      for (const values of [rewards, Float64Array.from(rewards), given]) {
+        const { accuracy, metrics, ...tensors } = computeAdvantages(values, settings);
+        assert.deepEqual({ accuracy, metrics }, { accuracy: host.accuracy, metrics: host.metrics });
+        for (const name of ['advantages', 'weights', 'groupMean', 'groupStd', 'active'] as const) {
+          assert.deepEqual(tensors[name].shape, [host[name].length], name);
+          assert.deepEqual(tensors[name].dtype, name === 'active' ? 'bool' : 'float32', name);
+          assert.deepEqual(tensors[name].dataSync(), host[name], name);
+        }
+        tf.dispose(tensors);
+      }
+      assert.throws(
+        () =>
+          computeAdvantages(
+            tf.tidy(() => tf.cast(given, 'int32')),
+            settings,
+          ),
+        {
+          name: 'RangeError',
+          message: 'rewards: expected a float32 tensor, got dtype int32',
+        },
+      );
+      assert.throws(() => computeAdvantages(rewards, { groupSize: 4 }), {
+        name: 'RangeError',
+        message: 'config.groupSize: expected a divisor of the 6 rewards, got 4',
+      });
+      given.dispose();
+      assert.ok(tf.memory().numTensors <= before + 1); // the tensor that was refused
     });
 
     test('logits of rank 2 and 3 give the same', () => {
@@ -332,9 +390,9 @@ for (const backend of ['cpu', 'wasm']) {
         'options: expected an object, got null',
       );
       refused(
-        () => grpoLoss(logits3(), batch, config, { inPlace: true } as never),
+        () => grpoLoss(logits3(), batch, config, { gradient: false } as never),
         'TypeError',
-        'options.inPlace: unknown field; expected one of device, threads, onResult',
+        'options.gradient: unknown field; expected one of device, threads, inPlace, onResult',
       );
       refused(
         () => grpoLoss(logits3(), batch, config, { onResult: 'log' } as never),

@@ -39,8 +39,12 @@ enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
   cudaDevAttrComputeCapabilityMinor,
   cudaDevAttrMemoryPoolsSupported,
+  cudaDevAttrClusterLaunch,
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaFuncAttributePreferredSharedMemoryCarveout };
+enum cudaMemAllocationType { cudaMemAllocationTypePinned = 1 };
+enum cudaMemLocationType { cudaMemLocationTypeDevice = 1 };
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
 enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative, cudaLaunchAttributeClusterDimension };
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0;
@@ -49,6 +53,8 @@ struct simtStream {};
 struct simtEvent {};
 using cudaStream_t = simtStream*;
 using cudaEvent_t = simtEvent*;
+struct simtPool {};
+using cudaMemPool_t = simtPool*;
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
@@ -79,6 +85,14 @@ struct cudaPointerAttributes {
   cudaMemoryType type;
   int device;
 };
+struct cudaMemLocation {
+  cudaMemLocationType type;
+  int id;
+};
+struct cudaMemPoolProps {
+  cudaMemAllocationType allocType;
+  cudaMemLocation location;
+};
 struct cudaDeviceProp {
   char name[256];
 };
@@ -97,8 +111,10 @@ const std::byte* exchangeInWarp(const void* value, std::size_t size);
 constexpr std::size_t kLaneBytes = 16;
 void* blockSharedMemory(const void* tag, std::size_t bytes);
 unsigned char* dynamicSharedMemory();
-cudaError_t runKernel(const cudaLaunchConfig_t&, const std::function<void()>& thread);
+cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t&, const std::function<void()>& thread);
+cudaError_t allowSharedMemory(const void* kernel, int bytes);
 cudaError_t fail(cudaError_t);
+int activeClusters();
 
 }  // namespace simt
 
@@ -149,10 +165,16 @@ inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); 
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments... arguments) {
-  return simt::runKernel(*config, [&] { kernel(arguments...); });
+  return simt::runKernel(reinterpret_cast<const void*>(kernel), *config, [&] { kernel(arguments...); });
 }
 template <class Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
+cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  return simt::allowSharedMemory(reinterpret_cast<const void*>(kernel), value);
+}
+template <class Kernel>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel*, const cudaLaunchConfig_t* config) {
+  *clusters = config->dynamicSmemBytes > 0 ? simt::activeClusters() : 1;
   return cudaSuccess;
 }
 template <class Kernel>
@@ -169,7 +191,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaRuntimeGetVersion(int* version);
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total);
-cudaError_t cudaMallocAsync(void** pointer, std::size_t bytes, cudaStream_t stream);
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties);
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value);
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, std::size_t bytes);
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool);
+cudaError_t cudaMallocFromPoolAsync(void** pointer, std::size_t bytes, cudaMemPool_t pool, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream);
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes);
 cudaError_t cudaFree(void* pointer);

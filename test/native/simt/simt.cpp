@@ -338,7 +338,25 @@ void bulkStoresRead() {
   self().block->stores.clear();
 }
 
-cudaError_t runKernel(const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
+namespace {
+// A process-wide limit for each kernel, as on a GPU.
+std::mutex limitsMutex;
+std::map<const void*, int> sharedMemoryLimits;
+}  // namespace
+
+cudaError_t allowSharedMemory(const void* kernel, int bytes) {
+  const std::lock_guard lock(limitsMutex);
+  sharedMemoryLimits[kernel] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
+  {
+    const std::lock_guard lock(limitsMutex);
+    const auto limit = sharedMemoryLimits.find(kernel);
+    const std::size_t most = limit == sharedMemoryLimits.end() ? 48 * 1024 : std::size_t(limit->second);
+    if (config.dynamicSmemBytes > most) return fail(cudaErrorInvalidValue);
+  }
   bool cooperative = false;
   unsigned cluster = 1;
   for (unsigned i = 0; i < config.numAttrs; ++i) {
@@ -402,6 +420,8 @@ thread_local cudaError_t lastError = cudaSuccess;
 
 }  // namespace
 
+int activeClusters() { return setting("SIMT_ACTIVE_CLUSTERS", 1); }
+
 cudaError_t fail(cudaError_t error) {
   if (error != cudaSuccess) lastError = error;
   return error;
@@ -413,7 +433,7 @@ using simt::fail;
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 0;
-  const int error = simt::setting("SIMT_NO_DRIVER", 0);
+  const int error = simt::setting("SIMT_DEVICE_ERROR", 0);
   if (error) return fail(cudaError_t(error));
   *count = 1;
   return cudaSuccess;
@@ -429,7 +449,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = simt::setting("SIMT_SHARED_KIB", 227) * 1024; break;
     case cudaDevAttrComputeCapabilityMajor: *value = simt::setting("SIMT_CAPABILITY", 90) / 10; break;
     case cudaDevAttrComputeCapabilityMinor: *value = simt::setting("SIMT_CAPABILITY", 90) % 10; break;
-    case cudaDevAttrMemoryPoolsSupported: *value = 1; break;
+    case cudaDevAttrMemoryPoolsSupported: *value = simt::setting("SIMT_POOLS", 1); break;
+    case cudaDevAttrClusterLaunch: *value = simt::setting("SIMT_CAPABILITY", 90) >= 90; break;
   }
   return cudaSuccess;
 }
@@ -438,7 +459,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = simt::setting("SIMT_NO_DRIVER", 0) ? 0 : 13000;
+  *version = simt::setting("SIMT_DRIVER", simt::setting("SIMT_DEVICE_ERROR", 0) ? 0 : 13000);
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
@@ -483,7 +504,19 @@ cudaError_t cudaFree(void* pointer) {
   std::free(data - 256);
   return cudaSuccess;
 }
-cudaError_t cudaMallocAsync(void** pointer, std::size_t bytes, cudaStream_t) { return cudaMalloc(pointer, bytes); }
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  *pool = new simtPool();
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return cudaSuccess; }
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+  delete pool;
+  return cudaSuccess;
+}
+cudaError_t cudaMallocFromPoolAsync(void** pointer, std::size_t bytes, cudaMemPool_t, cudaStream_t) {
+  return cudaMalloc(pointer, bytes);
+}
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return cudaFree(pointer); }
 cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
   *pointer = std::malloc(bytes);

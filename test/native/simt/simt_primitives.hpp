@@ -23,6 +23,16 @@ void bulkStoresRead();
 namespace groupgrad::cuda {
 
 inline float exp2Fast(float x) { return x < -126 ? 0.0f : std::exp2(x); }
+inline float multiply(float a, float b) {
+  volatile float product = a * b;
+  return product;
+}
+inline float multiplyAdd(float a, float b, float c) { return std::fma(a, b, c); }
+inline double multiply(double a, double b) {
+  volatile double product = a * b;
+  return product;
+}
+inline double multiplyAdd(double a, double b, double c) { return std::fma(a, b, c); }
 inline unsigned char* sharedMemory() { return simt::dynamicSharedMemory(); }
 template <class Tag, class T>
 T& blockShared() {
@@ -53,10 +63,12 @@ inline void bulkLoad(void* shared, const void* global, uint32_t bytes, uint64_t*
   simt::bulkLoad(shared, global, bytes, barrier);
 }
 inline void bulkStore(void* global, const void* shared, uint32_t bytes) { simt::bulkStore(global, shared, bytes); }
+inline void bulkCommit() {}
 inline void bulkStoresRead() { simt::bulkStoresRead(); }
 inline void bulkFence() {}
 inline uint32_t clusterRank() { return simt::clusterRank(); }
 inline uint32_t clusterSize() { return simt::clusterSize(); }
+inline void clusterArriveRelaxed() { simt::clusterArrive(); }
 inline void clusterArrive() { simt::clusterArrive(); }
 inline void clusterWait() { simt::clusterWait(); }
 template <class T>

@@ -1,0 +1,37 @@
+// The fused losses and advantages as kernels of TensorFlow operations: inputs and outputs are TensorFlow's own tensors.
+// The signatures stand here, for registration.cpp, with the order of inputs and outputs that src/tfjs/bridge.ts keeps.
+#pragma once
+
+#include <vector>
+
+#include "api.hpp"
+
+namespace groupgrad::tensorflow {
+
+struct Argument {
+  const char* name;
+  const char* type;
+  bool onHost = false;  // in host memory on every device
+};
+
+// Creates, runs and destroys kernels for one type of device, as TF_NewKernelBuilder takes them.
+struct KernelFunctions {
+  const char* device;
+  void* (*create)(TF_OpKernelConstruction*);
+  void (*compute)(void* kernel, TF_OpKernelContext*);
+  void (*destroy)(void* kernel);
+};
+
+struct Operation {
+  const char* name;
+  std::vector<Argument> inputs, outputs;
+  std::vector<KernelFunctions> kernels;
+};
+
+// Arrays that are left out are tensors without values. `request` and `report` are of packing.hpp.
+struct Operations {
+  Operation logitsLoss, policyLoss, advantages;
+};
+Operations operations();
+
+}  // namespace groupgrad::tensorflow

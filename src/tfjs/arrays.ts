@@ -1,0 +1,91 @@
+// The losses on any tfjs backend: values are read into typed arrays, and what is computed is made tensors again.
+
+import * as tf from '@tensorflow/tfjs-core';
+import {
+  computeAdvantages as hostAdvantages,
+  logitsLoss as hostLogitsLoss,
+  policyLoss as hostPolicyLoss,
+} from '../loss/losses.js';
+import type { TokenInput } from '../loss/request.js';
+import {
+  type AdvantageCompute,
+  type Differentiated,
+  type Floats,
+  type LogitsCompute,
+  type PolicyBatch,
+  type PolicyCompute,
+  readInts,
+  readMask,
+  requireFloat,
+} from './batch.js';
+
+export const logitsLoss: LogitsCompute = (x, batch, config, options, onResult) => {
+  const { inPlace = false, ...run } = options;
+  const input = {
+    ...batch,
+    ...tokenArrays(batch),
+    logits: x.dataSync() as Float32Array,
+    tokens: readInts('tokens', batch.tokens),
+  };
+  const { gradLogits, ...report } = hostLogitsLoss(input, config, { ...run, inPlace: inPlace || readsCopies() });
+  onResult?.(report);
+  return asTensors(report.loss, gradLogits as Float32Array, x.shape);
+};
+
+export const policyLoss: PolicyCompute = (x, batch, config, options, onResult) => {
+  const input = { ...batch, ...tokenArrays(batch), logProbs: x.dataSync() as Float32Array };
+  const { gradLogProbs, ...report } = hostPolicyLoss(input, config, options);
+  onResult?.(report);
+  return asTensors(report.loss, gradLogProbs as Float32Array, x.shape);
+};
+
+export const computeAdvantages: AdvantageCompute = (rewards, config, options) => {
+  const { accuracy, metrics, advantages, weights, groupMean, groupStd, active } = hostAdvantages(
+    rewards,
+    config,
+    options,
+  );
+  return {
+    tensors: {
+      advantages: tf.tensor1d(advantages),
+      weights: tf.tensor1d(weights),
+      groupMean: tf.tensor1d(groupMean),
+      groupStd: tf.tensor1d(groupStd),
+      active: tf.tensor1d(active, 'bool'),
+    },
+    accuracy,
+    metrics,
+  };
+};
+
+function asTensors(loss: number, gradient: Float32Array, shape: number[]): Differentiated {
+  return { loss: tf.scalar(loss), gradient: tf.tensor(gradient, shape, 'float32') };
+}
+
+/**
+ * Whether `dataSync` always gives a copy that may be written to. The cpu backend hands out its own memory, and tfjs-node that
+ * of the typed array from which a tensor was made.
+ */
+function readsCopies(): boolean {
+  return tf.getBackend() === 'wasm';
+}
+
+type TensorField = 'mask' | 'oldLogProbs' | 'refLogProbs' | 'advantages' | 'tokenWeights';
+
+/** The fields that every loss reads, with tensors read into typed arrays. */
+function tokenArrays(batch: Omit<PolicyBatch, 'shape'>): { [K in TensorField]: TokenInput[K] } {
+  const { mask, oldLogProbs, refLogProbs, advantages, tokenWeights } = batch;
+  return {
+    mask: readMask(mask),
+    oldLogProbs: readFloats('oldLogProbs', oldLogProbs),
+    refLogProbs: readFloats('refLogProbs', refLogProbs),
+    advantages: readFloats('advantages', advantages),
+    tokenWeights: readFloats('tokenWeights', tokenWeights),
+  };
+}
+
+function readFloats(field: string, value: Floats | undefined): Float32Array | undefined {
+  if (!(value instanceof tf.Tensor)) return value;
+  requireFloat(field, value);
+  return value.dataSync() as Float32Array;
+}

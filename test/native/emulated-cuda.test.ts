@@ -1,0 +1,132 @@
+// The CUDA device without a GPU: its kernels compiled for the processor (test/native/simt), behind the same addon. All
+// suites that take a device run on it; what a GPU alone can show (speed, memory order, PTX) they cannot.
+
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type TestContext } from 'node:test';
+import { buildEmulatedAddon, buildProgram, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
+
+const skip = cannotBuild();
+const slow = process.env.GROUPGRAD_SLOW_TESTS === '1';
+
+/** Runs test files with the emulated addon; `device`: environment variables that say what GPU it is. */
+function runTests(t: TestContext, patterns: string[], device: Record<string, string> = {}): void {
+  const env: NodeJS.ProcessEnv = { ...process.env, ...device, GROUPGRAD_ADDON: buildEmulatedAddon() };
+  delete env.NODE_TEST_CONTEXT; // else the tests report to this runner
+  const result = run(process.execPath, [join(root, 'scripts', 'test.mjs'), ...patterns], { env });
+  const output = outputOf(result);
+  assert.equal(result.status, 0, output);
+  const passed = Number(/^# pass (\d+)/m.exec(output)?.[1]);
+  assert.ok(passed > 0, output);
+  t.diagnostic(`${passed} tests passed`);
+}
+
+test('emulated CUDA device: golden vectors, traps, advantages', { skip }, (t) => {
+  runTests(t, ['oracle/golden', 'unit/reference-traps', 'unit/advantages', 'unit/configuration']);
+});
+
+test('emulated CUDA device: DeviceArray and the host API over it', { skip }, (t) => {
+  runTests(t, ['gpu/device-arrays']);
+});
+
+test('emulated CUDA device: random requests against float64, gradients, sizes', {
+  skip: skip || (!slow && 'takes two minutes; set GROUPGRAD_SLOW_TESTS=1 to run it'),
+}, (t) => {
+  runTests(t, ['oracle/devices-agree', 'gradient/finite-difference', 'gpu/sizes']);
+});
+
+test('emulated CUDA device of an older GPU, without clusters', { skip }, (t) => {
+  runTests(t, ['oracle/golden', 'unit/reference-traps'], { SIMT_CAPABILITY: '75', SIMT_SHARED_KIB: '64' });
+});
+
+test('emulated CUDA device that can hold no cluster, and has no memory pools', { skip }, (t) => {
+  runTests(t, ['gpu/device-arrays', 'unit/reference-traps'], { SIMT_ACTIVE_CLUSTERS: '0', SIMT_POOLS: '0' });
+});
+
+test('worker threads of one process: each has its device, whatever vocabularies the others use', { skip }, () => {
+  const program = `
+    import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
+    import { DeviceArray, logitsLoss, presets } from ${JSON.stringify(join(root, 'dist', 'index.js'))};
+    const run = (vocab) => {
+      let last;
+      for (let i = 0; i < 20; i++) {
+        const logits = DeviceArray.from(Float32Array.from({ length: vocab }, (_, j) => Math.sin(j)));
+        const { loss } = logitsLoss({ shape: { sequences: 1, length: 1, vocab }, logits, tokens: Int32Array.of(3),
+          advantages: Float32Array.of(1) }, { surrogate: { kind: 'reinforce' } }, { inPlace: true });
+        last = loss;
+      }
+      return last;
+    };
+    if (isMainThread) {
+      const vocabularies = [3000, 30000, 60000];
+      const losses = await Promise.all(vocabularies.map((vocab) => new Promise((resolve, reject) => {
+        const worker = new Worker(new URL(import.meta.url), { workerData: vocab });
+        worker.on('message', resolve).on('error', reject);
+      })));
+      console.log(JSON.stringify([losses, vocabularies.map(run)]));
+    } else parentPort.postMessage(run(workerData));`;
+  withFolder((folder) => {
+    const file = join(folder, 'workers.mjs');
+    writeFileSync(file, program);
+    const result = run(process.execPath, [file], { env: { ...process.env, GROUPGRAD_ADDON: buildEmulatedAddon() } });
+    assert.equal(result.status, 0, outputOf(result));
+    const [inWorkers, here] = JSON.parse(result.stdout);
+    assert.deepEqual(inWorkers, here);
+  });
+});
+
+test('fuzz: every CUDA kernel agrees with the CPU device, as three kinds of GPU', { skip }, (t) => {
+  const result = run(buildProgram('fuzz', { cuda: 'EMULATED' }), ['100', '1', '0']);
+  assert.equal(result.status, 0, outputOf(result));
+  t.diagnostic(result.stdout.trim());
+});
+
+const report = `
+  import { devices, DeviceArray, policyLoss, presets } from './src/index.js';
+  const [{ available, detail }] = devices();
+  const input = { shape: { sequences: 1, length: 1 }, logProbs: Float32Array.of(-1), advantages: Float32Array.of(1) };
+  const errors = [];
+  for (const call of [
+    () => policyLoss(input, presets.grpo, { device: 'cuda' }),
+    () => DeviceArray.allocate('float32', 1),
+  ]) {
+    try { call(); } catch (error) { errors.push(String(error)); }
+  }
+  const { loss } = policyLoss(input, presets.grpo, { device: 'auto' });
+  console.log(JSON.stringify({ available, detail, errors, loss }));`;
+
+for (const [what, error, expected] of [
+  ['no driver', '35', 'there is no NVIDIA driver on this machine'],
+  ['no GPU', '100', 'the NVIDIA driver sees no GPU'],
+  ['another failure', '700', 'the CUDA runtime does not start'],
+]) {
+  test(`a CUDA build on a machine with ${what}: says so, and auto uses the CPU`, { skip }, () => {
+    const env = {
+      ...process.env,
+      GROUPGRAD_ADDON: buildEmulatedAddon(),
+      SIMT_DEVICE_ERROR: error,
+      ...(error !== '35' && { SIMT_DRIVER: '13000' }),
+    };
+    const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', report], { env });
+    assert.equal(result.status, 0, outputOf(result));
+    const { available, detail, errors, loss } = JSON.parse(result.stdout);
+    assert.equal(available, false);
+    assert.ok(detail.startsWith(expected), detail);
+    assert.equal(errors[0], `RangeError: options.device: 'cuda' is not available: ${detail}`);
+    assert.equal(errors[1], `RangeError: DeviceArray: there is no CUDA device: ${detail}`);
+    assert.equal(loss, -1);
+  });
+}
+
+test('a driver that is too old: says which versions there are', { skip }, () => {
+  const env = {
+    ...process.env,
+    GROUPGRAD_ADDON: buildEmulatedAddon(),
+    SIMT_DEVICE_ERROR: '35',
+    SIMT_DRIVER: '11020',
+  };
+  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', report], { env });
+  const { detail } = JSON.parse(result.stdout);
+  assert.match(detail, /^the NVIDIA driver is too old: it supports CUDA 11\.2, this build needs CUDA 13\.0/);
+});

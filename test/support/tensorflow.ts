@@ -1,0 +1,17 @@
+// TensorFlow inside TensorFlow.js (tfjs-node or tfjs-node-gpu) for tests, with the reason to skip those that need it where
+// it is not installed. GROUPGRAD_REQUIRE_TENSORFLOW=1 (`npm run test:tensorflow`) makes that an error.
+
+import { startBackend } from '../../src/trainer/backend.js';
+
+async function probe(): Promise<string | false> {
+  try {
+    await startBackend('tensorflow');
+    return false;
+  } catch (error) {
+    if (process.env.GROUPGRAD_REQUIRE_TENSORFLOW) throw error;
+    return `no TensorFlow (npm run setup:tensorflow): ${(error as Error).message.split('\n').at(-1)!.trim()}`;
+  }
+}
+
+/** For node:test: why there is no TensorFlow here, or false. Then the backend `tensorflow` is loaded and the current one. */
+export const noTensorflow = await probe();
