@@ -43,12 +43,11 @@ const cmakeJs = {
 };
 /** AUTO: the CUDA device where nvcc is found. ON: or an error. OFF. */
 const cuda = process.env.GROUPGRAD_CUDA ?? 'AUTO';
+/** A CUDA toolkit that does not work must not cost the CPU device. */
+const mayFallBack = cuda === 'AUTO' && !cmakeJs.missing && run(process.env.CUDACXX ?? 'nvcc', ['--version']).ok;
 const builders = [
-  { ...cmakeJs, name: `cmake-js (CUDA ${cuda})`, args: ['rebuild', `--CDGROUPGRAD_CUDA=${cuda}`] },
-  // A CUDA toolkit that does not work must not cost the CPU device.
-  ...(cuda === 'AUTO'
-    ? [{ ...cmakeJs, name: 'cmake-js without CUDA', args: ['rebuild', '--CDGROUPGRAD_CUDA=OFF'] }]
-    : []),
+  { ...cmakeJs, name: 'cmake-js', args: ['rebuild', `--CDGROUPGRAD_CUDA=${cuda}`] },
+  ...(mayFallBack ? [{ ...cmakeJs, name: 'cmake-js without CUDA', args: ['rebuild', '--CDGROUPGRAD_CUDA=OFF'] }] : []),
   {
     name: 'node-gyp',
     script: resolve('node-gyp/bin/node-gyp.js') ?? process.env.npm_config_node_gyp,

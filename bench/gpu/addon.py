@@ -1,6 +1,7 @@
 """The same operations through the Node addon: starts device-arrays.mjs, before anything else is on the GPU."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,8 +43,8 @@ def through_addon(machine, cases, policy_shape, samples, results):
         )
         found = json.loads(done.stdout)
     except subprocess.CalledProcessError as error:
-        lines = [line for line in error.stderr.splitlines() if "Error" in line] or error.stderr.splitlines()
-        results.fail("all", "all", "groupgrad through the addon", RuntimeError(lines[0] if lines else str(error)))
+        said = re.search(r"^\w*Error.*", error.stderr, re.MULTILINE)
+        results.fail("all", "all", "groupgrad through the addon", RuntimeError(said.group() if said else error.stderr))
     except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
         results.fail("all", "all", "groupgrad through the addon", error)
     else:

@@ -131,9 +131,6 @@ LogitsRequest convert(const groupgrad_logits_request& r) {
   out.vocab = r.vocab;
   out.rowStride = r.row_stride;
   out.dtype = choice(r.dtype, Dtype::float16, "dtype");
-  const uintptr_t bytes = out.dtype == Dtype::float32 ? 4 : 2;
-  require(reinterpret_cast<uintptr_t>(r.logits) % bytes == 0, "logits", "an address aligned to its type");
-  require(reinterpret_cast<uintptr_t>(r.grad_logits) % bytes == 0, "grad_logits", "an address aligned to its type");
   out.logits = r.logits;
   out.tokens = r.tokens;
   out.temperature = r.temperature;
@@ -263,8 +260,9 @@ int groupgrad_logits_loss(const groupgrad_logits_request* request, const groupgr
     const LogitsRequest r = convert(*request);
     require(r.logits && r.tokens && r.logProbs && r.entropies, "logits",
             "an array for each of logits, tokens, log_probs, entropies");
-    require(reinterpret_cast<uintptr_t>(r.logits) % (r.dtype == Dtype::float32 ? 4 : 2) == 0, "logits",
-            "an address aligned to its type");
+    const uintptr_t bytes = r.dtype == Dtype::float32 ? 4 : 2;
+    require(reinterpret_cast<uintptr_t>(r.logits) % bytes == 0, "logits", "an address aligned to its type");
+    require(reinterpret_cast<uintptr_t>(r.gradLogits) % bytes == 0, "grad_logits", "an address aligned to its type");
     cuda::DeviceRewards given;
     require(rewards || r.policy.advantages, "advantages", "an array, or rewards");
     if (rewards) {

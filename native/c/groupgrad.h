@@ -153,7 +153,8 @@ GROUPGRAD_EXPORT void groupgrad_logits_request_init(groupgrad_logits_request* re
 
 /* Bytes of device memory that an operation works in, or 0 where groupgrad_error() says what is wrong with the request;
  * the arrays of logits, tokens and results need not be there yet. The caller fills it with zeros once, before its first
- * use; it may then serve any number of operations that fit, one after another; after an error it fills it again. */
+ * use; it may then serve any number of operations that fit, one after another; after an error it fills it with zeros
+ * again. */
 GROUPGRAD_EXPORT size_t groupgrad_advantages_workspace(const groupgrad_advantage_request* request);
 GROUPGRAD_EXPORT size_t groupgrad_policy_workspace(const groupgrad_policy_request* request);
 GROUPGRAD_EXPORT size_t groupgrad_logits_workspace(const groupgrad_logits_request* request);

@@ -181,8 +181,8 @@ __device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g,
     withAlignment<Element>(row, [&](auto odd) {
       withSlope(g, [&](auto slope) { differentiateWords<Element, odd, slope>(g, row, from, end, scale); });
     });
-    if (q == kChunks - 1 && slice.count % kPerWord != 0 &&
-        slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
+    const bool holdsLast = count == slice.count && q * slice.chunk < slice.count;
+    if (holdsLast && slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
       unsigned char* last = row + (slice.count - 1) * kBytes;
       float x[2] = {loadElement<Element>(last), 0};
       Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);

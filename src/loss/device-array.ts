@@ -1,4 +1,5 @@
 // Arrays in the memory of a GPU, for calls that leave their inputs and results there.
+/// <reference lib="esnext.disposable" preserve="true" />
 
 import { loadCuda } from '../native/load.js';
 import { checkArray, checkChoice, checkNumber, isTypedArray, typeError } from './check.js';

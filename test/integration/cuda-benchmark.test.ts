@@ -1,10 +1,10 @@
 // The GPU benchmark without a GPU: its programs over a libgroupgrad whose kernels run on the processor.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import test, { before, describe } from 'node:test';
-import { cannotBuild, exists, outputOf, root, run, withFolder } from '../support/native.js';
+import { buildEmulatedAddon, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
 
 const slow = Boolean(process.env.CI || process.env.GROUPGRAD_SLOW_TESTS);
 const python = process.env.GROUPGRAD_PYTHON ?? 'python3';
@@ -12,12 +12,10 @@ const noBuild = slow ? cannotBuild() : 'takes a minute: set GROUPGRAD_SLOW_TESTS
 const hasTorch = !noBuild && run(python, ['-c', 'import torch']).status === 0;
 const noTorch = noBuild || (!hasTorch && `${python} has no PyTorch (GROUPGRAD_PYTHON names another)`);
 
-const build = join(root, 'build', 'emulated');
-const library = join(build, 'libgroupgrad.so');
 const program = (name: string) => join(root, 'bench', 'gpu', name);
 
-function succeeds(command: string, args: readonly string[]): string {
-  const result = run(command, args);
+function succeeds(command: string, args: readonly string[], env = process.env): string {
+  const result = run(command, args, { env });
   assert.equal(result.status, 0, outputOf(result));
   return result.stdout;
 }
@@ -28,12 +26,11 @@ interface Results {
 }
 
 describe('the GPU benchmark', { skip: noBuild }, () => {
+  let addon = '';
+  let library = '';
   before(() => {
-    mkdirSync(build, { recursive: true });
-    const generator = exists('ninja') ? ['-G', 'Ninja'] : [];
-    const options = ['-DGROUPGRAD_CUDA=EMULATED', '-DGROUPGRAD_NATIVE_TESTS=ON'];
-    succeeds('cmake', ['-S', root, '-B', build, ...generator, ...options]);
-    succeeds('cmake', ['--build', build, '--target', 'groupgrad_c']);
+    addon = buildEmulatedAddon();
+    library = join(dirname(addon), 'libgroupgrad.so');
   });
 
   test('the requests for compute-sanitizer give masked tokens no gradient, and the same bits twice', (t) => {
@@ -43,7 +40,13 @@ describe('the GPU benchmark', { skip: noBuild }, () => {
     const flags = ['-std=c++20', '-O1', '-Wall', '-Wextra', '-Werror', '-Wno-unknown-pragmas'];
     withFolder((folder) => {
       const output = join(folder, 'sanitize');
-      const own = ['-DGROUPGRAD_VERSION="test"', ...sources, join(build, 'libgroupgrad_cuda.a'), '-o', output];
+      const own = [
+        '-DGROUPGRAD_VERSION="test"',
+        ...sources,
+        join(dirname(addon), '..', 'libgroupgrad_cuda.a'),
+        '-o',
+        output,
+      ];
       succeeds(compiler, [...flags, ...folders, ...own]);
       t.diagnostic(succeeds(output, ['40']).trim());
     });
@@ -73,12 +76,10 @@ check.main()`;
   test('bench.py measures every case and says what it left out', { skip: noTorch }, () => {
     withFolder((folder) => {
       const out = join(folder, 'results.json');
-      const printed = succeeds(python, [
-        program('bench.py'),
-        '--emulated',
-        '--no-compile',
-        ...['--library', library, '--out', out],
-      ]);
+      const built = existsSync(join(root, 'dist', 'index.js'));
+      const options = ['--emulated', '--no-compile', ...(built ? ['--addon'] : []), '--library', library, '--out', out];
+      const env = { ...process.env, GROUPGRAD_ADDON: addon };
+      const printed = succeeds(python, [program('bench.py'), ...options], env);
       const { rows, skipped } = JSON.parse(readFileSync(out, 'utf8')) as Results;
       const sizes = new Set(rows.map(({ operation, size }) => `${operation}, ${size}`));
       assert.equal(sizes.size, 6);
@@ -94,8 +95,9 @@ check.main()`;
       for (const { contender, role, medianMs, error } of rows) {
         assert.ok(medianMs > 0, contender);
         // bfloat16 log-probs, as PyTorch has them, are the worst.
-        if (role !== 'copy') assert.ok(error !== null && error < 0.05, `${contender}: ${error}`);
+        if (role !== 'copy' && role !== 'addon') assert.ok(error !== null && error < 0.05, `${contender}: ${error}`);
       }
+      assert.equal(rows.filter(({ role }) => role === 'addon').length, built ? 4 : 0);
       assert.ok(skipped.some(({ contender, reason }) => contender === 'torch.compile' && /compiles/.test(reason)));
     });
   });
