@@ -2,6 +2,7 @@
 // single-threaded loop, and a memory copy of the same bytes. Prints a Markdown table and writes JSON with the machine.
 //
 //   npm run bench -- --quick            the small sizes alone
+//   npm run bench -- --backends tensorflow,wasm   of tfjs's backends, these alone
 //   npm run bench -- --python python3   PyTorch eager beside them, with a Python that has torch
 //   npm run bench -- --out file.json    default: bench/results/host-<cores>-cores.json
 
@@ -13,6 +14,7 @@ import { parseArgs } from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { Bench } from 'tinybench';
 import { type LossConfig, logitsLoss, type PolicyInput, policyLoss, presets } from '../src/index.js';
+import { checkChoice } from '../src/loss/check.js';
 import { logitsLoss as arraysLoss, policyLoss as arraysPolicy } from '../src/tfjs/arrays.js';
 import { differentiable } from '../src/tfjs/differentiable.js';
 import { grpoLoss, tfjsBridge, policyLoss as tfjsPolicy } from '../src/tfjs/index.js';
@@ -55,7 +57,12 @@ interface Skipped {
 }
 
 const { values: flags } = parseArgs({
-  options: { quick: { type: 'boolean' }, out: { type: 'string' }, python: { type: 'string' } },
+  options: {
+    quick: { type: 'boolean' },
+    backends: { type: 'string', default: backends.join() },
+    out: { type: 'string' },
+    python: { type: 'string' },
+  },
 });
 const threads = availableParallelism();
 const rows: Row[] = [];
@@ -149,9 +156,11 @@ function largestError(actual: Float32Array, expected: Float32Array): number {
   return difference / largest;
 }
 
+const wanted = flags.backends.split(',').map((name) => checkChoice('--backends', name, backends));
 const startedBackends: Backend[] = [];
 for (const backend of backends) {
   try {
+    if (!wanted.includes(backend)) throw new Error('--backends does not name it');
     await startBackend(backend);
     startedBackends.push(backend);
   } catch (error) {
