@@ -31,11 +31,11 @@ struct Stream {
 struct DeviceTraits {
   int multiprocessors = 1;
   int sharedMemoryPerBlock = 48 * 1024;  // the most that a block may opt in to
-  bool clusters = false;                 // compute capability 9.0 or above
+  bool clusters = false;                 // whether blocks can be launched in clusters
 };
 cudaError_t readTraits(int device, DeviceTraits&);
 
-// `rewards` may be null; else its advantages are computed in the same launch and are the loss's.
+// `rewards` may be null; else its advantages are the loss's. The policy loss computes them in its own launch.
 cudaError_t advantages(const Stream&, const DeviceRewards&, AdvantageMetrics* metrics);
 cudaError_t policyLoss(const DeviceTraits&, const Stream&, const PolicyRequest&, const DeviceRewards* rewards,
                        LossMetrics* metrics, AdvantageMetrics* advantageMetrics);

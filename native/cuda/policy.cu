@@ -20,7 +20,7 @@ using Block = BlockTeam<kThreads>;
 // A mask of at most this many tokens is counted by every block.
 constexpr int64_t kMaskTokens = 1 << 18;
 
-// What of the launch is known before it starts; each grid-wide meeting costs about a microsecond.
+// What of the launch is known before it starts. The grid meets no more often than it must.
 struct Plan {
   int64_t unitTokens, unitsPerSequence, units;
   bool needsSequence;      // a quantity of the sequence enters the terms
