@@ -29,7 +29,7 @@ export function advantageBias(p: number, groupSize: number): number {
   // (1 − p)^n − p^n = (1 − 2p) Σ (1 − p)^j p^(n − 1 − j).
   const rare = Math.min(p, 1 - p);
   const common = 1 - rare;
-  const size = (rare * common * (common - rare) * powerSum(common, rare, groupSize - 1)) / gradientShare(p, groupSize);
+  const size = (rare * common * (1 - 2 * rare) * powerSum(common, rare, groupSize - 1)) / gradientShare(p, groupSize);
   return p <= 0.5 ? size : -size;
 }
 

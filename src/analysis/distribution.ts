@@ -24,25 +24,30 @@ export function betaDistribution(a: number, b: number): Distribution {
   for (const [name, value] of Object.entries({ a, b })) checkNumber(name, value, { min: 0.05, max: 400 });
   // B(a, b), with each of its singularities at an end that is 0.
   const half = (c: number, d: number) => integrate((x) => x ** (c - 1) * (1 - x) ** (d - 1), 0, 0.5);
-  const whole = half(a, b) + half(b, a);
+  const whole = Math.log(half(a, b) + half(b, a));
   const mean = a / (a + b);
   return {
     mean,
-    density: (x) => (x ** (a - 1) * (1 - x) ** (b - 1)) / whole,
+    density: (x) => betaPower(x, a - 1, b - 1, whole),
     // x · Beta(a, b) = mean · Beta(a + 1, b), and B(a + 1, b) = mean · B(a, b).
     above: (x) => ({
       share: betaShares(x, a, b, whole).above,
-      moment: mean * betaShares(x, a + 1, b, mean * whole).above,
+      moment: mean * betaShares(x, a + 1, b, whole + Math.log(mean)).above,
     }),
     below: (x) => betaShares(x, a, b, whole).below,
   };
 }
 
-/** The regularised incomplete beta function and its complement, the smaller of both from its own continued fraction. */
+/** x^a (1 − x)^b / e^whole, of which the parts alone could underflow. */
+function betaPower(x: number, a: number, b: number, whole: number): number {
+  return Math.exp(a * Math.log(x) + b * Math.log1p(-x) - whole);
+}
+
+/** The regularised incomplete beta function and its complement, the smaller of both by a continued fraction; e^whole is B(a, b). */
 function betaShares(x: number, a: number, b: number, whole: number): { below: number; above: number } {
   if (x <= 0) return { below: 0, above: 1 };
   if (x >= 1) return { below: 1, above: 0 };
-  const power = (x ** a * (1 - x) ** b) / whole;
+  const power = betaPower(x, a, b, whole);
   if (x < (a + 1) / (a + b + 2)) {
     const below = power / a / betaFraction(x, a, b);
     return { below, above: 1 - below };
@@ -121,8 +126,9 @@ function continuedFraction(d: (i: number) => number): number {
 }
 
 /**
- * The inverse of P(X < x): draws from the distribution when it is given uniform numbers from (0, 1). Found by Newton's method
- * to about 1e-12 of x, from a table.
+ * The inverse of P(X < x), which makes a draw from the distribution of a uniform number from (0, 1). Found by Newton's method
+ * from a table: to about 1e-12 of the distance from the nearer end where the density varies on that scale, and never worse
+ * than 1e-15 or numbers near 1 are apart.
  */
 export function quantileOf({ density, below }: Distribution): (share: number) => number {
   const count = 1024;
@@ -140,8 +146,8 @@ export function quantileOf({ density, below }: Distribution): (share: number) =>
       else low = x;
       const step = error / density(x);
       x -= step;
-      // Newton's method squares the error, relative to x near 0 where densities may be powers of x.
-      if (Math.abs(step) <= 1e-7 * Math.min(x, 1 - x) || high - low <= 1e-15) break;
+      // Newton's method squares the error, relative to the nearer end, near which densities may be powers.
+      if (Math.abs(step) <= 1e-6 * Math.min(x, 1 - x) || high - low <= 1e-15) break;
     }
     return Math.min(high, Math.max(low, x));
   };

@@ -76,13 +76,10 @@ export function biasFigures(comparisons: readonly Comparison[], { groupSizes }: 
       name: 'underestimated',
       chart: {
         ...axis,
-        title: 'Hard prompts: how often advantages are too low, P(Â < A | S)',
+        title: 'Hard prompts underestimated, P(Â < A | S)',
         xRange: [0, 0.5],
         yIncludes: unit,
-        series: [
-          ...lines(steps),
-          ...dots('underestimated', 'bernoulli', ({ p, epsilon }) => epsilon === 0 && p <= 0.5),
-        ],
+        series: [...lines(steps), ...dots('underestimated', 'bernoulli', ({ p, epsilon }) => epsilon === 0 && p < 0.5)],
       },
     },
     ...families.map((family) => ({

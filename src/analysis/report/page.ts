@@ -45,7 +45,7 @@ export function biasPage(comparisons: readonly Comparison[], settings: BiasSetti
       ...tablesOf(/^Bias of the advantage/),
       '<h2>Groups without a gradient</h2>',
       paragraph(
-        `A prompt that is solved 2 % of the time leaves ${percent(1 - gradientShare(0.02, most))} of groups of ${most} without a gradient. At the ends this costs more than the bias does.`,
+        `A prompt that is solved 2 % of the time leaves ${percent(1 - gradientShare(0.02, most))} of groups of ${most} without a gradient: of these, learning sees nothing at all.`,
       ),
       charts('gradient-share', 'underestimated'),
       ...tablesOf(/^Groups with a gradient/),
@@ -70,7 +70,7 @@ function whatOneSees(least: number, most: number): string[] {
   const bias = (groupSize: number) => decimals(advantageBias(0.1, groupSize), 3, true);
   return [
     `At p = ${p}, groups of ${most} with a gradient are right ${percent(seen)} of the time on average, ${(seen / p).toFixed(1)} times as often as the policy. A right response’s advantage is then taken for ${decimals(1 - seen, 3)}, where it is ${1 - p}: rare right answers on hard prompts are learned from too little. On easy prompts it is the other way round, and at p = 0.5 there is no bias.`,
-    `Larger groups have less of it: at p = 0.1 the bias is ${bias(least)} for G = ${least}${most === least ? '' : ` and ${bias(most)} for G = ${most}`}. It goes to 0 with the share of groups without a gradient.`,
+    `Larger groups have less of it: at p = 0.1 the bias is ${bias(least)} for G = ${least}${most === least ? '' : ` and ${bias(most)} for G = ${most}`}. As groups grow it vanishes, together with the groups that have no gradient.`,
   ];
 }
 
