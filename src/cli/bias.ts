@@ -12,7 +12,7 @@ import {
 } from '../analysis/bias-study.js';
 import { biasFigures } from '../analysis/report/figures.js';
 import { biasPage } from '../analysis/report/page.js';
-import { agreement, biasTables, tableText } from '../analysis/report/tables.js';
+import { agreement, biasTables, tableText, wrapped } from '../analysis/report/tables.js';
 import { chartFile } from '../report/chart.js';
 import { writePage } from '../report/page.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
@@ -57,8 +57,8 @@ export async function bias(args: readonly string[]): Promise<void> {
     process.stdout.write(`${JSON.stringify({ settings: { ...settings, sigma, rewards }, comparisons })}\n`);
   } else {
     for (const table of biasTables(comparisons, settings)) console.log(`${tableText(table)}\n`);
-    console.log('In brackets: the deviation of the simulation from the theory, in standard errors.');
-    console.log(agreement(comparisons, largestDeviation(comparisons), settings.samples));
+    console.log('In brackets: how far the simulation is off the theory, in standard errors.');
+    console.log(wrapped(agreement(comparisons, largestDeviation(comparisons), settings.samples)));
   }
   const say = flags.json ? console.error : console.log;
   if (flags.figures !== undefined) {

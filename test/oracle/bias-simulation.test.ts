@@ -1,8 +1,9 @@
 // The theory of the bias against groups that are simulated through computeAdvantages: every point within four standard errors.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import test, { describe } from 'node:test';
-import { advantageBias } from '../../src/analysis/bernoulli.js';
+import { advantageBias, expectedBaseline, gradientShare, underestimation } from '../../src/analysis/bernoulli.js';
 import {
   averageLimits,
   biasDefaults,
@@ -12,8 +13,11 @@ import {
   largestDeviation,
   simulatedP,
 } from '../../src/analysis/bias-study.js';
+import { biasFigures } from '../../src/analysis/report/figures.js';
+import { type BiasTable, biasTables, tableText } from '../../src/analysis/report/tables.js';
 import { simulate } from '../../src/analysis/simulation.js';
 import { fillUniform } from '../../src/random.js';
+import { chartFile } from '../../src/report/chart.js';
 import { assertNumber } from '../support/compare.js';
 
 describe('the study with its defaults', () => {
@@ -58,6 +62,36 @@ describe('the study with its defaults', () => {
     for (const { quantity, rewards, p, theory, simulated, standardError } of comparisons) {
       if (quantity !== 'bias' || rewards !== 'bernoulli' || Math.abs(p - 0.5) < 0.25) continue;
       assert.ok(Math.abs(simulated) > 8 * standardError && simulated * theory > 0, `p = ${p}: ${simulated}`);
+    }
+  });
+
+  test('is what docs/hadw.md shows', () => {
+    const docs = readFileSync(new URL('../../docs/hadw.md', import.meta.url), 'utf8');
+    const tables = biasTables(comparisons, biasDefaults);
+    const isShown = ({ title }: BiasTable) => !title.includes('by more than');
+    const blocks = docs.split('```').filter((_, i) => i % 2 === 1);
+    for (const table of tables.filter(isShown)) assert.ok(blocks.includes(`\n${tableText(table)}\n`), tableText(table));
+    // The numbers in sentences.
+    const baseline = expectedBaseline(0.05, 8);
+    for (const text of [
+      `right ${(100 * baseline).toFixed(1)} % of the time`,
+      `worth ${(1 - baseline).toFixed(3)}`,
+      `At p = 0.02, ${(100 * (1 - gradientShare(0.02, 8))).toFixed(1)} % of groups of 8`,
+      `at p = 0.4 and G = 8 it happens in ${(100 * underestimation(0.4, 8)).toFixed(0)} %`,
+    ]) {
+      assert.ok(docs.replaceAll('\n', ' ').includes(text), text);
+    }
+  });
+
+  test('is what the figures of docs/hadw.md show', () => {
+    const folder = new URL('../../docs/figures/', import.meta.url);
+    const docs = readFileSync(new URL('../../docs/hadw.md', import.meta.url), 'utf8');
+    for (const { name, chart } of biasFigures(comparisons, biasDefaults)) {
+      assert.ok(docs.includes(`(figures/${name}.svg)`), name);
+      assert.ok(
+        readFileSync(new URL(`${name}.svg`, folder), 'utf8') === `${chartFile(chart)}\n`,
+        `docs/figures/${name}.svg differs: make it again with groupgrad bias --figures docs/figures`,
+      );
     }
   });
 

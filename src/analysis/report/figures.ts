@@ -51,7 +51,7 @@ export function biasFigures(comparisons: readonly Comparison[], { groupSizes }: 
       },
     },
     {
-      name: 'baseline',
+      name: 'bias-baseline',
       chart: {
         ...axis,
         title: 'Expected group baseline, E[p̂ | S]',
@@ -64,7 +64,7 @@ export function biasFigures(comparisons: readonly Comparison[], { groupSizes }: 
       },
     },
     {
-      name: 'gradient-share',
+      name: 'bias-gradient-share',
       chart: {
         ...axis,
         title: 'Share of groups with a gradient, P(S)',
@@ -73,7 +73,7 @@ export function biasFigures(comparisons: readonly Comparison[], { groupSizes }: 
       },
     },
     {
-      name: 'underestimated',
+      name: 'bias-underestimated',
       chart: {
         ...axis,
         title: 'Hard prompts underestimated, P(Â < A | S)',
@@ -83,7 +83,7 @@ export function biasFigures(comparisons: readonly Comparison[], { groupSizes }: 
       },
     },
     ...families.map((family) => ({
-      name: family.rewards,
+      name: `bias-${family.rewards}`,
       chart: {
         ...axis,
         xLabel: 'mean',

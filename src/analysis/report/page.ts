@@ -41,13 +41,13 @@ export function biasPage(comparisons: readonly Comparison[], settings: BiasSetti
       paragraph(agreement(comparisons, largest, samples)),
       '<h2>The bias</h2>',
       ...whatOneSees(least, most).map(paragraph),
-      charts('bias', 'baseline'),
+      charts('bias', 'bias-baseline'),
       ...tablesOf(/^Bias of the advantage/),
       '<h2>Groups without a gradient</h2>',
       paragraph(
         `A prompt that is solved 2 % of the time leaves ${percent(1 - gradientShare(0.02, most))} of groups of ${most} without a gradient: of these, learning sees nothing at all.`,
       ),
-      charts('gradient-share', 'underestimated'),
+      charts('bias-gradient-share', 'bias-underestimated'),
       ...tablesOf(/^Groups with a gradient/),
       '<h2>How often advantages are misjudged</h2>',
       paragraph(
@@ -58,7 +58,7 @@ export function biasPage(comparisons: readonly Comparison[], settings: BiasSetti
       paragraph(
         `The bias is not a matter of rewards of 0 and 1. Here rewards are continuous, and the groups that count are those whose largest and smallest reward differ by more than ${sigma} (theorem 4). Among such groups the mean is drawn towards the middle again, less so the larger the group.`,
       ),
-      charts('beta', 'truncated-gaussian'),
+      charts('bias-beta', 'bias-truncated-gaussian'),
       ...tablesOf(/^Bias for continuous/),
     ],
   });

@@ -102,6 +102,17 @@ export function tableText({ title, note, label, groupSizes, rows, signed }: Bias
   return lines.map((text) => text.trimEnd()).join('\n');
 }
 
+/** Text in lines of at most 80 columns. */
+export function wrapped(text: string): string {
+  const lines = [''];
+  for (const word of text.split(' ')) {
+    const last = lines[lines.length - 1];
+    if (last !== '' && last.length + 1 + word.length > 80) lines.push(word);
+    else lines[lines.length - 1] = last === '' ? word : `${last} ${word}`;
+  }
+  return lines.join('\n');
+}
+
 /** A number with so many decimals, and with a sign if it is to have one; what rounds to 0 has none. */
 export function decimals(value: number, digits: number, signed = false): string {
   if (Number.isNaN(value)) return 'none';
