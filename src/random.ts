@@ -53,7 +53,15 @@ function rotate(word: number, bits: number): number {
 }
 
 /** What a stream of random numbers is for. Streams of one seed are independent of each other. */
-export const purposes = { weights: 1, sampling: 2, examples: 3, split: 4, order: 16, minibatches: 17 } as const;
+export const purposes = {
+  weights: 1,
+  sampling: 2,
+  examples: 3,
+  split: 4,
+  order: 16,
+  minibatches: 17,
+  simulation: 32,
+} as const;
 
 /** A stream of random numbers: a seed (an integer of at most 53 bits), a purpose, and a step or other index. */
 export interface Stream {
@@ -66,6 +74,18 @@ export interface Stream {
 export function uniform(stream: Stream, a: number, b = 0, c = 0): number {
   const [high, low] = words(stream, a, b, c);
   return fraction(high, low);
+}
+
+/**
+ * Fills an array with the uniform numbers in (0, 1), with 52 random bits each, of addresses (a, …, c) of a stream: two from
+ * each number of the middle, which is half the work of {@link uniform}.
+ */
+export function fillUniform(out: Float64Array, stream: Stream, a: number, c = 0): void {
+  for (let i = 0; i < out.length; i += 2) {
+    const [w, x, y, z] = words(stream, a, i / 2, c);
+    out[i] = fraction(w, x);
+    if (i + 1 < out.length) out[i + 1] = fraction(y, z);
+  }
 }
 
 /** The integer in [0, below) at address (a, b, c) of a stream. */
