@@ -47,9 +47,13 @@ export interface Expectations {
   truthSquare: number;
 }
 
-/** The true advantages r − p, or (r − p) / √(p (1 − p)) where those of groups are divided by their deviation. */
+/**
+ * The true advantages r − p, or (r − p) / √(p (1 − p)) where those of groups are divided by their deviation; 0 where all
+ * answers are alike.
+ */
 export function trueAdvantages(p: number, scale: AdvantageScale): { right: number; wrong: number } {
   const unit = trueUnit(p, scale);
+  if (unit === 0) return { right: 0, wrong: 0 };
   return { right: (1 - p) / unit, wrong: -p / unit };
 }
 

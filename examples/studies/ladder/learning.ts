@@ -19,6 +19,8 @@ export interface Method {
   sizeAlone?: boolean;
   /** What advantages are multiplied by; with plain gradient ascent the same as a larger learning rate. */
   factor?: number;
+  /** What the samples of a run are multiplied by. */
+  samples?: number;
   /** True advantages instead of estimated ones: of `all` answers, or of those in groups with a gradient (`active`). */
   truth?: 'all' | 'active';
 }
@@ -46,14 +48,30 @@ interface Prompts {
   wins: Uint8Array[];
 }
 
-export function learn(config: StudyConfiguration, method: Method, seed: number): LearningRun {
-  const { learningRate, samplesPerPrompt } = config.learning;
+/** What answers are drawn by: for each step, a number in (0, 1) for each answer of each prompt. */
+export type Uniforms = readonly Float64Array[];
+
+export function drawUniforms(seed: number, steps: number, prompts: number, groupSize: number): Uniforms {
+  const stream: Stream = { seed, purpose: 'study' };
+  return Array.from({ length: steps }, (_, step) =>
+    Float64Array.from({ length: prompts * groupSize }, (_, i) =>
+      uniform(stream, step, Math.floor(i / groupSize), i % groupSize),
+    ),
+  );
+}
+
+export function stepsOf({ learning }: StudyConfiguration, { groupSize, samples = 1 }: Method): number {
+  return (samples * learning.samplesPerPrompt) / groupSize;
+}
+
+/** `uniforms`: {@link drawUniforms} of this seed and group size, shared by methods, which are paired by it. */
+export function learn(config: StudyConfiguration, method: Method, seed: number, uniforms: Uniforms): LearningRun {
+  const { learningRate } = config.learning;
   const { groupSize, truth, factor = 1 } = method;
   const prompts = promptsOf(config, config.mixtures[method.mixture], seed);
   const count = prompts.rung.length;
   const policies = uniformPolicies(count, config.arms);
   const success = prompts.wins.map((wins, prompt) => successOf(policies, prompt, wins));
-  const stream: Stream = { seed, purpose: 'study' };
   const anchor = method.hadw && new DifficultyAnchor(config.anchors[method.hadw.anchor]);
 
   const run: LearningRun = { success: [], rungs: config.rungs.map(() => []), anchorError: Number.NaN };
@@ -65,14 +83,14 @@ export function learn(config: StudyConfiguration, method: Method, seed: number):
     });
   };
   record();
-  const steps = samplesPerPrompt / groupSize;
+  const steps = stepsOf(config, method);
   let anchorSquares = 0;
   const answers = new Int32Array(count * groupSize);
   const rewards = new Float64Array(count * groupSize);
   for (let step = 0; step < steps; step++) {
     for (let i = 0; i < answers.length; i++) {
       const prompt = Math.floor(i / groupSize);
-      answers[i] = drawArm(policies, prompt, uniform(stream, step, prompt, i % groupSize));
+      answers[i] = drawArm(policies, prompt, uniforms[step][i]);
       rewards[i] = prompts.wins[prompt][answers[i]];
     }
     const estimated = estimate(method, rewards, anchor);
@@ -170,8 +188,12 @@ function armNames(characters: string, arms: number): string[] {
   return [...characters].slice(-arms);
 }
 
+/** The probabilities of all arms may add up to a little more than 1. */
 function successOf({ probabilities, arms }: Policies, prompt: number, wins: Uint8Array): number {
-  return wins.reduce((total, win, arm) => total + win * probabilities[prompt * arms + arm], 0);
+  return Math.min(
+    1,
+    wins.reduce((total, win, arm) => total + win * probabilities[prompt * arms + arm], 0),
+  );
 }
 
 /** The first arm up to which the probabilities exceed u; rounding may leave u above their sum. */
