@@ -39,7 +39,11 @@ const full: StudyConfiguration = {
     'window 50': { update: 'window', window: 50, timing: 'prior' },
     'batch mean': { update: 'window', window: 1, timing: 'posterior' },
   },
-  simulation: { batches: 1000, warmup: 50, anchors: ['window 10', 'window 10, posterior', 'kalman', 'kalman, posterior'] },
+  simulation: {
+    batches: 1000,
+    warmup: 50,
+    anchors: ['window 10', 'window 10, posterior', 'kalman', 'kalman, posterior'],
+  },
   learning: {
     seeds: 20,
     samplesPerPrompt: 1600,
@@ -47,7 +51,7 @@ const full: StudyConfiguration = {
     groupSize: 8,
     mixture: 'even',
     anchor: 'window 10',
-    points: 50,
+    points: 20,
   },
 };
 

@@ -149,6 +149,24 @@ export function bestScales(situation: Situation) {
   };
 }
 
+/**
+ * The λ, from one to another, with which HA-DW's advantage of a right or of a wrong answer is nearer to the true one than
+ * the advantage without HA-DW is: |E[Φ Â | S] − A| < |E[Â | S] − A|, in the paper's own sense of E[· | S].
+ */
+export function nearerScales(situation: Situation) {
+  const truth = trueAdvantages(situation.p, situation.scale);
+  const weighted = expectations(situation);
+  const plain = expectations({ ...situation, anchor: undefined });
+  const range = (a: number, unweighted: number, atOne: number): [number, number] => {
+    const bias = Math.abs(unweighted - a);
+    return [Math.max(0, (Math.abs(a) - bias) / Math.abs(atOne)), (Math.abs(a) + bias) / Math.abs(atOne)];
+  };
+  return {
+    right: range(truth.right, plain.rightByGroup, weighted.rightByGroup),
+    wrong: range(truth.wrong, plain.wrongByGroup, weighted.wrongByGroup),
+  };
+}
+
 /** The prompts of a batch: how many there are of each success probability. */
 export interface Mixture {
   rungs: readonly number[];

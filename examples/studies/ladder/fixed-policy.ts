@@ -4,7 +4,16 @@
 import { computeAdvantages, DifficultyAnchor } from 'groupgrad';
 import { type Stream, uniform } from '../../../src/random.js';
 import type { AdvantageScale, StudyConfiguration } from './configuration.js';
-import { binomial, expectations, groupCases, groupRewards, levelOf, type Mixture, type Situation, stepAlongGradient } from './exact.js';
+import {
+  binomial,
+  expectations,
+  groupCases,
+  groupRewards,
+  levelOf,
+  type Mixture,
+  type Situation,
+  stepAlongGradient,
+} from './exact.js';
 import { meanOf, sum } from './statistics.js';
 
 export interface Setting {
@@ -132,8 +141,7 @@ function simulateSetting(
     const overAnswers = (which: 'right' | 'wrong', answers: number, total: number): Comparison => ({
       simulated: total / answers,
       exact: exact[which],
-      error:
-        Math.sqrt(tally.groups * variance((k) => (which === 'right' ? k : groupSize - k), which)) / answers,
+      error: Math.sqrt(tally.groups * variance((k) => (which === 'right' ? k : groupSize - k), which)) / answers,
     });
     return {
       p: situation.p,

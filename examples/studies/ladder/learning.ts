@@ -13,6 +13,8 @@ export interface Method {
   mixture: string;
   groupSize: number;
   scale: AdvantageScale;
+  /** Default `mean`. */
+  center?: 'leave-one-out';
   /** λ and the name of the anchor. */
   hadw?: { scale: number; anchor: string };
   /** Advantages without HA-DW's weights, but as large as with them: of the same root mean square in each batch. */
@@ -43,7 +45,8 @@ export interface Policies {
 
 /** The prompts of a batch, those of a rung together. */
 interface Prompts {
-  rung: number[];
+  /** Of each rung's first prompt, and the number of all. */
+  starts: number[];
   /** Whether an arm wins, a row for each prompt. */
   wins: Uint8Array[];
 }
@@ -69,17 +72,16 @@ export function learn(config: StudyConfiguration, method: Method, seed: number, 
   const { learningRate } = config.learning;
   const { groupSize, truth, factor = 1 } = method;
   const prompts = promptsOf(config, config.mixtures[method.mixture], seed);
-  const count = prompts.rung.length;
+  const count = prompts.wins.length;
   const policies = uniformPolicies(count, config.arms);
   const success = prompts.wins.map((wins, prompt) => successOf(policies, prompt, wins));
   const anchor = method.hadw && new DifficultyAnchor(config.anchors[method.hadw.anchor]);
 
   const run: LearningRun = { success: [], rungs: config.rungs.map(() => []), anchorError: Number.NaN };
   const record = () => {
-    run.success.push(sum(success, (p) => p) / count);
+    run.success.push(meanBetween(success, 0, count));
     run.rungs.forEach((curve, rung) => {
-      const own = success.filter((_, prompt) => prompts.rung[prompt] === rung);
-      curve.push(sum(own, (p) => p) / own.length);
+      curve.push(meanBetween(success, prompts.starts[rung], prompts.starts[rung + 1]));
     });
   };
   record();
@@ -115,9 +117,13 @@ export function learn(config: StudyConfiguration, method: Method, seed: number, 
 }
 
 /** The advantages of a batch, and the anchor that they were computed with, which then takes the batch in. */
-function estimate({ scale, groupSize, hadw, sizeAlone }: Method, rewards: Float64Array, anchor?: DifficultyAnchor) {
+function estimate(
+  { scale, center, groupSize, hadw, sizeAlone }: Method,
+  rewards: Float64Array,
+  anchor?: DifficultyAnchor,
+) {
   const device = { device: 'reference' } as const;
-  const plain = { groupSize, scale };
+  const plain = { groupSize, scale, center };
   if (!hadw || !anchor) return { ...computeAdvantages(rewards, plain, device), anchor: Number.NaN };
   const isPosterior = anchor.timing === 'posterior';
   if (isPosterior) anchor.observe(sum([...rewards], (r) => r) / rewards.length);
@@ -172,15 +178,21 @@ function softmax(logits: Float64Array, probabilities: Float64Array): void {
 
 function promptsOf({ rungs, arms }: StudyConfiguration, counts: readonly number[], seed: number): Prompts {
   const task = tasks.bandit({ seed, probabilities: rungs, arms, contexts: Math.max(...counts) });
-  const prompts: Prompts = { rung: [], wins: [] };
+  const prompts: Prompts = { starts: [0], wins: [] };
   counts.forEach((count, rung) => {
     for (let context = 0; context < count; context++) {
       const example = task.example(context * rungs.length + rung);
-      prompts.rung.push(rung);
       prompts.wins.push(Uint8Array.from(armNames(task.characters, arms), (arm) => task.score(arm, example)));
     }
+    prompts.starts.push(prompts.wins.length);
   });
   return prompts;
+}
+
+function meanBetween(values: readonly number[], start: number, end: number): number {
+  let total = 0;
+  for (let i = start; i < end; i++) total += values[i];
+  return total / (end - start);
 }
 
 /** The task's characters end with the names of its arms. */

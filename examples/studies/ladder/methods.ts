@@ -25,6 +25,7 @@ type Place = Pick<Method, 'mixture' | 'groupSize' | 'scale'>;
 /** The words by which methods are found; a place tells the rest. */
 export const labels = {
   plain: 'no weights',
+  leaveOneOut: 'leave-one-out',
   times: (factor: number) => `× ${factor}`,
   hadw: (scale: number, anchor: string) => `HA-DW ${scale}, ${anchor}`,
   sizeAlone: (scale: number) => `size of HA-DW ${scale}`,
@@ -53,6 +54,7 @@ function controlled(config: StudyConfiguration, place: Place): ComparedMethod[] 
   });
   return [
     { name: plain, ...place, against: [] },
+    { name: nameOf(place, labels.leaveOneOut), ...place, center: 'leave-one-out', against: [plain] },
     times(place, hadwScale),
     weighted(1, labels.sizeAlone(1), { sizeAlone: true }),
     weighted(1, labels.hadw(1, learning.anchor), {}, labels.sizeAlone(1)),
@@ -68,7 +70,7 @@ function controlled(config: StudyConfiguration, place: Place): ComparedMethod[] 
       name: nameOf(place, labels.truth[truth]),
       ...place,
       truth,
-      against: [plain],
+      against: [plain, nameOf(place, labels.leaveOneOut)],
     })),
   ];
 }

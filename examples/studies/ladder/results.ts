@@ -8,6 +8,7 @@ import {
   expectations,
   levelOf,
   mixtureExpectations,
+  nearerScales,
   trueAdvantages,
 } from './exact.js';
 import { type Simulation, simulate } from './fixed-policy.js';
@@ -24,7 +25,14 @@ export interface Cell {
   /** Without HA-DW. */
   plain: Expectations & { error: number; best: ReturnType<typeof bestScales> };
   /** By mixture, whose level is the anchor; `errors` are those of the λ of the configuration, in their order. */
-  hadw: Record<string, Expectations & { errors: number[]; best: ReturnType<typeof bestScales>; bestError: number }>;
+  hadw: Record<string, WeightedCell>;
+}
+
+export interface WeightedCell extends Expectations {
+  errors: number[];
+  best: ReturnType<typeof bestScales>;
+  bestError: number;
+  nearer: ReturnType<typeof nearerScales>;
 }
 
 /** A batch, exactly. */
@@ -60,10 +68,10 @@ export interface Learned extends ComparedMethod {
   differences: Difference[];
 }
 
-/** A method less another, by seed, of `average`. */
+/** A method less another, by seed, of `average` and of `rungAverages`. */
 export interface Difference extends Interval {
   with: string;
-  rungs: Interval[];
+  rungs: Mean[];
 }
 
 export interface StudyResults {
@@ -101,8 +109,14 @@ function cellsOf(config: StudyConfiguration, levels: Record<string, number>): Ce
             Object.entries(levels).map(([name, anchor]) => {
               const weighted = expectations({ ...situation, anchor });
               const best = bestScales({ ...situation, anchor });
-              const errors = config.hadwScales.map((lambda) => errorAt(weighted, lambda));
-              return [name, { ...weighted, errors, best, bestError: errorAt(weighted, best.error) }];
+              const cell: WeightedCell = {
+                ...weighted,
+                errors: config.hadwScales.map((lambda) => errorAt(weighted, lambda)),
+                best,
+                bestError: errorAt(weighted, best.error),
+                nearer: nearerScales({ ...situation, anchor }),
+              };
+              return [name, cell];
             }),
           ),
         };
@@ -157,7 +171,7 @@ function summarize(
   const steps = stepsOf(config, method);
   const averages = (name: string) => runs.get(name)!.map((run) => averageOf(run.success));
   const rungAverages = (name: string, rung: number) => runs.get(name)!.map((run) => averageOf(run.rungs[rung]));
-  const pairs = (a: readonly number[], b: readonly number[]) => intervalOf(a.map((value, i) => value - b[i]));
+  const pairs = (a: readonly number[], b: readonly number[]) => a.map((value, i) => value - b[i]);
   const at = Array.from({ length: config.learning.points + 1 }, (_, i) =>
     Math.round((i * steps) / config.learning.points),
   );
@@ -181,8 +195,8 @@ function summarize(
     rungCurves: config.rungs.map((_, rung) => curveOf((run) => run.rungs[rung])),
     differences: method.against.map((other) => ({
       with: other,
-      ...pairs(averages(method.name), averages(other)),
-      rungs: config.rungs.map((_, rung) => pairs(rungAverages(method.name, rung), rungAverages(other, rung))),
+      ...intervalOf(pairs(averages(method.name), averages(other))),
+      rungs: config.rungs.map((_, rung) => meanOf(pairs(rungAverages(method.name, rung), rungAverages(other, rung)))),
     })),
   };
 }
@@ -195,10 +209,11 @@ function averageOf(curve: readonly number[]): number {
 
 /** The digits that results are kept with: what is printed and drawn is what is written. */
 function rounded<T>(value: T): T {
-  return JSON.parse(JSON.stringify(value, (_, v) => (typeof v === 'number' ? Number(v.toPrecision(6)) : v)));
+  return JSON.parse(JSON.stringify(value, (_, v) => (typeof v === 'number' ? Number(v.toPrecision(5)) : v)));
 }
 
-/** The results as a file: lists of numbers on one line. */
+/** The results as a file, with what holds nothing but plain values on one line. */
 export function resultsFile(results: StudyResults): string {
-  return `${JSON.stringify(results, null, 1).replace(/\[\s+([-\d.e,\s]+?)\s+\]/g, (_, list: string) => `[${list.replace(/\s+/g, ' ')}]`)}\n`;
+  const innermost = /[[{][^[\]{}]*[\]}]/g;
+  return `${JSON.stringify(results, null, 1).replace(innermost, (text) => text.replace(/\n\s*/g, ' '))}\n`;
 }
