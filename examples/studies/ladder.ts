@@ -10,6 +10,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { StudyConfiguration } from './ladder/configuration.js';
 import { figuresOf } from './ladder/figures.js';
@@ -61,6 +62,10 @@ const quick: StudyConfiguration = {
   learning: { ...full.learning, seeds: 2, samplesPerPrompt: 320, points: 10 },
 };
 
+function inRepository(folder: string): string {
+  return fileURLToPath(new URL(`../../${folder}`, import.meta.url));
+}
+
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, out: { type: 'string' } } });
 const started = performance.now();
 const results = runStudy(values.quick ? quick : full, (text) => process.stderr.write(`${text}\n`));
@@ -70,7 +75,7 @@ const folders = values.out
   ? { results: values.out, figures: values.out }
   : values.quick
     ? undefined
-    : { results: 'bench/results', figures: 'docs/figures' };
+    : { results: inRepository('bench/results'), figures: inRepository('docs/figures') };
 if (folders) {
   for (const folder of Object.values(folders)) mkdirSync(folder, { recursive: true });
   writeFileSync(join(folders.results, 'hadw-ladder.json'), resultsFile(results));

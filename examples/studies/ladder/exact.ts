@@ -39,7 +39,7 @@ export interface Expectations {
    * E[∇ log π | right] = ∇p / p, E[∇ log π | wrong] = −∇p / (1 − p).
    */
   gradient: number;
-  /** Standard deviation of one group's step along ∇p, in the same units. */
+  /** Standard deviation of one group's step along ∇p in a policy of two answers, a right and a wrong one; same units. */
   gradientDeviation: number;
   /** Over answers in groups with a gradient: means of A², of A times the true advantage, of the true advantage squared. */
   square: number;
@@ -85,7 +85,10 @@ export function groupRewards(right: number, groupSize: number): number[] {
   return Array.from({ length: groupSize }, (_, i) => (i < right ? 1 : 0));
 }
 
-/** A group's step along ∇p, in units of the gradient that true advantages give in expectation. */
+/**
+ * A group's step along ∇p, in units of the gradient that true advantages give in expectation: in a policy of two answers,
+ * or in another the mean over which right and which wrong answers were drawn.
+ */
 export function stepAlongGradient(
   { p, groupSize, scale }: Situation,
   { right, advantages }: Pick<GroupCase, 'right' | 'advantages'>,
@@ -198,10 +201,8 @@ export function mixtureExpectations(mixture: Mixture, situation: Omit<Situation,
     lambda: used,
     /** √ of the mean squared distance from the true advantage, over answers in groups with a gradient. */
     error: Math.sqrt(perAnswer((c) => errorAt(c, used) ** 2)),
-    /** The mean over prompts of `gradient`, and the λ that makes its mean squared difference from 1 smallest. */
-    gradient: used * perPrompt((c) => c.gradient),
+    /** The λ that makes the mean squared difference of the prompts' `gradient` from 1 smallest. */
     gradientLambda: perPrompt((c) => c.gradient) / perPrompt((c) => c.gradient ** 2),
-    gradientError: Math.sqrt(perPrompt((c) => (used * c.gradient - 1) ** 2)),
     /** Cosine between the batch's expected gradient and the gradient of its mean success, for the uniform policy. */
     gradientCosine: product(length) / Math.sqrt(product(() => 1) * product((c) => length(c) ** 2)),
   };

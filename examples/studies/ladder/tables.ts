@@ -19,6 +19,7 @@ export function tablesOf(results: StudyResults): Table[] {
     gradientTable(results),
     ...advantageScales.map((scale) => errorTable(results, scale)),
     ...advantageScales.map((scale) => bestTable(results, scale)),
+    nearerTable(results),
     mixtureTable(results),
     anchorTable(results),
     ...advantageScales.map((scale) => methodTable(results, scale)),
@@ -87,7 +88,7 @@ function gradientTable(results: StudyResults): Table {
   const { advantageScales, hadwScale, rungs } = results.configuration;
   const levels = Object.entries(results.levels);
   return table(
-    `The expected gradient over all groups, true advantages' = 1, G = ${results.configuration.learning.groupSize}, λ = ${hadwScale}`,
+    `The expected gradient over all groups, in units of the true one, G = ${results.configuration.learning.groupSize}, λ = ${hadwScale}`,
     [
       'p',
       ...advantageScales.flatMap((scale) => [scaleTitles[scale], ...levels.map(([, level]) => `HA-DW, C = ${level}`)]),
@@ -150,6 +151,26 @@ function bestTable(results: StudyResults, scale: AdvantageScale): Table {
   );
 }
 
+function nearerTable({ cells, configuration, levels }: StudyResults): Table {
+  const { advantageScales, groupSizes, hadwScales, rungs } = configuration;
+  const all = 2 * rungs.length * Object.keys(levels).length;
+  return table(
+    `How many of ${all} advantages are nearer with HA-DW: those of right and of wrong answers, on each rung, at each level`,
+    ['λ', ...advantageScales.flatMap((scale) => groupSizes.map((g) => `${scaleTitles[scale]}, G = ${g}`))],
+    hadwScales.map((lambda) => [
+      String(lambda),
+      ...advantageScales.flatMap((scale) =>
+        groupSizes.map((g) => {
+          const ranges = cells
+            .filter((cell) => cell.scale === scale && cell.groupSize === g)
+            .flatMap(({ hadw }) => Object.values(hadw).flatMap(({ nearer }) => [nearer.right, nearer.wrong]));
+          return String(ranges.filter(([low, high]) => low < lambda && lambda < high).length);
+        }),
+      ),
+    ]),
+  );
+}
+
 function mixtureTable({ batches, configuration, levels }: StudyResults): Table {
   const { hadwScale, hadwScales } = configuration;
   const index = hadwScales.indexOf(hadwScale);
@@ -161,18 +182,22 @@ function mixtureTable({ batches, configuration, levels }: StudyResults): Table {
       'G',
       'error of Â',
       `of Φ Â, λ = ${hadwScale}`,
-      'best λ',
+      'best λ of λ Â',
       'its error',
-      'best λ for the gradient',
+      'best λ of Φ Â',
+      'its error',
+      'for the gradient',
       'cosine of Â',
       'of Φ Â',
     ],
-    batches.map(({ mixture, groupSize, scale, plain, hadw, hadwBest }) => [
+    batches.map(({ mixture, groupSize, scale, plain, plainBest, hadw, hadwBest }) => [
       scaleTitles[scale],
       String(levels[mixture]),
       String(groupSize),
       digits(plain.error, 3),
       digits(hadw[index].error, 3),
+      digits(plainBest.lambda, 2),
+      digits(plainBest.error, 3),
       digits(hadwBest.lambda, 2),
       digits(hadwBest.error, 3),
       digits(hadwBest.gradientLambda, 2),
