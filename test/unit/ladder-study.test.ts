@@ -311,14 +311,18 @@ test('a learner uses its anchor as it was before a batch, or with posterior timi
   assert.ok(Number.isNaN(learn(two, place, 1, [answers(0), answers(1)]).anchorError));
 });
 
-test('the simulation observes a batch after its advantages, or with posterior timing before', () => {
-  const [before, after] = simulate({
+test('the simulation observes a batch once: after its advantages, or with posterior timing before', () => {
+  const [before, after, long] = simulate({
     ...configuration,
     rungs: [0.5],
     mixtures: { even: [1] },
     groupSizes: [2],
-    anchors: { before: { window: 1 }, after: { window: 1, timing: 'posterior' } },
-    simulation: { batches: 200, warmup: 10, anchors: ['before', 'after'] },
+    anchors: {
+      before: { window: 1 },
+      after: { window: 1, timing: 'posterior' },
+      long: { window: 10, timing: 'posterior' },
+    },
+    simulation: { batches: 2000, warmup: 10, anchors: ['before', 'after', 'long'] },
   });
   // One group of two answers is its own batch: if it has a gradient its mean is 1/2, the anchor that is after it too.
   assert.deepEqual(
@@ -326,6 +330,8 @@ test('the simulation observes a batch after its advantages, or with posterior ti
     [[0.5, -0.5]],
   );
   assert.ok(before.rungs[0].right.simulated > 0.51);
+  // The mean of ten batches, each of deviation √(1/4 / 2); of five, were each observed twice, it would be .155.
+  assertClose(long.anchorDeviation, Math.sqrt(1 / 80), 0.02);
 });
 
 test('with true advantages of all answers, groups without spread take steps too', () => {

@@ -1,8 +1,9 @@
 // Advantages of a policy that does not change, by simulation: batches of prompts go through computeAdvantages with a live
 // DifficultyAnchor, whose noise is then part of what comes out.
 
-import { computeAdvantages, DifficultyAnchor } from 'groupgrad';
+import { DifficultyAnchor } from 'groupgrad';
 import { type Stream, uniform } from '../../../src/random.js';
+import { computeAnchored } from './anchored.js';
 import type { AdvantageScale, StudyConfiguration } from './configuration.js';
 import {
   binomial,
@@ -101,22 +102,14 @@ function simulateSetting(
 ): Simulation {
   const { groupSize, scale } = setting;
   const level = levelOf(mixture);
-  const options = config.anchors[setting.anchor];
-  const anchor = new DifficultyAnchor(options);
+  const anchor = new DifficultyAnchor(config.anchors[setting.anchor]);
   const situations = mixture.rungs.map((p): Situation => ({ p, groupSize, scale, anchor: level }));
   const tallies = situations.map(() => ({ groups: 0, rightCount: 0, right: 0, wrongCount: 0, wrong: 0, step: 0 }));
   const used: number[] = [];
   rewards.forEach((batch, b) => {
-    if (options.timing === 'posterior') anchor.observe(sum([...batch], (r) => r) / batch.length);
-    const hadw = { anchor: anchor.value, scale: 1 };
-    const { advantages, active, accuracy, metrics } = computeAdvantages(
-      batch,
-      { groupSize, scale, hadw },
-      { device: 'reference' },
-    );
-    if (options.timing !== 'posterior') anchor.observe(accuracy);
+    const { advantages, active, anchor: current } = computeAnchored(batch, { groupSize, scale }, anchor, 1);
     if (b < config.simulation.warmup) return;
-    used.push(metrics['hadw/anchor']);
+    used.push(current);
     rungs.forEach((rung, prompt) => {
       const tally = tallies[rung];
       tally.groups += 1;

@@ -3,6 +3,7 @@
 
 import { computeAdvantages, DifficultyAnchor, tasks } from 'groupgrad';
 import { type Stream, uniform } from '../../../src/random.js';
+import { computeAnchored } from './anchored.js';
 import type { AdvantageScale, StudyConfiguration } from './configuration.js';
 import { trueAdvantages } from './exact.js';
 import { sum } from './statistics.js';
@@ -125,16 +126,12 @@ function estimate(
   const device = { device: 'reference' } as const;
   const plain = { groupSize, scale, center };
   if (!hadw || !anchor) return { ...computeAdvantages(rewards, plain, device), anchor: Number.NaN };
-  const isPosterior = anchor.timing === 'posterior';
-  if (isPosterior) anchor.observe(sum([...rewards], (r) => r) / rewards.length);
-  const weighted = computeAdvantages(rewards, { ...plain, hadw: { anchor: anchor.value, scale: hadw.scale } }, device);
-  if (!isPosterior) anchor.observe(weighted.accuracy);
-  const used = { anchor: weighted.metrics['hadw/anchor'] };
-  if (!sizeAlone) return { ...weighted, ...used };
+  const weighted = computeAnchored(rewards, plain, anchor, hadw.scale);
+  if (!sizeAlone) return weighted;
   const unweighted = computeAdvantages(rewards, plain, device);
   const times = rootMeanSquare(weighted.advantages) / rootMeanSquare(unweighted.advantages);
   const advantages = unweighted.advantages.map((a) => a * times);
-  return { ...unweighted, advantages, ...used };
+  return { ...weighted, advantages };
 }
 
 /** Not of all zeros: a batch of which no group has a gradient has nothing to scale. */
