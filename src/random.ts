@@ -60,6 +60,7 @@ export const purposes = {
   split: 4,
   order: 16,
   minibatches: 17,
+  simulation: 32,
   study: 48,
 } as const;
 
@@ -74,6 +75,18 @@ export interface Stream {
 export function uniform(stream: Stream, a: number, b = 0, c = 0): number {
   const [high, low] = words(stream, a, b, c);
   return fraction(high, low);
+}
+
+/**
+ * Fills an array with the uniform numbers in (0, 1), with 52 random bits each, of addresses (a, …, c) of a stream: two from
+ * each number of the middle, which is half the work of {@link uniform}.
+ */
+export function fillUniform(out: Float64Array, stream: Stream, a: number, c = 0): void {
+  for (let i = 0; i < out.length; i += 2) {
+    const [w, x, y, z] = words(stream, a, i / 2, c);
+    out[i] = fraction(w, x);
+    if (i + 1 < out.length) out[i + 1] = fraction(y, z);
+  }
 }
 
 /** The integer in [0, below) at address (a, b, c) of a stream. */

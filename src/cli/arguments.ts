@@ -42,8 +42,11 @@ export function numberFlag(
   try {
     return checkNumber(`--${name}`, value, bounds);
   } catch {
-    throw new UsageError(
-      `--${name}: expected ${bounds?.integer ? 'a whole number' : 'a number'}${bounds?.min === undefined ? '' : ` of at least ${bounds.min}`}, got ${JSON.stringify(text)}`,
-    );
+    throw new UsageError(`--${name}: expected ${boundsText(bounds)}, got ${JSON.stringify(text)}`);
   }
+}
+
+function boundsText({ min, max, integer }: NonNullable<Parameters<typeof checkNumber>[2]> = {}): string {
+  const limits = [...(min === undefined ? [] : [`at least ${min}`]), ...(max === undefined ? [] : [`at most ${max}`])];
+  return `${integer ? 'a whole number' : 'a number'}${limits.length > 0 ? ` of ${limits.join(' and ')}` : ''}`;
 }

@@ -28,6 +28,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'write report.html of a run',
     load: () => import('./report.js').then(({ report: run, help }) => ({ run, help })),
   },
+  bias: {
+    summary: 'the bias of group-relative advantages, in theory and simulated',
+    load: () => import('./bias.js').then(({ bias: run, help }) => ({ run, help })),
+  },
   doctor: {
     summary: 'which devices and backends there are, and why not',
     load: () => import('./doctor.js').then(({ doctor: run, help }) => ({ run, help })),

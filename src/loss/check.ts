@@ -55,15 +55,18 @@ export interface Bounds {
   above?: number;
   /** Inclusive upper bound. */
   max?: number;
+  /** Exclusive upper bound. */
+  below?: number;
   integer?: boolean;
 }
 
-function boundsText({ min, above, max, integer }: Bounds): string {
+function boundsText({ min, above, max, below, integer }: Bounds): string {
   const kind = integer ? 'an integer' : 'a finite number';
   const limits: string[] = [];
   if (min !== undefined) limits.push(`at least ${min}`);
   if (above !== undefined) limits.push(`above ${above}`);
   if (max !== undefined) limits.push(`at most ${max}`);
+  if (below !== undefined) limits.push(`below ${below}`);
   return limits.length ? `${kind} ${limits.join(' and ')}` : kind;
 }
 
@@ -73,7 +76,7 @@ function boundsText({ min, above, max, integer }: Bounds): string {
  */
 export function checkNumber(field: string, value: unknown, bounds: Bounds = {}): number {
   if (typeof value !== 'number') throw typeError(field, boundsText(bounds), value);
-  const { min, above, max, integer } = bounds;
+  const { min, above, max, below, integer } = bounds;
   const overflows = Number.isFinite(value) && !Number.isFinite(Math.fround(value));
   const inside =
     Number.isFinite(value) &&
@@ -81,7 +84,8 @@ export function checkNumber(field: string, value: unknown, bounds: Bounds = {}):
     (!integer || Number.isSafeInteger(value)) &&
     (min === undefined || value >= min) &&
     (above === undefined || value > above) &&
-    (max === undefined || value <= max);
+    (max === undefined || value <= max) &&
+    (below === undefined || value < below);
   if (!inside) throw rangeError(field, boundsText(bounds), overflows ? `${value}, infinite in float32` : String(value));
   return value;
 }

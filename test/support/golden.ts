@@ -40,6 +40,8 @@ export interface GoldenAdvantages extends Named {
   rewards: number[];
   config: AdvantageConfig;
   advantages: number[];
+  /** HA-DW as its authors compute it: the mean rewards of the batches that its anchor is the mean of. */
+  history?: number[];
 }
 
 function load(file: string): unknown {
@@ -157,7 +159,7 @@ interface VerlFile {
       kind: string;
       rewards: number[];
       groupSize: number;
-      config: { normalizeByStd?: boolean; epsilon?: number; scale?: number; anchor?: number };
+      config: { normalizeByStd?: boolean; epsilon?: number; scale?: number; anchor?: number; history?: number[] };
       advantages: number[];
     }[];
   }[];
@@ -282,6 +284,7 @@ export function verlAdvantageCases(): GoldenAdvantages[] {
         rewards,
         config: ours[estimator],
         advantages: expected,
+        ...(config.history && { history: config.history }),
       };
     }),
   );

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { integer, normal, threefry, uniform } from '../../src/random.js';
+import { fillUniform, integer, normal, threefry, uniform } from '../../src/random.js';
 
 test('threefry gives the known answers of Random123 for 4x32 words and 20 rounds', () => {
   const hex = (words: readonly number[]) => words.map((word) => word.toString(16).padStart(8, '0')).join(' ');
@@ -45,6 +45,26 @@ test('uniform numbers have the mean, variance and bounds of (0, 1), normal ones 
   const bell = moments((i) => normal({ seed: 1, purpose: 'weights' }, i));
   assert.ok(Math.abs(bell.mean) < 5 * Math.sqrt(1 / count));
   assert.ok(Math.abs(bell.variance - 1) < 5 * Math.sqrt(2 / count));
+});
+
+test('an array is filled by addresses, two numbers from each, whatever its length', () => {
+  const stream = { seed: 3, purpose: 'simulation', index: 8 } as const;
+  const fill = (length: number, a: number, c?: number) => {
+    const out = new Float64Array(length);
+    fillUniform(out, stream, a, c);
+    return [...out];
+  };
+  const seven = fill(7, 5, 2);
+  assert.deepEqual(fill(4, 5, 2), seven.slice(0, 4));
+  assert.deepEqual(
+    [0, 1, 2, 3].map((b) => uniform(stream, 5, b, 2)),
+    seven.filter((_, i) => i % 2 === 0),
+  );
+  assert.equal(new Set([...seven, ...fill(7, 6, 2), ...fill(7, 5, 3), ...fill(7, 5)]).size, 28);
+  const many = Array.from({ length: 20000 }, (_, i) => fill(2, i));
+  const product = many.reduce((sum, [x, y]) => sum + (x - 0.5) * (y - 0.5), 0) / many.length;
+  // Neighbours are not correlated: five standard errors of 1 / (12 sqrt(n)).
+  assert.ok(Math.abs(product) < 5 / (12 * Math.sqrt(many.length)));
 });
 
 test('integers cover their range', () => {
