@@ -95,8 +95,8 @@ function learningChart(results: StudyResults, scale: AdvantageScale, title: stri
   ].map((label) => ({ label, method: results.learning.find(({ name }) => name === nameOf(place, label))! }));
   return {
     title,
-    subtitle: `True success on prompts that start at ${rungs[0]}, by samples of each; ${learning.seeds} seeds`,
-    xLabel: 'samples',
+    subtitle: `True success on prompts that start at ${rungs[0]}, after n samples of each; ${learning.seeds} seeds`,
+    xLabel: 'n',
     xInteger: true,
     yIncludes: [0, 1],
     series: shown.map(({ label, method }) => ({
