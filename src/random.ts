@@ -61,6 +61,7 @@ export const purposes = {
   order: 16,
   minibatches: 17,
   simulation: 32,
+  study: 48,
 } as const;
 
 /** A stream of random numbers: a seed (an integer of at most 53 bits), a purpose, and a step or other index. */

@@ -50,7 +50,7 @@ for (const name of configurations) {
   });
 }
 
-test('every example is run here', () => {
-  const known = [...Object.keys(programs), ...configurations, 'capitals.jsonl'];
+test('every example is run here, or is a study with a test of its own', () => {
+  const known = [...Object.keys(programs), ...configurations, 'capitals.jsonl', 'studies'];
   assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());
 });
