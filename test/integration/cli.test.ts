@@ -5,7 +5,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { describe, type TestContext } from 'node:test';
-import { setPath } from '../../src/cli/config.js';
+import { setPath } from '../../src/config/load.js';
 import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
 

@@ -51,6 +51,6 @@ for (const name of configurations) {
 }
 
 test('every example is run here', () => {
-  const known = [...Object.keys(programs), ...configurations, 'capitals.jsonl'];
+  const known = [...Object.keys(programs), ...configurations, 'capitals.jsonl', 'comparison.ts'];
   assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());
 });
