@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { type Chart, chartFile, drawChart, format, type Point, type Series } from '../../src/trainer/report/chart.js';
+import { type Chart, chartFile, drawChart, format, type Point, type Series } from '../../src/report/chart.js';
 import { elements } from '../support/markup.js';
 
 const points = (...ys: number[]): Point[] => ys.map((y, i) => ({ x: i + 1, y }));
@@ -122,6 +122,25 @@ test('a series has one colour, in the legend and in the plot; a scale runs from 
   assert.deepEqual(colors(1, false), ['c0']);
   assert.deepEqual(colors(3, false), ['c0', 'c1', 'c2', 'c0', 'c1', 'c2']);
   assert.deepEqual(colors(3, true).slice(3), ['o0', 'o4', 'o7']);
+});
+
+test('an unlisted series is drawn, and has no place in the legend', () => {
+  const series: Series[] = ['a', 'b', 'c'].map((name, i) => ({
+    name,
+    points: points(i, i + 1),
+    unlisted: name === 'b',
+  }));
+  const all = draw(series);
+  assert.deepEqual(
+    all.filter(({ name }) => name === 'g').map(({ attributes }) => attributes.class),
+    ['c0', 'c2', 'c0', 'c1', 'c2'],
+  );
+  assert.ok(!all.some(({ name, text }) => name === 'text' && text === 'b'));
+  const alone = [
+    { name: 'a', points: points(1, 2) },
+    { name: 'b', points: points(2, 3), unlisted: true },
+  ];
+  assert.equal(draw(alone).filter(({ name }) => name === 'g').length, 3);
 });
 
 test('says in words what it shows', () => {

@@ -1,6 +1,6 @@
 // Which charts a report has, by section: metrics by their names, as the trainer writes them.
 
-import { type Chart, format, type Point, type Series } from './chart.js';
+import { type Chart, format, type Point, type Series } from '../../report/chart.js';
 import { curve, type Span, stack } from './curve.js';
 import type { Table } from './read.js';
 

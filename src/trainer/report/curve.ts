@@ -1,6 +1,6 @@
 // A metric as the points of a chart: every step of a short run, stretches of a long one.
 
-import type { Point } from './chart.js';
+import type { Point } from '../../report/chart.js';
 import type { Table } from './read.js';
 
 /** The steps that all charts of a report show. */

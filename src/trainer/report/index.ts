@@ -1,12 +1,13 @@
 // The report of a run: one HTML page, made from the files of the run folder alone.
 
-import { rename, rm, stat, writeFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { describe, typeError } from '../../loss/check.js';
-import { format } from './chart.js';
+import { format } from '../../report/chart.js';
+import { type Tile, writePage } from '../../report/page.js';
 import { duration, metricSections, type Summary, summarize, timeSection } from './charts.js';
 import { type Span, spanOf } from './curve.js';
-import { type Page, renderPage, type Tile } from './page.js';
+import { type RunPage, renderRunPage } from './page.js';
 import { readConfig, readSamples, readTable, runFiles, type Samples, type Table } from './read.js';
 
 /** Samples of each kind. */
@@ -33,7 +34,7 @@ export async function buildReport(runDir: string): Promise<string> {
   const span = spanOf([metrics, timing]);
   const { shares, ...time } = timeSection(timing, span);
   const isEmpty = metrics.steps.length === 0;
-  return renderPage({
+  return renderRunPage({
     title: basename(resolve(runDir)),
     tiles: tiles(metrics, timing),
     notes: notes(metrics, timing, samples, config),
@@ -54,13 +55,7 @@ export async function buildReport(runDir: string): Promise<string> {
 export async function writeReport(runDir: string): Promise<string> {
   const html = await buildReport(runDir);
   const { report } = runFiles(runDir);
-  const unfinished = `${report}.${process.pid}.tmp`;
-  try {
-    await writeFile(unfinished, html);
-    await rename(unfinished, report);
-  } finally {
-    await rm(unfinished, { force: true });
-  }
+  await writePage(report, html);
   return report;
 }
 
@@ -138,7 +133,7 @@ const mostConfigLines = 400;
 const mostConfigCharacters = 500;
 
 /** A configuration by dotted paths, in its own order. */
-function flatten(config: Record<string, unknown>): Page['config'] {
+function flatten(config: Record<string, unknown>): RunPage['config'] {
   const lines: [string, string][] = [];
   const visit = (path: string, value: unknown) => {
     if (lines.length >= mostConfigLines) return;

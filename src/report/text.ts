@@ -1,4 +1,4 @@
-// Text of a run as text of markup: whatever it holds, it is shown, and shown as what it is.
+// Any text as text of markup: whatever it holds, it is shown, and shown as what it is.
 
 /** Text for the content and the attributes of HTML and XML, with nothing in it that cannot be seen. */
 export function markup(text: string): string {

@@ -24,6 +24,8 @@ export interface Series {
   dashed?: boolean;
   /** Which colour of the palette. Default: the place in the list. */
   color?: number;
+  /** Left out of the legend, where another series of the same colour stands for it. Default false. */
+  unlisted?: boolean;
 }
 
 export interface Chart {
@@ -112,7 +114,7 @@ export function drawChart(chart: Chart, id: string): string {
   const y = scale(ys.ticked, plot.bottom, plot.top);
   return [
     `<svg class="chart" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="${id}-title ${id}-text"`,
-    ` data-plot="${[plot.left, plot.top, plot.right, plot.bottom].join(' ')}" data-x="${xs.range.join(' ')}">`,
+    ` data-plot="${[plot.left, plot.top, plot.right, plot.bottom].join(' ')}" data-x="${xs.range.join(' ')}" data-label="${markup(chart.xLabel)}">`,
     `<title id="${id}-title">${markup(chart.title)}</title><desc id="${id}-text">${markup(inWords(chart))}</desc>`,
     `<text class="title" x="2" y="15">${markup(chart.title)}</text>`,
     chart.subtitle ? `<text class="muted" x="2" y="33">${markup(chart.subtitle)}</text>` : '',
@@ -206,14 +208,15 @@ interface LegendItem {
 
 function layLegend(chart: Chart): { rows: number; items: LegendItem[] } {
   let [x, row] = [2, 0];
-  const items = chart.series.map(({ name, kind, dashed = false }, i) => {
+  const items = chart.series.flatMap(({ name, kind, dashed = false, unlisted }, i): LegendItem[] => {
+    if (unlisted) return [];
     const label = name.length > 40 ? `${name.slice(0, 39)}…` : name;
     // Texts have no measure before they are drawn: 6.4 is a little more than an average character of this size.
     const space = 22 + 6.4 * label.length + 12;
     if (x > 2 && x + space > width) [x, row] = [2, row + 1];
     const item = { name: label, color: colorClass(chart, i), kind, dashed, x, row };
     x += space;
-    return item;
+    return [item];
   });
   return { rows: items.length > 0 ? row + 1 : 0, items };
 }

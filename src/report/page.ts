@@ -1,0 +1,205 @@
+// The shell of a report: one HTML text that needs nothing else and may load nothing else, with charts, tiles and tables.
+// Whatever it is given as text is escaped; should that ever fail, the content security policy allows no script and no style
+// but the page's own, by their hashes, and no network.
+
+import { createHash } from 'node:crypto';
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { type Chart, chartStyle, drawChart } from './chart.js';
+import { markup, visible } from './text.js';
+
+export interface Tile {
+  label: string;
+  value: string;
+  note?: string;
+}
+
+export interface Page {
+  title: string;
+  /** What kind of report this is: a few words below the title. */
+  kind: string;
+  /** What the reader should know first: that a run is empty, that lines could not be read. */
+  notes?: readonly string[];
+  tiles?: readonly Tile[];
+  /** The content below, as markup; empty parts are passed over. */
+  parts: readonly string[];
+  /** A style sheet beside that of all reports. */
+  style?: string;
+}
+
+const pageStyle = `
+:root { color-scheme: light dark; --ink: #1c1917; --muted: #6b655f; --paper: #faf9f7; --card: #fff; --line: #e3e0dc; --good: #047857; --bad: #b42318; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #f5f5f4; --muted: #a8a29e; --paper: #171412; --card: #211d1a; --line: #38332f; --good: #34d399; --bad: #fb7185; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; }
+main { max-width: 1160px; margin: 0 auto; padding: 28px 20px 64px; }
+h1 { font-size: 26px; line-height: 1.25; margin: 0 0 2px; overflow-wrap: anywhere; }
+h2 { font-size: 19px; margin: 44px 0 12px; }
+h3 { font-size: 15px; margin: 22px 0 8px; }
+p { margin: 6px 0; }
+.muted { color: var(--muted); }
+.note { border-left: 3px solid var(--bad); padding: 4px 12px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 20px 0; }
+.tile, figure, .table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+.tile { padding: 12px 14px; }
+.tile b { display: block; font-size: 24px; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.tile span { display: block; color: var(--muted); font-size: 13px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); gap: 14px; }
+figure { position: relative; margin: 0; padding: 12px 12px 6px; }
+figure svg { display: block; width: 100%; height: auto; }
+.glass { position: absolute; inset: 0; touch-action: pan-y; }
+.rule { position: absolute; width: 1px; background: var(--muted); opacity: 0.6; pointer-events: none; }
+.tip { position: absolute; z-index: 1; pointer-events: none; padding: 6px 9px; border: 1px solid var(--line); border-radius: 6px; background: var(--card); box-shadow: 0 2px 8px #0003; font-size: 12px; line-height: 1.4; white-space: pre; font-variant-numeric: tabular-nums; }
+.table { overflow-x: auto; padding: 4px 14px; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
+th { text-align: left; color: var(--muted); font-weight: 500; }
+th, td { padding: 5px 18px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+tr:last-child td { border-bottom: 0; }
+td.number, th.number { text-align: right; }
+td small { color: var(--muted); }
+code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+td code { white-space: nowrap; }
+.config td code { white-space: normal; overflow-wrap: anywhere; }
+${chartStyle}
+`;
+
+/** Shows the values at the pointer; without it the page lacks nothing else. */
+const pageScript = `
+for (const figure of document.querySelectorAll('figure')) {
+  const svg = figure.querySelector('svg');
+  const series = JSON.parse(figure.querySelector('script').textContent);
+  const [left, top, right, bottom] = svg.dataset.plot.split(' ').map(Number);
+  const [from, to] = svg.dataset.x.split(' ').map(Number);
+  const [glass, rule, tip] = ['glass', 'rule', 'tip'].map((name) => {
+    const element = document.createElement('div');
+    element.className = name;
+    element.hidden = name !== 'glass';
+    return figure.appendChild(element);
+  });
+  const text = (value) => (value === null ? 'none' : Math.abs(value) >= 1e6 ? value.toExponential(3) : String(value));
+  const nearest = (xs, x) => xs.reduce((best, value, i) => (Math.abs(value - x) < Math.abs(xs[best] - x) ? i : best), 0);
+  glass.addEventListener('pointerleave', () => { rule.hidden = tip.hidden = true; });
+  glass.addEventListener('pointermove', (event) => {
+    const [box, frame] = [svg.getBoundingClientRect(), figure.getBoundingClientRect()];
+    const unit = box.width / svg.viewBox.baseVal.width;
+    const place = Math.min(right, Math.max(left, (event.clientX - box.left) / unit));
+    const x = from + ((place - left) / (right - left)) * (to - from);
+    const steps = series.map(({ x: xs }) => nearest(xs, x));
+    const step = series.map(({ x: xs }, i) => xs[steps[i]]).reduce((a, b) => (Math.abs(b - x) < Math.abs(a - x) ? b : a));
+    tip.textContent = [svg.dataset.label + ' ' + step, ...series.flatMap(({ name, x: xs, y, low, high }, i) => {
+      const at = steps[i];
+      const band = low && low[at] !== null ? '  (' + text(low[at]) + ' to ' + text(high[at]) + ')' : '';
+      return xs[at] === step || xs.length === 1 ? [name + '  ' + text(y[at]) + band] : [];
+    })].join('\\n');
+    rule.hidden = tip.hidden = false;
+    const offset = box.left - frame.left;
+    const across = offset + (left + ((step - from) / (to - from)) * (right - left)) * unit;
+    rule.style.left = across + 'px';
+    rule.style.top = box.top - frame.top + top * unit + 'px';
+    rule.style.height = (bottom - top) * unit + 'px';
+    tip.style.top = box.top - frame.top + top * unit + 'px';
+    const after = across + 10;
+    tip.style.left = (after + tip.offsetWidth < frame.width ? after : Math.max(0, across - 10 - tip.offsetWidth)) + 'px';
+  });
+}
+`;
+
+/** The page as an HTML text. */
+export function renderPage({ title, kind, notes = [], tiles = [], parts, style = '' }: Page): string {
+  const wholeStyle = pageStyle + style;
+  const policy = [
+    "default-src 'none'",
+    `style-src '${hash(wholeStyle)}'`,
+    `script-src '${hash(pageScript)}'`,
+    "base-uri 'none'",
+    "form-action 'none'",
+  ].join('; ');
+  return [
+    '<!doctype html>',
+    '<html lang="en">',
+    '<head>',
+    '<meta charset="utf-8">',
+    `<meta http-equiv="Content-Security-Policy" content="${policy}">`,
+    '<meta name="viewport" content="width=device-width, initial-scale=1">',
+    '<meta name="color-scheme" content="light dark">',
+    `<title>${markup(title)} · groupgrad</title>`,
+    `<style>${wholeStyle}</style>`,
+    '</head>',
+    '<body>',
+    '<main>',
+    `<h1>${markup(title)}</h1>`,
+    `<p class="muted">groupgrad ${markup(kind)}</p>`,
+    ...notes.map((note) => `<p class="note">${markup(note)}</p>`),
+    tiles.length > 0 ? `<div class="tiles">${tiles.map(renderTile).join('')}</div>` : '',
+    ...parts,
+    '</main>',
+    `<script>${pageScript}</script>`,
+    '</body>',
+    '</html>',
+    '',
+  ]
+    .filter((part) => part !== '')
+    .join('\n');
+}
+
+/** Writes a page, whole or not at all. */
+export async function writePage(path: string, html: string): Promise<void> {
+  const unfinished = `${path}.${process.pid}.tmp`;
+  try {
+    await writeFile(unfinished, html);
+    await rename(unfinished, path);
+  } finally {
+    await rm(unfinished, { force: true });
+  }
+}
+
+function hash(text: string): string {
+  return `sha256-${createHash('sha256').update(text).digest('base64')}`;
+}
+
+function renderTile({ label, value, note }: Tile): string {
+  return `<div class="tile"><b>${markup(value)}</b>${markup(label)}${note ? `<span>${markup(note)}</span>` : ''}</div>`;
+}
+
+/** A cell of a table for {@link renderTable}, with markup that stands to the right. */
+export function numberCell(content: string): string {
+  return `<td class="number">${content}</td>`;
+}
+
+/** A table with the first column as text and the others as numbers; `head` and the rows, which hold cells, are markup. */
+export function renderTable(head: readonly string[], rows: readonly string[]): string {
+  const heads = head.map((name, i) => `<th${i > 0 ? ' class="number"' : ''}>${name}</th>`).join('');
+  return `<div class="table"><table><thead><tr>${heads}</tr></thead><tbody>${rows.map((row) => `<tr>${row}</tr>`).join('')}</tbody></table></div>`;
+}
+
+/** Names for the charts of one page, each another one. */
+export function chartIds(): () => string {
+  let charts = 0;
+  return () => `chart-${++charts}`;
+}
+
+/** Charts beside each other, as many as there is room for. */
+export function renderCharts(charts: readonly Chart[], nextId: () => string): string {
+  return `<div class="charts">${charts.map((chart) => renderChart(chart, nextId())).join('\n')}</div>`;
+}
+
+function renderChart(chart: Chart, id: string): string {
+  return `<figure>${drawChart(chart, id)}<script type="application/json">${chartData(chart)}</script></figure>`;
+}
+
+/** A chart's values for the page's script; '<' is written so that no text can end the element. */
+function chartData({ series }: Chart): string {
+  const round = (value: number | undefined) =>
+    value === undefined || !Number.isFinite(value) ? null : Number(value.toPrecision(4));
+  const data = series.map(({ name, kind, points }) => ({
+    name: visible(name),
+    x: points.map(({ x }) => x),
+    y: points.map(({ y }) => round(y)),
+    // The ends of an area are places in a stack, which say nothing of its part.
+    ...(kind !== 'area' && points.some(({ low }) => low !== undefined)
+      ? { low: points.map(({ low }) => round(low)), high: points.map(({ high }) => round(high)) }
+      : {}),
+  }));
+  return JSON.stringify(data).replaceAll('<', '\\u003c');
+}
