@@ -53,7 +53,16 @@ function rotate(word: number, bits: number): number {
 }
 
 /** What a stream of random numbers is for. Streams of one seed are independent of each other. */
-export const purposes = { weights: 1, sampling: 2, examples: 3, split: 4, order: 16, minibatches: 17 } as const;
+export const purposes = {
+  weights: 1,
+  sampling: 2,
+  examples: 3,
+  split: 4,
+  order: 16,
+  minibatches: 17,
+  bootstrap: 32,
+  'sign-flips': 33,
+} as const;
 
 /** A stream of random numbers: a seed (an integer of at most 53 bits), a purpose, and a step or other index. */
 export interface Stream {

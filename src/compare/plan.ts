@@ -3,7 +3,7 @@
 import type { TrainConfig } from '../config/define-config.js';
 import { checkConfig, resolveConfig, resolveTask, setValue } from '../config/load.js';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
-import type { Task } from '../tasks/task.js';
+import { distinctExamples, type Example, type Task } from '../tasks/task.js';
 import type { TrainerOptions } from '../trainer/api.js';
 import { type Identity, identifyTask } from '../trainer/drift.js';
 import { resolveParts, resolveSettings } from '../trainer/options.js';
@@ -65,6 +65,7 @@ export function resolvePlan(config: Record<string, unknown>): Plan {
     buckets: checkBuckets(config.buckets),
     probe: checkProbe(config.probe),
   };
+  for (const seed of plan.seeds) probeExamples(comparison, plan.probe, seed);
   const resolved = variants.map((name) => [name, resolveVariant(comparison, name)] as const);
   return {
     ...plan,
@@ -187,4 +188,19 @@ export function startConfig({ base }: ComparisonConfig, seed: number): TrainConf
 
 export function probeTask({ probe }: ComparisonConfig, seed: number): Task {
   return resolveTask('probe.task', probe.task, seed);
+}
+
+/** The different prompts that a seed's runs are measured on. RangeError for a task that does not have as many. */
+export function probeExamples(comparison: ComparisonConfig, { size }: ProbeSettings, seed: number): Example[] {
+  const task = probeTask(comparison, seed);
+  if (size === null) {
+    const all = Array.from({ length: task.size! }, (_, index) => task.example(index));
+    return [...new Map(all.map((example) => [example.prompt, example])).values()];
+  }
+  try {
+    return distinctExamples(task, size);
+  } catch (error) {
+    (error as Error).message = (error as Error).message.replace(/^count/, 'probe.size');
+    throw error;
+  }
 }
