@@ -9,12 +9,12 @@ export default defineComparison({
   base: {
     train: { task: 'addition', digits: 1 },
     policy: { layers: 1, width: 16, heads: 2, hidden: 32 },
-    warmStart: { steps: 400, until: 0.4, problems: 64, optimizer: { learningRate: 1e-2 } },
+    warmStart: { steps: 1500, until: 0.5, problems: 64, optimizer: { learningRate: 1e-2 } },
     loss: 'grpo',
     groupSize: 4,
     promptsPerStep: 16,
     optimizer: { learningRate: 3e-3 },
-    steps: 40,
+    steps: 60,
   },
   variants: {
     grpo: {},
@@ -24,6 +24,6 @@ export default defineComparison({
   seeds: 2,
   baseline: 'grpo',
   // Wide enough to hold most of so few problems.
-  buckets: { hard: [0, 0.3], easy: [0.3, 1] },
-  probe: { task: { task: 'addition', digits: 1, split: 'held-out' }, size: 15, samples: 16, every: 10 },
+  buckets: { hard: [0, 0.3], medium: [0.3, 0.7], easy: [0.7, 1] },
+  probe: { task: { task: 'addition', digits: 1, seed: 0 }, size: 40, samples: 16, every: 10 },
 });
