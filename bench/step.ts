@@ -83,7 +83,8 @@ const configs: Record<string, LossConfig> = {
   'entropy bonus': { ...presets.dapo, entropy: { coefficient: 0.01 } },
 };
 const losses = {
-  'groupgrad, fused': grpoLoss,
+  'groupgrad, fused': (logits: tf.Tensor, batch: Parameters<typeof grpoLoss>[1], config: LossConfig) =>
+    grpoLoss(logits, batch, config, { inPlace: true }),
   'tfjs operations': (logits: tf.Tensor, batch: Parameters<typeof grpoLoss>[1], config: LossConfig) => {
     const { sequences, length } = batch.shape!;
     return tfjsLogitsLoss(

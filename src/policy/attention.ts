@@ -126,17 +126,21 @@ function scoreScale(queries: tf.Tensor3D): number {
   return 1 / Math.sqrt(queries.shape[2]);
 }
 
-/** [B * T, D] to [B * H, T, D / H]. */
+/** [B * T, D] to [B * H, T, D / H]. A single column, as in decoding, lies as it is to lie. */
 function splitHeads(x: tf.Tensor2D, { sequences, heads }: HeadShape): tf.Tensor3D {
   const [rows, width] = x.shape;
   const columns = rows / sequences;
+  const shape: [number, number, number] = [sequences * heads, columns, width / heads];
+  if (columns === 1) return tf.reshape(x, shape);
   const split = tf.transpose(tf.reshape(x, [sequences, columns, heads, width / heads]), [0, 2, 1, 3]);
-  return tf.reshape(split, [sequences * heads, columns, width / heads]);
+  return tf.reshape(split, shape);
 }
 
 /** [B * H, T, D / H] to [B * T, D]. */
 function joinHeads(x: tf.Tensor3D, { sequences, heads }: HeadShape): tf.Tensor2D {
   const [, columns, size] = x.shape;
+  const shape: [number, number] = [sequences * columns, heads * size];
+  if (columns === 1) return tf.reshape(x, shape);
   const joined = tf.transpose(tf.reshape(x, [sequences, heads, columns, size]), [0, 2, 1, 3]);
-  return tf.reshape(joined, [sequences * columns, heads * size]);
+  return tf.reshape(joined, shape);
 }

@@ -1,7 +1,7 @@
 // A policy out of a tfjs model of one's own: its variables, and a function from token ids to logits.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { checkObject, rangeError, typeError } from '../loss/check.js';
+import { checkBoolean, checkObject, rangeError, typeError } from '../loss/check.js';
 import type { Decoder, Policy, SequenceBatch } from './policy.js';
 import { checkVocabulary, type Vocabulary } from './vocabulary.js';
 
@@ -12,6 +12,11 @@ export interface PolicyDefinition {
   variables: Readonly<Record<string, tf.Variable>>;
   /** See `Policy.logits`. Must be differentiable with respect to the variables, and the same however often it is called. */
   logits: Policy['logits'];
+  /**
+   * Default false. True spares a second [B * T, V] array: the loss may then write its gradient over the logits, which nothing
+   * else may read; see `inPlace` of `GrpoOptions` for which operations do.
+   */
+  inPlace?: boolean;
   /** See `Policy.decode`. Left out: every token reads its whole sequence again through `logits`. */
   decode?: Policy['decode'];
   /** What a run folder says of it, besides the variables' names and shapes: plain JSON. Default: nothing. */
@@ -19,7 +24,8 @@ export interface PolicyDefinition {
 }
 
 /** A policy for the trainer. TypeError or RangeError that names the field. `dispose` frees the variables. */
-export function definePolicy({ vocabulary, variables, logits, decode, description = {} }: PolicyDefinition): Policy {
+export function definePolicy(definition: PolicyDefinition): Policy {
+  const { vocabulary, variables, logits, inPlace = false, decode, description = {} } = definition;
   checkVariables(variables);
   if (typeof logits !== 'function') throw typeError('policy.logits', 'a function', logits);
   if (decode !== undefined && typeof decode !== 'function') throw typeError('policy.decode', 'a function', decode);
@@ -29,6 +35,7 @@ export function definePolicy({ vocabulary, variables, logits, decode, descriptio
     variables,
     description: { type: 'custom', ...checkObject('policy.description', description) },
     logits,
+    inPlace: checkBoolean('policy.inPlace', inPlace),
     decode: decode ?? ((prompts, rows) => new RecomputingDecoder(logits, prompts, rows, words.end)),
     dispose: () => tf.dispose(variables as Record<string, tf.Variable>),
   };
@@ -40,6 +47,7 @@ export function checkPolicy(value: unknown): Policy {
   checkVocabulary('policy.vocabulary', policy.vocabulary);
   checkVariables(policy.variables);
   checkObject('policy.description', policy.description);
+  checkBoolean('policy.inPlace', policy.inPlace);
   for (const method of ['logits', 'decode', 'dispose'] as const) {
     if (typeof policy[method] !== 'function') throw typeError(`policy.${method}`, 'a function', policy[method]);
   }

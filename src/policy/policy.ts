@@ -22,6 +22,8 @@ export interface Policy extends PolicyLike {
    * Differentiable with respect to the variables. `from` defaults to 0; rows of padding are finite and meaningless.
    */
   logits(batch: SequenceBatch, from?: number): tf.Tensor2D;
+  /** Whether the loss may write its gradient over the logits: `inPlace` of `GrpoOptions` says when it may. */
+  readonly inPlace: boolean;
   /**
    * Starts decoding one sequence for each element of `rows`, the index of its prompt: several rows of a prompt share the
    * reading of it. Keeps room for `tokens` further tokens in each row.

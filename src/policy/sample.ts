@@ -1,9 +1,9 @@
 // Sampling completions. The choice of a token depends on its row alone: the random number of each position is addressed
 // by (seed, step, prompt, sample, position), so a result does not depend on how the batch was cut.
 
-import * as tf from '@tensorflow/tfjs-core';
 import { uniform } from '../random.js';
 import { breathe } from './breathe.js';
+import { chooseTokens } from './choose.js';
 import { NumericFault } from './numeric-fault.js';
 import type { Decoder, Policy, SequenceBatch } from './policy.js';
 
@@ -46,22 +46,30 @@ export async function sample(
   options: SampleOptions,
 ): Promise<Completion[]> {
   if (rows.length === 0) return [];
-  const { maxTokens } = options;
-  const { size, end } = policy.vocabulary;
+  const { maxTokens, temperature, seed, step } = options;
+  const { end } = policy.vocabulary;
+  const stream = { seed, purpose: 'sampling', index: step } as const;
   const drafts = rows.map((row) => ({ row, tokens: [] as number[], logProbs: [] as number[], ended: false }));
   const decoder = startDecoder(policy, rows, options);
   try {
     for (let position = 0; position < maxTokens && !drafts.every((draft) => draft.ended); position++) {
       // A row that has ended repeats its end token, unread, while others go on.
       if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
-      const probabilities = readProbabilities(decoder.logits, options.temperature || 1);
+      const points = Float64Array.from(drafts, ({ row, ended }) =>
+        ended ? 0 : uniform(stream, row.prompt, row.sample, position),
+      );
+      const choices = chooseTokens(decoder.logits, temperature || 1, temperature === 0 ? undefined : points);
       drafts.forEach((draft, b) => {
         if (draft.ended) return;
-        const own = probabilities.subarray(b * size, (b + 1) * size);
-        const token = choose(own, draft.row, position, options);
-        draft.tokens.push(token);
-        draft.logProbs.push(Math.log(own[token]));
-        draft.ended = token === end;
+        const probability = choices.probabilities[b];
+        if (Number.isNaN(probability)) {
+          throw new NumericFault(
+            `logits: expected finite values, got others at position ${position} of prompt ${draft.row.prompt}`,
+          );
+        }
+        draft.tokens.push(choices.tokens[b]);
+        draft.logProbs.push(Math.log(probability));
+        draft.ended = choices.tokens[b] === end;
       });
       await breathe();
     }
@@ -95,52 +103,4 @@ export function padPrompts(prompts: readonly Int32Array[], length: number, paddi
     tokens.set(prompt, b * length + starts[b]);
   });
   return { sequences: prompts.length, length, tokens, starts };
-}
-
-/**
- * softmax(logits / temperature), computed by the backend: over a vocabulary of tens of thousands the exponentials are what
- * sampling takes its time for.
- */
-function readProbabilities(logits: tf.Tensor2D, temperature: number): Float32Array {
-  const probabilities = tf.tidy(() => tf.softmax(temperature === 1 ? logits : tf.div(logits, temperature)));
-  const values = probabilities.dataSync<'float32'>();
-  probabilities.dispose();
-  return values;
-}
-
-/** A token for one row of probabilities, which are NaN throughout where a logit was not finite. */
-function choose(
-  probabilities: Float32Array,
-  { prompt, sample }: SampleRow,
-  position: number,
-  { temperature, seed, step }: SampleOptions,
-): number {
-  if (Number.isNaN(probabilities[0])) {
-    throw new NumericFault(`logits: expected finite values, got others at position ${position} of prompt ${prompt}`);
-  }
-  if (temperature === 0) return mostLikely(probabilities);
-  const stream = { seed, purpose: 'sampling', index: step } as const;
-  return draw(probabilities, uniform(stream, prompt, sample, position));
-}
-
-/** The lowest index of equals. */
-function mostLikely(probabilities: Float32Array): number {
-  let best = 0;
-  for (let token = 1; token < probabilities.length; token++) {
-    if (probabilities[token] > probabilities[best]) best = token;
-  }
-  return best;
-}
-
-/** The index in whose share of the probabilities `point` falls, in float64. */
-function draw(probabilities: Float32Array, point: number): number {
-  let remaining = point;
-  let last = 0;
-  for (let token = 0; token < probabilities.length; token++) {
-    remaining -= probabilities[token];
-    if (remaining < 0) return token;
-    if (probabilities[token] > 0) last = token;
-  }
-  // The probabilities add up to 1 but for rounding, which can leave a sliver behind the last.
-  return last;
 }

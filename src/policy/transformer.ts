@@ -30,6 +30,8 @@ export function createTransformer(
     vocabulary,
     description: { type: 'transformer', ...size, seed },
     variables,
+    // Made by a product, which reads none of what it gave.
+    inPlace: true,
     logits: (batch, from = 0) => logits(config, variables, batch, from),
     decode: (prompts, rows, tokens) => new CachedDecoder(config, variables, prompts, rows, tokens),
     dispose: () => tf.dispose(variables),

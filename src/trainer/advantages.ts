@@ -23,11 +23,11 @@ export function assignAdvantages(
     if (anchor && !Number.isNaN(all.accuracy)) anchor.observe(all.accuracy);
   };
   if (anchor?.timing === 'posterior') observe();
-  const weighting = hadw && { scale: hadw.scale, anchor: anchor?.value };
+  const weighting = hadw && anchor && { scale: hadw.scale, anchor: anchor.value };
   const result = computeAdvantages(rewardsOf(chosen), weighting ? { ...config, hadw: weighting } : config, { device });
   if (anchor?.timing === 'prior') observe();
-  write(groups, all);
-  write(chosen, result);
+  write(groups, all, 1);
+  write(chosen, result, hadw && !anchor ? hadw.scale : 1);
   const { reward, reward_std, frac_reward_zero_std } = all.metrics;
   const hadwMetrics = Object.entries(result.metrics).filter(([name]) => name.startsWith('hadw/'));
   return { reward, reward_std, frac_reward_zero_std, ...Object.fromEntries(hadwMetrics) };
@@ -37,10 +37,10 @@ function rewardsOf(groups: readonly Group[]): number[] {
   return groups.flatMap(({ completions }) => completions.map(({ reward }) => reward));
 }
 
-function write(groups: readonly Group[], { advantages }: AdvantageResult): void {
+function write(groups: readonly Group[], { advantages }: AdvantageResult, factor: number): void {
   groups
     .flatMap(({ completions }) => completions)
     .forEach((completion, i) => {
-      completion.advantage = advantages[i];
+      completion.advantage = factor * advantages[i];
     });
 }

@@ -126,8 +126,11 @@ export interface TrainerOptions<E extends Example = Example> {
   loss?: LossConfig;
   /** Advantages but for their groups and HA-DW; defaults as `computeAdvantages`. */
   advantage?: Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'>;
-  /** History-aware difficulty weighting: λ, and the anchor, which observes every completion sampled. Left out: none. */
-  hadw?: { scale?: number; anchor?: AnchorOptions };
+  /**
+   * History-aware difficulty weighting: λ, and the anchor, which observes every completion sampled. Left out: none. With
+   * the anchor `none` every weight is λ: a control, which tells what λ does from what the history does.
+   */
+  hadw?: { scale?: number; anchor?: AnchorOptions | 'none' };
 
   sampling?: {
     /** Above 0; the loss uses the same. Default 1. */

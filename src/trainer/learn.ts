@@ -70,6 +70,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
         const input = { ...lossInput(batch, settings, refLogProbs), ...shared.input };
         const loss = grpoLoss(logits, input, shared.config, {
           device: settings.device,
+          inPlace: policy.inPlace,
           onResult: (report) => void reports.push(report),
         });
         timing['time/loss'] += (performance.now() - start) / 1e3;

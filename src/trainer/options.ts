@@ -31,7 +31,7 @@ export interface Settings {
   shuffle: boolean;
   loss: LossConfig;
   advantage: NonNullable<TrainerOptions['advantage']>;
-  hadw: { scale: number; anchor: Required<AnchorOptions> } | null;
+  hadw: { scale: number; anchor: Required<AnchorOptions> | 'none' } | null;
   sampling: {
     temperature: number;
     /** null: the task's. */
@@ -216,17 +216,17 @@ function resolveAdvantageConfig(o: Fields): Settings['advantage'] {
 
 function resolveHadw(o: Fields): NonNullable<Settings['hadw']> {
   const hadw = o.within('hadw', ['scale', 'anchor']);
-  const {
-    observed: _observed,
-    history: _history,
-    ...anchor
-  } = renaming('options', 'hadw.anchor', () =>
-    new DifficultyAnchor((hadw.raw('anchor') ?? {}) as AnchorOptions).toJSON(),
-  );
   const weighting = renaming('advantage.hadw', 'hadw', () =>
     resolveAdvantage('advantage', { hadw: { scale: hadw.raw('scale') } }),
   );
-  return { scale: weighting.hadw!.scale, anchor };
+  return { scale: weighting.hadw!.scale, anchor: resolveAnchorOptions(hadw.raw('anchor')) };
+}
+
+function resolveAnchorOptions(given: unknown = {}): NonNullable<Settings['hadw']>['anchor'] {
+  if (typeof given === 'string') return checkChoice('hadw.anchor', given, ['none']);
+  const make = () => new DifficultyAnchor(given as AnchorOptions).toJSON();
+  const { observed: _observed, history: _history, ...anchor } = renaming('options', 'hadw.anchor', make);
+  return anchor;
 }
 
 /** Runs a check of src/loss, whose errors call by `theirs` what is called `ours` here. */

@@ -52,7 +52,8 @@ export class TrainingState {
     settings: Settings,
   ) {
     this.optimizer = new AdamW(policy.variables, settings.optimizer);
-    this.anchor = settings.hadw ? new DifficultyAnchor(settings.hadw.anchor) : undefined;
+    const anchor = settings.hadw?.anchor ?? 'none';
+    this.anchor = anchor === 'none' ? undefined : new DifficultyAnchor(anchor);
   }
 
   /** The policy as it is now becomes the reference. */

@@ -44,12 +44,13 @@ export async function* warmStart<E extends Example>({
   const probe = until === null ? [] : Array.from({ length: problems }, (_, i) => exampleAt(steps * batchSize + i));
   // The policy gradient with every advantage 1 is the gradient of the cross-entropy: one loss serves both phases.
   const advantages = new Float32Array(batchSize).fill(1);
+  const options = { device, inPlace: policy.inPlace };
   try {
     for (let updates = 1; updates <= steps; updates++) {
       const examples = Array.from({ length: batchSize }, (_, i) => exampleAt((updates - 1) * batchSize + i));
       const { input, from, shape, targets: tokens, mask } = solutions(task, examples);
       const { loss } = await updatePolicy(policy, optimizer, [
-        () => grpoLoss(policy.logits(input, from), { shape, tokens, mask, advantages }, presets.reinforce, { device }),
+        () => grpoLoss(policy.logits(input, from), { shape, tokens, mask, advantages }, presets.reinforce, options),
       ]);
       const step: WarmStartStep = { updates, examples: updates * batchSize, loss };
       if (until !== null && updates % every === 0) step.accuracy = (await evaluate(policy, task, probe)).accuracy;

@@ -194,6 +194,20 @@ describe('the reinforcement loop', () => {
     });
   }
 
+  test("with the anchor 'none' advantages are λ times those without HA-DW", async (t) => {
+    const first = async (hadw: TrainerOptions['hadw']) => {
+      const [{ groups, metrics }] = await stepsOf(await tinyTrainer(t, { hadw }), 1);
+      return { metrics, advantages: groups.flatMap((g) => g.completions.map(({ advantage }) => advantage)) };
+    };
+    const [plain, scaled] = [await first(undefined), await first({ scale: 1.5, anchor: 'none' })];
+    assert.deepEqual(
+      scaled.advantages,
+      plain.advantages.map((advantage) => 1.5 * advantage),
+    );
+    assert.ok(plain.advantages.some((advantage) => advantage !== 0));
+    assert.equal('hadw/anchor' in scaled.metrics, false);
+  });
+
   test('a step samples further rounds for want of groups whose rewards differ, up to its bound', async (t) => {
     const count = async (score: () => number, maxRounds: number) => {
       // Long enough for this policy to end its completions: truncated ones score 0.
@@ -308,6 +322,7 @@ describe('the reinforcement loop', () => {
     );
     await refused({ hadw: { scale: 0 } }, 'hadw.scale');
     await refused({ hadw: { anchor: { window: 0 } } }, 'hadw.anchor.window');
+    await refused({ hadw: { anchor: 'mean' as 'none' } }, 'hadw.anchor');
     await refused({ advantage: { groupSize: 4 } }, 'advantage.groupSize: unknown field', 'TypeError');
     await refused({ rewards: [] }, 'rewards', 'TypeError');
     await refused({ rewards: [() => 1] }, 'rewards[0]', 'TypeError');

@@ -1,0 +1,95 @@
+// Choosing tokens from rows of logits. Over a large vocabulary the probabilities stay in the backend: the totals of blocks of
+// them are read first, and then the one block of each row that the choice falls in.
+
+import * as tf from '@tensorflow/tfjs-core';
+
+export interface Choices {
+  /** One token id a row; any id where the row has no probabilities. */
+  tokens: Int32Array;
+  /** The probability of each; NaN where a logit of its row was not finite (-Infinity is a probability of 0). */
+  probabilities: Float32Array;
+}
+
+/**
+ * One token for each row of logits [rows, V] under softmax(logits / temperature): the one in whose share of the
+ * probabilities `points[row]` in [0, 1) falls. Without points the most likely one, the lowest id of equals.
+ */
+export function chooseTokens(logits: tf.Tensor2D, temperature: number, points?: Float64Array): Choices {
+  const [rows, vocabulary] = logits.shape;
+  const size = blockSize(vocabulary);
+  const count = vocabulary / size;
+  const remaining = Float64Array.from(points ?? []);
+  const pick = (values: Float32Array, row: number) => {
+    if (!points) return mostLikely(values);
+    const { index, rest } = draw(values, remaining[row]);
+    remaining[row] = rest;
+    return index;
+  };
+  const blocks = tf.tidy(() => {
+    const scaled = temperature === 1 ? logits : tf.div<tf.Tensor2D>(logits, temperature);
+    return tf.reshape(tf.softmax(scaled), [rows * count, size]);
+  });
+  try {
+    const chosen = new Int32Array(rows);
+    if (count > 1) {
+      const totals = read(() => (points ? tf.sum(blocks, 1) : tf.max(blocks, 1)));
+      for (let row = 0; row < rows; row++) chosen[row] = pick(part(totals, row, count), row);
+    }
+    const indices = chosen.map((block, row) => row * count + block);
+    const values = count > 1 ? read(() => tf.gather(blocks, tf.tensor1d(indices, 'int32'))) : read(() => blocks);
+    const places = chosen.map((_, row) => pick(part(values, row, size), row));
+    return {
+      tokens: chosen.map((block, row) => block * size + places[row]),
+      probabilities: Float32Array.from(places, (place, row) => values[row * size + place]),
+    };
+  } finally {
+    blocks.dispose();
+  }
+}
+
+/** Vocabularies from which blocks are worth their operations. */
+const blocksFrom = 1024;
+
+/** The divisor of the vocabulary with the fewest values to be read: near its root, or all of it where it has no other. */
+function blockSize(vocabulary: number): number {
+  if (vocabulary < blocksFrom) return vocabulary;
+  let size = Math.floor(Math.sqrt(vocabulary));
+  while (vocabulary % size !== 0) size--;
+  return vocabulary / size;
+}
+
+/** Values that a computation gives: those read outside tidy, which would walk the array. */
+function read(compute: () => tf.Tensor): Float32Array {
+  const result = tf.tidy(compute);
+  try {
+    return result.dataSync<'float32'>();
+  } finally {
+    result.dispose();
+  }
+}
+
+function part(values: Float32Array, row: number, size: number): Float32Array {
+  return values.subarray(row * size, (row + 1) * size);
+}
+
+/** The lowest index of equals. */
+function mostLikely(values: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) {
+    if (values[i] > values[best]) best = i;
+  }
+  return best;
+}
+
+/** The index in whose share of the values `point` falls, and how far into that share, in float64. */
+function draw(values: Float32Array, point: number): { index: number; rest: number } {
+  let rest = point;
+  let last = 0;
+  for (let index = 0; index < values.length; index++) {
+    if (rest < values[index]) return { index, rest };
+    rest -= values[index];
+    if (values[index] > 0) last = index;
+  }
+  // The probabilities add up to 1 but for rounding, which can leave a sliver behind the last: it counts as the last's end.
+  return { index: last, rest: values[last] };
+}

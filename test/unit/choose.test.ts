@@ -1,0 +1,105 @@
+// Choosing tokens: the same choices whether probabilities are read whole or by blocks.
+
+import assert from 'node:assert/strict';
+import test, { before, describe } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { chooseTokens } from '../../src/policy/choose.js';
+import { normal } from '../../src/random.js';
+import { startBackend } from '../../src/trainer/backend.js';
+
+/** Read whole; 40 blocks of 50; 29 of 1733; a prime, which has no blocks. */
+const vocabularies = [7, 2000, 50257, 1031];
+
+/**
+ * A point may fall on either side of a border between tokens by the rounding of what lies before it: float32
+ * probabilities (exp and division, 3 roundings each) and totals of blocks, all at most 1.
+ */
+const border = 2e-6;
+
+for (const backend of ['cpu', 'wasm'] as const) {
+  describe(`choosing tokens on ${backend}`, () => {
+    before(() => startBackend(backend));
+
+    for (const vocabulary of vocabularies) {
+      for (const temperature of [1, 0.7]) {
+        test(`a point chooses the token in whose share it falls, V = ${vocabulary}, temperature ${temperature}`, () => {
+          const points = [0, 1e-9, 0.2, 0.5, 0.77, 0.999999, 1 - 2 ** -53];
+          const rows = points.map((_, row) => logitsOf(vocabulary, row));
+          const { tokens, probabilities } = choose(rows, temperature, Float64Array.from(points));
+          for (const [row, point] of points.entries()) {
+            const exact = softmax(rows[row], temperature);
+            const before = exact.slice(0, tokens[row]).reduce((a, b) => a + b, 0);
+            assert.ok(before - border <= point, `row ${row}: ${before} before token ${tokens[row]}, point ${point}`);
+            assert.ok(
+              point <= before + exact[tokens[row]] + border,
+              `row ${row}: token ${tokens[row]}, point ${point}`,
+            );
+            assert.ok(Math.abs(probabilities[row] - exact[tokens[row]]) <= 1e-5 * exact[tokens[row]], `row ${row}`);
+          }
+        });
+      }
+
+      test(`without points the most likely token, the first of equals, V = ${vocabulary}`, () => {
+        const rows = [0, 1, 2].map((row) => logitsOf(vocabulary, row));
+        const [first, last] = [3, vocabulary - 1];
+        for (const place of [first, last]) rows[1][place] = 9;
+        rows[2][last] = 9;
+        const { tokens } = choose(rows, 1);
+        assert.deepEqual([...tokens], [rows[0].indexOf(Math.max(...rows[0])), first, last]);
+      });
+
+      test(`tokens without probability are not drawn, V = ${vocabulary}`, () => {
+        const only = Math.floor(0.6 * vocabulary);
+        const row = new Float32Array(vocabulary).fill(-Infinity);
+        row[only] = 0;
+        const points = Float64Array.of(0, 0.5, 1 - 2 ** -53);
+        const { tokens, probabilities } = choose([row, row, row], 1, points);
+        assert.deepEqual([...tokens], [only, only, only]);
+        assert.deepEqual([...probabilities], [1, 1, 1]);
+      });
+
+      test(`a row with a logit that is not finite has no probabilities, and others keep theirs, V = ${vocabulary}`, () => {
+        for (const bad of [NaN, Infinity]) {
+          const rows = [0, 1, 2].map((row) => logitsOf(vocabulary, row));
+          rows[1][vocabulary - 2] = bad;
+          for (const points of [undefined, Float64Array.of(0.1, 0.2, 0.3)]) {
+            const { probabilities } = choose(rows, 1, points);
+            assert.deepEqual([...probabilities].map(Number.isNaN), [false, true, false]);
+          }
+        }
+      });
+    }
+
+    test('leaves no tensor behind', () => {
+      const logits = tf.tensor2d(logitsOf(2000, 0), [1, 2000]);
+      const { numTensors } = tf.memory();
+      chooseTokens(logits, 0.5, Float64Array.of(0.5));
+      assert.equal(tf.memory().numTensors, numTensors);
+      logits.dispose();
+    });
+  });
+}
+
+function choose(rows: Float32Array[], temperature: number, points?: Float64Array) {
+  const all = Float32Array.from(rows.flatMap((row) => [...row]));
+  const logits = tf.tensor2d(all, [rows.length, rows[0].length]);
+  try {
+    return chooseTokens(logits, temperature, points);
+  } finally {
+    logits.dispose();
+  }
+}
+
+function logitsOf(vocabulary: number, row: number): Float32Array {
+  return Float32Array.from(
+    { length: vocabulary },
+    (_, v) => 2 * normal({ seed: 3, purpose: 'weights', index: row }, v),
+  );
+}
+
+function softmax(logits: Float32Array, temperature: number): Float64Array {
+  const max = Math.max(...logits);
+  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - max) / temperature));
+  const total = weights.reduce((a, b) => a + b);
+  return weights.map((weight) => weight / total);
+}
