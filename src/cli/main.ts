@@ -29,7 +29,7 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     load: () => import('./compare.js').then(({ compare: run, help }) => ({ run, help })),
   },
   report: {
-    summary: 'write report.html of a run',
+    summary: 'write report.html of a run or a comparison',
     load: () => import('./report.js').then(({ report: run, help }) => ({ run, help })),
   },
   doctor: {

@@ -155,14 +155,13 @@ function pairSection({ summary: { pairs, seeds } }: ComparisonResult): string {
     pairs.map(({ variant, baseline, bucket, quantities }) => {
       const own = quantities[quantity];
       return [
-        `<td>${markup(`${variant} − ${baseline}`)}</td>`,
-        `<td>${markup(bucket)}</td>`,
+        pairCell({ variant, baseline, bucket }),
         numberCell(markup(interval(own, true))),
         numberCell(markup(pText(own.p))),
         numberCell(markup(seedList(own.values))),
       ].join('');
     });
-  const head = ['Variant − baseline', 'Bucket', 'Difference', 'p', `Seeds ${seeds.join(', ')}`];
+  const head = ['Variant − baseline, bucket', 'Difference', 'p', `Seeds ${seeds.join(', ')}`];
   return [
     '<h2>Differences</h2>',
     paragraph(
@@ -172,6 +171,10 @@ function pairSection({ summary: { pairs, seeds } }: ComparisonResult): string {
     ),
     ...compared.map(([quantity, title]) => `<h3>${title}</h3>${renderTable(head, rows(quantity))}`),
   ].join('\n');
+}
+
+function pairCell({ variant, baseline, bucket }: Pick<PairSummary, 'variant' | 'baseline' | 'bucket'>): string {
+  return `<td>${markup(`${variant} − ${baseline}`)} <small>${markup(bucket)}</small></td>`;
 }
 
 function halfSection(result: ComparisonResult): string {
@@ -189,7 +192,7 @@ function halfSection(result: ComparisonResult): string {
     ),
     variantTable(result, ({ half }) => markup(halfText(half))),
     pairs.length > 0
-      ? `<h3>Which was first, by seed</h3>${renderTable(['Variant − baseline', 'Bucket', 'Earlier', 'Same', 'Later', 'Neither'], rows)}`
+      ? `<h3>Which was first, by seed</h3>${renderTable(['Variant − baseline, bucket', 'Earlier', 'Same', 'Later', 'Neither'], rows)}`
       : '',
   ].join('\n');
 }

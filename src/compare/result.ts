@@ -77,8 +77,19 @@ function withoutPaths({ identity, ...plan }: Plan): Plan {
   };
 }
 
+/** With as many seeds intervals and tests are no longer held back by their number alone. */
+const enoughSeeds = 6;
+
 function notes(plan: Plan, { seeds, runs }: Results): string[] {
   const all: string[] = [];
+  const n = plan.seeds.length;
+  if (n === 1) all.push('One seed: no interval, and nothing to test.');
+  else if (n < enoughSeeds) {
+    const least = 2 ** (1 - n);
+    all.push(
+      `${n} seeds: no bootstrap interval of so few covers more than ${Number((100 * (1 - least)).toPrecision(4))} %, and no p is below ${least}. Look at the differences by seed.`,
+    );
+  }
   const list = (some: readonly { variant?: string; seed: number }[]) =>
     some.map(({ variant, seed }) => (variant === undefined ? `seed ${seed}` : `${variant}, seed ${seed}`)).join('; ');
   const unmade = seeds.filter(({ state }) => state === 'missing');

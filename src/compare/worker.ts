@@ -6,8 +6,8 @@ import type { Assignment, Report } from './workers.js';
 const stop = new AbortController();
 const aborted = new Error('stopped');
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
-// Also when the parent is gone.
-process.on('disconnect', () => stop.abort(aborted));
+// The parent is gone, and another may soon want the run: it goes on from its newest checkpoint.
+process.on('disconnect', () => process.exit(1));
 
 process.on('message', (message: Assignment | 'stop') => {
   if (message === 'stop') stop.abort(aborted);
