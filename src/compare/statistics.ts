@@ -82,9 +82,11 @@ export function expandedTail(n: number): number {
 /** Student's distribution: with x = √ν tan θ its density is proportional to cos^(ν − 1) θ. */
 export function studentQuantile(share: number, degrees: number): number {
   const density = (angle: number) => Math.cos(angle) ** (degrees - 1);
-  const half = simpson(density, 0, Math.PI / 2);
+  // Beyond it nothing is left that a float64 could tell.
+  const most = Math.min(Math.PI / 2, 12 / Math.sqrt(degrees));
+  const half = simpson(density, 0, most);
   // Bisection of the angle for the probability between 0 and the quantile.
-  let [low, high] = [0, Math.PI / 2];
+  let [low, high] = [0, most];
   for (let i = 0; i < 60; i++) {
     const middle = (low + high) / 2;
     if (simpson(density, 0, middle) / (2 * half) < share - 0.5) low = middle;
