@@ -141,7 +141,7 @@ function resolveVariant(comparison: ComparisonConfig, name: string): { end: RunE
   try {
     const config = variantConfig(comparison, name, 0);
     const options = resolveConfig(config) as TrainerOptions;
-    const { seed: _, ...settings } = resolveSettings(options);
+    const { seed: _seed, warmStart: _warmStart, ...settings } = resolveSettings(options);
     const { rewards } = resolveParts(options);
     const end = { steps: config.steps ?? null, tokens: comparison.tokens ?? null };
     if (end.steps === null && end.tokens === null) {
