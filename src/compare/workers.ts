@@ -130,5 +130,5 @@ function outcomeOf(
 /** Threads of TensorFlow, so that the processes together have as many as there are cores. */
 function threadLimits(jobs: number): Record<string, string> {
   const threads = String(Math.max(1, Math.floor(availableParallelism() / jobs)));
-  return { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1', OMP_NUM_THREADS: threads };
+  return { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1' };
 }
