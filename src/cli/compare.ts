@@ -3,13 +3,14 @@
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
+import { Board } from '../compare/board.js';
 import { adoptPlan, comparisonFiles, isFinished, readJson } from '../compare/folder.js';
 import { type Plan, resolvePlan } from '../compare/plan.js';
 import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
-import { type Outcome, type RunName, runAll } from '../compare/workers.js';
+import { type RunName, runAll } from '../compare/workers.js';
 import { loadChanged } from '../config/load.js';
-import { createProgress, duration } from '../trainer/progress.js';
+import { createProgress } from '../trainer/progress.js';
 import { lockRun } from '../trainer/run-lock.js';
 import { exitCodes, listenForStop } from '../trainer/signals.js';
 import { numberFlag, parse } from './arguments.js';
@@ -86,63 +87,29 @@ async function run(
 ): Promise<void> {
   const { out } = source;
   const progress = createProgress(json ? process.stderr : process.stdout);
-  const stop = listenForStop((name) => progress.print(`${name}: finishing steps at hand; once more ends it at once`));
   const { starts, runs } = missingWork(out, plan);
   const all = plan.seeds.length * plan.variants.length;
-  if (runs.length < all) progress.print(`${out}: ${all - runs.length} of ${all} runs are finished`);
-  const working = new Map<RunName, string>();
-  let done = all - runs.length;
-  const failed: RunName[] = [];
-  const show = () => {
-    const some = [...working].map(([run, at]) => `${nameOf(run)}${at}`);
-    progress.update([`${done} of ${all} runs`, ...some].join(' · '), false);
-  };
-  const began = new Map<RunName, number>();
-  const ended = (run: RunName, outcome: Outcome) => {
-    working.delete(run);
-    const seconds = duration((performance.now() - began.get(run)!) / 1e3);
-    if (outcome.kind === 'done') {
-      if (run.variant !== undefined) done++;
-      progress.print(`${nameOf(run)}: done in ${seconds}`);
-    } else if (outcome.kind === 'failed') {
-      failed.push(run);
-      progress.print(`${nameOf(run)}: failed: ${outcome.message}`);
-    }
-    show();
-  };
+  const board = new Board(progress, plan.ends, { all, finished: all - runs.length, jobs });
+  const stop = listenForStop((name) => progress.print(`${name}: finishing steps at hand; once more ends it at once`));
   try {
     await runAll(starts, runs, {
       source,
       jobs,
       signal: stop.signal,
-      onStart: (run) => {
-        began.set(run, performance.now());
-        working.set(run, '');
-        show();
-      },
-      onStep: (run, step) => {
-        const { steps } = plan.ends[run.variant!];
-        working.set(run, ` ${step}${steps === null ? '' : `/${steps}`}`);
-        show();
-      },
-      onEnd: ended,
+      onStart: (name) => board.started(name),
+      onStep: (name, step) => board.stepped(name, step),
+      onEnd: (name, outcome) => board.ended(name, outcome),
     });
   } finally {
     stop.release();
   }
   const result = await writeComparison(out);
-  const text = json ? JSON.stringify(result.summary) : summaryTable(result);
-  progress.update('', false);
-  if (json) process.stdout.write(`${text}\n`);
-  else progress.print(`${text}\n`);
+  if (json) process.stdout.write(`${JSON.stringify(result.summary)}\n`);
+  else progress.print(`\n${summaryTable(result)}\n`);
   const { report, result: written } = comparisonFiles(out);
-  progress.print(`${done} of ${all} runs are finished; see ${written} and ${report}`);
+  progress.print(`${board.count()} are finished; see ${written} and ${report}`);
   if (stop.received) process.exitCode = exitCodes[stop.received];
-  else if (failed.length > 0) {
-    throw new Error(`${failed.map(nameOf).join('; ')}: failed; the same command tries again`);
+  else if (board.failed.length > 0) {
+    throw new Error(`${board.failed.join('; ')}: failed; the same command tries again`);
   }
-}
-
-function nameOf({ variant, seed }: RunName): string {
-  return variant === undefined ? `start of seed ${seed}` : `${variant}, seed ${seed}`;
 }

@@ -3,8 +3,8 @@
 import type { TaskDescription, TrainConfig } from '../config/define-config.js';
 import type { Example, Task } from '../tasks/index.js';
 
-/** What every run of a comparison has in common: its seed is the comparison's, and so is its first state. */
-type Common = 'seed' | 'train' | 'policy' | 'warmStart' | 'backend';
+/** What every run of a comparison has in common. */
+type Common = 'seed' | 'train' | 'shuffle' | 'policy' | 'warmStart' | 'backend' | 'device';
 
 /**
  * Settings of a variant in place of the base's, by their paths, as `--set` takes them: `{ groupSize: 16, 'loss.kl.beta': 0.04 }`.

@@ -42,8 +42,8 @@ export interface RunEnd {
 const usualProbeSize = 256;
 
 const fields = ['base', 'variants', 'seeds', 'baseline', 'pairs', 'tokens', 'probe', 'buckets'] as const;
-/** Settings that all runs have in common. */
-const common = ['seed', 'train', 'policy', 'warmStart', 'backend'] as const;
+/** Settings that all runs have in common: the first state, the order of the prompts, what it is computed on. */
+const common = ['seed', 'train', 'shuffle', 'policy', 'warmStart', 'backend', 'device'] as const;
 
 /** Checks a comparison without running anything. TypeError or RangeError that names the field. */
 export function resolvePlan(config: Record<string, unknown>): Plan {
@@ -141,7 +141,7 @@ function resolveVariant(comparison: ComparisonConfig, name: string): { end: RunE
   try {
     const config = variantConfig(comparison, name, 0);
     const options = resolveConfig(config) as TrainerOptions;
-    const { seed: _seed, warmStart: _warmStart, ...settings } = resolveSettings(options);
+    const { seed: _s, warmStart: _w, shuffle: _o, device: _d, ...settings } = resolveSettings(options);
     const { rewards } = resolveParts(options);
     const end = { steps: config.steps ?? null, tokens: comparison.tokens ?? null };
     if (end.steps === null && end.tokens === null) {

@@ -38,7 +38,7 @@ export interface Comparison {
 export interface RunContext {
   /** Ends the run in good order: it goes on from there another time. */
   signal: AbortSignal;
-  onStep: (step: number, tokens: number) => void;
+  onStep: (step: number) => void;
 }
 
 /** The warm start of a seed, and the measurement of its prompts. What there is of it is not made again. */
@@ -134,8 +134,11 @@ async function trainToEnd(
   evaluate: (step: number) => Promise<number[]>,
 ): Promise<void> {
   const { steps = Infinity, tokens: tokenLimit = Infinity } = withoutNull(end);
-  if (trainer.step > steps) throw new Error(`${runDir}: has made ${trainer.step} steps already, more than ${steps}`);
   let tokens = tokensSampled(runDir);
+  if (trainer.step > steps) throw new Error(`${runDir}: has made ${trainer.step} steps already, more than ${steps}`);
+  if (tokensSampled(runDir, trainer.step - 1) >= tokenLimit) {
+    throw new Error(`${runDir}: has sampled ${tokens} tokens already, more than a run that ends at ${tokenLimit}`);
+  }
   const isEnd = () => trainer.step >= steps || tokens >= tokenLimit;
   const isDue = (step: number) => step % every === 0 || (step === trainer.step && isEnd());
   let last = cutEvaluations(evaluations, trainer.step, isDue);
@@ -156,7 +159,7 @@ async function trainToEnd(
         tokens = tokensSampled(runDir);
         last = cutEvaluations(evaluations, trainer.step, isDue);
       }
-      onStep(trainer.step, tokens);
+      onStep(trainer.step);
       await evaluateWhereDue();
       if (isEnd()) break;
     }
@@ -167,10 +170,10 @@ function withoutNull({ steps, tokens }: RunEnd): { steps?: number; tokens?: numb
   return { steps: steps ?? undefined, tokens: tokens ?? undefined };
 }
 
-/** Tokens sampled in training, as the run's metrics tell. */
-function tokensSampled(runDir: string): number {
-  const lines = readLines<{ tokens?: number }>(join(runDir, 'metrics.jsonl'));
-  return lines.reduce((sum, { tokens = 0 }) => sum + tokens, 0);
+/** Tokens sampled in training up to a step, as the run's metrics tell. */
+function tokensSampled(runDir: string, last = Infinity): number {
+  const lines = readLines<{ step: number; tokens?: number }>(join(runDir, 'metrics.jsonl'));
+  return lines.reduce((sum, { step, tokens = 0 }) => (step <= last ? sum + tokens : sum), 0);
 }
 
 /** Drops what was evaluated after a step, or at an end that is none any more. Returns the last step that is left, or 0. */

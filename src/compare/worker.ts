@@ -1,6 +1,7 @@
 // The process of one run of a comparison. It is told by messages what to do and when to stop; signals, which a terminal
 // sends to all processes at once, are its parent's to hear.
 
+import type { ComparisonConfig } from './define-comparison.js';
 import type { Assignment, Report } from './workers.js';
 
 const stop = new AbortController();
@@ -30,10 +31,10 @@ async function work({ file, set, out, seed, variant }: Assignment): Promise<Repo
   ];
   if (found.length > 0) throw new Error(`${file}: says something else each time it is read: ${found.join('; ')}`);
   const { runStart, runVariant } = await import('./run.js');
-  const comparison = { config: config as unknown as Parameters<typeof runStart>[0]['config'], plan, out };
+  const comparison = { config: config as unknown as ComparisonConfig, plan, out };
   const context = {
     signal: stop.signal,
-    onStep: (step: number, tokens: number) => send({ kind: 'step', step, tokens }),
+    onStep: (step: number) => send({ kind: 'step', step }),
   };
   if (variant === undefined) await runStart(comparison, seed, context);
   else await runVariant(comparison, variant, seed, context);

@@ -21,7 +21,7 @@ export interface RunName {
 
 /** What a process tells. */
 export type Report =
-  | { kind: 'step'; step: number; tokens: number }
+  | { kind: 'step'; step: number }
   | { kind: 'done' }
   | { kind: 'stopped' }
   | { kind: 'failed'; message: string };
@@ -35,7 +35,7 @@ export interface WorkersOptions {
   /** Ends what runs in good order and begins nothing more. */
   signal: AbortSignal;
   onStart: (run: RunName) => void;
-  onStep: (run: RunName, step: number, tokens: number) => void;
+  onStep: (run: RunName, step: number) => void;
   onEnd: (run: RunName, outcome: Outcome) => void;
 }
 
@@ -83,7 +83,7 @@ async function runOne(run: RunName, { source, jobs, signal, onStart, onStep }: W
   const stop = () => void send(child, 'stop');
   signal.addEventListener('abort', stop);
   try {
-    return await outcomeOf(child, { ...source, ...run }, signal, (step, tokens) => onStep(run, step, tokens));
+    return await outcomeOf(child, { ...source, ...run }, signal, (step) => onStep(run, step));
   } finally {
     signal.removeEventListener('abort', stop);
   }
@@ -101,7 +101,7 @@ function outcomeOf(
   child: ChildProcess,
   assignment: Assignment,
   signal: AbortSignal,
-  onStep: (step: number, tokens: number) => void,
+  onStep: (step: number) => void,
 ): Promise<Outcome> {
   return new Promise((resolve) => {
     let told: Outcome | undefined;
@@ -110,7 +110,7 @@ function outcomeOf(
       errors = (errors + text).slice(-mostErrorText);
     });
     child.on('message', (report: Report) => {
-      if (report.kind === 'step') onStep(report.step, report.tokens);
+      if (report.kind === 'step') onStep(report.step);
       else told = report;
     });
     child.on('error', (error) => {

@@ -174,7 +174,7 @@ describe('a comparison', () => {
     const again = await groupgrad('compare', file, '--out', whole, '--json');
     assert.equal(again.status, 0, again.stderr);
     assert.deepEqual(JSON.parse(again.stdout), before.summary);
-    assert.doesNotMatch(again.stderr, /done in/);
+    assert.match(again.stderr, /^4 of 4 runs are finished\n4 of 4 runs are finished; see .*\n$/);
     assert.equal(statSync(join(whole, 'runs', 'plain', 'seed-0', 'finished.json')).mtimeMs, written);
   });
 
@@ -326,6 +326,12 @@ test('a seed whose start fails is told; the others go on', async () => {
     assert.equal(sampled.length, steps);
     assert.ok(tokens - sampled.at(-1)! < 100, 'it ended with the step that reached the budget');
   }
+  const less = await groupgrad('compare', file, '--out', out, '--set', 'tokens=20', '--set', 'base.steps=100');
+  assert.equal(less.status, 1);
+  assert.match(
+    less.stdout,
+    /^plain, seed 0: failed: .*: has sampled \d+ tokens already, more than a run that ends at 20$/m,
+  );
 });
 
 test('a dry run checks everything, tells which runs there are, and writes nothing', async () => {
