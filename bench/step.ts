@@ -112,7 +112,11 @@ interface Learner {
 async function measure(config: LossConfig): Promise<Record<LossName, Times>> {
   const names = Object.keys(losses) as LossName[];
   const learners = names.map((): Learner => {
-    const policy = createTransformer({ layers: 2, width, heads: 4, hidden: 2 * width }, vocabulary, 1);
+    const policy = createTransformer(
+      { layers: 2, width, heads: 4, keyValueHeads: 4, hidden: 2 * width },
+      vocabulary,
+      1,
+    );
     return { policy, optimizer: new AdamW(policy.variables, settings.optimizer), times: [] };
   });
   // The first two steps warm caches and pools up.

@@ -15,7 +15,7 @@ import { createTransformerPolicy } from './trainer/transformer-policy.js';
 
 // Sizes for a minute or two on the plain cpu backend and for seconds on the others. The warm start ends early, in the
 // middle of the policy's learning, so that its accuracy leaves room to be raised.
-const size = { layers: 2, width: 32, heads: 4, hidden: 64 };
+const size = { layers: 2, width: 32, heads: 4, keyValueHeads: 4, hidden: 64 };
 const heldOutCount = 400;
 // The strong decay is against learning examples by heart: without it, some seeds do not generalise.
 const warmStart = { steps: 1000, until: 0.4, optimizer: { learningRate: 4e-3, warmupSteps: 20, weightDecay: 1 } };

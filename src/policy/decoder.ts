@@ -18,7 +18,7 @@ export class CachedDecoder implements Decoder {
   private readonly starts: Int32Array;
   /** The next column to be written. */
   private column: number;
-  /** [rows * H, capacity, D / H] each, for each layer. */
+  /** [rows * K, capacity, D / H] each, for each layer. */
   private readonly cache: KeysAndValues[] = [];
   private readonly unembedding: tf.Tensor2D;
 
@@ -74,16 +74,16 @@ export class CachedDecoder implements Decoder {
     bias: tf.Tensor4D,
     attention: Memory['attention'],
   ): tf.Tensor2D {
-    const { width, heads } = this.config;
+    const { width, heads, keyValueHeads } = this.config;
     const sequences = tokens.length / columns;
-    const context = { sequences, heads, bias, rotation: rotation(width / heads, from, columns) };
+    const context = { sequences, heads, keyValueHeads, bias, rotation: rotation(width / heads, from, columns) };
     return forward(this.config, this.weights, tokens, context, columns - 1, {
       attention,
       unembedding: this.unembedding,
     });
   }
 
-  /** x, the columns from number `from` on, in the midst of zeros: [rows * H, capacity, D / H]. */
+  /** x, the columns from number `from` on, in the midst of zeros: [rows * K, capacity, D / H]. */
   private place(x: tf.Tensor3D, from: number): tf.Tensor3D {
     const behind = this.capacity - from - x.shape[1];
     return tf.pad3d(x, [

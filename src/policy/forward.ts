@@ -13,6 +13,8 @@ export interface TransformerSize {
   /** Width of the residual stream, D: a multiple of twice the number of heads. */
   width: number;
   heads: number;
+  /** Heads of keys and values, K, a divisor of `heads`: each serves as many heads of queries. */
+  keyValueHeads: number;
   /** Width of the feed-forward blocks. */
   hidden: number;
 }

@@ -18,11 +18,11 @@ export type { TransformerConfig, TransformerSize } from './forward.js';
  * TypeError or RangeError for an impossible size.
  */
 export function createTransformer(
-  { layers, width, heads, hidden }: TransformerSize,
+  { layers, width, heads, keyValueHeads, hidden }: TransformerSize,
   vocabulary: Vocabulary,
   seed: number,
 ): Policy {
-  const size = { layers, width, heads, hidden };
+  const size = { layers, width, heads, keyValueHeads, hidden };
   checkSize(size);
   const config = { ...size, vocabulary: vocabulary.size };
   const variables = createWeights(config, seed);
@@ -43,15 +43,20 @@ function checkSize(size: TransformerSize): void {
   if (size.width % (2 * size.heads) !== 0) {
     throw new RangeError(`width: expected a multiple of twice the ${size.heads} heads, got ${size.width}`);
   }
+  if (size.heads % size.keyValueHeads !== 0) {
+    throw new RangeError(`keyValueHeads: expected a divisor of the ${size.heads} heads, got ${size.keyValueHeads}`);
+  }
 }
 
 /** Name and shape of every weight, in order. Matrices are [inputs, outputs], the embedding [V, D]. */
-function weightShapes({ vocabulary, layers, width, hidden }: TransformerConfig): [name: string, shape: number[]][] {
+function weightShapes(config: TransformerConfig): [name: string, shape: number[]][] {
+  const { vocabulary, layers, width, heads, keyValueHeads, hidden } = config;
+  const shared = (keyValueHeads * width) / heads;
   const layer = (n: number): [string, number[]][] => [
     [`layers.${n}.attention.norm`, [width]],
     [`layers.${n}.attention.query`, [width, width]],
-    [`layers.${n}.attention.key`, [width, width]],
-    [`layers.${n}.attention.value`, [width, width]],
+    [`layers.${n}.attention.key`, [width, shared]],
+    [`layers.${n}.attention.value`, [width, shared]],
     [`layers.${n}.attention.output`, [width, width]],
     [`layers.${n}.feedforward.norm`, [width]],
     [`layers.${n}.feedforward.gate`, [width, hidden]],
@@ -92,6 +97,7 @@ function logits(config: TransformerConfig, weights: Weights, batch: SequenceBatc
     const context = {
       sequences,
       heads: config.heads,
+      keyValueHeads: config.keyValueHeads,
       bias: causalBias(batch),
       rotation: rotation(config.width / config.heads, 0, length),
     };

@@ -18,6 +18,8 @@ export interface TransformerPolicyOptions {
   /** Of the residual stream: a multiple of twice the number of heads. */
   width?: number;
   heads?: number;
+  /** Heads of keys and values, a divisor of `heads`: fewer are grouped-query attention. Default: as many as `heads`. */
+  keyValueHeads?: number;
   /** Width of the feed-forward blocks. */
   hidden?: number;
   /** The characters that it reads and writes, usually `task.characters`, or a vocabulary of one's own. */

@@ -8,13 +8,13 @@ import type { TransformerPolicyOptions, TransformerPreset } from './api.js';
 import { ensureBackend } from './backend.js';
 
 /** Sizes by name. Parameters without the embedding: nano 0.1 million, micro 0.8, mini 4.8. */
-export const transformerPresets: Readonly<Record<TransformerPreset, TransformerSize>> = {
+export const transformerPresets: Readonly<Record<TransformerPreset, Omit<TransformerSize, 'keyValueHeads'>>> = {
   nano: { layers: 2, width: 64, heads: 4, hidden: 176 },
   micro: { layers: 4, width: 128, heads: 4, hidden: 352 },
   mini: { layers: 6, width: 256, heads: 8, hidden: 704 },
 };
 
-const sizeFields = ['layers', 'width', 'heads', 'hidden'] as const;
+const sizeFields = ['layers', 'width', 'heads', 'keyValueHeads', 'hidden'] as const;
 
 /** A transformer with random weights. TypeError or RangeError that names the option. */
 export async function createTransformerPolicy(options: TransformerPolicyOptions): Promise<Policy> {
@@ -26,5 +26,6 @@ export async function createTransformerPolicy(options: TransformerPolicyOptions)
   const given = Object.fromEntries(sizeFields.filter((field) => o[field] !== undefined).map((f) => [f, o[f]]));
   const words = checkVocabulary('policy.vocabulary', vocabulary);
   await ensureBackend(backend);
-  return createTransformer({ ...transformerPresets[preset], ...given }, words, seed);
+  const size = { ...transformerPresets[preset], ...given };
+  return createTransformer({ keyValueHeads: size.heads, ...size }, words, seed);
 }

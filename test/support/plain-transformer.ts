@@ -26,14 +26,19 @@ export function plainLogits(config: TransformerConfig, weights: PlainWeights, to
   );
 }
 
-function attention({ heads, width }: TransformerConfig, part: (name: string) => Float64Array, x: Matrix): Matrix {
+function attention(
+  { heads, keyValueHeads, width }: TransformerConfig,
+  part: (name: string) => Float64Array,
+  x: Matrix,
+): Matrix {
   const size = width / heads;
   const [query, key, value] = ['query', 'key', 'value'].map((name) => product(x, part(`attention.${name}`)));
   const mixed = x.map(() => new Array<number>(width).fill(0));
   for (let head = 0; head < heads; head++) {
-    const cut = (row: number[]) => row.slice(head * size, (head + 1) * size);
+    const shared = Math.floor((head * keyValueHeads) / heads);
+    const cut = (row: number[]) => row.slice(shared * size, (shared + 1) * size);
     x.forEach((_, t) => {
-      const q = turned(cut(query[t]), t);
+      const q = turned(query[t].slice(head * size, (head + 1) * size), t);
       const scores = x.slice(0, t + 1).map((_, s) => dot(q, turned(cut(key[s]), s)) / Math.sqrt(size));
       const weights = scores.map((score) => Math.exp(score - Math.max(...scores)));
       const total = weights.reduce((a, b) => a + b);

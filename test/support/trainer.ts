@@ -13,7 +13,7 @@ import { createTrainer } from '../../src/trainer/grpo.js';
 import { type OptimizerSettings, resolveSettings } from '../../src/trainer/options.js';
 
 export const tinyTask = addition({ digits: [1, 1], seed: 1 });
-export const tinySize = { layers: 1, width: 8, heads: 2, hidden: 12 };
+export const tinySize = { layers: 1, width: 8, heads: 2, keyValueHeads: 2, hidden: 12 };
 
 export function tinyPolicy(seed = 3): Policy {
   return createTransformer(tinySize, characterVocabulary(tinyTask.characters), seed);

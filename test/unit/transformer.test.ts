@@ -15,9 +15,12 @@ import { assertArray } from '../support/compare.js';
 import { type PlainWeights, plainLogits } from '../support/plain-transformer.js';
 
 const bound = 2e-5;
-const size = { layers: 2, width: 16, heads: 2, hidden: 24 };
+const size = { layers: 2, width: 16, heads: 2, keyValueHeads: 2, hidden: 24 };
 const vocabulary = characterVocabulary('abcdef');
-const config: TransformerConfig = { ...size, vocabulary: vocabulary.size };
+const attentions = {
+  'heads with keys of their own': {},
+  'heads that share keys': { heads: 4, keyValueHeads: 2 },
+};
 const prompts = [
   [1, 2, 3, 4, 5],
   [6, 5],
@@ -25,12 +28,16 @@ const prompts = [
 ].map((tokens) => Int32Array.from(tokens));
 const options = { promptLength: 6, maxTokens: 5, temperature: 0.8, seed: 11, step: 4 };
 
-for (const backend of ['cpu', 'wasm'] as const) {
-  describe(`the transformer on ${backend}`, () => {
+const cases = (['cpu', 'wasm'] as const).flatMap((backend) =>
+  Object.entries(attentions).map(([name, change]) => [backend, name, { ...size, ...change }] as const),
+);
+for (const [backend, attention, own] of cases) {
+  describe(`the transformer on ${backend}, ${attention}`, () => {
+    const config: TransformerConfig = { ...own, vocabulary: vocabulary.size };
     let policy: Policy;
     before(async () => {
       await startBackend(backend);
-      policy = createTransformer(size, vocabulary, 5);
+      policy = createTransformer(own, vocabulary, 5);
     });
 
     test('computes what plain float64 loops compute', () => {
@@ -76,7 +83,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
 
     test('a vocabulary whose rows are gathered computes, and learns, what the float64 loops do', () => {
       const large = { ...vocabulary, size: 1500 };
-      const small = { layers: 1, width: 4, heads: 2, hidden: 4 };
+      const small = { layers: 1, width: 4, heads: 2, keyValueHeads: 2, hidden: 4 };
       const gathered = createTransformer(small, large, 8);
       const tokens = Int32Array.of(7, 1499, 3, 7);
       const shape = { ...small, vocabulary: large.size };
@@ -265,7 +272,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
 
     test('no call leaves a tensor behind', async () => {
       const tensors = tf.memory().numTensors;
-      const second = createTransformer(size, vocabulary, 6);
+      const second = createTransformer(own, vocabulary, 6);
       await sample(second, sampleRows(), options);
       read(second.logits(unpadded(prompts[0])));
       const { value, grads } = tf.variableGrads(
@@ -279,7 +286,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
 
     test('weights follow from the seed', () => {
       const values = (seed: number) => {
-        const made = createTransformer(size, vocabulary, seed);
+        const made = createTransformer(own, vocabulary, seed);
         const all = Object.values(made.variables).map((variable) => variable.dataSync().slice());
         made.dispose();
         return all;
@@ -298,6 +305,10 @@ test('impossible sizes and prompts are refused by name', () => {
   assert.throws(() => createTransformer({ ...size, heads: 3 }, vocabulary, 1), {
     name: 'RangeError',
     message: /^width/,
+  });
+  assert.throws(() => createTransformer({ ...size, heads: 2, keyValueHeads: 4 }, vocabulary, 1), {
+    name: 'RangeError',
+    message: 'keyValueHeads: expected a divisor of the 2 heads, got 4',
   });
   assert.throws(() => padPrompts([new Int32Array(0)], 3, 0), { name: 'RangeError', message: /^prompts\[0\]/ });
   assert.throws(() => padPrompts([new Int32Array(4)], 3, 0), { name: 'RangeError', message: /^prompts\[0\]/ });
