@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { trainerOptions } from '../config/load.js';
 import { checkPolicy } from '../policy/define.js';
 import type { Policy } from '../policy/policy.js';
+import type { Example } from '../tasks/task.js';
 import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
 import { currentBackend } from '../trainer/backend.js';
 import { listCheckpoints } from '../trainer/checkpoint.js';
@@ -97,7 +98,7 @@ export async function runVariant(
     checkStart(files.start(seed), runDir);
     const policy = checkPolicy(trainer.policy);
     const { task, temperature } = probeSampling(config, policy, options, seed);
-    const examples = probeExamples(config, plan.probe, seed).filter((_, i) => measured.prompts[i]?.bucket !== null);
+    const examples = bucketedExamples(probeExamples(config, plan.probe, seed), measured);
     const evaluations = files.evaluations(variant, seed);
     const end = plan.ends[variant];
     const run: VariantRun = { trainer, runDir, evaluations, end, every: plan.probe.every };
@@ -181,6 +182,13 @@ function cutEvaluations(path: string, step: number, isDue: (step: number) => boo
   const lines = readLines<EvaluationLine>(path).filter((line) => line.step <= step && isDue(line.step));
   writeWhole(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   return lines.at(-1)?.step ?? 0;
+}
+
+/** Error where the prompts are not those that were measured. */
+function bucketedExamples(examples: readonly Example[], { prompts }: Measurement): Example[] {
+  const other = examples.find(({ prompt }, i) => prompt !== prompts[i]?.prompt);
+  if (other) throw new Error(`probe.task: its prompts are others than those measured: ${JSON.stringify(other.prompt)}`);
+  return examples.filter((_, i) => prompts[i].bucket !== null);
 }
 
 /** All runs are measured with the sampling of the base. */

@@ -281,6 +281,13 @@ test('a failing run ends no other, is told, and tried again by the same command'
   const second = await groupgrad('compare', broken, '--out', out);
   assert.equal(second.status, 0, second.stdout + second.stderr);
   assert.doesNotMatch(second.stdout, /^plain, seed 0: done/m);
+
+  // A task whose code has changed is seen at the latest by its prompts.
+  const probe = join(out, 'starts', 'seed-0', 'probe.json');
+  writeFileSync(probe, readFileSync(probe, 'utf8').replace(/"prompt": "/, '"prompt": "9'));
+  const third = await groupgrad('compare', broken, '--out', out, '--set', 'base.steps=9', '--jobs', '1');
+  assert.equal(third.status, 1);
+  assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are others than those measured: /m);
 });
 
 test('a seed whose start fails is told; the others go on', async () => {
