@@ -214,15 +214,16 @@ function runSection({ runs }: ComparisonResult): string {
 /** Settings that all variants share once, and how each differs from the baseline. */
 function configurationSection({ configuration, version, machine }: ComparisonResult): string {
   const { identity, baseline, variants, ...plan } = configuration;
-  const changes = Object.fromEntries(
-    variants
-      .filter((name) => name !== baseline)
-      .map((name) => [name, differences(identity.variants[baseline], identity.variants[name]).join('; ') || 'nothing']),
-  );
+  const changes = variants
+    .filter((name) => name !== baseline)
+    .map((name): [string, string] => {
+      const found = differences(identity.variants[baseline], identity.variants[name]);
+      return [name, found.join('; ') || 'nothing'];
+    });
   return [
     '<h2>Configuration</h2>',
     `<h3>How variants differ from ${markup(baseline)}</h3>`,
-    renderSettings(flatten(changes)),
+    renderSettings(changes),
     '<h3>All settings</h3>',
     renderSettings(
       flatten({ version, machine, baseline, ...plan, ...identity.common, ...identity.variants[baseline] }),
