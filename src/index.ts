@@ -1,4 +1,10 @@
-export { defineConfig, type TaskDescription, type TrainConfig } from './cli/define-config.js';
+export {
+  type ComparisonConfig,
+  defineComparison,
+  type ProbeConfig,
+  type VariantChanges,
+} from './compare/define-comparison.js';
+export { defineConfig, type TaskDescription, type TrainConfig } from './config/define-config.js';
 export { type AnchorOptions, type AnchorState, DifficultyAnchor } from './loss/anchor.js';
 export type {
   AdvantageConfig,

@@ -62,6 +62,8 @@ export const purposes = {
   minibatches: 17,
   simulation: 32,
   study: 48,
+  bootstrap: 49,
+  'sign-flips': 50,
 } as const;
 
 /** A stream of random numbers: a seed (an integer of at most 53 bits), a purpose, and a step or other index. */

@@ -1,5 +1,6 @@
 // `groupgrad evaluate`: how often a saved policy is right, by greedy generation.
 
+import { resolveConfig, resolveTask } from '../config/load.js';
 import type { Task } from '../tasks/task.js';
 import type { Evaluation } from '../trainer/api.js';
 import { type Backend, backends } from '../trainer/backend.js';
@@ -7,7 +8,6 @@ import { evaluate as evaluatePolicy } from '../trainer/evaluate.js';
 import { evaluationExamples } from '../trainer/options.js';
 import { tokenTask } from '../trainer/token-task.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
-import { resolveConfig, resolveTask } from './config.js';
 import { loadRun } from './saved-run.js';
 
 export const help = `groupgrad evaluate <run> [flags]

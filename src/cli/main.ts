@@ -24,8 +24,12 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'what a trained policy makes of a prompt',
     load: () => import('./sample.js').then(({ sample: run, help }) => ({ run, help })),
   },
+  compare: {
+    summary: 'several configurations over several seeds, paired',
+    load: () => import('./compare.js').then(({ compare: run, help }) => ({ run, help })),
+  },
   report: {
-    summary: 'write report.html of a run',
+    summary: 'write report.html of a run or a comparison',
     load: () => import('./report.js').then(({ report: run, help }) => ({ run, help })),
   },
   bias: {

@@ -1,18 +1,31 @@
-// `groupgrad report`: report.html of a run folder.
+// `groupgrad report`: report.html of a run folder or of a comparison.
 
+import { existsSync } from 'node:fs';
+import { comparisonFiles } from '../compare/folder.js';
+import { writeComparison } from '../compare/report.js';
 import { writeReport } from '../trainer/report/index.js';
 import { readRunConfig } from '../trainer/run-folder.js';
 import { parse } from './arguments.js';
 
-export const help = `groupgrad report <run>
+export const help = `groupgrad report <folder>
 
-  Writes report.html into a run folder: curves, configuration and samples on one page that needs no network.
+  Writes report.html into a run folder: curves, configuration and samples on one page that needs no network. Into the folder of a
+  comparison: report.html and comparison.json, of what there is so far.
 `;
 
 export async function report(args: readonly string[]): Promise<void> {
-  const { positionals } = parse(args, ['a run folder'], {});
-  const [runDir] = positionals;
-  if (readRunConfig(runDir) === undefined)
-    throw new Error(`${runDir}: expected a run folder, got one without a config.json`);
-  console.log(await writeReport(runDir));
+  const { positionals } = parse(args, ['a run folder or that of a comparison'], {});
+  const [folder] = positionals;
+  const { plan, report: path } = comparisonFiles(folder);
+  if (existsSync(plan)) {
+    await writeComparison(folder);
+    console.log(path);
+    return;
+  }
+  if (readRunConfig(folder) === undefined) {
+    throw new Error(
+      `${folder}: expected a run folder or that of a comparison, got one without config.json and plan.json`,
+    );
+  }
+  console.log(await writeReport(folder));
 }

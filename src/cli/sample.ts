@@ -1,8 +1,8 @@
 // `groupgrad sample`: what a saved policy makes of a prompt.
 
+import { resolveConfig } from '../config/load.js';
 import { sample as samplePolicy } from '../policy/sample.js';
 import { numberFlag, parse } from './arguments.js';
-import { resolveConfig } from './config.js';
 import { backendFlag } from './evaluate.js';
 import { loadRun } from './saved-run.js';
 

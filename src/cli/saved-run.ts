@@ -1,5 +1,7 @@
 // A run folder looked at from outside: its configuration, and its policy with the weights of a checkpoint.
 
+import type { TrainConfig } from '../config/define-config.js';
+import { loadConfig, sourceOf, trainerOptions } from '../config/load.js';
 import { checkObject } from '../loss/check.js';
 import { checkPolicy } from '../policy/define.js';
 import type { Policy } from '../policy/policy.js';
@@ -10,8 +12,6 @@ import type { Settings } from '../trainer/options.js';
 import { checkpointWeights, openCheckpoint, type RunConfig } from '../trainer/run.js';
 import { readRunConfig } from '../trainer/run-folder.js';
 import { assignAll, checkArrays } from '../trainer/training-state.js';
-import { loadConfig, sourceOf, trainerOptions } from './config.js';
-import type { TrainConfig } from './define-config.js';
 
 export interface SavedRun {
   policy: Policy;

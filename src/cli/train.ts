@@ -1,11 +1,11 @@
 // `groupgrad train`: a run from a configuration.
 
 import { join } from 'node:path';
+import type { TrainConfig } from '../config/define-config.js';
+import { loadConfig, trainerOptions } from '../config/load.js';
 import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
 import { readRunConfig } from '../trainer/run-folder.js';
 import { numberFlag, parse } from './arguments.js';
-import { loadConfig, trainerOptions } from './config.js';
-import type { TrainConfig } from './define-config.js';
 
 export const help = `groupgrad train <task|file> [flags]
 

@@ -39,7 +39,8 @@ export function identify(facts: {
 /** How many examples are looked at to tell a task from another of the same name. */
 const examplesLookedAt = 8;
 
-function identifyTask(task: Task): unknown {
+/** What a task is recognised by: its name, sizes and first examples. */
+export function identifyTask(task: Task): unknown {
   const { name, characters, size, maxPromptLength, maxSolutionLength } = task;
   const examples: Example[] = Array.from({ length: Math.min(size ?? Infinity, examplesLookedAt) }, (_, i) =>
     task.example(i),

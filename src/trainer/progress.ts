@@ -46,7 +46,7 @@ export function progressLine(
 }
 
 /** `40 s`, `12 min`, `3.5 h`. */
-function duration(seconds: number): string {
+export function duration(seconds: number): string {
   if (seconds < 90) return `${Math.ceil(seconds)} s`;
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }

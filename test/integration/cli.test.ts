@@ -5,7 +5,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { describe, type TestContext } from 'node:test';
-import { setPath } from '../../src/cli/config.js';
+import { setPath } from '../../src/config/load.js';
 import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
 
@@ -46,7 +46,7 @@ describe('groupgrad', () => {
   test('says what it can, and which it is', () => {
     const { status, stdout } = groupgrad('--help');
     assert.equal(status, 0);
-    for (const command of ['train', 'evaluate', 'sample', 'report', 'doctor']) {
+    for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'doctor']) {
       assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
       const help = groupgrad(command, '--help');
       assert.equal(help.status, 0);
@@ -236,6 +236,7 @@ describe('groupgrad', () => {
       groupgrad('train', 'subtraction').stderr,
       /^groupgrad: subtraction: no such file, and no built-in configuration \(addition\)\n$/,
     );
+    assert.match(groupgrad('report', '/nowhere').stderr, /^groupgrad: \/nowhere: expected a run folder or/);
     assert.match(groupgrad('evaluate', '/nowhere').stderr, /^groupgrad: \/nowhere: expected a run folder/);
   });
 
@@ -341,6 +342,8 @@ test('--set changes a copy, along a path of plain objects', () => {
   assert.deepEqual(setPath(config, 'new.deep=[1, 2]'), { ...config, new: { deep: [1, 2] } });
   assert.deepEqual(setPath(config, 'loss=grpo=1'), { ...config, loss: 'grpo=1' });
   assert.deepEqual(setPath(config, 'loss='), { ...config, loss: '' });
+  const withPolicy = { policy: () => null, steps: 1 };
+  assert.deepEqual(setPath(withPolicy, 'steps=2'), { ...withPolicy, steps: 2 });
   assert.equal(config.loss.kl.beta, 1);
   for (const path of ['task.size=3', 'list.0=2', 'loss.kl.beta.x=1']) {
     assert.throws(() => setPath(config, path), { name: 'TypeError', message: /to be an object of settings/ });

@@ -50,7 +50,16 @@ for (const name of configurations) {
   });
 }
 
+test('examples/comparison.ts', (t) => {
+  const out = join(temporaryFolder(t), 'comparison');
+  const small = ['base.steps=4', 'base.backend=wasm', 'base.warmStart.steps=20', 'seeds=1', 'probe.every=2'];
+  const set = small.flatMap((change) => ['--set', change]);
+  const printed = runProgram('src/cli/main.ts', 'compare', join('examples', 'comparison.ts'), '--out', out, ...set);
+  assert.match(printed, /^3 of 3 runs are finished; see /m);
+  assert.ok(existsSync(join(out, 'report.html')));
+});
+
 test('every example is run here, or is a study with a test of its own', () => {
-  const known = [...Object.keys(programs), ...configurations, 'capitals.jsonl', 'studies'];
+  const known = [...Object.keys(programs), ...configurations, 'capitals.jsonl', 'comparison.ts', 'studies'];
   assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());
 });

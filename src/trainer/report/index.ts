@@ -5,9 +5,10 @@ import { basename, resolve } from 'node:path';
 import { describe, typeError } from '../../loss/check.js';
 import { format } from '../../report/chart.js';
 import { type Tile, writePage } from '../../report/page.js';
+import { flatten } from '../../report/settings.js';
 import { duration, metricSections, type Summary, summarize, timeSection } from './charts.js';
 import { type Span, spanOf } from './curve.js';
-import { type RunPage, renderRunPage } from './page.js';
+import { renderRunPage } from './page.js';
 import { readConfig, readSamples, readTable, runFiles, type Samples, type Table } from './read.js';
 
 /** Samples of each kind. */
@@ -127,26 +128,4 @@ function tiles(metrics: Table, timing: Table): Tile[] {
   if (speed)
     all.push({ label: 'Tokens a second', value: format(speed.last), note: `highest ${format(speed.highest.value)}` });
   return all;
-}
-
-const mostConfigLines = 400;
-const mostConfigCharacters = 500;
-
-/** A configuration by dotted paths, in its own order. */
-function flatten(config: Record<string, unknown>): RunPage['config'] {
-  const lines: [string, string][] = [];
-  const visit = (path: string, value: unknown) => {
-    if (lines.length >= mostConfigLines) return;
-    const isTree =
-      typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length > 0;
-    if (isTree) {
-      for (const [key, child] of Object.entries(value)) visit(path ? `${path}.${key}` : key, child);
-      return;
-    }
-    const text = JSON.stringify(value);
-    lines.push([path, text.length > mostConfigCharacters ? `${text.slice(0, mostConfigCharacters)}…` : text]);
-  };
-  visit('', config);
-  if (lines.length >= mostConfigLines) lines.push(['…', `only the first ${mostConfigLines} values are shown`]);
-  return lines;
 }

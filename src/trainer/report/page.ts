@@ -2,6 +2,7 @@
 
 import { format } from '../../report/chart.js';
 import { chartIds, numberCell, renderCharts, renderPage, renderTable, type Tile } from '../../report/page.js';
+import { renderSettings } from '../../report/settings.js';
 import { markup } from '../../report/text.js';
 import { duration, type Section, type Summary, type TimeShare } from './charts.js';
 import { type Sample, total } from './read.js';
@@ -47,7 +48,7 @@ export function renderRunPage(page: RunPage): string {
       scaleNote ? `<p class="muted">${markup(scaleNote)}</p>` : '',
       ...sections.map((section) => renderSection(section, nextId, section.title === 'Time' ? timeShares : [])),
       renderSamples(samples),
-      config.length > 0 ? renderConfig(config) : '',
+      config.length > 0 ? `<h2>Configuration</h2>${renderSettings(config)}` : '',
     ],
     style: sampleStyle,
   });
@@ -126,11 +127,4 @@ function renderSample(sample: Sample): string {
 function shorten(text: string): string {
   if (text.length <= mostCharacters) return text;
   return `${text.slice(0, mostCharacters)}… (${text.length - mostCharacters} further characters)`;
-}
-
-function renderConfig(config: RunPage['config']): string {
-  const rows = config.map(
-    ([path, value]) => `<tr><td><code>${markup(path)}</code></td><td><code>${markup(value)}</code></td></tr>`,
-  );
-  return `<h2>Configuration</h2><div class="table config"><table><tbody>${rows.join('')}</tbody></table></div>`;
 }

@@ -40,10 +40,20 @@ export async function loadConfig(from: string, set: readonly string[]): Promise<
   }
   const path = isBuiltin ? from : resolve(from);
   const loaded: unknown = isBuiltin ? builtins[from] : await loadFile(path);
-  let config = checkObject(path, loaded);
-  for (const assignment of set) config = setPath(config, assignment);
+  const config = setAll(checkObject(path, loaded), set);
   const name = isBuiltin ? from : basename(from).replace(/(\.config)?\.[^.]+$/, '');
   return { config: checkConfig(config), source: { from: path, set }, name };
+}
+
+/** What a file of TypeScript, JavaScript or JSON exports or holds, with changes by `path=value`. Error that names the file. */
+export async function loadChanged(file: string, set: readonly string[]): Promise<Record<string, unknown>> {
+  if (!existsSync(file)) throw new Error(`${file}: no such file`);
+  const path = resolve(file);
+  return setAll(checkObject(path, await loadFile(path)), set);
+}
+
+function setAll(config: Record<string, unknown>, set: readonly string[]): Record<string, unknown> {
+  return set.reduce(setPath, config);
 }
 
 async function loadFile(path: string): Promise<unknown> {
@@ -79,7 +89,20 @@ async function loadFile(path: string): Promise<unknown> {
 export function setPath(config: Record<string, unknown>, assignment: string): Record<string, unknown> {
   const [, path, text] = /^([^=]+)=(.*)$/s.exec(assignment) ?? [];
   if (path === undefined) throw rangeError('--set', 'path=value', describe(assignment));
-  return withValue(config, path.split('.'), 0, parseValue(text));
+  return setValue(config, '--set ', path, parseValue(text));
+}
+
+/**
+ * A copy of the configuration with the value at a path in place of what was there; undefined takes it away. `about` stands
+ * before the path in errors.
+ */
+export function setValue(
+  config: Record<string, unknown>,
+  about: string,
+  path: string,
+  value: unknown,
+): Record<string, unknown> {
+  return withValue(config, { about, keys: path.split('.'), value }, 0);
 }
 
 function parseValue(text: string): unknown {
@@ -90,26 +113,38 @@ function parseValue(text: string): unknown {
   }
 }
 
-function withValue(parent: unknown, keys: readonly string[], depth: number, value: unknown): Record<string, unknown> {
-  const before = keys.slice(0, depth).join('.');
+interface Change {
+  about: string;
+  keys: readonly string[];
+  value: unknown;
+}
+
+function withValue(parent: unknown, change: Change, depth: number): Record<string, unknown> {
+  const { about, keys, value } = change;
+  const path = `${about}${keys.join('.')}`;
   if (parent !== undefined && parent !== null && !isPlain(parent)) {
-    throw typeError(`--set ${keys.join('.')}`, `${before} to be an object of settings`, parent);
+    throw typeError(path, `${keys.slice(0, depth).join('.')} to be an object of settings`, parent);
   }
   const copy = { ...(parent as Record<string, unknown> | null | undefined) };
   const key = keys[depth];
-  if (key === '' || key === '__proto__') throw rangeError('--set', 'names between the dots', describe(keys.join('.')));
-  copy[key] = depth === keys.length - 1 ? value : withValue(copy[key], keys, depth + 1, value);
+  if (key === '' || key === '__proto__') throw rangeError(path, 'names between the dots', describe(keys.join('.')));
+  const isLast = depth === keys.length - 1;
+  if (isLast && value === undefined) delete copy[key];
+  else copy[key] = isLast ? value : withValue(copy[key], change, depth + 1);
   return copy;
 }
 
-/** An object that is only its fields: no task, policy, array or other thing that is made in code. */
+/**
+ * An object that is only its fields: no task, array or other thing that is made in code. A configuration's `policy` is the
+ * one setting that may be a function.
+ */
 function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  return !Object.values(value).some((part) => typeof part === 'function');
+  return !Object.entries(value).some(([name, part]) => typeof part === 'function' && name !== 'policy');
 }
 
 /** Checks what the trainer does not see; the rest is checked where it is used. */
-function checkConfig(config: Record<string, unknown>): TrainConfig {
+export function checkConfig(config: Record<string, unknown>): TrainConfig {
   for (const field of ['runDir', 'resume', 'allowDrift', 'notes']) {
     if (field in config)
       throw typeError(field, `nothing: the command's flags say where and how a run goes on`, config[field]);

@@ -1,0 +1,115 @@
+// `groupgrad compare`: several configurations over several seeds, paired.
+
+import { mkdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { Board } from '../compare/board.js';
+import { adoptPlan, comparisonFiles, isFinished, readJson } from '../compare/folder.js';
+import { type Plan, resolvePlan } from '../compare/plan.js';
+import { writeComparison } from '../compare/report.js';
+import { summaryTable } from '../compare/table.js';
+import { type RunName, runAll } from '../compare/workers.js';
+import { loadChanged } from '../config/load.js';
+import { createProgress } from '../trainer/progress.js';
+import { lockRun } from '../trainer/run-lock.js';
+import { exitCodes, listenForStop } from '../trainer/signals.js';
+import { numberFlag, parse } from './arguments.js';
+
+export const help = `groupgrad compare <file> [flags]
+
+  <file>             a comparison (.ts, .js, .json), see docs/compare.md
+  --out DIR          its folder; default: runs/<name>
+  --jobs N           processes at a time; default: as many as there are cores
+  --set PATH=VALUE   change the comparison: --set seeds=5 --set base.steps=10; may be repeated
+  --dry-run          check the comparison and say which runs there are; run nothing
+  --json             the summary as JSON on standard output, progress on standard error
+
+  The same command again goes on: what is finished is not run again. Writes comparison.json and report.html.
+`;
+
+export async function compare(args: readonly string[]): Promise<void> {
+  const { flags, positionals } = parse(args, ['a comparison file'], {
+    out: { type: 'string' },
+    jobs: { type: 'string' },
+    set: { type: 'string', multiple: true },
+    'dry-run': { type: 'boolean' },
+    json: { type: 'boolean' },
+  });
+  const jobs = numberFlag('jobs', flags.jobs, { min: 1, integer: true }) ?? availableParallelism();
+  const [file] = positionals;
+  const set = flags.set ?? [];
+  const plan = resolvePlan(await loadChanged(file, set));
+  const out = flags.out ?? join('runs', basename(file).replace(/(\.config)?\.[^.]+$/, ''));
+  const json = flags.json ?? false;
+  if (flags['dry-run']) return dryRun(plan, out, json);
+
+  mkdirSync(out, { recursive: true });
+  const unlock = lockRun(out);
+  try {
+    adoptPlan(out, plan);
+    await run({ file: resolve(file), set, out }, plan, jobs, json);
+  } finally {
+    unlock();
+  }
+}
+
+interface Work {
+  starts: number[];
+  runs: Required<RunName>[];
+}
+
+/** What is not there yet. */
+function missingWork(out: string, plan: Plan): Work {
+  const isMeasured = (seed: number) => readJson(comparisonFiles(out).measurement(seed)) !== undefined;
+  return {
+    starts: plan.seeds.filter((seed) => !isMeasured(seed)),
+    runs: plan.seeds.flatMap((seed) =>
+      plan.variants.filter((variant) => !isFinished(out, plan, variant, seed)).map((variant) => ({ seed, variant })),
+    ),
+  };
+}
+
+function dryRun(plan: Plan, out: string, json: boolean): void {
+  const { starts, runs } = missingWork(out, plan);
+  const all = plan.seeds.length * plan.variants.length;
+  if (json) process.stdout.write(`${JSON.stringify({ out, starts, runs, plan })}\n`);
+  else {
+    console.log(`${JSON.stringify(plan, null, 1)}\n${out}: ${all - runs.length} of ${all} runs are finished`);
+    console.log(`to be run: ${starts.length} starts, ${runs.length} runs`);
+  }
+}
+
+async function run(
+  source: { file: string; set: readonly string[]; out: string },
+  plan: Plan,
+  jobs: number,
+  json: boolean,
+): Promise<void> {
+  const { out } = source;
+  const progress = createProgress(json ? process.stderr : process.stdout);
+  const { starts, runs } = missingWork(out, plan);
+  const all = plan.seeds.length * plan.variants.length;
+  const board = new Board(progress, plan.ends, { all, finished: all - runs.length, jobs });
+  const stop = listenForStop((name) => progress.print(`${name}: finishing steps at hand; once more ends it at once`));
+  try {
+    await runAll(starts, runs, {
+      source,
+      jobs,
+      signal: stop.signal,
+      onStart: (name) => board.started(name),
+      onStep: (name, step) => board.stepped(name, step),
+      onEnd: (name, outcome) => board.ended(name, outcome),
+    });
+  } finally {
+    stop.release();
+  }
+  const result = await writeComparison(out);
+  if (json) process.stdout.write(`${JSON.stringify(result.summary)}\n`);
+  else progress.print(`\n${summaryTable(result)}\n`);
+  const { report, result: written } = comparisonFiles(out);
+  progress.print(`${board.count()} are finished; see ${written} and ${report}`);
+  if (stop.received) process.exitCode = exitCodes[stop.received];
+  else if (board.failed.length > 0) {
+    throw new Error(`${board.failed.join('; ')}: failed; the same command tries again`);
+  }
+}

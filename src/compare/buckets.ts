@@ -1,0 +1,44 @@
+// Buckets of prompts by their success before training.
+
+import { checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+
+/** The smallest and the largest share of right completions, by name; in ascending order, at most touching. */
+export type Buckets = Readonly<Record<string, readonly [low: number, high: number]>>;
+
+/** All bucketed prompts together, in results. */
+export const everything = 'all';
+
+const usual: Buckets = { hard: [0.02, 0.15], medium: [0.3, 0.7], easy: [0.85, 0.98] };
+
+/** TypeError or RangeError that names the bucket. */
+export function checkBuckets(value: unknown): Buckets {
+  if (value === undefined) return usual;
+  const buckets = Object.entries(checkObject('buckets', value)).map(([name, range]) => {
+    if (!/^[\w-]+$/.test(name) || name === everything) {
+      throw rangeError('buckets', `names of letters, digits, _ and -, other than '${everything}'`, describe(name));
+    }
+    const field = `buckets.${name}`;
+    if (!Array.isArray(range) || range.length !== 2) throw typeError(field, '[low, high]', range);
+    const low = checkNumber(`${field}[0]`, range[0], { min: 0, max: 1 });
+    return { name, low, high: checkNumber(`${field}[1]`, range[1], { min: low, max: 1 }) };
+  });
+  if (buckets.length === 0) throw rangeError('buckets', 'at least one', 'none');
+  buckets.sort((a, b) => a.low - b.low || a.high - b.high);
+  buckets.forEach(({ name, low }, i) => {
+    const before = buckets[i - 1];
+    if (before && low < before.high) {
+      throw rangeError(
+        `buckets.${name}`,
+        `to begin at the end of ${before.name}, ${before.high}, or later`,
+        String(low),
+      );
+    }
+  });
+  return Object.fromEntries(buckets.map(({ name, low, high }) => [name, [low, high]]));
+}
+
+/** The bucket that a share of right completions belongs to: the lower one where two touch; null for none. */
+export function bucketOf(buckets: Buckets, share: number): string | null {
+  const found = Object.entries(buckets).find(([, [low, high]]) => share >= low && share <= high);
+  return found?.[0] ?? null;
+}

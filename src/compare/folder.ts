@@ -1,0 +1,135 @@
+// A comparison's folder: its plan, what each seed begins from, a run folder for each variant and seed, the results.
+
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { differences } from '../trainer/drift.js';
+import { writeWhole } from '../trainer/run-folder.js';
+import type { Plan, RunEnd } from './plan.js';
+
+export function comparisonFiles(out: string) {
+  const start = (seed: number) => join(out, 'starts', `seed-${seed}`);
+  const run = (variant: string, seed: number) => join(out, 'runs', variant, `seed-${seed}`);
+  return {
+    plan: join(out, 'plan.json'),
+    result: join(out, 'comparison.json'),
+    report: join(out, 'report.html'),
+    /** Run folder of the warm start: its checkpoint is what all variants of the seed begin from. */
+    start,
+    /** The measurement of the seed's prompts; written last, so that with it the start is complete. */
+    measurement: (seed: number) => join(start(seed), 'probe.json'),
+    run,
+    /** The run's evaluations on the probe, one a line. */
+    evaluations: (variant: string, seed: number) => join(run(variant, seed), 'probe.jsonl'),
+    /** Written when the run has come to its end. */
+    finished: (variant: string, seed: number) => join(run(variant, seed), 'finished.json'),
+  };
+}
+
+/** What a seed's prompts are before training. */
+export interface Measurement {
+  /** The tfjs backend that it was made on. */
+  backend: string;
+  prompts: MeasuredPrompt[];
+  /** Right completions of each bucketed prompt in the evaluation before the first step, which decides no bucket. */
+  right: number[];
+}
+
+export interface MeasuredPrompt {
+  prompt: string;
+  difficulty: number;
+  /** Right completions, of as many as `probe.measure` says. */
+  right: number;
+  /** null: left aside. */
+  bucket: string | null;
+}
+
+export interface EvaluationLine {
+  step: number;
+  /** Right completions of each bucketed prompt, in order. */
+  right: number[];
+}
+
+export interface FinishedRun {
+  /** Where it was to end. */
+  end: RunEnd;
+  step: number;
+  backend: string;
+}
+
+export function writeJson(path: string, value: unknown): void {
+  writeWhole(path, `${JSON.stringify(value, null, 1)}\n`);
+}
+
+/** undefined where there is no such file. Error for one that is no JSON. */
+export function readJson<T>(path: string): T | undefined {
+  if (!fs.existsSync(path)) return undefined;
+  try {
+    return JSON.parse(fs.readFileSync(path, 'utf8')) as T;
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`);
+  }
+}
+
+/** The objects of a file of JSON lines, but for a last one that was being written. None where there is no such file. */
+export function readLines<T>(path: string): T[] {
+  if (!fs.existsSync(path)) return [];
+  const lines = fs.readFileSync(path, 'utf8').split('\n');
+  return lines.slice(0, -1).map((line, i) => {
+    try {
+      return JSON.parse(line) as T;
+    } catch (error) {
+      throw new Error(`${path}, line ${i + 1}: ${(error as Error).message}`);
+    }
+  });
+}
+
+/** Appends a line that is on the disk when this returns. */
+export function appendLine(path: string, value: unknown): void {
+  const file = fs.openSync(path, 'a');
+  try {
+    fs.writeFileSync(file, `${JSON.stringify(value)}\n`);
+    fs.fsyncSync(file);
+  } finally {
+    fs.closeSync(file);
+  }
+}
+
+export function isFinished(out: string, plan: Plan, variant: string, seed: number): boolean {
+  const finished = readJson<FinishedRun>(comparisonFiles(out).finished(variant, seed));
+  const { steps, tokens } = plan.ends[variant];
+  return finished !== undefined && finished.end.steps === steps && finished.end.tokens === tokens;
+}
+
+/** As many differences as anybody reads. */
+const mostDifferences = 12;
+
+/**
+ * Writes a comparison's plan into its folder. Error, with the differences, where what the folder holds was made under
+ * another plan: variants and seeds may be added and left out, and runs go on to a later end, but what there is stays as it is.
+ */
+export function adoptPlan(out: string, plan: Plan): void {
+  const files = comparisonFiles(out);
+  const before = readJson<Plan>(files.plan);
+  const known: Plan['identity']['variants'] = {};
+  if (before) {
+    const has = (folder: string) => fs.existsSync(join(out, folder));
+    const found = has('starts') ? differences(before.identity.common, plan.identity.common) : [];
+    for (const [name, identity] of Object.entries(before.identity.variants)) {
+      if (!has(join('runs', name))) continue;
+      known[name] = identity;
+      const now = plan.identity.variants[name];
+      if (now) found.push(...differences(identity, now).map((difference) => `variants.${name}.${difference}`));
+    }
+    if (found.length > 0) {
+      const shown = found.slice(0, mostDifferences).map((difference) => `  ${difference}`);
+      if (found.length > shown.length) shown.push(`  and ${found.length - shown.length} more`);
+      throw new Error(
+        `${out}: its runs were made with another configuration; take another folder (--out), or call a changed variant by another name\n${shown.join('\n')}`,
+      );
+    }
+  } else if (fs.existsSync(out) && fs.readdirSync(out).some((name) => name !== 'lock.json')) {
+    throw new Error(`${out}: expected an empty folder or that of a comparison, got one without a plan.json`);
+  }
+  const { common, variants } = plan.identity;
+  writeJson(files.plan, { ...plan, identity: { common, variants: { ...known, ...variants } } });
+}

@@ -1,0 +1,206 @@
+// A comparison's configuration, checked: which runs there are, how each is configured, what it is recognised by later.
+
+import type { TrainConfig } from '../config/define-config.js';
+import { checkConfig, resolveConfig, resolveTask, setValue } from '../config/load.js';
+import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { distinctExamples, type Example, type Task } from '../tasks/task.js';
+import type { TrainerOptions } from '../trainer/api.js';
+import { type Identity, identifyTask } from '../trainer/drift.js';
+import { resolveParts, resolveSettings } from '../trainer/options.js';
+import { type Buckets, checkBuckets } from './buckets.js';
+import type { ComparisonConfig, ProbeConfig } from './define-comparison.js';
+import { passes } from './estimators.js';
+
+/** A comparison with every default: plain JSON, as plan.json of its folder holds it. */
+export interface Plan {
+  seeds: number[];
+  variants: string[];
+  baseline: string;
+  pairs: Pair[];
+  buckets: Buckets;
+  probe: ProbeSettings;
+  /** Where runs end. */
+  ends: Record<string, RunEnd>;
+  /** What results depend on: of all runs, and of each variant's. */
+  identity: { common: Identity; variants: Record<string, Identity> };
+}
+
+export interface Pair {
+  variant: string;
+  baseline: string;
+}
+
+export type ProbeSettings = Omit<Required<ProbeConfig>, 'task' | 'size'> & { size: number | null };
+
+/** The first of the two that is reached; null: no such end. */
+export interface RunEnd {
+  steps: number | null;
+  tokens: number | null;
+}
+
+/** Prompts of a probe whose task has no end. */
+const usualProbeSize = 256;
+
+const fields = ['base', 'variants', 'seeds', 'baseline', 'pairs', 'tokens', 'probe', 'buckets'] as const;
+/** Settings that all runs have in common: the first state, the order of the prompts, what it is computed on. */
+const common = ['seed', 'train', 'shuffle', 'policy', 'warmStart', 'backend', 'device'] as const;
+
+/** Checks a comparison without running anything. TypeError or RangeError that names the field. */
+export function resolvePlan(config: Record<string, unknown>): Plan {
+  checkKeys('', config, fields);
+  const { base, baseline, tokens } = config;
+  if ('seed' in checkObject('base', base)) {
+    throw typeError('base.seed', 'nothing: seeds says which there are', (base as { seed: unknown }).seed);
+  }
+  if (tokens !== undefined) checkNumber('tokens', tokens, { min: 1, integer: true });
+  const comparison = config as unknown as ComparisonConfig;
+  const variants = checkVariants(config.variants);
+  const first = variants[0];
+  if (baseline !== undefined) checkChoice('baseline', baseline, variants);
+  const plan = {
+    seeds: checkSeeds(config.seeds),
+    variants,
+    baseline: comparison.baseline ?? first,
+    pairs: checkPairs(config.pairs, variants, comparison.baseline ?? first),
+    buckets: checkBuckets(config.buckets),
+    probe: checkProbe(config.probe),
+  };
+  for (const seed of plan.seeds) probeExamples(comparison, plan.probe, seed);
+  const resolved = variants.map((name) => [name, resolveVariant(comparison, name)] as const);
+  return {
+    ...plan,
+    ends: Object.fromEntries(resolved.map(([name, { end }]) => [name, end])),
+    identity: {
+      common: identifyCommon(comparison, plan),
+      variants: Object.fromEntries(resolved.map(([name, { identity }]) => [name, identity])),
+    },
+  };
+}
+
+function checkVariants(value: unknown): string[] {
+  const variants = checkObject('variants', value);
+  const names = Object.keys(variants);
+  if (names.length === 0) throw rangeError('variants', 'at least one', 'none');
+  for (const name of names) {
+    if (!/^[\w+-][\w.+-]*$/.test(name)) {
+      throw rangeError('variants', 'names of letters, digits and any of _ . + -, not beginning with .', describe(name));
+    }
+    for (const path of Object.keys(checkObject(`variants.${name}`, variants[name]))) {
+      if (!common.some((field) => path === field || path.startsWith(`${field}.`))) continue;
+      throw typeError(`variants.${name}.${path}`, 'nothing: all runs of a seed have it in common', 'a change');
+    }
+  }
+  return names;
+}
+
+function checkSeeds(value: unknown): number[] {
+  if (typeof value === 'number') {
+    return Array.from({ length: checkNumber('seeds', value, { min: 1, integer: true }) }, (_, seed) => seed);
+  }
+  if (!Array.isArray(value) || value.length === 0) throw typeError('seeds', 'a count or a list of seeds', value);
+  value.forEach((seed, i) => {
+    checkNumber(`seeds[${i}]`, seed, { min: 0, integer: true });
+    if (value.indexOf(seed) < i) throw rangeError(`seeds[${i}]`, 'a seed of its own', `${seed} once more`);
+  });
+  return [...(value as number[])];
+}
+
+function checkPairs(value: unknown, variants: readonly string[], baseline: string): Pair[] {
+  if (value === undefined) {
+    return variants.filter((name) => name !== baseline).map((variant) => ({ variant, baseline }));
+  }
+  if (!Array.isArray(value)) throw typeError('pairs', 'a list of [variant, baseline]', value);
+  return value.map((pair: unknown, i) => {
+    if (!Array.isArray(pair) || pair.length !== 2) throw typeError(`pairs[${i}]`, '[variant, baseline]', pair);
+    const [variant, other] = pair.map((name, side) => checkChoice(`pairs[${i}][${side}]`, name, variants));
+    if (variant === other) throw rangeError(`pairs[${i}]`, 'two variants', `${describe(variant)} twice`);
+    return { variant, baseline: other };
+  });
+}
+
+function checkProbe(value: unknown): ProbeSettings {
+  const probe = checkObject('probe', value);
+  checkKeys('probe', probe, ['task', 'size', 'measure', 'samples', 'every']);
+  const count = (name: string, fallback: number, min = 1) =>
+    probe[name] === undefined ? fallback : checkNumber(`probe.${name}`, probe[name], { min, integer: true });
+  const task = resolveTask('probe.task', probe.task, 0);
+  const size = count('size', task.size ?? usualProbeSize);
+  if (task.size !== undefined && size > task.size) {
+    throw rangeError('probe.size', `at most the ${task.size} prompts of its task`, String(size));
+  }
+  return {
+    // As many different ones as there are, where nobody says how many.
+    size: probe.size === undefined && task.size !== undefined ? null : size,
+    measure: count('measure', 64),
+    samples: count('samples', 16, passes),
+    every: count('every', 25),
+  };
+}
+
+function resolveVariant(comparison: ComparisonConfig, name: string): { end: RunEnd; identity: Identity } {
+  try {
+    const config = variantConfig(comparison, name, 0);
+    const options = resolveConfig(config) as TrainerOptions;
+    const { seed: _s, warmStart: _w, shuffle: _o, device: _d, ...settings } = resolveSettings(options);
+    const { rewards } = resolveParts(options);
+    const end = { steps: config.steps ?? null, tokens: comparison.tokens ?? null };
+    if (end.steps === null && end.tokens === null) {
+      throw typeError('steps', 'a count, or tokens of the comparison, so that the run ends', undefined);
+    }
+    return { end, identity: { settings, rewards: rewards.map(({ judge: _judge, ...reward }) => reward) } };
+  } catch (error) {
+    (error as Error).message = `variants.${name}: ${(error as Error).message}`;
+    throw error;
+  }
+}
+
+/** Tasks are those of seed 0: they tell of tasks' options, whichever seeds there are. */
+function identifyCommon(comparison: ComparisonConfig, { probe, buckets }: Pick<Plan, 'probe' | 'buckets'>): Identity {
+  const config = startConfig(comparison, 0);
+  const options = resolveConfig(config) as TrainerOptions;
+  const { warmStart, sampling, shuffle, device } = resolveSettings(options);
+  const policy = typeof config.policy === 'function' ? 'made by a function' : (config.policy ?? {});
+  return {
+    train: identifyTask(options.train as Task),
+    policy,
+    backend: config.backend ?? null,
+    warmStart,
+    sampling,
+    shuffle,
+    device,
+    probe: { ...probe, task: identifyTask(probeTask(comparison, 0)) },
+    buckets,
+  };
+}
+
+/** The configuration of a variant's run. */
+export function variantConfig({ base, variants }: ComparisonConfig, name: string, seed: number): TrainConfig {
+  let config = { ...base, seed } as Record<string, unknown>;
+  for (const [path, value] of Object.entries(variants[name])) config = setValue(config, '', path, value ?? undefined);
+  return checkConfig(config);
+}
+
+/** The configuration of what a seed's runs begin from: of the base only what the first state depends on. */
+export function startConfig({ base }: ComparisonConfig, seed: number): TrainConfig {
+  const { train, policy, backend, warmStart, sampling, shuffle, device } = base;
+  return checkConfig({ train, policy, backend, warmStart, sampling, shuffle, device, seed });
+}
+
+export function probeTask({ probe }: ComparisonConfig, seed: number): Task {
+  return resolveTask('probe.task', probe.task, seed);
+}
+
+/** The different prompts that a seed's runs are measured on. RangeError for a task that does not have as many. */
+export function probeExamples(comparison: ComparisonConfig, { size }: ProbeSettings, seed: number): Example[] {
+  const task = probeTask(comparison, seed);
+  if (size === null) {
+    const all = Array.from({ length: task.size! }, (_, index) => task.example(index));
+    return [...new Map(all.map((example) => [example.prompt, example])).values()];
+  }
+  try {
+    return distinctExamples(task, size);
+  } catch (error) {
+    (error as Error).message = (error as Error).message.replace(/^count/, 'probe.size');
+    throw error;
+  }
+}

@@ -1,0 +1,126 @@
+// comparison.json: everything that a comparison came to, with what it was made by, and no path of the machine.
+
+import { readFileSync } from 'node:fs';
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { basename } from 'node:path';
+import { writeWhole } from '../trainer/run-folder.js';
+import { comparisonFiles, readJson } from './folder.js';
+import type { Plan } from './plan.js';
+import { type Results, readResults } from './results.js';
+import { type Summary, summarize } from './summary.js';
+
+export interface ComparisonResult extends Results {
+  format: 1;
+  /** Of the package. */
+  version: string;
+  /** That the result was written on. */
+  machine: { cpu: string; cores: number; memoryGiB: number; os: string; node: string };
+  configuration: Plan;
+  /** What a reader should know: what is missing. */
+  notes: string[];
+  summary: Summary;
+}
+
+/** What a comparison's folder has come to so far. Error where there is no comparison. */
+export function buildResult(out: string): ComparisonResult {
+  const plan = readJson<Plan>(comparisonFiles(out).plan);
+  if (plan === undefined) throw new Error(`${out}: expected the folder of a comparison, got one without a plan.json`);
+  const results = readResults(out, plan);
+  return rounded({
+    format: 1,
+    version: packageVersion(),
+    machine: {
+      cpu: cpus()[0]?.model ?? 'unknown',
+      cores: availableParallelism(),
+      memoryGiB: Math.round(totalmem() / 2 ** 30),
+      os: `${process.platform} ${release().split('-')[0]}`,
+      node: process.version,
+    },
+    configuration: withoutPaths(plan),
+    notes: notes(plan, results),
+    ...results,
+    summary: summarize(plan, results),
+  });
+}
+
+/** Writes comparison.json and returns its path. */
+export function writeResult(out: string, result: ComparisonResult): string {
+  const { result: path } = comparisonFiles(out);
+  // Lists of numbers in a line each.
+  const text = JSON.stringify(result, null, 1).replace(/\[[^[\]{}"]*\]/g, (list) => list.replace(/\s+/g, ' '));
+  writeWhole(path, `${text}\n`);
+  return path;
+}
+
+function packageVersion(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+/** Numbers with as many digits as they are worth. */
+function rounded<T>(value: T): T {
+  return JSON.parse(
+    JSON.stringify(value, (_, part: unknown) =>
+      typeof part === 'number' && !Number.isInteger(part) ? Number(part.toPrecision(8)) : part,
+    ),
+  ) as T;
+}
+
+/** Variants of the plan alone; tasks from files by the files' names. */
+function withoutPaths({ identity, ...plan }: Plan): Plan {
+  const { train, probe, ...common } = identity.common as Record<string, { name: string; task: { name: string } }>;
+  const named = <T extends { name: string }>(task: T) => ({ ...task, name: basename(task.name) });
+  const variants = Object.fromEntries(plan.variants.map((name) => [name, identity.variants[name]]));
+  return {
+    ...plan,
+    identity: { common: { ...common, train: named(train), probe: { ...probe, task: named(probe.task) } }, variants },
+  };
+}
+
+/** With as many seeds intervals and tests are no longer held back by their number alone. */
+const enoughSeeds = 6;
+
+function notes(plan: Plan, { seeds, runs }: Results): string[] {
+  const all: string[] = [];
+  const n = plan.seeds.length;
+  if (n === 1) all.push('One seed: no interval, and nothing to test.');
+  else if (n < enoughSeeds) {
+    const least = 2 ** (1 - n);
+    all.push(
+      `${n} seeds: no bootstrap interval of so few covers more than ${Number((100 * (1 - least)).toPrecision(4))} %, and no p is below ${least}. Look at the differences by seed.`,
+    );
+  }
+  const list = (some: readonly { variant?: string; seed: number }[]) =>
+    some.map(({ variant, seed }) => (variant === undefined ? `seed ${seed}` : `${variant}, seed ${seed}`)).join('; ');
+  const unmade = seeds.filter(({ state }) => state === 'missing');
+  if (unmade.length > 0) all.push(`Seeds without a start: ${list(unmade)}.`);
+  for (const [state, text] of [
+    ['unfinished', 'Unfinished runs, which no mean counts'],
+    ['missing', 'Missing runs'],
+  ] as const) {
+    const some = runs.filter((run) => run.state === state);
+    if (some.length > 0) all.push(`${text}: ${list(some)}.`);
+  }
+  for (const name of Object.keys(plan.buckets)) {
+    const empty = seeds.filter(({ state, buckets }) => state === 'measured' && buckets[name].prompts === 0);
+    if (empty.length > 0) {
+      const range = plan.buckets[name].join(' to ');
+      all.push(
+        `No prompt of bucket ${name} (${range}): ${list(empty)}. Means of the bucket are those of the other seeds.`,
+      );
+    }
+  }
+  const backends = [...new Set([...seeds, ...runs].flatMap(({ backend }) => backend ?? []))];
+  if (backends.length > 1) all.push(`Runs were made on different backends: ${backends.join(', ')}.`);
+  const tooLarge = plan.variants.filter((name) => groupSize(plan, name) > plan.probe.samples);
+  if (tooLarge.length > 0) {
+    all.push(
+      `Groups of ${tooLarge.join(', ')} are larger than probe.samples (${plan.probe.samples}): their share without a gradient is not known by bucket.`,
+    );
+  }
+  return all;
+}
+
+function groupSize({ identity }: Plan, variant: string): number {
+  return (identity.variants[variant].settings as { groupSize: number }).groupSize;
+}

@@ -1,0 +1,220 @@
+// One run of a comparison, from what its folder holds to its end: a seed's start, or a variant from there.
+
+import { join } from 'node:path';
+import { trainerOptions } from '../config/load.js';
+import { checkPolicy } from '../policy/define.js';
+import type { Policy } from '../policy/policy.js';
+import type { Example } from '../tasks/task.js';
+import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
+import { currentBackend } from '../trainer/backend.js';
+import { listCheckpoints } from '../trainer/checkpoint.js';
+import { differences, type Identity } from '../trainer/drift.js';
+import { createTrainer } from '../trainer/grpo.js';
+import { resolveSettings } from '../trainer/options.js';
+import type { RunConfig } from '../trainer/run.js';
+import { readRunConfig, writeWhole } from '../trainer/run-folder.js';
+import { type TokenTask, tokenTask } from '../trainer/token-task.js';
+import { bucketOf } from './buckets.js';
+import type { ComparisonConfig } from './define-comparison.js';
+import {
+  appendLine,
+  comparisonFiles,
+  type EvaluationLine,
+  type FinishedRun,
+  type Measurement,
+  readJson,
+  readLines,
+  writeJson,
+} from './folder.js';
+import { type Plan, probeExamples, probeTask, type RunEnd, startConfig, variantConfig } from './plan.js';
+import { countRight } from './probe.js';
+
+export interface Comparison {
+  config: ComparisonConfig;
+  plan: Plan;
+  /** Its folder. */
+  out: string;
+}
+
+export interface RunContext {
+  /** Ends the run in good order: it goes on from there another time. */
+  signal: AbortSignal;
+  onStep: (step: number) => void;
+}
+
+/** The warm start of a seed, and the measurement of its prompts. What there is of it is not made again. */
+export async function runStart({ config, plan, out }: Comparison, seed: number, { signal }: RunContext): Promise<void> {
+  const files = comparisonFiles(out);
+  const options = await trainerOptions(startConfig(config, seed));
+  const trainer = await createTrainer({
+    ...options,
+    runDir: files.start(seed),
+    evaluation: { atStart: false },
+    notes: { comparison: 'start' },
+  });
+  try {
+    await trainer.start({ signal });
+    signal.throwIfAborted();
+    const policy = checkPolicy(trainer.policy);
+    const examples = probeExamples(config, plan.probe, seed);
+    const { task, temperature } = probeSampling(config, policy, options, seed);
+    const { measure, samples } = plan.probe;
+    const sampling = { temperature, seed, step: 0, signal };
+    const counts = await countRight(policy, task, examples, { ...sampling, samples: measure, purpose: 'measurement' });
+    const prompts = examples.map(({ prompt, difficulty }, i) => {
+      return { prompt, difficulty, right: counts[i], bucket: bucketOf(plan.buckets, counts[i] / measure) };
+    });
+    const bucketed = examples.filter((_, i) => prompts[i].bucket !== null);
+    const right = await countRight(policy, task, bucketed, { ...sampling, samples, purpose: 'evaluation' });
+    const measurement: Measurement = { backend: currentBackend()!, prompts, right };
+    writeJson(files.measurement(seed), measurement);
+  } finally {
+    trainer.dispose();
+    trainer.policy.dispose();
+  }
+}
+
+/** A variant's run from the seed's start, or from where it was left, to its end. */
+export async function runVariant(
+  { config, plan, out }: Comparison,
+  variant: string,
+  seed: number,
+  { signal, onStep }: RunContext,
+): Promise<void> {
+  const files = comparisonFiles(out);
+  const runDir = files.run(variant, seed);
+  const measured = readJson<Measurement>(files.measurement(seed));
+  if (measured === undefined) throw new Error(`${files.start(seed)}: expected the start of seed ${seed}, got nothing`);
+  const options = await trainerOptions(variantConfig(config, variant, seed));
+  const isBegun = listCheckpoints(join(runDir, 'checkpoints')).length > 0;
+  const trainer = await createTrainer({
+    ...options,
+    runDir,
+    // What the start and the variant must have in common is compared below: the rest is what a variant is.
+    ...(isBegun ? {} : { resume: files.start(seed), allowDrift: true }),
+    notes: { comparison: 'variant', variant },
+  });
+  try {
+    checkStart(files.start(seed), runDir);
+    const policy = checkPolicy(trainer.policy);
+    const { task, temperature } = probeSampling(config, policy, options, seed);
+    const examples = bucketedExamples(probeExamples(config, plan.probe, seed), measured);
+    const evaluations = files.evaluations(variant, seed);
+    const end = plan.ends[variant];
+    const run: VariantRun = { trainer, runDir, evaluations, end, every: plan.probe.every };
+    await trainToEnd(run, { signal, onStep }, (step) =>
+      countRight(policy, task, examples, {
+        samples: plan.probe.samples,
+        temperature,
+        seed,
+        step,
+        purpose: 'evaluation',
+        signal,
+      }),
+    );
+    const finished: FinishedRun = { end, step: trainer.step, backend: currentBackend()! };
+    writeJson(files.finished(variant, seed), finished);
+  } finally {
+    trainer.dispose();
+    trainer.policy.dispose();
+  }
+}
+
+interface VariantRun {
+  trainer: GrpoTrainer;
+  runDir: string;
+  evaluations: string;
+  end: RunEnd;
+  every: number;
+}
+
+/** Trains until the run's end, evaluating where it is time. The signal's reason is thrown where it aborts. */
+async function trainToEnd(
+  { trainer, runDir, evaluations, end, every }: VariantRun,
+  { signal, onStep }: RunContext,
+  evaluate: (step: number) => Promise<number[]>,
+): Promise<void> {
+  const { steps = Infinity, tokens: tokenLimit = Infinity } = withoutNull(end);
+  let tokens = tokensSampled(runDir);
+  if (trainer.step > steps) throw new Error(`${runDir}: has made ${trainer.step} steps already, more than ${steps}`);
+  if (tokensSampled(runDir, trainer.step - 1) >= tokenLimit) {
+    throw new Error(`${runDir}: has sampled ${tokens} tokens already, more than a run that ends at ${tokenLimit}`);
+  }
+  const isEnd = () => trainer.step >= steps || tokens >= tokenLimit;
+  const isDue = (step: number) => step % every === 0 || (step === trainer.step && isEnd());
+  let last = cutEvaluations(evaluations, trainer.step, isDue);
+  const evaluateWhereDue = async () => {
+    const { step } = trainer;
+    if (step === 0 || step === last || !isDue(step)) return;
+    const line: EvaluationLine = { step, right: await evaluate(step) };
+    appendLine(evaluations, line);
+    last = step;
+  };
+  await evaluateWhereDue();
+  while (!isEnd()) {
+    signal.throwIfAborted();
+    for await (const { metrics, fault } of trainer.steps({ max: steps, signal })) {
+      tokens += metrics.tokens ?? 0;
+      if (fault !== undefined) {
+        // The guard may have rolled the run back.
+        tokens = tokensSampled(runDir);
+        last = cutEvaluations(evaluations, trainer.step, isDue);
+      }
+      onStep(trainer.step);
+      await evaluateWhereDue();
+      if (isEnd()) break;
+    }
+  }
+}
+
+function withoutNull({ steps, tokens }: RunEnd): { steps?: number; tokens?: number } {
+  return { steps: steps ?? undefined, tokens: tokens ?? undefined };
+}
+
+/** Tokens sampled in training up to a step, as the run's metrics tell. */
+function tokensSampled(runDir: string, last = Infinity): number {
+  const lines = readLines<{ step: number; tokens?: number }>(join(runDir, 'metrics.jsonl'));
+  return lines.reduce((sum, { step, tokens = 0 }) => (step <= last ? sum + tokens : sum), 0);
+}
+
+/** Drops what was evaluated after a step, or at an end that is none any more. Returns the last step that is left, or 0. */
+function cutEvaluations(path: string, step: number, isDue: (step: number) => boolean): number {
+  const lines = readLines<EvaluationLine>(path).filter((line) => line.step <= step && isDue(line.step));
+  writeWhole(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  return lines.at(-1)?.step ?? 0;
+}
+
+/** Error where the prompts are not those that were measured. */
+function bucketedExamples(examples: readonly Example[], { prompts }: Measurement): Example[] {
+  const other = examples.find(({ prompt }, i) => prompt !== prompts[i]?.prompt);
+  if (other) throw new Error(`probe.task: its prompts are others than those measured: ${JSON.stringify(other.prompt)}`);
+  return examples.filter((_, i) => prompts[i].bucket !== null);
+}
+
+/** All runs are measured with the sampling of the base. */
+function probeSampling(
+  config: ComparisonConfig,
+  policy: Policy,
+  options: TrainerOptions,
+  seed: number,
+): { task: TokenTask; temperature: number } {
+  const { sampling } = resolveSettings({ ...options, sampling: config.base.sampling });
+  const { maxTokens, promptLength, temperature } = sampling;
+  return { task: tokenTask(probeTask(config, seed), policy.vocabulary, { maxTokens, promptLength }), temperature };
+}
+
+/** What the runs of a seed have in common. */
+const shared = ['policy', 'vocabulary', 'variables', 'train', 'backend', 'device'];
+
+/** Error where a variant's run is not one that its seed's start can begin. */
+function checkStart(startDir: string, runDir: string): void {
+  const part = (folder: string): Identity => {
+    const { identity } = readRunConfig(folder) as RunConfig;
+    return Object.fromEntries(shared.map((name) => [name, identity[name]]));
+  };
+  const found = differences(part(startDir), part(runDir));
+  if (found.length === 0) return;
+  throw new Error(
+    `${runDir}: differs from what its seed began with\n${found.map((difference) => `  ${difference}`).join('\n')}`,
+  );
+}

@@ -1,0 +1,144 @@
+// What a few paired runs tell: intervals for a mean by the bootstrap over seeds, and the exact test of a difference.
+
+import { integer, uniform } from '../random.js';
+
+/** A mean over seeds. */
+export interface Estimate {
+  /** null of no values. */
+  mean: number | null;
+  /** The ends of the 95 % interval; null of fewer than two values. */
+  low: number | null;
+  high: number | null;
+}
+
+const level = 0.95;
+const resamples = 10_000;
+
+/**
+ * The mean of values of independent seeds with its bootstrap interval: the quantiles of the means of resamples, of as many
+ * values drawn with replacement. Plain quantiles are too narrow for few values, as a standard deviation with the denominator n
+ * is; they are moved outwards to where, for normal values, the interval is Student's (Hesterberg: "What teachers should know
+ * about the bootstrap", The American Statistician 69, 2015, section 5.2: the expanded percentile interval). No mean of a resample is
+ * outside the values, so that of n values with a symmetric distribution no such interval covers more than 1 − 2^(1 − n).
+ * The same values in the same order give the same interval.
+ */
+export function estimate(values: readonly number[]): Estimate {
+  const n = values.length;
+  if (n === 0) return { mean: null, low: null, high: null };
+  const mean = values.reduce((sum, value) => sum + value, 0) / n;
+  if (n === 1) return { mean, low: null, high: null };
+  const means = resampledMeans(values);
+  const tail = expandedTail(n);
+  return { mean, low: quantile(means, tail), high: quantile(means, 1 - tail) };
+}
+
+/** Means of resamples, in ascending order. */
+function resampledMeans(values: readonly number[]): Float64Array {
+  const n = values.length;
+  const indices = resampleIndices(n);
+  const means = new Float64Array(resamples);
+  for (let r = 0; r < resamples; r++) {
+    let sum = 0;
+    for (let i = r * n; i < (r + 1) * n; i++) sum += values[indices[i]];
+    means[r] = sum / n;
+  }
+  return means.sort();
+}
+
+const drawn = new Map<number, Uint32Array>();
+
+/** Which of n values each resample holds: drawn once for each n. */
+function resampleIndices(n: number): Uint32Array {
+  let indices = drawn.get(n);
+  if (!indices) {
+    const stream = { seed: 0, purpose: 'bootstrap', index: n } as const;
+    indices = Uint32Array.from({ length: resamples * n }, (_, i) => integer(stream, n, i));
+    drawn.set(n, indices);
+  }
+  return indices;
+}
+
+/** The quantile of ascending values, linear between them. */
+export function quantile(values: ArrayLike<number>, share: number): number {
+  const place = share * (values.length - 1);
+  const below = Math.floor(place);
+  const above = Math.min(below + 1, values.length - 1);
+  return values[below] + (place - below) * (values[above] - values[below]);
+}
+
+const tails = new Map<number, number>();
+
+/** The share of resamples beyond each end: Φ(−t √(n / (n − 1))), t being Student's quantile with n − 1 degrees of freedom. */
+export function expandedTail(n: number): number {
+  let tail = tails.get(n);
+  if (tail === undefined) {
+    const t = studentQuantile(1 - (1 - level) / 2, n - 1);
+    tail = normalTail(t * Math.sqrt(n / (n - 1)));
+    tails.set(n, tail);
+  }
+  return tail;
+}
+
+/** Student's distribution: with x = √ν tan θ its density is proportional to cos^(ν − 1) θ. */
+export function studentQuantile(share: number, degrees: number): number {
+  const density = (angle: number) => Math.cos(angle) ** (degrees - 1);
+  // Beyond it nothing is left that a float64 could tell.
+  const most = Math.min(Math.PI / 2, 12 / Math.sqrt(degrees));
+  const half = simpson(density, 0, most);
+  // Bisection of the angle for the probability between 0 and the quantile.
+  let [low, high] = [0, most];
+  for (let i = 0; i < 60; i++) {
+    const middle = (low + high) / 2;
+    if (simpson(density, 0, middle) / (2 * half) < share - 0.5) low = middle;
+    else high = middle;
+  }
+  return Math.sqrt(degrees) * Math.tan((low + high) / 2);
+}
+
+/** The probability that a standard normal number is larger than z ≥ 0. */
+function normalTail(z: number): number {
+  return simpson((x) => Math.exp((-x * x) / 2), z, z + 12) / Math.sqrt(2 * Math.PI);
+}
+
+/** Simpson's rule. */
+function simpson(f: (x: number) => number, from: number, to: number): number {
+  const intervals = 400;
+  const h = (to - from) / intervals;
+  let sum = f(from) + f(to);
+  for (let i = 1; i < intervals; i++) sum += (i % 2 === 1 ? 4 : 2) * f(from + i * h);
+  return (sum * h) / 3;
+}
+
+export interface SignFlipTest {
+  /** Two-sided; null of no differences. */
+  p: number | null;
+  /** Whether all signs were gone through, rather than drawn. */
+  exact: boolean;
+}
+
+/** Differences of more seeds than this are tested with drawn signs. */
+const mostExact = 16;
+const drawnSigns = 100_000;
+
+/**
+ * Tests whether paired differences are symmetric around 0: the share of all ways to choose their signs whose mean is at least as
+ * far from 0 as that of the differences (Fisher's randomization test). With n seeds p is at least 2^(1 − n).
+ */
+export function signFlipTest(differences: readonly number[]): SignFlipTest {
+  const n = differences.length;
+  if (n === 0) return { p: null, exact: true };
+  const observed = Math.abs(differences.reduce((sum, value) => sum + value, 0));
+  // Sums in another order have other roundings.
+  const least = observed - 1e-9 * differences.reduce((sum, value) => sum + Math.abs(value), 0);
+  const isAsFar = (isFlipped: (i: number) => boolean) =>
+    Math.abs(differences.reduce((sum, value, i) => sum + (isFlipped(i) ? -value : value), 0)) >= least;
+  if (n <= mostExact) {
+    let count = 0;
+    for (let signs = 0; signs < 2 ** n; signs++) if (isAsFar((i) => ((signs >> i) & 1) === 1)) count++;
+    return { p: count / 2 ** n, exact: true };
+  }
+  const stream = { seed: 0, purpose: 'sign-flips', index: n } as const;
+  let count = 1;
+  for (let draw = 0; draw < drawnSigns; draw++) if (isAsFar((i) => uniform(stream, draw, i) < 0.5)) count++;
+  return { p: count / (drawnSigns + 1), exact: false };
+}

@@ -1,0 +1,93 @@
+// A comparison's summary for a terminal.
+
+import type { ComparisonResult } from './result.js';
+import type { Estimate } from './statistics.js';
+import type { PairSummary, TimeToHalf, VariantSummary } from './summary.js';
+
+/** Lines of text. */
+export function summaryTable({ seeds, summary, notes }: ComparisonResult): string {
+  const lines: string[] = [];
+  const measured = seeds.filter(({ state }) => state === 'measured');
+  if (measured.length > 0) {
+    const counts = Object.keys(measured[0].buckets).map((bucket) => {
+      const prompts = measured.map(({ buckets }) => buckets[bucket].prompts);
+      return `${bucket} ${range(prompts)}`;
+    });
+    lines.push(`Prompts a seed: ${counts.join(', ')}; left aside ${range(measured.map(({ aside }) => aside))}`, '');
+  }
+  const variantRows = summary.variants.filter(({ quantities }) => quantities['pass@1'].mean !== null);
+  if (variantRows.length > 0) {
+    lines.push('At the end, mean over seeds with its 95 % interval', '');
+    lines.push(
+      ...layOut([['variant', 'bucket', 'pass@1', 'pass@8', 'steps to 50 %'], ...variantRows.map(variantCells)]),
+      '',
+    );
+  }
+  const pairRows = summary.pairs.filter(({ quantities }) => quantities['pass@1'].mean !== null);
+  if (pairRows.length > 0) {
+    lines.push('Differences, paired by seed', '');
+    const head = ['variant − baseline', 'bucket', 'pass@1', 'p', 'at equal tokens', 'over the run', 'by seed'];
+    lines.push(...layOut([head, ...pairRows.map(pairCells)]), '');
+  }
+  return [...lines, ...notes].join('\n').trimEnd();
+}
+
+function variantCells({ variant, bucket, quantities, half }: VariantSummary): string[] {
+  return [variant, bucket, interval(quantities['pass@1']), interval(quantities['pass@8']), halfText(half)];
+}
+
+function pairCells({ variant, baseline, bucket, quantities }: PairSummary): string[] {
+  const { p } = quantities['pass@1'];
+  return [
+    `${variant} − ${baseline}`,
+    bucket,
+    interval(quantities['pass@1'], true),
+    pText(p),
+    interval(quantities['pass@1/equal_tokens'], true),
+    interval(quantities['pass@1/mean'], true),
+    seedList(quantities['pass@1'].values),
+  ];
+}
+
+/** A share in percent: `41.2 [38.0, 44.9]`. */
+export function interval({ mean, low, high }: Estimate, signed = false): string {
+  if (mean === null) return '–';
+  return low === null || high === null
+    ? percent(mean, signed)
+    : `${percent(mean, signed)} [${percent(low, signed)}, ${percent(high, signed)}]`;
+}
+
+export function percent(share: number, signed = false): string {
+  const text = (100 * Math.abs(share)).toFixed(1);
+  const isZero = Number(text) === 0;
+  return `${share < 0 && !isZero ? '−' : signed && !isZero ? '+' : ''}${text}`;
+}
+
+export function pText(p: number | null): string {
+  return p === null ? '–' : p < 0.001 ? '< 0.001' : p.toFixed(3);
+}
+
+export function seedList(values: readonly (number | null)[]): string {
+  return values.map((value) => (value === null ? '–' : percent(value, true))).join(' ');
+}
+
+/** `120 (4 of 5)`; `not reached (1 of 5)` where the middle run never did. */
+export function halfText({ reached, runs, median_steps }: TimeToHalf): string {
+  if (runs === 0) return '–';
+  return `${median_steps ?? 'not reached'} (${reached} of ${runs})`;
+}
+
+function range(values: readonly number[]): string {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  return low === high ? String(low) : `${low} to ${high}`;
+}
+
+function layOut(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]))
+      .join('  ')
+      .trimEnd(),
+  );
+}

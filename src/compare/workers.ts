@@ -1,0 +1,134 @@
+// The runs of a comparison in processes of their own, several at a time.
+
+import { type ChildProcess, fork } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** What a process is told to do. */
+export interface Assignment extends RunName {
+  /** The comparison's file, with changes. */
+  file: string;
+  set: readonly string[];
+  out: string;
+}
+
+export interface RunName {
+  seed: number;
+  /** Left out: the seed's start. */
+  variant?: string;
+}
+
+/** What a process tells. */
+export type Report =
+  | { kind: 'step'; step: number }
+  | { kind: 'done' }
+  | { kind: 'stopped' }
+  | { kind: 'failed'; message: string };
+
+export type Outcome = Exclude<Report, { kind: 'step' }>;
+
+export interface WorkersOptions {
+  source: Pick<Assignment, 'file' | 'set' | 'out'>;
+  /** Processes at a time. */
+  jobs: number;
+  /** Ends what runs in good order and begins nothing more. */
+  signal: AbortSignal;
+  onStart: (run: RunName) => void;
+  onStep: (run: RunName, step: number) => void;
+  onEnd: (run: RunName, outcome: Outcome) => void;
+}
+
+/**
+ * Makes the starts and then, of each seed whose start is there, the runs: in order, and never more than `jobs` at a time.
+ * A failure ends no other run. `starts` are the seeds that have none yet. Returns when all have ended.
+ */
+export async function runAll(
+  starts: readonly number[],
+  runs: readonly Required<RunName>[],
+  options: WorkersOptions,
+): Promise<void> {
+  const missing = new Set(starts);
+  // Seed by seed, so that whole seeds are there early.
+  const seeds = [...new Set([...starts, ...runs.map(({ seed }) => seed)])];
+  const waiting: RunName[] = seeds.flatMap((seed) => [
+    ...(missing.has(seed) ? [{ seed }] : []),
+    ...runs.filter((run) => run.seed === seed),
+  ]);
+  const isReady = ({ seed, variant }: RunName) => variant === undefined || !missing.has(seed);
+  const running = new Set<Promise<void>>();
+  while (waiting.length > 0 || running.size > 0) {
+    const next = options.signal.aborted || running.size >= options.jobs ? -1 : waiting.findIndex(isReady);
+    if (next >= 0) {
+      const [run] = waiting.splice(next, 1);
+      const ended: Promise<void> = runOne(run, options).then((outcome) => {
+        running.delete(ended);
+        if (run.variant === undefined && outcome.kind === 'done') missing.delete(run.seed);
+        options.onEnd(run, outcome);
+      });
+      running.add(ended);
+    } else if (running.size > 0) await Promise.race(running);
+    // What is left waits for a start that has failed, or for another day.
+    else return;
+  }
+}
+
+async function runOne(run: RunName, { source, jobs, signal, onStart, onStep }: WorkersOptions): Promise<Outcome> {
+  const program = fileURLToPath(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
+  const child = fork(program, {
+    env: { ...process.env, ...threadLimits(jobs) },
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  onStart(run);
+  const stop = () => void send(child, 'stop');
+  signal.addEventListener('abort', stop);
+  try {
+    return await outcomeOf(child, { ...source, ...run }, signal, (step) => onStep(run, step));
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/** A process that has just gone hears nothing. */
+function send(child: ChildProcess, message: Assignment | 'stop'): void {
+  if (child.connected) child.send(message, () => {});
+}
+
+/** What is kept of a process's standard error, in characters. */
+const mostErrorText = 4000;
+
+function outcomeOf(
+  child: ChildProcess,
+  assignment: Assignment,
+  signal: AbortSignal,
+  onStep: (step: number) => void,
+): Promise<Outcome> {
+  return new Promise((resolve) => {
+    let told: Outcome | undefined;
+    let errors = '';
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      errors = (errors + text).slice(-mostErrorText);
+    });
+    child.on('message', (report: Report) => {
+      if (report.kind === 'step') onStep(report.step);
+      else told = report;
+    });
+    child.on('error', (error) => {
+      told ??= { kind: 'failed', message: error.message };
+      if (child.pid === undefined) resolve(told);
+    });
+    child.on('close', (code, by) => {
+      if (told) resolve(told);
+      else if (signal.aborted) resolve({ kind: 'stopped' });
+      else
+        resolve({ kind: 'failed', message: `its process ended by ${by ?? `exit status ${code}`}\n${errors}`.trim() });
+    });
+    send(child, assignment);
+  });
+}
+
+/** Threads of TensorFlow, so that the processes together have as many as there are cores. */
+function threadLimits(jobs: number): Record<string, string> {
+  const threads = String(Math.max(1, Math.floor(availableParallelism() / jobs)));
+  return { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1' };
+}

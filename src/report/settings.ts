@@ -1,0 +1,34 @@
+// Settings of a run, as a report shows them: by dotted paths.
+
+import { markup } from './text.js';
+
+export type Settings = readonly (readonly [path: string, value: string])[];
+
+const mostLines = 400;
+const mostCharacters = 500;
+
+/** A configuration by dotted paths, in its own order; of very long ones the beginning. */
+export function flatten(config: Readonly<Record<string, unknown>>): Settings {
+  const lines: [string, string][] = [];
+  const visit = (path: string, value: unknown) => {
+    if (lines.length >= mostLines) return;
+    const isTree =
+      typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length > 0;
+    if (isTree) {
+      for (const [key, child] of Object.entries(value)) visit(path ? `${path}.${key}` : key, child);
+      return;
+    }
+    const text = JSON.stringify(value);
+    lines.push([path, text.length > mostCharacters ? `${text.slice(0, mostCharacters)}…` : text]);
+  };
+  visit('', config);
+  if (lines.length >= mostLines) lines.push(['…', `only the first ${mostLines} values are shown`]);
+  return lines;
+}
+
+export function renderSettings(settings: Settings): string {
+  const rows = settings.map(
+    ([path, value]) => `<tr><td><code>${markup(path)}</code></td><td><code>${markup(value)}</code></td></tr>`,
+  );
+  return `<div class="table config"><table><tbody>${rows.join('')}</tbody></table></div>`;
+}
