@@ -9,7 +9,8 @@ import { figuresOf } from '../../examples/studies/ladder/figures.js';
 import { distance } from '../../examples/studies/ladder/fixed-policy.js';
 import { labels, nameOf } from '../../examples/studies/ladder/methods.js';
 import { type Learned, resultsFile, type StudyResults } from '../../examples/studies/ladder/results.js';
-import { digits, tablesOf } from '../../examples/studies/ladder/tables.js';
+import { tablesOf } from '../../examples/studies/ladder/tables.js';
+import { digits } from '../../examples/studies/markdown.js';
 import { root } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 

@@ -1,14 +1,10 @@
 // The study's results as Markdown tables, which docs/hadw.md holds as they are.
 
+import { digits, signed, type Table, table } from '../markdown.js';
 import type { AdvantageScale } from './configuration.js';
 import { labels, nameOf } from './methods.js';
 import type { Cell, Difference, Learned, StudyResults } from './results.js';
 import type { Interval, Mean } from './statistics.js';
-
-export interface Table {
-  title: string;
-  lines: string[];
-}
 
 const scaleTitles: Record<AdvantageScale, string> = { none: 'r − p̂', 'group-std': '(r − p̂) / std' };
 
@@ -30,30 +26,12 @@ export function tablesOf(results: StudyResults): Table[] {
   ];
 }
 
-/** `value` with a fixed number of digits and a true minus sign. */
-export function digits(value: number, count: number): string {
-  return value
-    .toFixed(count)
-    .replace(/^-(0\.?0*)$/, '$1')
-    .replace('-', '−');
-}
-
-function signed(value: number, count: number): string {
-  const text = digits(value, count);
-  return text.startsWith('−') || Number(text) === 0 ? text : `+${text}`;
-}
-
 function withError({ mean, error }: Mean): string {
   return `${digits(mean, 4)} ± ${digits(error, 4)}`;
 }
 
 function withInterval({ mean, low, high }: Interval): string {
   return `${signed(mean, 4)} (${signed(low, 4)} … ${signed(high, 4)})`;
-}
-
-function table(title: string, head: readonly string[], rows: readonly (readonly string[])[]): Table {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  return { title, lines: [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)] };
 }
 
 /** The cells of the study's own group size, and the level of its own mixture as the anchor. */
