@@ -40,7 +40,9 @@ test('the committed summary is that of the committed runs', () => {
   // A tie between sign patterns may fall either way after rounding: p is not compared.
   const withoutP = committed.summary.pairs.map(({ quantities, ...pair }) => ({
     ...pair,
-    quantities: Object.fromEntries(Object.entries(quantities).map(([name, { p: _, exact: __, ...rest }]) => [name, rest])),
+    quantities: Object.fromEntries(
+      Object.entries(quantities).map(([name, { p: _, exact: __, ...rest }]) => [name, rest]),
+    ),
   }));
   near(again.pairs, withoutP, 'pairs');
 });
