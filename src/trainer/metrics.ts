@@ -31,14 +31,16 @@ export function combineMetrics(
     if (/[/_]min$/.test(name)) return [name, Math.min(...valuesOf(some))];
     if (/[/_]max$/.test(name)) return [name, Math.max(...valuesOf(some))];
     const unit = unitOf(name, ratio);
-    const total = all.reduce((sum, part) => sum + part[unit], 0);
-    return [name, all.reduce((sum, part) => sum + (part[unit] * part.metrics[name]) / total, 0)];
+    const weightOf = (part: MetricsPart) => (unit === 'updates' ? 1 : part[unit]);
+    const total = all.reduce((sum, part) => sum + weightOf(part), 0);
+    return [name, all.reduce((sum, part) => sum + (weightOf(part) * part.metrics[name]) / total, 0)];
   });
   return Object.fromEntries(entries);
 }
 
 /** What a metric is a mean of. */
-function unitOf(name: string, ratio: Ratio): 'tokens' | 'sequences' | 'present' {
+function unitOf(name: string, ratio: Ratio): 'updates' | 'tokens' | 'sequences' | 'present' {
+  if (name === 'grad_norm' || name === 'learning_rate') return 'updates';
   if (name.startsWith('vespo/')) return 'sequences';
   if (ratio === 'token') return 'tokens';
   if (name.startsWith('ratio/')) return 'present';

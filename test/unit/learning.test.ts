@@ -165,4 +165,6 @@ test('metrics of parts: sums, extremes, means by tokens or by sequences', () => 
   });
   assert.equal(combineMetrics(parts, 'sequence')['clip_ratio/low_mean'], 1.75);
   assert.equal(combineMetrics(parts, 'sequence').kl, 1.25);
+  const rates = parts.map((one, i) => ({ ...one, metrics: { learning_rate: i, grad_norm: 2 * i } }));
+  assert.deepEqual(combineMetrics(rates), { learning_rate: 1, grad_norm: 2 });
 });
