@@ -347,6 +347,8 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   private async alone<T>(work: () => Promise<T>): Promise<T> {
     this.requireInUse();
     if (this.working) throw new Error('expected a trainer at rest, got one whose warm start or step is at work');
+    // It may have been disposed of since.
+    checkPolicy(this.policy);
     this.working = true;
     try {
       return await work();

@@ -392,6 +392,15 @@ describe('the reinforcement loop', () => {
     assert.equal((await trainer.steps().next()).value?.index, 2);
   });
 
+  test('a policy that is disposed of in the midst of a run ends it with an error that says so', async (t) => {
+    const trainer = await createTrainer(tinyOptions());
+    t.after(() => trainer.dispose());
+    const loop = trainer.steps();
+    await loop.next();
+    trainer.policy.dispose();
+    await assert.rejects(loop.next(), /^RangeError: policy\.variables\.embedding: expected a variable in use/);
+  });
+
   test('a metric to keep the best by that no step has ends the run with the first', async (t) => {
     const trainer = await tinyTrainer(t, { checkpoint: { keepBest: 'rewrd' } });
     await assert.rejects(
