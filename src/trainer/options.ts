@@ -347,7 +347,7 @@ function checkRewards(rewards: unknown): readonly Reward[] {
     if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
   });
   if (rewards.every(({ weight }) => weight === 0)) {
-    throw rangeError('rewards', 'at least one with a weight other than 0, to learn from', 'none');
+    throw rangeError('rewards', 'at least one with a weight other than 0', 'none');
   }
   return rewards;
 }
