@@ -1,6 +1,7 @@
 // `groupgrad sample`: what a saved policy makes of a prompt.
 
 import { resolveConfig } from '../config/load.js';
+import { rangeError } from '../loss/check.js';
 import { sample as samplePolicy } from '../policy/sample.js';
 import { numberFlag, parse } from './arguments.js';
 import { backendFlag } from './evaluate.js';
@@ -40,6 +41,7 @@ export async function sample(args: readonly string[]): Promise<void> {
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
   const tokens = policy.vocabulary.encode(prompt);
+  if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
   const solution = config && resolveConfig(config).train.maxSolutionLength + 1;
   const completions = await samplePolicy(
     policy,

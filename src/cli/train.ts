@@ -73,14 +73,16 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
       },
     });
     if (broken.error) throw broken.error;
-    const evaluations = Object.entries(await trainer.evaluate());
+    // Who was told to end is not kept waiting.
+    const isDone = result.ended === 'max';
+    const evaluations = Object.entries(isDone ? await trainer.evaluate() : {});
     const accuracies = Object.fromEntries(evaluations.map(([name, { accuracy }]) => [name, accuracy]));
     if (json) line({ ended: result.ended, steps: result.steps, run: runDir, evaluation: accuracies });
     else {
       for (const [name, { accuracy, count }] of evaluations) {
         say(`${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`);
       }
-      say(`${result.ended === 'max' ? 'done' : `ended by ${result.ended}`} after step ${result.steps}; see ${runDir}`);
+      say(`${isDone ? 'done' : `ended by ${result.ended}`} after step ${result.steps}; see ${runDir}`);
     }
   } finally {
     broken.release();
@@ -107,7 +109,7 @@ function stopOnStrayErrors() {
   return stray;
 }
 
-/** Everything that can be wrong comes to light in one step of two prompts. */
+/** Everything that can be wrong comes to light in a warm start of one update and one step of two prompts. */
 async function dryRun(config: TrainConfig, runDir: string, json: boolean): Promise<void> {
   const options: TrainerOptions = await trainerOptions(config);
   const [{ createTrainer }, { resolveSettings }] = await Promise.all([
@@ -115,14 +117,15 @@ async function dryRun(config: TrainConfig, runDir: string, json: boolean): Promi
     import('../trainer/options.js'),
   ]);
   const settings = resolveSettings(options);
-  const { action } = settings.guard;
+  const { warmStart } = options;
   const trainer = await createTrainer({
     ...options,
-    warmStart: undefined,
+    // Its solutions may be more than the policy can write.
+    warmStart: warmStart && { ...warmStart, steps: 1, until: undefined },
     evaluation: { size: 2 },
     promptsPerStep: 2,
     dynamicSampling: undefined,
-    guard: { action: action === 'rollback' ? 'halt' : action },
+    guard: { action: 'halt' },
   });
   const began = performance.now();
   await trainer.run({ max: 1, output: null });

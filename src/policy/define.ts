@@ -60,6 +60,7 @@ function checkVariables(variables: unknown): void {
   for (const [name, variable] of entries) {
     const field = `policy.variables.${name}`;
     if (!(variable instanceof tf.Variable)) throw typeError(field, 'a tf.Variable', variable);
+    if (variable.isDisposed) throw rangeError(field, 'a variable in use', 'one that was disposed of');
     if (variable.dtype !== 'float32') throw rangeError(field, 'a float32 variable', `dtype ${variable.dtype}`);
   }
 }

@@ -1,6 +1,7 @@
 // Sampling completions. The choice of a token depends on its row alone: the random number of each position is addressed
 // by (seed, step, prompt, sample, position), so a result does not depend on how the batch was cut.
 
+import { rangeError } from '../loss/check.js';
 import { uniform } from '../random.js';
 import { breathe } from './breathe.js';
 import { chooseTokens } from './choose.js';
@@ -52,6 +53,7 @@ export async function sample(
   const drafts = rows.map((row) => ({ row, tokens: [] as number[], logProbs: [] as number[], ended: false }));
   const decoder = startDecoder(policy, rows, options);
   try {
+    requireShape(decoder.logits.shape, [rows.length, policy.vocabulary.size]);
     for (let position = 0; position < maxTokens && !drafts.every((draft) => draft.ended); position++) {
       // A row that has ended repeats its end token, unread, while others go on.
       if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
@@ -81,6 +83,11 @@ export async function sample(
     logProbs: Float32Array.from(logProbs),
     truncated: !ended,
   }));
+}
+
+function requireShape(came: readonly number[], expected: readonly number[]): void {
+  if (came.length === 2 && came.every((size, i) => size === expected[i])) return;
+  throw rangeError('policy', `logits of shape [${expected.join(', ')}] (rows, vocabulary)`, `[${came.join(', ')}]`);
 }
 
 function startDecoder(policy: Policy, rows: readonly SampleRow[], options: SampleOptions): Decoder {

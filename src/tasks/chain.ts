@@ -16,7 +16,7 @@ export interface ChainOptions extends GeneratorOptions {
  * Sums, differences and products of two factors, products first as usual; no running total is negative. Numbers of a
  * completion are written from their last digit to their first. The solution is the running totals but the first and the
  * last, joined by ';', then '#' and the answer; the answer alone where there are none. The difficulty is the number of
- * operations, products counted twice.
+ * operations, products counted twice. Chains that differ in the order of their parts or of factors are one problem.
  */
 export function chain(options: ChainOptions): Task {
   const o = checkOptions(options, ['terms', 'digits']);
@@ -32,11 +32,11 @@ export function chain(options: ChainOptions): Task {
     maxPromptLength: most * digits[1] + most,
     maxSolutionLength: (most - 2) * (totalLength + 1) + totalLength,
     draw(next) {
-      const { text, totals, difficulty } = drawChain(next, fewest + next(most - fewest + 1), digits);
+      const { text, parts, totals, difficulty } = drawChain(next, fewest + next(most - fewest + 1), digits);
       const answer = lastDigitFirst(totals[totals.length - 1]);
       const working = totals.slice(1, -1).map(lastDigitFirst).join(';');
       const solution = working ? `${working}#${answer}` : answer;
-      return { example: { prompt: `${text}=`, answer, solution, difficulty }, problem: text };
+      return { example: { prompt: `${text}=`, answer, solution, difficulty }, problem: parts.sort().join('') };
     },
     score: (text, example) => (finalAnswer(text) === example.answer ? 1 : 0),
   });
@@ -46,6 +46,8 @@ function drawChain(next: Draw, numbers: number, digits: readonly [number, number
   let text = '';
   let [total, difficulty] = [0, 0];
   const totals: number[] = [];
+  /** Each with its sign, factors in ascending order. */
+  const parts: string[] = [];
   for (let left = numbers; left > 0; ) {
     const isProduct = left > 1 && next(3) === 0;
     const factors = Array.from({ length: isProduct ? 2 : 1 }, () => drawNumber(next, digits));
@@ -55,8 +57,9 @@ function drawChain(next: Draw, numbers: number, digits: readonly [number, number
     text += (isFirst ? '' : sign) + factors.join('*');
     total += sign === '-' ? -value : value;
     totals.push(total);
+    parts.push(sign + [...factors].sort((a, b) => a - b).join('*'));
     difficulty += (isFirst ? 0 : 1) + (isProduct ? 2 : 0);
     left -= factors.length;
   }
-  return { text, totals, difficulty };
+  return { text, parts, totals, difficulty };
 }

@@ -44,7 +44,7 @@ export interface RewardInput<E extends Example = Example> {
   example: E;
   /** The task's own score of the text, in [0, 1]; 0 for a truncated completion. */
   score: number;
-  /** Aborts when the time limit has passed, or when another completion's verdict has stopped the run. */
+  /** Aborts when the time limit has passed, or when another verdict, of whichever reward, has stopped the step. */
   signal: AbortSignal;
 }
 
@@ -101,7 +101,7 @@ export interface TrainerOptions<E extends Example = Example> {
   train: Task<E>;
   /** Tasks to evaluate on, by name. */
   evaluate?: Readonly<Record<string, Task>>;
-  /** Default: one reward, `accuracy`, the task's own score. */
+  /** At least one with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
   rewards?: readonly Reward<E>[];
 
   /** Default 16. */
@@ -167,7 +167,7 @@ export interface TrainerOptions<E extends Example = Example> {
   runDir?: string;
   /**
    * `auto` (default): go on from the newest intact checkpoint of `runDir`, if there is a run. `never`: refuse a folder that
-   * holds one. Otherwise the path of a checkpoint to start from.
+   * holds one. Otherwise the path of a checkpoint to start from, which is copied into `runDir`.
    */
   resume?: 'auto' | 'never' | (string & {});
   /** Resume although configuration, tasks, vocabulary or backend differ from those of the run. Default false. */
@@ -289,7 +289,7 @@ export interface GrpoTrainer<E extends Example = Example> {
   /** Steps made so far, those before a resumption included. */
   readonly step: number;
   readonly policy: PolicyLike;
-  /** What there was to be told about the run folder: checkpoints passed over, differences allowed. */
+  /** What there was to be told about the run folder: checkpoints passed over or not to be removed, differences allowed. */
   readonly notices: readonly string[];
   /** Warm start and first evaluation, where the run has not begun yet. `steps` and `run` do it by themselves. */
   start(options?: StartOptions): Promise<void>;
@@ -302,8 +302,11 @@ export interface GrpoTrainer<E extends Example = Example> {
   run(options?: RunOptions): Promise<RunResult>;
   /** Greedy generation on the tasks of `evaluate`, by name. */
   evaluate(): Promise<Record<string, Evaluation>>;
-  /** Saves a checkpoint of the last complete step and returns its folder. */
+  /** Saves a checkpoint of the last complete step and returns its folder. Error before the run has begun. */
   save(): string;
-  /** Frees the optimiser's memory, not the policy's, and lets go of the run folder. */
+  /**
+   * Frees the optimiser's memory, not the policy's, and lets go of the run folder: when a step is at work, once it is complete
+   * and saved. The trainer cannot be trained or saved any more. Disposing again does nothing.
+   */
   dispose(): void;
 }

@@ -62,16 +62,20 @@ export function checkpointName(step: number): string {
 }
 
 /**
- * Writes the checkpoint of a step below `parent` and returns its folder; one of the same step is replaced. When anything
- * fails, what was there before is there still, and the error says what failed.
+ * Writes the checkpoint of a step below `parent`, verifies it, and returns its folder; one of the same step is replaced. When
+ * anything fails, what was there before is there still, the new one is not, and the error says what failed.
  */
 export function writeCheckpoint(parent: string, step: number, files: CheckpointFiles, on: Disk = disk): string {
   const name = checkpointName(step);
   const folder = join(parent, name);
   const passing = join(parent, `.new-${name}`);
   const manifest: Manifest = { format: 1, step, files: {} };
+  let isPlaced = false;
   try {
-    on.mkdir(parent);
+    if (!fs.existsSync(parent)) {
+      on.mkdir(parent);
+      on.syncFolder(dirname(parent));
+    }
     on.remove(passing);
     on.mkdir(passing);
     for (const [file, bytes] of Object.entries(files)) {
@@ -80,12 +84,16 @@ export function writeCheckpoint(parent: string, step: number, files: CheckpointF
     }
     on.write(join(passing, manifestName), Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`));
     on.syncFolder(passing);
+    readCheckpoint(passing);
     if (fs.existsSync(folder)) removeCheckpoint(folder, on);
     on.rename(passing, folder);
+    isPlaced = true;
     on.syncFolder(parent);
   } catch (error) {
     // On a full disk the room is wanted.
     attempt(() => on.remove(passing));
+    // The caller takes back the step: a run must not go on from behind its own logs.
+    if (isPlaced) attempt(() => removeCheckpoint(folder, on));
     throw new Error(`step ${step} could not be saved to ${folder}: ${(error as Error).message}`, { cause: error });
   }
   return folder;

@@ -2,7 +2,7 @@
 // a run of it something to rely on: each step happens whole or not at all, and a saved run goes on bit for bit.
 
 import { readFileSync } from 'node:fs';
-import { checkBoolean, checkNumber, checkObject, rangeError, typeError } from '../loss/check.js';
+import { checkBoolean, checkObject, rangeError, typeError } from '../loss/check.js';
 import { devices } from '../loss/devices.js';
 import type { Metrics } from '../loss/plan.js';
 import type { DeviceChoice } from '../loss/request.js';
@@ -27,15 +27,22 @@ import { currentBackend } from './backend.js';
 import { identify } from './drift.js';
 import { evaluate, evaluationMetrics } from './evaluate.js';
 import { learn } from './learn.js';
-import { evaluationExamples, type Parts, resolveParts, resolveSettings, type Settings } from './options.js';
+import {
+  checkStepsOptions,
+  evaluationExamples,
+  type Parts,
+  resolveParts,
+  resolveSettings,
+  type Settings,
+} from './options.js';
 import { ExampleOrder } from './order.js';
 import { createProgress, type Progress, progressLine } from './progress.js';
 import { writeReport } from './report/index.js';
 import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from './rollout.js';
-import { Run, type RunConfig } from './run.js';
+import { type Loaded, Run, type RunConfig } from './run.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { encodePrompt, type TokenTask, tokenTask } from './token-task.js';
-import { type SavedState, TrainingState } from './training-state.js';
+import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
 import { warmStart } from './warm-start.js';
 
@@ -53,9 +60,12 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   }
   if (typeof resume !== 'string' || resume === '') throw typeError('resume', `'auto', 'never' or a path`, resume);
   checkBoolean('allowDrift', allowDrift);
-  checkObject('notes', notes);
+  checkNotes(notes);
   if (runDir === undefined && settings.guard.action === 'rollback') {
     throw rangeError('guard.action', `'skip' or 'halt' without a runDir`, `'rollback'`);
+  }
+  if (runDir === undefined && resume !== 'auto' && resume !== 'never') {
+    throw rangeError('resume', `'auto' or 'never' without a runDir`, `'${resume}'`);
   }
   checkKeepBest(settings, parts);
   const policy = checkPolicy(await given);
@@ -73,21 +83,33 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
   const keep = settings.checkpoint;
   const run = new Run({ runDir, keep });
+  let trainer: Trainer<E> | undefined;
   try {
     const from = run.begin({ runDir, resume, allowDrift, config, keep });
-    const trainer = new Trainer<E>(parts, settings, policy, run);
-    if (from) trainer.load(from.state, from.folder);
+    trainer = new Trainer<E>(parts, settings, policy, run);
+    if (from) trainer.load(from);
     return trainer;
   } catch (error) {
-    run.close();
+    if (trainer) trainer.dispose();
+    else run.close();
     throw error;
+  }
+}
+
+function checkNotes(notes: unknown): void {
+  checkObject('notes', notes);
+  try {
+    JSON.stringify(notes);
+  } catch (error) {
+    throw new TypeError(`notes: expected plain JSON, got what is none: ${(error as Error).message}`);
   }
 }
 
 /** A metric of an evaluation must be one of an evaluation that there is. */
 function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Parts): void {
-  const [, name] = /^eval\/([^/]+)\//.exec(keepBest ?? '') ?? [];
-  if (name === undefined || name in evaluate) return;
+  if (!keepBest?.startsWith('eval/')) return;
+  const [, name] = /^eval\/([^/]+)\/accuracy(\/[^/]+)?$/.exec(keepBest) ?? [];
+  if (name !== undefined && Object.hasOwn(evaluate, name)) return;
   const known = Object.keys(evaluate).map((task) => `eval/${task}/accuracy`);
   throw rangeError(
     'checkpoint.keepBest',
@@ -98,9 +120,18 @@ function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Par
 
 /** Every task's first prompt must be one that the policy can read. */
 function checkTexts({ train, evaluate }: Parts, policy: Policy, settings: Settings): void {
-  for (const task of [train, ...Object.values(evaluate)]) {
-    encodePrompt(tokenTask(task, policy.vocabulary, settings.sampling), task.example(0).prompt);
+  const named = Object.entries(evaluate).map(([name, task]) => [`evaluate.${name}`, task] as const);
+  for (const [field, task] of [['train', train] as const, ...named]) {
+    const { prompt } = checkObject(`${field}.example(0)`, task.example(0));
+    if (typeof prompt !== 'string') throw typeError(`${field}.example(0).prompt`, 'a text', prompt);
+    encodePrompt(tokenTask(task, policy.vocabulary, settings.sampling), prompt);
   }
+}
+
+/** What tells the best checkpoint must be among a step's metrics. Those of evaluations and difficulties come now and then. */
+function requireMetric(keepBest: string | null, metrics: Metrics): void {
+  if (keepBest === null || keepBest in metrics || /^(eval|accuracy)\//.test(keepBest)) return;
+  throw rangeError('checkpoint.keepBest', `a metric (${Object.keys(metrics).join(', ')})`, `'${keepBest}'`);
 }
 
 function packageVersion(): string {
@@ -131,6 +162,13 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   /** The step whose state is on disk, and where. */
   private saved: { step: number; folder: string } | undefined;
   private looping = false;
+  /** Whether a warm start or a step is at work. */
+  private working = false;
+  /** The state before the step at work. */
+  private before: Snapshot | undefined;
+  private disposed = false;
+  /** Whether what the trainer held is given back. */
+  private freed = false;
 
   constructor(
     parts: Parts,
@@ -139,7 +177,6 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     private readonly files: Run | undefined,
   ) {
     const tokens = (task: Task) => tokenTask(task, policy.vocabulary, settings.sampling);
-    this.state = new TrainingState(policy, settings);
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
     this.rewards = parts.rewards as readonly Reward<E>[];
@@ -148,6 +185,8 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       task: tokens(task),
       examples: evaluationExamples(task, settings.evaluation.size),
     }));
+    // Last, because it alone holds memory.
+    this.state = new TrainingState(policy, settings);
   }
 
   get step(): number {
@@ -158,44 +197,55 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     return this.files?.notices ?? [];
   }
 
-  /** Goes on from a saved state. */
-  load(saved: SavedState, folder: string): void {
-    this.state.load(saved);
+  /** Goes on from a saved state. One of another run becomes this run's first checkpoint: it stands on its own. */
+  load({ state, folder, isOwn }: Loaded): void {
+    this.state.load(state);
     if (this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
     this.begun = true;
-    this.saved = { step: this.step, folder };
+    if (isOwn) this.saved = { step: this.step, folder };
+    else this.saveNow();
   }
 
-  async start({ output = null, signal }: StartOptions = {}): Promise<void> {
-    if (this.begun) return;
+  async start(options: StartOptions = {}): Promise<void> {
+    checkStepsOptions(options, ['output', 'signal']);
+    this.requireInUse();
+    if (!this.begun) await this.alone(() => this.begin(options));
+  }
+
+  private async begin({ output = null, signal }: StartOptions): Promise<void> {
     if (output) this.progress = createProgress(output);
     const began = performance.now();
     const before = this.state.snapshot();
+    const logs = this.files?.mark();
     try {
       await this.warmStart(signal);
       // Half a warm start is none: another call begins it anew.
       if (signal?.aborted) return before.restore();
+      if (this.settings.loss.kl?.beta) this.state.holdReference();
+      const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
+      this.state.counters.seconds += secondsSince(began);
+      if (this.files) {
+        if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [] });
+        this.saveNow();
+      }
+      this.begun = true;
+    } catch (error) {
+      before.restore();
+      if (logs) this.files!.cutBack(logs);
+      throw error;
     } finally {
       before.dispose();
     }
-    if (this.settings.loss.kl?.beta) this.state.holdReference();
-    const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
-    this.state.counters.seconds += secondsSince(began);
-    if (this.files) {
-      if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [] });
-      this.save();
-    }
-    this.begun = true;
   }
 
-  async *steps({ max = Infinity, signal }: StepsOptions = {}): AsyncGenerator<GrpoStep<E>, void, void> {
-    if (max !== Infinity) checkNumber('max', max, { min: 0, integer: true });
+  async *steps(options: StepsOptions = {}): AsyncGenerator<GrpoStep<E>, void, void> {
+    const { max = Infinity, signal } = checkStepsOptions(options, ['max', 'signal']);
     if (this.looping) throw new Error('steps: expected one loop over a trainer at a time');
     this.looping = true;
     let failure: Error | undefined;
     try {
       await this.start({ signal });
-      while (this.step < max && !signal?.aborted) yield await this.makeStep();
+      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.makeStep());
     } catch (error) {
       failure = error as Error;
       throw error;
@@ -205,11 +255,17 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     }
   }
 
-  async run({ max, signal, output = process.stdout, onStep }: RunOptions = {}): Promise<RunResult> {
+  async run(options: RunOptions = {}): Promise<RunResult> {
+    checkStepsOptions(options, ['max', 'signal', 'output', 'onStep']);
+    const { max, signal, output = process.stdout, onStep } = options;
     const progress = output ? createProgress(output) : silent;
     const stop = listenForStop((name) => progress.print(`${name}: finishing the step; once more ends it at once`));
     this.progress = progress;
-    for (const notice of this.notices) progress.print(notice);
+    let told = 0;
+    const tellNotices = () => {
+      while (told < this.notices.length) progress.print(this.notices[told++]);
+    };
+    tellNotices();
     let metrics: Metrics = {};
     let [began, first, printed] = [performance.now(), this.step, performance.now()];
     try {
@@ -225,6 +281,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         if (isMilestone) printed = performance.now();
         progress.update(progressLine(step, max, secondsAStep), isMilestone);
         if (step.fault !== undefined) progress.print(step.fault);
+        tellNotices();
         onStep?.(step);
       }
       if (this.files && this.begun) {
@@ -249,15 +306,63 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
 
   save(): string {
     if (!this.files) throw new Error('save: expected a trainer with a runDir');
-    if (this.saved?.step !== this.step) {
-      this.saved = { step: this.step, folder: this.files.save(this.state.save()) };
+    this.requireInUse();
+    if (!this.begun) throw new Error('save: expected a run that has begun (start), got one that has not');
+    const { before } = this;
+    if (!before) return this.saveNow();
+    // A step is at work on weights and counters.
+    const now = this.state.snapshot();
+    before.restore();
+    try {
+      return this.saveNow();
+    } finally {
+      now.restore();
+      now.dispose();
     }
-    return this.saved!.folder;
   }
 
   dispose(): void {
-    this.state.dispose();
-    this.files?.close();
+    this.disposed = true;
+    // What is at work needs its memory to the end.
+    if (!this.working) this.free();
+  }
+
+  private free(): void {
+    if (this.freed) return;
+    try {
+      // A loop that nobody went on with has not saved its last step yet.
+      if (this.looping) this.saveLast(undefined);
+    } finally {
+      this.freed = true;
+      this.state.dispose();
+      this.files?.close();
+    }
+  }
+
+  private requireInUse(): void {
+    if (this.disposed) throw new Error('expected a trainer in use, got one that was disposed of');
+  }
+
+  /** Warm start and steps change the same weights: there is one of them at a time. */
+  private async alone<T>(work: () => Promise<T>): Promise<T> {
+    this.requireInUse();
+    if (this.working) throw new Error('expected a trainer at rest, got one whose warm start or step is at work');
+    // It may have been disposed of since.
+    checkPolicy(this.policy);
+    this.working = true;
+    try {
+      return await work();
+    } finally {
+      this.working = false;
+      if (this.disposed) this.free();
+    }
+  }
+
+  private saveNow(): string {
+    if (this.saved?.step !== this.step) {
+      this.saved = { step: this.step, folder: this.files!.save(this.state.save()) };
+    }
+    return this.saved!.folder;
   }
 
   private async warmStart(signal: AbortSignal | undefined): Promise<void> {
@@ -279,6 +384,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   private async makeStep(): Promise<GrpoStep<E>> {
     const began = performance.now();
     const before = this.state.snapshot();
+    this.before = before;
     const logs = this.files?.mark();
     const groups: Group<E>[] = [];
     const undo = () => {
@@ -298,6 +404,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         throw failure;
       }
     } finally {
+      this.before = undefined;
       before.dispose();
     }
   }
@@ -331,6 +438,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       'groups/resampled': groups.length - settings.promptsPerStep,
       ...evaluated,
     };
+    requireMetric(settings.checkpoint.keepBest, metrics);
     timing.tokens_per_second = metrics.tokens / timing['time/step'];
     return this.commit({ index, metrics, timing, groups }, began);
   }
@@ -361,12 +469,13 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     counters.seconds += secondsSince(began);
     step.timing.time = counters.seconds;
     const value = keepBest === null ? undefined : step.metrics[keepBest];
-    const isBest = value !== undefined && value > (counters.best?.value ?? -Infinity);
-    if (isBest) counters.best = { step: step.index, value };
+    const best = counters.best?.metric === keepBest ? counters.best!.value : -Infinity;
+    const isBest = value !== undefined && value > best;
+    if (isBest) counters.best = { metric: keepBest!, step: step.index, value };
     if (this.files) {
       const { metrics, timing, groups } = step;
       this.files.log(step.index, { metrics, timing, samples: pickSamples(groups, this.settings.samplesPerStep) });
-      if (isBest || step.index % every === 0) this.save();
+      if (isBest || step.index % every === 0) this.saveNow();
     }
     return step;
   }
@@ -387,9 +496,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     if (action === 'halt') throw new Error(what, { cause: fault });
     if (faults > budget) throw new Error(`${what}; the guard's budget of ${budget} is used up`, { cause: fault });
     if (action === 'rollback') {
-      const { state, folder } = this.files!.rollback();
-      this.state.load(state);
-      this.saved = { step: this.step, folder };
+      this.load(this.files!.rollback());
       Object.assign(this.state.counters, { cursor, faults });
       return {
         index: this.step,
@@ -412,9 +519,9 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
 
   /** However a loop ends, its last complete step is saved. `failure` is what ended it. */
   private saveLast(failure: Error | undefined): void {
-    if (!this.files || !this.begun) return;
+    if (!this.files || !this.begun || this.freed) return;
     try {
-      this.save();
+      this.saveNow();
     } catch (error) {
       if (!failure) throw error;
       failure.message += `\n${(error as Error).message}`;

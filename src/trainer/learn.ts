@@ -86,7 +86,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
     }
   }
   // Sampled tokens are the step's; those of the loss would count a completion once an iteration.
-  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, settings.loss.ratio);
+  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, settings.loss);
   return { metrics: { ...metrics, ...mismatch }, timing };
 }
 
@@ -154,7 +154,7 @@ function sharedByMicroBatches(
   const input = { normalizer: tokens, sequences };
   if (loss.entropy === undefined) return { input, config: loss };
   const { topQuantile = 1 } = loss.entropy;
-  if (topQuantile === 1) return { input, config: { ...loss, entropy: { ...loss.entropy, tokens } } };
+  if (topQuantile === 1 || tokens === 0) return { input, config: { ...loss, entropy: { ...loss.entropy, tokens } } };
   const entropies = batches.flatMap((batch) => {
     const all = tokenValues(batch, learner).entropies;
     return [...all].filter((_, i) => batch.mask[i] !== 0);
@@ -266,7 +266,7 @@ function metricsOfUpdate(
     present: present(batch),
   }));
   const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
-  const metrics = combineMetrics(parts, loss.ratio, summedOverMicroBatches);
+  const metrics = combineMetrics(parts, loss, summedOverMicroBatches);
   return {
     metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
     tokens: total('tokens'),

@@ -1,6 +1,6 @@
 // Metrics of a loss over the micro-batches of an update, and over the updates of a step.
 
-import type { Ratio } from '../loss/config.js';
+import type { LossConfig } from '../loss/config.js';
 import type { Metrics } from '../loss/plan.js';
 
 /** Metrics of a part, and of how much they are: tokens that count, sequences, and sequences with such a token. */
@@ -17,7 +17,7 @@ export interface MetricsPart {
  */
 export function combineMetrics(
   parts: readonly MetricsPart[],
-  ratio: Ratio = 'token',
+  loss: Pick<LossConfig, 'ratio' | 'surrogate'>,
   sums: readonly string[] = [],
 ): Metrics {
   if (parts.length === 1) return { ...parts[0].metrics };
@@ -30,19 +30,25 @@ export function combineMetrics(
     if (some.length === 0) return [name, all[0].metrics[name]];
     if (/[/_]min$/.test(name)) return [name, Math.min(...valuesOf(some))];
     if (/[/_]max$/.test(name)) return [name, Math.max(...valuesOf(some))];
-    const unit = unitOf(name, ratio);
-    const total = all.reduce((sum, part) => sum + part[unit], 0);
-    return [name, all.reduce((sum, part) => sum + (part[unit] * part.metrics[name]) / total, 0)];
+    const unit = unitOf(name, loss);
+    const weightOf = (part: MetricsPart) => (unit === 'updates' ? 1 : part[unit]);
+    const total = all.reduce((sum, part) => sum + weightOf(part), 0);
+    return [name, all.reduce((sum, part) => sum + (weightOf(part) * part.metrics[name]) / total, 0)];
   });
   return Object.fromEntries(entries);
 }
 
 /** What a metric is a mean of. */
-function unitOf(name: string, ratio: Ratio): 'tokens' | 'sequences' | 'present' {
+function unitOf(
+  name: string,
+  { ratio = 'token', surrogate }: Pick<LossConfig, 'ratio' | 'surrogate'>,
+): 'updates' | 'tokens' | 'sequences' | 'present' {
+  if (name === 'grad_norm' || name === 'learning_rate') return 'updates';
   if (name.startsWith('vespo/')) return 'sequences';
   if (ratio === 'token') return 'tokens';
   if (name.startsWith('ratio/')) return 'present';
-  return /^(clip_ratio|cispo)/.test(name) ? 'sequences' : 'tokens';
+  // GMPO clips tokens whatever the ratio is.
+  return /^(clip_ratio|cispo)/.test(name) && surrogate.kind !== 'gmpo' ? 'sequences' : 'tokens';
 }
 
 /** What adds up over the micro-batches of one update, whose denominators are those of the whole. */

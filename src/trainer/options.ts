@@ -15,8 +15,8 @@ import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.j
 import { presets } from '../loss/presets.js';
 import { type DeviceChoice, deviceChoices } from '../loss/request.js';
 import type { Example, Task } from '../tasks/task.js';
-import type { OptimizerOptions, Reward, TrainerOptions, WarmStartOptions } from './api.js';
-import { accuracyReward } from './rewards.js';
+import type { OptimizerOptions, Output, Reward, RunOptions, TrainerOptions, WarmStartOptions } from './api.js';
+import { accuracyReward, checkReward } from './rewards.js';
 
 /** Every number and choice of a run, defaults filled in: plain JSON, as config.json holds it. */
 export interface Settings {
@@ -154,14 +154,14 @@ export function resolveSettings(options: unknown): Settings {
   const evaluation = o.within('evaluation', ['every', 'size', 'atStart']);
   const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest']);
   const guard = o.within('guard', ['action', 'budget']);
-  const rounds = o.within('dynamicSampling', ['maxRounds']);
+  const rounds = o.has('dynamicSampling') && o.within('dynamicSampling', ['maxRounds']);
   return {
     promptsPerStep: o.count('promptsPerStep', 16),
     groupSize: o.count('groupSize', 8, 2),
     iterations: o.count('iterations', 1),
     miniBatches: o.count('miniBatches', 1),
     microBatchSize: o.count('microBatchSize', null),
-    dynamicSampling: { maxRounds: rounds.count('maxRounds', 1) },
+    dynamicSampling: { maxRounds: rounds ? rounds.count('maxRounds', undefined) : 1 },
     maskTruncated: o.flag('maskTruncated', false),
     shuffle: o.flag('shuffle', true),
     loss: resolveLossConfig(o),
@@ -295,6 +295,19 @@ function resolveWarmStart(parent: Fields): WarmStartSettings {
   };
 }
 
+/** The options of `start`, `steps` and `run`, of which each knows some. TypeError or RangeError that names the field. */
+export function checkStepsOptions<T extends RunOptions>(options: T, known: readonly (keyof T & string)[]): T {
+  const { max, signal, output, onStep } = checkObject('options', options);
+  checkKeys('', options as Record<string, unknown>, known);
+  if (max !== undefined && max !== Infinity) checkNumber('max', max, { min: 0, integer: true });
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw typeError('signal', 'an AbortSignal', signal);
+  if (output !== undefined && output !== null && typeof (output as Partial<Output>).write !== 'function') {
+    throw typeError('output', 'a stream to write to, or null', output);
+  }
+  if (onStep !== undefined && typeof onStep !== 'function') throw typeError('onStep', 'a function', onStep);
+  return options;
+}
+
 /** What a run learns from and is judged by, checked as far as that goes without running it. */
 export interface Parts {
   train: Task;
@@ -329,9 +342,13 @@ function checkRewards(rewards: unknown): readonly Reward[] {
   rewards.forEach((reward: Partial<Reward>, i) => {
     const isOne = typeof reward?.name === 'string' && typeof reward.judge === 'function';
     if (!isOne) throw typeError(`rewards[${i}]`, 'what defineReward gives', reward);
+    checkReward(`rewards[${i}]`, reward);
     const same = rewards.findIndex(({ name }) => name === reward.name);
     if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
   });
+  if (rewards.every(({ weight }) => weight === 0)) {
+    throw rangeError('rewards', 'at least one with a weight other than 0', 'none');
+  }
   return rewards;
 }
 

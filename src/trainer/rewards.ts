@@ -3,6 +3,7 @@
 
 import { setMaxListeners } from 'node:events';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { breathe } from '../policy/breathe.js';
 import { NumericFault } from '../policy/numeric-fault.js';
 import type { Example } from '../tasks/task.js';
 import type { Reward, RewardInput, Verdict } from './api.js';
@@ -33,14 +34,17 @@ export function defineReward<E extends Example = Example>(
   if (typeof judge !== 'function') throw typeError(field, 'a function', judge);
   checkKeys(field, checkObject(field, options), ['weight', 'timeLimit', 'concurrency', 'onError']);
   const { weight = 1, timeLimit = 60_000, concurrency = 16, onError = 'throw' } = options;
-  return {
-    name,
-    weight: checkNumber(`${field}.weight`, weight),
-    timeLimit: checkNumber(`${field}.timeLimit`, timeLimit, { above: 0, max: 2 ** 31 - 1 }),
-    concurrency: checkNumber(`${field}.concurrency`, concurrency, { min: 1, integer: true }),
-    onError: checkChoice(`${field}.onError`, onError, ['throw', 'null', 'zero']),
-    judge,
-  };
+  const reward = { name, weight, timeLimit, concurrency, onError, judge };
+  checkReward(field, reward);
+  return reward;
+}
+
+/** The fields that say how a reward is asked. TypeError or RangeError that names the field. */
+export function checkReward(field: string, reward: Partial<Reward<never>>): void {
+  checkNumber(`${field}.weight`, reward.weight);
+  checkNumber(`${field}.timeLimit`, reward.timeLimit, { above: 0, max: 2 ** 31 - 1 });
+  checkNumber(`${field}.concurrency`, reward.concurrency, { min: 1, integer: true });
+  checkChoice(`${field}.onError`, reward.onError, ['throw', 'null', 'zero']);
 }
 
 /** The reward of a run that defines none: the task's own score. */
@@ -49,31 +53,44 @@ export const accuracyReward: Reward = defineReward('accuracy', ({ score }) => sc
 export type RewardQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
 
 /**
- * One verdict a question, in order. Error where the reward fails and is not excused; NumericFault for a verdict that is
- * not finite.
+ * The verdicts of each reward, one a question, in order. Error where a reward fails and is not excused, NumericFault for a
+ * verdict that is not finite: the first of them stops all rewards, and is thrown when none is at work any more.
  */
-export async function askReward<E extends Example>(
-  reward: Reward<E>,
+export async function askRewards<E extends Example>(
+  rewards: readonly Reward<E>[],
   questions: readonly RewardQuestion<E>[],
-): Promise<Verdict[]> {
-  const verdicts = new Array<Verdict>(questions.length).fill(null);
+): Promise<Verdict[][]> {
   const stop = new AbortController();
   // One listener a call at work.
   setMaxListeners(0, stop.signal);
+  const asked = rewards.map((reward) => askReward(reward, questions, stop));
+  await Promise.allSettled(asked);
+  if (stop.signal.aborted) throw stop.signal.reason;
+  return Promise.all(asked);
+}
+
+async function askReward<E extends Example>(
+  reward: Reward<E>,
+  questions: readonly RewardQuestion<E>[],
+  stop: AbortController,
+): Promise<Verdict[]> {
+  const verdicts = new Array<Verdict>(questions.length).fill(null);
   let next = 0;
   const worker = async () => {
     while (next < questions.length && !stop.signal.aborted) {
       const index = next++;
       verdicts[index] = await verdict(reward, questions[index], stop.signal);
+      // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
+      await breathe();
     }
   };
   const workers = Array.from({ length: Math.min(reward.concurrency, questions.length) }, worker);
   try {
     await Promise.all(workers);
   } catch (error) {
+    // The first reason stays.
     stop.abort(error);
     await Promise.allSettled(workers);
-    throw error;
   }
   return verdicts;
 }
@@ -86,7 +103,10 @@ async function verdict<E extends Example>(
   const about = `reward '${reward.name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
   let given: unknown;
   try {
-    given = await withTimeLimit((signal) => reward.judge({ ...question, signal }), reward.timeLimit, stop);
+    // Tokens of its own: a reward that sorts them, say, must not change what is learnt from.
+    const completion = { ...question.completion, tokens: question.completion.tokens.slice() };
+    const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
+    given = await withTimeLimit(judge, reward.timeLimit, stop);
     if (given !== null && typeof given !== 'number') throw typeError('verdict', 'a number or null', given);
   } catch (error) {
     if (reward.onError === 'null') return null;

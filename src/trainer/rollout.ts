@@ -1,11 +1,13 @@
 // Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
+import { checkNumber, describe } from '../loss/check.js';
 import type { Metrics } from '../loss/plan.js';
+import { NumericFault } from '../policy/numeric-fault.js';
 import type { Policy } from '../policy/policy.js';
 import { sample } from '../policy/sample.js';
-import type { Example } from '../tasks/task.js';
+import type { Example, Task } from '../tasks/task.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
-import { askReward } from './rewards.js';
+import { askRewards } from './rewards.js';
 import { encodePrompt, type TokenTask } from './token-task.js';
 
 export interface SamplingOptions {
@@ -48,7 +50,7 @@ export async function sampleGroups<E extends Example>(
         prompt,
         completions: own.map((completion) => {
           const text = task.vocabulary.decode(completion.tokens);
-          const score = completion.truncated ? 0 : task.task.score(text, example);
+          const score = completion.truncated ? 0 : scoreOf(task.task, text, example);
           return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
         }),
       });
@@ -57,7 +59,21 @@ export async function sampleGroups<E extends Example>(
   return groups;
 }
 
-/** Asks every reward about every completion and adds the verdicts up, in place. See `askReward` for what it throws. */
+/** A task's score: NumericFault where it is not finite, TypeError or RangeError where it is no number in [0, 1]. */
+function scoreOf<E extends Example>(task: Task<E>, text: string, example: E): number {
+  const score: unknown = task.score(text, example);
+  if (typeof score === 'number' && score >= 0 && score <= 1) return score;
+  const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
+  if (typeof score === 'number' && !Number.isFinite(score)) {
+    throw new NumericFault(`${field}: expected a finite number, got ${score}`);
+  }
+  return checkNumber(field, score, { min: 0, max: 1 });
+}
+
+/**
+ * Asks every reward about every completion and adds the verdicts up, in place. NumericFault where a sum is not finite in
+ * float32, in which devices compute; see `askRewards` for what else it throws.
+ */
 export async function rewardGroups<E extends Example>(
   groups: readonly Group<E>[],
   rewards: readonly Reward<E>[],
@@ -70,7 +86,7 @@ export async function rewardGroups<E extends Example>(
       score,
     })),
   );
-  const verdicts = await Promise.all(rewards.map((reward) => askReward(reward, questions)));
+  const verdicts = await askRewards(rewards, questions);
   groups
     .flatMap(({ completions }) => completions)
     .forEach((completion, i) => {
@@ -83,7 +99,13 @@ export async function rewardGroups<E extends Example>(
 function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[]): number {
   const applying = all.filter(({ name, weight }) => weight !== 0 && rewards[name] !== null);
   if (applying.length === 0) return Number.NaN;
-  return applying.reduce((sum, { name, weight }) => sum + weight * rewards[name]!, 0);
+  const total = applying.reduce((sum, { name, weight }) => sum + weight * rewards[name]!, 0);
+  if (!Number.isFinite(Math.fround(total))) {
+    throw new NumericFault(
+      `rewards ${JSON.stringify(rewards)}: expected a weighted sum finite in float32, got ${total}`,
+    );
+  }
+  return total;
 }
 
 /** Whether a group's rewards differ: where they do not, every centred advantage is 0. */
@@ -103,8 +125,8 @@ export function rolloutMetrics(groups: readonly Group[], rewards: readonly Rewar
     metrics[`rewards/${name}/std`] = deviation(values);
   }
   metrics['completions/mean_length'] = mean(lengths);
-  metrics['completions/min_length'] = Math.min(...lengths);
-  metrics['completions/max_length'] = Math.max(...lengths);
+  metrics['completions/min_length'] = lengths.reduce((a, b) => Math.min(a, b));
+  metrics['completions/max_length'] = lengths.reduce((a, b) => Math.max(a, b));
   metrics['completions/clipped_ratio'] = mean(completions.map(({ truncated }) => Number(truncated)));
   metrics.tokens = lengths.reduce((sum, length) => sum + length, 0);
   const scored = groups.flatMap((group) =>

@@ -3,7 +3,7 @@
 // stands in timing.jsonl.
 
 import fs from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Metrics } from '../loss/plan.js';
 import { disk } from './checkpoint.js';
 
@@ -91,4 +91,5 @@ export function writeWhole(path: string, text: string): void {
   const passing = `${path}.new`;
   disk.write(passing, Buffer.from(text));
   disk.rename(passing, path);
+  disk.syncFolder(dirname(path));
 }

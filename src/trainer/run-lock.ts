@@ -1,6 +1,7 @@
 // One process a run folder: a lock file with who holds it. A lock whose process has gone, by a kill −9 for example, is
 // taken over.
 
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -19,31 +20,69 @@ export function lockRun(runDir: string): () => void {
   const path = join(runDir, lockName);
   const own: Holder = { pid: process.pid, host: hostname(), started: startOf(process.pid) };
   const text = JSON.stringify(own);
-  for (let attempt = 0; ; attempt++) {
-    try {
-      fs.writeFileSync(path, text, { flag: 'wx' });
-      break;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  while (!create(path, text)) {
+    let found = readText(path);
+    // A lock is created first and written then: half of one may be about to become whole.
+    if (found !== undefined && !holderOf(found)) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, writingTime);
+      found = readText(path);
     }
-    const holder = readHolder(path);
-    if (holder && (attempt > 0 || isAlive(holder))) {
+    if (found === undefined) continue;
+    const holder = holderOf(found);
+    if (holder && isAlive(holder)) {
       throw new Error(
         `${runDir}: process ${holder.pid} on ${holder.host} is training in this folder; if there is no such process, remove ${path}`,
       );
     }
-    fs.rmSync(path, { force: true });
+    takeAway(path, found);
   }
   return () => {
     // Whoever has taken it over in the meantime keeps it.
-    if (fs.existsSync(path) && fs.readFileSync(path, 'utf8') === text) fs.rmSync(path, { force: true });
+    if (readText(path) === text) fs.rmSync(path, { force: true });
   };
 }
 
-/** undefined for a file that is gone or was never finished. */
-function readHolder(path: string): Holder | undefined {
+/** Milliseconds after which half a lock is one that its process did not live to finish. */
+const writingTime = 100;
+
+/** Whether the file is new, and ours. */
+function create(path: string, text: string): boolean {
   try {
-    const holder = JSON.parse(fs.readFileSync(path, 'utf8')) as Holder;
+    fs.writeFileSync(path, text, { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    return false;
+  }
+}
+
+/** Removes a dead lock, but not the one that another process may have put in its place since it was read. */
+function takeAway(path: string, dead: string): void {
+  const aside = `${path}.${randomUUID()}`;
+  try {
+    fs.renameSync(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  if (fs.readFileSync(aside, 'utf8') === dead) fs.rmSync(aside);
+  else fs.renameSync(aside, path);
+}
+
+/** undefined for a file that is gone. */
+function readText(path: string): string | undefined {
+  try {
+    return fs.readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** undefined for a text that was never finished. */
+function holderOf(text: string): Holder | undefined {
+  try {
+    const holder = JSON.parse(text) as Holder;
     return typeof holder?.pid === 'number' ? holder : undefined;
   } catch {
     return undefined;

@@ -54,6 +54,8 @@ interface StateFile {
 export interface Loaded {
   state: SavedState;
   folder: string;
+  /** Whether it is one of the run's own. */
+  isOwn: boolean;
 }
 
 /** One line a step for each log. */
@@ -119,7 +121,7 @@ export class Run {
     const { state, logs } = decode(found.files, found.folder);
     this.folder.truncate(logs);
     this.openEvents(state.counters.step + 1);
-    return { state, folder: found.folder };
+    return { state, folder: found.folder, isOwn: true };
   }
 
   /** The sizes of the logs, for `cutBack`. */
@@ -139,16 +141,26 @@ export class Run {
     this.events?.scalars(step, { ...metrics, ...timing });
   }
 
-  /** Saves a checkpoint, verifies it, and only then removes those that need not be kept. Returns its folder. */
+  /** Saves a verified checkpoint, and only then removes those that need not be kept. Returns its folder. */
   save(state: SavedState): string {
     const { step, best } = state.counters;
     const logs = this.folder.sync();
     this.events?.flush();
     const folder = writeCheckpoint(this.folder.checkpoints, step, encode(state, logs), this.disk);
-    readCheckpoint(folder);
-    const old = superfluous(listCheckpoints(this.folder.checkpoints), { ...this.keep, best: best?.step });
-    for (const checkpoint of old) removeCheckpoint(checkpoint.folder, this.disk);
+    // Those of later steps are the broken ones that the run has passed over: they stand for nothing that may be removed.
+    const known = listCheckpoints(this.folder.checkpoints).filter((checkpoint) => checkpoint.step <= step);
+    for (const old of superfluous(known, { ...this.keep, best: best?.step })) this.tryToRemove(old.folder);
     return folder;
+  }
+
+  /** A checkpoint that cannot be removed is told, and tried again: it is no reason to take back the step just saved. */
+  private tryToRemove(folder: string): void {
+    try {
+      removeCheckpoint(folder, this.disk);
+    } catch (error) {
+      const notice = `${folder}: could not be removed: ${(error as Error).message}`;
+      if (!this.notices.includes(notice)) this.notices.push(notice);
+    }
   }
 
   /** See `RunFolder.writeFault`. */
@@ -179,7 +191,7 @@ export class Run {
     for (const name of this.folder.truncate(logs)) {
       this.notices.push(`${this.folder.logPath(name)}: shorter than when ${found.folder} was saved; lines are missing`);
     }
-    return { state, folder: found.folder };
+    return { state, folder: found.folder, isOwn: true };
   }
 
   /** From a checkpoint, or the newest one of a run folder, given by its path. */
@@ -197,7 +209,7 @@ export class Run {
     if (before !== undefined) this.compare(dirname(parent), before, config, allowDrift);
     const { state, logs } = decode(files, folder);
     this.folder.truncate(isOwn ? logs : { metrics: 0, samples: 0, timing: 0 });
-    return { state, folder };
+    return { state, folder, isOwn };
   }
 
   private compare(path: string, before: RunConfig, now: RunConfig, allowDrift: boolean): void {

@@ -22,7 +22,7 @@ export interface Counters {
   /** Seconds of training, those before a resumption included. */
   seconds: number;
   /** The highest value of `checkpoint.keepBest`'s metric, and the step that it was reached in. */
-  best: { step: number; value: number } | null;
+  best: { metric: string; step: number; value: number } | null;
 }
 
 /** What a checkpoint holds. */
@@ -114,7 +114,7 @@ export class TrainingState {
     assignAll(groups.means, means);
     assignAll(groups.squares, squares);
     this.optimizer.updates = updates;
-    if (this.anchor && anchor) this.anchor = DifficultyAnchor.fromJSON(anchor);
+    if (this.anchor && anchor) this.anchor = resumedAnchor(this.anchor, anchor);
     this.counters = counters;
   }
 
@@ -126,6 +126,17 @@ export class TrainingState {
   private groups() {
     return { weights: this.policy.variables, means: this.optimizer.means, squares: this.optimizer.squares };
   }
+}
+
+/** The saved anchor; where drift has given `own` other options, one with those that has observed what the saved one remembers. */
+function resumedAnchor(own: DifficultyAnchor, saved: AnchorState): DifficultyAnchor {
+  const optionsOf = ({ observed: _, history: __, ...options }: AnchorState) => JSON.stringify(options);
+  const { history } = saved;
+  const options = { ...own.toJSON(), observed: 0, history: [] };
+  if (optionsOf(options) === optionsOf(saved)) return DifficultyAnchor.fromJSON(saved);
+  const anchor = DifficultyAnchor.fromJSON(options);
+  for (const value of history) anchor.observe(value);
+  return anchor;
 }
 
 function read(what: string, tensors: Readonly<Record<string, tf.Tensor>>): Arrays {

@@ -159,6 +159,10 @@ describe('groupgrad', () => {
     assert.deepEqual(Object.keys(JSON.parse(completions[0])), ['prompt', 'completion', 'truncated', 'logProb']);
     assert.equal(groupgrad('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
     assert.match(groupgrad('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
+    assert.match(
+      groupgrad('sample', runDir, '').stderr,
+      /^groupgrad: prompt: expected a text that is not empty, got ""/,
+    );
 
     assert.match(groupgrad('report', runDir).stdout, /report\.html\n$/);
   });
@@ -265,6 +269,22 @@ describe('groupgrad', () => {
     assert.equal(settings.groupSize, 8);
   });
 
+  test('a dry run fails where the guard would help a run, and where solutions are too long', (t) => {
+    const failing = (change: string, message: RegExp) => {
+      const { file, runDir } = writeConfig(
+        t,
+        'faulty.ts',
+        `import { defineReward } from 'groupgrad';
+        export default { ...${JSON.stringify(tiny)}, ${change} };`,
+      );
+      const { status, stdout, stderr } = groupgrad('train', file, '--run', runDir, '--dry-run');
+      assert.equal(status, 1, stdout);
+      assert.match(stderr, message);
+    };
+    failing(`rewards: [defineReward('faulty', () => NaN)]`, /reward 'faulty' .*: expected a finite number, got NaN\n$/);
+    failing('warmStart: { steps: 9 }, sampling: { maxTokens: 1 }', /expected solutions of at most 1 tokens/);
+  });
+
   test('a failure of the run is told, saved as far as it came, and exits with 1', (t) => {
     const { file, runDir } = writeConfig(
       t,
@@ -307,11 +327,14 @@ describe('a signal', () => {
   async function interrupted(t: TestContext, signals: readonly NodeJS.Signals[]) {
     const { file, runDir } = writeConfig(t, 'long.json', JSON.stringify({ ...tiny, steps: 100_000 }));
     const child = spawn(process.execPath, [...program, 'train', file, '--run', runDir, '--json'], { cwd: root });
-    child.stdout.resume();
+    let output = '';
+    child.stdout.on('data', (text) => {
+      output += text;
+    });
     const ended = new Promise<number | null>((resolve) => child.on('close', (code) => resolve(code)));
     await new Promise((resolve) => child.stdout.once('data', resolve));
     for (const signal of signals) child.kill(signal);
-    return { code: await ended, runDir };
+    return { code: await ended, runDir, last: () => JSON.parse(output.trimEnd().split('\n').at(-1)!) };
   }
 
   for (const [signal, code] of [
@@ -326,6 +349,7 @@ describe('a signal', () => {
         existsSync(join(ended.runDir, 'checkpoints', `step-${String(made).padStart(8, '0')}`, 'manifest.json')),
       );
       assert.ok(!existsSync(join(ended.runDir, 'lock.json')));
+      assert.deepEqual(ended.last(), { ended: signal, steps: made, run: ended.runDir, evaluation: {} });
     });
   }
 

@@ -170,6 +170,160 @@ describe('a run that goes on', () => {
     assert.deepEqual(numbers, [0, 1, 3, 6, 7]);
   });
 
+  test('broken checkpoints of later steps push no intact one out', async (t) => {
+    const runDir = join(temporaryFolder(t), 'pushed');
+    const checkpoint = { every: 2, keepLast: 3 };
+    await train(t, options(runDir, { checkpoint }), 8);
+    for (const step of [6, 8]) fs.rmSync(join(runDir, 'checkpoints', `step-0000000${step}`, 'manifest.json'));
+    await train(t, options(runDir, { checkpoint: { keepLast: 2 } }), 5);
+    assert.equal(newestCheckpoint(join(runDir, 'checkpoints')).found?.step, 5);
+  });
+
+  test('a checkpoint that cannot be removed takes no step back, and is told', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'stuck')];
+    const checkpoint = { every: 1, keepLast: 1 };
+    await train(t, options(whole, { checkpoint }), 5);
+    const trainer = await open(t, options(runDir, { checkpoint }));
+    const rename = t.mock.method(disk, 'rename', (from: string, to: string) => {
+      if (to.includes('.old-')) throw new Error('EBUSY');
+      fs.renameSync(from, to);
+    });
+    for await (const _ of trainer.steps({ max: 3 }));
+    rename.mock.restore();
+    assert.equal(trainer.notices.length, 3);
+    assert.match(trainer.notices[0], /step-00000000: could not be removed: EBUSY/);
+    for await (const _ of trainer.steps({ max: 5 }));
+    trainer.dispose();
+    assert.deepEqual(checkpoints(runDir), ['step-00000005']);
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+  });
+
+  test('begun from a checkpoint of another run, it has one of its own from the start', async (t) => {
+    const folder = temporaryFolder(t);
+    const [from, runDir] = [join(folder, 'from'), join(folder, 'to')];
+    await train(t, options(from), 4);
+    const trainer = await open(t, options(runDir, { resume: join(from, 'checkpoints', 'step-00000004') }));
+    assert.equal(trainer.save(), join(runDir, 'checkpoints', 'step-00000004'));
+    trainer.dispose();
+    const again = await open(t, options(runDir));
+    assert.deepEqual([again.step, again.notices], [4, []]);
+  });
+
+  test('what was best by another metric is not compared with what is best by this one', async (t) => {
+    const runDir = join(temporaryFolder(t), 'best');
+    const rewards = [defineReward('long', ({ completion }) => completion.tokens.length)];
+    await train(t, options(runDir, { rewards, checkpoint: { keepBest: 'reward', every: 100 } }), 2);
+    const accuracy = { keepBest: 'eval/short/accuracy', every: 100 };
+    await train(t, options(runDir, { rewards, checkpoint: accuracy }), 4);
+    const { counters } = lastingFiles(runDir).state as { counters: { best: { metric: string; step: number } } };
+    assert.deepEqual([counters.best.metric, counters.best.step], ['eval/short/accuracy', 3]);
+  });
+
+  test('an anchor whose options have drifted goes by the new ones, from what the old one remembers', async (t) => {
+    const runDir = join(temporaryFolder(t), 'drifted');
+    const steps = await train(t, options(runDir), 4);
+    const hadw = { anchor: { window: 2 } } as const;
+    const [fifth] = await train(t, options(runDir, { hadw, allowDrift: true }), 5);
+    const [third, fourth] = steps.slice(2).map(({ metrics }) => metrics.reward);
+    assert.equal(fifth.metrics['hadw/anchor'], (third + fourth) / 2);
+    const { anchor } = lastingFiles(runDir).state as { anchor: { window: number } };
+    assert.equal(anchor.window, 2);
+  });
+
+  test('a start that fails leaves nothing of itself: another call begins it anew', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'failed')];
+    await train(t, options(whole), 2);
+    const trainer = await open(t, options(runDir));
+    const write = t.mock.method(disk, 'write', () => {
+      throw new Error('ENOSPC');
+    });
+    await assert.rejects(trainer.start(), /step 0 could not be saved .*: ENOSPC/);
+    write.mock.restore();
+    for await (const _ of trainer.steps({ max: 2 }));
+    assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+  });
+
+  test('save keeps the last complete step, also when it is called in the midst of another', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'midst')];
+    const reward = (save: () => void) => [
+      defineReward('saves', ({ completion }) => {
+        save();
+        return completion.tokens.length;
+      }),
+    ];
+    await train(t, options(whole, { rewards: reward(() => {}) }), 3);
+    const expected = lastingFiles(whole);
+    const saved: string[] = [];
+    const trainer = await open(
+      t,
+      options(runDir, {
+        rewards: reward(() => {
+          if (trainer.step === 3) saved.push(trainer.save());
+        }),
+        checkpoint: { every: 100 },
+      }),
+    );
+    assert.throws(() => trainer.save(), /expected a run that has begun/);
+    for await (const _ of trainer.steps({ max: 4 }));
+    assert.equal(saved[0], join(runDir, 'checkpoints', 'step-00000003'));
+    const own = newestCheckpoint(join(runDir, 'checkpoints')).found!;
+    assert.equal(own.step, 4);
+    for (const file of ['weights', 'optimizer'] as const) {
+      assert.deepEqual(fs.readFileSync(join(saved[0], `${file}.safetensors`)), expected[file]);
+    }
+    const cursorOf = (folder: string) =>
+      (JSON.parse(fs.readFileSync(join(folder, 'state.json'), 'utf8')) as { counters: { cursor: number } }).counters
+        .cursor;
+    assert.equal(cursorOf(saved[0]), cursorOf(join(whole, 'checkpoints', 'step-00000003')));
+    // And the step that it was called in is what it would have been.
+    await train(t, options(whole, { rewards: reward(() => {}) }), 4);
+    assert.deepEqual(lastingFiles(runDir).weights, lastingFiles(whole).weights);
+  });
+
+  test('a trainer that was disposed of has saved its last step, changes nothing any more, and says so', async (t) => {
+    const runDir = join(temporaryFolder(t), 'disposed');
+    const tensors = () => tf.memory().numTensors;
+    const policy = tinyPolicy();
+    const before = tensors();
+    const trainer = await createTrainer(options(runDir, { policy, checkpoint: { every: 100 } }));
+    const loop = trainer.steps();
+    await loop.next();
+    await loop.next();
+    const third = loop.next();
+    // In the midst of step 3, which goes on to its end.
+    trainer.dispose();
+    assert.equal((await third).value?.index, 3);
+    assert.equal(tensors(), before);
+    assert.equal(newestCheckpoint(join(runDir, 'checkpoints')).found?.step, 3);
+    const written = fs.readFileSync(join(runDir, 'metrics.jsonl'), 'utf8');
+    await assert.rejects(loop.next(), /expected a trainer in use, got one that was disposed of/);
+    await assert.rejects(trainer.start(), /disposed of/);
+    await assert.rejects(trainer.run({ output: null }), /disposed of/);
+    assert.throws(() => trainer.save(), /disposed of/);
+    trainer.dispose();
+    assert.equal(fs.readFileSync(join(runDir, 'metrics.jsonl'), 'utf8'), written);
+    assert.ok(!fs.existsSync(join(runDir, 'lock.json')));
+    policy.dispose();
+  });
+
+  test('a trainer that cannot be made leaves no tensor and no lock behind', async (t) => {
+    const runDir = join(temporaryFolder(t), 'unmade');
+    await train(t, options(runDir), 1);
+    const [policy, tensors] = [tinyPolicy(), tf.memory().numTensors];
+    const { norm: _, ...variables } = policy.variables;
+    const given = options(runDir, { policy: { ...policy, variables } as Policy, allowDrift: true });
+    await assert.rejects(createTrainer(given), /^RangeError: checkpoint, weights/);
+    const bad = {
+      ...tinyTask,
+      size: 3,
+      example: (i: number) => (i < 2 ? tinyTask.example(i) : assert.fail('no third')),
+    };
+    await assert.rejects(createTrainer(options(runDir, { policy, evaluate: { bad }, allowDrift: true })), /no third/);
+    assert.equal(tf.memory().numTensors, tensors);
+    assert.ok(!fs.existsSync(join(runDir, 'lock.json')));
+    policy.dispose();
+  });
+
   test('begins anew when its warm start was ended', async (t) => {
     const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'ended')];
     await train(t, options(whole), 2);

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import { type LossConfig, presets } from '../../src/index.js';
+import { aggregations, klEstimators, ratios } from '../../src/loss/config.js';
 import { AdamW } from '../../src/trainer/adamw.js';
 import type { Group, ScoredCompletion } from '../../src/trainer/api.js';
 import { startBackend } from '../../src/trainer/backend.js';
@@ -11,10 +12,11 @@ import { combineMetrics } from '../../src/trainer/metrics.js';
 import { resolveSettings } from '../../src/trainer/options.js';
 import { ReferencePolicy } from '../../src/trainer/reference-policy.js';
 import { assertArray } from '../support/compare.js';
+import { seeded } from '../support/random.js';
 import { tinyPolicy, tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';
 
 /** Completions of lengths 1 to 5, some truncated, some with an advantage of 0, from a sampler somewhat off the policy. */
-function groups(): Group[] {
+function groups(isTruncated: (g: number, i: number) => boolean = (_, i) => i === 2): Group[] {
   return [0, 1, 2].map((g) => ({
     example: tinyTask.example(g),
     prompt: Int32Array.of(1 + g, 11, 4, 12),
@@ -22,10 +24,10 @@ function groups(): Group[] {
       const length = 1 + ((3 * g + 2 * i) % 5);
       return {
         tokens: Int32Array.from({ length }, (_, t) =>
-          t === length - 1 && i !== 2 ? 0 : 1 + ((g + 5 * i + 3 * t) % 10),
+          t === length - 1 && !isTruncated(g, i) ? 0 : 1 + ((g + 5 * i + 3 * t) % 10),
         ),
         logProbs: Float32Array.from({ length }, (_, t) => -2.3 + 0.3 * Math.sin(7 * g + 3 * i + t)),
-        truncated: i === 2,
+        truncated: isTruncated(g, i),
         text: '',
         score: 0,
         rewards: {},
@@ -36,7 +38,7 @@ function groups(): Group[] {
   }));
 }
 
-async function learnt(change: Record<string, unknown>) {
+async function learnt(change: Record<string, unknown>, from = groups()) {
   const settings = resolveSettings({
     optimizer: { learningRate: 1e-2, maxGradientNorm: 1e6 },
     sampling: { maxLogProbDifference: 100 },
@@ -48,7 +50,7 @@ async function learnt(change: Record<string, unknown>) {
   const reference = new ReferencePolicy(other);
   const optimizer = new AdamW(policy.variables, settings.optimizer);
   const held = Object.assign(new ReferencePolicy(policy), { weights: reference.weights });
-  const { metrics } = await learn(groups(), 1, {
+  const { metrics } = await learn(from, 1, {
     policy,
     optimizer,
     reference: held,
@@ -103,6 +105,44 @@ describe('learning', () => {
     }
   }
 
+  test('micro-batches add up, whatever the loss, also over several updates', async () => {
+    for (let seed = 0; seed < 40; seed++) {
+      const random = seeded(seed);
+      const share = random.pick([0.1, 0.5, 0.9]);
+      const truncated = Array.from({ length: 12 }, () => random.chance(share));
+      const sampled = () => groups((g, i) => truncated[4 * g + i]);
+      const loss: LossConfig = {
+        ...random.pick(Object.values(presets)),
+        ratio: random.pick(ratios),
+        aggregation: random.pick(aggregations),
+        emptySequences: random.pick(['count', 'drop']),
+        ...(random.chance(0.5) && { kl: { beta: 0.3, estimator: random.pick(klEstimators) } }),
+        ...(random.chance(0.6) && { entropy: { coefficient: 0.2, topQuantile: random.pick([0.2, 0.7, 1]) } }),
+        ...(random.chance(0.3) && { offPolicyThreshold: 0.1 }),
+      };
+      const change = {
+        loss,
+        // An epsilon so large that an update is proportional to its gradient: 0 / 0 would be anything.
+        optimizer: { learningRate: 0.1, epsilon: 1, maxGradientNorm: 1e6 },
+        sampling: { temperature: random.pick([0.6, 1, 1.7]), maxLogProbDifference: 100 },
+        maskTruncated: random.chance(0.7),
+        iterations: random.pick([1, 2]),
+        miniBatches: random.pick([1, 2, 3]),
+      };
+      const whole = await learnt(change, sampled());
+      const cut = await learnt({ ...change, microBatchSize: random.pick([1, 2, 3, 5]) }, sampled());
+      const about = `seed ${seed}: ${JSON.stringify(change)}`;
+      assertArray(cut.gradient, whole.gradient, 2e-5, about);
+      for (const [metric, value] of Object.entries(whole.metrics)) {
+        const error = Math.abs(cut.metrics[metric] - value);
+        assert.ok(
+          error <= 2e-5 * Math.max(1, Math.abs(value)),
+          `${metric}: ${cut.metrics[metric]}, ${value}; ${about}`,
+        );
+      }
+    }
+  });
+
   test('mini-batches share the completions out, another way each iteration, and update once each', async () => {
     const once = await learnt({ loss: presets.grpo });
     const one = await learnt({ loss: presets.grpo, iterations: 1, miniBatches: 3 });
@@ -156,13 +196,15 @@ test('metrics of parts: sums, extremes, means by tokens or by sequences', () => 
   });
   // A part without a token counts among the sequences alone.
   const parts = [part(1, 3, 1), part(2, 1, 3), part(9, 0, 0)];
-  assert.deepEqual(combineMetrics(parts, 'token', ['loss']), {
+  assert.deepEqual(combineMetrics(parts, presets.grpo, ['loss']), {
     loss: 12,
     kl: 1.25,
     'ratio/min': 1,
     'clip_ratio/high_max': 2,
     'clip_ratio/low_mean': 1.25,
   });
-  assert.equal(combineMetrics(parts, 'sequence')['clip_ratio/low_mean'], 1.75);
-  assert.equal(combineMetrics(parts, 'sequence').kl, 1.25);
+  assert.equal(combineMetrics(parts, presets.gspo)['clip_ratio/low_mean'], 1.75);
+  assert.equal(combineMetrics(parts, presets.gspo).kl, 1.25);
+  const rates = parts.map((one, i) => ({ ...one, metrics: { learning_rate: i, grad_norm: 2 * i } }));
+  assert.deepEqual(combineMetrics(rates, presets.grpo), { learning_rate: 1, grad_norm: 2 });
 });

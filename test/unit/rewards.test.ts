@@ -5,7 +5,7 @@ import test, { before, describe } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
 import { defineReward, type GrpoStep, type Reward, type RewardInput } from '../../src/index.js';
 import { startBackend } from '../../src/trainer/backend.js';
-import { askReward, type RewardOptions, type RewardQuestion } from '../../src/trainer/rewards.js';
+import { askRewards, type RewardOptions, type RewardQuestion } from '../../src/trainer/rewards.js';
 import { tinyTask, tinyTrainer } from '../support/trainer.js';
 
 function questions(count: number): RewardQuestion<never>[] {
@@ -15,6 +15,11 @@ function questions(count: number): RewardQuestion<never>[] {
     example: tinyTask.example(0) as never,
     score: 0,
   }));
+}
+
+/** Of one reward. */
+async function askReward(reward: Reward<never>, asked: RewardQuestion<never>[]) {
+  return (await askRewards([reward], asked))[0];
 }
 
 const number = ({ completion }: RewardInput) => Number(completion.text);
@@ -97,6 +102,61 @@ describe('a reward that fails', () => {
   }
 });
 
+test('the verdict that stops a run stops every reward, and is the one that is told', async () => {
+  const calls: string[] = [];
+  const slow = defineReward(
+    'slow',
+    ({ completion: { text }, signal }) => {
+      calls.push(text);
+      return new Promise<number>((_, reject) => {
+        signal.addEventListener('abort', () => reject(new Error('slow was told to stop')));
+      });
+    },
+    { concurrency: 2 },
+  );
+  const excused = defineReward('excused', slow.judge, { concurrency: 1, onError: 'null' });
+  const failing = defineReward('failing', async () => {
+    await after(5);
+    throw new Error('out of order');
+  });
+  await assert.rejects(askRewards([slow, excused, failing], questions(9)), /reward 'failing' .*: out of order$/);
+  // Nobody goes on asking: not even the reward whose failures are excused.
+  await after(20);
+  assert.deepEqual(calls, ['0', '1', '0']);
+});
+
+test('a reward may do to its tokens what it likes', async () => {
+  const asked = questions(3);
+  const spoil = ({ completion }: RewardInput) => {
+    const [first] = completion.tokens;
+    completion.tokens.fill(99);
+    completion.text = 'spoilt';
+    return first;
+  };
+  const [one, two] = await askRewards([defineReward('one', spoil), defineReward('two', spoil)], asked);
+  assert.deepEqual(
+    [one, two],
+    [
+      [0, 1, 2],
+      [0, 1, 2],
+    ],
+  );
+  assert.deepEqual(asked, questions(3));
+});
+
+test('rewards that are slow and synchronous give way to the event loop', async () => {
+  const busy = defineReward('busy', () => {
+    const end = performance.now() + 5;
+    while (performance.now() < end);
+    return 1;
+  });
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  await askReward(busy, questions(100));
+  clearInterval(timer);
+  assert.ok(turns > 0);
+});
+
 test('impossible definitions are refused by name', () => {
   const refused = (make: () => unknown, name: string, message: RegExp) => assert.throws(make, { name, message });
   refused(() => defineReward('a b', number), 'RangeError', /^name/);
@@ -150,6 +210,35 @@ describe('rewards of a step', () => {
     assert.ok(without.length > 0 && without.length < completions.length);
     for (const { reward, advantage } of without) assert.deepEqual([reward, advantage], [NaN, 0]);
     assert.ok(completions.some(({ advantage }) => advantage !== 0));
+  });
+
+  test('a sum that float32 cannot hold is for the guard', async (t) => {
+    for (const [one, other] of [
+      [1e300, 0],
+      [1e308, 1e308],
+      [1e308, -1e308],
+    ]) {
+      const step = await firstStep(t, [
+        defineReward('one', () => one, { weight: 10 }),
+        defineReward('other', () => other, { weight: 10 }),
+      ]);
+      assert.match(step.fault!, /^step 1: rewards \{"one":.*: expected a weighted sum finite in float32, got /);
+    }
+  });
+
+  test('a score that is none is refused: of another type or range, or left to the guard', async (t) => {
+    const scored = async (score: unknown) => {
+      const train = { ...tinyTask, score: () => score as number };
+      const rewards = [defineReward('length', ({ completion }) => completion.tokens.length)];
+      const trainer = await tinyTrainer(t, { train, rewards, sampling: { maxTokens: 60 } });
+      for await (const { fault } of trainer.steps({ max: 1 })) return fault;
+    };
+    const field = /^addition of 1 digit, score of the completion ".*" to ".*": expected a finite number at least 0 and/;
+    await assert.rejects(scored(true), { name: 'TypeError', message: field });
+    await assert.rejects(scored(Promise.resolve(1)), { name: 'TypeError', message: /got an object of class Promise$/ });
+    await assert.rejects(scored(undefined), { name: 'TypeError', message: /got nothing$/ });
+    await assert.rejects(scored(7), { name: 'RangeError', message: field });
+    assert.match((await scored(NaN))!, /^step 1: addition of 1 digit, score .*: expected a finite number, got NaN/);
   });
 
   test('the task scores once a completion, and the score is at hand', async (t) => {

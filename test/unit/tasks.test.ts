@@ -212,6 +212,24 @@ describe('chain', () => {
     }
     assertCovers(counts, upTo(2, 6));
   });
+
+  test('no chain of the same parts, in whatever order, is in both splits', () => {
+    const sorted = (prompt: string) =>
+      `+${prompt.slice(0, -1)}`
+        .split(/(?=[+-])/)
+        .map((part) => part[0] + part.slice(1).split('*').sort().join('*'))
+        .sort()
+        .join('');
+    const problems = (split: 'train' | 'held-out') =>
+      new Set(examples(tasks.chain({ seed: 1, terms: [2, 3], split }), 1500).map(({ prompt }) => sorted(prompt)));
+    assert.equal(sorted('3*2-4+1='), sorted('1+2*3-4='));
+    const [train, heldOut] = [problems('train'), problems('held-out')];
+    assert.ok(train.size > 300 && heldOut.size > 50);
+    assert.deepEqual(
+      [...heldOut].filter((problem) => train.has(problem)),
+      [],
+    );
+  });
 });
 
 describe('countdown', () => {

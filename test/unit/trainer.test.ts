@@ -326,6 +326,12 @@ describe('the reinforcement loop', () => {
     await refused({ advantage: { groupSize: 4 } }, 'advantage.groupSize: unknown field', 'TypeError');
     await refused({ rewards: [] }, 'rewards', 'TypeError');
     await refused({ rewards: [() => 1] }, 'rewards[0]', 'TypeError');
+    await refused({ rewards: [{ name: 'one', judge: () => 1 }] }, 'rewards[0].weight', 'TypeError');
+    await refused({ rewards: [{ ...defineReward('one', () => 1), concurrency: 0 }] }, 'rewards[0].concurrency');
+    await refused({ rewards: [defineReward('one', () => 1, { weight: 0 })] }, 'rewards: expected at least one with');
+    await refused({ dynamicSampling: {} }, 'dynamicSampling.maxRounds', 'TypeError');
+    await refused({ resume: 'runs/other' }, "resume: expected 'auto' or 'never' without a runDir");
+    await refused({ notes: { size: 1n } }, 'notes: expected plain JSON', 'TypeError');
     await refused({ train: { ...tinyTask, score: undefined } }, 'train.score', 'TypeError');
     await refused({ evaluate: { 'a/b': tinyTask } }, 'evaluate');
     await refused({ guard: { action: 'rollback' } }, 'guard.action');
@@ -335,6 +341,12 @@ describe('the reinforcement loop', () => {
       { ...keepBest, evaluate: { easy: tinyTask } },
       'checkpoint.keepBest: expected eval/easy/accuracy, got',
     );
+    for (const keepBest of ['eval/easy/acuracy', 'eval/easy', 'eval/toString/accuracy']) {
+      await refused(
+        { checkpoint: { keepBest }, evaluate: { easy: tinyTask } },
+        'checkpoint.keepBest: expected eval/easy',
+      );
+    }
     await refused({ warmStart: {} }, 'warmStart.steps', 'TypeError');
     await refused({ resume: 3 }, 'resume', 'TypeError');
     await refused({ policy: { ...policy, logits: undefined } }, 'policy.logits', 'TypeError');
@@ -342,7 +354,69 @@ describe('the reinforcement loop', () => {
       { train: lengthTask({ ...tinyTask, example: () => ({ ...tinyTask.example(0), prompt: '1*2' }) }) },
       'addition of 1 digit, prompt "1*2"',
     );
+    await refused(
+      { evaluate: { late: { ...tinyTask, example: async () => tinyTask.example(0) } } },
+      'evaluate.late.example(0).prompt: expected a text, got nothing',
+      'TypeError',
+    );
     policy.dispose();
+    await refused({}, 'policy.variables.embedding: expected a variable in use, got one that was disposed of');
+  });
+
+  test('impossible options of a loop are refused by name', async (t) => {
+    const trainer = await tinyTrainer(t);
+    const refused = async (options: object, message: RegExp) => {
+      await assert.rejects(trainer.run(options), message);
+      await assert.rejects(trainer.steps(options).next(), message);
+    };
+    await refused({ maximum: 3 }, /^TypeError: maximum: unknown field; expected one of max, signal/);
+    await refused({ max: 1.5 }, /^RangeError: max/);
+    await refused({ max: null }, /^TypeError: max/);
+    await refused({ signal: new AbortController() }, /^TypeError: signal: expected an AbortSignal/);
+    await assert.rejects(trainer.start({ max: 3 } as object), /^TypeError: max: unknown field/);
+    await assert.rejects(trainer.run({ output: 3 as never }), /^TypeError: output/);
+    await assert.rejects(trainer.run({ onStep: 3 as never }), /^TypeError: onStep/);
+    assert.equal(trainer.step, 0);
+  });
+
+  test('one loop and one start at a time', async (t) => {
+    const trainer = await tinyTrainer(t, { warmStart: { steps: 2 } });
+    const starting = trainer.start();
+    await assert.rejects(trainer.start(), /expected a trainer at rest/);
+    await assert.rejects(trainer.steps().next(), /expected a trainer at rest/);
+    await starting;
+    const loop = trainer.steps();
+    await loop.next();
+    await assert.rejects(trainer.steps().next(), /expected one loop over a trainer at a time/);
+    await loop.return();
+    assert.equal((await trainer.steps().next()).value?.index, 2);
+  });
+
+  test('a policy that is disposed of in the midst of a run ends it with an error that says so', async (t) => {
+    const trainer = await createTrainer(tinyOptions());
+    t.after(() => trainer.dispose());
+    const loop = trainer.steps();
+    await loop.next();
+    trainer.policy.dispose();
+    await assert.rejects(loop.next(), /^RangeError: policy\.variables\.embedding: expected a variable in use/);
+  });
+
+  test('a metric to keep the best by that no step has ends the run with the first', async (t) => {
+    const trainer = await tinyTrainer(t, { checkpoint: { keepBest: 'rewrd' } });
+    await assert.rejects(
+      stepsOf(trainer, 1),
+      /^RangeError: checkpoint\.keepBest: expected a metric \(.*reward.*\), got 'rewrd'$/,
+    );
+    assert.equal(trainer.step, 0);
+  });
+
+  test('a policy whose logits are not those of its vocabulary is refused', async (t) => {
+    const policy = tinyPolicy();
+    const wide = { ...policy, vocabulary: { ...policy.vocabulary, size: 20 } } as Policy;
+    await assert.rejects(stepsOf(await tinyTrainer(t, { policy: wide }), 1), {
+      name: 'RangeError',
+      message: 'policy: expected logits of shape [16, 20] (rows, vocabulary), got [16, 13]',
+    });
   });
 });
 
