@@ -38,9 +38,15 @@ registerGradients();
 
 /**
  * Loss from logits [B, T, V]. Covers surrogate `clip` with `low` and `high`, ratios `token` and `sequence`, every
- * aggregation, KL k3 and the entropy bonus without quantile. Error for other configurations.
+ * aggregation, KL k3 and the entropy bonus without quantile. Error for other configurations. `onEntropy` is given the mean
+ * entropy as a metric, without a gradient.
  */
-export function tfjsLogitsLoss(logits: tf.Tensor3D, batch: TfjsLogitsBatch, config: LossConfig): tf.Scalar {
+export function tfjsLogitsLoss(
+  logits: tf.Tensor3D,
+  batch: TfjsLogitsBatch,
+  config: LossConfig,
+  onEntropy?: (entropy: number) => void,
+): tf.Scalar {
   const [sequences, length, vocab] = logits.shape;
   return tf.tidy(() => {
     const rows = tf.reshape(logits, [sequences * length, vocab]) as tf.Tensor2D;
@@ -49,10 +55,13 @@ export function tfjsLogitsLoss(logits: tf.Tensor3D, batch: TfjsLogitsBatch, conf
     const tokens = tf.reshape(asTensor(batch.tokens, [sequences, length]), [sequences * length]) as tf.Tensor1D;
     const logProbs = tf.reshape(chosen(all, tokens), [sequences, length]) as tf.Tensor2D;
     const loss = tfjsPolicyLoss(logProbs, batch, config);
+    const meanEntropy = (values: tf.Tensor2D) => {
+      const entropies = tf.reshape(tf.neg(tf.sum(tf.mul(tf.exp(values), values), 1)), [sequences, length]);
+      return tokenMean(entropies as tf.Tensor2D, maskOf(batch, logProbs.shape));
+    };
+    if (onEntropy) onEntropy(meanEntropy(held(all)).dataSync()[0]);
     if (!config.entropy?.coefficient) return loss;
-    const entropies = tf.reshape(tf.neg(tf.sum(tf.mul(tf.exp(all), all), 1)), [sequences, length]) as tf.Tensor2D;
-    const mask = maskOf(batch, logProbs.shape);
-    return tf.sub(loss, tf.mul(config.entropy.coefficient, tokenMean(entropies, mask))) as tf.Scalar;
+    return tf.sub(loss, tf.mul(config.entropy.coefficient, meanEntropy(all))) as tf.Scalar;
   });
 }
 
@@ -148,6 +157,6 @@ function asTensor(values: Values | Int32Array, shape: number[]): tf.Tensor {
 }
 
 /** x without its gradient. */
-function held(x: tf.Tensor): tf.Tensor {
-  return tf.customGrad((given) => ({ value: tf.clone(given as tf.Tensor), gradFunc: (dy) => tf.zerosLike(dy) }))(x);
+function held<T extends tf.Tensor>(x: T): T {
+  return tf.customGrad((given) => ({ value: tf.clone(given as T), gradFunc: (dy) => tf.zerosLike(dy) }))(x) as T;
 }
