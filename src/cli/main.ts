@@ -2,7 +2,7 @@
 // The command line: `groupgrad <command> …`. Exits with 0 when all went well, 1 after a failure, 2 when it was called wrongly,
 // 130 or 143 when a signal ended a run.
 
-import { readFileSync } from 'node:fs';
+import { packageVersion } from '../version.js';
 import { UsageError } from './arguments.js';
 
 interface Command {
@@ -54,8 +54,7 @@ async function main([name, ...args]: readonly string[]): Promise<void> {
     return;
   }
   if (name === '--version') {
-    const file = new URL('../../package.json', import.meta.url);
-    console.log((JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version);
+    console.log(packageVersion());
     return;
   }
   if (!Object.hasOwn(commands, name))

@@ -1,9 +1,9 @@
 // comparison.json: everything that a comparison came to, with what it was made by, and no path of the machine.
 
-import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { basename } from 'node:path';
 import { writeWhole } from '../trainer/run-folder.js';
+import { packageVersion } from '../version.js';
 import { comparisonFiles, readJson } from './folder.js';
 import type { Plan } from './plan.js';
 import { type Results, readResults } from './results.js';
@@ -50,11 +50,6 @@ export function writeResult(out: string, result: ComparisonResult): string {
   const text = JSON.stringify(result, null, 1).replace(/\[[^[\]{}"]*\]/g, (list) => list.replace(/\s+/g, ' '));
   writeWhole(path, `${text}\n`);
   return path;
-}
-
-function packageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 /** Numbers with as many digits as they are worth. */

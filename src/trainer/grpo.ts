@@ -1,7 +1,6 @@
 // The reinforcement loop: sample groups, score them, advantages (with HA-DW), fused loss and gradient, update; and what makes
 // a run of it something to rely on: each step happens whole or not at all, and a saved run goes on bit for bit.
 
-import { readFileSync } from 'node:fs';
 import { checkBoolean, checkObject, rangeError, typeError } from '../loss/check.js';
 import { devices } from '../loss/devices.js';
 import type { Metrics } from '../loss/plan.js';
@@ -10,6 +9,7 @@ import { checkPolicy } from '../policy/define.js';
 import { NumericFault } from '../policy/numeric-fault.js';
 import type { Policy } from '../policy/policy.js';
 import type { Example, Task } from '../tasks/task.js';
+import { packageVersion } from '../version.js';
 import { assignAdvantages } from './advantages.js';
 import type {
   Evaluation,
@@ -132,11 +132,6 @@ function checkTexts({ train, evaluate }: Parts, policy: Policy, settings: Settin
 function requireMetric(keepBest: string | null, metrics: Metrics): void {
   if (keepBest === null || keepBest in metrics || /^(eval|accuracy)\//.test(keepBest)) return;
   throw rangeError('checkpoint.keepBest', `a metric (${Object.keys(metrics).join(', ')})`, `'${keepBest}'`);
-}
-
-function packageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 /** The device that a choice comes to: a policy's values are tfjs's, on the host, where 'auto' is no GPU of ours. */
