@@ -5,8 +5,8 @@
 //   npm run study:ladder -- --quick    a smaller one, to look at: writes nothing
 //   … --out FOLDER                     writes results and figures there instead
 //
-// Every number is the same on every machine: random numbers are addressed by what they are for, and advantages are computed
-// by the device `reference`.
+// Run again it gives the same numbers: random ones are addressed by what they are for, and advantages are computed by the
+// device `reference`, whatever the processor.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -37,6 +37,14 @@ export interface Completion {
   truncated: boolean;
 }
 
+/** A completion at work. */
+interface Draft {
+  row: SampleRow;
+  tokens: number[];
+  logProbs: number[];
+  ended: boolean;
+}
+
 /**
  * Samples one completion a row, in order. Rows of the same prompt share the reading of it.
  * RangeError for an empty or too long prompt, NumericFault for logits that are not finite.
@@ -50,17 +58,16 @@ export async function sample(
   const { maxTokens, temperature, seed, step } = options;
   const { end } = policy.vocabulary;
   const stream = { seed, purpose: 'sampling', index: step } as const;
-  const drafts = rows.map((row) => ({ row, tokens: [] as number[], logProbs: [] as number[], ended: false }));
+  const drafts = rows.map((row): Draft => ({ row, tokens: [], logProbs: [], ended: false }));
   const decoder = startDecoder(policy, rows, options);
   try {
     requireShape(decoder.logits.shape, [rows.length, policy.vocabulary.size]);
     for (let position = 0; position < maxTokens && !drafts.every((draft) => draft.ended); position++) {
       // A row that has ended repeats its end token, unread, while others go on.
       if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
-      const points = Float64Array.from(drafts, ({ row, ended }) =>
-        ended ? 0 : uniform(stream, row.prompt, row.sample, position),
-      );
-      const choices = chooseTokens(decoder.logits, temperature || 1, temperature === 0 ? undefined : points);
+      const point = ({ row, ended }: Draft) => (ended ? 0 : uniform(stream, row.prompt, row.sample, position));
+      const points = temperature === 0 ? undefined : Float64Array.from(drafts, point);
+      const choices = chooseTokens(decoder.logits, temperature || 1, points);
       drafts.forEach((draft, b) => {
         if (draft.ended) return;
         const probability = choices.probabilities[b];

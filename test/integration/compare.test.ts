@@ -266,7 +266,7 @@ test('a failing run ends no other, is told, and tried again by the same command'
       return score;
     });
     export default defineComparison({
-      ...(${JSON.stringify({ ...tiny, base: { ...tiny.base, steps: 8 } })} as any),
+      ...(${JSON.stringify({ ...tiny, base: { ...tiny.base, steps: 8 } })}),
       seeds: 1,
       variants: { broken: { rewards: [reward] }, plain: {} },
     });`,
@@ -299,9 +299,9 @@ test('a seed whose start fails is told; the others go on', async () => {
     const train = tasks.bandit(${JSON.stringify({ ...task, task: undefined, seed: 1 })});
     let made = 0;
     export default defineComparison({
-      ...(${JSON.stringify({ ...tiny, base: { ...tiny.base, steps: 2 } })} as any),
+      ...(${JSON.stringify({ ...tiny, base: { ...tiny.base, steps: 2 } })}),
       base: {
-        ...(${JSON.stringify({ ...tiny.base, steps: 2, policy: undefined })} as any),
+        ...(${JSON.stringify({ ...tiny.base, steps: 2, policy: undefined })}),
         train,
         policy: () => {
           if (process.env.GROUPGRAD_TEST_SEED === 'fail') throw new Error('no policy');
