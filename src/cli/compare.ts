@@ -8,10 +8,10 @@ import { adoptPlan, comparisonFiles, isFinished, readJson } from '../compare/fol
 import { type Plan, resolvePlan } from '../compare/plan.js';
 import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
-import { type RunName, runAll } from '../compare/workers.js';
+import { type RunName, runAll, type WorkersOptions } from '../compare/workers.js';
 import { loadChanged } from '../config/load.js';
 import { createProgress } from '../trainer/progress.js';
-import { lockRun } from '../trainer/run-lock.js';
+import { lockRun, type RunLock } from '../trainer/run-lock.js';
 import { exitCodes, listenForStop } from '../trainer/signals.js';
 import { numberFlag, parse } from './arguments.js';
 
@@ -21,6 +21,7 @@ export const help = `groupgrad compare <file> [flags]
   --out DIR          its folder; default: runs/<name>
   --jobs N           processes at a time; default: as many as there are cores
   --set PATH=VALUE   change the comparison: --set seeds=5 --set base.steps=10; may be repeated
+  --take-over        take the folder, and its runs, from a comparison that holds it, which then ends
   --dry-run          check the comparison and say which runs there are; run nothing
   --json             the summary as JSON on standard output, progress on standard error
 
@@ -32,10 +33,12 @@ export async function compare(args: readonly string[]): Promise<void> {
     out: { type: 'string' },
     jobs: { type: 'string' },
     set: { type: 'string', multiple: true },
+    'take-over': { type: 'boolean' },
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
   });
   const jobs = numberFlag('jobs', flags.jobs, { min: 1, integer: true }) ?? availableParallelism();
+  const takeOver = flags['take-over'] ?? false;
   const [file] = positionals;
   const set = flags.set ?? [];
   const plan = resolvePlan(await loadChanged(file, set));
@@ -44,12 +47,12 @@ export async function compare(args: readonly string[]): Promise<void> {
   if (flags['dry-run']) return dryRun(plan, out, json);
 
   mkdirSync(out, { recursive: true });
-  const unlock = lockRun(out);
+  const lock = lockRun(out, { takeOver });
   try {
     adoptPlan(out, plan);
-    await run({ file: resolve(file), set, out }, plan, jobs, json);
+    await run({ file: resolve(file), set, out, takeOver }, plan, lock, jobs, json);
   } finally {
-    unlock();
+    lock.release();
   }
 }
 
@@ -80,8 +83,9 @@ function dryRun(plan: Plan, out: string, json: boolean): void {
 }
 
 async function run(
-  source: { file: string; set: readonly string[]; out: string },
+  source: WorkersOptions['source'],
   plan: Plan,
+  lock: RunLock,
   jobs: number,
   json: boolean,
 ): Promise<void> {
@@ -91,18 +95,23 @@ async function run(
   const all = plan.seeds.length * plan.variants.length;
   const board = new Board(progress, plan.ends, { all, finished: all - runs.length, jobs });
   const stop = listenForStop((name) => progress.print(`${name}: finishing steps at hand; once more ends it at once`));
+  const lost = new AbortController();
   try {
     await runAll(starts, runs, {
       source,
       jobs,
-      signal: stop.signal,
+      signal: AbortSignal.any([stop.signal, lost.signal]),
       onStart: (name) => board.started(name),
       onStep: (name, step) => board.stepped(name, step),
-      onEnd: (name, outcome) => board.ended(name, outcome),
+      onEnd: (name, outcome) => {
+        board.ended(name, outcome);
+        if (!lock.isHeld) lost.abort();
+      },
     });
   } finally {
     stop.release();
   }
+  lock.confirm();
   const result = await writeComparison(out);
   if (json) process.stdout.write(`${JSON.stringify(result.summary)}\n`);
   else progress.print(`\n${summaryTable(result)}\n`);

@@ -16,6 +16,7 @@ export const help = `groupgrad train <task|file> [flags]
   --backend NAME     tensorflow, wasm or cpu; default: the fastest that is installed
   --resume HOW       auto (default): go on with the run that the folder holds; never; or a checkpoint's path
   --allow-drift      go on although the configuration has changed
+  --take-over        take the run folder from a process that holds it, which then ends
   --set PATH=VALUE   change a setting: --set loss.kl.beta=0.04; may be repeated
   --dry-run          check everything, make one small step, write nothing
   --json             one JSON object a step on standard output, instead of progress
@@ -29,6 +30,7 @@ export async function train(args: readonly string[]): Promise<void> {
     backend: { type: 'string' },
     resume: { type: 'string' },
     'allow-drift': { type: 'boolean' },
+    'take-over': { type: 'boolean' },
     set: { type: 'string', multiple: true },
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
@@ -49,6 +51,7 @@ export async function train(args: readonly string[]): Promise<void> {
     runDir,
     resume: flags.resume ?? 'auto',
     allowDrift: flags['allow-drift'] ?? false,
+    takeOver: flags['take-over'] ?? false,
     notes: { source },
   });
   try {

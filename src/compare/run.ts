@@ -5,11 +5,11 @@ import { trainerOptions } from '../config/load.js';
 import { checkPolicy } from '../policy/define.js';
 import type { Policy } from '../policy/policy.js';
 import type { Example } from '../tasks/task.js';
-import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
+import type { TrainerOptions } from '../trainer/api.js';
 import { currentBackend } from '../trainer/backend.js';
 import { listCheckpoints } from '../trainer/checkpoint.js';
 import { differences, type Identity } from '../trainer/drift.js';
-import { createTrainer } from '../trainer/grpo.js';
+import { createTrainer, type RunTrainer } from '../trainer/grpo.js';
 import { resolveSettings } from '../trainer/options.js';
 import type { RunConfig } from '../trainer/run.js';
 import { readRunConfig, writeWhole } from '../trainer/run-folder.js';
@@ -39,16 +39,23 @@ export interface Comparison {
 export interface RunContext {
   /** Ends the run in good order: it goes on from there another time. */
   signal: AbortSignal;
+  /** Whether the run is to be taken from a process that has it. */
+  takeOver: boolean;
   onStep: (step: number) => void;
 }
 
 /** The warm start of a seed, and the measurement of its prompts. What there is of it is not made again. */
-export async function runStart({ config, plan, out }: Comparison, seed: number, { signal }: RunContext): Promise<void> {
+export async function runStart(
+  { config, plan, out }: Comparison,
+  seed: number,
+  { signal, takeOver }: RunContext,
+): Promise<void> {
   const files = comparisonFiles(out);
   const options = await trainerOptions(startConfig(config, seed));
   const trainer = await createTrainer({
     ...options,
     runDir: files.start(seed),
+    takeOver,
     evaluation: { atStart: false },
     notes: { comparison: 'start' },
   });
@@ -67,6 +74,7 @@ export async function runStart({ config, plan, out }: Comparison, seed: number, 
     const bucketed = examples.filter((_, i) => prompts[i].bucket !== null);
     const right = await countRight(policy, task, bucketed, { ...sampling, samples, purpose: 'evaluation' });
     const measurement: Measurement = { backend: currentBackend()!, prompts, right };
+    trainer.confirm();
     writeJson(files.measurement(seed), measurement);
   } finally {
     trainer.dispose();
@@ -79,7 +87,7 @@ export async function runVariant(
   { config, plan, out }: Comparison,
   variant: string,
   seed: number,
-  { signal, onStep }: RunContext,
+  { signal, takeOver, onStep }: RunContext,
 ): Promise<void> {
   const files = comparisonFiles(out);
   const runDir = files.run(variant, seed);
@@ -90,6 +98,7 @@ export async function runVariant(
   const trainer = await createTrainer({
     ...options,
     runDir,
+    takeOver,
     // What the start and the variant must have in common is compared below: the rest is what a variant is.
     ...(isBegun ? {} : { resume: files.start(seed), allowDrift: true }),
     notes: { comparison: 'variant', variant },
@@ -102,7 +111,7 @@ export async function runVariant(
     const evaluations = files.evaluations(variant, seed);
     const end = plan.ends[variant];
     const run: VariantRun = { trainer, runDir, evaluations, end, every: plan.probe.every };
-    await trainToEnd(run, { signal, onStep }, (step) =>
+    await trainToEnd(run, { signal, onStep, takeOver }, (step) =>
       countRight(policy, task, examples, {
         samples: plan.probe.samples,
         temperature,
@@ -113,6 +122,7 @@ export async function runVariant(
       }),
     );
     const finished: FinishedRun = { end, step: trainer.step, backend: currentBackend()! };
+    trainer.confirm();
     writeJson(files.finished(variant, seed), finished);
   } finally {
     trainer.dispose();
@@ -121,7 +131,7 @@ export async function runVariant(
 }
 
 interface VariantRun {
-  trainer: GrpoTrainer;
+  trainer: RunTrainer;
   runDir: string;
   evaluations: string;
   end: RunEnd;
@@ -142,11 +152,16 @@ async function trainToEnd(
   }
   const isEnd = () => trainer.step >= steps || tokens >= tokenLimit;
   const isDue = (step: number) => step % every === 0 || (step === trainer.step && isEnd());
-  let last = cutEvaluations(evaluations, trainer.step, isDue);
+  const cutBack = () => {
+    trainer.confirm();
+    return cutEvaluations(evaluations, trainer.step, isDue);
+  };
+  let last = cutBack();
   const evaluateWhereDue = async () => {
     const { step } = trainer;
     if (step === 0 || step === last || !isDue(step)) return;
     const line: EvaluationLine = { step, right: await evaluate(step) };
+    trainer.confirm();
     appendLine(evaluations, line);
     last = step;
   };
@@ -158,7 +173,7 @@ async function trainToEnd(
       if (fault !== undefined) {
         // The guard may have rolled the run back.
         tokens = tokensSampled(runDir);
-        last = cutEvaluations(evaluations, trainer.step, isDue);
+        last = cutBack();
       }
       onStep(trainer.step);
       await evaluateWhereDue();

@@ -15,7 +15,7 @@ process.on('message', (message: Assignment | 'stop') => {
   else void work(message).then(leave, (error: Error) => leave(failure(error)));
 });
 
-async function work({ file, set, out, seed, variant }: Assignment): Promise<Report> {
+async function work({ file, set, out, seed, variant, takeOver }: Assignment): Promise<Report> {
   const [{ loadChanged }, { resolvePlan }, { differences }, { comparisonFiles, readJson }] = await Promise.all([
     import('../config/load.js'),
     import('./plan.js'),
@@ -34,6 +34,7 @@ async function work({ file, set, out, seed, variant }: Assignment): Promise<Repo
   const comparison = { config: config as unknown as ComparisonConfig, plan, out };
   const context = {
     signal: stop.signal,
+    takeOver,
     onStep: (step: number) => send({ kind: 'step', step }),
   };
   if (variant === undefined) await runStart(comparison, seed, context);

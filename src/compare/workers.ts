@@ -11,6 +11,8 @@ export interface Assignment extends RunName {
   file: string;
   set: readonly string[];
   out: string;
+  /** Whether the run is to be taken from a process that has it. */
+  takeOver: boolean;
 }
 
 export interface RunName {
@@ -29,7 +31,7 @@ export type Report =
 export type Outcome = Exclude<Report, { kind: 'step' }>;
 
 export interface WorkersOptions {
-  source: Pick<Assignment, 'file' | 'set' | 'out'>;
+  source: Omit<Assignment, keyof RunName>;
   /** Processes at a time. */
   jobs: number;
   /** Ends what runs in good order and begins nothing more. */

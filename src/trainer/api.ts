@@ -172,6 +172,11 @@ export interface TrainerOptions<E extends Example = Example> {
   resume?: 'auto' | 'never' | (string & {});
   /** Resume although configuration, tasks, vocabulary or backend differ from those of the run. Default false. */
   allowDrift?: boolean;
+  /**
+   * Take `runDir` from another process that is training in it, which then ends with an error before it writes anything more.
+   * Default false: as long as that process is alive, the folder is refused.
+   */
+  takeOver?: boolean;
   checkpoint?: {
     /** Steps between two checkpoints. Default 50. */
     every?: number;

@@ -46,20 +46,27 @@ import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
 import { warmStart } from './warm-start.js';
 
+/** A trainer for those who keep files of their own in its run folder. */
+export interface RunTrainer<E extends Example = Example> extends GrpoTrainer<E> {
+  /** Error when another process has taken the run folder over: nothing may be written to it. */
+  confirm(): void;
+}
+
 /** See `GrpoTrainer.create`. */
-export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<GrpoTrainer<E>> {
+export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<RunTrainer<E>> {
   checkObject('options', options);
   const given = Promise.resolve(options.policy);
   // Where another option is refused first, nobody waits for a policy that fails.
   given.catch(() => {});
   const settings = resolveSettings(options);
   const parts = resolveParts(options);
-  const { runDir, resume = 'auto', allowDrift = false, notes = {} } = options;
+  const { runDir, resume = 'auto', allowDrift = false, takeOver = false, notes = {} } = options;
   if (runDir !== undefined && (typeof runDir !== 'string' || runDir === '')) {
     throw typeError('runDir', 'the path of a folder', runDir);
   }
   if (typeof resume !== 'string' || resume === '') throw typeError('resume', `'auto', 'never' or a path`, resume);
   checkBoolean('allowDrift', allowDrift);
+  checkBoolean('takeOver', takeOver);
   checkNotes(notes);
   if (runDir === undefined && settings.guard.action === 'rollback') {
     throw rangeError('guard.action', `'skip' or 'halt' without a runDir`, `'rollback'`);
@@ -82,10 +89,10 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   };
   if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
   const keep = settings.checkpoint;
-  const run = new Run({ runDir, keep });
+  const run = new Run({ runDir, keep, takeOver });
   let trainer: Trainer<E> | undefined;
   try {
-    const from = run.begin({ runDir, resume, allowDrift, config, keep });
+    const from = run.begin({ runDir, resume, allowDrift, config });
     trainer = new Trainer<E>(parts, settings, policy, run);
     if (from) trainer.load(from);
     return trainer;
@@ -145,7 +152,7 @@ const silent: Progress = { update: () => {}, print: () => {} };
 /** Non-TTY output gets a line at least this often, in seconds. */
 const lineEvery = 10;
 
-class Trainer<E extends Example> implements GrpoTrainer<E> {
+class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly state: TrainingState;
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
@@ -280,6 +287,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         onStep?.(step);
       }
       if (this.files && this.begun) {
+        this.confirm();
         // A report that cannot be made is told, and is no failure of the run.
         await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
       }
@@ -314,6 +322,10 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       now.restore();
       now.dispose();
     }
+  }
+
+  confirm(): void {
+    this.files?.confirm();
   }
 
   dispose(): void {
@@ -519,7 +531,8 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       this.saveNow();
     } catch (error) {
       if (!failure) throw error;
-      failure.message += `\n${(error as Error).message}`;
+      const { message } = error as Error;
+      if (!failure.message.includes(message)) failure.message += `\n${message}`;
     }
   }
 }

@@ -87,6 +87,7 @@ const otherNames = [
   'runDir',
   'resume',
   'allowDrift',
+  'takeOver',
   'notes',
 ] as const satisfies (keyof TrainerOptions)[];
 

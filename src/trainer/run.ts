@@ -20,7 +20,7 @@ import {
 import { differences, type Identity } from './drift.js';
 import type { Settings } from './options.js';
 import { type LogSizes, RunFolder, readRunConfig } from './run-folder.js';
-import { lockRun } from './run-lock.js';
+import { lockRun, type RunLock } from './run-lock.js';
 import { TensorBoardWriter } from './tensorboard.js';
 import type { Counters, SavedState } from './training-state.js';
 
@@ -39,7 +39,6 @@ export interface OpenOptions {
   resume: 'auto' | 'never' | (string & {});
   allowDrift: boolean;
   config: RunConfig;
-  keep: Settings['checkpoint'];
 }
 
 /** state.json of a checkpoint. */
@@ -65,26 +64,34 @@ export interface StepRecord {
   samples: readonly Record<string, unknown>[];
 }
 
-/** Holds the folder's lock and its files: `close` lets go of them. */
+/**
+ * Holds the folder's lock and its files: `close` lets go of them. Whatever writes throws when another process has taken the
+ * folder over, and has written nothing then.
+ */
 export class Run {
   /** What there is to be told about where the run goes on from. */
   readonly notices: string[] = [];
-  private readonly unlock: () => void;
+  private readonly lock: RunLock;
   private readonly folder: RunFolder;
   private events: TensorBoardWriter | undefined;
   private readonly keep: Settings['checkpoint'];
   private readonly disk: Disk;
 
-  /** Takes the folder. Error when another process has it. `on` is for tests of a disk that fails. */
-  constructor({ runDir, keep }: Pick<OpenOptions, 'runDir' | 'keep'>, on: Disk = disk) {
+  /** Takes the folder. Error when another process has it, unless that is to be taken over. */
+  constructor({ runDir, keep, takeOver }: { runDir: string; keep: Settings['checkpoint']; takeOver: boolean }) {
     fs.mkdirSync(runDir, { recursive: true });
     this.keep = keep;
-    this.disk = on;
-    this.unlock = lockRun(runDir);
+    this.lock = lockRun(runDir, { takeOver });
+    // A checkpoint takes its time: its place is asked for again when it is put there.
+    const rename = (from: string, to: string) => {
+      this.lock.confirm();
+      disk.rename(from, to);
+    };
+    this.disk = Object.assign(Object.create(disk) as Disk, { rename });
     try {
       this.folder = new RunFolder(runDir);
     } catch (error) {
-      this.unlock();
+      this.lock.release();
       throw error;
     }
   }
@@ -114,8 +121,14 @@ export class Run {
     return from;
   }
 
+  /** Error when another process has taken the folder over. */
+  confirm(): void {
+    this.lock.confirm();
+  }
+
   /** The newest intact checkpoint, to which the logs are cut back: for the guard. */
   rollback(): Loaded {
+    this.lock.confirm();
     const { found } = newestCheckpoint(this.folder.checkpoints);
     if (!found) throw new Error(`${this.folder.checkpoints}: no checkpoint is intact`);
     const { state, logs } = decode(found.files, found.folder);
@@ -129,12 +142,13 @@ export class Run {
     return this.folder.sizes();
   }
 
-  /** Takes lines away that were written since. */
+  /** Takes lines away that were written since; none when the folder is another process's, whose lines they may be. */
   cutBack(sizes: LogSizes): void {
-    this.folder.truncate(sizes);
+    if (this.lock.isHeld) this.folder.truncate(sizes);
   }
 
   log(step: number, { metrics, timing, samples }: StepRecord): void {
+    this.lock.confirm();
     this.folder.append('metrics', { step, ...metrics });
     for (const sample of samples) this.folder.append('samples', { step, ...sample });
     if (Object.keys(timing).length > 0) this.folder.append('timing', { step, ...timing });
@@ -143,6 +157,7 @@ export class Run {
 
   /** Saves a verified checkpoint, and only then removes those that need not be kept. Returns its folder. */
   save(state: SavedState): string {
+    this.lock.confirm();
     const { step, best } = state.counters;
     const logs = this.folder.sync();
     this.events?.flush();
@@ -165,13 +180,14 @@ export class Run {
 
   /** See `RunFolder.writeFault`. */
   writeFault(step: number, fault: unknown): string {
+    this.lock.confirm();
     return this.folder.writeFault(step, fault);
   }
 
   close(): void {
     this.events?.close();
     this.folder.close();
-    this.unlock();
+    this.lock.release();
   }
 
   /** From the run that the folder holds, if it holds one. */
