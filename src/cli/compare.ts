@@ -3,6 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { Board } from '../compare/board.js';
 import { adoptPlan, comparisonFiles, isFinished, readJson } from '../compare/folder.js';
 import { type Plan, resolvePlan } from '../compare/plan.js';
@@ -10,6 +11,7 @@ import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
 import { type RunName, runAll, type WorkersOptions } from '../compare/workers.js';
 import { loadChanged } from '../config/load.js';
+import { usualGrace } from '../trainer/interruption.js';
 import { createProgress } from '../trainer/progress.js';
 import { lockRun, type RunLock } from '../trainer/run-lock.js';
 import { exitCodes, listenForStop } from '../trainer/signals.js';
@@ -22,6 +24,7 @@ export const help = `groupgrad compare <file> [flags]
   --jobs N           processes at a time; default: as many as there are cores
   --set PATH=VALUE   change the comparison: --set seeds=5 --set base.steps=10; may be repeated
   --take-over        take the folder, and its runs, from a comparison that holds it, which then ends
+  --grace SECONDS    how long steps at hand may take to end after a signal, before they are undone; default: ${usualGrace}
   --dry-run          check the comparison and say which runs there are; run nothing
   --json             the summary as JSON on standard output, progress on standard error
 
@@ -34,10 +37,12 @@ export async function compare(args: readonly string[]): Promise<void> {
     jobs: { type: 'string' },
     set: { type: 'string', multiple: true },
     'take-over': { type: 'boolean' },
+    grace: { type: 'string' },
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
   });
   const jobs = numberFlag('jobs', flags.jobs, { min: 1, integer: true }) ?? availableParallelism();
+  const grace = numberFlag('grace', flags.grace, { min: 0 }) ?? usualGrace;
   const takeOver = flags['take-over'] ?? false;
   const [file] = positionals;
   const set = flags.set ?? [];
@@ -50,11 +55,14 @@ export async function compare(args: readonly string[]): Promise<void> {
   const lock = lockRun(out, { takeOver });
   try {
     adoptPlan(out, plan);
-    await run({ file: resolve(file), set, out, takeOver }, plan, lock, jobs, json);
+    await run({ file: resolve(file), set, out, grace, takeOver }, plan, lock, jobs, json);
   } finally {
     lock.release();
   }
 }
+
+/** Milliseconds that the processes have to save and end after a second signal. */
+const endingTime = 5000;
 
 interface Work {
   starts: number[];
@@ -94,13 +102,26 @@ async function run(
   const { starts, runs } = missingWork(out, plan);
   const all = plan.seeds.length * plan.variants.length;
   const board = new Board(progress, plan.ends, { all, finished: all - runs.length, jobs });
-  const stop = listenForStop((name) => progress.print(`${name}: finishing steps at hand; once more ends it at once`));
-  const lost = new AbortController();
+  const [lost, end] = [new AbortController(), new AbortController()];
+  let working = Promise.resolve();
+  const stop = listenForStop({
+    onFirst: (name) =>
+      progress.print(
+        `${name}: finishing steps at hand, for at most ${source.grace} s; another signal undoes them and ends now`,
+      ),
+    onSecond: async () => {
+      end.abort();
+      // Whoever is not heard by then saves when it finds itself alone.
+      await Promise.race([working, wait(endingTime)]);
+      lock.release();
+    },
+  });
   try {
-    await runAll(starts, runs, {
+    working = runAll(starts, runs, {
       source,
       jobs,
       signal: AbortSignal.any([stop.signal, lost.signal]),
+      end: end.signal,
       onStart: (name) => board.started(name),
       onStep: (name, step) => board.stepped(name, step),
       onEnd: (name, outcome) => {
@@ -108,9 +129,12 @@ async function run(
         if (!lock.isHeld) lost.abort();
       },
     });
+    await working;
   } finally {
     stop.release();
   }
+  // The process is about to end.
+  if (end.signal.aborted) return;
   lock.confirm();
   const result = await writeComparison(out);
   if (json) process.stdout.write(`${JSON.stringify(result.summary)}\n`);

@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import type { TrainConfig } from '../config/define-config.js';
 import { loadConfig, trainerOptions } from '../config/load.js';
 import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
+import { usualGrace } from '../trainer/interruption.js';
 import { readRunConfig } from '../trainer/run-folder.js';
+import { exitCodes, listenForStop } from '../trainer/signals.js';
 import { numberFlag, parse } from './arguments.js';
 
 export const help = `groupgrad train <task|file> [flags]
@@ -15,8 +17,9 @@ export const help = `groupgrad train <task|file> [flags]
   --seed N           of the run
   --backend NAME     tensorflow, wasm or cpu; default: the fastest that is installed
   --resume HOW       auto (default): go on with the run that the folder holds; never; or a checkpoint's path
-  --allow-drift      go on although the configuration has changed
+  --allow-drift      go on although the configuration or the data has changed
   --take-over        take the run folder from a process that holds it, which then ends
+  --grace SECONDS    how long the step at hand may take to end after a signal, before it is undone; default: ${usualGrace}
   --set PATH=VALUE   change a setting: --set loss.kl.beta=0.04; may be repeated
   --dry-run          check everything, make one small step, write nothing
   --json             one JSON object a step on standard output, instead of progress
@@ -31,6 +34,7 @@ export async function train(args: readonly string[]): Promise<void> {
     resume: { type: 'string' },
     'allow-drift': { type: 'boolean' },
     'take-over': { type: 'boolean' },
+    grace: { type: 'string' },
     set: { type: 'string', multiple: true },
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
@@ -42,6 +46,7 @@ export async function train(args: readonly string[]): Promise<void> {
   if (flags.backend !== undefined) set.push(`backend=${flags.backend}`);
   const { config, source, name } = await loadConfig(positionals[0], set);
   const max = numberFlag('steps', flags.steps, { min: 0, integer: true }) ?? config.steps;
+  const grace = numberFlag('grace', flags.grace, { min: 0 });
   const runDir = flags.run ?? join('runs', name);
   if (flags['dry-run']) return dryRun(config, runDir, flags.json ?? false);
 
@@ -55,13 +60,18 @@ export async function train(args: readonly string[]): Promise<void> {
     notes: { source },
   });
   try {
-    await run(trainer, runDir, max, flags.json ?? false);
+    await run(trainer, runDir, { max, grace }, flags.json ?? false);
   } finally {
     trainer.dispose();
   }
 }
 
-async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined, json: boolean): Promise<void> {
+async function run(
+  trainer: GrpoTrainer,
+  runDir: string,
+  { max, grace }: { max: number | undefined; grace: number | undefined },
+  json: boolean,
+): Promise<void> {
   const say = (text: string) => void (json ? process.stderr : process.stdout).write(`${text}\n`);
   const line = (value: unknown) => void process.stdout.write(`${JSON.stringify(value)}\n`);
   if (trainer.step > 0) say(`${runDir}: going on after step ${trainer.step}`);
@@ -69,6 +79,7 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
   try {
     const result = await trainer.run({
       max,
+      grace,
       signal: broken.signal,
       output: json ? null : process.stdout,
       onStep: ({ index, metrics, timing, fault }) => {
@@ -76,9 +87,8 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
       },
     });
     if (broken.error) throw broken.error;
-    // Who was told to end is not kept waiting.
     const isDone = result.ended === 'max';
-    const evaluations = Object.entries(isDone ? await trainer.evaluate() : {});
+    const evaluations = Object.entries(isDone ? await lastEvaluation(trainer, say) : {});
     const accuracies = Object.fromEntries(evaluations.map(([name, { accuracy }]) => [name, accuracy]));
     if (json) line({ ended: result.ended, steps: result.steps, run: runDir, evaluation: accuracies });
     else {
@@ -89,6 +99,23 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
     }
   } finally {
     broken.release();
+  }
+}
+
+/** Of a run that is complete and saved: a signal leaves it out. */
+async function lastEvaluation(
+  trainer: GrpoTrainer,
+  say: (text: string) => void,
+): Promise<Awaited<ReturnType<GrpoTrainer['evaluate']>>> {
+  const stop = listenForStop({ onFirst: (name) => say(`${name}: without a last evaluation`), onSecond: () => {} });
+  try {
+    return await trainer.evaluate({ signal: stop.signal });
+  } catch (error) {
+    if (error !== stop.signal.reason) throw error;
+    process.exitCode = exitCodes[stop.received!];
+    return {};
+  } finally {
+    stop.release();
   }
 }
 

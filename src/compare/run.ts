@@ -1,6 +1,7 @@
 // One run of a comparison, from what its folder holds to its end: a seed's start, or a variant from there.
 
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { trainerOptions } from '../config/load.js';
 import { checkPolicy } from '../policy/define.js';
 import type { Policy } from '../policy/policy.js';
@@ -13,6 +14,7 @@ import { createTrainer, type RunTrainer } from '../trainer/grpo.js';
 import { resolveSettings } from '../trainer/options.js';
 import type { RunConfig } from '../trainer/run.js';
 import { readRunConfig, writeWhole } from '../trainer/run-folder.js';
+import { isLocked } from '../trainer/run-lock.js';
 import { type TokenTask, tokenTask } from '../trainer/token-task.js';
 import { bucketOf } from './buckets.js';
 import type { ComparisonConfig } from './define-comparison.js';
@@ -39,26 +41,35 @@ export interface Comparison {
 export interface RunContext {
   /** Ends the run in good order: it goes on from there another time. */
   signal: AbortSignal;
+  /** Seconds that the step at hand may take to end then. */
+  grace: number;
   /** Whether the run is to be taken from a process that has it. */
   takeOver: boolean;
+  onTrainer: (trainer: RunTrainer) => void;
   onStep: (step: number) => void;
 }
 
+/** Milliseconds that the process of a comparison that was killed may take to save its run. */
+const savingTime = 10_000;
+
+/** Whoever has the comparison's folder to itself waits for such processes; another keeps the run, and is told of by its lock. */
+async function openTrainer(options: TrainerOptions, { signal, takeOver, onTrainer }: RunContext): Promise<RunTrainer> {
+  const began = performance.now();
+  while (!takeOver && isLocked(options.runDir!) && performance.now() - began < savingTime) {
+    await wait(100, undefined, { signal }).catch(() => signal.throwIfAborted());
+  }
+  const trainer = await createTrainer({ ...options, takeOver });
+  onTrainer(trainer);
+  return trainer;
+}
+
 /** The warm start of a seed, and the measurement of its prompts. What there is of it is not made again. */
-export async function runStart(
-  { config, plan, out }: Comparison,
-  seed: number,
-  { signal, takeOver }: RunContext,
-): Promise<void> {
+export async function runStart({ config, plan, out }: Comparison, seed: number, context: RunContext): Promise<void> {
+  const { signal } = context;
   const files = comparisonFiles(out);
   const options = await trainerOptions(startConfig(config, seed));
-  const trainer = await createTrainer({
-    ...options,
-    runDir: files.start(seed),
-    takeOver,
-    evaluation: { atStart: false },
-    notes: { comparison: 'start' },
-  });
+  const own = { runDir: files.start(seed), evaluation: { atStart: false }, notes: { comparison: 'start' } };
+  const trainer = await openTrainer({ ...options, ...own }, context);
   try {
     await trainer.start({ signal });
     signal.throwIfAborted();
@@ -87,22 +98,19 @@ export async function runVariant(
   { config, plan, out }: Comparison,
   variant: string,
   seed: number,
-  { signal, takeOver, onStep }: RunContext,
+  context: RunContext,
 ): Promise<void> {
+  const { signal } = context;
   const files = comparisonFiles(out);
   const runDir = files.run(variant, seed);
   const measured = readJson<Measurement>(files.measurement(seed));
   if (measured === undefined) throw new Error(`${files.start(seed)}: expected the start of seed ${seed}, got nothing`);
   const options = await trainerOptions(variantConfig(config, variant, seed));
   const isBegun = listCheckpoints(join(runDir, 'checkpoints')).length > 0;
-  const trainer = await createTrainer({
-    ...options,
-    runDir,
-    takeOver,
-    // What the start and the variant must have in common is compared below: the rest is what a variant is.
-    ...(isBegun ? {} : { resume: files.start(seed), allowDrift: true }),
-    notes: { comparison: 'variant', variant },
-  });
+  // What the start and the variant must have in common is compared below: the rest is what a variant is.
+  const from = isBegun ? {} : { resume: files.start(seed), allowDrift: true };
+  const own = { runDir, ...from, notes: { comparison: 'variant', variant } };
+  const trainer = await openTrainer({ ...options, ...own }, context);
   try {
     checkStart(files.start(seed), runDir);
     const policy = checkPolicy(trainer.policy);
@@ -111,7 +119,7 @@ export async function runVariant(
     const evaluations = files.evaluations(variant, seed);
     const end = plan.ends[variant];
     const run: VariantRun = { trainer, runDir, evaluations, end, every: plan.probe.every };
-    await trainToEnd(run, { signal, onStep, takeOver }, (step) =>
+    await trainToEnd(run, context, (step) =>
       countRight(policy, task, examples, {
         samples: plan.probe.samples,
         temperature,
@@ -141,7 +149,7 @@ interface VariantRun {
 /** Trains until the run's end, evaluating where it is time. The signal's reason is thrown where it aborts. */
 async function trainToEnd(
   { trainer, runDir, evaluations, end, every }: VariantRun,
-  { signal, onStep }: RunContext,
+  { signal, grace, onStep }: RunContext,
   evaluate: (step: number) => Promise<number[]>,
 ): Promise<void> {
   const { steps = Infinity, tokens: tokenLimit = Infinity } = withoutNull(end);
@@ -168,7 +176,7 @@ async function trainToEnd(
   await evaluateWhereDue();
   while (!isEnd()) {
     signal.throwIfAborted();
-    for await (const { metrics, fault } of trainer.steps({ max: steps, signal })) {
+    for await (const { metrics, fault } of trainer.steps({ max: steps, signal, grace })) {
       tokens += metrics.tokens ?? 0;
       if (fault !== undefined) {
         // The guard may have rolled the run back.

@@ -11,9 +11,14 @@ export interface Assignment extends RunName {
   file: string;
   set: readonly string[];
   out: string;
+  /** Seconds that a step may take to end after `stop`. */
+  grace: number;
   /** Whether the run is to be taken from a process that has it. */
   takeOver: boolean;
 }
+
+/** What a process is told later: to finish the step at hand, or to undo it, and to save what is complete. */
+export type Order = 'stop' | 'end';
 
 export interface RunName {
   seed: number;
@@ -36,6 +41,8 @@ export interface WorkersOptions {
   jobs: number;
   /** Ends what runs in good order and begins nothing more. */
   signal: AbortSignal;
+  /** Ends what runs at once, with what is complete saved. */
+  end: AbortSignal;
   onStart: (run: RunName) => void;
   onStep: (run: RunName, step: number) => void;
   onEnd: (run: RunName, outcome: Outcome) => void;
@@ -75,24 +82,27 @@ export async function runAll(
   }
 }
 
-async function runOne(run: RunName, { source, jobs, signal, onStart, onStep }: WorkersOptions): Promise<Outcome> {
+async function runOne(run: RunName, { source, jobs, signal, end, onStart, onStep }: WorkersOptions): Promise<Outcome> {
   const program = fileURLToPath(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
   const child = fork(program, {
     env: { ...process.env, ...threadLimits(jobs) },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
   onStart(run);
-  const stop = () => void send(child, 'stop');
-  signal.addEventListener('abort', stop);
+  const orders = [
+    [signal, () => send(child, 'stop')],
+    [end, () => send(child, 'end')],
+  ] as const;
+  for (const [when, order] of orders) when.addEventListener('abort', order);
   try {
     return await outcomeOf(child, { ...source, ...run }, signal, (step) => onStep(run, step));
   } finally {
-    signal.removeEventListener('abort', stop);
+    for (const [when, order] of orders) when.removeEventListener('abort', order);
   }
 }
 
 /** A process that has just gone hears nothing. */
-function send(child: ChildProcess, message: Assignment | 'stop'): void {
+function send(child: ChildProcess, message: Assignment | Order): void {
   if (child.connected) child.send(message, () => {});
 }
 

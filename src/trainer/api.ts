@@ -112,7 +112,10 @@ export interface TrainerOptions<E extends Example = Example> {
   iterations?: number;
   /** Updates an iteration: the completions are shuffled and dealt out to as many mini-batches. Default 1. */
   miniBatches?: number;
-  /** Completions of one forward and backward pass; a mini-batch adds up as many as it takes. Default: all of them. */
+  /**
+   * Completions of one forward and backward pass; a mini-batch adds up as many as it takes. Default: all of them, but no more
+   * than 4 billion products of parameters and positions, since a signal is heard between two passes only.
+   */
   microBatchSize?: number;
   /**
    * DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until as
@@ -186,6 +189,8 @@ export interface TrainerOptions<E extends Example = Example> {
     keepEvery?: number;
     /** A metric, such as `eval/hard/accuracy`: a step in which it is highest so far is saved, and kept. Default: none. */
     keepBest?: string;
+    /** Seconds between two checkpoints of the warm start; 0: one after every update. Default 30. */
+    warmStartSeconds?: number;
   };
   guard?: {
     /**
@@ -247,6 +252,11 @@ export interface StepsOptions {
   max?: number;
   /** Ends the run after the step at hand, which is saved. */
   signal?: AbortSignal;
+  /**
+   * Seconds that the step at hand has left when `signal` aborts; a step that takes longer is undone, and the state before it
+   * saved. 0 undoes it at once, Infinity waits for it. Default 20.
+   */
+  grace?: number;
 }
 
 /** A stream that progress is written to, usually process.stdout; on a terminal a line stays put. */
@@ -259,7 +269,7 @@ export interface Output {
 export interface StartOptions {
   /** Where progress is shown. Default: nowhere. */
   output?: Output | null;
-  /** Ends the warm start: the run has then not begun. */
+  /** Ends the warm start and the first evaluation. What the warm start has come to is saved: the next call goes on there. */
   signal?: AbortSignal;
 }
 
@@ -274,7 +284,7 @@ export interface RunResult {
   /** Steps made in all. */
   steps: number;
   /** Why the run ended: `max` was reached, `signal` was aborted, or the process was told to end. */
-  ended: 'max' | 'aborted' | 'SIGINT' | 'SIGTERM';
+  ended: 'max' | 'aborted' | 'SIGHUP' | 'SIGINT' | 'SIGTERM';
   /** Of the last step; empty when there was none. */
   metrics: Metrics;
 }
@@ -301,13 +311,17 @@ export interface GrpoTrainer<E extends Example = Example> {
   /** Steps one after another. However the loop ends, the last complete step is saved. */
   steps(options?: StepsOptions): AsyncGenerator<GrpoStep<E>, void, void>;
   /**
-   * Steps with progress on a terminal. On SIGINT or SIGTERM the step at hand is finished and saved, `process.exitCode` set
-   * to 130 or 143; a second one ends the process at once. Writes report.html.
+   * Steps with progress on a terminal. On SIGINT, SIGTERM or SIGHUP the step at hand is finished, if it does not take longer
+   * than `grace`, and saved, and `process.exitCode` set to 130, 143 or 129. A second one saves the state before the step at hand
+   * and ends the process. Writes report.html.
    */
   run(options?: RunOptions): Promise<RunResult>;
-  /** Greedy generation on the tasks of `evaluate`, by name. */
-  evaluate(): Promise<Record<string, Evaluation>>;
-  /** Saves a checkpoint of the last complete step and returns its folder. Error before the run has begun. */
+  /** Greedy generation on the tasks of `evaluate`, by name. `signal` ends it: its reason is thrown. */
+  evaluate(options?: { signal?: AbortSignal }): Promise<Record<string, Evaluation>>;
+  /**
+   * Saves a checkpoint of the last complete step, in a warm start of its last update, and returns its folder. May be called
+   * while a step is at work. Error before the run has begun.
+   */
   save(): string;
   /**
    * Frees the optimiser's memory, not the policy's, and lets go of the run folder: when a step is at work, once it is complete

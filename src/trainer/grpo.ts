@@ -26,6 +26,8 @@ import type {
 import { currentBackend } from './backend.js';
 import { identify } from './drift.js';
 import { evaluate, evaluationMetrics } from './evaluate.js';
+import { EventLoopWatch } from './event-loop.js';
+import { Interrupted, interruption, usualGrace } from './interruption.js';
 import { learn } from './learn.js';
 import {
   checkStepsOptions,
@@ -46,10 +48,12 @@ import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
 import { warmStart } from './warm-start.js';
 
-/** A trainer for those who keep files of their own in its run folder. */
+/** A trainer for those who keep files of their own in its run folder, or whose process may have to end at any moment. */
 export interface RunTrainer<E extends Example = Example> extends GrpoTrainer<E> {
   /** Error when another process has taken the run folder over: nothing may be written to it. */
   confirm(): void;
+  /** Saves what is complete, in the midst of whatever is at work, and lets go of the folder: for a process that ends now. */
+  abandon(): void;
 }
 
 /** See `GrpoTrainer.create`. */
@@ -152,6 +156,9 @@ const silent: Progress = { update: () => {}, print: () => {} };
 /** Non-TTY output gets a line at least this often, in seconds. */
 const lineEvery = 10;
 
+/** Seconds without a turn of the event loop from which it is told that signals wait for so long. */
+const longStretch = 5;
+
 class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly state: TrainingState;
   private readonly task: TokenTask<E>;
@@ -161,13 +168,15 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private progress = silent;
   /** Whether warm start and first evaluation are behind. */
   private begun = false;
-  /** The step whose state is on disk, and where. */
-  private saved: { step: number; folder: string } | undefined;
+  /** Which state is on disk, and where. */
+  private saved: { place: string; folder: string } | undefined;
   private looping = false;
   /** Whether a warm start or a step is at work. */
   private working = false;
   /** The state before the step at work. */
   private before: Snapshot | undefined;
+  /** The longest stretch, in seconds, in which a step has kept the event loop busy. */
+  private longestStretch = 0;
   private disposed = false;
   /** Whether what the trainer held is given back. */
   private freed = false;
@@ -202,10 +211,10 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   /** Goes on from a saved state. One of another run becomes this run's first checkpoint: it stands on its own. */
   load({ state, folder, isOwn }: Loaded): void {
     this.state.load(state);
-    if (this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
-    this.begun = true;
-    if (isOwn) this.saved = { step: this.step, folder };
-    else this.saveNow();
+    this.begun = !state.isWarmStart;
+    if (this.begun && this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
+    if (isOwn) this.saved = { place: this.place, folder };
+    else if (this.isWorthSaving) this.saveNow();
   }
 
   async start(options: StartOptions = {}): Promise<void> {
@@ -214,41 +223,58 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     if (!this.begun) await this.alone(() => this.begin(options));
   }
 
+  /** Where it is interrupted or fails, what the warm start has come to is kept, and saved: another call goes on from there. */
   private async begin({ output = null, signal }: StartOptions): Promise<void> {
     if (output) this.progress = createProgress(output);
-    const began = performance.now();
-    const before = this.state.snapshot();
-    const logs = this.files?.mark();
+    let failure: Error | undefined;
     try {
       await this.warmStart(signal);
-      // Half a warm start is none: another call begins it anew.
-      if (signal?.aborted) return before.restore();
-      if (this.settings.loss.kl?.beta) this.state.holdReference();
-      const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
-      this.state.counters.seconds += secondsSince(began);
-      if (this.files) {
-        if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [] });
-        this.saveNow();
-      }
-      this.begun = true;
+      const began = performance.now();
+      const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics(signal) : {};
+      this.completeStart(metrics, secondsSince(began));
     } catch (error) {
-      before.restore();
-      if (logs) this.files!.cutBack(logs);
+      if (this.state.warmStart?.updates === 0) this.state.endWarmStart();
+      if (signal?.aborted && error === signal.reason) return;
+      failure = error as Error;
       throw error;
     } finally {
-      before.dispose();
+      this.saveLast(failure);
+    }
+  }
+
+  /** From the end of the warm start to the beginning of reinforcement: all of it or nothing. */
+  private completeStart(metrics: Metrics, seconds: number): void {
+    const { state, files } = this;
+    const { warmStart, counters } = state;
+    const logs = files?.mark();
+    const before = counters.seconds;
+    try {
+      state.warmStart = undefined;
+      if (this.settings.loss.kl?.beta) state.holdReference();
+      counters.seconds += seconds;
+      if (files && Object.keys(metrics).length > 0) files.log(0, { metrics, timing: {}, samples: [] });
+      if (files) this.saveNow();
+      this.begun = true;
+      warmStart?.dispose();
+    } catch (error) {
+      state.warmStart = warmStart;
+      state.dropReference();
+      counters.seconds = before;
+      if (logs) files!.cutBack(logs);
+      throw error;
     }
   }
 
   async *steps(options: StepsOptions = {}): AsyncGenerator<GrpoStep<E>, void, void> {
-    const { max = Infinity, signal } = checkStepsOptions(options, ['max', 'signal']);
+    const { max = Infinity, signal, grace = usualGrace } = checkStepsOptions(options, ['max', 'signal', 'grace']);
     if (this.looping) throw new Error('steps: expected one loop over a trainer at a time');
     this.looping = true;
     let failure: Error | undefined;
     try {
       await this.start({ signal });
-      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.makeStep());
+      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.makeStep(signal, grace));
     } catch (error) {
+      if (error instanceof Interrupted) return this.progress.print(`step ${this.step + 1}: ${error.message}`);
       failure = error as Error;
       throw error;
     } finally {
@@ -258,10 +284,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   async run(options: RunOptions = {}): Promise<RunResult> {
-    checkStepsOptions(options, ['max', 'signal', 'output', 'onStep']);
-    const { max, signal, output = process.stdout, onStep } = options;
+    checkStepsOptions(options, ['max', 'signal', 'grace', 'output', 'onStep']);
+    const { max, signal, grace = usualGrace, output = process.stdout, onStep } = options;
     const progress = output ? createProgress(output) : silent;
-    const stop = listenForStop((name) => progress.print(`${name}: finishing the step; once more ends it at once`));
+    const stop = listenForStop({
+      onFirst: (name) =>
+        progress.print(`${name}: finishing the step, for at most ${grace} s; another signal undoes it and ends now`),
+      onSecond: () => this.abandon(),
+    });
     this.progress = progress;
     let told = 0;
     const tellNotices = () => {
@@ -276,7 +306,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
         await this.start({ output, signal: either });
         [began, first] = [performance.now(), this.step];
       }
-      for await (const step of this.steps({ max, signal: either })) {
+      for await (const step of this.steps({ max, signal: either, grace })) {
         metrics = step.metrics;
         const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
         const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
@@ -299,10 +329,11 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     return { steps: this.step, ended: stop.received ?? (signal?.aborted ? 'aborted' : 'max'), metrics };
   }
 
-  async evaluate(): Promise<Record<string, Evaluation>> {
+  async evaluate(options: { signal?: AbortSignal } = {}): Promise<Record<string, Evaluation>> {
+    const { signal } = checkStepsOptions(options, ['signal']);
     const results: Record<string, Evaluation> = {};
     for (const { name, task, examples } of this.evaluations) {
-      results[name] = await evaluate(this.policy, task, examples);
+      results[name] = await evaluate(this.policy, task, examples, signal);
     }
     return results;
   }
@@ -310,7 +341,12 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   save(): string {
     if (!this.files) throw new Error('save: expected a trainer with a runDir');
     this.requireInUse();
-    if (!this.begun) throw new Error('save: expected a run that has begun (start), got one that has not');
+    if (!this.isWorthSaving) throw new Error('save: expected a run that has begun (start), got one that has not');
+    return this.saveComplete();
+  }
+
+  /** The state before the step at work, where there is one. */
+  private saveComplete(): string {
     const { before } = this;
     if (!before) return this.saveNow();
     // A step is at work on weights and counters.
@@ -326,6 +362,15 @@ class Trainer<E extends Example> implements RunTrainer<E> {
 
   confirm(): void {
     this.files?.confirm();
+  }
+
+  abandon(): void {
+    if (!this.files || this.freed) return;
+    try {
+      if (this.isWorthSaving) this.saveComplete();
+    } finally {
+      this.files.close();
+    }
   }
 
   dispose(): void {
@@ -365,30 +410,74 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     }
   }
 
+  /** Where the run is, before the step at work. */
+  private get place(): string {
+    const { warmStart } = this.state;
+    return warmStart ? `update ${warmStart.updates} of the warm start` : `step ${this.step}`;
+  }
+
+  /** Before the first update of a warm start, or the first evaluation, there is nothing but how the policy was made. */
+  private get isWorthSaving(): boolean {
+    return this.begun || (this.state.warmStart?.updates ?? 0) > 0;
+  }
+
   private saveNow(): string {
-    if (this.saved?.step !== this.step) {
-      this.saved = { step: this.step, folder: this.files!.save(this.state.save()) };
-    }
+    const { place } = this;
+    if (this.saved?.place !== place) this.saved = { place, folder: this.files!.save(this.state.save()) };
     return this.saved!.folder;
   }
 
+  /** Its state is complete whenever the event loop turns. */
   private async warmStart(signal: AbortSignal | undefined): Promise<void> {
-    const { warmStart: settings, device } = this.settings;
+    const { warmStart: settings, device, checkpoint } = this.settings;
     if (!settings) return;
+    const { policy, task, state } = this;
+    const optimizer = state.beginWarmStart(settings.optimizer);
+    if (optimizer.updates > 0) this.progress.print(`going on after update ${optimizer.updates} of the warm start`);
     const exampleAt = (place: number) => this.order.at(place);
-    let accuracy: number | undefined;
-    for await (const step of warmStart({ policy: this.policy, task: this.task, exampleAt, settings, device })) {
-      accuracy = step.accuracy ?? accuracy;
-      const right = accuracy === undefined ? '' : `, ${(100 * accuracy).toFixed(1)} % right`;
-      const text = `warm start, update ${step.updates} of at most ${settings.steps}: cross-entropy ${step.loss.toFixed(3)}${right}`;
-      this.progress.update(text, step.updates % (4 * settings.every) === 0);
-      this.state.counters.cursor = step.examples;
-      if (signal?.aborted) return;
+    const shown = { loss: '', accuracy: '' };
+    let [looked, saved] = [performance.now(), performance.now()];
+    for await (const step of warmStart({ policy, task, exampleAt, settings, device, optimizer, signal })) {
+      const { updates, examples, loss, accuracy } = step;
+      state.counters.cursor = examples;
+      state.counters.seconds += secondsSince(looked);
+      looked = performance.now();
+      if (loss !== undefined) shown.loss = `: cross-entropy ${loss.toFixed(3)}`;
+      if (accuracy !== undefined) shown.accuracy = `, ${(100 * accuracy).toFixed(1)} % right`;
+      const text = `warm start, update ${updates} of at most ${settings.steps}${shown.loss}${shown.accuracy}`;
+      const isMilestone = updates % (4 * settings.every) === 0 && (settings.until === null || accuracy !== undefined);
+      this.progress.update(text, isMilestone);
+      if (this.files && secondsSince(saved) >= checkpoint.warmStartSeconds) {
+        this.saveNow();
+        saved = performance.now();
+      }
     }
   }
 
-  /** A step that happens whole or not at all. */
-  private async makeStep(): Promise<GrpoStep<E>> {
+  /** A step that happens whole or not at all. Interrupted where it does not end in time after the signal. */
+  private async makeStep(signal: AbortSignal | undefined, grace: number): Promise<GrpoStep<E>> {
+    const loop = new EventLoopWatch();
+    const interrupt = interruption(signal, grace, loop, this.longestStretch);
+    try {
+      return await this.wholeStep(interrupt.signal, loop);
+    } finally {
+      interrupt.release();
+      loop.stop();
+      this.noteStretch(loop.longest);
+    }
+  }
+
+  private noteStretch(seconds: number): void {
+    if (seconds > longStretch && this.longestStretch <= longStretch) {
+      this.files?.notices.push(
+        `a step keeps the event loop busy for ${seconds.toFixed(1)} s at a stretch, and signals wait for its end: ` +
+          'microBatchSize makes passes over many completions shorter',
+      );
+    }
+    this.longestStretch = Math.max(this.longestStretch, seconds);
+  }
+
+  private async wholeStep(signal: AbortSignal, loop: EventLoopWatch): Promise<GrpoStep<E>> {
     const began = performance.now();
     const before = this.state.snapshot();
     this.before = before;
@@ -399,7 +488,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       if (logs) this.files!.cutBack(logs);
     };
     try {
-      return await this.attempt(groups, began);
+      return await this.attempt(groups, began, signal, loop);
     } catch (error) {
       const { cursor } = this.state.counters;
       undo();
@@ -417,11 +506,16 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** Fills `groups` with what is sampled, so that it is known when the attempt fails. */
-  private async attempt(groups: Group<E>[], began: number): Promise<GrpoStep<E>> {
+  private async attempt(
+    groups: Group<E>[],
+    began: number,
+    signal: AbortSignal,
+    loop: EventLoopWatch,
+  ): Promise<GrpoStep<E>> {
     const { settings, state, policy, task } = this;
     const index = this.step + 1;
     const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
-    await this.sample(groups, index, timing);
+    await this.sample(groups, index, timing, signal);
     const chosen = [...groups].sort(informativeFirst).slice(0, settings.promptsPerStep);
 
     const scored = performance.now();
@@ -433,11 +527,12 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       ...learner,
       promptLength: task.promptLength,
       maxTokens: task.maxTokens,
+      signal,
     });
     requireFiniteWeights(policy);
     Object.assign(timing, learnt.timing, { 'time/step': secondsSince(began) });
 
-    const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics() : {};
+    const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics(signal) : {};
     const metrics: Metrics = {
       ...advantages,
       ...rolloutMetrics(groups, this.rewards),
@@ -447,22 +542,23 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     };
     requireMetric(settings.checkpoint.keepBest, metrics);
     timing.tokens_per_second = metrics.tokens / timing['time/step'];
+    timing.event_loop_blocked = loop.longest;
     return this.commit({ index, metrics, timing, groups }, began);
   }
 
   /** Rounds of prompts until enough groups have rewards that differ. */
-  private async sample(groups: Group<E>[], step: number, timing: Metrics): Promise<void> {
+  private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
     const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
     const { temperature } = sampling;
     for (let round = 0; round < dynamicSampling.maxRounds; round++) {
       const examples = Array.from({ length: promptsPerStep }, () => this.order.at(this.state.counters.cursor++));
       const began = performance.now();
-      const options = { groupSize, temperature, seed, step, firstPrompt: groups.length };
+      const options = { groupSize, temperature, seed, step, firstPrompt: groups.length, signal };
       const more = await sampleGroups(this.policy, this.task, examples, options);
       groups.push(...more);
       const sampled = performance.now();
       timing['time/sampling'] += (sampled - began) / 1e3;
-      await rewardGroups(more, this.rewards);
+      await rewardGroups(more, this.rewards, signal);
       timing['time/rewards'] += secondsSince(sampled);
       if (groups.filter(isInformative).length >= promptsPerStep) return;
     }
@@ -519,14 +615,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     return { ...this.commit(skipped, began), fault: `${what}; skipped` };
   }
 
-  private async evaluationMetrics(): Promise<Metrics> {
-    const results = Object.entries(await this.evaluate());
+  private async evaluationMetrics(signal: AbortSignal | undefined): Promise<Metrics> {
+    const results = Object.entries(await this.evaluate({ signal }));
     return Object.assign({}, ...results.map(([name, result]) => evaluationMetrics(name, result)));
   }
 
-  /** However a loop ends, its last complete step is saved. `failure` is what ended it. */
+  /** However a loop or a warm start ends, what is complete of it is saved. `failure` is what ended it. */
   private saveLast(failure: Error | undefined): void {
-    if (!this.files || !this.begun || this.freed) return;
+    if (!this.files || !this.isWorthSaving || this.freed) return;
     try {
       this.saveNow();
     } catch (error) {

@@ -5,6 +5,7 @@ import type { LossConfig } from '../loss/config.js';
 import { logitsLoss } from '../loss/losses.js';
 import type { Metrics } from '../loss/plan.js';
 import { presets } from '../loss/presets.js';
+import { breathe } from '../policy/breathe.js';
 import { NumericFault } from '../policy/numeric-fault.js';
 import type { Policy } from '../policy/policy.js';
 import { permutation } from '../random.js';
@@ -15,6 +16,7 @@ import type { Group, ScoredCompletion } from './api.js';
 import { type CompletionBatch, completionBatch, spread } from './completions.js';
 import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
+import { sequencesAPass } from './pass-size.js';
 import type { ReferencePolicy } from './reference-policy.js';
 import { updatePolicy } from './update.js';
 
@@ -27,6 +29,8 @@ export interface Learner {
   /** What prompts and completions are padded to. */
   promptLength: number;
   maxTokens: number;
+  /** Ends it between two micro-batches: its reason is thrown. */
+  signal?: AbortSignal;
 }
 
 export interface LearnResult {
@@ -53,16 +57,16 @@ interface MicroBatch extends CompletionBatch {
  * the gradient is not finite; Error where the sampler's log-probs are not those of the loss. Updates made before are made.
  */
 export async function learn(groups: readonly Group[], step: number, learner: Learner): Promise<LearnResult> {
-  const { settings, optimizer, policy } = learner;
+  const { settings, optimizer, policy, signal } = learner;
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
-  const refLogProbs = referenceLogProbs(rows, learner);
+  const refLogProbs = await referenceLogProbs(rows, learner);
   const updates: MetricsPart[] = [];
   const timing = { 'time/forward_backward': 0, 'time/loss': 0, 'time/optimizer': 0 };
   let mismatch: Metrics = {};
   for (let iteration = 0; iteration < settings.iterations; iteration++) {
     for (const miniBatch of dealOut(rows, settings, step, iteration)) {
-      const microBatches = split(miniBatch, settings.microBatchSize).map((some) => microBatch(some, learner));
-      const shared = sharedByMicroBatches(microBatches, learner);
+      const microBatches = split(miniBatch, learner).map((some) => microBatch(some, learner));
+      const shared = await sharedByMicroBatches(microBatches, learner);
       const reports: GrpoReport[] = [];
       const losses = microBatches.map((batch) => () => {
         const logits = policy.logits(batch.input, batch.from);
@@ -78,7 +82,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
         return loss;
       });
       const learningRate = optimizer.learningRate;
-      const result = await updatePolicy(policy, optimizer, losses);
+      const result = await updatePolicy(policy, optimizer, losses, signal);
       timing['time/forward_backward'] += result.forwardBackward;
       timing['time/optimizer'] += result.optimizer;
       if (updates.length === 0) mismatch = samplerMismatch(microBatches, reports, settings);
@@ -100,8 +104,9 @@ function dealOut(rows: readonly Row[], { miniBatches, seed }: Settings, step: nu
   return Array.from({ length: count }, (_, i) => shuffled.slice(bound(i), bound(i + 1)));
 }
 
-function split(rows: readonly Row[], size: number | null): Row[][] {
-  if (size === null) return [[...rows]];
+function split(rows: readonly Row[], { policy, settings, promptLength, maxTokens }: Learner): Row[][] {
+  const length = promptLength + maxTokens;
+  const size = settings.microBatchSize ?? sequencesAPass(policy, length, 'forward and backward');
   return Array.from({ length: Math.ceil(rows.length / size) }, (_, i) => rows.slice(i * size, (i + 1) * size));
 }
 
@@ -142,10 +147,10 @@ function lossInput(
 }
 
 /** The denominators of the whole mini-batch, with which losses and gradients of its micro-batches add up to its own. */
-function sharedByMicroBatches(
+async function sharedByMicroBatches(
   batches: readonly MicroBatch[],
   learner: Learner,
-): { input: { normalizer?: number; sequences?: number }; config: LossConfig } {
+): Promise<{ input: { normalizer?: number; sequences?: number }; config: LossConfig }> {
   const { loss } = learner.settings;
   if (batches.length === 1) return { input: {}, config: loss };
   const sum = (of: (batch: MicroBatch) => number) => batches.reduce((total, batch) => total + of(batch), 0);
@@ -155,10 +160,13 @@ function sharedByMicroBatches(
   if (loss.entropy === undefined) return { input, config: loss };
   const { topQuantile = 1 } = loss.entropy;
   if (topQuantile === 1 || tokens === 0) return { input, config: { ...loss, entropy: { ...loss.entropy, tokens } } };
-  const entropies = batches.flatMap((batch) => {
-    const all = tokenValues(batch, learner).entropies;
-    return [...all].filter((_, i) => batch.mask[i] !== 0);
-  });
+  const entropies: number[] = [];
+  for (const batch of batches) {
+    tokenValues(batch, learner).entropies.forEach((entropy, i) => {
+      if (batch.mask[i] !== 0) entropies.push(entropy);
+    });
+    await breathe(learner.signal);
+  }
   const threshold = entropyThreshold(entropies, topQuantile);
   const kept = entropies.filter((entropy) => entropy >= threshold).length;
   return { input, config: { ...loss, entropy: { ...loss.entropy, tokens: kept, threshold } } };
@@ -197,21 +205,24 @@ function tokenValues(
 }
 
 /** Log-probs of each completion under the reference policy; undefined without a KL term. */
-function referenceLogProbs(rows: readonly Row[], learner: Learner): Map<ScoredCompletion, Float32Array> | undefined {
-  const { reference, settings } = learner;
+async function referenceLogProbs(
+  rows: readonly Row[],
+  learner: Learner,
+): Promise<Map<ScoredCompletion, Float32Array> | undefined> {
+  const { reference, settings, signal } = learner;
   if (!settings.loss.kl?.beta) return undefined;
   if (!reference) throw new Error('a KL term needs a reference policy');
-  return reference.with(() => {
-    const byCompletion = new Map<ScoredCompletion, Float32Array>();
-    for (const some of split(rows, settings.microBatchSize)) {
-      const batch = microBatch(some, learner);
-      const { logProbs } = tokenValues(batch, learner);
-      some.forEach(({ completion }, b) => {
-        byCompletion.set(completion, logProbs.subarray(b * batch.shape.length, (b + 1) * batch.shape.length));
-      });
-    }
-    return byCompletion;
-  });
+  const byCompletion = new Map<ScoredCompletion, Float32Array>();
+  for (const some of split(rows, learner)) {
+    const batch = microBatch(some, learner);
+    const { logProbs } = reference.with(() => tokenValues(batch, learner));
+    some.forEach(({ completion }, b) => {
+      byCompletion.set(completion, logProbs.subarray(b * batch.shape.length, (b + 1) * batch.shape.length));
+    });
+    // With its own weights back: whoever gets a turn may save them.
+    await breathe(signal);
+  }
+  return byCompletion;
 }
 
 function requireFinite({ metrics }: { metrics: Metrics }): void {

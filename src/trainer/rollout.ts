@@ -2,11 +2,13 @@
 
 import { checkNumber, describe } from '../loss/check.js';
 import type { Metrics } from '../loss/plan.js';
+import { breathe } from '../policy/breathe.js';
 import { NumericFault } from '../policy/numeric-fault.js';
 import type { Policy } from '../policy/policy.js';
 import { sample } from '../policy/sample.js';
 import type { Example, Task } from '../tasks/task.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
+import { sequencesAPass } from './pass-size.js';
 import { askRewards } from './rewards.js';
 import { encodePrompt, type TokenTask } from './token-task.js';
 
@@ -20,6 +22,8 @@ export interface SamplingOptions {
   step: number;
   /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
   firstPrompt?: number;
+  /** Ends the sampling: its reason is thrown. */
+  signal?: AbortSignal;
 }
 
 /** Sequences that are sampled at once at most: bounds the memory of the cache. */
@@ -35,14 +39,17 @@ export async function sampleGroups<E extends Example>(
   const { promptLength, maxTokens } = task;
   const prompts = examples.map((example) => encodePrompt(task, example.prompt));
   const groups: Group<E>[] = [];
-  const promptsAtOnce = Math.max(1, Math.floor(sequencesAtOnce / groupSize));
+  // Every prompt is read whole, once; then every completion a token at a time.
+  const growing = Math.min(sequencesAtOnce, sequencesAPass(policy, 1, 'forward'));
+  const readable = sequencesAPass(policy, promptLength, 'forward');
+  const promptsAtOnce = Math.max(1, Math.min(Math.floor(growing / groupSize), readable));
   for (let first = 0; first < prompts.length; first += promptsAtOnce) {
     const some = prompts.slice(first, first + promptsAtOnce);
     const rows = some.flatMap((tokens, i) =>
       Array.from({ length: groupSize }, (_, sample) => ({ tokens, prompt: firstPrompt + first + i, sample })),
     );
     const completions = await sample(policy, rows, { ...options, promptLength, maxTokens });
-    some.forEach((prompt, i) => {
+    for (const [i, prompt] of some.entries()) {
       const example = examples[first + i];
       const own = completions.slice(i * groupSize, (i + 1) * groupSize);
       groups.push({
@@ -54,7 +61,9 @@ export async function sampleGroups<E extends Example>(
           return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
         }),
       });
-    });
+      // A task's scores may take their time.
+      await breathe(options.signal);
+    }
   }
   return groups;
 }
@@ -72,11 +81,12 @@ function scoreOf<E extends Example>(task: Task<E>, text: string, example: E): nu
 
 /**
  * Asks every reward about every completion and adds the verdicts up, in place. NumericFault where a sum is not finite in
- * float32, in which devices compute; see `askRewards` for what else it throws.
+ * float32, in which devices compute; see `askRewards` for what else it throws, and for `signal`.
  */
 export async function rewardGroups<E extends Example>(
   groups: readonly Group<E>[],
   rewards: readonly Reward<E>[],
+  signal?: AbortSignal,
 ): Promise<void> {
   const questions = groups.flatMap(({ example, completions }) =>
     completions.map(({ text, tokens, truncated, score }) => ({
@@ -86,7 +96,7 @@ export async function rewardGroups<E extends Example>(
       score,
     })),
   );
-  const verdicts = await askRewards(rewards, questions);
+  const verdicts = await askRewards(rewards, questions, signal);
   groups
     .flatMap(({ completions }) => completions)
     .forEach((completion, i) => {

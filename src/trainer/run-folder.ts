@@ -23,7 +23,12 @@ export class RunFolder {
   }
 
   get checkpoints(): string {
-    return join(this.path, 'checkpoints');
+    return checkpointParents(this.path)[0];
+  }
+
+  /** Checkpoints of the warm start, numbered by its updates. They go when the first of a step is there. */
+  get warmStart(): string {
+    return checkpointParents(this.path)[1];
   }
 
   logPath(name: LogName): string {
@@ -73,6 +78,11 @@ export class RunFolder {
     const size = (name: LogName) => fs.fstatSync(this.files[name]).size;
     return { metrics: size('metrics'), samples: size('samples'), timing: size('timing') };
   }
+}
+
+/** Where a run's checkpoints are: those of steps, and those of its warm start. */
+export function checkpointParents(runDir: string): [steps: string, warmStart: string] {
+  return [join(runDir, 'checkpoints'), join(runDir, 'warm-start')];
 }
 
 /** The config.json of a run folder; undefined where there is none. Error for one that is no JSON. */

@@ -9,6 +9,7 @@ import {
   type CheckpointFiles,
   type Disk,
   disk,
+  type FoundCheckpoint,
   listCheckpoints,
   newestCheckpoint,
   readCheckpoint,
@@ -19,7 +20,7 @@ import {
 } from './checkpoint.js';
 import { differences, type Identity } from './drift.js';
 import type { Settings } from './options.js';
-import { type LogSizes, RunFolder, readRunConfig } from './run-folder.js';
+import { checkpointParents, type LogSizes, RunFolder, readRunConfig } from './run-folder.js';
 import { lockRun, type RunLock } from './run-lock.js';
 import { TensorBoardWriter } from './tensorboard.js';
 import type { Counters, SavedState } from './training-state.js';
@@ -47,6 +48,8 @@ interface StateFile {
   updates: number;
   anchor: AnchorState | null;
   logs: LogSizes;
+  /** See `SavedState`; left out where it is false. */
+  isWarmStart?: boolean;
 }
 
 /** A state and the checkpoint that it comes from. */
@@ -103,21 +106,21 @@ export class Run {
   /** The state that the run goes on from; undefined when it begins. Error where it must not go on. */
   begin({ resume, allowDrift, config, runDir }: OpenOptions): Loaded | undefined {
     const before = this.folder.readConfig() as RunConfig | undefined;
-    const isThere = before !== undefined || listCheckpoints(this.folder.checkpoints).length > 0;
+    const isThere = before !== undefined || listAll(this.path).length > 0;
     if (resume === 'never' && isThere) {
       throw new Error(`${runDir}: holds a run already; take another folder, or resume: 'auto'`);
     }
     if (before === undefined && Object.values(this.folder.sizes()).some((size) => size > 0)) {
       throw new Error(`${runDir}: holds logs without a config.json, which are no run of this trainer`);
     }
-    tidyCheckpoints(this.folder.checkpoints, this.disk);
+    for (const parent of checkpointParents(this.path)) tidyCheckpoints(parent, this.disk);
     const from =
       resume === 'auto' || resume === 'never'
         ? this.ownState(before, config, allowDrift)
         : this.foreignState(resume, config, allowDrift);
     this.folder.writeConfig({ ...config, created: before?.created ?? config.created });
-    const step = from?.state.counters.step;
-    this.openEvents(step === undefined ? (isThere ? 0 : undefined) : step + 1);
+    if (from && !from.state.isWarmStart) this.openEvents(from.state.counters.step + 1);
+    else this.openEvents(isThere ? 0 : undefined);
     return from;
   }
 
@@ -158,20 +161,28 @@ export class Run {
   /** Saves a verified checkpoint, and only then removes those that need not be kept. Returns its folder. */
   save(state: SavedState): string {
     this.lock.confirm();
-    const { step, best } = state.counters;
+    const { step, updates, best } = state.counters;
+    const { isWarmStart } = state;
     const logs = this.folder.sync();
     this.events?.flush();
-    const folder = writeCheckpoint(this.folder.checkpoints, step, encode(state, logs), this.disk);
+    const { checkpoints, warmStart } = this.folder;
+    const [parent, number] = isWarmStart ? [warmStart, updates] : [checkpoints, step];
+    const folder = writeCheckpoint(parent, number, encode(state, logs), this.disk);
     // Those of later steps are the broken ones that the run has passed over: they stand for nothing that may be removed.
-    const known = listCheckpoints(this.folder.checkpoints).filter((checkpoint) => checkpoint.step <= step);
-    for (const old of superfluous(known, { ...this.keep, best: best?.step })) this.tryToRemove(old.folder);
+    const known = listCheckpoints(parent).filter((checkpoint) => checkpoint.step <= number);
+    const { keepLast, keepEvery } = this.keep;
+    const keep = isWarmStart
+      ? { keepLast, keepEvery: null, best: undefined }
+      : { keepLast, keepEvery, best: best?.step };
+    for (const old of superfluous(known, keep)) this.tryToRemove(old.folder, removeCheckpoint);
+    if (!isWarmStart && fs.existsSync(warmStart)) this.tryToRemove(warmStart, (path, on) => on.remove(path));
     return folder;
   }
 
   /** A checkpoint that cannot be removed is told, and tried again: it is no reason to take back the step just saved. */
-  private tryToRemove(folder: string): void {
+  private tryToRemove(folder: string, remove: (folder: string, on: Disk) => void): void {
     try {
-      removeCheckpoint(folder, this.disk);
+      remove(folder, this.disk);
     } catch (error) {
       const notice = `${folder}: could not be removed: ${(error as Error).message}`;
       if (!this.notices.includes(notice)) this.notices.push(notice);
@@ -192,8 +203,8 @@ export class Run {
 
   /** From the run that the folder holds, if it holds one. */
   private ownState(before: RunConfig | undefined, config: RunConfig, allowDrift: boolean): Loaded | undefined {
-    const { found, broken } = newestCheckpoint(this.folder.checkpoints);
-    if (before !== undefined) this.compare(this.folder.path, before, config, allowDrift);
+    const { found, broken } = newestOfRun(this.path);
+    if (before !== undefined) this.compare(this.path, before, config, allowDrift);
     if (!found) {
       if (broken.length > 0) throw new Error(`none of its checkpoints is intact:\n${describeBroken(broken)}`);
       if (before !== undefined) this.notices.push('the run had no checkpoint yet: it begins again');
@@ -214,8 +225,8 @@ export class Run {
   private foreignState(path: string, config: RunConfig, allowDrift: boolean): Loaded {
     const { folder, files } = openCheckpoint(path);
     const parent = dirname(resolve(folder));
-    const isOwn = parent === resolve(this.folder.checkpoints);
-    const own = listCheckpoints(this.folder.checkpoints);
+    const isOwn = checkpointParents(this.path).some((own) => resolve(own) === parent);
+    const own = listAll(this.path);
     if (isOwn ? resolve(own[0].folder) !== resolve(folder) : own.length > 0) {
       throw new Error(
         `${this.folder.path}: holds a run whose newest checkpoint is ${own[0].folder}; to go on from ${folder}, take another folder`,
@@ -247,19 +258,42 @@ export class Run {
   }
 }
 
-/** The files of a checkpoint given by its own path or by that of its run folder. Error when none is intact. */
+/** The checkpoints of a run folder, intact or not, newest first: those of steps before those of the warm start. */
+function listAll(runDir: string): FoundCheckpoint[] {
+  return checkpointParents(runDir).flatMap(listCheckpoints);
+}
+
+/** The newest intact checkpoint of a run folder, and what was wrong with newer ones. */
+function newestOfRun(runDir: string): ReturnType<typeof newestCheckpoint> {
+  const broken: ReturnType<typeof newestCheckpoint>['broken'] = [];
+  for (const parent of checkpointParents(runDir)) {
+    const newest = newestCheckpoint(parent);
+    broken.push(...newest.broken);
+    if (newest.found) return { found: newest.found, broken };
+  }
+  return { found: undefined, broken };
+}
+
+/**
+ * The files of a checkpoint given by its own path or by that of its run folder, and the steps that were made before it: none
+ * in a warm start. Error when none is intact.
+ */
 export function openCheckpoint(path: string): { folder: string; step: number; files: CheckpointFiles } {
-  if (fs.existsSync(join(path, 'checkpoints'))) {
-    const { found, broken } = newestCheckpoint(join(path, 'checkpoints'));
-    if (found) return found;
+  if (checkpointParents(path).some((parent) => fs.existsSync(parent))) {
+    const { found, broken } = newestOfRun(path);
+    if (found) return opened(found.folder, found.files);
     throw new Error(`${path}: no checkpoint is intact\n${describeBroken(broken)}`.trimEnd());
   }
   if (!fs.existsSync(path)) throw new Error(`${path}: no such checkpoint or run folder`);
   try {
-    return { folder: path, ...readCheckpoint(path) };
+    return opened(path, readCheckpoint(path).files);
   } catch (error) {
     throw new Error(`${path}: not an intact checkpoint: ${(error as Error).message}`);
   }
+}
+
+function opened(folder: string, files: CheckpointFiles) {
+  return { folder, step: readState(files, folder).counters.step, files };
 }
 
 function describeBroken(broken: readonly { folder: string; reason: string }[]): string {
@@ -267,10 +301,10 @@ function describeBroken(broken: readonly { folder: string; reason: string }[]): 
 }
 
 function encode(
-  { weights, optimizer, reference, counters: { updates, anchor, ...counters } }: SavedState,
+  { weights, optimizer, reference, isWarmStart, counters: { updates, anchor, ...counters } }: SavedState,
   logs: LogSizes,
 ) {
-  const state: StateFile = { counters, updates, anchor, logs };
+  const state: StateFile = { counters, updates, anchor, logs, ...(isWarmStart && { isWarmStart }) };
   const files: CheckpointFiles = {
     'weights.safetensors': encodeSafetensors(weights, { step: String(counters.step) }),
     'optimizer.safetensors': encodeSafetensors(optimizer),
@@ -280,17 +314,23 @@ function encode(
   return files;
 }
 
+function partOf(files: CheckpointFiles, folder: string, name: string): Uint8Array {
+  if (!files[name]) throw new Error(`${folder}: expected ${name} in its manifest, got nothing`);
+  return files[name];
+}
+
+function readState(files: CheckpointFiles, folder: string): StateFile {
+  return JSON.parse(Buffer.from(partOf(files, folder, 'state.json')).toString()) as StateFile;
+}
+
 function decode(files: CheckpointFiles, folder: string): { state: SavedState; logs: LogSizes } {
-  const part = (name: string) => {
-    if (!files[name]) throw new Error(`${folder}: expected ${name} in its manifest, got nothing`);
-    return files[name];
-  };
-  const arrays = (name: string) => decodeSafetensors(part(name), join(folder, name));
-  const { counters, updates, anchor, logs } = JSON.parse(Buffer.from(part('state.json')).toString()) as StateFile;
+  const arrays = (name: string) => decodeSafetensors(partOf(files, folder, name), join(folder, name));
+  const { counters, updates, anchor, logs, isWarmStart = false } = readState(files, folder);
   const state: SavedState = {
     weights: arrays('weights.safetensors'),
     optimizer: arrays('optimizer.safetensors'),
     reference: files['reference.safetensors'] ? arrays('reference.safetensors') : null,
+    isWarmStart,
     counters: { ...counters, updates, anchor },
   };
   return { state, logs };

@@ -8,7 +8,7 @@ import { NumericFault } from '../policy/numeric-fault.js';
 import type { Policy } from '../policy/policy.js';
 import type { Arrays } from '../policy/safetensors.js';
 import { AdamW, type Variables } from './adamw.js';
-import type { Settings } from './options.js';
+import type { OptimizerSettings, Settings } from './options.js';
 import { ReferencePolicy } from './reference-policy.js';
 
 /** Counts of a run: plain JSON. */
@@ -31,6 +31,8 @@ export interface SavedState {
   optimizer: Arrays;
   /** null without a KL term. */
   reference: Arrays | null;
+  /** Whether the warm start is not over: `optimizer` and `counters.updates` are those of its own optimiser. */
+  isWarmStart: boolean;
   counters: Counters & { updates: number; anchor: AnchorState | null };
 }
 
@@ -43,13 +45,15 @@ export interface Snapshot {
 /** Owns the optimiser's and the reference policy's tensors, not the policy. */
 export class TrainingState {
   readonly optimizer: AdamW;
+  /** That of the warm start, until it is over. */
+  warmStart: AdamW | undefined;
   anchor: DifficultyAnchor | undefined;
   reference: ReferencePolicy | undefined;
   counters: Counters = { step: 0, cursor: 0, faults: 0, seconds: 0, best: null };
 
   constructor(
     private readonly policy: Policy,
-    settings: Settings,
+    private readonly settings: Settings,
   ) {
     this.optimizer = new AdamW(policy.variables, settings.optimizer);
     const anchor = settings.hadw?.anchor ?? 'none';
@@ -58,11 +62,28 @@ export class TrainingState {
 
   /** The policy as it is now becomes the reference. */
   holdReference(): void {
-    this.reference?.dispose();
+    this.dropReference();
     this.reference = new ReferencePolicy(this.policy);
   }
 
-  /** Tensors are shared, not copied: a step replaces them. */
+  dropReference(): void {
+    this.reference?.dispose();
+    this.reference = undefined;
+  }
+
+  /** The optimiser of the warm start: the one that it was interrupted with, or a new one. */
+  beginWarmStart(settings: OptimizerSettings): AdamW {
+    this.warmStart ??= new AdamW(this.policy.variables, settings);
+    return this.warmStart;
+  }
+
+  /** The warm start is over, and what it has come to is what reinforcement begins with. */
+  endWarmStart(): void {
+    this.warmStart?.dispose();
+    this.warmStart = undefined;
+  }
+
+  /** Of the state before a step, which it gives back. Tensors are shared, not copied: a step replaces them. */
   snapshot(): Snapshot {
     const variables = Object.values(this.groups()).flatMap((group) => Object.values(group));
     const values = variables.map((variable) => tf.keep(tf.clone(variable)));
@@ -85,17 +106,23 @@ export class TrainingState {
   /** NumericFault when a weight or a moment is not finite: such a state must not be kept. */
   save(): SavedState {
     const { weights, means, squares } = this.groups();
-    const { reference, anchor, optimizer, counters } = this;
+    const { reference, anchor, counters, warmStart } = this;
+    const { updates } = warmStart ?? this.optimizer;
     return {
       weights: read('weight', weights),
       optimizer: { ...prefixed('mean', read('mean', means)), ...prefixed('square', read('square', squares)) },
       reference: reference ? read('reference weight', reference.weights) : null,
-      counters: { ...counters, updates: optimizer.updates, anchor: anchor?.toJSON() ?? null },
+      isWarmStart: warmStart !== undefined,
+      counters: { ...counters, updates, anchor: anchor?.toJSON() ?? null },
     };
   }
 
   /** RangeError, before anything is changed, when names or shapes are not this policy's. */
-  load({ weights, optimizer, reference, counters: { updates, anchor, ...counters } }: SavedState): void {
+  load({ weights, optimizer, reference, isWarmStart, counters: { updates, anchor, ...counters } }: SavedState): void {
+    const { warmStart } = this.settings;
+    this.endWarmStart();
+    // Without one, drift has taken it away: it ends where it was.
+    if (isWarmStart && warmStart) this.beginWarmStart(warmStart.optimizer);
     const groups = this.groups();
     const means = unprefixed('mean', optimizer);
     const squares = unprefixed('square', optimizer);
@@ -111,20 +138,24 @@ export class TrainingState {
       this.holdReference();
     }
     assignAll(groups.weights, weights);
-    assignAll(groups.means, means);
-    assignAll(groups.squares, squares);
-    this.optimizer.updates = updates;
+    if (!isWarmStart || this.warmStart) {
+      assignAll(groups.means, means);
+      assignAll(groups.squares, squares);
+      (this.warmStart ?? this.optimizer).updates = updates;
+    }
     if (this.anchor && anchor) this.anchor = resumedAnchor(this.anchor, anchor);
     this.counters = counters;
   }
 
   dispose(): void {
+    this.endWarmStart();
     this.optimizer.dispose();
-    this.reference?.dispose();
+    this.dropReference();
   }
 
   private groups() {
-    return { weights: this.policy.variables, means: this.optimizer.means, squares: this.optimizer.squares };
+    const { means, squares } = this.warmStart ?? this.optimizer;
+    return { weights: this.policy.variables, means, squares };
   }
 }
 
