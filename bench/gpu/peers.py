@@ -13,6 +13,8 @@ class Peers:
 
     liger: Any = None
     liger_reason: str = ""
+    fast_llm: Any = None
+    fast_llm_reason: str = ""
     quack: Any = None
     quack_reason: str = ""
 
@@ -20,14 +22,19 @@ class Peers:
         """For the record of the machine."""
         return {
             "liger_kernel": version_of("liger_kernel") if self.liger else self.liger_reason,
+            "fast_llm": version_of("fast_llm") if self.fast_llm else self.fast_llm_reason,
             "quack": version_of("quack") if self.quack else self.quack_reason,
         }
 
 
 def find():
-    liger, liger_reason = _imported("liger_kernel.transformers.grpo_loss", "triton_grpo_loss", "--liger")
-    quack, quack_reason = _imported("quack.cross_entropy", "cross_entropy_fwd", "--quack")
-    return Peers(liger, liger_reason, quack, quack_reason)
+    liger = _imported("liger_kernel.transformers.grpo_loss", "triton_grpo_loss", "--liger")
+    fast_llm = _imported("fast_llm.functional.triton.grpo_loss", "triton_grpo_loss_forward_backward", "--fast-llm")
+    quack = _imported("quack.cross_entropy", "cross_entropy_fwd", "--quack")
+    # It can be imported without Triton or a GPU too, and says so itself.
+    if fast_llm[0] and not importlib.import_module("fast_llm.functional.triton").triton_available:
+        fast_llm = (None, "absent: fast_llm finds no GPU with Triton")
+    return Peers(*liger, *fast_llm, *quack)
 
 
 def _imported(module, function, option):
@@ -37,6 +44,8 @@ def _imported(module, function, option):
     except ModuleNotFoundError as problem:
         if problem.name == package:
             return None, f"absent: {package} is not installed and {option} was not given"
-        return None, f"absent: {package} needs {problem.name}"
+        # CUTLASS's package is called by another name than what is to be installed.
+        needs = "nvidia-cutlass-dsl" if problem.name and problem.name.startswith("cutlass") else problem.name
+        return None, f"absent: {package} needs {needs}"
     except Exception as problem:  # whatever a package raises on a machine that it does not suit
         return None, f"absent: {type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"

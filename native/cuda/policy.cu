@@ -47,7 +47,8 @@ Plan planOf(const PolicyLaunch& p) {
   plan.needsBatch = r.mask && (countsTokens || countsSequences || p.purpose == PolicyPurpose::sequences);
   const bool split = plan.unitsPerSequence > 1;
   const bool splitSequences = split && needsSequenceSums(r);
-  plan.countsMask = plan.needsBatch && !countsSequences && !splitSequences && r.sequences * r.length < int64_t(1) << kTotalBits;
+  plan.countsMask =
+      plan.needsBatch && !countsSequences && !splitSequences && r.sequences * r.length < int64_t(1) << kTotalBits;
   plan.meetBefore = (plan.needsBatch && !plan.countsMask) || splitSequences;
   plan.flows = (config.ratio == Ratio::sequence || plan.surrogateSequence) &&
                (r.gradLogProbs || p.purpose == PolicyPurpose::sequences);
@@ -120,7 +121,8 @@ __device__ void countMask(const PolicyRequest& r, GridCounters& grid) {
   for (int64_t i = first; i < (head < tokens ? head : tokens); i += step) count += r.mask[i] != 0;
   for (int64_t i = first; i < vectors; i += step) {
     const uint4 v = middle[i];
-    unsigned ones = 0;  // in each byte, how many of four are not 0: the sum sets a byte's top bit where one below it is set
+    unsigned ones =
+        0;  // in each byte, how many of four are not 0: the sum sets a byte's top bit where one below it is set
     for (const unsigned word : {v.x, v.y, v.z, v.w}) {
       ones += ((((word & 0x7f7f7f7fu) + 0x7f7f7f7fu) | word) & 0x80808080u) >> 7;
     }
@@ -430,7 +432,7 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const Poli
   const bool cooperative = plan.countsMask || plan.meetBefore || plan.meetAfter || p.hasRewards;
   if (cooperative) {
     int resident = 0;
-    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, 0);
+    const cudaError_t error = blocksAtOnce(kernel, traits.device, kThreads, resident);
     if (error != cudaSuccess) return error;
     blocks = std::min<int64_t>(blocks, int64_t(resident) * traits.multiprocessors);
   }
