@@ -58,7 +58,9 @@ if [[ -z $addon ]]; then
 fi
 cp "$addon" "$out/groupgrad.node"
 cp "$(dirname "$addon")/libgroupgrad.so" "$out/libgroupgrad.so"
-npm run --silent prepare
+# Not into dist/, which others may be using.
+rm -rf "$out/dist"
+node_modules/.bin/tsc -p tsconfig.build.json --outDir "$out/dist"
 git describe --always --dirty >"$out/commit" 2>/dev/null || echo unknown >"$out/commit"
 
 python3 - "$out" "$(node -p process.execPath)" "$node" ${peers[@]+"${peers[@]}"} <<'PY'
@@ -89,7 +91,8 @@ def sources(tar):
         tar.addfile(entry, io.BytesIO(text))
 
 pack("modules", modules, preset=2)
-pack("dist", lambda tar: tar.add("dist"))
+pack("dist", lambda tar: tar.add(out / "dist", "dist"))
+shutil.rmtree(out / "dist")
 pack("peers", sources)
 (out / "node.xz").unlink(missing_ok=True)
 if with_node:

@@ -314,15 +314,18 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   const auto advantageOf = [&](int64_t b, bool write) -> float {
     if (r.advantagesPerToken) return 0;
     if (!p.hasRewards) return r.advantages[b];
-    Advantage a{};
+    float advantage = 0;
     if (Team::rank() < kWarp) {
       const int64_t g = groupOf(p.rewards, b);
       const Group group = groupAt(p.rewards, g);
       const GroupStatistics s = statisticsOf<WarpTeam>(p.rewards, group.begin, group.end, p.rewards.request.ddof);
-      a = advantageAt(p.rewards, b, s, rewards);
-      if (write && b == group.begin) writeGroup(p.rewards, g, s, rewards);
+      if (write && b == group.begin) {
+        advantage = writeGroup(p.rewards, g, s, rewards);
+      } else {
+        advantage = advantageAt(p.rewards, b, s, rewards).advantage;
+      }
     }
-    return Team::broadcast(a.advantage);
+    return Team::broadcast(advantage);
   };
 
   Denominators d{1, 1};

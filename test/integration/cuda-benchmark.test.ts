@@ -1,7 +1,7 @@
 // The GPU benchmark without a GPU: its programs over a libgroupgrad whose kernels run on the processor.
 
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { before, describe } from 'node:test';
 import { buildEmulatedAddon, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
@@ -21,6 +21,7 @@ function succeeds(command: string, args: readonly string[], env = process.env): 
 }
 
 interface Results {
+  machine: Record<string, unknown>;
   rows: { operation: string; size: string; contender: string; role: string; medianMs: number; error: number | null }[];
   skipped: { contender: string; reason: string }[];
 }
@@ -71,6 +72,59 @@ check.main()`;
     const result = run(python, ['-c', spoilt, '--emulated', '--library', library]);
     assert.equal(result.status, 1, outputOf(result));
     assert.match(result.stderr, /WRONG: loss, N = 12, V = 7, float32, token ratio: error/);
+  });
+
+  test('Fast-LLM is called as its kernel is to be called', { skip: noTorch }, () => {
+    // A package of its name, with its function's parameters and the mathematics of its kernel.
+    const sources = {
+      'fast_llm/__init__.py': '__version__ = "stand-in"',
+      'fast_llm/functional/__init__.py': '',
+      'fast_llm/functional/triton/__init__.py': 'triton_available = True',
+      'fast_llm/functional/triton/grpo_loss.py': `
+import torch
+
+def triton_grpo_loss_forward_backward(
+    logits, target, advantages, old_log_probabilities, grad_logits=None, grad_output=None, group=None,
+    epsilon_low=0.2, epsilon_high=0.2, logits_scale_factor=1.0, num_labels_in_seq=None, divisor=None,
+    block_size=None, num_warps=None,
+):
+    assert all(t.is_contiguous() for t in (logits, target, advantages, old_log_probabilities))
+    assert target.shape == advantages.shape == old_log_probabilities.shape == logits.shape[:-1]
+    leaf = logits.detach().float().requires_grad_()
+    counts = target >= 0
+    log_probs = torch.log_softmax(leaf, -1).gather(-1, target.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    ratio = (log_probs - old_log_probabilities).exp()
+    clipped = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
+    losses = -torch.min(ratio * advantages, clipped * advantages) * counts
+    loss = losses.sum() / divisor
+    return loss.detach(), torch.autograd.grad(loss * grad_output, leaf)[0].to(logits.dtype), None
+`,
+    };
+    withFolder((folder) => {
+      for (const [name, text] of Object.entries(sources)) {
+        mkdirSync(dirname(join(folder, name)), { recursive: true });
+        writeFileSync(join(folder, name), text);
+      }
+      const out = join(folder, 'results.json');
+      const env = { ...process.env, PYTHONPATH: folder };
+      succeeds(python, [program('bench.py'), '--emulated', '--no-compile', '--library', library, '--out', out], env);
+      const { machine, rows, skipped } = JSON.parse(readFileSync(out, 'utf8')) as Results;
+      assert.equal(machine.fast_llm, 'stand-in');
+      const own = rows.filter(({ contender }) => contender.startsWith('Fast-LLM'));
+      assert.equal(own.length, 1);
+      // Log-probs in float32, a gradient in bfloat16.
+      assert.ok(own[0].error !== null && own[0].error < 2 ** -8, String(own[0].error));
+      const reasons = skipped.filter(({ contender }) => contender.startsWith('Fast-LLM')).map(({ reason }) => reason);
+      assert.deepEqual(reasons.sort(), [
+        'it has no entropy term',
+        'it needs old log-probs',
+        'its one launch has no sequence-level ratio',
+      ]);
+    });
+  });
+
+  test('profile.py runs what a profiler is to see', { skip: noTorch }, () => {
+    succeeds(python, [program('profile.py'), '--emulated', '--library', library]);
   });
 
   test('bench.py measures every case and says what it left out', { skip: noTorch }, () => {
