@@ -48,7 +48,8 @@ def contenders(case, problem, library, peers):
         _copy(problem, batch),
         *_groupgrad(case, batch, expected, library),
         *_pytorch(case, batch, expected),
-        _liger(case, problem, peers),
+        _liger(case, problem, "Liger-Kernel", peers.liger, peers.liger_reason),
+        _liger(case, problem, "Liger-Kernel on cuTile", peers.liger_cutile, peers.liger_cutile_reason),
         _fast_llm(case, batch, expected, peers),
         _quack(case, batch, peers),
     ]
@@ -130,10 +131,10 @@ def _pytorch(case, batch, expected):
     return found
 
 
-def _liger(case, problem, peers):
-    name = f"Liger-Kernel, {case.loss.ratio} level, in place"
-    if not peers.liger:
-        return Absent(name, peers.liger_reason)
+def _liger(case, problem, name, grpo_loss, reason):
+    name = f"{name}, {case.loss.ratio} level, in place"
+    if not grpo_loss:
+        return Absent(name, reason)
     if case.loss.entropy:
         return Absent(name, "it has no entropy term")
     batch = Batch(problem, padded=True)
@@ -143,7 +144,7 @@ def _liger(case, problem, peers):
 
     def run(logits, _):
         leaf = batch.rows(logits).detach().requires_grad_()
-        loss, _ = peers.liger(
+        loss, _ = grpo_loss(
             leaf,
             batch.old_log_probs,
             None,

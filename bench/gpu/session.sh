@@ -98,8 +98,14 @@ PY
   for peer in "$work"/peers/*/COMMIT; do [[ -f $peer ]] && echo "$(basename "$(dirname "$peer")") $(cat "$peer")"; done
   echo "node $(node --version), $(ldd --version | head -1)"
   nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem,power.limit --format=csv,noheader
-  "$python" -c 'import torch; print("PyTorch", torch.__version__)'
-  "$python" -c 'import triton; print("Triton", triton.__version__)'
+  "$python" - <<'PY'
+import importlib
+for name in ("torch", "triton", "transformers"):
+    try:
+        print(name, importlib.import_module(name).__version__)
+    except ImportError as error:
+        print(f"{name}: {error}")
+PY
   nvcc --version | tail -1
   command -v g++ cmake ninja compute-sanitizer ncu
   node --input-type=module -e 'import { devices } from "./dist/index.js"; const cuda = devices().find((d) => d.name === "cuda");

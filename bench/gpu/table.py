@@ -39,7 +39,8 @@ _RIVALS = {
     "PyTorch eager": "PyTorch eager$",
     "PyTorch eager with entropies": "PyTorch eager, entropies",
     "torch.compile": "torch.compile",
-    "Liger-Kernel": "Liger-Kernel",
+    "Liger-Kernel": "Liger-Kernel,",
+    "Liger-Kernel on cuTile": "Liger-Kernel on cuTile",
     "Fast-LLM": "Fast-LLM",
     "QuACK (another loss)": "QuACK",
 }
