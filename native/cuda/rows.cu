@@ -65,13 +65,12 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, RowsLaunch
   if (r.vocab <= kWarpLogits) {
     constexpr int64_t kTeams = kSmallRowThreads / kWarp;
     const int64_t blocks = std::min<int64_t>((rows + kTeams - 1) / kTeams, int64_t(traits.multiprocessors) * 64);
-    return launch(streamRows<Element, visit, WarpTeam>, {.blocks = blocks, .threads = kSmallRowThreads}, stream, p,
-                  int64_t(0));
+    return launch(streamRows<Element, visit, WarpTeam>, {.blocks = blocks, .threads = kSmallRowThreads}, stream, p, 0);
   }
   const auto kernel = streamRows<Element, visit, BlockTeam<kStreamThreads>>;
   const int64_t row = r.vocab * kBytes;
   const int64_t room = traits.sharedMemoryPerBlock - kStreamHeader - 1024;  // 1024: static, and the driver's own
-  const int64_t kept = visit == RowVisit::both ? std::max<int64_t>(0, std::min(row, room)) / Vector::kBytes : 0;
+  const int kept = visit == RowVisit::both ? int(std::max<int64_t>(0, std::min(row, room)) / Vector::kBytes) : 0;
   const auto shared = std::size_t(kStreamHeader + Vector::kBytes * kept);
   error = allowSharedMemory(kernel, traits.device, traits.sharedMemoryPerBlock);
   if (error != cudaSuccess) return error;

@@ -53,15 +53,15 @@ struct Vector {
 
 // `kAlignment`: of the row, in bytes: 16, 4 or 2.
 template <int kAlignment>
-__device__ __forceinline__ uint4 loadVector(const unsigned char* row, int64_t vector) {
-  const unsigned char* at = row + vector * Vector::kBytes;
+__device__ __forceinline__ uint4 loadVector(const unsigned char* row, int vector) {
+  const unsigned char* at = row + int64_t(vector) * Vector::kBytes;
   if constexpr (kAlignment == Vector::kBytes) return *reinterpret_cast<const uint4*>(at);
   constexpr bool kOdd = kAlignment == 2;
   return make_uint4(loadWord<kOdd>(at, 0), loadWord<kOdd>(at, 1), loadWord<kOdd>(at, 2), loadWord<kOdd>(at, 3));
 }
 template <int kAlignment>
-__device__ __forceinline__ void storeVector(unsigned char* row, int64_t vector, const uint4& v) {
-  unsigned char* at = row + vector * Vector::kBytes;
+__device__ __forceinline__ void storeVector(unsigned char* row, int vector, const uint4& v) {
+  unsigned char* at = row + int64_t(vector) * Vector::kBytes;
   if constexpr (kAlignment == Vector::kBytes) {
     __stcs(reinterpret_cast<uint4*>(at), v);
   } else {
@@ -110,12 +110,12 @@ constexpr int kStreamUnroll = 2;
 
 // Vectors [0, resident) are kept in `kept`.
 template <class Element, class Team>
-__device__ OnlineSums sumRow(const unsigned char* from, int64_t vectors, int64_t resident, int64_t vocab, uint4* kept,
+__device__ OnlineSums sumRow(const unsigned char* from, int vectors, int resident, int64_t vocab, uint4* kept,
                              float scale) {
   constexpr int kUnroll = kStreamUnroll, kLogits = kPerVector<Element>;
   OnlineSums sums;
   withVectors<Element>(reinterpret_cast<uintptr_t>(from), [&](auto alignment) {
-    int64_t vector = Team::rank();
+    int vector = Team::rank();
     for (; vector + (kUnroll - 1) * Team::kSize < vectors; vector += kUnroll * Team::kSize) {
       uint4 loaded[kUnroll];
 #pragma unroll
@@ -123,7 +123,7 @@ __device__ OnlineSums sumRow(const unsigned char* from, int64_t vectors, int64_t
       float x[kUnroll * kLogits];
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
-        const int64_t at = vector + u * Team::kSize;
+        const int at = vector + u * Team::kSize;
         if (at < resident) kept[at] = loaded[u];
         unpackVector<Element>(loaded[u], x + u * kLogits);
       }
@@ -138,7 +138,7 @@ __device__ OnlineSums sumRow(const unsigned char* from, int64_t vectors, int64_t
     }
   });
   // Behind the last whole vector.
-  const int64_t at = vectors * kLogits + Team::rank();
+  const int64_t at = int64_t(vectors) * kLogits + Team::rank();
   if (at < vocab) {
     const float x[1] = {loadElement<Element>(from + at * kElementBytes<Element>)};
     sums.add(x, scale);
@@ -148,16 +148,16 @@ __device__ OnlineSums sumRow(const unsigned char* from, int64_t vectors, int64_t
 
 // `to` may be `from`: a thread writes what it alone reads.
 template <class Element, class Team>
-__device__ void differentiateRow(const RowGradient& g, const unsigned char* from, unsigned char* to, int64_t vectors,
-                                 int64_t resident, int64_t vocab, const uint4* kept, float scale, int64_t token) {
+__device__ void differentiateRow(const RowGradient& g, const unsigned char* from, unsigned char* to, int vectors,
+                                 int resident, int64_t vocab, const uint4* kept, float scale, int64_t token) {
   constexpr int kUnroll = kStreamUnroll, kLogits = kPerVector<Element>;
   constexpr int kBytes = kElementBytes<Element>;
   withVectors<Element>(reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to), [&](auto alignment) {
-    const auto write = [&](int64_t vector, const uint4& logits) {
+    const auto write = [&](int vector, const uint4& logits) {
       storeVector<alignment>(to, vector, gradientVector<Element>(g, logits, scale));
     };
     // From the last vector that this thread owns back to the first that is not kept.
-    int64_t vector = vectors - 1 - (vectors - 1 - Team::rank()) % Team::kSize;
+    int vector = vectors - 1 - (vectors - 1 - Team::rank()) % Team::kSize;
     if (vectors <= Team::rank()) vector = -1;
     for (; vector - (kUnroll - 1) * Team::kSize >= resident; vector -= kUnroll * Team::kSize) {
       uint4 loaded[kUnroll];
@@ -170,7 +170,7 @@ __device__ void differentiateRow(const RowGradient& g, const unsigned char* from
     for (; vector >= 0; vector -= Team::kSize) write(vector, kept[vector]);
   });
   // Behind the last whole vector.
-  const int64_t at = vectors * kLogits + Team::rank();
+  const int64_t at = int64_t(vectors) * kLogits + Team::rank();
   if (at < vocab) {
     float x[2] = {loadElement<Element>(from + at * kBytes), 0};
     Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
@@ -178,29 +178,29 @@ __device__ void differentiateRow(const RowGradient& g, const unsigned char* from
   }
   // The thread that wrote the token's gradient with the others writes over it.
   const int64_t vector = token / kLogits;
-  const int64_t owner = vector < vectors ? vector % Team::kSize : token - vectors * kLogits;
+  const int64_t owner = vector < vectors ? vector % Team::kSize : token - int64_t(vectors) * kLogits;
   if (token >= 0 && token < vocab && owner == Team::rank()) storeElement<Element>(to + token * kBytes, g.atToken);
 }
 
 // `keptVectors`: how many vectors of a row fit into shared memory. Teams take rows in turn.
 template <class Element, RowVisit visit, class Team>
 __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThreads, 1)
-    streamRows(const __grid_constant__ RowsLaunch p, const int64_t keptVectors) {
+    streamRows(const __grid_constant__ RowsLaunch p, const int keptVectors) {
   StreamShared& shared = *reinterpret_cast<StreamShared*>(sharedMemory());
   uint4* kept = reinterpret_cast<uint4*>(sharedMemory() + kStreamHeader);
   const LogitsRequest& r = p.request;
   const int64_t rows = r.policy.sequences * r.policy.length;
   constexpr int64_t kTeams = Team::kIsBlock ? 1 : kSmallRowThreads / kWarp;
   constexpr int kBytes = kElementBytes<Element>;
-  const int64_t vectors = r.vocab / kPerVector<Element>;
-  const int64_t resident = keptVectors < vectors ? keptVectors : vectors;
+  const int vectors = int(r.vocab / kPerVector<Element>);
+  const int resident = keptVectors < vectors ? keptVectors : vectors;
   const float scale = p.scale;
 
   for (int64_t row = int64_t(blockIdx.x) * kTeams + Team::index(); row < rows; row += int64_t(gridDim.x) * kTeams) {
     const bool read = isRead(p, row);
     const unsigned char* from = rowAddress(r.logits, r, row, kBytes);
     RowGradient gradient{};
-    int64_t residentNow = 0;
+    int residentNow = 0;
     if (read && visit != RowVisit::backward) {
       RowInputs inputs{};
       if (Team::rank() == 0) {

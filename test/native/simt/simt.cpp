@@ -178,7 +178,8 @@ void threadEntry() {
   die("a thread that ended went on");
 }
 
-// Runs the threads of these blocks together, in an order that changes from round to round.
+// Runs the threads of these blocks together, in an order that changes from round to round. In most launches one
+// block or one warp runs ahead of the others, so that what does not wait for them is found out.
 void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchConfig_t& config) {
   const unsigned threads = config.blockDim.x;
   std::vector<Thread> all(blocks.size() * threads);
@@ -201,12 +202,18 @@ void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchCo
   std::size_t left = all.size();
   uint64_t seen = 0;
   int idle = 0;
+  const std::size_t groupSize = machine.draw(2) == 0 ? threads : 32;
+  const std::size_t ahead = machine.draw(uint32_t(all.size())) / groupSize;
+  const bool even = machine.draw(4) == 0;
+  std::vector<bool> waits((all.size() + groupSize - 1) / groupSize);
   while (left > 0) {
+    for (std::size_t g = 0; g < waits.size(); ++g) waits[g] = !even && g != ahead && machine.draw(4) != 0;
     const std::size_t start = machine.draw(uint32_t(all.size()));
     const bool forward = machine.draw(2) == 0;
     for (std::size_t i = 0; i < all.size(); ++i) {
-      Thread& t = all[forward ? (start + i) % all.size() : (start + all.size() - i) % all.size()];
-      if (t.done) continue;
+      const std::size_t index = forward ? (start + i) % all.size() : (start + all.size() - i) % all.size();
+      Thread& t = all[index];
+      if (t.done || waits[index / groupSize]) continue;
       machine.current = &t;
       Context::change(machine.scheduler, t.context);
       if (t.done) --left;
