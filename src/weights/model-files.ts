@@ -3,9 +3,10 @@
 
 import fs from 'node:fs';
 import { basename, join } from 'node:path';
-import { type Json, parseJson } from '../base/json.js';
+import type { Json } from '../base/json.js';
 import { describe, rangeError } from '../loss/check.js';
 import { sizeOf, type TensorEntry, type TensorInfo } from './header.js';
+import { readJsonFile } from './json-file.js';
 import { type Part, SafetensorsFile } from './safetensors-file.js';
 import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writer.js';
 
@@ -128,14 +129,8 @@ function describeWeights(folder: string): string {
 
 /** The index's map of tensor names to the names of shards, which must be plain names within the folder. */
 function readIndex(folder: string): Map<string, string> {
-  let index: Json;
-  try {
-    index = parseJson(fs.readFileSync(join(folder, indexName), 'utf8'));
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw rangeError(join(folder, indexName), 'JSON', error.message);
-  }
-  const map = isObject(index) ? index.weight_map : undefined;
+  const index = readJsonFile(join(folder, indexName));
+  const map = index?.weight_map;
   if (!isObject(map)) throw rangeError(`${indexName}, weight_map`, 'an object', describe(map));
   return new Map(
     Object.entries(map).map(([tensor, shard]) => {
