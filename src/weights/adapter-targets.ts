@@ -5,6 +5,7 @@ import vm from 'node:vm';
 import { describe, rangeError } from '../loss/check.js';
 import { type Architecture, type Module, modulesOf } from '../model/architecture.js';
 import { modulePath } from '../model/families.js';
+import { quoted } from './header.js';
 
 /** A linear map that can carry an adapter. */
 export interface Target {
@@ -61,7 +62,7 @@ export function checkEveryTarget(architecture: Architecture, targets: readonly s
   const ends = [...new Set(paths.map((path) => path.slice(path.lastIndexOf('.') + 1)))];
   for (const target of targets) {
     if (!paths.some((path) => isEnd(path, target))) {
-      throw rangeError(field, `linear maps of ${architecture.family} (${ends.join(', ')})`, describe(target));
+      throw rangeError(field, `linear maps of ${architecture.family} (${ends.join(', ')})`, quoted(target));
     }
   }
 }

@@ -8,6 +8,7 @@ import { checkNumber, describe, rangeError, typeError } from '../loss/check.js';
 import type { Architecture } from '../model/architecture.js';
 import { patternKeys, selectTargets, type Target, type TargetRules } from './adapter-targets.js';
 import type { FloatType } from './floats.js';
+import { quoted } from './header.js';
 import { readJsonFile } from './json-file.js';
 import { SafetensorsFile } from './safetensors-file.js';
 import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writer.js';
@@ -76,7 +77,7 @@ export class AdapterFolder {
 
   private find(module: string): AdaptedModule {
     const found = this.modules.find(({ module: { name } }) => name === module);
-    if (!found) throw rangeError('module', `a module that ${this.path} adapts`, describe(module));
+    if (!found) throw rangeError('module', `a module that ${this.path} adapts`, quoted(module));
     return found;
   }
 
@@ -90,13 +91,13 @@ export class AdapterFolder {
     for (const name of this.file.tensors.keys()) {
       if (expected.has(name)) continue;
       const wanted = `a tensor of the modules of ${architecture.family} that ${configName} names`;
-      throw rangeError(`${this.file.path}, tensor ${describe(name)}`, wanted, 'another (is it for another model?)');
+      throw rangeError(`${this.file.path}, tensor ${quoted(name)}`, wanted, 'another (is it for another model?)');
     }
     for (const [name, shape] of expected) {
       const found = this.file.tensor(name);
       if (found.shape.length !== 2 || found.shape.some((size, i) => size !== shape[i])) {
         const got = `[${found.shape.join(', ')}] (is it for another model?)`;
-        throw rangeError(`${this.file.path}, tensor ${describe(name)}, shape`, `[${shape.join(', ')}]`, got);
+        throw rangeError(`${this.file.path}, tensor ${quoted(name)}, shape`, `[${shape.join(', ')}]`, got);
       }
     }
   }

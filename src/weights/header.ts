@@ -50,6 +50,11 @@ export interface Header {
   readonly metadata: ReadonlyMap<string, string>;
 }
 
+/** A name as errors show it: tensor names are long. */
+export function quoted(name: unknown): string {
+  return typeof name === 'string' ? JSON.stringify(name.slice(0, 200)) : describe(name);
+}
+
 /** The format's own limit on a header: more is an attack or no such file. */
 export const maxHeaderBytes = 100_000_000;
 
@@ -87,7 +92,7 @@ export function parseHeader(json: Uint8Array, name: string, dataBytes: number): 
   const tensors = new Map<string, TensorInfo>();
   for (const [key, value] of Object.entries(header)) {
     if (key === metadataKey) readMetadata(value, name, metadata);
-    else tensors.set(key, readTensor(key, value, `${name}, ${describe(key)}`));
+    else tensors.set(key, readTensor(key, value, `${name}, ${quoted(key)}`));
   }
   checkPlaces([...tensors.values()], name, dataBytes);
   return { tensors, metadata };
@@ -148,16 +153,12 @@ function checkPlaces(tensors: TensorInfo[], name: string, dataBytes: number): vo
   for (const tensor of tensors) {
     if (tensor.start !== at) {
       const what = tensor.start < at ? 'an overlap' : 'a gap';
-      throw rangeError(
-        `${name}, ${describe(tensor.name)}, data_offsets`,
-        `a start at ${at}`,
-        `${what}: ${tensor.start}`,
-      );
+      throw rangeError(`${name}, ${quoted(tensor.name)}, data_offsets`, `a start at ${at}`, `${what}: ${tensor.start}`);
     }
     at = tensor.end;
     if (at > dataBytes) {
       const expected = `an end within the ${dataBytes} bytes after the header`;
-      throw rangeError(`${name}, ${describe(tensor.name)}, data_offsets`, expected, `${at} (is the file truncated?)`);
+      throw rangeError(`${name}, ${quoted(tensor.name)}, data_offsets`, expected, `${at} (is the file truncated?)`);
     }
   }
   if (at !== dataBytes) throw rangeError(name, `${at} bytes after the header`, String(dataBytes));
@@ -184,9 +185,9 @@ export function encodeHeader(
   const seen = new Set<string>([metadataKey]);
   let at = 0;
   const tensors = entries.map(({ name, type, shape }) => {
-    if (seen.has(name)) throw rangeError(`tensor ${describe(name)}`, 'a name of its own', 'one that is taken');
+    if (seen.has(name)) throw rangeError(`tensor ${quoted(name)}`, 'a name of its own', 'one that is taken');
     seen.add(name);
-    const { count, bytes } = sizeOf(`tensor ${describe(name)}`, type, shape);
+    const { count, bytes } = sizeOf(`tensor ${quoted(name)}`, type, shape);
     const info: TensorInfo = { name, type, shape: [...shape], count, start: at, end: at + bytes };
     at = info.end;
     const value = JSON.stringify({ dtype: type, shape, data_offsets: [info.start, info.end] });

@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Json } from '../base/json.js';
 import { describe, rangeError } from '../loss/check.js';
-import { sizeOf, type TensorEntry, type TensorInfo } from './header.js';
+import { quoted, sizeOf, type TensorEntry, type TensorInfo } from './header.js';
 import { readJsonFile } from './json-file.js';
 import { type Part, SafetensorsFile } from './safetensors-file.js';
 import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writer.js';
@@ -82,7 +82,7 @@ export class ModelFiles {
 
   private owner(name: string): SafetensorsFile {
     const file = this.owners.get(name);
-    if (!file) throw rangeError(this.folder, `a tensor ${describe(name)}`, 'none of that name');
+    if (!file) throw rangeError(this.folder, `a tensor ${quoted(name)}`, 'none of that name');
     return file;
   }
 
@@ -101,21 +101,20 @@ export class ModelFiles {
         const listed = map.get(name);
         if (listed !== shard) {
           const got = listed === undefined ? 'none in the index' : `${describe(listed)} in the index`;
-          throw rangeError(`${file.path}, ${describe(name)}`, `this shard in ${indexName}`, got);
+          throw rangeError(`${file.path}, ${quoted(name)}`, `this shard in ${indexName}`, got);
         }
         this.owners.set(name, file);
       }
     }
     for (const [name, shard] of map) {
       if (!this.owners.has(name))
-        throw rangeError(`${indexName}, ${describe(name)}`, `a tensor in ${shard}`, 'none there');
+        throw rangeError(`${indexName}, ${quoted(name)}`, `a tensor in ${shard}`, 'none there');
     }
   }
 
   private open(name: string): SafetensorsFile {
     const path = join(this.folder, name);
-    if (!fs.existsSync(path))
-      throw rangeError(indexName, `a shard ${describe(name)} in ${this.folder}`, 'no such file');
+    if (!fs.existsSync(path)) throw rangeError(indexName, `a shard ${quoted(name)} in ${this.folder}`, 'no such file');
     const file = new SafetensorsFile(path);
     this.files.push(file);
     return file;
@@ -134,13 +133,13 @@ function readIndex(folder: string): Map<string, string> {
   if (!isObject(map)) throw rangeError(`${indexName}, weight_map`, 'an object', describe(map));
   return new Map(
     Object.entries(map).map(([tensor, shard]) => {
-      const field = `${indexName}, weight_map, ${describe(tensor)}`;
+      const field = `${indexName}, weight_map, ${quoted(tensor)}`;
       const isPlain =
         typeof shard === 'string' &&
         shard === basename(shard) &&
         !/[\\\0]/.test(shard) &&
         shard.endsWith('.safetensors');
-      if (!isPlain) throw rangeError(field, 'the name of a .safetensors file in the same folder', describe(shard));
+      if (!isPlain) throw rangeError(field, 'the name of a .safetensors file in the same folder', quoted(shard));
       return [tensor, shard];
     }),
   );
@@ -186,7 +185,7 @@ export class ModelFilesWriter {
         this.shards.push(shard);
         for (const { name } of shard.tensors) {
           if (this.shardOf.has(name))
-            throw rangeError(`tensor ${describe(name)}`, 'a name of its own', 'one that is taken');
+            throw rangeError(`tensor ${quoted(name)}`, 'a name of its own', 'one that is taken');
           this.shardOf.set(name, shard);
         }
       }
@@ -238,7 +237,7 @@ export class ModelFilesWriter {
 
   private shard(name: string): SafetensorsWriter {
     const shard = this.shardOf.get(name);
-    if (!shard) throw rangeError('name', 'a tensor of the entries', describe(name));
+    if (!shard) throw rangeError('name', 'a tensor of the entries', quoted(name));
     return shard;
   }
 
@@ -263,7 +262,7 @@ function intoShards(entries: readonly TensorEntry[], maxBytes: number): TensorEn
   const groups: TensorEntry[][] = [[]];
   let bytes = 0;
   for (const entry of entries) {
-    const own = sizeOf(`tensor ${describe(entry.name)}`, entry.type, entry.shape).bytes;
+    const own = sizeOf(`tensor ${quoted(entry.name)}`, entry.type, entry.shape).bytes;
     if (bytes > 0 && bytes + own > maxBytes) {
       groups.push([]);
       bytes = 0;

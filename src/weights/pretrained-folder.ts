@@ -3,11 +3,11 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
 import type { Json } from '../base/json.js';
-import { describe, rangeError } from '../loss/check.js';
+import { rangeError } from '../loss/check.js';
 import { type Architecture, parametersOf } from '../model/architecture.js';
 import { readArchitecture, tensorNames } from '../model/families.js';
 import { type FloatType, floatTypes } from './floats.js';
-import type { TensorInfo } from './header.js';
+import { quoted, type TensorInfo } from './header.js';
 import { readJsonFile } from './json-file.js';
 import { ModelFiles } from './model-files.js';
 
@@ -105,18 +105,18 @@ function matchTensors(architecture: Architecture, files: ModelFiles): StoredPara
   for (const { name } of files.tensors()) {
     const isKnown = parameters.has(name) || (isTied && name === unembedding) || ignoredTensors.test(name);
     if (!isKnown) {
-      throw rangeError(`${files.folder}, tensor ${describe(name)}`, `a tensor of ${architecture.family}`, 'another');
+      throw rangeError(`${files.folder}, tensor ${quoted(name)}`, `a tensor of ${architecture.family}`, 'another');
     }
   }
   return parametersOf(architecture).map(({ name, shape }) => {
     const tensor = tensorOf(name);
-    if (!files.has(tensor)) throw rangeError(files.folder, `a tensor ${describe(tensor)}`, 'none of that name');
+    if (!files.has(tensor)) throw rangeError(files.folder, `a tensor ${quoted(tensor)}`, 'none of that name');
     return { name, tensor, shape, type: checkTensor(files, files.tensor(tensor), shape) };
   });
 }
 
 function checkTensor(files: ModelFiles, { name, type, shape }: TensorInfo, expected: readonly number[]): FloatType {
-  const field = `${files.folder}, tensor ${describe(name)}`;
+  const field = `${files.folder}, tensor ${quoted(name)}`;
   const known = floatTypes.find((float) => float === type);
   if (!known) throw rangeError(`${field}, type`, `one of ${floatTypes.join(', ')}`, type);
   if (shape.length !== expected.length || shape.some((size, i) => size !== expected[i])) {

@@ -3,9 +3,9 @@
 // must not block the event loop reads in pieces and yields between them.
 
 import fs from 'node:fs';
-import { describe, rangeError } from '../loss/check.js';
+import { rangeError } from '../loss/check.js';
 import { bytesPerFloat, decodeFloats, type FloatType, floatTypes } from './floats.js';
-import { maxHeaderBytes, parseHeader, type TensorInfo } from './header.js';
+import { maxHeaderBytes, parseHeader, quoted, type TensorInfo } from './header.js';
 
 /** Bytes of one read. Node reads at most 2 GiB a call. */
 const readBytes = 16 * 2 ** 20;
@@ -63,7 +63,7 @@ export class SafetensorsFile {
   /** RangeError where the file has no tensor of that name. */
   tensor(name: string): TensorInfo {
     const tensor = this.tensors.get(name);
-    if (!tensor) throw rangeError(this.path, `a tensor ${describe(name)}`, 'none of that name');
+    if (!tensor) throw rangeError(this.path, `a tensor ${quoted(name)}`, 'none of that name');
     return tensor;
   }
 
@@ -77,7 +77,7 @@ export class SafetensorsFile {
   readFloats(name: string, part: Part = {}, into?: Float32Array): Float32Array {
     const tensor = this.tensor(name);
     const type = floatType(this.path, tensor);
-    const { start, count } = checkPart(`${this.path}, ${describe(name)}`, tensor, part);
+    const { start, count } = checkPart(`${this.path}, ${quoted(name)}`, tensor, part);
     const values = into ?? new Float32Array(count);
     if (values.length !== count) throw rangeError('into', `${count} values`, String(values.length));
     const width = bytesPerFloat[type];
@@ -132,7 +132,7 @@ export class SafetensorsFile {
 
 function floatType(path: string, { name, type }: TensorInfo): FloatType {
   const found = floatTypes.find((known) => known === type);
-  if (!found) throw rangeError(`${path}, ${describe(name)}, dtype`, `one of ${floatTypes.join(', ')}`, type);
+  if (!found) throw rangeError(`${path}, ${quoted(name)}, dtype`, `one of ${floatTypes.join(', ')}`, type);
   return found;
 }
 

@@ -4,9 +4,9 @@
 
 import fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { describe, rangeError } from '../loss/check.js';
+import { rangeError } from '../loss/check.js';
 import { bytesPerFloat, encodeFloats, type FloatType, floatTypes } from './floats.js';
-import { encodeHeader, type TensorEntry, type TensorInfo } from './header.js';
+import { encodeHeader, quoted, type TensorEntry, type TensorInfo } from './header.js';
 
 /** Values converted and written at a time. */
 const pieceLength = 4 * 2 ** 20;
@@ -64,7 +64,7 @@ export class SafetensorsWriter {
     this.guarded(() => {
       const tensor = this.expect(name);
       const type = floatTypes.find((known) => known === tensor.type);
-      if (!type) throw rangeError(`tensor ${describe(name)}, type`, `one of ${floatTypes.join(', ')}`, tensor.type);
+      if (!type) throw rangeError(`tensor ${quoted(name)}, type`, `one of ${floatTypes.join(', ')}`, tensor.type);
       this.checkLength(tensor, values.length * bytesPerFloat[type]);
       for (let at = 0; at < values.length; at += pieceLength) {
         this.append(encodeFloats(type, values.subarray(at, at + pieceLength)));
@@ -94,7 +94,7 @@ export class SafetensorsWriter {
     this.guarded(() => {
       const missing = this.tensors.findIndex((_, index) => index >= this.current && this.bytesLeft(index) > 0);
       if (missing !== -1) {
-        const field = `tensor ${describe(this.tensors[missing].name)}`;
+        const field = `tensor ${quoted(this.tensors[missing].name)}`;
         throw rangeError(field, `${this.bytesLeft(missing)} more bytes`, 'the end of the file');
       }
       const descriptor = this.open();
@@ -127,11 +127,7 @@ export class SafetensorsWriter {
     while (this.tensors[next] && this.tensors[next].name !== name && this.bytesLeft(next) === 0) next++;
     const tensor = this.tensors[next];
     if (tensor?.name !== name) {
-      throw rangeError(
-        'name',
-        tensor ? `the next tensor, ${describe(tensor.name)}` : 'no more tensors',
-        describe(name),
-      );
+      throw rangeError('name', tensor ? `the next tensor, ${quoted(tensor.name)}` : 'no more tensors', quoted(name));
     }
     if (next !== this.current) this.written = 0;
     this.current = next;
@@ -145,7 +141,7 @@ export class SafetensorsWriter {
 
   private checkLength(tensor: TensorInfo, bytes: number): void {
     const left = this.bytesLeft(this.current);
-    if (bytes > left) throw rangeError(`tensor ${describe(tensor.name)}`, `at most ${left} more bytes`, String(bytes));
+    if (bytes > left) throw rangeError(`tensor ${quoted(tensor.name)}`, `at most ${left} more bytes`, String(bytes));
   }
 
   private append(bytes: Uint8Array): void {
