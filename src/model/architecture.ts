@@ -1,7 +1,7 @@
 // What a decoder-only language model computes, as plain data: sizes, norms, biases, rotary positions, windows, caps, tying.
 // A family (families.ts) reads it from a configuration; the model's code reads nothing else.
 
-import { rangeError } from '../loss/check.js';
+import { rangeError } from '../base/check.js';
 import type { FamilyName } from './families.js';
 import type { RotaryParameters } from './rotary-frequencies.js';
 

@@ -2,7 +2,7 @@
 // computes differently, and one table of names between groupgrad's modules and the tensors of a Hugging Face folder.
 // Read in transformers 5.18; adding a family is adding an entry here.
 
-import { checkNumber, checkObject, describe, rangeError } from '../loss/check.js';
+import { checkNumber, checkObject, describe, rangeError } from '../base/check.js';
 import { type Activation, type Architecture, type LayerArchitecture, parametersOf } from './architecture.js';
 import { ConfigReader } from './config-reader.js';
 import type { RotaryParameters, RotaryScaling } from './rotary-frequencies.js';
