@@ -62,12 +62,13 @@ export interface RotaryFrequencies {
  */
 export function rotaryFrequencies(architecture: Architecture, layer: number, length = 0): RotaryFrequencies | null {
   const rotary = rotaryOf(architecture, layer);
-  return rotary && frequenciesOf(rotary, length);
+  return rotary && rotaryParameterFrequencies(rotary, length);
 }
 
 const f32 = Math.fround;
 
-function frequenciesOf({ theta, width, scaling }: RotaryParameters, length: number): RotaryFrequencies {
+/** The frequencies of some rotary parameters; see `rotaryFrequencies`. */
+export function rotaryParameterFrequencies({ theta, width, scaling }: RotaryParameters, length = 0): RotaryFrequencies {
   // theta^(2i / width): exact in each operation but the power, which may differ in its last bit.
   const powers = Float32Array.from({ length: Math.ceil(width / 2) }, (_, i) => f32(theta) ** f32((2 * i) / width));
   const plain = powers.map((power) => 1 / power);
