@@ -3,13 +3,16 @@
 // Read in transformers 5.18; adding a family is adding an entry here.
 
 import { checkNumber, checkObject, describe, rangeError } from '../base/check.js';
-import { type Activation, type Architecture, type LayerArchitecture, parametersOf } from './architecture.js';
+import {
+  type Activation,
+  type Architecture,
+  type FamilyName,
+  familyNames,
+  type LayerArchitecture,
+  parametersOf,
+} from './architecture.js';
 import { ConfigReader } from './config-reader.js';
 import type { RotaryParameters, RotaryScaling } from './rotary-frequencies.js';
-
-export const familyNames = ['llama', 'qwen2', 'qwen3', 'smollm3', 'mistral', 'gemma2', 'gemma3_text', 'phi3'] as const;
-/** A family by its `model_type` in config.json. */
-export type FamilyName = (typeof familyNames)[number];
 
 /** What a configuration means where it leaves a key out. */
 interface Defaults {

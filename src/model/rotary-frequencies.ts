@@ -2,8 +2,6 @@
 // (modeling_rope_utils.py). The angle at position p is p × frequency; vectors of `width` values are rotated by halves:
 // x × cos + concat(−x2, x1) × sin, the other values of a head stay. cos and sin are multiplied by the attention factor.
 
-import { type Architecture, rotaryOf } from './architecture.js';
-
 /** How a longer context than that of pretraining is reached. */
 export type RotaryScaling =
   | { readonly type: 'default' }
@@ -50,24 +48,14 @@ export interface RotaryFrequencies {
   readonly attentionFactor: number;
 }
 
+const f32 = Math.fround;
+
 /**
- * A layer's rotary frequencies; null for a layer without rotation.
+ * The frequencies of some rotary parameters.
  *
  * @param length the longest sequence at hand: longrope has other frequencies beyond its original context, which transformers
  *   uses for all positions of such a batch. Other types do not depend on it
- *
- * @example
- * const { frequencies } = rotaryFrequencies(architecture, 0)!;
- * const angle = position * frequencies[i];
  */
-export function rotaryFrequencies(architecture: Architecture, layer: number, length = 0): RotaryFrequencies | null {
-  const rotary = rotaryOf(architecture, layer);
-  return rotary && rotaryParameterFrequencies(rotary, length);
-}
-
-const f32 = Math.fround;
-
-/** The frequencies of some rotary parameters; see `rotaryFrequencies`. */
 export function rotaryParameterFrequencies({ theta, width, scaling }: RotaryParameters, length = 0): RotaryFrequencies {
   // theta^(2i / width): exact in each operation but the power, which may differ in its last bit.
   const powers = Float32Array.from({ length: Math.ceil(width / 2) }, (_, i) => f32(theta) ** f32((2 * i) / width));

@@ -5,9 +5,15 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import fc from 'fast-check';
-import { type Architecture, modulesOf, parameterCount, parametersOf } from '../../src/model/architecture.js';
-import { familyNames, modulePath, readArchitecture, tensorNames } from '../../src/model/families.js';
-import { rotaryFrequencies } from '../../src/model/rotary-frequencies.js';
+import {
+  type Architecture,
+  familyNames,
+  modulesOf,
+  parameterCount,
+  parametersOf,
+  rotaryFrequencies,
+} from '../../src/model/architecture.js';
+import { modulePath, readArchitecture, tensorNames } from '../../src/model/families.js';
 
 function golden<T>(name: string): T[] {
   return JSON.parse(fs.readFileSync(join(import.meta.dirname, '../golden', name), 'utf8')).cases;
