@@ -173,7 +173,7 @@ function attentionGroup(
   shape: AttentionShape,
   keep: Keep,
 ): Computed {
-  const { sequences, heads, keyValueHeads, scale, softCap } = shape;
+  const { sequences, heads, keyValueHeads, scale } = shape;
   const queries = groupQueries(splitHeads(query, sequences, heads), shape);
   const keys = splitHeads(key, sequences, keyValueHeads);
   const values = splitHeads(value, sequences, keyValueHeads);
@@ -182,20 +182,23 @@ function attentionGroup(
   const keptTanh = tanh && keep(tanh);
   return {
     value: joinHeads(ungroupQueries(tf.matMul(probabilities, values), shape), sequences),
-    backward: (dy) => {
-      const dMixed = groupQueries(splitHeads(dy, sequences, heads), shape);
-      const dProbabilities = tf.matMul(dMixed, kept.values(), false, true);
-      const weighted = tf.mul(kept.probabilities(), dProbabilities);
-      const dCapped = tf.sub(weighted, tf.mul(kept.probabilities(), tf.sum(weighted, 2, true)));
-      // The derivative of softCap tanh(s / softCap) is 1 − tanh².
-      const dBiased = keptTanh && softCap !== null ? tf.mul(dCapped, tf.sub(1, tf.square(keptTanh()))) : dCapped;
-      const dScores = tf.mul<tf.Tensor3D>(dBiased, scale);
-      return {
-        query: joinHeads(ungroupQueries(tf.matMul(dScores, kept.keys()), shape), sequences),
-        key: joinHeads(tf.matMul(dScores, kept.queries(), true, false), sequences),
-        value: joinHeads(tf.matMul(kept.probabilities(), dMixed, true, false), sequences),
-      };
-    },
+    backward: (dy) =>
+      tf.tidy(() => {
+        const dMixed = groupQueries(splitHeads(dy, sequences, heads), shape);
+        const dScores = tf.tidy(() => {
+          const dProbabilities = tf.matMul(dMixed, kept.values(), false, true);
+          const weighted = tf.mul(kept.probabilities(), dProbabilities);
+          const dCapped = tf.sub(weighted, tf.mul(kept.probabilities(), tf.sum(weighted, 2, true)));
+          // The derivative of softCap tanh(s / softCap) is 1 − tanh².
+          const dBiased = keptTanh ? tf.mul(dCapped, tf.sub(1, tf.square(keptTanh()))) : dCapped;
+          return tf.mul<tf.Tensor3D>(dBiased, scale);
+        });
+        return {
+          query: joinHeads(ungroupQueries(tf.matMul(dScores, kept.keys()), shape), sequences),
+          key: joinHeads(tf.matMul(dScores, kept.queries(), true, false), sequences),
+          value: joinHeads(tf.matMul(kept.probabilities(), dMixed, true, false), sequences),
+        };
+      }),
   };
 }
 
@@ -207,11 +210,14 @@ function attentionProbabilities(
   { sequences, heads, scale, softCap }: AttentionShape,
 ): { probabilities: tf.Tensor3D; tanh?: tf.Tensor3D } {
   const seen = keys.shape[1];
-  const scaled = tf.mul<tf.Tensor3D>(tf.matMul(queries, keys, false, true), scale);
-  const tanh = softCap === null ? undefined : tf.tanh<tf.Tensor3D>(tf.div(scaled, softCap));
-  const scores = tanh ? tf.mul<tf.Tensor3D>(tanh, softCap!) : scaled;
-  const biased = tf.add(tf.reshape(scores, [sequences, heads, -1, seen]), bias);
-  return { probabilities: tf.reshape(tf.softmax(biased), scores.shape), tanh };
+  return tf.tidy(() => {
+    const scaled = tf.mul<tf.Tensor3D>(tf.matMul(queries, keys, false, true), scale);
+    const tanh = softCap === null ? undefined : tf.tanh<tf.Tensor3D>(tf.div(scaled, softCap));
+    const scores = tanh ? tf.mul<tf.Tensor3D>(tanh, softCap!) : scaled;
+    const biased = tf.add(tf.reshape(scores, [sequences, heads, -1, seen]), bias);
+    const probabilities: tf.Tensor3D = tf.reshape(tf.softmax(biased), scores.shape);
+    return { probabilities, ...(tanh && { tanh }) };
+  });
 }
 
 /**

@@ -26,11 +26,12 @@ export function gatedUnit(gate: tf.Tensor2D, up: tf.Tensor2D, activation: Activa
   }
   const { value, slope } = activations[activation];
   return {
-    value: tf.mul(value(gate), up),
-    backward: (dy) => ({
-      gate: tf.mul(tf.mul(dy, keptUp()), slope(keptGate())),
-      up: tf.mul(dy, value(keptGate())),
-    }),
+    value: tf.tidy(() => tf.mul<tf.Tensor2D>(value(gate), up)),
+    backward: (dy) =>
+      tf.tidy(() => ({
+        gate: tf.mul(tf.mul(dy, keptUp()), slope(keptGate())),
+        up: tf.mul(dy, value(keptGate())),
+      })),
   };
 }
 

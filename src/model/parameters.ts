@@ -1,6 +1,6 @@
 // The weights of a model by name, and how its primitives get them.
 
-import type * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs-core';
 import type { Architecture } from './architecture.js';
 import type { Adapter, Linear } from './linear.js';
 import type { Computed } from './part.js';
@@ -37,7 +37,7 @@ export function asModule(name: string, computed: Computed): Computed {
       return computed.value;
     },
     backward: (dy, wanted) => {
-      const gradients = computed.backward(dy, (own) => wanted(parameter(own)));
+      const gradients = tf.tidy(() => computed.backward(dy, (own) => wanted(parameter(own))));
       return Object.fromEntries(Object.entries(gradients).map(([own, gradient]) => [parameter(own), gradient]));
     },
   };

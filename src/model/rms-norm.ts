@@ -40,7 +40,7 @@ function fused(x: tf.Tensor2D, { weight, epsilon, offset }: Norm, keep: Keep, fo
 
 function composed(x: tf.Tensor2D, { weight, epsilon, offset }: Norm, keep: Keep): Computed {
   const gain = () => (offset === 0 ? weight : tf.add<tf.Tensor1D>(weight, offset));
-  const scale = tf.rsqrt(tf.add(tf.mean(tf.square(x), 1, true), epsilon)) as tf.Tensor2D;
+  const scale = tf.tidy(() => tf.rsqrt(tf.add(tf.mean(tf.square(x), 1, true), epsilon))) as tf.Tensor2D;
   const unit = tf.mul<tf.Tensor2D>(x, scale);
   const [keptUnit, keptScale] = [keep(unit), keep(scale)];
   return {

@@ -75,9 +75,11 @@ function rotate(x: tf.Tensor2D, { cos, sin, rotateHalf, width }: Rotation, inver
   if (fused) return fused({ x, cos, sin }, { width, inverse })[0] as tf.Tensor2D;
   const [count, size] = cos.shape;
   const heads = x.shape[1] / size;
-  const split = tf.reshape(x, [x.shape[0] / count, count, heads, size]);
-  const turned = tf.reshape(tf.matMul(tf.reshape(x, [x.shape[0] * heads, size]), rotateHalf), split.shape);
-  const [c, s] = [cos, sin].map((table) => tf.reshape(table, [count, 1, size]));
-  const combine = inverse ? tf.sub : tf.add;
-  return tf.reshape(combine(tf.mul(split, c), tf.mul(turned, s)), x.shape);
+  return tf.tidy(() => {
+    const split = tf.reshape(x, [x.shape[0] / count, count, heads, size]);
+    const turned = tf.reshape(tf.matMul(tf.reshape(x, [x.shape[0] * heads, size]), rotateHalf), split.shape);
+    const [c, s] = [cos, sin].map((table) => tf.reshape(table, [count, 1, size]));
+    const combine = inverse ? tf.sub : tf.add;
+    return tf.reshape(combine(tf.mul(split, c), tf.mul(turned, s)), x.shape);
+  });
 }

@@ -22,6 +22,11 @@ export interface TransformerSize {
   hidden: number;
 }
 
+export interface TransformerSettings extends TransformerSize {
+  /** Compute each layer again in the backward pass: less memory, more time, the same gradient. Default false. */
+  recompute?: boolean;
+}
+
 export interface TransformerConfig extends TransformerSize {
   /** Number of token ids, V. */
   vocabulary: number;
@@ -32,7 +37,7 @@ export interface TransformerConfig extends TransformerSize {
  * TypeError or RangeError for an impossible size.
  */
 export function createTransformer(
-  { layers, width, heads, keyValueHeads, hidden }: TransformerSize,
+  { layers, width, heads, keyValueHeads, hidden, recompute = false }: TransformerSettings,
   vocabulary: Vocabulary,
   seed: number,
 ): Policy {
@@ -46,7 +51,7 @@ export function createTransformer(
     weights: variables,
     adapters: {},
     trained: new Set(Object.keys(variables)),
-    recompute: false,
+    recompute,
   };
   return {
     vocabulary,
