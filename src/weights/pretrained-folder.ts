@@ -3,12 +3,12 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
 import type { Json } from '../base/json.js';
+import { readJsonFile } from '../base/json-file.js';
 import { rangeError } from '../loss/check.js';
 import { type Architecture, parametersOf } from '../model/architecture.js';
 import { readArchitecture, tensorNames } from '../model/families.js';
 import { type FloatType, floatTypes } from './floats.js';
 import { quoted, type TensorInfo } from './header.js';
-import { readJsonFile } from './json-file.js';
 import { ModelFiles } from './model-files.js';
 
 /** A parameter and where its values are. */

@@ -1,0 +1,186 @@
+// Chat templates: how messages become the text that a model was trained on. A template comes with a model and is a program:
+// it runs in a worker thread with a limit on time and memory, so that one that never ends is an error and not the end.
+
+import fs from 'node:fs';
+import { extname, join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import type { TokenRole } from './tokenizer-files.js';
+
+/** A message of a chat. Templates may read further fields: tool_calls, reasoning_content, … */
+export interface ChatMessage {
+  readonly role: string;
+  readonly content?: unknown;
+  readonly [field: string]: unknown;
+}
+
+export interface RenderOptions {
+  /** End with the start of the assistant's answer; true when left out: a prompt is what is completed. */
+  addGenerationPrompt?: boolean;
+  /** JSON schemas of tools that the model may call. */
+  tools?: readonly object[];
+  /** Documents to answer from. */
+  documents?: readonly object[];
+  /** Further variables that the template reads: `{ enable_thinking: false }`. */
+  variables?: Readonly<Record<string, unknown>>;
+  /** One of several templates; when left out `tool_use` where there are tools and such a template, else `default`. */
+  template?: string;
+  /** Milliseconds for all chats of a call; 10,000 when left out. */
+  timeLimit?: number;
+}
+
+/** A template longer than this is none. */
+const maxTemplateLength = 2 ** 20;
+
+const defaultTimeLimit = 10_000;
+
+/** Megabytes of a worker's heap. */
+const memoryLimit = 256;
+
+const defaultName = 'default';
+const toolName = 'tool_use';
+
+/** What a worker is given. */
+export interface RenderRequest {
+  readonly source: string;
+  /** Variables of each chat. */
+  readonly chats: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** What a worker answers. */
+export type RenderAnswer =
+  | { readonly texts: readonly string[] }
+  | { readonly error: string; readonly chat: number | null };
+
+/** The chat templates of a model folder. */
+export class ChatTemplate {
+  /**
+   * @param templates texts by their names; a single one is called `default`
+   * @param tokens what the template sees as `bos_token`, `eos_token`, …
+   */
+  constructor(
+    readonly templates: ReadonlyMap<string, string>,
+    private readonly tokens: Readonly<Partial<Record<TokenRole, string>>> = {},
+  ) {
+    for (const [name, source] of templates) {
+      if (source.length > maxTemplateLength) {
+        throw rangeError(
+          `chat template ${describe(name)}`,
+          `at most ${maxTemplateLength} characters`,
+          String(source.length),
+        );
+      }
+    }
+  }
+
+  /**
+   * The templates of a folder: chat_template.jinja and additional_chat_templates/*.jinja, else `chat_template` of
+   * tokenizer_config.json, a text or a list with names. null where there is none.
+   */
+  static read(
+    folder: string,
+    config: Readonly<Record<string, unknown>>,
+    tokens: ReadonlyMap<TokenRole, string>,
+  ): ChatTemplate | null {
+    const templates = readFiles(folder) ?? readConfig(config.chat_template ?? null);
+    return templates.size === 0 ? null : new ChatTemplate(templates, Object.fromEntries(tokens));
+  }
+
+  /**
+   * The texts of chats, byte for byte as transformers' apply_chat_template gives them. The text holds the special tokens that
+   * it needs: encode it with `addSpecialTokens: false`.
+   *
+   * @throws RangeError where the template does not exist, refuses the messages, uses what is not known here, or does not end
+   *   within the limits
+   *
+   * @example
+   * const [prompt] = await tokenizer.chat.render([[{ role: 'user', content: 'What is 2 + 2?' }]]);
+   */
+  async render(chats: readonly (readonly ChatMessage[])[], options: RenderOptions = {}): Promise<string[]> {
+    const { addGenerationPrompt = true, tools, documents, variables = {}, timeLimit = defaultTimeLimit } = options;
+    checkNumber('timeLimit', timeLimit, { min: 1, max: 2 ** 31 - 1, integer: true });
+    const name = options.template ?? (tools && this.templates.has(toolName) ? toolName : defaultName);
+    const source = this.templates.get(name);
+    if (source === undefined) {
+      throw rangeError('template', `one of ${[...this.templates.keys()].map(describe).join(', ')}`, describe(name));
+    }
+    for (const [i, messages] of chats.entries()) checkMessages(`chat ${i}`, messages);
+    const shared = {
+      ...this.tokens,
+      // null, not undefined: transformers passes None.
+      tools: tools ?? null,
+      documents: documents ?? null,
+      add_generation_prompt: addGenerationPrompt,
+      ...variables,
+    };
+    const answer = await run({ source, chats: chats.map((messages) => ({ ...shared, messages })) }, timeLimit);
+    if ('texts' in answer) return [...answer.texts];
+    const field = answer.chat === null ? 'chat template' : `chat template, chat ${answer.chat}`;
+    throw rangeError(field, 'text', answer.error);
+  }
+}
+
+function checkMessages(field: string, messages: unknown): void {
+  if (!Array.isArray(messages)) throw typeError(field, 'a list of messages', messages);
+  if (messages.length === 0) throw rangeError(field, 'at least one message', 'none');
+  for (const [i, message] of messages.entries()) {
+    const { role } = checkObject(`${field}, message ${i}`, message);
+    if (typeof role !== 'string') throw typeError(`${field}, message ${i}, role`, 'a string', role);
+  }
+}
+
+const templateFile = 'chat_template.jinja';
+const moreTemplates = 'additional_chat_templates';
+
+function readFiles(folder: string): Map<string, string> | undefined {
+  const path = join(folder, templateFile);
+  if (!fs.existsSync(path)) return undefined;
+  const templates = new Map([[defaultName, fs.readFileSync(path, 'utf8')]]);
+  const more = join(folder, moreTemplates);
+  if (!fs.existsSync(more)) return templates;
+  for (const file of fs.readdirSync(more).filter((name) => extname(name) === '.jinja')) {
+    templates.set(file.slice(0, -'.jinja'.length), fs.readFileSync(join(more, file), 'utf8'));
+  }
+  return templates;
+}
+
+function readConfig(value: unknown): Map<string, string> {
+  const field = 'tokenizer_config.json, chat_template';
+  if (value === null) return new Map();
+  if (typeof value === 'string') return new Map([[defaultName, value]]);
+  if (!Array.isArray(value)) throw typeError(field, 'a string or a list of templates with names', value);
+  return new Map(
+    value.map((entry, i) => {
+      const { name, template } = checkObject(`${field}, template ${i}`, entry);
+      if (typeof name !== 'string' || typeof template !== 'string') {
+        throw typeError(`${field}, template ${i}`, 'a name and a template', name);
+      }
+      return [name, template];
+    }),
+  );
+}
+
+/** Runs a request in a worker of its own, which ends with it. */
+function run(request: RenderRequest, timeLimit: number): Promise<RenderAnswer> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL(`./chat-worker${extname(import.meta.url)}`, import.meta.url), {
+      // As JSON: a message may hold only what a template can see.
+      workerData: JSON.stringify(request),
+      resourceLimits: { maxOldGenerationSizeMb: memoryLimit },
+    });
+    const finish = (action: () => void) => {
+      clearTimeout(timer);
+      void worker.terminate();
+      action();
+    };
+    const refuse = (reason: string) => resolve({ error: reason, chat: null });
+    const timer = setTimeout(() => finish(() => refuse(`no end within ${timeLimit} ms`)), timeLimit);
+    worker.once('message', (answer: RenderAnswer) => finish(() => resolve(answer)));
+    worker.once('error', (error: NodeJS.ErrnoException) =>
+      finish(() => {
+        if (error.code === 'ERR_WORKER_OUT_OF_MEMORY') refuse(`more than ${memoryLimit} MB`);
+        else reject(error);
+      }),
+    );
+  });
+}
