@@ -1,9 +1,10 @@
 // Chat templates: how messages become the text that a model was trained on. A template comes with a model and is a program:
-// it runs in a worker thread with a limit on time and memory, so that one that never ends is an error and not the end.
+// it runs in a process of its own with limits on time and memory, so that one that never ends is an error, and nothing else.
 
+import { fork } from 'node:child_process';
 import fs from 'node:fs';
 import { extname, join } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import { fileURLToPath } from 'node:url';
 import { checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
 import type { TokenRole } from './tokenizer-files.js';
 
@@ -34,20 +35,22 @@ const maxTemplateLength = 2 ** 20;
 
 const defaultTimeLimit = 10_000;
 
-/** Megabytes of a worker's heap. */
+/** Megabytes of the process's heap. */
 const memoryLimit = 256;
 
 const defaultName = 'default';
 const toolName = 'tool_use';
 
-/** What a worker is given. */
+/** What the process is given. */
 export interface RenderRequest {
   readonly source: string;
   /** Variables of each chat. */
   readonly chats: readonly Readonly<Record<string, unknown>>[];
+  /** Milliseconds. */
+  readonly timeLimit: number;
 }
 
-/** What a worker answers. */
+/** What the process answers. */
 export type RenderAnswer =
   | { readonly texts: readonly string[] }
   | { readonly error: string; readonly chat: number | null };
@@ -113,7 +116,7 @@ export class ChatTemplate {
       add_generation_prompt: addGenerationPrompt,
       ...variables,
     };
-    const answer = await run({ source, chats: chats.map((messages) => ({ ...shared, messages })) }, timeLimit);
+    const answer = await run({ source, chats: chats.map((messages) => ({ ...shared, messages })), timeLimit });
     if ('texts' in answer) return [...answer.texts];
     const field = answer.chat === null ? 'chat template' : `chat template, chat ${answer.chat}`;
     throw rangeError(field, 'text', answer.error);
@@ -160,27 +163,45 @@ function readConfig(value: unknown): Map<string, string> {
   );
 }
 
-/** Runs a request in a worker of its own, which ends with it. */
-function run(request: RenderRequest, timeLimit: number): Promise<RenderAnswer> {
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL(`./chat-worker${extname(import.meta.url)}`, import.meta.url), {
-      // As JSON: a message may hold only what a template can see.
-      workerData: JSON.stringify(request),
-      resourceLimits: { maxOldGenerationSizeMb: memoryLimit },
-    });
-    const finish = (action: () => void) => {
-      clearTimeout(timer);
-      void worker.terminate();
-      action();
-    };
-    const refuse = (reason: string) => resolve({ error: reason, chat: null });
-    const timer = setTimeout(() => finish(() => refuse(`no end within ${timeLimit} ms`)), timeLimit);
-    worker.once('message', (answer: RenderAnswer) => finish(() => resolve(answer)));
-    worker.once('error', (error: NodeJS.ErrnoException) =>
-      finish(() => {
-        if (error.code === 'ERR_WORKER_OUT_OF_MEMORY') refuse(`more than ${memoryLimit} MB`);
-        else reject(error);
-      }),
-    );
+/** Why there is no text where a template takes too long. */
+export function noEnd(timeLimit: number): string {
+  return `no end within ${timeLimit} ms`;
+}
+
+function serialize(request: RenderRequest): string {
+  try {
+    return JSON.stringify(request);
+  } catch (error) {
+    throw new TypeError(`chats: expected what JSON can hold, got other values: ${(error as Error).message}`);
+  }
+}
+
+/** Runs a request in a process of its own, which ends with it. */
+async function run(request: RenderRequest): Promise<RenderAnswer> {
+  const text = serialize(request);
+  const program = fileURLToPath(new URL(`./chat-process${extname(import.meta.url)}`, import.meta.url));
+  const child = fork(program, {
+    execArgv: [...process.execArgv, `--max-old-space-size=${memoryLimit}`],
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    return await new Promise<RenderAnswer>((resolve, reject) => {
+      const refuse = (error: string) => resolve({ error, chat: null });
+      child.on('message', (message: RenderAnswer | 'ready') => {
+        if (message !== 'ready') resolve(message);
+        else {
+          timer = setTimeout(() => refuse(noEnd(request.timeLimit)), request.timeLimit);
+          child.send(text, () => {});
+        }
+      });
+      child.on('error', reject);
+      child.on('close', (code, signal) =>
+        refuse(`its process ended by ${signal ?? `exit status ${code}`} (it may use ${memoryLimit} MB of memory)`),
+      );
+    });
+  } finally {
+    clearTimeout(timer);
+    child.kill('SIGKILL');
+  }
 }

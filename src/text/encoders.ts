@@ -19,7 +19,8 @@ interface NativeTokenizer {
 type NativeTokenizers = { Tokenizer: { fromString(json: string): NativeTokenizer } };
 
 /** Which package encodes. */
-export type EncoderName = 'native' | 'javascript';
+export const encoderNames = ['native', 'javascript'] as const;
+export type EncoderName = (typeof encoderNames)[number];
 
 /**
  * @param tokenizer the parsed tokenizer.json

@@ -1,9 +1,9 @@
 // The tokenizer of a Hugging Face folder.
 
 import { join } from 'node:path';
-import { rangeError } from '../loss/check.js';
+import { checkChoice, rangeError } from '../loss/check.js';
 import { ChatTemplate } from './chat-template.js';
-import { createEncoder, type Encoder, type EncoderName } from './encoders.js';
+import { createEncoder, type Encoder, type EncoderName, encoderNames } from './encoders.js';
 import { readTokenDecoder, type TokenDecoderFactory } from './token-decoder.js';
 import type { DecodeOptions, EncodeOptions, TextStream, Tokenizer } from './tokenizer.js';
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
@@ -57,6 +57,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
    * const [ids] = await tokenizer.encode(['Once upon a time']);
    */
   static async load(folder: string, { endTokens = [], encoder }: TokenizerOptions = {}): Promise<HuggingFaceTokenizer> {
+    if (encoder !== undefined) checkChoice('encoder', encoder, encoderNames);
     const files = readTokenizerFiles(folder);
     const decoder = readTokenDecoder(files.tokenizer.decoder, 'tokenizer.json, decoder');
     let encode: Encoder;
