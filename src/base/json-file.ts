@@ -2,7 +2,7 @@
 
 import fs from 'node:fs';
 import { basename } from 'node:path';
-import { checkObject, rangeError } from '../loss/check.js';
+import { checkObject, rangeError } from './check.js';
 import { type Json, parseJson } from './json.js';
 
 /** Far above any configuration. */

@@ -1,9 +1,12 @@
 // What a decoder-only language model computes, as plain data: sizes, norms, biases, rotary positions, windows, caps, tying.
 // A family (families.ts) reads it from a configuration; the model's code reads nothing else.
 
-import { rangeError } from '../loss/check.js';
-import type { FamilyName } from './families.js';
-import type { RotaryParameters } from './rotary-frequencies.js';
+import { rangeError } from '../base/check.js';
+import type { RotaryParameters } from './rotary-parameters.js';
+
+export const familyNames = ['llama', 'qwen2', 'qwen3', 'smollm3', 'mistral', 'gemma2', 'gemma3_text', 'phi3'] as const;
+/** A family by its `model_type` in config.json. */
+export type FamilyName = (typeof familyNames)[number];
 
 export type Activation = 'silu' | 'gelu_pytorch_tanh';
 

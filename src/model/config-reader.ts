@@ -1,7 +1,7 @@
 // Reads a Hugging Face configuration, key by key: a key that is missing or null takes its default, one of another kind is an
 // error that names it.
 
-import { type Bounds, checkBoolean, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { type Bounds, checkBoolean, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 
 /** A whole number that counts or sizes something. Larger ones are no model. */
 const size: Bounds = { min: 1, max: 2 ** 31 - 1, integer: true };

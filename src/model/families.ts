@@ -2,14 +2,17 @@
 // computes differently, and one table of names between groupgrad's modules and the tensors of a Hugging Face folder.
 // Read in transformers 5.18; adding a family is adding an entry here.
 
-import { checkNumber, checkObject, describe, rangeError } from '../loss/check.js';
-import { type Activation, type Architecture, type LayerArchitecture, parametersOf } from './architecture.js';
+import { checkNumber, checkObject, describe, rangeError } from '../base/check.js';
+import {
+  type Activation,
+  type Architecture,
+  type FamilyName,
+  familyNames,
+  type LayerArchitecture,
+  parametersOf,
+} from './architecture.js';
 import { ConfigReader } from './config-reader.js';
-import type { RotaryParameters, RotaryScaling } from './rotary-frequencies.js';
-
-export const familyNames = ['llama', 'qwen2', 'qwen3', 'smollm3', 'mistral', 'gemma2', 'gemma3_text', 'phi3'] as const;
-/** A family by its `model_type` in config.json. */
-export type FamilyName = (typeof familyNames)[number];
+import type { RotaryParameters, RotaryScaling } from './rotary-parameters.js';
 
 /** What a configuration means where it leaves a key out. */
 interface Defaults {

@@ -5,7 +5,7 @@ import { fork } from 'node:child_process';
 import fs from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import type { TokenRole } from './tokenizer-files.js';
 
 /** A message of a chat. Templates may read further fields: tool_calls, reasoning_content, … */

@@ -1,7 +1,7 @@
 // The tokenizer of a Hugging Face folder.
 
 import { join } from 'node:path';
-import { checkChoice, rangeError } from '../loss/check.js';
+import { checkChoice, rangeError } from '../base/check.js';
 import { ChatTemplate } from './chat-template.js';
 import { createEncoder, type Encoder, type EncoderName, encoderNames } from './encoders.js';
 import { readTokenDecoder, type TokenDecoderFactory } from './token-decoder.js';

@@ -2,7 +2,7 @@
 // are here: bytes written as letters (ByteLevel: GPT-2, Llama 3, Qwen, SmolLM), and words with a mark for the space before
 // them and single bytes as `<0xE4>` (Llama 2, Mistral, Gemma, Phi-3). Equal to Rust's `tokenizers`, which transformers uses.
 
-import { checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { checkObject, describe, rangeError, typeError } from '../base/check.js';
 
 /** Turns tokens into text. Parts add up to the text of all tokens. */
 export interface TokenDecoder {

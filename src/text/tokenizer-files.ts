@@ -3,9 +3,9 @@
 
 import fs from 'node:fs';
 import { join } from 'node:path';
+import { checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import type { Json } from '../base/json.js';
 import { readJsonFile } from '../base/json-file.js';
-import { checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
 
 /** Roles that a token can have in a configuration; chat templates see the tokens by these names. */
 const roles = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;

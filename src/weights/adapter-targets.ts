@@ -2,7 +2,7 @@
 // expression for whole names, or 'all-linear'; less what is excluded and what layers_to_transform leaves out.
 
 import vm from 'node:vm';
-import { describe, rangeError } from '../loss/check.js';
+import { describe, rangeError } from '../base/check.js';
 import { type Architecture, type Module, modulesOf } from '../model/architecture.js';
 import { modulePath } from '../model/families.js';
 import { quoted } from './header.js';

@@ -3,9 +3,9 @@
 
 import fs from 'node:fs';
 import { join } from 'node:path';
+import { checkNumber, describe, rangeError, typeError } from '../base/check.js';
 import type { Json } from '../base/json.js';
 import { readJsonFile } from '../base/json-file.js';
-import { checkNumber, describe, rangeError, typeError } from '../loss/check.js';
 import type { Architecture } from '../model/architecture.js';
 import { patternKeys, selectTargets, type Target, type TargetRules } from './adapter-targets.js';
 import type { FloatType } from './floats.js';

@@ -1,8 +1,8 @@
 // The header of a safetensors file (https://github.com/huggingface/safetensors#format): eight bytes with the length of a
 // JSON object, then the object, which gives each tensor's type, shape and place among the bytes that follow.
 
+import { describe, rangeError } from '../base/check.js';
 import { type Json, parseJson } from '../base/json.js';
-import { describe, rangeError } from '../loss/check.js';
 
 /** Bits per value of the types that the format knows. */
 const bitsPerValue = {

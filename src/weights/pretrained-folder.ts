@@ -2,9 +2,9 @@
 
 import fs from 'node:fs';
 import { join } from 'node:path';
+import { rangeError } from '../base/check.js';
 import type { Json } from '../base/json.js';
 import { readJsonFile } from '../base/json-file.js';
-import { rangeError } from '../loss/check.js';
 import { type Architecture, parametersOf } from '../model/architecture.js';
 import { readArchitecture, tensorNames } from '../model/families.js';
 import { type FloatType, floatTypes } from './floats.js';

@@ -3,7 +3,7 @@
 // must not block the event loop reads in pieces and yields between them.
 
 import fs from 'node:fs';
-import { rangeError } from '../loss/check.js';
+import { rangeError } from '../base/check.js';
 import { bytesPerFloat, decodeFloats, type FloatType, floatTypes } from './floats.js';
 import { maxHeaderBytes, parseHeader, quoted, type TensorInfo } from './header.js';
 

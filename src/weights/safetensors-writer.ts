@@ -4,7 +4,7 @@
 
 import fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { rangeError } from '../loss/check.js';
+import { rangeError } from '../base/check.js';
 import { bytesPerFloat, encodeFloats, type FloatType, floatTypes } from './floats.js';
 import { encodeHeader, quoted, type TensorEntry, type TensorInfo } from './header.js';
 

@@ -5,8 +5,14 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import fc from 'fast-check';
-import { type Architecture, modulesOf, parameterCount, parametersOf } from '../../src/model/architecture.js';
-import { familyNames, modulePath, readArchitecture, tensorNames } from '../../src/model/families.js';
+import {
+  type Architecture,
+  familyNames,
+  modulesOf,
+  parameterCount,
+  parametersOf,
+} from '../../src/model/architecture.js';
+import { modulePath, readArchitecture, tensorNames } from '../../src/model/families.js';
 import { rotaryFrequencies } from '../../src/model/rotary-frequencies.js';
 
 function golden<T>(name: string): T[] {
