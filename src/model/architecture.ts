@@ -2,7 +2,7 @@
 // A family (families.ts) reads it from a configuration; the model's code reads nothing else.
 
 import { rangeError } from '../base/check.js';
-import { type RotaryFrequencies, type RotaryParameters, rotaryParameterFrequencies } from './rotary-frequencies.js';
+import type { RotaryParameters } from './rotary-parameters.js';
 
 export const familyNames = ['llama', 'qwen2', 'qwen3', 'smollm3', 'mistral', 'gemma2', 'gemma3_text', 'phi3'] as const;
 /** A family by its `model_type` in config.json. */
@@ -148,22 +148,8 @@ export function parameterCount(architecture: Architecture): number {
 }
 
 /** The layer's rotary parameters; null where it has none. RangeError for a layer that does not exist. */
-function rotaryOf({ layers, rotaries }: Architecture, layer: number): RotaryParameters | null {
+export function rotaryOf({ layers, rotaries }: Architecture, layer: number): RotaryParameters | null {
   const found = layers[layer];
   if (!found) throw rangeError('layer', `one of the ${layers.length} layers`, String(layer));
   return found.rotary === null ? null : rotaries[found.rotary];
-}
-
-/**
- * A layer's rotary frequencies; null for a layer without rotation.
- *
- * @param length as `rotaryParameterFrequencies` takes it
- *
- * @example
- * const { frequencies } = rotaryFrequencies(architecture, 0)!;
- * const angle = position * frequencies[i];
- */
-export function rotaryFrequencies(architecture: Architecture, layer: number, length = 0): RotaryFrequencies | null {
-  const rotary = rotaryOf(architecture, layer);
-  return rotary && rotaryParameterFrequencies(rotary, length);
 }

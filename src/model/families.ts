@@ -12,7 +12,7 @@ import {
   parametersOf,
 } from './architecture.js';
 import { ConfigReader } from './config-reader.js';
-import type { RotaryParameters, RotaryScaling } from './rotary-frequencies.js';
+import type { RotaryParameters, RotaryScaling } from './rotary-parameters.js';
 
 /** What a configuration means where it leaves a key out. */
 interface Defaults {

@@ -2,45 +2,8 @@
 // (modeling_rope_utils.py). The angle at position p is p × frequency; vectors of `width` values are rotated by halves:
 // x × cos + concat(−x2, x1) × sin, the other values of a head stay. cos and sin are multiplied by the attention factor.
 
-/** How a longer context than that of pretraining is reached. */
-export type RotaryScaling =
-  | { readonly type: 'default' }
-  /** Position interpolation (arXiv 2306.15595): every frequency divided by `factor`. */
-  | { readonly type: 'linear'; readonly factor: number }
-  /** Llama 3.1: low frequencies divided, high ones kept, those between interpolated. */
-  | {
-      readonly type: 'llama3';
-      readonly factor: number;
-      readonly lowFrequencyFactor: number;
-      readonly highFrequencyFactor: number;
-      readonly originalPositions: number;
-    }
-  /** YaRN (arXiv 2309.00071): by the number of rotations within the original context. */
-  | {
-      readonly type: 'yarn';
-      readonly factor: number;
-      readonly originalPositions: number;
-      readonly betaFast: number;
-      readonly betaSlow: number;
-      /** Round the ends of the ramp to whole dimensions. */
-      readonly truncate: boolean;
-      readonly attentionFactor: number;
-    }
-  /** LongRoPE (arXiv 2402.13753): a divisor for each frequency, one set within the original context, one beyond it. */
-  | {
-      readonly type: 'longrope';
-      readonly shortFactors: readonly number[];
-      readonly longFactors: readonly number[];
-      readonly originalPositions: number;
-      readonly attentionFactor: number;
-    };
-
-export interface RotaryParameters {
-  readonly theta: number;
-  /** How many values of a head are rotated: floor(head size × partial factor), which counts as the next even number. */
-  readonly width: number;
-  readonly scaling: RotaryScaling;
-}
+import { type Architecture, rotaryOf } from './architecture.js';
+import type { RotaryParameters, RotaryScaling } from './rotary-parameters.js';
 
 export interface RotaryFrequencies {
   /** ceil(width / 2) values, in radians per position. */
@@ -48,14 +11,24 @@ export interface RotaryFrequencies {
   readonly attentionFactor: number;
 }
 
-const f32 = Math.fround;
-
 /**
- * The frequencies of some rotary parameters.
+ * A layer's rotary frequencies; null for a layer without rotation.
  *
  * @param length the longest sequence at hand: longrope has other frequencies beyond its original context, which transformers
  *   uses for all positions of such a batch. Other types do not depend on it
+ *
+ * @example
+ * const { frequencies } = rotaryFrequencies(architecture, 0)!;
+ * const angle = position * frequencies[i];
  */
+export function rotaryFrequencies(architecture: Architecture, layer: number, length = 0): RotaryFrequencies | null {
+  const rotary = rotaryOf(architecture, layer);
+  return rotary && rotaryParameterFrequencies(rotary, length);
+}
+
+const f32 = Math.fround;
+
+/** The frequencies of rotary parameters, as `rotaryFrequencies` gives those of a layer. */
 export function rotaryParameterFrequencies({ theta, width, scaling }: RotaryParameters, length = 0): RotaryFrequencies {
   // theta^(2i / width): exact in each operation but the power, which may differ in its last bit.
   const powers = Float32Array.from({ length: Math.ceil(width / 2) }, (_, i) => f32(theta) ** f32((2 * i) / width));

@@ -5,11 +5,11 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { checkNumber, describe, rangeError, typeError } from '../base/check.js';
 import type { Json } from '../base/json.js';
+import { readJsonFile } from '../base/json-file.js';
 import type { Architecture } from '../model/architecture.js';
 import { patternKeys, selectTargets, type Target, type TargetRules } from './adapter-targets.js';
 import type { FloatType } from './floats.js';
 import { quoted } from './header.js';
-import { readJsonFile } from './json-file.js';
 import { SafetensorsFile } from './safetensors-file.js';
 import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writer.js';
 

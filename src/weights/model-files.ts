@@ -5,8 +5,8 @@ import fs from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, rangeError } from '../base/check.js';
 import type { Json } from '../base/json.js';
+import { readJsonFile } from '../base/json-file.js';
 import { quoted, sizeOf, type TensorEntry, type TensorInfo } from './header.js';
-import { readJsonFile } from './json-file.js';
 import { type Part, SafetensorsFile } from './safetensors-file.js';
 import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writer.js';
 

@@ -4,11 +4,11 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { rangeError } from '../base/check.js';
 import type { Json } from '../base/json.js';
+import { readJsonFile } from '../base/json-file.js';
 import { type Architecture, parametersOf } from '../model/architecture.js';
 import { readArchitecture, tensorNames } from '../model/families.js';
 import { type FloatType, floatTypes } from './floats.js';
 import { quoted, type TensorInfo } from './header.js';
-import { readJsonFile } from './json-file.js';
 import { ModelFiles } from './model-files.js';
 
 /** A parameter and where its values are. */

@@ -11,9 +11,9 @@ import {
   modulesOf,
   parameterCount,
   parametersOf,
-  rotaryFrequencies,
 } from '../../src/model/architecture.js';
 import { modulePath, readArchitecture, tensorNames } from '../../src/model/families.js';
+import { rotaryFrequencies } from '../../src/model/rotary-frequencies.js';
 
 function golden<T>(name: string): T[] {
   return JSON.parse(fs.readFileSync(join(import.meta.dirname, '../golden', name), 'utf8')).cases;

@@ -2,8 +2,8 @@
 
 import fs from 'node:fs';
 import { basename } from 'node:path';
-import { checkObject, rangeError } from '../base/check.js';
-import { type Json, parseJson } from '../base/json.js';
+import { checkObject, rangeError } from './check.js';
+import { type Json, parseJson } from './json.js';
 
 /** Far above any configuration. */
 const maxBytes = 64 * 2 ** 20;
