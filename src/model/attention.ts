@@ -100,12 +100,13 @@ function fused(
     value: keep(value),
     mixed: keep(mixed),
     logSumExp: keep(logSumExp),
+    starts: keep(starts),
   };
   return {
     value: mixed as tf.Tensor2D,
     backward: (dy) => {
       const tensors = Object.fromEntries(Object.entries(kept).map(([name, tensor]) => [name, tensor()]));
-      const [dQuery, dKey, dValue] = backward({ dy, starts, ...tensors }, attributes);
+      const [dQuery, dKey, dValue] = backward({ dy, ...tensors }, attributes);
       return { query: dQuery, key: dKey, value: dValue };
     },
   };
