@@ -3,6 +3,10 @@
 // TensorFlow.js's tape.
 
 import * as tf from '@tensorflow/tfjs-core';
+
+// The types of the methods that chained.ts adds.
+export type {} from '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.js';
+
 import { checkBoolean, checkObject, rangeError, typeError } from '../loss/check.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { Metrics } from '../loss/plan.js';
@@ -26,8 +30,14 @@ import {
   requireFloat,
   shapeText,
 } from './batch.js';
+import { addChainedOperations } from './chained.js';
 import { differentiable } from './differentiable.js';
+import { registerGradients } from './gradients.js';
 import * as operations from './operations.js';
+
+// At import, because tfjs looks for an operation's gradient while the model runs, before the loss is called.
+registerGradients();
+addChainedOperations();
 
 export { definePolicy, type PolicyDefinition } from '../policy/define.js';
 export type { Decoder, Policy, SequenceBatch } from '../policy/policy.js';

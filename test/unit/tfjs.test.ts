@@ -1,7 +1,6 @@
 // The loss inside TensorFlow.js, on every backend: every way to differentiate it, against the host API; memory; errors.
 
 import assert from 'node:assert/strict';
-import { createRequire } from 'node:module';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
@@ -26,9 +25,6 @@ import {
 import { assertArray, assertNumber } from '../support/compare.js';
 import { fill, seeded } from '../support/random.js';
 import { noTensorflow } from '../support/tensorflow.js';
-
-// Gradients of tfjs's own operations, which tfjs and tfjs-node bring and tfjs-core alone does not.
-createRequire(import.meta.url)('@tensorflow/tfjs-core/dist/register_all_gradients');
 
 const [sequences, length, vocab] = [3, 4, 7];
 const tokens = sequences * length;
