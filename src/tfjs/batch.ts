@@ -17,15 +17,15 @@ type Tensors<T> = Omit<T, 'shape' | 'mask' | 'oldLogProbs' | 'refLogProbs' | 'ad
   /** B and T. Required where the tensor does not tell: logits of shape [B*T, V], log-probs of shape [B*T]. */
   shape?: { sequences: number; length: number };
   /** One value a token; a tensor may have dtype bool, int32 or float32. */
-  mask?: Uint8Array | tf.Tensor;
+  mask?: Uint8Array | tf.Tensor | undefined;
   /** One value a token; a float32 tensor. */
-  oldLogProbs?: Floats;
+  oldLogProbs?: Floats | undefined;
   /** One value a token; a float32 tensor. */
-  refLogProbs?: Floats;
+  refLogProbs?: Floats | undefined;
   /** One value a sequence or one a token; a float32 tensor. */
-  advantages?: Floats;
+  advantages?: Floats | undefined;
   /** One value a token; a float32 tensor. */
-  tokenWeights?: Floats;
+  tokenWeights?: Floats | undefined;
 };
 
 /** What `policyLoss` reads besides the log-probs: the fields of the host API, where typed arrays may also be tensors. */

@@ -5,6 +5,7 @@ import { dirname, sep } from 'node:path';
 import util from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { checkChoice } from '../loss/check.js';
+import { thisFile } from '../package-folder.js';
 
 export const backends = ['tensorflow', 'wasm', 'cpu'] as const;
 /** A tfjs backend by its name there. */
@@ -57,7 +58,7 @@ async function loadWasm(name: string): Promise<void> {
   const wasm = (await import(name)) as typeof import('@tensorflow/tfjs-backend-wasm');
   // A backend that has started already has its binary, and refuses to be told where it is.
   if ('wasm' in tf.engine().registry) return;
-  wasm.setWasmPaths(dirname(createRequire(import.meta.url).resolve(name)) + sep);
+  wasm.setWasmPaths(dirname(createRequire(thisFile).resolve(name)) + sep);
 }
 
 /**
