@@ -50,6 +50,8 @@ async function loadTensorflow(name: string): Promise<void> {
   const legacy = util as unknown as Record<string, unknown>;
   legacy.isNullOrUndefined ??= (value: unknown) => value === undefined || value === null;
   legacy.isArray ??= Array.isArray;
+  // Errors only: TensorFlow tells at its start, in some lines of its own, what the processor could do.
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
   await import(name);
 }
 
