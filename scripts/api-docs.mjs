@@ -18,7 +18,7 @@ const entries = [
   },
   {
     name: 'groupgrad/tfjs',
-    file: 'tfjs/index.d.ts',
+    file: 'tfjs.d.ts',
     page: 'groupgrad-tfjs.md',
     about:
       'The losses as differentiable TensorFlow.js operations. Importing it registers the gradients and methods of tensors that tfjs-core lacks on Node.',

@@ -142,7 +142,7 @@ describe('the package', { skip: noNpm }, () => {
       return [`${base}.d.ts`, `${base}.js`];
     });
     const types = under('dist/commonjs/');
-    for (const path of ['index.d.ts', 'tfjs/index.d.ts', 'package.json']) {
+    for (const path of ['index.d.ts', 'tfjs.d.ts', 'package.json']) {
       assert.ok(types.includes(`dist/commonjs/${path}`), path);
     }
     assert.deepEqual(

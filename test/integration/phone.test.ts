@@ -10,7 +10,7 @@ import test, { after } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { comparisonPage } from '../../src/compare/page.js';
 import type { ComparisonResult } from '../../src/compare/result.js';
-import { buildReport } from '../../src/trainer/report/index.js';
+import { buildReport } from '../../src/report/run/index.js';
 import { root } from '../support/installed.js';
 import { writeRun } from '../support/run-folder.js';
 

@@ -510,7 +510,7 @@ describe('methods of tensors', () => {
       import * as tf from '@tensorflow/tfjs-core';
       const own = { kernelName: 'Exp', gradFunc: () => ({}) };
       tf.registerGradient(own);
-      await import(${dist('tfjs/index.js')});
+      await import(${dist('tfjs.js')});
       await tf.setBackend('wasm');
       const f = (x) => x.mul(2).matMul(x.transpose()).relu().sum();
       const gradient = tf.grad(f)(tf.tensor2d([1, -2, 3, 4], [2, 2]));
