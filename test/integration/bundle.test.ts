@@ -1,5 +1,5 @@
 // The package inside a bundle: esbuild's two formats, on the addon where a project has it installed, on the reference device
-// where the bundle stands alone; the external packages that docs/install.md names; and require() in a CommonJS program.
+// where the bundle stands alone; the external packages that docs/bundling.md names; and require() in a CommonJS program.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -67,11 +67,11 @@ describe('in a project', () => {
   });
   after(() => project.remove());
 
-  /** The externals of the command line that docs/install.md gives. */
+  /** The externals of the command line that docs/bundling.md gives. */
   function documentedExternals(): string[] {
-    const lines = snippetsOf('docs/install.md').flatMap(({ code }) => code.split('\n'));
+    const lines = snippetsOf('docs/bundling.md').flatMap(({ code }) => code.split('\n'));
     const [command] = lines.filter((line) => line.includes('esbuild '));
-    assert.ok(command, 'docs/install.md shows no esbuild command');
+    assert.ok(command, 'docs/bundling.md shows no esbuild command');
     return [...command.matchAll(/--external:(\S+?)(?=['"\s]|$)/g)].map(([, name]) => name);
   }
 

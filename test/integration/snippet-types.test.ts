@@ -29,6 +29,10 @@ const given = `
   declare const logits: Float32Array, logProbs: Float32Array, oldLogProbs: Float32Array, refLogProbs: Float32Array;
   declare const rewards: Float32Array, advantages: Float32Array, tokens: Int32Array, mask: Uint8Array, values: Uint16Array;
   declare const shape: { sequences: number; length: number; vocab: number };
+  // It is large, and need not be installed here; it exports what tfjs-core does, and more.
+  declare module '@tensorflow/tfjs-node' {
+    export * from '@tensorflow/tfjs-core';
+  }
 `;
 
 const typescript = snippets().filter(({ language }) => language === 'ts');
