@@ -6,9 +6,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The file that this code runs from. A bundle in CommonJS has no `import.meta.url`; its `__filename` is the bundle's. */
-export const thisFile: string = fileOf(import.meta);
+export const thisFile: string = fileOf(import.meta.url);
 
-function fileOf({ url }: { url?: string }): string {
+function fileOf(url: string | undefined): string {
   return url ? fileURLToPath(url) : __filename;
 }
 
