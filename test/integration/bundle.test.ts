@@ -63,7 +63,7 @@ test('a bundle knows its version', () => assert.equal(packageVersion(), packageJ
 describe('in a project', () => {
   let project: Project;
   before(() => {
-    project = installedProject(['jiti', '@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm']);
+    project = installedProject(['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm']);
   });
   after(() => project.remove());
 

@@ -1,10 +1,11 @@
 // A project in a temporary folder in which the package is installed as a user has it: built from the sources at hand, with
-// the dependencies named and no others.
+// its dependencies, the peers named, and nothing else.
 
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import packageJson from '../../package.json' with { type: 'json' };
 import { type Finished, runProgram } from './run-program.js';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -17,8 +18,8 @@ export interface Project {
   remove(): void;
 }
 
-/** `packages`: names in this checkout's node_modules. `addon: false`: as where none could be built. */
-export function installedProject(packages: readonly string[], { addon = true } = {}): Project {
+/** `peers`: names in this checkout's node_modules. */
+export function installedProject(peers: readonly string[]): Project {
   const folder = mkdtempSync(join(tmpdir(), 'groupgrad-project-'));
   const home = join(folder, 'node_modules', 'groupgrad');
   mkdirSync(home, { recursive: true });
@@ -35,10 +36,12 @@ export function installedProject(packages: readonly string[], { addon = true } =
     mkdirSync(dirname(to), { recursive: true });
     symlinkSync(from, to);
   };
-  for (const built of addon ? ['build', 'prebuilds'] : []) {
+  for (const built of ['build', 'prebuilds']) {
     if (existsSync(join(root, built))) link(join(root, built), join(home, built));
   }
-  for (const name of packages) link(join(root, 'node_modules', name), join(folder, 'node_modules', name));
+  for (const name of [...Object.keys(packageJson.dependencies), ...peers]) {
+    link(join(root, 'node_modules', name), join(folder, 'node_modules', name));
+  }
   return {
     folder,
     write: (name, text) => {
