@@ -1,5 +1,5 @@
 {
-  # The CPU addon for machines without CMake; CMakeLists.txt is the full build. src/native/build.ts copies it to the folder that
+  # The CPU addon for machines without CMake; CMakeLists.txt is the full build. src/devices/build.ts copies it to the folder that
   # it is named relative to: in the package's own folder pnpm and yarn would take it for a reason to build at installation.
   'variables': { 'version': '<!(node -p "require(\'./package.json\').version")' },
   'targets': [

@@ -7,10 +7,10 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildAddon, deliver } from '../src/native/build.ts';
-import { platform, prebuiltAddon, root, usesMusl } from '../src/native/places.ts';
-import { findNvcc } from '../src/native/tools.ts';
-import { packageVersion } from '../src/version.ts';
+import { packageVersion } from '../src/base/version.ts';
+import { buildAddon, deliver } from '../src/devices/build.ts';
+import { platform, prebuiltAddon, root, usesMusl } from '../src/devices/places.ts';
+import { findNvcc } from '../src/devices/tools.ts';
 
 /** Below what Node.js 20 itself asks for (2.28), and the oldest for arm64. */
 const glibc = '2.17';

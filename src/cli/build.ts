@@ -2,9 +2,9 @@
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { type BuildOptions, buildAddon, deliver } from '../native/build.js';
-import { cacheFolder, isCheckout, ownBuild, platform, root } from '../native/places.js';
-import { packageVersion } from '../version.js';
+import { packageVersion } from '../base/version.js';
+import { type BuildOptions, buildAddon, deliver } from '../devices/build.js';
+import { cacheFolder, isCheckout, ownBuild, platform, root } from '../devices/places.js';
 import { parse, UsageError } from './arguments.js';
 import { wrap } from './terminal.js';
 

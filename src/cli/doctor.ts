@@ -1,15 +1,14 @@
 // `groupgrad doctor`: what there is on this machine, why the rest is not, and what to type to get it.
 
 import { spawnSync } from 'node:child_process';
-import { devices } from '../loss/devices.js';
+import { isMissing, tfjsPackages } from '../base/missing-tfjs.js';
+import { addCommand, packageManager } from '../base/package-manager.js';
+import { packageVersion } from '../base/version.js';
+import { type DeviceChoice, devices } from '../devices/devices.js';
+import { loadAddon } from '../devices/load.js';
+import { platform, usesMusl } from '../devices/places.js';
 import { policyLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
-import type { DeviceChoice } from '../loss/request.js';
-import { isMissing, tfjsPackages } from '../missing-tfjs.js';
-import { loadAddon } from '../native/load.js';
-import { platform, usesMusl } from '../native/places.js';
-import { addCommand, packageManager } from '../package-manager.js';
-import { packageVersion } from '../version.js';
 import { parse } from './arguments.js';
 import { shortPath, wrap } from './terminal.js';
 
@@ -103,7 +102,7 @@ async function findBackends(): Promise<{ backends: Finding[]; tensorflow: Findin
     const tensorflow = { name, available: false, detail: 'needs TensorFlow.js' };
     return { backends: [{ name: 'tfjs', available: false, detail, remedy: addCommand(tfjsPackages) }], tensorflow };
   }
-  const { backends, howToGet, tryBackends } = await import('../trainer/backend.js');
+  const { backends, howToGet, tryBackends } = await import('../backend/backend.js');
   const { tfjsBridge } = await import('../tfjs/index.js');
   const findings: Finding[] = [];
   let tensorflow: Finding = { name, available: false, detail: `needs the backend ${name}` };

@@ -2,8 +2,8 @@
 // The command line: `groupgrad <command> …`. Exits with 0 when all went well, 1 after a failure, 2 when it was called wrongly,
 // 130 or 143 when a signal ended a run.
 
-import { withTfjs } from '../missing-tfjs.js';
-import { packageVersion } from '../version.js';
+import { withTfjs } from '../base/missing-tfjs.js';
+import { packageVersion } from '../base/version.js';
 import { UsageError } from './arguments.js';
 
 interface Command {

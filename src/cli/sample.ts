@@ -1,8 +1,8 @@
 // `groupgrad sample`: what a saved policy makes of a prompt.
 
+import { rangeError } from '../base/check.js';
 import { resolveConfig } from '../config/load.js';
-import { rangeError } from '../loss/check.js';
-import { sample as samplePolicy } from '../policy/sample.js';
+import { sample as samplePolicy } from '../rollout/sample.js';
 import { numberFlag, parse } from './arguments.js';
 import { backendFlag } from './evaluate.js';
 import { loadRun } from './saved-run.js';

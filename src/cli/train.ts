@@ -3,8 +3,8 @@
 import { join } from 'node:path';
 import type { TrainConfig } from '../config/define-config.js';
 import { loadConfig, trainerOptions } from '../config/load.js';
-import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
-import { readRunConfig } from '../trainer/run-folder.js';
+import { readRunConfig } from '../run/run-folder.js';
+import type { GrpoTrainer, TrainerOptions } from '../train/api.js';
 import { numberFlag, parse } from './arguments.js';
 
 export const help = `groupgrad train <task|file> [flags]
@@ -43,7 +43,7 @@ export async function train(args: readonly string[]): Promise<void> {
   const runDir = flags.run ?? join('runs', name);
   if (flags['dry-run']) return dryRun(config, runDir, flags.json ?? false);
 
-  const { createTrainer } = await import('../trainer/grpo.js');
+  const { createTrainer } = await import('../train/grpo.js');
   const trainer = await createTrainer({
     ...(await trainerOptions(config)),
     runDir,
@@ -113,8 +113,8 @@ function stopOnStrayErrors() {
 async function dryRun(config: TrainConfig, runDir: string, json: boolean): Promise<void> {
   const options: TrainerOptions = await trainerOptions(config);
   const [{ createTrainer }, { resolveSettings }] = await Promise.all([
-    import('../trainer/grpo.js'),
-    import('../trainer/options.js'),
+    import('../train/grpo.js'),
+    import('../train/options.js'),
   ]);
   const settings = resolveSettings(options);
   const { warmStart } = options;

@@ -2,8 +2,8 @@
 
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { basename } from 'node:path';
-import { writeWhole } from '../trainer/run-folder.js';
-import { packageVersion } from '../version.js';
+import { packageVersion } from '../base/version.js';
+import { writeWhole } from '../run/run-folder.js';
 import { comparisonFiles, readJson } from './folder.js';
 import type { Plan } from './plan.js';
 import { type Results, readResults } from './results.js';

@@ -1,7 +1,7 @@
 // Problems of one's own, from a file of JSON lines: {"prompt": "2+2=", "answer": "4"}.
 
 import { readFileSync } from 'node:fs';
-import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import { checkIndex } from './options.js';
 import { type Split, splitOf, splits } from './split.js';
 import type { Example, Task } from './task.js';

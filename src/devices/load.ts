@@ -1,0 +1,171 @@
+// Finds and loads the addon (docs/install.md). Where there is none that works, says why in plain words, and what to type.
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { runCommand } from '../base/package-manager.js';
+import { packageVersion } from '../base/version.js';
+import { addonPlaces, isCheckout, type Place, platform, usesMusl } from './places.js';
+import type { AdvantagePlan, Device, LogitsSettings, LossScalars, Metrics, TokenSettings } from './plan.js';
+import { missingTools } from './tools.js';
+
+/** What the addon exports: the typed mirror of native/binding/addon.cpp. */
+export interface Addon {
+  /** Version of the package that the addon was built from. */
+  version: string;
+  cpu: Device & { instructionSet: string; threads: number };
+  cuda: CudaAddon | { built: false };
+  tensorflow: TensorflowAddon;
+}
+
+/** What the addon exports: the typed mirror of native/binding/cuda.cpp. Plans hold memory where they hold DeviceArrays. */
+export interface CudaAddon {
+  built: true;
+  probe(): { available: boolean; detail: string };
+  allocate(options: { type: string; length: number }): object;
+  write(memory: object, array: ArrayBufferView): void;
+  read(memory: object, array: ArrayBufferView): void;
+  free(memory: object): void;
+  computeAdvantages(...args: Parameters<Device['computeAdvantages']>): Pending<Device['computeAdvantages']>;
+  policyLoss(...args: Parameters<Device['policyLoss']>): Pending<Device['policyLoss']>;
+  logitsLoss(...args: Parameters<Device['logitsLoss']>): Pending<Device['logitsLoss']>;
+}
+
+/** An operation on its way: `read` waits for its numbers. */
+interface Pending<F extends (...args: never[]) => unknown> {
+  read(): ReturnType<F>;
+}
+
+/** Of the loss from logits as an operation. */
+export interface LogitsOperation extends LogitsSettings {
+  /** The gradient takes the place of the logits. */
+  inPlace: boolean;
+  /** The report holds log-probs and entropies. */
+  rows: boolean;
+}
+
+/** What runs the losses as operations of the TensorFlow that this process has loaded (native/tensorflow). */
+export interface TensorflowAddon {
+  /** Registers the operations, once a process; `error` says why it could not. */
+  register(): TensorflowRegistration | { error: string };
+  /** A call's settings as the operation's `request`. */
+  packAdvantages(plan: AdvantagePlan): Int32Array;
+  packPolicy(plan: TokenSettings): Int32Array;
+  packLogits(plan: LogitsOperation): Int32Array;
+  /** What the operation's `report` says; `plan.advantage.output` is filled. */
+  advantageReport(plan: AdvantagePlan, report: Int32Array): { accuracy: number; metrics: Metrics };
+  policyReport(plan: TokenSettings, report: Int32Array): LossScalars & { accuracy?: number };
+  /** Fills `logProbs` and `entropies` too, where the plan has `rows`. */
+  logitsReport(
+    plan: LogitsOperation & { logProbs?: Float32Array; entropies?: Float32Array },
+    report: Int32Array,
+  ): LossScalars & { accuracy?: number };
+}
+
+export interface TensorflowRegistration {
+  /** Names in TensorFlow. */
+  operations: { logitsLoss: string; policyLoss: string; computeAdvantages: string };
+  /** Its version. */
+  tensorflow: string;
+  /** "CPU", or "CPU and GPU". */
+  devices: string;
+}
+
+export type LoadResult =
+  | {
+      addon: Addon;
+      path: string;
+      /** What made it. */
+      origin: Place['origin'];
+      /** Why the places before it were passed over. */
+      passedOver: string[];
+    }
+  | { addon: null; reason: string };
+
+const require = createRequire(import.meta.url);
+
+let cached: LoadResult | undefined;
+
+/** Loads the addon once an environment; a failure is remembered with its reasons. */
+export function loadAddon(): LoadResult {
+  cached ??= load();
+  return cached;
+}
+
+/** The CUDA part of the addon where there is a GPU to work with, and what it is or why not. */
+export interface CudaResult {
+  addon: CudaAddon | null;
+  detail: string;
+}
+
+let cachedCuda: CudaResult | undefined;
+
+/** Asks the driver once an environment. Importing the package touches no GPU; this does. */
+export function loadCuda(): CudaResult {
+  cachedCuda ??= probeCuda(loadAddon());
+  return cachedCuda;
+}
+
+function probeCuda(loaded: LoadResult): CudaResult {
+  if (!loaded.addon) return { addon: null, detail: 'it is part of the native addon, which is not available' };
+  const { cuda } = loaded.addon;
+  if (!cuda.built) {
+    const detail = `this addon has no CUDA device. To build one: install a CUDA toolkit (nvcc on PATH) and CMake, then \`${buildCommand('on')}\``;
+    return { addon: null, detail };
+  }
+  const { available, detail } = cuda.probe();
+  return { addon: available ? cuda : null, detail };
+}
+
+/** What to type to build the addon from source. */
+export function buildCommand(cuda?: 'on'): string {
+  if (isCheckout) return `${cuda ? 'GROUPGRAD_CUDA=ON ' : ''}npm run build:native`;
+  return runCommand(`groupgrad build${cuda ? ` --cuda ${cuda}` : ''}`);
+}
+
+function load(): LoadResult {
+  const reasons: string[] = [];
+  for (const place of addonPlaces()) {
+    const { path, origin } = place;
+    const refused = refuse(place);
+    if (refused !== undefined) {
+      if (refused) reasons.push(refused);
+      continue;
+    }
+    try {
+      const addon = require(path) as Addon;
+      if (addon.version === packageVersion()) return { addon, path, origin, passedOver: reasons };
+      reasons.push(`${path} was built for groupgrad ${addon.version}, this is ${packageVersion()}`);
+    } catch (error) {
+      reasons.push(`${path} could not be loaded: ${explain(error)}`);
+    }
+  }
+  return { addon: null, reason: `no native addon: ${reasons.join('; ')}. ${remedy()}` };
+}
+
+/** Why a place is not tried; empty where nothing is expected to be there. */
+function refuse({ path, origin }: Place): string | undefined {
+  if (origin === 'prebuilt' && usesMusl())
+    return `the prebuilt addon for ${platform} needs glibc, and this Node.js uses musl`;
+  if (existsSync(path)) return undefined;
+  if (origin === 'GROUPGRAD_ADDON') return `GROUPGRAD_ADDON names ${path}, which does not exist`;
+  if (origin === 'build of this checkout') return 'this checkout has not been built';
+  if (origin === 'groupgrad build') return '';
+  // In a checkout prebuilt addons are the exception, and that it was not built says enough.
+  return isCheckout ? '' : `groupgrad has no prebuilt addon for ${platform}`;
+}
+
+/** What the system says of a file that it does not load, with the reason in front where it is a known one. */
+function explain(error: unknown): string {
+  const [message] = String(error instanceof Error ? error.message : error).split('\n'); // the rest is a require stack
+  const wanted = /version `GLIBC_([\d.]+)' not found/.exec(message)?.[1];
+  if (wanted === undefined) return message;
+  return `it needs glibc ${wanted}, and this system has an older one (${message})`;
+}
+
+function remedy(): string {
+  if (process.env.GROUPGRAD_ADDON) return 'Correct or unset GROUPGRAD_ADDON.';
+  const missing = missingTools();
+  return missing === undefined
+    ? `To build it: \`${buildCommand()}\`.`
+    : `To build it, install ${missing}, then type \`${buildCommand()}\`.`;
+}

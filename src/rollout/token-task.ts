@@ -1,0 +1,44 @@
+// A task as a policy sees it: its texts as tokens, and the sizes that batches are padded to.
+
+import { rangeError } from '../base/check.js';
+import type { Example, Task } from '../tasks/task.js';
+import type { Vocabulary } from '../text/vocabulary.js';
+
+/** Sizes are constants of the task, so that a result does not depend on which examples share a batch. */
+export interface TokenTask<E extends Example = Example> {
+  task: Task<E>;
+  vocabulary: Vocabulary;
+  /** Columns of a prompt. */
+  promptLength: number;
+  /** Tokens of a completion at most, the end token included. */
+  maxTokens: number;
+}
+
+/** Sizes that are null come from the task: one token a character, and the end token. */
+export function tokenTask<E extends Example>(
+  task: Task<E>,
+  vocabulary: Vocabulary,
+  sizes: { promptLength: number | null; maxTokens: number | null },
+): TokenTask<E> {
+  return {
+    task,
+    vocabulary,
+    promptLength: sizes.promptLength ?? task.maxPromptLength,
+    maxTokens: sizes.maxTokens ?? task.maxSolutionLength + 1,
+  };
+}
+
+/** RangeError, naming the task, for a prompt that the vocabulary lacks or that is empty or too long. */
+export function encodePrompt({ task, vocabulary, promptLength }: TokenTask, prompt: string): Int32Array {
+  let tokens: Int32Array;
+  try {
+    tokens = vocabulary.encode(prompt);
+  } catch (error) {
+    throw new RangeError(`${task.name}, prompt ${JSON.stringify(prompt)}: ${(error as Error).message}`);
+  }
+  if (tokens.length === 0 || tokens.length > promptLength) {
+    const came = `${tokens.length} in ${JSON.stringify(prompt)}`;
+    throw rangeError(`${task.name}, prompt`, `1 to ${promptLength} tokens (sampling.promptLength)`, came);
+  }
+  return tokens;
+}
