@@ -87,6 +87,10 @@ elif [[ -z $library ]]; then
   stop 'nvcc was not found: put it on PATH, or give --library'
 fi
 
+build_addon() {
+  cmake -S . -B "$build/addon" "${configuration[@]/#/-D}" && cmake --build "$build/addon"
+}
+
 step build
 mkdir -p "$build"
 addon=''
@@ -104,9 +108,9 @@ else
   elif [[ ! -d node_modules ]] && ! logged "$build/npm.log" npm ci --ignore-scripts; then
     missing='npm ci did not succeed'
   elif must 'build of the addon' logged "$build/addon.log" \
-    npx cmake-js compile -O "$build/addon" "${configuration[@]/#/--CD}"; then
-    library=$PWD/$build/addon/Release/libgroupgrad.so
-    must 'build of dist/' logged "$build/dist.log" npm run prepare && addon=$PWD/$build/addon/Release/groupgrad.node
+    build_addon; then
+    library=$PWD/$build/addon/libgroupgrad.so
+    must 'build of dist/' logged "$build/dist.log" npm run prepare && addon=$PWD/$build/addon/groupgrad.node
   fi
   [[ -n $missing ]] && leave_out "the addon and its tests: $missing"
   if [[ -z $library ]]; then

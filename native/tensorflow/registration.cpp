@@ -1,6 +1,8 @@
 #include "registration.hpp"
 
+#if defined(__linux__)
 #include <dlfcn.h>
+#endif
 
 #include <cctype>
 #include <cstdio>
@@ -46,10 +48,14 @@ bool isRegistered(const std::string& name) {
 // TensorFlow keeps pointers into this library for the life of the process, while Node closes an addon with the last
 // thread that loaded it.
 bool keepLoaded() {
+#if defined(__linux__)
   Dl_info info;
   static const bool kept = dladdr(reinterpret_cast<void*>(&keepLoaded), &info) != 0 &&
                            dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE) != nullptr;
   return kept;
+#else
+  return false;
+#endif
 }
 
 void unknownShape(TF_ShapeInferenceContext* context, TF_Status* status) {

@@ -5,7 +5,7 @@ import { isMissing, tfjsPackages } from '../base/missing-tfjs.js';
 import { addCommand, packageManager } from '../base/package-manager.js';
 import { packageVersion } from '../base/version.js';
 import { type DeviceChoice, devices } from '../devices/devices.js';
-import { loadAddon } from '../devices/load.js';
+import { loadAddon, loadCuda } from '../devices/load.js';
 import { platform, usesMusl } from '../devices/places.js';
 import { policyLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
@@ -38,7 +38,7 @@ export async function doctor(args: readonly string[]): Promise<void> {
     packageManager: packageManager(),
   };
   const addon = findAddon();
-  const computing = devices().map(checked);
+  const computing = devices().map(check);
   const backends = await findBackends();
   const python = findPython();
   if (computing.some(({ isWrong }) => isWrong)) process.exitCode = 1;
@@ -56,8 +56,7 @@ export async function doctor(args: readonly string[]): Promise<void> {
   const system = machine.libc === undefined ? platform : `${platform} with ${machine.libc}`;
   console.log(wrap(`groupgrad ${machine.groupgrad}, Node ${machine.node}, ${system}, ${machine.packageManager}`));
   print('Native addon', [addon]);
-  // Why there is no addon is said above.
-  print('Devices for the loss', addon.available ? report.devices : report.devices.map(withoutAddon));
+  print('Devices for the loss', report.devices.map(inShort));
   print('TensorFlow.js backends for policies', report.backends);
   print('Loss inside TensorFlow', [report.tensorflow]);
   print('Python, to compare with and to read runs in TensorBoard', python);
@@ -65,17 +64,23 @@ export async function doctor(args: readonly string[]): Promise<void> {
 
 function findAddon(): Finding {
   const loaded = loadAddon();
-  if (!loaded.addon) return { name: 'addon', available: false, detail: loaded.reason };
+  if (!loaded.addon) return { name: 'addon', available: false, detail: loaded.cause, remedy: loaded.remedy };
   const passedOver = loaded.passedOver.map((reason) => `; passed over: ${reason}`).join('');
   return { name: 'addon', available: true, detail: `${loaded.origin}, ${shortPath(loaded.path)}${passedOver}` };
 }
 
-function withoutAddon(finding: Finding): Finding {
-  return finding.name === 'reference' ? finding : { ...finding, detail: 'needs the native addon' };
+/** A device without what the addon's own lines say, and with what to do apart. */
+function inShort(finding: Finding): Finding {
+  const loaded = loadAddon();
+  if (finding.name === 'reference') return finding;
+  if (!loaded.addon) return { ...finding, detail: 'needs the native addon' };
+  const cuda = loadCuda();
+  if (finding.name === 'cuda' && !cuda.addon) return { ...finding, detail: cuda.detail, remedy: cuda.remedy };
+  return { ...finding, detail: finding.detail.replace(`, ${loaded.path}`, '') };
 }
 
 /** Computes a loss on a device whose value is known. */
-function checked({ name, available, detail }: Finding): Finding & { isWrong: boolean } {
+function check({ name, available, detail }: Finding): Finding & { isWrong: boolean } {
   if (!available) return { name, available, detail, isWrong: false };
   try {
     // One token at ratio 1 with advantage 2: the loss is -2, its gradient in the log-prob likewise.

@@ -79,7 +79,13 @@ export type LoadResult =
       /** Why the places before it were passed over. */
       passedOver: string[];
     }
-  | { addon: null; reason: string };
+  | {
+      addon: null;
+      /** Why there is none and what to do: `cause` and `remedy` together. */
+      reason: string;
+      cause: string;
+      remedy: string;
+    };
 
 const require = createRequire(import.meta.url);
 
@@ -95,6 +101,8 @@ export function loadAddon(): LoadResult {
 export interface CudaResult {
   addon: CudaAddon | null;
   detail: string;
+  /** What to do where the addon has no CUDA device. */
+  remedy?: string;
 }
 
 let cachedCuda: CudaResult | undefined;
@@ -109,8 +117,8 @@ function probeCuda(loaded: LoadResult): CudaResult {
   if (!loaded.addon) return { addon: null, detail: 'it is part of the native addon, which is not available' };
   const { cuda } = loaded.addon;
   if (!cuda.built) {
-    const detail = `this addon has no CUDA device. To build one: install a CUDA toolkit (nvcc on PATH) and CMake, then \`${buildCommand('on')}\``;
-    return { addon: null, detail };
+    const remedy = `Install a CUDA toolkit (nvcc on PATH) and CMake, then type \`${buildCommand('on')}\`.`;
+    return { addon: null, detail: 'this addon was built without CUDA', remedy };
   }
   const { available, detail } = cuda.probe();
   return { addon: available ? cuda : null, detail };
@@ -139,7 +147,8 @@ function load(): LoadResult {
       reasons.push(`${path} could not be loaded: ${explain(error)}`);
     }
   }
-  return { addon: null, reason: `no native addon: ${reasons.join('; ')}. ${remedy()}` };
+  const [cause, todo] = [reasons.join('; '), remedy()];
+  return { addon: null, reason: `there is no native addon: ${cause}. ${todo}`, cause, remedy: todo };
 }
 
 /** Why a place is not tried; empty where nothing is expected to be there. */
