@@ -4,7 +4,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { packageVersion } from '../src/base/version.ts';
@@ -25,17 +25,24 @@ function hashOfSources() {
     .map((entry) => join(entry.parentPath, entry.name));
   const hash = createHash('sha256').update(packageVersion());
   for (const file of [...files.sort(), join(root, 'CMakeLists.txt'), join(scripts, 'glibc-stubs.mjs')]) {
-    hash.update(`\0${file.slice(root.length)}\0`).update(readFileSync(file));
+    const name = file.slice(root.length).replaceAll('\\', '/');
+    hash.update(`\0${name}\0`).update(readFileSync(file, 'utf8').replaceAll('\r\n', '\n'));
   }
   return hash.digest('hex');
 }
 
 function present() {
-  try {
-    statSync(prebuiltAddon());
-    return JSON.parse(readFileSync(manifest, 'utf8'));
-  } catch {
-    return undefined;
+  return existsSync(prebuiltAddon()) && existsSync(manifest) ? JSON.parse(readFileSync(manifest, 'utf8')) : undefined;
+}
+
+/** Other platforms' addons come from other machines: they must be of these sources too. */
+function checkOthers(sources) {
+  const folder = join(root, 'prebuilds');
+  for (const other of existsSync(folder) ? readdirSync(folder) : []) {
+    const file = join(folder, other, 'build.json');
+    if (other === platform || (existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).sources === sources))
+      continue;
+    throw new Error(`prebuilds/${other} was built from other sources: build it again there, or remove it`);
   }
 }
 
@@ -43,6 +50,7 @@ const say = (text) => console.error(`prebuild: ${text}`);
 
 async function prebuild() {
   const sources = hashOfSources();
+  checkOthers(sources);
   const before = present();
   const cuda = findNvcc() ? 'on' : 'off';
   if (before?.sources === sources && (before.cuda || cuda === 'off')) return say(`${platform} is up to date`);

@@ -19,8 +19,13 @@ namespace {
 // between the other's look and its registration. The C library's lock on a stream is one for the process.
 class ProcessLock {
  public:
+#if defined(_WIN32)
+  ProcessLock() { _lock_file(stdin); }
+  ~ProcessLock() { _unlock_file(stdin); }
+#else
   ProcessLock() { flockfile(stdin); }
   ~ProcessLock() { funlockfile(stdin); }
+#endif
   ProcessLock(const ProcessLock&) = delete;
   ProcessLock& operator=(const ProcessLock&) = delete;
 };
