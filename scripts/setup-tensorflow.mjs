@@ -137,13 +137,20 @@ function fetchPackage() {
 /** Makes the package an optional dependency of the project, by the project's own package manager. */
 function record() {
   const wanted = `${name}@${tfjsVersion}`;
+  const install = ['install', '--save-exact', '--ignore-scripts', '--no-audit', '--no-fund', wanted];
+  // An optional dependency that npm cannot fetch it leaves out without a word: a plain one comes first.
+  if (usedManager() === 'npm') npm(install, root);
   const options = {
-    npm: ['install', '--save-optional', '--save-exact', '--ignore-scripts', '--no-audit', '--no-fund', wanted],
+    npm: [...install, '--save-optional'],
     pnpm: ['add', '--save-optional', '--save-exact', '--ignore-scripts', wanted],
     yarn: ['add', '--optional', '--exact', '--ignore-scripts', wanted],
     bun: ['add', '--optional', '--exact', '--ignore-scripts', wanted],
   };
-  runManager(options);
+  const said = runManager(options);
+  if (!existsSync(folder)) {
+    forget();
+    throw new Error(said);
+  }
   say(`${name} is an optional dependency in package.json now`);
 }
 
@@ -154,11 +161,16 @@ function forget() {
   runManager(options);
 }
 
-/** Runs the package manager whose lock file the project has; npm where there is none. */
-function runManager(options) {
+/** The package manager whose lock file the project has; npm where there is none. */
+function usedManager() {
   const lockFiles = { pnpm: ['pnpm-lock.yaml'], yarn: ['yarn.lock'], bun: ['bun.lock', 'bun.lockb'] };
-  const other = Object.keys(lockFiles).find((each) => lockFiles[each].some((file) => existsSync(join(root, file))));
-  return other === undefined ? npm(options.npm, root) : run(other, options[other]);
+  return Object.keys(lockFiles).find((name) => lockFiles[name].some((file) => existsSync(join(root, file)))) ?? 'npm';
+}
+
+/** Runs it with its own arguments. */
+function runManager(options) {
+  const manager = usedManager();
+  return manager === 'npm' ? npm(options.npm, root) : run(manager, options[manager]);
 }
 
 /**
