@@ -421,7 +421,7 @@ describe('the package', { skip }, () => {
     t.diagnostic(outputOf(rebuilt).trim());
   });
 
-  test('npx in a checkout runs the checkout', () => {
+  test('npx in a checkout runs the checkout', (t) => {
     const built = join(checkout, 'build', 'Release', 'groupgrad.node');
     copyFileSync(addon as string, built);
     const main = join(checkout, 'dist', 'cli', 'main.js');
@@ -430,12 +430,12 @@ describe('the package', { skip }, () => {
     const env = { ...environment(), npm_config_cache: join(folder, 'npx-cache') };
     const begin = performance.now();
     const result = npm(['exec', '--offline', '--', 'groupgrad', 'doctor', '--json'], checkout, env);
-    if (result.status !== 0 && unreachable.test(outputOf(result))) return;
+    if (result.status !== 0 && unreachable.test(outputOf(result))) return skipped(t, outputOf(result));
     assert.equal(result.status, 0, outputOf(result));
     const { addon: found } = JSON.parse(result.stdout) as { addon: { detail: string } };
     assert.equal(found.detail, `build of this checkout, ${join('build', 'Release', 'groupgrad.node')}`);
     assert.deepEqual(dates(), before);
-    assert.ok(performance.now() - begin < 15_000);
+    assert.ok(performance.now() - begin < 1000 * limit);
   });
 
   test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation leaves', (t) => {
@@ -484,7 +484,7 @@ describe('the package', { skip }, () => {
 
     // A compiler that fails: its words, and nothing is left.
     script('cmake', '[ "$1" = --build ] && echo "no such instruction" && exit 1; exit 0');
-    const failed = groupgrad(home, ['build'], env);
+    const failed = groupgrad(home, ['build', '--cuda', 'off'], env);
     assert.equal(failed.status, 1);
     assert.match(
       failed.stderr,
