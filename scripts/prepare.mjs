@@ -34,7 +34,9 @@ function buildDist() {
     return 1;
   }
   const fresh = at('build', `dist-${process.pid}`);
-  const status = node([compiler, '-p', 'tsconfig.build.json', '--outDir', fresh]);
+  const status =
+    node([compiler, '-p', 'tsconfig.build.json', '--outDir', fresh]) ||
+    node([at('scripts', 'commonjs-types.mjs'), fresh]);
   if (status === 0) {
     rmSync(at('dist'), { recursive: true, force: true });
     renameSync(fresh, at('dist'));

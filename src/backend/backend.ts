@@ -6,6 +6,7 @@ import util from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { checkChoice } from '../base/check.js';
 import { isMissing } from '../base/missing-tfjs.js';
+import { thisFile } from '../base/package-folder.js';
 import { addCommand } from '../base/package-manager.js';
 import { isCheckout } from '../devices/places.js';
 
@@ -73,7 +74,7 @@ function explain(error: unknown, name: string): string {
 /** What to type to get a backend. */
 export function howToGet(backend: Backend | 'auto'): string {
   if (backend === 'tensorflow') {
-    return isCheckout
+    return isCheckout()
       ? 'npm run setup:tensorflow'
       : `node ${join('node_modules', 'groupgrad', 'scripts', 'setup-tensorflow.mjs')}`;
   }
@@ -85,6 +86,8 @@ async function loadTensorflow(name: string): Promise<void> {
   const legacy = util as unknown as Record<string, unknown>;
   legacy.isNullOrUndefined ??= (value: unknown) => value === undefined || value === null;
   legacy.isArray ??= Array.isArray;
+  // Errors only: TensorFlow tells at its start, in some lines of its own, what the processor could do.
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
   await import(name);
 }
 
@@ -93,7 +96,7 @@ async function loadWasm(name: string): Promise<void> {
   const wasm = (await import(name)) as typeof import('@tensorflow/tfjs-backend-wasm');
   // A backend that has started already has its binary, and refuses to be told where it is.
   if ('wasm' in tf.engine().registry) return;
-  wasm.setWasmPaths(dirname(createRequire(import.meta.url).resolve(name)) + sep);
+  wasm.setWasmPaths(dirname(createRequire(thisFile).resolve(name)) + sep);
 }
 
 /**

@@ -6,8 +6,9 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync } from 
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
+import { thisFile } from '../base/package-folder.js';
 import { packageVersion } from '../base/version.js';
-import { root } from './places.js';
+import { sourceFolder } from './places.js';
 import { findCompiler, findNvcc, findProgram, missingTools } from './tools.js';
 
 export interface BuildOptions {
@@ -35,7 +36,7 @@ export interface Build {
   failures: string[];
 }
 
-const require = createRequire(import.meta.url);
+const require = createRequire(thisFile);
 const libraryName = process.platform === 'darwin' ? 'libgroupgrad.dylib' : 'libgroupgrad.so';
 
 /** @throws Error that says what is missing, or ends with what the compiler said. */
@@ -93,7 +94,7 @@ async function runCMake(
   const type = debug ? 'Debug' : 'Release';
   // Given again for a folder that has been used, a generator must be the one that it was first.
   const ninja = !existsSync(join(folder, 'CMakeCache.txt')) && findProgram(['ninja']) ? ['-G', 'Ninja'] : [];
-  const configure = ['-S', root, '-B', folder, ...ninja, ...cmakeSettings()];
+  const configure = ['-S', sourceFolder(), '-B', folder, ...ninja, ...cmakeSettings()];
   configure.push(`-DGROUPGRAD_CUDA=${nvcc ? 'ON' : 'OFF'}`, `-DGROUPGRAD_GLIBC_STUBS=${glibcStubs}`);
   configure.push(`-DCMAKE_BUILD_TYPE=${type}`);
   const env = nvcc ? { CUDACXX: nvcc } : {};
@@ -122,8 +123,9 @@ async function runNodeGyp({ folder, onProgress }: BuildOptions): Promise<string>
   ].find((path) => path !== undefined && existsSync(path));
   if (!program) throw new Error('neither CMake nor node-gyp was found; install CMake');
   mkdirSync(folder, { recursive: true });
-  for (const name of ['native', 'package.json']) cpSync(join(root, name), join(folder, name), { recursive: true });
-  copyFileSync(join(root, 'native', 'binding.gyp'), join(folder, 'binding.gyp'));
+  for (const name of ['native', 'package.json'])
+    cpSync(join(sourceFolder(), name), join(folder, name), { recursive: true });
+  copyFileSync(join(sourceFolder(), 'native', 'binding.gyp'), join(folder, 'binding.gyp'));
   // Node's own headers where they lie beside it, so that node-gyp need not download them.
   const hasHeaders = existsSync(join(besideNode, 'include', 'node', 'node_api.h'));
   const headers = hasHeaders && !process.env.npm_config_nodedir ? [`--nodedir=${besideNode}`] : [];

@@ -37,7 +37,7 @@ import {
   type Settings,
 } from './options.js';
 import { ExampleOrder } from './order.js';
-import { createProgress, type Progress, progressLine } from './progress.js';
+import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
@@ -215,6 +215,9 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       if (signal?.aborted) return before.restore();
       if (this.settings.loss.kl?.beta) this.state.holdReference();
       const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
+      if (hasEvaluation(metrics)) {
+        this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [] }, undefined, 0));
+      }
       this.state.counters.seconds += secondsSince(began);
       if (this.files) {
         if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [] });
@@ -271,7 +274,9 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
         const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
         if (isMilestone) printed = performance.now();
-        progress.update(progressLine(step, max, secondsAStep), isMilestone);
+        const line = progressLine(step, max, secondsAStep);
+        if (hasEvaluation(step.metrics)) progress.print(line);
+        else progress.update(line, isMilestone);
         if (step.fault !== undefined) progress.print(step.fault);
         tellNotices();
         onStep?.(step);

@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
-import { platform, prebuiltAddon, root } from '../../src/devices/places.js';
-import { exists, outputOf, run, withFolder } from '../support/native.js';
+import { platform, prebuiltAddon } from '../../src/devices/places.js';
+import { exists, outputOf, root, run, withFolder } from '../support/native.js';
 
 const addon = prebuiltAddon();
 const noLinux = process.platform !== 'linux' && 'prebuilt addons for Linux are tested there';
