@@ -9,14 +9,14 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { packageVersion } from '../src/base/version.ts';
 import { buildAddon, deliver } from '../src/devices/build.ts';
-import { packageRoot, platform, prebuiltAddon, usesMusl } from '../src/devices/places.ts';
+import { platform, prebuiltAddon, sourceFolder, usesMusl } from '../src/devices/places.ts';
 import { findNvcc } from '../src/devices/tools.ts';
 
 /** Below what Node.js 20 itself asks for (2.28), and the oldest for arm64. */
 const glibc = '2.17';
 
+const root = sourceFolder();
 const scripts = dirname(fileURLToPath(import.meta.url));
-const root = packageRoot();
 const manifest = join(dirname(prebuiltAddon()), 'build.json');
 
 /** Of all that the addon is compiled from. */

@@ -108,10 +108,11 @@ build_all() {
     missing='Node or npm was not found (--addon takes one that was built elsewhere)'
   elif [[ ! -d node_modules ]] && ! logged "$build/npm.log" limited 300 npm ci --ignore-scripts; then
     missing='npm ci did not succeed'
-  elif logged "$build/addon.log" must 'build of the addon' 900 \
-    npx cmake-js compile -O "$build/addon" "${configuration[@]/#/--CD}"; then
-    library=$PWD/$build/addon/Release/libgroupgrad.so
-    addon=$PWD/$build/addon/Release/groupgrad.node
+  elif logged "$build/addon.log" must 'configuration of the addon' 60 \
+    cmake -S . -B "$build/addon" "${configuration[@]/#/-D}" &&
+    logged "$build/addon.log" must 'build of the addon' 900 cmake --build "$build/addon"; then
+    library=$PWD/$build/addon/libgroupgrad.so
+    addon=$PWD/$build/addon/groupgrad.node
     logged "$build/dist.log" must 'build of dist/' 120 npm run prepare
   fi
   [[ -n $missing ]] && leave_out "the addon and its tests: $missing"

@@ -1,5 +1,5 @@
-// What the compiler's static runtime (libstdc++, libgcc) takes from a glibc newer than the one that prebuilt addons ask for.
-// Compiled in only with the stubs of scripts/glibc-stubs.mjs: the linker takes these in place of glibc's.
+// What the compiler's static runtime (libstdc++, libgcc) takes from a glibc newer than the one that prebuilt addons ask
+// for. Compiled in only with the stubs of scripts/glibc-stubs.mjs: the linker takes these in place of glibc's.
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -53,7 +53,7 @@ int visit(dl_phdr_info* info, size_t, void* data) {
   bool contains = false;
   void* frames = nullptr;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
-    const ElfW(Phdr) & header = info->dlpi_phdr[i];
+    const ElfW(Phdr)& header = info->dlpi_phdr[i];
     const uintptr_t start = info->dlpi_addr + header.p_vaddr;
     if (header.p_type == PT_LOAD) {
       begin = start < begin ? start : begin;

@@ -74,7 +74,7 @@ function explain(error: unknown, name: string): string {
 /** What to type to get a backend. */
 export function howToGet(backend: Backend | 'auto'): string {
   if (backend === 'tensorflow') {
-    return isCheckout
+    return isCheckout()
       ? 'npm run setup:tensorflow'
       : `node ${join('node_modules', 'groupgrad', 'scripts', 'setup-tensorflow.mjs')}`;
   }

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { packageVersion } from '../base/version.js';
 import { type BuildOptions, buildAddon, deliver } from '../devices/build.js';
-import { cacheFolder, isCheckout, ownBuild, packageRoot, platform } from '../devices/places.js';
+import { cacheFolder, isCheckout, ownBuild, platform, sourceFolder } from '../devices/places.js';
 import { parse, UsageError } from './arguments.js';
 import { wrap } from './terminal.js';
 
@@ -47,7 +47,7 @@ export async function build(args: readonly string[]): Promise<void> {
 
 function cudaChoice(flag: string | undefined): BuildOptions['cuda'] {
   const name = flag === undefined && process.env.GROUPGRAD_CUDA ? 'GROUPGRAD_CUDA' : '--cuda';
-  const text = flag ?? (process.env.GROUPGRAD_CUDA?.toLowerCase() || (isCheckout ? 'off' : 'auto'));
+  const text = flag ?? (process.env.GROUPGRAD_CUDA?.toLowerCase() || (isCheckout() ? 'off' : 'auto'));
   const choice = choices.find((each) => each === text);
   if (choice === undefined)
     throw new UsageError(`${name}: expected one of ${choices.join(', ')}, got ${JSON.stringify(text)}`);
@@ -56,7 +56,7 @@ function cudaChoice(flag: string | undefined): BuildOptions['cuda'] {
 
 /** A checkout's is kept, so that only what has changed is compiled again. */
 function buildFolder(): { path: string; release: () => void } {
-  if (isCheckout) return { path: join(packageRoot(), 'build', 'cmake'), release: () => {} };
+  if (isCheckout()) return { path: join(sourceFolder(), 'build', 'cmake'), release: () => {} };
   mkdirSync(cacheFolder(), { recursive: true });
   const path = mkdtempSync(join(cacheFolder(), 'building-'));
   const remove = () => rmSync(path, { recursive: true, force: true });

@@ -6,8 +6,9 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeF
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
+import { thisFile } from '../base/package-folder.js';
 import { packageVersion } from '../base/version.js';
-import { packageRoot } from './places.js';
+import { sourceFolder } from './places.js';
 import { findCompiler, findNvcc, findProgram, missingTools } from './tools.js';
 
 export interface BuildOptions {
@@ -35,7 +36,7 @@ export interface Build {
   failures: string[];
 }
 
-const require = createRequire(import.meta.url);
+const require = createRequire(thisFile);
 const libraryName = process.platform === 'darwin' ? 'libgroupgrad.dylib' : 'libgroupgrad.so';
 
 /** @throws Error that says what is missing, or ends with what the compiler said. */
@@ -126,14 +127,14 @@ function cmakeCommands(cmake: string, folder: string, type: string, settings: re
   const ninja = !existsSync(join(folder, 'CMakeCache.txt')) && findProgram(['ninja']) ? ['-G', 'Ninja'] : [];
   const given = settings.map((setting) => `-D${setting}`);
   return [
-    [cmake, ['-S', packageRoot(), '-B', folder, ...ninja, ...given]],
+    [cmake, ['-S', sourceFolder(), '-B', folder, ...ninja, ...given]],
     [cmake, ['--build', folder, '--config', type, ...parallel()]],
   ];
 }
 
 /** It chooses the generator by itself. */
 function cmakeJsCommands(script: string, folder: string, type: string, settings: readonly string[]): Commands {
-  const common = ['--directory', packageRoot(), '--out', folder, '--config', type];
+  const common = ['--directory', sourceFolder(), '--out', folder, '--config', type];
   const given = settings.map((setting) => `--CD${setting}`);
   const command = (name: string): Command => [process.execPath, [script, name, ...common, ...given, ...parallel()]];
   return [command('configure'), command('build')];
@@ -154,7 +155,7 @@ async function runNodeGyp({ folder, onProgress }: BuildOptions): Promise<string>
   if (!program) throw new Error('neither CMake nor node-gyp was found; install CMake');
   mkdirSync(folder, { recursive: true });
   for (const name of ['native', 'package.json'])
-    cpSync(join(packageRoot(), name), join(folder, name), { recursive: true });
+    cpSync(join(sourceFolder(), name), join(folder, name), { recursive: true });
   writeFileSync(join(folder, 'binding.gyp'), "{ 'includes': [ 'native/groupgrad.gypi' ] }\n");
   // Node's own headers where they lie beside it, so that node-gyp need not download them.
   const hasHeaders = existsSync(join(besideNode, 'include', 'node', 'node_api.h'));

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { thisFile } from '../base/package-folder.js';
+import { packageFolder, thisFile } from '../base/package-folder.js';
 import { runCommand } from '../base/package-manager.js';
 import { packageVersion } from '../base/version.js';
 import { addonPlaces, isCheckout, type Place, platform, usesMusl } from './places.js';
@@ -127,21 +127,13 @@ function probeCuda(loaded: LoadResult): CudaResult {
 
 /** What to type to build the addon from source. */
 export function buildCommand(cuda?: 'on'): string {
-  if (isCheckout) return `${cuda ? 'GROUPGRAD_CUDA=ON ' : ''}npm run build:native`;
+  if (isCheckout()) return `${cuda ? 'GROUPGRAD_CUDA=ON ' : ''}npm run build:native`;
   return runCommand(`groupgrad build${cuda ? ` --cuda ${cuda}` : ''}`);
 }
 
 function load(): LoadResult {
-  const places = addonPlaces();
-  if (places.length === 0) {
-    const cause = `no folder of the package groupgrad was found from ${thisFile}`;
-    const todo =
-      'In a bundle, mark groupgrad as external and install it where the bundle runs, or set GROUPGRAD_ADDON to the path of ' +
-      'groupgrad.node.';
-    return { addon: null, reason: `there is no native addon: ${cause}. ${todo}`, cause, remedy: todo };
-  }
   const reasons: string[] = [];
-  for (const place of places) {
+  for (const place of addonPlaces()) {
     const { path, origin } = place;
     const refused = refuse(place);
     if (refused !== undefined) {
@@ -156,6 +148,8 @@ function load(): LoadResult {
       reasons.push(`${path} could not be loaded: ${explain(error)}`);
     }
   }
+  if (packageFolder() === undefined && !process.env.GROUPGRAD_ADDON)
+    reasons.push(`no folder of the package groupgrad was found from ${thisFile}`);
   const [cause, todo] = [reasons.join('; '), remedy()];
   return { addon: null, reason: `there is no native addon: ${cause}. ${todo}`, cause, remedy: todo };
 }
@@ -169,7 +163,7 @@ function refuse({ path, origin }: Place): string | undefined {
   if (origin === 'build of this checkout') return 'this checkout has not been built';
   if (origin === 'groupgrad build') return '';
   // In a checkout prebuilt addons are the exception, and that it was not built says enough.
-  return isCheckout ? '' : `groupgrad has no prebuilt addon for ${platform}`;
+  return isCheckout() ? '' : `groupgrad has no prebuilt addon for ${platform}`;
 }
 
 /** What the system says of a file that it does not load, with the reason in front where it is a known one. */
@@ -182,6 +176,9 @@ function explain(error: unknown): string {
 
 function remedy(): string {
   if (process.env.GROUPGRAD_ADDON) return 'Correct or unset GROUPGRAD_ADDON.';
+  if (packageFolder() === undefined) {
+    return 'In a bundle, mark groupgrad as external and install it where the bundle runs, or set GROUPGRAD_ADDON to the path of groupgrad.node.';
+  }
   const missing = missingTools();
   return missing === undefined
     ? `To build it: \`${buildCommand()}\`.`

@@ -4,22 +4,24 @@
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { packageFolder } from '../base/package-folder.js';
+import { packageFolder, thisFile } from '../base/package-folder.js';
 import { packageVersion } from '../base/version.js';
 
-/** The package's folder; undefined for a bundle on a machine that has no package. */
-export const root = packageFolder();
-/** Whether that is a checkout of the sources, not an installed package. */
-export const isCheckout = root !== undefined && existsSync(join(root, 'src'));
+/** The folder of the package's sources, to build from. Error in a bundle, which has none. */
+export function sourceFolder(): string {
+  const folder = packageFolder();
+  if (folder === undefined) throw new Error(`no folder of the package groupgrad was found from ${thisFile}`);
+  return folder;
+}
+
+/** Whether this code is of a checkout of the sources, not of an installed package. */
+export function isCheckout(): boolean {
+  const folder = packageFolder();
+  return folder !== undefined && existsSync(join(folder, 'src'));
+}
+
 /** As prebuilt addons are named: `linux-x64`. */
 export const platform = `${process.platform}-${process.arch}`;
-
-/** The package's folder, for what cannot do without. */
-export function packageRoot(): string {
-  if (root === undefined)
-    throw new Error('expected the folder of the package groupgrad, which this bundle cannot find');
-  return root;
-}
 
 export interface Place {
   path: string;
@@ -34,20 +36,21 @@ export interface Place {
 export function addonPlaces(): Place[] {
   const explicit = process.env.GROUPGRAD_ADDON;
   if (explicit) return [{ path: resolve(explicit), origin: 'GROUPGRAD_ADDON' }];
-  return root === undefined ? [] : [ownBuild(), { path: prebuiltAddon(), origin: 'prebuilt' }];
+  if (packageFolder() === undefined) return [ownBuild()]; // a bundle on a machine without the package
+  return [ownBuild(), { path: prebuiltAddon(), origin: 'prebuilt' }];
 }
 
 /** Where `groupgrad build` and a checkout's own build put the addon. */
 export function ownBuild(): Place {
-  if (isCheckout)
-    return { path: join(packageRoot(), 'build', 'Release', 'groupgrad.node'), origin: 'build of this checkout' };
+  if (isCheckout())
+    return { path: join(sourceFolder(), 'build', 'Release', 'groupgrad.node'), origin: 'build of this checkout' };
   // An addon for Node-API 8 runs in every later Node.js.
   const key = `${packageVersion()}-${platform}${usesMusl() ? '-musl' : ''}-napi8`;
   return { path: join(cacheFolder(), 'addons', key, 'groupgrad.node'), origin: 'groupgrad build' };
 }
 
 export function prebuiltAddon(): string {
-  return join(packageRoot(), 'prebuilds', platform, 'groupgrad.node');
+  return join(sourceFolder(), 'prebuilds', platform, 'groupgrad.node');
 }
 
 /** $XDG_CACHE_HOME/groupgrad or ~/.cache/groupgrad. */

@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
-import { packageRoot, platform, prebuiltAddon } from '../../src/devices/places.js';
-import { exists, outputOf, run, withFolder } from '../support/native.js';
+import { platform, prebuiltAddon } from '../../src/devices/places.js';
+import { exists, outputOf, root, run, withFolder } from '../support/native.js';
 
 const addon = prebuiltAddon();
 const noLinux = process.platform !== 'linux' && 'prebuilt addons for Linux are tested there';
@@ -22,9 +22,7 @@ function readelf(...args: string[]): string {
 const numbers = (version: string) => version.split('.').map(Number);
 
 describe(`the prebuilt addon for ${platform}`, { skip }, () => {
-  const floor = /glibc \*\*([\d.]+)\*\*/.exec(
-    readFileSync(join(packageRoot(), 'docs', 'install.md'), 'utf8'),
-  )?.[1] as string;
+  const floor = /glibc \*\*([\d.]+)\*\*/.exec(readFileSync(join(root, 'docs', 'install.md'), 'utf8'))?.[1] as string;
 
   test('needs no newer glibc than the documentation says, and that is one that every Node.js here has', () => {
     assert.match(floor, /^2\.\d+$/);
@@ -62,7 +60,7 @@ const noCompiler = noLinux || (!(exists('cc') && exists('readelf')) && 'a C comp
 
 test('stubs take the newest version of a symbol that is old enough', { skip: noCompiler }, () => {
   withFolder((folder) => {
-    const made = run(process.execPath, [join(packageRoot(), 'scripts', 'glibc-stubs.mjs'), folder, '2.17']);
+    const made = run(process.execPath, [join(root, 'scripts', 'glibc-stubs.mjs'), folder, '2.17']);
     assert.equal(made.status, 0, outputOf(made));
     const symbols = (library: string) => readelf('--dyn-syms', join(folder, library));
     if (process.arch === 'x64') assert.match(symbols('libc.so.6'), / memcpy@@GLIBC_2\.14\n/); // there is 2.2.5 too
@@ -70,7 +68,7 @@ test('stubs take the newest version of a symbol that is old enough', { skip: noC
     assert.match(symbols('libm.so.6'), / exp@@GLIBC_2\./);
     // Since 2.25 and 2.27.
     assert.doesNotMatch(symbols('libc.so.6'), / (getentropy|copy_file_range)@/);
-    const wrong = run(process.execPath, [join(packageRoot(), 'scripts', 'glibc-stubs.mjs'), folder, 'old']);
+    const wrong = run(process.execPath, [join(root, 'scripts', 'glibc-stubs.mjs'), folder, 'old']);
     assert.equal(wrong.status, 2);
   });
 });

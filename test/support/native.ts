@@ -2,7 +2,7 @@
 
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -83,7 +83,7 @@ export function buildEmulatedAddon(): string {
   const folder = join(root, 'build', 'emulated');
   for (const args of [
     ['-S', root, '-B', folder, '-DGROUPGRAD_CUDA=EMULATED'],
-    ['--build', folder],
+    ['--build', folder, '--parallel', String(availableParallelism())],
   ]) {
     const result = run('cmake', args);
     if (result.status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${outputOf(result)}`);
