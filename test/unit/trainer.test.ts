@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { DifficultyAnchor, defineReward } from '../../src/index.js';
+import { DifficultyAnchor, defineReward, presets } from '../../src/index.js';
 import type { Policy } from '../../src/policy/policy.js';
 import type { Example } from '../../src/tasks/index.js';
 import { AdamW } from '../../src/trainer/adamw.js';
@@ -127,6 +127,41 @@ for (const backend of ['cpu', 'wasm'] as const) {
       assert.equal(tf.memory().numTensors, before);
       assert.equal(new Set(counts.slice(0, 3)).size, 1, `tensors after each update: ${counts}`);
       assert.equal(new Set(counts.slice(3)).size, 1, `tensors after each step: ${counts}`);
+      policy.dispose();
+    });
+
+    test('a step that fails leaves no tensor behind, wherever it fails', async () => {
+      const policy = tinyPolicy();
+      const failing = (where: string): Partial<TrainerOptions> => {
+        let calls = 0;
+        const isSecond = () => ++calls === 2;
+        const fail = (): never => {
+          throw new Error('it broke');
+        };
+        if (where === 'reward') return { rewards: [defineReward('broken', () => (calls++ < 20 ? calls % 2 : fail()))] };
+        const logits: Policy['logits'] = (...args) => {
+          const all = policy.logits(...args);
+          if (!isSecond()) return all;
+          if (where === 'logits') fail();
+          if (where === 'shape') return tf.tidy(() => tf.slice(all, [0, 0], [-1, 5]));
+          const faulty = Float32Array.from({ length: all.size }, () => NaN);
+          return tf.tensor2d(faulty, all.shape);
+        };
+        return { policy: { ...policy, logits } as Policy };
+      };
+      for (const where of ['logits', 'shape', 'values', 'reward']) {
+        const before = tf.memory().numTensors;
+        const given = tinyOptions({ policy, loss: presets.grpo, guard: { action: 'halt' }, ...failing(where) });
+        const trainer = await createTrainer(given);
+        const counts: number[] = [tf.memory().numTensors];
+        await assert.rejects(async () => {
+          for await (const _ of trainer.steps({ max: 3 })) counts.push(tf.memory().numTensors);
+        }, where);
+        counts.push(tf.memory().numTensors);
+        trainer.dispose();
+        assert.equal(new Set(counts).size, 1, `${where}: tensors after each step: ${counts}`);
+        assert.equal(tf.memory().numTensors, before, where);
+      }
       policy.dispose();
     });
 
