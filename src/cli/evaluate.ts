@@ -15,7 +15,7 @@ export const help = `groupgrad evaluate <run> [flags]
   <run>              a run folder
   --checkpoint PATH  another checkpoint than the newest
   --task TASK        instead of the run's own evaluation tasks: a name, or {"task":"addition","digits":[3,3]}
-  --size N           examples of a task without an end; default: the run's
+  --size N           examples of each task at most; default: the run's
   --seed N           of --task; default 0
   --backend NAME     tensorflow, wasm or cpu
   --json             JSON on standard output

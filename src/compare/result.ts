@@ -1,7 +1,6 @@
 // comparison.json: everything that a comparison came to, with what it was made by, and no path of the machine.
 
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
-import { basename } from 'node:path';
 import { writeWhole } from '../trainer/run-folder.js';
 import { packageVersion } from '../version.js';
 import { comparisonFiles, readJson } from './folder.js';
@@ -36,7 +35,7 @@ export function buildResult(out: string): ComparisonResult {
       os: `${process.platform} ${release().split('-')[0]}`,
       node: process.version,
     },
-    configuration: withoutPaths(plan),
+    configuration: withoutOthers(plan),
     notes: notes(plan, results),
     ...results,
     summary: summarize(plan, results),
@@ -61,15 +60,10 @@ function rounded<T>(value: T): T {
   ) as T;
 }
 
-/** Variants of the plan alone; tasks from files by the files' names. */
-function withoutPaths({ identity, ...plan }: Plan): Plan {
-  const { train, probe, ...common } = identity.common as Record<string, { name: string; task: { name: string } }>;
-  const named = <T extends { name: string }>(task: T) => ({ ...task, name: basename(task.name) });
+/** The plan with its own variants alone, without those that the folder holds from before. */
+function withoutOthers({ identity, ...plan }: Plan): Plan {
   const variants = Object.fromEntries(plan.variants.map((name) => [name, identity.variants[name]]));
-  return {
-    ...plan,
-    identity: { common: { ...common, train: named(train), probe: { ...probe, task: named(probe.task) } }, variants },
-  };
+  return { ...plan, identity: { common: identity.common, variants } };
 }
 
 /** With as many seeds intervals and tests are no longer held back by their number alone. */

@@ -1,13 +1,14 @@
 // Configuration of a run for the command line: a built-in one or a file in TypeScript, JavaScript or JSON, with changes by
 // `--set`, turned into the trainer's options.
 
-import { existsSync, readFileSync } from 'node:fs';
-import { basename, extname, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, dirname, extname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
 import type { LossConfig } from '../loss/config.js';
 import { type PresetName, presets } from '../loss/presets.js';
 import type { PolicyLike } from '../policy/policy-like.js';
+import { readText } from '../read-text.js';
 import { type Task, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../trainer/api.js';
 import { backends } from '../trainer/backend.js';
@@ -20,7 +21,7 @@ type TaskName = TaskDescription['task'];
 export interface ConfigSource {
   /** The name of a built-in one, or the absolute path of a file. */
   from: string;
-  /** `path=value`, in order. */
+  /** `path=value`, in order; paths of files in it are absolute. */
   set: readonly string[];
 }
 
@@ -31,7 +32,10 @@ export interface LoadedConfig {
   name: string;
 }
 
-/** Error or TypeError that names the file and the path in it. */
+/**
+ * Paths of files that a configuration names are relative to its own folder, those that `set` names to the working directory.
+ * Error or TypeError that names the file and the path in it.
+ */
 export async function loadConfig(from: string, set: readonly string[]): Promise<LoadedConfig> {
   const isBuiltin = Object.hasOwn(builtins, from);
   if (!isBuiltin && !existsSync(from)) {
@@ -40,27 +44,61 @@ export async function loadConfig(from: string, set: readonly string[]): Promise<
   }
   const path = isBuiltin ? from : resolve(from);
   const loaded: unknown = isBuiltin ? builtins[from] : await loadFile(path);
-  const config = setAll(checkObject(path, loaded), set);
+  const source = { from: path, set: set.map(withAbsolutePath) };
+  const config = setAll(checkObject(path, loaded), source.set);
   const name = isBuiltin ? from : basename(from).replace(/(\.config)?\.[^.]+$/, '');
-  return { config: checkConfig(config), source: { from: path, set }, name };
+  return { config: checkConfig(config), source, name };
 }
 
-/** What a file of TypeScript, JavaScript or JSON exports or holds, with changes by `path=value`. Error that names the file. */
+/**
+ * What a file of TypeScript, JavaScript or JSON exports or holds, with changes by `path=value`; paths of files are resolved as
+ * `loadConfig` does. Error that names the file.
+ */
 export async function loadChanged(file: string, set: readonly string[]): Promise<Record<string, unknown>> {
   if (!existsSync(file)) throw new Error(`${file}: no such file`);
   const path = resolve(file);
-  return setAll(checkObject(path, await loadFile(path)), set);
+  return setAll(checkObject(path, await loadFile(path)), set.map(withAbsolutePath));
 }
 
 function setAll(config: Record<string, unknown>, set: readonly string[]): Record<string, unknown> {
   return set.reduce(setPath, config);
 }
 
+/** What a file holds, with the paths in it absolute. */
 async function loadFile(path: string): Promise<unknown> {
+  return withAbsolutePaths(await readConfigFile(path), dirname(path));
+}
+
+/** Settings that name files: `path` of a task's description, or the end of a dotted path to one. */
+const namesFile = /(^|\.)path$/;
+
+/** A copy in which paths of files are resolved against a folder. What is made in code stays as it is. */
+function withAbsolutePaths(value: unknown, folder: string): unknown {
+  if (Array.isArray(value)) return value.map((part) => withAbsolutePaths(part, folder));
+  if (!isPlain(value) || Object.getPrototypeOf(value) !== Object.prototype) return value;
+  const entries = Object.entries(value).map(([name, part]) => [
+    name,
+    namesFile.test(name) && typeof part === 'string' ? resolve(folder, part) : withAbsolutePaths(part, folder),
+  ]);
+  return Object.fromEntries(entries);
+}
+
+/** `train.path=data.jsonl` as it reads from every working directory. */
+function withAbsolutePath(assignment: string): string {
+  const [, path, text] = assignmentPattern.exec(assignment) ?? [];
+  if (path === undefined) return assignment;
+  const value = parseValue(text);
+  const absolute = withAbsolutePaths({ [path]: value }, process.cwd()) as Record<string, unknown>;
+  if (JSON.stringify(absolute[path]) === JSON.stringify(value)) return assignment;
+  const given = absolute[path];
+  return `${path}=${typeof given === 'string' ? given : JSON.stringify(given)}`;
+}
+
+async function readConfigFile(path: string): Promise<unknown> {
   const extension = extname(path);
   if (extension === '.json') {
     try {
-      return JSON.parse(readFileSync(path, 'utf8'));
+      return JSON.parse(readText(path));
     } catch (error) {
       throw new Error(`${path}: ${(error as Error).message}`);
     }
@@ -85,9 +123,11 @@ async function loadFile(path: string): Promise<unknown> {
   return loaded;
 }
 
+const assignmentPattern = /^([^=]+)=(.*)$/s;
+
 /** A copy of the configuration with one value set: `loss.kl.beta=0.04`. A value that is no JSON is a text. */
 export function setPath(config: Record<string, unknown>, assignment: string): Record<string, unknown> {
-  const [, path, text] = /^([^=]+)=(.*)$/s.exec(assignment) ?? [];
+  const [, path, text] = assignmentPattern.exec(assignment) ?? [];
   if (path === undefined) throw rangeError('--set', 'path=value', describe(assignment));
   return setValue(config, '--set ', path, parseValue(text));
 }

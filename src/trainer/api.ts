@@ -153,7 +153,10 @@ export interface TrainerOptions<E extends Example = Example> {
   evaluation?: {
     /** Steps between two evaluations. Default 50. */
     every?: number;
-    /** Examples of a task without an end. Default 256. */
+    /**
+     * Examples of each task at most; of a task with an end as many, spread evenly over it. Default: all of a task with an end, 256
+     * of one without.
+     */
     size?: number;
     /** Also before the first step. Default true. */
     atStart?: boolean;

@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Metrics } from '../loss/plan.js';
+import { readText } from '../read-text.js';
 import { disk } from './checkpoint.js';
 
 const logs = ['metrics', 'samples', 'timing'] as const;
@@ -80,7 +81,7 @@ export function readRunConfig(runDir: string): unknown {
   const path = join(runDir, 'config.json');
   if (!fs.existsSync(path)) return undefined;
   try {
-    return JSON.parse(fs.readFileSync(path, 'utf8'));
+    return JSON.parse(readText(path));
   } catch (error) {
     throw new Error(`${path}: ${(error as Error).message}`);
   }

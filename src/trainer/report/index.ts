@@ -28,7 +28,7 @@ export async function buildReport(runDir: string): Promise<string> {
   );
   if (!isFolder) throw new TypeError(`runDir: expected a run folder, got ${describe(runDir)}, which is none`);
   const files = runFiles(runDir);
-  const config = await readConfig(files.config);
+  const config = readConfig(files.config);
   const metrics = await readTable(files.metrics);
   const timing = await readTable(files.timing);
   const samples = await readSamples(files.samples, samplesOfAKind);
@@ -60,12 +60,7 @@ export async function writeReport(runDir: string): Promise<string> {
   return report;
 }
 
-function notes(
-  metrics: Table,
-  timing: Table,
-  samples: Samples,
-  config: Awaited<ReturnType<typeof readConfig>>,
-): string[] {
+function notes(metrics: Table, timing: Table, samples: Samples, config: ReturnType<typeof readConfig>): string[] {
   const all: string[] = [];
   if (metrics.steps.length === 0) all.push('No step has been recorded yet.');
   if (config === undefined) all.push('There is no config.json.');

@@ -1,8 +1,8 @@
 // A run folder's files as a report needs them: columns of numbers by step, and a few samples, read as streams.
 
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readText } from '../../read-text.js';
 
 /** Numbers by step. */
 export interface Table {
@@ -125,9 +125,9 @@ function asSample(line: Record<string, unknown>): Sample | undefined {
 }
 
 /** Reads config.json: undefined when it is not there, an error's message when it cannot be read. */
-export async function readConfig(path: string): Promise<Record<string, unknown> | string | undefined> {
+export function readConfig(path: string): Record<string, unknown> | string | undefined {
   try {
-    const value: unknown = JSON.parse(await readFile(path, 'utf8'));
+    const value: unknown = JSON.parse(readText(path));
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
     return 'it holds no object';
   } catch (error) {
