@@ -3,6 +3,7 @@
 import { resolveConfig } from '../config/load.js';
 import { rangeError } from '../loss/check.js';
 import { sample as samplePolicy } from '../policy/sample.js';
+import { decodeTokens, encodeText } from '../policy/vocabulary.js';
 import { numberFlag, parse } from './arguments.js';
 import { backendFlag } from './evaluate.js';
 import { loadRun } from './saved-run.js';
@@ -40,7 +41,7 @@ export async function sample(args: readonly string[]): Promise<void> {
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
-  const tokens = policy.vocabulary.encode(prompt);
+  const tokens = encodeText(policy.vocabulary, prompt);
   if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
   const solution = config && resolveConfig(config).train.maxSolutionLength + 1;
   const completions = await samplePolicy(
@@ -55,7 +56,7 @@ export async function sample(args: readonly string[]): Promise<void> {
     },
   );
   for (const { tokens: own, logProbs, truncated } of completions) {
-    const text = policy.vocabulary.decode(own);
+    const text = decodeTokens(policy.vocabulary, own);
     const logProb = logProbs.reduce((sum, value) => sum + value, 0);
     console.log(
       flags.json ? JSON.stringify({ prompt, completion: text, truncated, logProb }) : `${text}${truncated ? '…' : ''}`,

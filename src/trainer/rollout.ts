@@ -5,6 +5,7 @@ import type { Metrics } from '../loss/plan.js';
 import { NumericFault } from '../policy/numeric-fault.js';
 import type { Policy } from '../policy/policy.js';
 import { sample } from '../policy/sample.js';
+import { decodeTokens } from '../policy/vocabulary.js';
 import type { Example, Task } from '../tasks/task.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
 import { askRewards } from './rewards.js';
@@ -49,7 +50,7 @@ export async function sampleGroups<E extends Example>(
         example,
         prompt,
         completions: own.map((completion) => {
-          const text = task.vocabulary.decode(completion.tokens);
+          const text = decodeTokens(task.vocabulary, completion.tokens);
           const score = completion.truncated ? 0 : scoreOf(task.task, text, example);
           return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
         }),

@@ -445,6 +445,122 @@ describe('the reinforcement loop', () => {
     assert.equal(trainer.step, 0);
   });
 
+  test('a vocabulary that gives no token ids or no text is refused where it shows', async (t) => {
+    const words = tinyPolicy().vocabulary;
+    const refused = async (change: Record<string, unknown>, message: RegExp, options: Partial<TrainerOptions> = {}) => {
+      const policy = tinyPolicy();
+      t.after(() => policy.dispose());
+      const given = {
+        ...tinyOptions({ ...options }),
+        policy: { ...policy, vocabulary: { ...words, ...change } } as Policy,
+      };
+      const run = async () => stepsOf(await createTrainer(given), 1);
+      await assert.rejects(run, (error) => message.test(String(error)) || assert.fail(`${error}`));
+    };
+    const text = 'TypeError: policy\\.vocabulary\\.decode of the tokens';
+    // Where the policy is given: before anything is sampled.
+    for (const decoded of [undefined, null, 7, ['7'], Promise.resolve('7')]) {
+      await refused({ decode: () => decoded }, new RegExp(`^${text} 0: expected a text, got `));
+    }
+    // Later, of some tokens alone.
+    await refused(
+      { decode: (tokens: Int32Array) => (tokens.length > 1 ? undefined : words.decode(tokens)) },
+      new RegExp(`^${text} [\\d, ]+: expected a text, got nothing`),
+    );
+    const prompt = /^addition of 1 digit, prompt "\d\+\d=": policy\.vocabulary\.encode\("\d\+\d="\): expected /.source;
+    for (const [encoded, expected] of [
+      [undefined, 'an Int32Array, got nothing'],
+      [[1, 2], 'an Int32Array, got an array of 2 values'],
+      [Float32Array.of(1), 'an Int32Array, got a Float32Array of 1 values'],
+    ] as const) {
+      await refused({ encode: () => encoded }, new RegExp(`^TypeError: ${prompt.slice(1)}${expected}`));
+    }
+    for (const id of [-1, words.size]) {
+      const outside = new RegExp(`^RangeError: ${prompt.slice(1)}token ids from 0 to ${words.size - 1}, got ${id}`);
+      await refused({ encode: () => Int32Array.of(1, id) }, outside);
+    }
+    // Solutions, which a warm start alone encodes.
+    await refused(
+      { encode: (given: string) => (given.endsWith('=') ? words.encode(given) : Int32Array.of(99)) },
+      /^RangeError: policy\.vocabulary\.encode\("\d+"\): expected token ids from 0 to 12, got 99/,
+      { warmStart: { steps: 1 } },
+    );
+  });
+
+  test('a policy that gives no logits, or others than those of its rows, is refused by name', async (t) => {
+    const refused = async (change: (policy: Policy) => Partial<Policy>, message: RegExp) => {
+      const policy = tinyPolicy();
+      t.after(() => policy.dispose());
+      const given = tinyOptions({ policy: { ...policy, ...change(policy) } as Policy });
+      const run = async () => stepsOf(await createTrainer(given), 1);
+      await assert.rejects(run, (error) => message.test(String(error)) || assert.fail(`${error}`));
+    };
+    const gives = (logits: (own: tf.Tensor2D) => unknown) => (policy: Policy) => ({
+      logits: ((...args) => logits(policy.logits(...args))) as Policy['logits'],
+    });
+    await refused(
+      gives(() => undefined),
+      /^TypeError: policy: expected logits as a tensor, got nothing$/,
+    );
+    await refused(
+      gives(async (own) => own),
+      /^TypeError: policy: expected logits as a tensor, got an object of class Promise$/,
+    );
+    const shapes = /^RangeError: policy: expected logits of shape \[64, 13\] \(rows, vocabulary\), got /.source;
+    await refused(
+      gives((own) => tf.slice(own, [0, 0], [-1, 12])),
+      new RegExp(`${shapes}\\[64, 12\\]$`),
+    );
+    await refused(
+      gives((own) =>
+        tf.pad2d(own, [
+          [0, 0],
+          [0, 3],
+        ]),
+      ),
+      new RegExp(`${shapes}\\[64, 16\\]$`),
+    );
+    await refused(
+      gives((own) => tf.slice(own, [1, 0])),
+      new RegExp(`${shapes}\\[63, 13\\]$`),
+    );
+    await refused(
+      gives((own) => tf.reshape(own, [16, 4, 13])),
+      new RegExp(`${shapes}\\[16, 4, 13\\]$`),
+    );
+    await refused(
+      gives((own) => tf.cast(own, 'int32')),
+      /^RangeError: policy: expected float32 logits, got dtype int32$/,
+    );
+    await refused(
+      () => ({ decode: (() => undefined) as never }),
+      /^TypeError: policy\.decode: expected an object, got nothing/,
+    );
+    await refused(
+      () => ({ decode: (() => ({ logits: tf.zeros([16, 13]), dispose: () => {} })) as never }),
+      /^TypeError: policy\.decode\(…\)\.append: expected a function, got nothing/,
+    );
+    // A decoder that goes wrong later.
+    await refused(
+      (policy) => ({
+        decode: ((...args) => {
+          const decoder = policy.decode(...args);
+          return {
+            get logits() {
+              return decoder.logits;
+            },
+            append(tokens: Int32Array) {
+              decoder.append(tokens);
+              (decoder as { logits: unknown }).logits = tf.zeros([16, 2]);
+            },
+            dispose: () => decoder.dispose(),
+          };
+        }) as Policy['decode'],
+      }),
+      /^RangeError: policy: expected logits of shape \[16, 13\] \(rows, vocabulary\), got \[16, 2\]$/,
+    );
+  });
+
   test('a policy whose logits are not those of its vocabulary is refused', async (t) => {
     const policy = tinyPolicy();
     const wide = { ...policy, vocabulary: { ...policy.vocabulary, size: 20 } } as Policy;
