@@ -3,8 +3,9 @@
 import { resolveConfig } from '../config/load.js';
 import { rangeError } from '../loss/check.js';
 import { sample as samplePolicy } from '../policy/sample.js';
-import { decodeTokens, encodeText } from '../policy/vocabulary.js';
+import { decodeTokens, encodeText, type Vocabulary } from '../policy/vocabulary.js';
 import { numberFlag, parse } from './arguments.js';
+import { blamingCall } from './blame.js';
 import { backendFlag } from './evaluate.js';
 import { loadRun } from './saved-run.js';
 
@@ -24,6 +25,12 @@ export const help = `groupgrad sample <run> <prompt> [flags]
 /** Tokens of a completion at most, for a run whose program says no other number. */
 const usualMaxTokens = 256;
 
+function encodePrompt(vocabulary: Vocabulary, prompt: string): Int32Array {
+  const tokens = encodeText(vocabulary, prompt);
+  if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
+  return tokens;
+}
+
 export async function sample(args: readonly string[]): Promise<void> {
   const { flags, positionals } = parse(args, ['a run folder', 'a prompt'], {
     count: { type: 'string' },
@@ -41,8 +48,7 @@ export async function sample(args: readonly string[]): Promise<void> {
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
-  const tokens = encodeText(policy.vocabulary, prompt);
-  if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
+  const tokens = blamingCall(() => encodePrompt(policy.vocabulary, prompt));
   const solution = config && resolveConfig(config).train.maxSolutionLength + 1;
   const completions = await samplePolicy(
     policy,

@@ -1,11 +1,16 @@
 // `groupgrad train`: a run from a configuration.
 
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TrainConfig } from '../config/define-config.js';
-import { loadConfig, trainerOptions } from '../config/load.js';
+import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
 import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
+import { resolveParts, resolveSettings } from '../trainer/options.js';
 import { readRunConfig } from '../trainer/run-folder.js';
-import { numberFlag, parse } from './arguments.js';
+import { numberFlag, parse, UsageError } from './arguments.js';
+import { blamingCall, blamingChanges, type Changes } from './blame.js';
+import { backendFlag } from './evaluate.js';
+import { checkCheckpoint } from './saved-run.js';
 
 export const help = `groupgrad train <task|file> [flags]
 
@@ -33,29 +38,67 @@ export async function train(args: readonly string[]): Promise<void> {
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
   });
+  const [from] = positionals;
   // Flags are short ways to set something; what they set is kept with the run.
   const set = [...(flags.set ?? [])];
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
   if (seed !== undefined) set.push(`seed=${seed}`);
-  if (flags.backend !== undefined) set.push(`backend=${flags.backend}`);
-  const { config, source, name } = await loadConfig(positionals[0], set);
-  const max = numberFlag('steps', flags.steps, { min: 0, integer: true }) ?? config.steps;
-  const runDir = flags.run ?? join('runs', name);
-  if (flags['dry-run']) return dryRun(config, runDir, flags.json ?? false);
+  const backend = backendFlag(flags.backend);
+  if (backend !== undefined) set.push(`backend=${backend}`);
+  const steps = numberFlag('steps', flags.steps, { min: 0, integer: true });
+  const { resume = 'auto', 'allow-drift': allowDrift = false, json = false } = flags;
+  if (resume !== 'auto' && resume !== 'never') checkCheckpoint('--resume', resume);
+  blamingCall(() => checkConfigName(from));
+
+  const read = await readConfig(from);
+  const change = (count: number) => {
+    const changed = changeConfig(read, set.slice(0, count));
+    checkSettings(changed.config);
+    return changed;
+  };
+  const changes: Changes = { set, check: change };
+  const { config, source } = await blamingChanges(changes, () => change(set.length));
+  const max = steps ?? config.steps;
+  const runDir = flags.run ?? join('runs', read.name);
+  checkRunDir(runDir);
+  if (flags['dry-run']) return dryRun(await blamingChanges(changes, () => trainerOptions(config)), runDir, json);
 
   const { createTrainer } = await import('../trainer/grpo.js');
-  const trainer = await createTrainer({
-    ...(await trainerOptions(config)),
-    runDir,
-    resume: flags.resume ?? 'auto',
-    allowDrift: flags['allow-drift'] ?? false,
-    notes: { source },
+  const trainer = await blamingChanges(changes, async () => {
+    const options = await trainerOptions(config);
+    return createTrainer({ ...options, runDir, resume, allowDrift, notes: { source } }).catch(namingFlags);
   });
   try {
-    await run(trainer, runDir, max, flags.json ?? false);
+    await run(trainer, runDir, max, json);
   } finally {
     trainer.dispose();
   }
+}
+
+/** Everything about a configuration that can be told without its policy. */
+function checkSettings(config: TrainConfig): void {
+  const options = resolveConfig(config) as TrainerOptions;
+  resolveSettings(options);
+  resolveParts(options);
+}
+
+function checkRunDir(runDir: string): void {
+  const found = statSync(runDir, { throwIfNoEntry: false });
+  if (found && !found.isDirectory()) {
+    throw new UsageError(`--run: expected the path of a folder, got ${JSON.stringify(runDir)}, which is none`);
+  }
+}
+
+/** Options that an error of the trainer recommends, as flags. */
+const flagsOfOptions: readonly [option: RegExp, flag: string][] = [
+  [/resume: 'auto'/g, '--resume auto'],
+  [/\ballowDrift\b/g, '--allow-drift'],
+  [/\banother folder\b/g, 'another folder (--run)'],
+];
+
+function namingFlags(error: Error): never {
+  for (const [option, flag] of flagsOfOptions) error.message = error.message.replace(option, flag);
+  throw error;
 }
 
 async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined, json: boolean): Promise<void> {
@@ -110,12 +153,8 @@ function stopOnStrayErrors() {
 }
 
 /** Everything that can be wrong comes to light in a warm start of one update and one step of two prompts. */
-async function dryRun(config: TrainConfig, runDir: string, json: boolean): Promise<void> {
-  const options: TrainerOptions = await trainerOptions(config);
-  const [{ createTrainer }, { resolveSettings }] = await Promise.all([
-    import('../trainer/grpo.js'),
-    import('../trainer/options.js'),
-  ]);
+async function dryRun(options: TrainerOptions, runDir: string, json: boolean): Promise<void> {
+  const { createTrainer } = await import('../trainer/grpo.js');
   const settings = resolveSettings(options);
   const { warmStart } = options;
   const trainer = await createTrainer({
