@@ -6,12 +6,12 @@
 //   npm run demo -- --steps 400         steps of reinforcement
 
 import { parseArgs } from 'node:util';
+import { type Backend, startBackend } from './backend/backend.js';
 import { devices, type Evaluation, GrpoTrainer, presets, type Task } from './index.js';
+import { createTransformerPolicy } from './model/transformer-policy.js';
 import { addition, distinctExamples } from './tasks/index.js';
 import { tfjsBridge } from './tfjs/index.js';
-import { type Backend, startBackend } from './trainer/backend.js';
-import { createProgress } from './trainer/progress.js';
-import { createTransformerPolicy } from './trainer/transformer-policy.js';
+import { createProgress } from './train/progress.js';
 
 // Sizes for a minute or two on the plain cpu backend and for seconds on the others. The warm start ends early, in the
 // middle of the policy's learning, so that its accuracy leaves room to be raised.

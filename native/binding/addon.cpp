@@ -1,4 +1,4 @@
-// The addon's exports: version, the devices with the functions of src/loss/plan.ts (interface Device), and what runs
+// The addon's exports: version, the devices with the functions of src/devices/plan.ts (interface Device), and what runs
 // the same inside TensorFlow. State is one an environment, so that several worker threads can use the addon at once.
 
 #include <napi.h>

@@ -1,7 +1,7 @@
 // Arguments of the command line: node's own parser, with errors in one line.
 
 import { type ParseArgsConfig, parseArgs } from 'node:util';
-import { checkNumber } from '../loss/check.js';
+import { checkNumber } from '../base/check.js';
 
 /** A mistake in how the command was called: exit code 2. */
 export class UsageError extends Error {

@@ -10,9 +10,9 @@ import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
 import { type RunName, runAll } from '../compare/workers.js';
 import { checkConfigFile, loadChanged, setAll } from '../config/load.js';
-import { createProgress } from '../trainer/progress.js';
-import { lockRun } from '../trainer/run-lock.js';
-import { exitCodes, listenForStop } from '../trainer/signals.js';
+import { lockRun } from '../run/run-lock.js';
+import { createProgress } from '../train/progress.js';
+import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse } from './arguments.js';
 import { blamingCall, blamingChanges } from './blame.js';
 

@@ -1,6 +1,6 @@
 // `groupgrad doctor`: what there is on this machine, and why the rest is not.
 
-import { devices } from '../loss/devices.js';
+import { devices } from '../devices/devices.js';
 import { parse } from './arguments.js';
 
 export const help = `groupgrad doctor [--json]
@@ -39,7 +39,7 @@ async function findBackends(): Promise<Finding[]> {
   } catch (error) {
     return [{ name: 'tfjs', available: false, detail: firstLine(error) }];
   }
-  const { backends, startBackend } = await import('../trainer/backend.js');
+  const { backends, startBackend } = await import('../backend/backend.js');
   const { tfjsBridge } = await import('../tfjs/index.js');
   const bridge = () => {
     const { path, detail } = tfjsBridge();

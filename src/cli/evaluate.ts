@@ -1,12 +1,12 @@
 // `groupgrad evaluate`: how often a saved policy is right, by greedy generation.
 
+import { type Backend, backends } from '../backend/backend.js';
 import { resolveConfig, resolveTask } from '../config/load.js';
+import type { Evaluation } from '../rollout/api.js';
+import { evaluate as evaluatePolicy } from '../rollout/evaluate.js';
+import { encodePrompt, tokenTask } from '../rollout/token-task.js';
 import type { Task } from '../tasks/task.js';
-import type { Evaluation } from '../trainer/api.js';
-import { type Backend, backends } from '../trainer/backend.js';
-import { evaluate as evaluatePolicy } from '../trainer/evaluate.js';
-import { evaluationExamples } from '../trainer/options.js';
-import { encodePrompt, tokenTask } from '../trainer/token-task.js';
+import { evaluationExamples } from '../train/options.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { loadRun } from './saved-run.js';

@@ -2,7 +2,7 @@
 // The command line: `groupgrad <command> …`. Exits with 0 when all went well, 1 after a failure, 2 when it was called wrongly,
 // 130 or 143 when a signal ended a run.
 
-import { packageVersion } from '../version.js';
+import { packageVersion } from '../base/version.js';
 import { UsageError } from './arguments.js';
 
 interface Command {

@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs';
 import { comparisonFiles } from '../compare/folder.js';
 import { writeComparison } from '../compare/report.js';
-import { writeReport } from '../trainer/report/index.js';
-import { readRunConfig } from '../trainer/run-folder.js';
+import { writeReport } from '../report/run/index.js';
+import { readRunConfig } from '../run/run-folder.js';
 import { parse, UsageError } from './arguments.js';
 
 export const help = `groupgrad report <folder>

@@ -1,9 +1,9 @@
 // `groupgrad sample`: what a saved policy makes of a prompt.
 
+import { rangeError } from '../base/check.js';
 import { resolveConfig } from '../config/load.js';
-import { rangeError } from '../loss/check.js';
-import { sample as samplePolicy } from '../policy/sample.js';
-import { decodeTokens, encodeText, type Vocabulary } from '../policy/vocabulary.js';
+import { sample as samplePolicy } from '../rollout/sample.js';
+import { decodeTokens, encodeText, type Vocabulary } from '../text/vocabulary.js';
 import { numberFlag, parse } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { backendFlag } from './evaluate.js';

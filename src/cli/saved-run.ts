@@ -2,18 +2,18 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { type Backend, ensureBackend } from '../backend/backend.js';
+import { checkObject } from '../base/check.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { loadConfig, sourceOf, trainerOptions } from '../config/load.js';
-import { checkObject } from '../loss/check.js';
-import { checkPolicy } from '../policy/define.js';
-import type { Policy } from '../policy/policy.js';
-import { createTransformer, type TransformerSize } from '../policy/transformer.js';
-import { charactersOf, characterVocabulary } from '../policy/vocabulary.js';
-import { type Backend, ensureBackend } from '../trainer/backend.js';
-import type { Settings } from '../trainer/options.js';
-import { checkpointWeights, openCheckpoint, type RunConfig } from '../trainer/run.js';
-import { readRunConfig } from '../trainer/run-folder.js';
-import { assignAll, checkArrays } from '../trainer/training-state.js';
+import { checkPolicy } from '../model/define.js';
+import type { Policy } from '../model/policy.js';
+import { createTransformer, type TransformerSize } from '../model/transformer.js';
+import { checkpointWeights, openCheckpoint, type RunConfig } from '../run/run.js';
+import { readRunConfig } from '../run/run-folder.js';
+import { charactersOf, characterVocabulary } from '../text/vocabulary.js';
+import type { Settings } from '../train/options.js';
+import { assignAll, checkArrays } from '../train/training-state.js';
 import { UsageError } from './arguments.js';
 
 export interface SavedRun {

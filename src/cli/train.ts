@@ -4,9 +4,9 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TrainConfig } from '../config/define-config.js';
 import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
-import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
-import { resolveParts, resolveSettings } from '../trainer/options.js';
-import { readRunConfig } from '../trainer/run-folder.js';
+import { readRunConfig } from '../run/run-folder.js';
+import type { GrpoTrainer, TrainerOptions } from '../train/api.js';
+import { resolveParts, resolveSettings } from '../train/options.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall, blamingChanges, type Changes } from './blame.js';
 import { backendFlag } from './evaluate.js';
@@ -63,7 +63,7 @@ export async function train(args: readonly string[]): Promise<void> {
   checkRunDir(runDir);
   if (flags['dry-run']) return dryRun(await blamingChanges(changes, () => trainerOptions(config)), runDir, json);
 
-  const { createTrainer } = await import('../trainer/grpo.js');
+  const { createTrainer } = await import('../train/grpo.js');
   const trainer = await blamingChanges(changes, async () => {
     const options = await trainerOptions(config);
     return createTrainer({ ...options, runDir, resume, allowDrift, notes: { source } }).catch(namingFlags);
@@ -154,7 +154,7 @@ function stopOnStrayErrors() {
 
 /** Everything that can be wrong comes to light in a warm start of one update and one step of two prompts. */
 async function dryRun(options: TrainerOptions, runDir: string, json: boolean): Promise<void> {
-  const { createTrainer } = await import('../trainer/grpo.js');
+  const { createTrainer } = await import('../train/grpo.js');
   const settings = resolveSettings(options);
   const { warmStart } = options;
   const trainer = await createTrainer({

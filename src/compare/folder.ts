@@ -2,9 +2,9 @@
 
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { readText } from '../read-text.js';
-import { differences } from '../trainer/drift.js';
-import { writeWhole } from '../trainer/run-folder.js';
+import { readText } from '../base/read-text.js';
+import { differences } from '../run/drift.js';
+import { writeWhole } from '../run/run-folder.js';
 import type { Plan, RunEnd } from './plan.js';
 
 export function comparisonFiles(out: string) {

@@ -3,8 +3,8 @@
 import { chartIds, numberCell, renderCharts, renderPage, renderTable, type Tile } from '../report/page.js';
 import { flatten, renderSettings } from '../report/settings.js';
 import { markup } from '../report/text.js';
-import { differences } from '../trainer/drift.js';
-import { duration } from '../trainer/progress.js';
+import { differences } from '../run/drift.js';
+import { duration } from '../train/progress.js';
 import { everything } from './buckets.js';
 import { curveCharts } from './curves.js';
 import { passes } from './estimators.js';

@@ -1,8 +1,8 @@
 // comparison.json: everything that a comparison came to, with what it was made by, and no path of the machine.
 
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
-import { writeWhole } from '../trainer/run-folder.js';
-import { packageVersion } from '../version.js';
+import { packageVersion } from '../base/version.js';
+import { writeWhole } from '../run/run-folder.js';
 import { comparisonFiles, readJson } from './folder.js';
 import type { Plan } from './plan.js';
 import { type Results, readResults } from './results.js';

@@ -1,19 +1,19 @@
 // One run of a comparison, from what its folder holds to its end: a seed's start, or a variant from there.
 
 import { join } from 'node:path';
+import { currentBackend } from '../backend/backend.js';
 import { trainerOptions } from '../config/load.js';
-import { checkPolicy } from '../policy/define.js';
-import type { Policy } from '../policy/policy.js';
+import { checkPolicy } from '../model/define.js';
+import type { Policy } from '../model/policy.js';
+import { type TokenTask, tokenTask } from '../rollout/token-task.js';
+import { listCheckpoints } from '../run/checkpoint.js';
+import { differences, type Identity } from '../run/drift.js';
+import type { RunConfig } from '../run/run.js';
+import { readRunConfig, writeWhole } from '../run/run-folder.js';
 import type { Example } from '../tasks/task.js';
-import type { GrpoTrainer, TrainerOptions } from '../trainer/api.js';
-import { currentBackend } from '../trainer/backend.js';
-import { listCheckpoints } from '../trainer/checkpoint.js';
-import { differences, type Identity } from '../trainer/drift.js';
-import { createTrainer } from '../trainer/grpo.js';
-import { resolveSettings } from '../trainer/options.js';
-import type { RunConfig } from '../trainer/run.js';
-import { readRunConfig, writeWhole } from '../trainer/run-folder.js';
-import { type TokenTask, tokenTask } from '../trainer/token-task.js';
+import type { GrpoTrainer, TrainerOptions } from '../train/api.js';
+import { createTrainer } from '../train/grpo.js';
+import { resolveSettings } from '../train/options.js';
 import { bucketOf } from './buckets.js';
 import type { ComparisonConfig } from './define-comparison.js';
 import {

@@ -19,7 +19,7 @@ async function work({ file, set, out, seed, variant }: Assignment): Promise<Repo
   const [{ loadChanged }, { resolvePlan }, { differences }, { comparisonFiles, readJson }] = await Promise.all([
     import('../config/load.js'),
     import('./plan.js'),
-    import('../trainer/drift.js'),
+    import('../run/drift.js'),
     import('./folder.js'),
   ]);
   const config = await loadChanged(file, set);

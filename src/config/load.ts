@@ -4,14 +4,14 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { basename, dirname, extname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { backends } from '../backend/backend.js';
+import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import { readText } from '../base/read-text.js';
 import type { LossConfig } from '../loss/config.js';
 import { type PresetName, presets } from '../loss/presets.js';
-import type { PolicyLike } from '../policy/policy-like.js';
-import { readText } from '../read-text.js';
+import type { PolicyLike } from '../model/policy-like.js';
 import { type Task, tasks } from '../tasks/index.js';
-import type { TrainerOptions } from '../trainer/api.js';
-import { backends } from '../trainer/backend.js';
+import type { TrainerOptions } from '../train/api.js';
 import { builtins } from './builtins.js';
 import type { TaskDescription, TrainConfig } from './define-config.js';
 
@@ -136,7 +136,7 @@ async function readConfigFile(path: string): Promise<unknown> {
   // This very package, so that a configuration needs no installation of its own beside it.
   const own = (module: string) => fileURLToPath(new URL(`../${module}${extname(import.meta.url)}`, import.meta.url));
   const jiti = createJiti(import.meta.url, {
-    alias: { 'groupgrad/tfjs': own('tfjs/index'), groupgrad: own('index') },
+    alias: { 'groupgrad/tfjs': own('tfjs'), groupgrad: own('index') },
   });
   let loaded: unknown;
   try {
@@ -251,7 +251,7 @@ async function resolvePolicy(policy: TrainConfig['policy'], train: Task, seed: n
   if ('logits' in size) {
     throw typeError('policy', 'a size, or a function that makes the policy once the backend has started', policy);
   }
-  const { createTransformerPolicy } = await import('../trainer/transformer-policy.js');
+  const { createTransformerPolicy } = await import('../model/transformer-policy.js');
   return createTransformerPolicy({ seed, vocabulary: train.characters, ...size });
 }
 
@@ -273,7 +273,7 @@ export function resolveConfig(config: TrainConfig): Omit<TrainerOptions, 'policy
 
 /** The trainer's options, with the policy made on the backend that the configuration asks for. */
 export async function trainerOptions(config: TrainConfig): Promise<TrainerOptions> {
-  const { ensureBackend } = await import('../trainer/backend.js');
+  const { ensureBackend } = await import('../backend/backend.js');
   const options = resolveConfig(config);
   await ensureBackend(config.backend);
   return { ...options, policy: await resolvePolicy(config.policy, options.train, options.seed) };

@@ -14,9 +14,9 @@ import {
   describe,
   isTypedArray,
   typeError,
-} from './check.js';
-import { type AdvantageConfig, type LossPlan, resolveAdvantage, resolveLoss } from './config.js';
-import { DeviceArray, type DeviceDtype } from './device-array.js';
+} from '../base/check.js';
+import { DeviceArray, type DeviceDtype } from '../devices/device-array.js';
+import type { DeviceChoice } from '../devices/devices.js';
 import {
   type AdvantageOutput,
   type AdvantagePlan,
@@ -28,7 +28,9 @@ import {
   type TokenFields,
   type TokenPlan,
   type TokenSettings,
-} from './plan.js';
+} from '../devices/plan.js';
+import type { LossPlan } from '../devices/settings.js';
+import { type AdvantageConfig, resolveAdvantage, resolveLoss } from './config.js';
 
 /**
  * What a loss reads besides log-probs or logits. Per-token arrays hold B*T values, row-major. With `D` DeviceArray, any array
@@ -77,9 +79,6 @@ export interface LogitsInput<D = never> extends TokenInput<D> {
 
 /** Rewards in any of these forms; NaN means "no verdict". */
 export type Rewards = Float32Array | Float64Array | readonly number[];
-
-export const deviceChoices = ['auto', 'cuda', 'cpu', 'reference'] as const;
-export type DeviceChoice = (typeof deviceChoices)[number];
 
 export interface RunOptions {
   /** Default 'auto': where the arrays are, 'cuda' for a DeviceArray and 'cpu' (without an addon 'reference') for typed arrays. */

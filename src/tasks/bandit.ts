@@ -1,7 +1,7 @@
 // A ladder of bandits with known success probabilities, for checking estimators: "3:0=" to one of 50 arms, "a" to "X".
 
-import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../loss/check.js';
-import { integer, type Stream } from '../random.js';
+import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
+import { integer, type Stream } from '../base/random.js';
 import { checkIndex, checkSize } from './options.js';
 import type { Example, Task } from './task.js';
 

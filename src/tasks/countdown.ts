@@ -1,6 +1,6 @@
 // Countdown: an expression that reaches a target with all the given numbers. "3,7,25=46:" to "25+3*7".
 
-import { checkNumber } from '../loss/check.js';
+import { checkNumber } from '../base/check.js';
 import { readExpression } from './expression.js';
 import { type Draw, generatedTask, tryOften } from './generate.js';
 import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';

@@ -1,8 +1,8 @@
 // Problems of one's own, from a file of JSON lines: {"prompt": "2+2=", "answer": "4"}.
 
 import { basename } from 'node:path';
-import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
-import { readText } from '../read-text.js';
+import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import { readText } from '../base/read-text.js';
 import { checkIndex } from './options.js';
 import { type Split, splitOf, splits } from './split.js';
 import type { Example, Task } from './task.js';

@@ -1,10 +1,10 @@
 // What the losses read besides logits or log-probs, as TensorFlow.js users have it: arrays or tensors.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { rangeError, typeError } from '../loss/check.js';
+import { rangeError, typeError } from '../base/check.js';
+import type { Metrics } from '../devices/plan.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { LogitsResult, PolicyResult } from '../loss/losses.js';
-import type { Metrics } from '../loss/plan.js';
 import type { LogitsInput, Rewards, RunOptions, TokenInput } from '../loss/request.js';
 
 export type Floats = Float32Array | tf.Tensor;

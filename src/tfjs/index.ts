@@ -3,17 +3,11 @@
 // TensorFlow.js's tape.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { checkBoolean, checkObject, rangeError, typeError } from '../loss/check.js';
+import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
+import type { DeviceChoice } from '../devices/devices.js';
+import type { Metrics } from '../devices/plan.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
-import type { Metrics } from '../loss/plan.js';
-import {
-  checkOptions,
-  checkThreads,
-  type DeviceChoice,
-  type LogitsInput,
-  type Rewards,
-  type RunOptions,
-} from '../loss/request.js';
+import { checkOptions, checkThreads, type LogitsInput, type Rewards, type RunOptions } from '../loss/request.js';
 import * as arrays from './arrays.js';
 import {
   type AdvantageTensors,
@@ -26,8 +20,6 @@ import {
 import { differentiable } from './differentiable.js';
 import * as operations from './operations.js';
 
-export { definePolicy, type PolicyDefinition } from '../policy/define.js';
-export type { Decoder, Policy, SequenceBatch } from '../policy/policy.js';
 export type { AdvantageTensors, GrpoBatch, GrpoReport, PolicyBatch, PolicyReport } from './batch.js';
 export { type TfjsBridge, tfjsBridge } from './operations.js';
 

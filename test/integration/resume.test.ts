@@ -6,12 +6,12 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import test, { before, describe, type TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
+import { startBackend } from '../../src/backend/backend.js';
 import { defineReward, presets } from '../../src/index.js';
-import type { Policy } from '../../src/policy/policy.js';
-import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/trainer/api.js';
-import { startBackend } from '../../src/trainer/backend.js';
-import { disk, newestCheckpoint } from '../../src/trainer/checkpoint.js';
-import { createTrainer } from '../../src/trainer/grpo.js';
+import type { Policy } from '../../src/model/policy.js';
+import { disk, newestCheckpoint } from '../../src/run/checkpoint.js';
+import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/train/api.js';
+import { createTrainer } from '../../src/train/grpo.js';
 import {
   lastingFiles,
   lengthTask,

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import test from 'node:test';
-import { loadAddon } from '../../src/native/load.js';
+import { loadAddon } from '../../src/devices/load.js';
 import { outputOf, root, run, withFolder } from '../support/native.js';
 
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };

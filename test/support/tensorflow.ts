@@ -1,7 +1,7 @@
 // TensorFlow inside TensorFlow.js (tfjs-node or tfjs-node-gpu) for tests, with the reason to skip those that need it where
 // it is not installed. GROUPGRAD_REQUIRE_TENSORFLOW=1 (`npm run test:tensorflow`) makes that an error.
 
-import { startBackend } from '../../src/trainer/backend.js';
+import { startBackend } from '../../src/backend/backend.js';
 
 async function probe(): Promise<string | false> {
   try {

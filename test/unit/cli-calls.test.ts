@@ -5,6 +5,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, before, describe } from 'node:test';
+import { startBackend } from '../../src/backend/backend.js';
 import { UsageError } from '../../src/cli/arguments.js';
 import { bias } from '../../src/cli/bias.js';
 import { compare } from '../../src/cli/compare.js';
@@ -13,8 +14,7 @@ import { evaluate } from '../../src/cli/evaluate.js';
 import { report } from '../../src/cli/report.js';
 import { sample } from '../../src/cli/sample.js';
 import { train } from '../../src/cli/train.js';
-import { startBackend } from '../../src/trainer/backend.js';
-import { createTrainer } from '../../src/trainer/grpo.js';
+import { createTrainer } from '../../src/train/grpo.js';
 import { tinyOptions, tinyPolicy } from '../support/trainer.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'groupgrad-calls-'));

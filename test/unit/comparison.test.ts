@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
+import { normal } from '../../src/base/random.js';
 import { bucketOf, checkBuckets } from '../../src/compare/buckets.js';
 import { equalGroupProbability, passAtK } from '../../src/compare/estimators.js';
 import { adoptPlan, comparisonFiles, readJson } from '../../src/compare/folder.js';
@@ -15,7 +16,6 @@ import { estimate, expandedTail, quantile, signFlipTest, studentQuantile } from 
 import { censoredMedian, interpolate, meanOver, summarize } from '../../src/compare/summary.js';
 import { summaryTable } from '../../src/compare/table.js';
 import { type ComparisonConfig, defineComparison } from '../../src/index.js';
-import { normal } from '../../src/random.js';
 
 const near = (actual: number | null, expected: number, tolerance: number) =>
   assert.ok(actual !== null && Math.abs(actual - expected) <= tolerance, `${actual}, expected ${expected}`);

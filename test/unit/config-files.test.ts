@@ -7,9 +7,9 @@ import test, { describe, type TestContext } from 'node:test';
 import { resolvePlan, variantConfig } from '../../src/compare/plan.js';
 import { loadChanged, loadConfig, resolveConfig } from '../../src/config/load.js';
 import { type ComparisonConfig, tasks } from '../../src/index.js';
-import { evaluationExamples } from '../../src/trainer/options.js';
-import { buildReport } from '../../src/trainer/report/index.js';
-import { readRunConfig } from '../../src/trainer/run-folder.js';
+import { buildReport } from '../../src/report/run/index.js';
+import { readRunConfig } from '../../src/run/run-folder.js';
+import { evaluationExamples } from '../../src/train/options.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const line = '{"prompt": "a", "answer": "b"}\n';

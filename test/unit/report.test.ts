@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { buildReport, writeReport } from '../../src/trainer/report/index.js';
+import { buildReport, writeReport } from '../../src/report/run/index.js';
 import { type Element, elements } from '../support/markup.js';
 import { writeRun } from '../support/run-folder.js';
 

@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { lockRun } from '../../src/trainer/run-lock.js';
+import { lockRun } from '../../src/run/run-lock.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const dead = JSON.stringify({ pid: 2 ** 30, host: hostname(), started: null });

@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
-import { characterVocabulary } from '../../src/policy/vocabulary.js';
 import { readExpression } from '../../src/tasks/expression.js';
 import { type CountdownExample, type Example, type Task, tasks } from '../../src/tasks/index.js';
+import { characterVocabulary } from '../../src/text/vocabulary.js';
 
 function examples<E extends Example>(task: Task<E>, count = 300): E[] {
   return Array.from({ length: count }, (_, i) => task.example(i));

@@ -3,21 +3,22 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
+import { startBackend } from '../../src/backend/backend.js';
 import { DifficultyAnchor, defineReward, presets } from '../../src/index.js';
-import type { Policy } from '../../src/policy/policy.js';
+import type { Policy } from '../../src/model/policy.js';
+import type { Group } from '../../src/rollout/api.js';
+import { tokenTask } from '../../src/rollout/token-task.js';
 import type { Example } from '../../src/tasks/index.js';
-import { AdamW } from '../../src/trainer/adamw.js';
-import type { Group, GrpoStep, GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/trainer/api.js';
-import { startBackend } from '../../src/trainer/backend.js';
-import { completionBatch, spread } from '../../src/trainer/completions.js';
-import { createTrainer } from '../../src/trainer/grpo.js';
-import { resolveSettings } from '../../src/trainer/options.js';
-import { ExampleOrder } from '../../src/trainer/order.js';
-import { createProgress, progressLine } from '../../src/trainer/progress.js';
-import { learningRateAt } from '../../src/trainer/schedule.js';
-import { tokenTask } from '../../src/trainer/token-task.js';
-import { updatePolicy } from '../../src/trainer/update.js';
-import { warmStart } from '../../src/trainer/warm-start.js';
+import { AdamW } from '../../src/train/adamw.js';
+import type { GrpoStep, GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/train/api.js';
+import { completionBatch, spread } from '../../src/train/completions.js';
+import { createTrainer } from '../../src/train/grpo.js';
+import { resolveSettings } from '../../src/train/options.js';
+import { ExampleOrder } from '../../src/train/order.js';
+import { createProgress, progressLine } from '../../src/train/progress.js';
+import { learningRateAt } from '../../src/train/schedule.js';
+import { updatePolicy } from '../../src/train/update.js';
+import { warmStart } from '../../src/train/warm-start.js';
 import { assertArray } from '../support/compare.js';
 import {
   lengthTask,

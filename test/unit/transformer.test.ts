@@ -6,11 +6,11 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import type { Policy, SequenceBatch } from '../../src/policy/policy.js';
-import { type Completion, padPrompts, type SampleRow, sample } from '../../src/policy/sample.js';
-import { createTransformer, type TransformerConfig } from '../../src/policy/transformer.js';
-import { characterVocabulary } from '../../src/policy/vocabulary.js';
-import { startBackend } from '../../src/trainer/backend.js';
+import { startBackend } from '../../src/backend/backend.js';
+import type { Policy, SequenceBatch } from '../../src/model/policy.js';
+import { createTransformer, type TransformerConfig } from '../../src/model/transformer.js';
+import { type Completion, padPrompts, type SampleRow, sample } from '../../src/rollout/sample.js';
+import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { assertArray } from '../support/compare.js';
 import { type PlainWeights, plainLogits } from '../support/plain-transformer.js';
 
