@@ -106,15 +106,23 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
   const line = (value: unknown) => void process.stdout.write(`${JSON.stringify(value)}\n`);
   if (trainer.step > 0) say(`${runDir}: going on after step ${trainer.step}`);
   const broken = stopOnStrayErrors();
+  // Where there is progress, notices are told in it.
+  let told = 0;
+  const tellNotices = () => {
+    for (; json && told < trainer.notices.length; told++) say(trainer.notices[told]);
+  };
   try {
+    tellNotices();
     const result = await trainer.run({
       max,
       signal: broken.signal,
       output: json ? null : process.stdout,
       onStep: ({ index, metrics, timing, fault }) => {
         if (json) line({ step: index, ...metrics, ...timing, ...(fault !== undefined && { fault }) });
+        tellNotices();
       },
     });
+    tellNotices();
     if (broken.error) throw broken.error;
     // Who was told to end is not kept waiting.
     const isDone = result.ended === 'max';

@@ -19,8 +19,32 @@ export class RunFolder {
 
   constructor(readonly path: string) {
     fs.mkdirSync(path, { recursive: true });
-    const open = (name: LogName) => fs.openSync(this.logPath(name), 'a+');
-    this.files = { metrics: open('metrics'), samples: open('samples'), timing: open('timing') };
+    this.files = { metrics: this.open('metrics'), samples: this.open('samples'), timing: this.open('timing') };
+  }
+
+  private open(name: LogName): number {
+    return fs.openSync(this.logPath(name), 'a+');
+  }
+
+  /**
+   * The logs whose files are not those that were opened: somebody has removed or replaced them, and what is appended would go
+   * nowhere.
+   */
+  lostLogs(): LogName[] {
+    return logs.filter((name) => {
+      const own = fs.fstatSync(this.files[name]);
+      const found = fs.statSync(this.logPath(name), { throwIfNoEntry: false });
+      return found?.ino !== own.ino || found.dev !== own.dev;
+    });
+  }
+
+  /** Opens logs again, as what now stands in their places or as new files. */
+  reopen(names: readonly LogName[]): void {
+    for (const name of names) {
+      const file = this.open(name);
+      fs.closeSync(this.files[name]);
+      this.files[name] = file;
+    }
   }
 
   get checkpoints(): string {
@@ -29,6 +53,10 @@ export class RunFolder {
 
   logPath(name: LogName): string {
     return join(this.path, `${name}.jsonl`);
+  }
+
+  get hasConfig(): boolean {
+    return fs.existsSync(join(this.path, 'config.json'));
   }
 
   readConfig(): unknown {

@@ -203,7 +203,10 @@ export interface GrpoTrainer<E extends Example = Example> {
   /** Steps made so far, those before a resumption included. */
   readonly step: number;
   readonly policy: PolicyLike;
-  /** What there was to be told about the run folder: checkpoints passed over or not to be removed, differences allowed. */
+  /**
+   * What there was to be told about the run folder: checkpoints passed over or not to be removed, differences allowed, files made
+   * again that were removed while the run was at work.
+   */
   readonly notices: readonly string[];
   /** Warm start and first evaluation, where the run has not begun yet. `steps` and `run` do it by themselves. */
   start(options?: StartOptions): Promise<void>;

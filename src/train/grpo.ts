@@ -217,6 +217,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
       this.state.counters.seconds += secondsSince(began);
       if (this.files) {
+        this.files.restore(0);
         if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [] });
         this.saveNow();
       }
@@ -276,6 +277,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         tellNotices();
         onStep?.(step);
       }
+      tellNotices();
       if (this.files && this.begun) {
         // A report that cannot be made is told, and is no failure of the run.
         await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
@@ -351,10 +353,12 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   }
 
   private saveNow(): string {
-    if (this.saved?.step !== this.step) {
-      this.saved = { step: this.step, folder: this.files!.save(this.state.save()) };
+    const files = this.files!;
+    files.restore(this.step);
+    if (this.saved?.step !== this.step || !files.holds(this.saved.folder)) {
+      this.saved = { step: this.step, folder: files.save(this.state.save()) };
     }
-    return this.saved!.folder;
+    return this.saved.folder;
   }
 
   private async warmStart(signal: AbortSignal | undefined): Promise<void> {
@@ -375,6 +379,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   /** A step that happens whole or not at all. */
   private async makeStep(): Promise<GrpoStep<E>> {
     const began = performance.now();
+    if (this.files?.restore(this.step)) this.saveNow();
     const before = this.state.snapshot();
     this.before = before;
     const logs = this.files?.mark();
