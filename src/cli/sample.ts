@@ -3,6 +3,7 @@
 import { rangeError } from '../base/check.js';
 import { resolveConfig } from '../config/load.js';
 import { sample as samplePolicy } from '../rollout/sample.js';
+import type { Example, Task } from '../tasks/task.js';
 import { decodeTokens, encodeText, type Vocabulary } from '../text/vocabulary.js';
 import { numberFlag, parse } from './arguments.js';
 import { blamingCall } from './blame.js';
@@ -12,7 +13,7 @@ import { loadRun } from './saved-run.js';
 export const help = `groupgrad sample <run> <prompt> [flags]
 
   <run>              a run folder
-  <prompt>           for example "12+34="
+  <prompt>           for example "12+34="; where the run's task knows the problem, each completion is told to be right or wrong
   --count N          completions; default 1
   --temperature T    default: 0 (always the most likely token) for one completion, else the run's
   --max-tokens N     default: the run's
@@ -49,7 +50,9 @@ export async function sample(args: readonly string[]): Promise<void> {
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
   const tokens = blamingCall(() => encodePrompt(policy.vocabulary, prompt));
-  const solution = config && resolveConfig(config).train.maxSolutionLength + 1;
+  const task = config && resolveConfig(config).train;
+  const example = task?.parse?.(prompt);
+  const solution = task && task.maxSolutionLength + 1;
   const completions = await samplePolicy(
     policy,
     Array.from({ length: count }, (_, i) => ({ tokens, prompt: 0, sample: i })),
@@ -64,8 +67,23 @@ export async function sample(args: readonly string[]): Promise<void> {
   for (const { tokens: own, logProbs, truncated } of completions) {
     const text = decodeTokens(policy.vocabulary, own);
     const logProb = logProbs.reduce((sum, value) => sum + value, 0);
-    console.log(
-      flags.json ? JSON.stringify({ prompt, completion: text, truncated, logProb }) : `${text}${truncated ? '…' : ''}`,
-    );
+    const answer = (truncated ? undefined : task?.readAnswer?.(text)) ?? null;
+    const score = task && example ? (truncated ? 0 : task.score(text, example)) : null;
+    if (flags.json) console.log(JSON.stringify({ prompt, completion: text, truncated, logProb, answer, score }));
+    else {
+      const remarks = [
+        ...(truncated ? [`cut off after ${own.length} tokens`] : []),
+        ...(answer === null ? [] : [answer]),
+        ...(score === null ? [] : [verdict(score, task!, example!)]),
+      ];
+      console.log(`${text}${truncated ? '…' : ''}${remarks.length > 0 ? `  (${remarks.join(', ')})` : ''}`);
+    }
   }
+  if (!flags.json && task?.notation !== undefined) console.log(task.notation);
+}
+
+/** `right`, `wrong; 46 is right`, or a score between. */
+function verdict(score: number, task: Task, { answer }: Example): string {
+  if (score === 1) return 'right';
+  return `${score === 0 ? 'wrong' : `score ${score}`}; ${task.readAnswer?.(answer) ?? answer} is right`;
 }

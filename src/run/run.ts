@@ -33,6 +33,8 @@ export interface RunConfig {
   seed: number;
   identity: Identity;
   notes: Readonly<Record<string, unknown>>;
+  /** How the task's completions write answers, where people write them otherwise. */
+  notation: string | null;
 }
 
 export interface OpenOptions {

@@ -59,6 +59,10 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
       checkIndex(index, examples.length);
       return { ...examples[index] };
     },
+    parse(prompt) {
+      const line = lines.find(({ example }) => example.prompt === prompt);
+      return line && { ...(line.example as Example & Fields) };
+    },
     score(text, example) {
       if (!score) return text === example.answer ? 1 : 0;
       return checkNumber('score', score(text, example), { min: 0, max: 1 });

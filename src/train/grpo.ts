@@ -76,6 +76,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
     seed: settings.seed,
     identity: identify({ settings, policy, ...parts, backend, device: deviceName(settings.device) }),
     notes,
+    notation: parts.train.notation ?? null,
   };
   if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
   const keep = settings.checkpoint;

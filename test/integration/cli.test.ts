@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import test, { describe, type TestContext } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { setPath } from '../../src/config/load.js';
 import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
@@ -162,7 +164,14 @@ describe('groupgrad', () => {
     assert.equal(sampled.status, 0, sampled.stderr);
     const completions = sampled.stdout.trimEnd().split('\n');
     assert.equal(completions.length, 3);
-    assert.deepEqual(Object.keys(JSON.parse(completions[0])), ['prompt', 'completion', 'truncated', 'logProb']);
+    const sampledKeys = ['prompt', 'completion', 'truncated', 'logProb', 'answer', 'score'];
+    assert.deepEqual(Object.keys(JSON.parse(completions[0])), sampledKeys);
+    for (const line of completions) {
+      const { completion, truncated, answer, score } = JSON.parse(line);
+      assert.equal(score, !truncated && completion === '3' ? 1 : 0);
+      const digits = !truncated && /^\d+$/.test(completion);
+      assert.equal(answer, digits ? [...completion].reverse().join('') : null);
+    }
     assert.equal(groupgrad('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
     assert.match(groupgrad('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
     assert.match(
@@ -194,7 +203,46 @@ describe('groupgrad', () => {
     assert.equal(config.identity.rewards[0].weight, 0.25);
     assert.ok('rewards/short/mean' in readLines(join(runDir, 'metrics.jsonl'))[1]);
     const { stdout } = groupgrad('sample', runDir, '1+2=');
-    assert.match(stdout, /^[\d+=]*…?\n$/);
+    // A policy that has learnt nothing: whatever it says is judged.
+    assert.match(
+      stdout,
+      /^[\d+=]*…? {2}\(.*wrong; 3 is right\)\nNumbers are written from the last digit to the first\.\n$/,
+    );
+  });
+
+  test('sample tells what an answer means, and whether it is right', (t) => {
+    // A table of which character follows which: "=" is followed by 64 and the end, whatever stands before.
+    const { file, runDir } = writeConfig(
+      t,
+      'table.ts',
+      `import * as tf from '${pathToFileURL(createRequire(import.meta.url).resolve('@tensorflow/tfjs-core'))}';
+      import { characterVocabulary } from 'groupgrad';
+      import { definePolicy } from 'groupgrad/tfjs';
+      const words = characterVocabulary('0123456789+=');
+      const [six, four, equals] = words.encode('64=');
+      const policy = () => {
+        const table = tf.buffer([words.size, words.size]);
+        for (const [from, to] of [[equals, six], [six, four], [four, words.end]]) table.set(9, from, to);
+        const follows = tf.variable(table.toTensor());
+        const logits = ({ sequences, length, tokens }, from = 0) => tf.tidy(() => {
+          const read = tf.slice(tf.tensor2d(tokens, [sequences, length], 'int32'), [0, from]);
+          const rows = tf.oneHot(tf.reshape(read, [-1]), words.size);
+          return tf.matMul(tf.cast(rows, 'float32'), follows);
+        });
+        return definePolicy({ vocabulary: words, variables: { follows }, logits });
+      };
+      export default { train: { task: 'addition', digits: 2 }, policy, backend: 'cpu', steps: 0 };`,
+    );
+    const made = groupgrad('train', file, '--run', runDir);
+    assert.equal(made.status, 0, made.stderr);
+    const says = (prompt: string, ...flags: string[]) => groupgrad('sample', runDir, prompt, ...flags).stdout;
+    const note = 'Numbers are written from the last digit to the first.\n';
+    assert.equal(says('12+34='), `64  (46, right)\n${note}`);
+    assert.equal(says('12+35='), `64  (46, wrong; 47 is right)\n${note}`);
+    assert.equal(says('12+34=', '--max-tokens', '2'), `64…  (cut off after 2 tokens, wrong; 46 is right)\n${note}`);
+    // No problem of the task: only what the answer means.
+    assert.equal(says('12+='), `64  (46)\n${note}`);
+    assert.deepEqual(JSON.parse(says('12+34=', '--json')).score, 1);
   });
 
   test('errors in a configuration name its file or the path in it, and exit with 1; those of flags with 2', (t) => {

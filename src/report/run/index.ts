@@ -48,6 +48,7 @@ export async function buildReport(runDir: string): Promise<string> {
       { title: 'Highest rewards', samples: samples.best },
       { title: 'Lowest rewards', samples: samples.worst },
     ],
+    notation: typeof config === 'object' && typeof config.notation === 'string' ? config.notation : undefined,
     config: typeof config === 'object' ? flatten(config) : [],
   });
 }

@@ -18,6 +18,8 @@ export interface RunPage {
   sections: readonly Section[];
   timeShares: readonly TimeShare[];
   samples: readonly { title: string; samples: readonly Sample[] }[];
+  /** How completions write answers, or undefined. */
+  notation?: string;
   /** The configuration, by dotted paths. */
   config: readonly (readonly [path: string, value: string])[];
 }
@@ -47,7 +49,7 @@ export function renderRunPage(page: RunPage): string {
       summaries.length > 0 ? `<h2>Summary</h2>${renderSummaries(summaries)}` : '',
       scaleNote ? `<p class="muted">${markup(scaleNote)}</p>` : '',
       ...sections.map((section) => renderSection(section, nextId, section.title === 'Time' ? timeShares : [])),
-      renderSamples(samples),
+      renderSamples(samples, page.notation),
       config.length > 0 ? `<h2>Configuration</h2>${renderSettings(config)}` : '',
     ],
     style: sampleStyle,
@@ -90,13 +92,14 @@ function renderShares(shares: readonly TimeShare[]): string {
   return `<h3>Over the whole run</h3>${renderTable(['Part of a step', 'Time', 'Share'], rows)}`;
 }
 
-function renderSamples(groups: RunPage['samples']): string {
+function renderSamples(groups: RunPage['samples'], notation: string | undefined): string {
   const shown = groups.filter(({ samples }) => samples.length > 0);
   if (shown.length === 0) return '';
   const parts = shown.map(
     ({ title, samples }) => `<h3>${markup(title)}</h3><div class="samples">${samples.map(renderSample).join('')}</div>`,
   );
-  return `<h2>Samples</h2>${parts.join('\n')}`;
+  const note = notation === undefined ? '' : `<p class="muted">${markup(notation)}</p>`;
+  return `<h2>Samples</h2>${note}${parts.join('\n')}`;
 }
 
 /** The most characters of a text that are shown. */
