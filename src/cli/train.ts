@@ -6,6 +6,7 @@ import type { TrainConfig } from '../config/define-config.js';
 import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
 import { readRunConfig } from '../run/run-folder.js';
 import type { GrpoTrainer, TrainerOptions } from '../train/api.js';
+import { healthLimits } from '../train/health.js';
 import { resolveParts, resolveSettings } from '../train/options.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall, blamingChanges, type Changes } from './blame.js';
@@ -117,23 +118,36 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
       max,
       signal: broken.signal,
       output: json ? null : process.stdout,
-      onStep: ({ index, metrics, timing, fault }) => {
-        if (json) line({ step: index, ...metrics, ...timing, ...(fault !== undefined && { fault }) });
+      onStep: ({ index, metrics, timing, fault, warnings }) => {
+        if (json) {
+          const words = { ...(fault !== undefined && { fault }), ...(warnings.length > 0 && { warnings }) };
+          line({ step: index, ...metrics, ...timing, ...words });
+        }
         tellNotices();
       },
     });
     tellNotices();
     if (broken.error) throw broken.error;
+    const { steps, learned, skipped, warnings } = result;
     // Who was told to end is not kept waiting.
     const isDone = result.ended === 'max';
     const evaluations = Object.entries(isDone ? await trainer.evaluate() : {});
     const accuracies = Object.fromEntries(evaluations.map(([name, { accuracy }]) => [name, accuracy]));
-    if (json) line({ ended: result.ended, steps: result.steps, run: runDir, evaluation: accuracies });
-    else {
+    if (json) {
+      const words = warnings.length > 0 && { warnings };
+      line({ ended: result.ended, steps, run: runDir, evaluation: accuracies, ...words });
+    } else {
       for (const [name, { accuracy, count }] of evaluations) {
         say(`${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`);
       }
-      say(`${isDone ? 'done' : `ended by ${result.ended}`} after step ${result.steps}; see ${runDir}`);
+      say(`${isDone ? 'done' : `ended by ${result.ended}`} after step ${steps}; see ${runDir}`);
+    }
+    for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
+    if (isDone && steps > 0 && learned === 0) {
+      const text = `${runDir}: nothing was learnt: none of its ${steps} steps changed the weights`;
+      // So few steps without a reward can be chance.
+      if (skipped === steps || steps >= healthLimits.window) throw new Error(text);
+      process.stderr.write(`warning: ${text}\n`);
     }
   } finally {
     broken.release();

@@ -1,9 +1,10 @@
 // comparison.json: everything that a comparison came to, with what it was made by, and no path of the machine.
 
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { join } from 'node:path';
 import { packageVersion } from '../base/version.js';
 import { writeWhole } from '../run/run-folder.js';
-import { comparisonFiles, readJson } from './folder.js';
+import { comparisonFiles, readJson, readLines } from './folder.js';
 import type { Plan } from './plan.js';
 import { type Results, readResults } from './results.js';
 import { type Summary, summarize } from './summary.js';
@@ -36,7 +37,7 @@ export function buildResult(out: string): ComparisonResult {
       node: process.version,
     },
     configuration: withoutOthers(plan),
-    notes: notes(plan, results),
+    notes: [...notes(plan, results), ...warnings(out, plan)],
     ...results,
     summary: summarize(plan, results),
   });
@@ -108,6 +109,24 @@ function notes(plan: Plan, { seeds, runs }: Results): string[] {
     );
   }
   return all;
+}
+
+/** As many warnings as anybody reads. */
+const mostWarnings = 12;
+
+/** What the runs have warned of while they were at work. */
+function warnings(out: string, { seeds, variants }: Plan): string[] {
+  const all = seeds.flatMap((seed) =>
+    variants.flatMap((variant) => {
+      const path = join(comparisonFiles(out).run(variant, seed), 'warnings.jsonl');
+      return readLines<{ warning: string }>(path).map(({ warning }) => `${variant}, seed ${seed}, ${warning}`);
+    }),
+  );
+  const more = all.length - mostWarnings;
+  return [
+    ...all.slice(0, mostWarnings),
+    ...(more > 0 ? [`${more} more warnings are in the runs' warnings.jsonl.`] : []),
+  ];
 }
 
 function groupSize({ identity }: Plan, variant: string): number {

@@ -8,7 +8,7 @@ import { readText } from '../base/read-text.js';
 import type { Metrics } from '../devices/plan.js';
 import { disk } from './checkpoint.js';
 
-const logs = ['metrics', 'samples', 'timing'] as const;
+const logs = ['metrics', 'samples', 'timing', 'warnings'] as const;
 export type LogName = (typeof logs)[number];
 /** The size of each log in bytes. */
 export type LogSizes = Record<LogName, number>;
@@ -19,7 +19,7 @@ export class RunFolder {
 
   constructor(readonly path: string) {
     fs.mkdirSync(path, { recursive: true });
-    this.files = { metrics: this.open('metrics'), samples: this.open('samples'), timing: this.open('timing') };
+    this.files = ofLogs((name) => this.open(name));
   }
 
   private open(name: LogName): number {
@@ -78,11 +78,12 @@ export class RunFolder {
     return this.sizes();
   }
 
-  /** Cuts the logs off where a checkpoint was made. Returns the names of those that are shorter than that. */
-  truncate(sizes: LogSizes): LogName[] {
+  /** Cuts the logs off where a checkpoint was made: at nothing where it names none. Returns the names of those that are shorter. */
+  truncate(sizes: Partial<LogSizes>): LogName[] {
     const now = this.sizes();
-    for (const name of logs) if (now[name] > sizes[name]) fs.ftruncateSync(this.files[name], sizes[name]);
-    return logs.filter((name) => now[name] < sizes[name]);
+    const sizeOf = (name: LogName) => sizes[name] ?? 0;
+    for (const name of logs) if (now[name] > sizeOf(name)) fs.ftruncateSync(this.files[name], sizeOf(name));
+    return logs.filter((name) => now[name] < sizeOf(name));
   }
 
   /** A file with a step's name, for whoever looks into what went wrong. Returns its path. */
@@ -100,8 +101,12 @@ export class RunFolder {
 
   sizes(): LogSizes {
     const size = (name: LogName) => fs.fstatSync(this.files[name]).size;
-    return { metrics: size('metrics'), samples: size('samples'), timing: size('timing') };
+    return ofLogs(size);
   }
+}
+
+function ofLogs<T>(of: (name: LogName) => T): Record<LogName, T> {
+  return Object.fromEntries(logs.map((name) => [name, of(name)])) as Record<LogName, T>;
 }
 
 /** The config.json of a run folder; undefined where there is none. Error for one that is no JSON. */

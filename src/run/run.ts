@@ -66,6 +66,8 @@ export interface StepRecord {
   metrics: Metrics;
   timing: Metrics;
   samples: readonly Record<string, unknown>[];
+  /** That begin with the step. */
+  warnings: readonly string[];
 }
 
 /** Holds the folder's lock and its files: `close` lets go of them. */
@@ -162,9 +164,10 @@ export class Run {
     this.folder.truncate(sizes);
   }
 
-  log(step: number, { metrics, timing, samples }: StepRecord): void {
+  log(step: number, { metrics, timing, samples, warnings }: StepRecord): void {
     this.folder.append('metrics', { step, ...metrics });
     for (const sample of samples) this.folder.append('samples', { step, ...sample });
+    for (const warning of warnings) this.folder.append('warnings', { step, warning });
     if (Object.keys(timing).length > 0) this.folder.append('timing', { step, ...timing });
     this.events?.scalars(step, { ...metrics, ...timing });
   }
@@ -214,7 +217,7 @@ export class Run {
     if (!found) {
       if (broken.length > 0) throw new Error(`none of its checkpoints is intact:\n${describeBroken(broken)}`);
       if (before !== undefined) this.notices.push('the run had no checkpoint yet: it begins again');
-      this.folder.truncate({ metrics: 0, samples: 0, timing: 0 });
+      this.folder.truncate({});
       return undefined;
     }
     if (broken.length > 0) {
@@ -241,7 +244,7 @@ export class Run {
     const before = readRunConfig(dirname(parent)) as RunConfig | undefined;
     if (before !== undefined) this.compare(dirname(parent), before, config, allowDrift);
     const { state, logs } = decode(files, folder);
-    this.folder.truncate(isOwn ? logs : { metrics: 0, samples: 0, timing: 0 });
+    this.folder.truncate(isOwn ? logs : {});
     return { state, folder, isOwn };
   }
 

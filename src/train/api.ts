@@ -157,6 +157,8 @@ export interface GrpoStep<E extends Example = Example> {
   timing: Metrics;
   /** Every group sampled. */
   groups: Group<E>[];
+  /** What has begun to go wrong with this step, in plain words; see docs/trainer.md. Usually none. */
+  warnings: string[];
   /** Why the step changed nothing, where the guard skipped it or rolled the run back. */
   fault?: string;
 }
@@ -196,6 +198,12 @@ export interface RunResult {
   ended: 'max' | 'aborted' | 'SIGINT' | 'SIGTERM';
   /** Of the last step; empty when there was none. */
   metrics: Metrics;
+  /** Steps that changed the weights, of all that the run has made. */
+  learned: number;
+  /** Steps that the guard skipped, of all that the run has made. */
+  skipped: number;
+  /** The warnings in effect at the end. */
+  warnings: string[];
 }
 
 /** A run of GRPO. */
@@ -205,7 +213,7 @@ export interface GrpoTrainer<E extends Example = Example> {
   readonly policy: PolicyLike;
   /**
    * What there was to be told about the run folder: checkpoints passed over or not to be removed, differences allowed, files made
-   * again that were removed while the run was at work.
+   * again that were removed while the run was at work; and of a warm start that ended short of its aim.
    */
   readonly notices: readonly string[];
   /** Warm start and first evaluation, where the run has not begun yet. `steps` and `run` do it by themselves. */

@@ -333,6 +333,54 @@ describe('groupgrad', () => {
     failing('warmStart: { steps: 9 }, sampling: { maxTokens: 1 }', /expected solutions of at most 1 tokens/);
   });
 
+  test('a run that learnt nothing is told of while it is at work, and exits with 1', (t) => {
+    const run = (reward: string, ...flags: string[]) => {
+      const { file, runDir } = writeConfig(
+        t,
+        'idle.ts',
+        `import { defineReward } from 'groupgrad';
+        export default { ...${JSON.stringify({ ...tiny, steps: 14 })}, rewards: [${reward}] };`,
+      );
+      return { ...groupgrad('train', file, '--run', runDir, ...flags), runDir };
+    };
+    const equal = `defineReward('same', () => 0.25)`;
+    const warning =
+      /step 10: none of the last 10 steps had a gradient to learn from: in every group all rewards were equal/;
+    const plain = run(equal);
+    assert.equal(plain.status, 1, plain.stderr);
+    assert.match(plain.stdout, new RegExp(`^warning: ${warning.source}`, 'm'));
+    assert.match(plain.stdout, /\ndone after step 14; see .*\n$/);
+    assert.match(
+      plain.stderr,
+      new RegExp(
+        `^warning: ${warning.source}.*\ngroupgrad: .*: nothing was learnt: none of its 14 steps changed the weights\n$`,
+      ),
+    );
+    assert.equal(plain.stdout.match(/warning: /g)?.length, 1);
+    assert.match(readFileSync(join(plain.runDir, 'report.html'), 'utf8'), warning);
+
+    const json = run(equal, '--json');
+    assert.equal(json.status, 1);
+    const lines = json.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { warnings?: string[] });
+    assert.deepEqual(
+      lines.flatMap(({ warnings }, i) => (warnings ? [i] : [])),
+      [9, 14],
+    );
+    assert.match(lines[9].warnings![0], warning);
+
+    // Few steps without a reward are told and may be chance; none that was not skipped is no chance.
+    const short = run(equal, '--steps', '3');
+    assert.equal(short.status, 0, short.stderr);
+    assert.match(short.stderr, /^warning: .*: nothing was learnt: none of its 3 steps changed the weights\n$/);
+    const skipped = run(`defineReward('broken', () => NaN)`, '--steps', '3');
+    assert.equal(skipped.status, 1);
+    assert.match(skipped.stderr, /^groupgrad: .*: nothing was learnt: none of its 3 steps changed the weights\n$/);
+    assert.equal(run(`defineReward('length', ({ completion }) => completion.tokens.length)`, '--steps', '3').status, 0);
+  });
+
   test('a failure of the run is told, saved as far as it came, and exits with 1', (t) => {
     const { file, runDir } = writeConfig(
       t,

@@ -93,6 +93,29 @@ describe('a run that goes on', () => {
     }
   });
 
+  test('warns as the run that was not stopped: once, and in the same words', async (t) => {
+    const given = (runDir: string) =>
+      options(runDir, { rewards: [defineReward('same', () => 0.5)], evaluate: {}, checkpoint: { every: 4 } });
+    const whole = join(temporaryFolder(t), 'whole');
+    await train(t, given(whole), 14);
+    const expected = lastingFiles(whole);
+    const warnings = readLines(join(whole, 'warnings.jsonl'));
+    assert.deepEqual(
+      warnings.map(({ step }) => step),
+      [10],
+    );
+    assert.match(warnings[0].warning as string, /^step 10: none of the last 10 steps had a gradient/);
+    assert.deepEqual(
+      readLines(join(whole, 'metrics.jsonl')).map((line) => line['health/no_gradient']),
+      Array.from({ length: 14 }, (_, i) => (i + 1 >= 10 ? 1 : undefined)),
+    );
+    for (const stops of [[2], [9], [10], [11], [3, 9, 13]]) {
+      const runDir = join(temporaryFolder(t), 'stopped');
+      for (const max of [...stops, 14]) await train(t, given(runDir), max);
+      assert.deepEqual(lastingFiles(runDir), expected, `stopped after ${stops}`);
+    }
+  });
+
   test('does not take what was written behind its checkpoint', async (t) => {
     const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'killed')];
     await train(t, options(whole), 6);
@@ -461,7 +484,7 @@ describe('a run folder that is removed while the run is at work', () => {
       assert.match(
         notices[0],
         new RegExp(
-          `removed: metrics.jsonl, samples.jsonl, timing.jsonl, config.json removed or replaced .* up to step ${last}$`,
+          `removed: metrics.jsonl, samples.jsonl, timing.jsonl, warnings.jsonl, config.json removed or replaced .* up to step ${last}$`,
         ),
       );
       assert.ok(folder.endsWith('step-00000006') && fs.existsSync(join(folder, 'manifest.json')));

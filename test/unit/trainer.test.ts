@@ -640,7 +640,7 @@ test('progress stays on one line of a terminal, and prints milestones alone else
 
 test('a step is told in one line', () => {
   const metrics = { reward: 0.5, entropy: NaN, 'eval/hard/accuracy': 0.25, 'eval/hard/accuracy/3': 1 };
-  const step = { index: 10, metrics, timing: { tokens_per_second: 1234.5 }, groups: [] };
+  const step = { index: 10, metrics, timing: { tokens_per_second: 1234.5 }, groups: [], warnings: [] };
   assert.equal(progressLine(step, 30, 12), 'step 10/30  reward 0.500  hard 0.250  1235 tokens/s  4 min left');
   assert.equal(progressLine({ ...step, metrics: {}, timing: {} }, undefined, 1), 'step 10');
 });

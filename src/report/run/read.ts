@@ -124,6 +124,20 @@ function asSample(line: Record<string, unknown>): Sample | undefined {
   };
 }
 
+const maxWarnings = 100;
+
+/** Reads warnings.jsonl: the texts, the newest where there are very many. */
+export async function readWarnings(path: string): Promise<string[]> {
+  const warnings: string[] = [];
+  await forEachObject(path, ({ warning }) => {
+    if (typeof warning !== 'string') return false;
+    warnings.push(warning);
+    if (warnings.length > maxWarnings) warnings.shift();
+    return true;
+  });
+  return warnings;
+}
+
 /** Reads config.json: undefined when it is not there, an error's message when it cannot be read. */
 export function readConfig(path: string): Record<string, unknown> | string | undefined {
   try {
@@ -142,6 +156,7 @@ export function runFiles(runDir: string) {
     metrics: join(runDir, 'metrics.jsonl'),
     timing: join(runDir, 'timing.jsonl'),
     samples: join(runDir, 'samples.jsonl'),
+    warnings: join(runDir, 'warnings.jsonl'),
     report: join(runDir, 'report.html'),
   };
 }
