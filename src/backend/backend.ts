@@ -5,6 +5,7 @@ import { dirname, sep } from 'node:path';
 import util from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { checkChoice } from '../base/check.js';
+import { thisFile } from '../base/package-folder.js';
 
 export const backends = ['tensorflow', 'wasm', 'cpu'] as const;
 /** A tfjs backend by its name there. */
@@ -49,6 +50,8 @@ async function loadTensorflow(name: string): Promise<void> {
   const legacy = util as unknown as Record<string, unknown>;
   legacy.isNullOrUndefined ??= (value: unknown) => value === undefined || value === null;
   legacy.isArray ??= Array.isArray;
+  // Errors only: TensorFlow tells at its start, in some lines of its own, what the processor could do.
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
   await import(name);
 }
 
@@ -57,7 +60,7 @@ async function loadWasm(name: string): Promise<void> {
   const wasm = (await import(name)) as typeof import('@tensorflow/tfjs-backend-wasm');
   // A backend that has started already has its binary, and refuses to be told where it is.
   if ('wasm' in tf.engine().registry) return;
-  wasm.setWasmPaths(dirname(createRequire(import.meta.url).resolve(name)) + sep);
+  wasm.setWasmPaths(dirname(createRequire(thisFile).resolve(name)) + sep);
 }
 
 /**

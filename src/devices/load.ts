@@ -2,8 +2,9 @@
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, resolve } from 'node:path';
+import { packageFolder, thisFile } from '../base/package-folder.js';
+import { packageVersion } from '../base/version.js';
 import type { AdvantagePlan, Device, LogitsSettings, LossScalars, Metrics, TokenSettings } from './plan.js';
 
 /** What the addon exports: the typed mirror of native/binding/addon.cpp. */
@@ -70,8 +71,7 @@ export interface TensorflowRegistration {
 
 export type LoadResult = { addon: Addon; path: string } | { addon: null; reason: string };
 
-const require = createRequire(import.meta.url);
-const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const require = createRequire(thisFile);
 
 let cached: LoadResult | undefined;
 
@@ -110,6 +110,8 @@ function probeCuda(loaded: LoadResult): CudaResult {
 function candidates(): string[] {
   const explicit = process.env.GROUPGRAD_ADDON;
   if (explicit) return [resolve(explicit)];
+  const root = packageFolder();
+  if (root === undefined) return [];
   return [
     join(root, 'build', 'Release', 'groupgrad.node'),
     join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'groupgrad.node'),
@@ -117,9 +119,16 @@ function candidates(): string[] {
 }
 
 function load(): LoadResult {
-  const { version } = require('../../package.json') as { version: string };
+  const version = packageVersion();
+  const paths = candidates();
+  if (paths.length === 0) {
+    const reason =
+      `no folder of the package groupgrad was found from ${thisFile}; in a bundle, mark groupgrad as external and install ` +
+      'it where the bundle runs, or set GROUPGRAD_ADDON to the path of groupgrad.node';
+    return { addon: null, reason: `the native addon could not be loaded: ${reason}` };
+  }
   const reasons: string[] = [];
-  for (const path of candidates()) {
+  for (const path of paths) {
     if (!existsSync(path)) {
       reasons.push(`${path}: no such file`);
       continue;

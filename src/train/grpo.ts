@@ -38,7 +38,7 @@ import {
   type Settings,
 } from './options.js';
 import { ExampleOrder } from './order.js';
-import { createProgress, type Progress, progressLine } from './progress.js';
+import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
@@ -217,6 +217,9 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       if (signal?.aborted) return before.restore();
       if (this.settings.loss.kl?.beta) this.state.holdReference();
       const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
+      if (hasEvaluation(metrics)) {
+        this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
+      }
       this.state.counters.seconds += secondsSince(began);
       if (this.files) {
         this.files.restore(0);
@@ -275,7 +278,9 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
         const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
         if (isMilestone) printed = performance.now();
-        progress.update(progressLine(step, max, secondsAStep), isMilestone);
+        const line = progressLine(step, max, secondsAStep);
+        if (hasEvaluation(step.metrics)) progress.print(line);
+        else progress.update(line, isMilestone);
         if (step.fault !== undefined) progress.print(step.fault);
         for (const warning of step.warnings) progress.print(`warning: ${warning}`);
         tellNotices();

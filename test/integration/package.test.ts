@@ -141,8 +141,17 @@ describe('the package', { skip: noNpm }, () => {
       const base = file.replace(/^src\//, 'dist/').replace(/\.ts$/, '');
       return [`${base}.d.ts`, `${base}.js`];
     });
-    assert.deepEqual(under('dist/'), compiled.sort());
-    const rest = packed.filter((path) => !path.startsWith('native/') && !path.startsWith('dist/'));
+    const types = under('dist/commonjs/');
+    for (const path of ['index.d.ts', 'tfjs.d.ts', 'package.json']) {
+      assert.ok(types.includes(`dist/commonjs/${path}`), path);
+    }
+    assert.deepEqual(
+      under('dist/').filter((path) => !types.includes(path)),
+      compiled.sort(),
+    );
+    const pages = [...filesIn('docs'), ...filesIn('examples')].filter((path) => !path.startsWith('examples/studies'));
+    assert.deepEqual([...under('docs/'), ...under('examples/')], pages);
+    const rest = packed.filter((path) => !/^(native|dist|docs|examples)\//.test(path));
     assert.deepEqual(rest, [
       'CHANGELOG.md',
       'CMakeLists.txt',

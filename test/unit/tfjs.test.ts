@@ -1,7 +1,6 @@
 // The loss inside TensorFlow.js, on every backend: every way to differentiate it, against the host API; memory; errors.
 
 import assert from 'node:assert/strict';
-import { createRequire } from 'node:module';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
@@ -26,9 +25,6 @@ import {
 import { assertArray, assertNumber } from '../support/compare.js';
 import { fill, seeded } from '../support/random.js';
 import { noTensorflow } from '../support/tensorflow.js';
-
-// Gradients of tfjs's own operations, which tfjs and tfjs-node bring and tfjs-core alone does not.
-createRequire(import.meta.url)('@tensorflow/tfjs-core/dist/register_all_gradients');
 
 const [sequences, length, vocab] = [3, 4, 7];
 const tokens = sequences * length;
@@ -250,6 +246,95 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
           const byLogProbs = tf.grad((x) => policyLoss(x, policyTensors, config))(logProbs2());
           assert.deepEqual(byLogProbs.dataSync(), expectedPolicy.gradLogProbs);
         }
+      });
+    });
+
+    test('a tensor may be flat or have a last dimension of 1', () => {
+      const perToken = [[sequences, length], [tokens], [sequences, length, 1], [tokens, 1]];
+      const perSequence = [[sequences], [sequences, 1]];
+      tf.tidy(() => {
+        const spread = Float32Array.from({ length: tokens }, (_, i) => arrays.advantages[Math.floor(i / length)]);
+        for (const rank of [2, 3]) {
+          const logits = tf.reshape(logits3(), rank === 3 ? [sequences, length, vocab] : [tokens, vocab]);
+          const shaped = { ...batch, shape: { sequences, length } };
+          for (const shape of perToken) {
+            for (const advantages of [
+              ...perSequence.map((s) => tf.tensor(arrays.advantages, s)),
+              tf.tensor(spread, shape),
+            ]) {
+              const all = {
+                ...shaped,
+                tokens: tf.tensor(ids, shape, 'int32'),
+                mask: tf.tensor([...mask], shape, 'bool'),
+                oldLogProbs: tf.tensor(arrays.oldLogProbs, shape),
+                refLogProbs: tf.tensor(arrays.refLogProbs, shape),
+                tokenWeights: tf.tensor(arrays.tokenWeights, shape),
+                advantages,
+              };
+              const gradient = tf.grad((x) => grpoLoss(x, all, withEntropy))(logits);
+              assert.deepEqual(gradient.dataSync(), expectedLogits.gradLogits, `[${shape}], rank ${rank}`);
+              const { tokens: _, ...policyTensors } = all;
+              const logProbs = tf.reshape(logProbs2(), shape);
+              const byLogProbs = tf.grad((x) => policyLoss(x, policyTensors, config))(logProbs);
+              assert.deepEqual(byLogProbs.dataSync(), expectedPolicy.gradLogProbs, `[${shape}]`);
+            }
+          }
+        }
+        const rewards = tf.tensor2d([0, 1, 1, 1, 0, 0], [2, 3]);
+        const { groupMean } = computeAdvantages(rewards, { groupSize: 3 });
+        assertArray(groupMean.dataSync(), [2 / 3, 1 / 3], rounding, 'groups by row');
+      });
+    });
+
+    test('a tensor of the right size in another layout is refused, whatever holds it', () => {
+      const expected = `a tensor of shape [${sequences}, ${length}] or [${tokens}]`;
+      const wrong = [
+        [length, sequences],
+        [1, tokens],
+        [sequences, 2, 2],
+        [tokens, 1, 1],
+        [1, sequences, length],
+      ];
+      const fields = {
+        tokens: (shape: number[]) => tf.tensor(ids, shape, 'int32'),
+        mask: (shape: number[]) => tf.tensor([...mask], shape, 'bool'),
+        oldLogProbs: (shape: number[]) => tf.tensor(arrays.oldLogProbs, shape),
+        refLogProbs: (shape: number[]) => tf.tensor(arrays.refLogProbs, shape),
+        tokenWeights: (shape: number[]) => tf.tensor(arrays.tokenWeights, shape),
+        advantages: (shape: number[]) => tf.zeros(shape),
+      };
+      tf.tidy(() => {
+        for (const [field, make] of Object.entries(fields)) {
+          for (const shape of wrong) {
+            const error = { name: 'RangeError', message: `${field}: expected ${expected}, got [${shape.join(', ')}]` };
+            const changed = { ...batch, shape: { sequences, length }, [field]: make(shape) };
+            assert.throws(() => grpoLoss(logits3(), changed, withEntropy), error);
+            assert.throws(() => grpoLoss(tf.reshape(logits3(), [tokens, vocab]), changed, withEntropy), error);
+            assert.throws(() => grpoLoss(logits3(), changed, withEntropy, { device: 'reference' }), error);
+            if (field === 'tokens') continue;
+            const { tokens: _, ...policy } = changed;
+            assert.throws(() => policyLoss(logProbs2(), policy as PolicyBatch, config), error);
+          }
+        }
+        assert.throws(() => grpoLoss(logits3(), { ...batch, advantages: tf.zeros([1, sequences]) }, config), {
+          name: 'RangeError',
+          message: `advantages: expected a tensor of shape [${sequences}], got [1, ${sequences}]`,
+        });
+        for (const shape of wrong) {
+          const transposed = tf.reshape(logProbs2(), shape);
+          assert.throws(() => policyLoss(transposed, { ...policyBatch, shape: { sequences, length } }, config), {
+            name: 'RangeError',
+            message: `logProbs: expected ${expected}, got [${shape.join(', ')}]`,
+          });
+        }
+        assert.throws(() => computeAdvantages(tf.zeros([3, 2]), { groupSize: 3 }), {
+          name: 'RangeError',
+          message: 'rewards: expected a tensor of shape [6] or [2, 3], got [3, 2]',
+        });
+        assert.throws(() => computeAdvantages(tf.zeros([2, 3]), { groupSizes: Int32Array.of(2, 4) }), {
+          name: 'RangeError',
+          message: 'rewards: expected a tensor of shape [6], got [2, 3]',
+        });
       });
     });
 

@@ -645,6 +645,22 @@ test('a step is told in one line', () => {
   assert.equal(progressLine({ ...step, metrics: {}, timing: {} }, undefined, 1), 'step 10');
 });
 
+test('every evaluation stays in the terminal, and on other output', async (t) => {
+  for (const isTTY of [true, false]) {
+    const parts: string[] = [];
+    const output = { isTTY, columns: 200, write: (text: string) => parts.push(text) };
+    const evaluate = { hard: lengthTask({ ...tinyTask, size: 4 }) };
+    const trainer = await tinyTrainer(t, { evaluate, evaluation: { every: 2, atStart: true } });
+    await trainer.run({ max: 5, output });
+    const kept = parts.filter((text) => text.endsWith('\n') && text.includes('hard '));
+    assert.deepEqual(
+      kept.map((text) => /step (\d+)/.exec(text)![1]),
+      ['0', '2', '4'],
+      parts.join(''),
+    );
+  }
+});
+
 test('a backend that is not there is refused with the packages that would bring it', async () => {
   await assert.rejects(startBackend('webgl' as never), { name: 'RangeError', message: /^backend/ });
 });
