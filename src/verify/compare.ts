@@ -280,7 +280,7 @@ class Comparison {
     const imaginary = of.some((node) => [...symbolsOf(node)].includes('i'));
     const wanted = names.length === 0 ? 1 : 5;
     let inside = 0;
-    for (let point = 0; point < (names.length === 0 ? 1 : 14) && inside < wanted; point++) {
+    for (let point = 0; point < (names.length === 0 ? 1 : 24) && inside < wanted; point++) {
       const variables = new Map(names.map((name, i) => [name, { q: coordinate(point, i, discrete) }] as const));
       const env: Environment = { variables, sign: 1, budget: this.budget };
       let first: Value;
@@ -556,7 +556,7 @@ function evaluateAbs(value: Value, budget: Budget): Value {
 
 /**
  * A coordinate of a point to compare at: fractions of small primes, so that no two expressions that differ agree there but
- * by contrivance; of either sign from the fourth point on; whole numbers where a function asks for them.
+ * by contrivance; of all signs by turns; whole numbers where a function asks for them.
  */
 function coordinate(point: number, variable: number, discrete: boolean): Rational {
   if (discrete) return integer(BigInt(3 + ((point * 7 + variable * 5) % 23)));
@@ -564,6 +564,7 @@ function coordinate(point: number, variable: number, discrete: boolean): Rationa
   const denominators = [19n, 13n, 7n, 23n, 31n, 11n, 29n, 17n, 41n];
   const n = numerators[(point * 3 + variable * 5) % numerators.length];
   const d = denominators[(point * 5 + variable * 2 + 1) % denominators.length];
-  const sign = point >= 3 && (point + variable) % 2 === 1 ? -1n : 1n;
+  const negative = [false, true, variable % 2 === 1, variable % 2 === 0][point % 4];
+  const sign = negative ? -1n : 1n;
   return n === d ? { n: sign * 53n, d } : { n: sign * n, d };
 }

@@ -7,7 +7,7 @@ import { extractAnswer, extractMarked, lastBoxed, trimAnswer } from './extract.j
 import { accept, checkGold, checkGrading, type Grade, type GradeOptions, refuse, tooLong } from './grade.js';
 import { checkSchema, type JsonSchema } from './json-schema.js';
 import { isBareAnswer, judgeQuickly } from './judge.js';
-import { normalise, wordsOf } from './normalise.js';
+import { maxAnswer, normalise, wordsOf } from './normalise.js';
 import { parseAnswer } from './parse.js';
 import { ask } from './pool.js';
 import { Undecided } from './rational.js';
@@ -30,7 +30,8 @@ export async function maths(completion: string, gold: string, options: NumericOp
   const long = tooLong(completion, bounds);
   if (long) return long;
   const right = normalise(answerOf(gold));
-  const extracted = extractAnswer(completion, (text) => isBareAnswer(text, right));
+  const isWhole = completion.length <= maxAnswer && right !== '' && normalise(completion) === right;
+  const extracted = isWhole ? completion.trim() : extractAnswer(completion, (text) => isBareAnswer(text, right));
   if (extracted === null) return refuse(null, 'no answer was found');
   const pair = { gold: right, given: normalise(extracted), tolerance };
   const judgement = judgeQuickly(pair) ?? (await ask({ kind: 'maths', ...pair }, bounds.timeLimit));
@@ -124,7 +125,7 @@ function letterOf(answer: string, letters: string, texts: readonly string[]): st
 function statedChoice(text: string): string | null {
   let found: string | null = null;
   for (const match of text.matchAll(
-    /\b(?:answer|option|choice)(?:\s{1,4}is)?\s{0,4}:?\s{0,4}[*_$]{0,3}(?:\\text\{)?([([]?[A-Z][)\]]?)(?![\w'])/g,
+    /\b(?:answer|option|choice)(?:\s{1,4}is)?\s{0,4}:?\s{0,4}[*_$]{0,3}(?:\\text\{)?([([]?[A-Z][)\]]?)(?![\w'])(?!\s{0,4}(?:or|and|,|\/)\s{0,4}[([]?[A-Z]\b)/g,
   ))
     found = match[1];
   return found;

@@ -158,14 +158,16 @@ export function lex(text: string): Token[] {
     } else if (/^(?:text|textrm|textbf|textit|textnormal|mbox|hbox|mathrm|operatorname)$/.test(command)) {
       const content = brace().trim();
       if (/^[a-z]{2,6}$/.test(content) && functions.includes(content)) tokens.push({ kind: 'function', name: content });
-      else if (/^(?:or|and|,)$/.test(content)) tokens.push({ kind: 'sign', sign: ',' });
+      else if (content === 'or') tokens.push({ kind: 'sign', sign: '∨' });
+      else if (content === 'and' || content === ',') tokens.push({ kind: 'sign', sign: ',' });
       else if (command === 'mathrm' && /^[ei]$/.test(content)) tokens.push({ kind: 'symbol', name: content });
       else if (content !== '') tokens.push({ kind: 'text', text: content });
     } else if (command === 'begin' || command === 'end') tokens.push({ kind: 'sign', sign: `${command} ${brace()}` });
     else if (command === 'mathbb' || command === 'mathcal')
       tokens.push({ kind: 'symbol', name: `\\${command}${brace()}` });
     else if (functions.includes(command)) tokens.push({ kind: 'function', name: command });
-    else if (greek.has(command)) tokens.push({ kind: 'symbol', name: command.replace(/^var/, '') });
+    else if (greek.has(command))
+      tokens.push({ kind: 'symbol', name: command === 'varnothing' ? 'emptyset' : command.replace(/^var/, '') });
     else if (command === 'pi' || command === 'infty') tokens.push({ kind: 'symbol', name: command });
     else if (Object.hasOwn(signs, command)) {
       if (command === '{') depth++;
@@ -185,7 +187,8 @@ function wordTokens(letters: string): Token[] {
   if (functions.includes(letters)) return [{ kind: 'function', name: letters }];
   if (letters === 'pi') return [{ kind: 'symbol', name: 'pi' }];
   if (/^(?:inf|infty|infinity|oo)$/i.test(letters)) return [{ kind: 'symbol', name: 'infty' }];
-  if (letters === 'or' || letters === 'and') return [{ kind: 'sign', sign: ',' }];
+  if (letters === 'or') return [{ kind: 'sign', sign: '∨' }];
+  if (letters === 'and') return [{ kind: 'sign', sign: ',' }];
   if (letters === 'U') return [{ kind: 'letters', text: 'U' }];
   if (letters.length === 1) return [{ kind: 'symbol', name: letters }];
   const glued = /^(?:arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|sqrt)(?=[a-z]$)/.exec(letters);

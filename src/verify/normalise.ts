@@ -102,7 +102,7 @@ function toLatex(text: string): string {
     .replace(/[\uff01-\uff5e]/g, (c) => String.fromCharCode(c.charCodeAt(0) - 0xfee0))
     .replace(/[\u00a0\u2000-\u200a\u202f\u3000]/g, ' ')
     .replace(/[\u200b\u2060\ufeff]/g, '')
-    .replace(/[^\x00-\x7f]/gu, (c) => unicode[c] ?? c);
+    .replace(/[\u0080-\u{10ffff}]/gu, (c) => unicode[c] ?? c);
 }
 
 /** UTF-16 units of an answer that is read for its meaning; a longer one is compared as it is. */
@@ -136,9 +136,22 @@ export function normalise(answer: string): string {
       .replace(/\\rbrace(?![a-zA-Z])/g, '\\}');
   }
   s = s.replace(/~/g, ' ').trim();
-  s = s.replace(/^\${1,2}([^$]*[^$\\])\${1,2}$/, '$1').trim();
+  s = withoutDelimiters(s).trim();
   s = s.replace(/[\s.;,:]+$/, '');
   return s.replace(/ +/g, ' ');
+}
+
+/** Without the dollars around formulas; a dollar before a number that no other closes is money. */
+function withoutDelimiters(text: string): string {
+  const parts = text.split(/(?<!\\)\${1,2}/);
+  if (parts.length < 3 || parts.length % 2 === 0) return text;
+  const areFormulas = parts.every((part, i) => i % 2 === 0 || (part.trim() === part && part !== ''));
+  const followed = parts.some((part, i) => i % 2 === 0 && i > 0 && /^\d/.test(part));
+  return parts.length === 3 && parts[0] === '' && parts[2] === ''
+    ? parts[1]
+    : areFormulas && !followed
+      ? parts.join('')
+      : text;
 }
 
 /** Answers that agree in this are the same whatever they mean: spaces matter only between digits and between letters. */

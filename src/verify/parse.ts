@@ -23,6 +23,9 @@ const maxDepth = 60;
 /** UTF-16 units of an answer that is parsed; a longer one is compared as text alone. */
 export const maxParsed = 2_000;
 
+/** Letters in a row that may be a product of variables where a term begins. */
+const maxLetters = 8;
+
 const relations = new Set(['=', '<', '>', '≤', '≥', '≠', '∈', '≈']);
 
 /** The meaning of a normalised answer. Undecided where it has none here. */
@@ -40,6 +43,9 @@ const product = (factors: Expression[]): Expression =>
 const minusOne: Expression = { kind: 'number', value: integer(-1n) };
 const negative = (of: Expression): Expression =>
   of.kind === 'number' ? { kind: 'number', value: negate(of.value) } : { kind: 'product', factors: [minusOne, of] };
+
+const isInequality = (answer: Answer): boolean =>
+  answer.kind === 'relation' && answer.operators.every((operator) => '<>≤≥'.includes(operator));
 
 class Parser {
   private at = 0;
@@ -99,15 +105,20 @@ class Parser {
 
   /** Items between commas, or one. */
   private list(): Answer {
+    const start = this.at;
     const items = this.items();
-    return items.length === 1 ? items[0] : { kind: 'list', items };
+    if (items.length === 1) return items[0];
+    const separators = this.tokens.slice(start, this.at).filter((token) => isSign(token, ',', ';', '∨'));
+    // x < 2 or x > 3
+    const areAlternatives = separators.every((token) => isSign(token, '∨')) && items.every(isInequality);
+    return areAlternatives ? { kind: 'union', parts: items } : { kind: 'list', items };
   }
 
   private items(): Answer[] {
     const items = [this.item()];
     while (this.skip(',', ';', '∨')) {
       // "1, 2, and 3"
-      this.skip(',');
+      this.skip(',', '∨');
       items.push(this.item());
     }
     return items;
@@ -151,7 +162,7 @@ class Parser {
       const next = this.peek();
       if (
         next !== undefined &&
-        !isSign(next, ',', ')', ')set', ']', '=', '&', 'newrow') &&
+        !isSign(next, ',', '∨', ')', ')set', ']', '=', '&', 'newrow') &&
         !(next.kind === 'sign' && next.sign.startsWith('end '))
       ) {
         throw new Undecided('words before a value');
@@ -432,7 +443,7 @@ class Parser {
       case 'symbol':
         return this.symbol(token.name);
       case 'letters':
-        if (token.text.length > 3) throw new Undecided(`the word ${JSON.stringify(token.text.slice(0, 20))}`);
+        if (token.text.length > maxLetters) throw new Undecided(`the word ${JSON.stringify(token.text.slice(0, 20))}`);
         return lettersProduct(token.text);
       case 'function':
         return this.call(token.name);

@@ -28,7 +28,7 @@ const aliases: Readonly<Record<string, string>> = Object.fromEntries(
     'week weeks',
     'month months',
     'year years yr yrs',
-    'mph',
+    'mi/h mph',
     'hz hertz',
     'khz',
     'mhz',
@@ -69,6 +69,9 @@ const aliases: Readonly<Record<string, string>> = Object.fromEntries(
     'dyn dyne dynes',
     'acre acres',
     'unit units',
+    'men',
+    'pts',
+    'pcs',
   ].flatMap((line) => line.split(' ').map((name, _, [first]) => [name, first])),
 );
 
@@ -121,5 +124,6 @@ export function canonicalUnit(text: string): string | undefined {
 /** Whether two answers may differ in their units: they may where one has none, or a word that no list knows. */
 export function unitsAgree(a: string | undefined, b: string | undefined): boolean {
   if (a === undefined || b === undefined || a === b || a === 'unit' || b === 'unit') return true;
-  return a.includes('<') !== b.includes('<') ? !/^(?:percent)$/.test(a) && !/^percent$/.test(b) : a.includes('<');
+  // What no list knows says nothing about the number.
+  return a.includes('<') || b.includes('<');
 }
