@@ -197,8 +197,7 @@ void binary(const Engine& e, Call& call) {
 void select(const Engine& e, Call& call) {
   SelectRequest r{};
   r.size = call.size("size");
-  r.perCondition = call.integer("values for each condition", 1, std::max<int64_t>(1, r.size));
-  r.condition = call.values<const uint8_t>(1, "condition", (r.size + r.perCondition - 1) / r.perCondition);
+  r.condition = call.values<const uint8_t>(1, "condition", r.size);
   r.a = call.values<const float>(2, "a", r.size);
   r.b = call.values<const float>(3, "b", r.size);
   r.y = call.values<float>(4, "y", r.size);
@@ -208,14 +207,20 @@ void select(const Engine& e, Call& call) {
 void cast(const Engine& e, Call& call) {
   CastRequest r{};
   r.size = call.size("size");
-  const auto typeOf = [&](const Array& array) {
-    return array.type == napi_float32_array ? Type::float32
-           : array.type == napi_int32_array ? Type::int32
-                                            : Type::boolean;
+  const Array x = call.array(1, "x", r.size), y = call.array(2, "y", r.size);
+  const auto typeOf = [&](const char* field, const Array& array) {
+    switch (array.type) {
+      case napi_float32_array: return Type::float32;
+      case napi_int32_array: return Type::int32;
+      case napi_uint8_array: return Type::boolean;
+      case napi_uint16_array: return Type::bfloat16;
+      default: call.wrongType(field);
+    }
   };
-  const Array x = call.words(1, "x", r.size), y = call.words(2, "y", r.size);
-  r.from = typeOf(x);
-  r.to = typeOf(y);
+  r.from = typeOf("x", x);
+  r.to = typeOf("y", y);
+  if (r.from == Type::bfloat16 && r.to != Type::float32) call.wrongType("y");
+  if (r.to == Type::bfloat16 && r.from != Type::float32) call.wrongType("x");
   r.x = x.data;
   r.y = y.data;
   check(call.env(), e.operations->cast(e.state, r));
@@ -301,11 +306,11 @@ void gather(const Engine& e, Call& call) {
   r.n = call.size("n");
   r.inner = call.size("inner");
   r.indicesPerBatch = call.size("indices for each batch");
-  const Array x = call.words(1, "x", call.product("x", {r.batch, r.outer, r.n, r.inner}));
+  const Array x = call.array(1, "x", call.product("x", {r.batch, r.outer, r.n, r.inner}));
   const int64_t count = call.product("indices", {r.batch, r.indicesPerBatch});
   r.indices = call.values<const int32_t>(2, "indices", count);
   const int64_t size = call.product("y", {r.batch, r.outer, r.indicesPerBatch, r.inner});
-  const Array y = call.words(3, "y", size);
+  const Array y = call.array(3, "y", size);
   if (x.type != y.type) call.wrongType("y");
   // Written before all indices are read, they would no longer be those that are checked here.
   if (y.overlaps(call.array(2, "indices", 0)))

@@ -93,16 +93,16 @@ struct BinaryRequest {
 // y[i] = condition[i] ? a[i] : b[i].
 struct SelectRequest {
   int64_t size;
-  int64_t perCondition;  // values for each element of `condition`: 1, or the size of a row
   const uint8_t* condition;
   const float* a;
   const float* b;
   float* y;
 };
 
-enum class Type : int32_t { float32, int32, boolean };
+enum class Type : int32_t { float32, int32, boolean, bfloat16 };
 
-// y[i] = x[i] in another type, as JavaScript's typed arrays convert.
+// y[i] = x[i] in another type: as JavaScript's typed arrays convert; to bool, whether it is not 0; to bfloat16, the
+// nearest, ties to even. bfloat16 converts from and to float32 alone.
 struct CastRequest {
   Type from, to;
   int64_t size;
@@ -154,7 +154,7 @@ struct SoftmaxRequest {
 
 // y[b, o, i, :] = x[b, o, indices[b, i], :].
 struct GatherRequest {
-  int bytes;  // of an element: 1 or 4
+  int bytes;  // of an element
   int64_t batch, outer, n, inner;
   int64_t indicesPerBatch;
   const void* x;

@@ -5,7 +5,7 @@ namespace groupgrad::engine::cpu {
 
 namespace {
 
-int64_t bytesOf(Type type) { return type == Type::boolean ? 1 : 4; }
+int64_t bytesOf(Type type) { return type == Type::boolean ? 1 : type == Type::bfloat16 ? 2 : 4; }
 
 }  // namespace
 
@@ -39,14 +39,7 @@ Status binary(void* state, const BinaryRequest& r) {
 Status select(void* state, const SelectRequest& r) {
   State& s = *static_cast<State*>(state);
   s.split(r.size, kValuesPerThread, [&](int64_t begin, int64_t end) {
-    if (r.perCondition == 1) {
-      return s.kernels().select(r.condition + begin, r.a + begin, r.b + begin, r.y + begin, end - begin);
-    }
-    for (int64_t at = begin; at < end;) {
-      const int64_t row = at / r.perCondition, n = std::min(end, (row + 1) * r.perCondition) - at;
-      std::memcpy(r.y + at, (r.condition[row] ? r.a : r.b) + at, size_t(n) * sizeof(float));
-      at += n;
-    }
+    s.kernels().select(r.condition + begin, r.a + begin, r.b + begin, r.y + begin, end - begin);
   });
   return {};
 }

@@ -259,6 +259,10 @@ void castFrom(Type to, const void* x, void* y, int64_t n) {
         return castLoop<From, int32_t>(x, y, n, [](From v) { return int32_t(v); });
       }
     case Type::boolean: return castLoop<From, uint8_t>(x, y, n, [](From v) { return uint8_t(v != 0); });
+    case Type::bfloat16:
+      if constexpr (std::is_same_v<From, float>) {
+        return castLoop<From, uint16_t>(x, y, n, [](From v) { return uint16_t(toBfloat16<uint32_t>(v)); });
+      }
   }
 }
 
@@ -267,5 +271,8 @@ void cast(Type from, Type to, const void* x, void* y, int64_t n) {
     case Type::float32: return castFrom<float>(to, x, y, n);
     case Type::int32: return castFrom<int32_t>(to, x, y, n);
     case Type::boolean: return castFrom<uint8_t>(to, x, y, n);
+    case Type::bfloat16:
+      return castLoop<uint16_t, float>(x, y, n,
+                                       [](uint16_t v) { return __builtin_bit_cast(float, uint32_t(v) << 16); });
   }
 }
