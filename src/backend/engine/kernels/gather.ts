@@ -13,6 +13,11 @@ function gather({ inputs: { x, indices }, backend, attrs }: Arguments): TensorIn
   const numbers = backend.numbers.of(info.batchSize, info.outerSize, info.dimSize, info.sliceSize, perBatch);
   const size = sizeOf(info.outputShape);
   const at = backend.values(indices, 'int32');
+  for (const index of at) {
+    if (index < 0 || index >= info.dimSize) {
+      throw new RangeError(`GatherV2: the index value ${index} is not in [0, ${info.dimSize - 1}]`);
+    }
+  }
   const { compressed } = backend.stored(x.dataId);
   if (compressed) {
     const bits = new Uint16Array(size);
