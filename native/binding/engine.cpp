@@ -235,7 +235,10 @@ void copy(const Engine& e, Call& call) {
   readAxes(call, "strides of y", r.rank, r.strideY, true);
   const Array x = call.words(1, "x", 0), y = call.words(2, "y", 0);
   if (x.type != y.type) call.wrongType("y");
-  if (sizeOf(call, "shape", r.rank, r.shape) == 0) return;
+  const int64_t size = sizeOf(call, "shape", r.rank, r.shape);
+  if (size == 0) return;
+  // Each element goes to a place of its own, so that no box of zero strides keeps a thread forever.
+  if (size > y.length) call.fail<Napi::RangeError>("y", std::to_string(size) + " values", std::to_string(y.length));
   const auto within = [&](const char* field, const Array& array, int64_t begin, const int64_t* strides) {
     const Reach range = reach(call, field, r.rank, r.shape, strides);
     if (begin + range.lowest < 0 || range.highest >= array.length - begin) {
@@ -355,11 +358,16 @@ Packed* packedOf(const Napi::Value& value) {
   return static_cast<Packed*>(packed);
 }
 
-// One past the last element that a matrix at `begin` reaches.
+// One past the last element that a matrix reaches. Its elements lie in places of their own: rows or columns together.
 int64_t endOf(const Call& call, const char* field, int64_t rows, int64_t columns, int64_t strideRow,
               int64_t strideColumn) {
+  const int64_t size = call.product(field, {rows, columns});
+  if (size == 0) return 0;
+  const bool byRows = strideColumn == 1 && strideRow >= columns, byColumns = strideRow == 1 && strideColumn >= rows;
+  if (!byRows && !byColumns) {
+    call.fail<Napi::RangeError>(field, "a matrix whose rows or columns lie together", "other strides");
+  }
   const int64_t shape[] = {rows, columns}, strides[] = {strideRow, strideColumn};
-  if (rows == 0 || columns == 0) return 0;
   return reach(call, field, 2, shape, strides).highest + 1;
 }
 
@@ -424,8 +432,8 @@ void matMul(const Engine& e, Call& call) {
 Napi::Value pack(const Engine& e, Call& call) {
   const auto precision = Precision(call.integer("precision", 0, 1));
   Matrix right{};
-  right.k = call.size("k");
-  right.n = call.size("n");
+  right.k = call.integer("k", 1, int64_t(1) << 53);
+  right.n = call.integer("n", 1, int64_t(1) << 53);
   right.strideK = call.size("stride of rows");
   right.strideN = call.size("stride of columns");
   readRight(call, right, 1, 0);

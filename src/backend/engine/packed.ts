@@ -2,7 +2,6 @@
 // tensor that is used again is packed once; tensors do not change, and the packed form goes when the tensor does.
 
 import type { EngineAddon, PackedMatrix } from '../../devices/load.js';
-import type { Stored } from './stored.js';
 
 export interface PackedEntry {
   /** Precision, sizes and strides. */
@@ -10,6 +9,11 @@ export interface PackedEntry {
   /** Undefined after the first use, which packs for itself: most right factors are used once. */
   matrix?: PackedMatrix;
   used: number;
+}
+
+/** What holds a tensor's packed forms. */
+export interface PackedHolder {
+  packed?: PackedEntry[];
 }
 
 export class PackedCache {
@@ -30,7 +34,7 @@ export class PackedCache {
   }
 
   /** The packed form under `key`, from the second use on where `worthwhile`; `pack` makes it. */
-  find(stored: Stored, key: string, worthwhile: boolean, pack: () => PackedMatrix): PackedMatrix | undefined {
+  find(stored: PackedHolder, key: string, worthwhile: boolean, pack: () => PackedMatrix): PackedMatrix | undefined {
     stored.packed ??= [];
     let entry = stored.packed.find((candidate) => candidate.key === key);
     const known = entry !== undefined;
@@ -57,7 +61,7 @@ export class PackedCache {
   }
 
   /** When a tensor is disposed of. */
-  drop(stored: Stored): void {
+  drop(stored: PackedHolder): void {
     for (const entry of stored.packed ?? []) this.remove(entry);
     stored.packed = undefined;
   }

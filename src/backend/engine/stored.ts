@@ -3,11 +3,11 @@
 
 import type { backend_util, DataType } from '@tensorflow/tfjs-core';
 import type { TensorValues } from '../../devices/load.js';
-import type { PackedEntry } from './packed.js';
+import type { PackedEntry, PackedHolder } from './packed.js';
 
 type Values = backend_util.BackendValues;
 
-export class Stored {
+export class Stored implements PackedHolder {
   refCount: number;
   /** Parts of a complex tensor. */
   complexTensorInfos?: { real: never; imag: never };
