@@ -5,20 +5,13 @@ export {
   type VariantChanges,
 } from './compare/define-comparison.js';
 export { defineConfig, type TaskDescription, type TrainConfig } from './config/define-config.js';
+export { DeviceArray, type DeviceDtype } from './devices/device-array.js';
+export { type DeviceChoice, type DeviceInfo, devices } from './devices/devices.js';
+export type { LogitsDtype, Metrics } from './devices/plan.js';
+export type { SurrogateKind } from './devices/reference/surrogate.js';
+export type { Aggregation, KlEstimator, Ratio } from './devices/settings.js';
 export { type AnchorOptions, type AnchorState, DifficultyAnchor } from './loss/anchor.js';
-export type {
-  AdvantageConfig,
-  Aggregation,
-  EntropyConfig,
-  KlConfig,
-  KlEstimator,
-  LossConfig,
-  Ratio,
-  Surrogate,
-  SurrogateKind,
-} from './loss/config.js';
-export { DeviceArray, type DeviceDtype } from './loss/device-array.js';
-export { type DeviceInfo, devices } from './loss/devices.js';
+export type { AdvantageConfig, EntropyConfig, KlConfig, LossConfig, Surrogate } from './loss/config.js';
 export {
   type AdvantageResult,
   computeAdvantages,
@@ -28,10 +21,8 @@ export {
   type PolicyResult,
   policyLoss,
 } from './loss/losses.js';
-export type { LogitsDtype, Metrics } from './loss/plan.js';
 export { type PresetName, presets } from './loss/presets.js';
 export type {
-  DeviceChoice,
   LogitsInput,
   LogitsOptions,
   PolicyInput,
@@ -40,8 +31,10 @@ export type {
   RunOptions,
   TokenInput,
 } from './loss/request.js';
-export type { PolicyLike } from './policy/policy-like.js';
-export { characterVocabulary, type Vocabulary } from './policy/vocabulary.js';
+export type { PolicyLike } from './model/policy-like.js';
+export type { TransformerPolicyOptions } from './model/transformer-options.js';
+export type { Evaluation, Group, Reward, RewardInput, ScoredCompletion, Verdict } from './rollout/api.js';
+export { defineReward, type RewardOptions } from './rollout/rewards.js';
 export {
   type BanditExample,
   type BanditOptions,
@@ -56,20 +49,22 @@ export {
   type Task,
   tasks,
 } from './tasks/index.js';
+export { characterVocabulary, type Vocabulary } from './text/vocabulary.js';
 export type {
-  Evaluation,
-  Group,
   GrpoStep,
   OptimizerOptions,
-  Reward,
-  RewardInput,
   RunResult,
-  ScoredCompletion,
   StepsOptions,
   TrainerOptions,
-  TransformerPolicyOptions,
-  Verdict,
   WarmStartOptions,
-} from './trainer/api.js';
-export { GrpoTrainer, TransformerPolicy } from './trainer/entry.js';
-export { defineReward, type RewardOptions } from './trainer/rewards.js';
+} from './train/api.js';
+export { GrpoTrainer, TransformerPolicy } from './train/entry.js';
+export {
+  type ChoiceOptions,
+  type ExactOptions,
+  type Grade,
+  type GradeOptions,
+  type JsonSchema,
+  type NumericOptions,
+  verify,
+} from './verify/index.js';

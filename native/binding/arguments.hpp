@@ -49,7 +49,7 @@ struct ArrayType<uint16_t> {
   static constexpr napi_typedarray_type value = napi_uint16_array;
 };
 
-// Memory of a device, behind an object that JavaScript holds: DeviceArray's, in src/loss/device-array.ts.
+// Memory of a device, behind an object that JavaScript holds: DeviceArray's, in src/devices/device-array.ts.
 struct DeviceMemory {
   void* data = nullptr;  // null: freed
   int64_t length = 0;

@@ -1,4 +1,4 @@
-// The CUDA device's exports: `built`, and where it is `probe` and the functions of src/native/load.ts (interface
+// The CUDA device's exports: `built`, and where it is `probe` and the functions of src/devices/load.ts (interface
 // CudaAddon). Nothing touches a GPU before a function is called.
 #pragma once
 

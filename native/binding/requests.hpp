@@ -1,4 +1,4 @@
-// Plans of src/loss/plan.ts to requests of native/core, and metrics back to JavaScript.
+// Plans of src/devices/plan.ts to requests of native/core, and metrics back to JavaScript.
 #pragma once
 
 #include <napi.h>

@@ -9,7 +9,7 @@ namespace groupgrad::binding {
 // Of the package that the addon was built from.
 extern const char* const kVersion;
 
-// The interface TensorflowAddon of src/native/load.ts.
+// The interface TensorflowAddon of src/devices/load.ts.
 Napi::Object tensorflowExports(Napi::Env env);
 
 }  // namespace groupgrad::binding

@@ -2,17 +2,10 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type BiasSettings,
-  biasDefaults,
-  biasStudy,
-  families,
-  largestDeviation,
-  sigma,
-} from '../analysis/bias-study.js';
-import { biasFigures } from '../analysis/report/figures.js';
-import { biasPage } from '../analysis/report/page.js';
-import { agreement, biasTables, tableText, wrapped } from '../analysis/report/tables.js';
+import { type BiasSettings, biasDefaults, biasStudy, families, largestDeviation, sigma } from '../bias/bias-study.js';
+import { biasFigures } from '../bias/report/figures.js';
+import { biasPage } from '../bias/report/page.js';
+import { agreement, biasTables, tableText, wrapped } from '../bias/report/tables.js';
 import { chartFile } from '../report/chart.js';
 import { writePage } from '../report/page.js';
 import { numberFlag, parse, UsageError } from './arguments.js';

@@ -4,18 +4,19 @@ import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { usualGrace } from '../base/interruption.js';
 import { Board } from '../compare/board.js';
 import { adoptPlan, comparisonFiles, isFinished, readJson } from '../compare/folder.js';
 import { type Plan, resolvePlan } from '../compare/plan.js';
 import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
 import { type RunName, runAll, type WorkersOptions } from '../compare/workers.js';
-import { loadChanged } from '../config/load.js';
-import { usualGrace } from '../trainer/interruption.js';
-import { createProgress } from '../trainer/progress.js';
-import { lockRun, type RunLock } from '../trainer/run-lock.js';
-import { exitCodes, listenForStop } from '../trainer/signals.js';
+import { checkConfigFile, loadChanged, setAll } from '../config/load.js';
+import { lockRun, type RunLock } from '../run/run-lock.js';
+import { createProgress } from '../train/progress.js';
+import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse } from './arguments.js';
+import { blamingCall, blamingChanges } from './blame.js';
 
 export const help = `groupgrad compare <file> [flags]
 
@@ -23,8 +24,8 @@ export const help = `groupgrad compare <file> [flags]
   --out DIR          its folder; default: runs/<name>
   --jobs N           processes at a time; default: as many as there are cores
   --set PATH=VALUE   change the comparison: --set seeds=5 --set base.steps=10; may be repeated
-  --take-over        take the folder, and its runs, from a comparison that holds it, which then ends
-  --grace SECONDS    how long steps at hand may take to end after a signal, before they are undone; default: ${usualGrace}
+  --take-over        take the folder and its runs from a comparison that is still running, which then stops
+  --grace SECONDS    how long running steps may take to finish after a signal, before they are discarded; default: ${usualGrace}
   --dry-run          check the comparison and say which runs there are; run nothing
   --json             the summary as JSON on standard output, progress on standard error
 
@@ -46,7 +47,10 @@ export async function compare(args: readonly string[]): Promise<void> {
   const takeOver = flags['take-over'] ?? false;
   const [file] = positionals;
   const set = flags.set ?? [];
-  const plan = resolvePlan(await loadChanged(file, set));
+  blamingCall(() => checkConfigFile(file));
+  const original = await loadChanged(file, []);
+  const check = (count: number) => void resolvePlan(setAll(original, set.slice(0, count)));
+  const plan = await blamingChanges({ set, check }, () => resolvePlan(setAll(original, set)));
   const out = flags.out ?? join('runs', basename(file).replace(/(\.config)?\.[^.]+$/, ''));
   const json = flags.json ?? false;
   if (flags['dry-run']) return dryRun(plan, out, json);
@@ -61,7 +65,7 @@ export async function compare(args: readonly string[]): Promise<void> {
   }
 }
 
-/** Milliseconds that the processes have to save and end after a second signal. */
+/** Milliseconds to wait for the processes after a second signal. */
 const endingTime = 5000;
 
 interface Work {
@@ -107,11 +111,11 @@ async function run(
   const stop = listenForStop({
     onFirst: (name) =>
       progress.print(
-        `${name}: finishing steps at hand, for at most ${source.grace} s; another signal undoes them and ends now`,
+        `${name}: finishing the running steps (at most ${source.grace} s); a second signal discards them and ends now`,
       ),
     onSecond: async () => {
       end.abort();
-      // Whoever is not heard by then saves when it finds itself alone.
+      // A process that has not answered by then saves its run when it notices that this one is gone.
       await Promise.race([working, wait(endingTime)]);
       lock.release();
     },
@@ -133,7 +137,7 @@ async function run(
   } finally {
     stop.release();
   }
-  // The process is about to end.
+  // The process exits as soon as its children have ended.
   if (end.signal.aborted) return;
   lock.confirm();
   const result = await writeComparison(out);

@@ -1,6 +1,6 @@
 // How far a comparison is, for people: a line for each run that has ended, and one that stays put on a terminal.
 
-import { duration, type Progress } from '../trainer/progress.js';
+import { duration, type Progress } from '../train/progress.js';
 import type { Plan } from './plan.js';
 import type { Outcome, RunName } from './workers.js';
 

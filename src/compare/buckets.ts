@@ -1,6 +1,6 @@
 // Buckets of prompts by their success before training.
 
-import { checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 
 /** The smallest and the largest share of right completions, by name; in ascending order, at most touching. */
 export type Buckets = Readonly<Record<string, readonly [low: number, high: number]>>;

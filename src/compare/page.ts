@@ -3,8 +3,8 @@
 import { chartIds, numberCell, renderCharts, renderPage, renderTable, type Tile } from '../report/page.js';
 import { flatten, renderSettings } from '../report/settings.js';
 import { markup } from '../report/text.js';
-import { differences } from '../trainer/drift.js';
-import { duration } from '../trainer/progress.js';
+import { differences } from '../run/drift.js';
+import { duration } from '../train/progress.js';
 import { everything } from './buckets.js';
 import { curveCharts } from './curves.js';
 import { passes } from './estimators.js';
@@ -22,15 +22,15 @@ export function comparisonPage(title: string, result: ComparisonResult): string 
     notes: result.notes,
     tiles: tiles(result),
     parts: [
-      startSection(result),
-      variantSection(result),
-      pairSection(result),
-      halfSection(result),
       ...curves.flatMap(({ bucket, charts, pairs }) => [
         `<h2>Curves, ${bucketTitle(result, bucket)}</h2>`,
         renderCharts(charts, nextId),
         pairs.length > 0 ? `<h3>By pair</h3>${renderCharts(pairs, nextId)}` : '',
       ]),
+      startSection(result),
+      variantSection(result),
+      pairSection(result),
+      halfSection(result),
       runSection(result),
       configurationSection(result),
     ],

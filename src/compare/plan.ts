@@ -1,12 +1,12 @@
 // A comparison's configuration, checked: which runs there are, how each is configured, what it is recognised by later.
 
+import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { checkConfig, resolveConfig, resolveTask, setValue } from '../config/load.js';
-import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../loss/check.js';
+import { type Identity, identifyTask } from '../run/drift.js';
 import { distinctExamples, type Example, type Task } from '../tasks/task.js';
-import type { TrainerOptions } from '../trainer/api.js';
-import { type Identity, identifyTask } from '../trainer/drift.js';
-import { resolveParts, resolveSettings } from '../trainer/options.js';
+import type { TrainerOptions } from '../train/api.js';
+import { resolveParts, resolveSettings } from '../train/options.js';
 import { type Buckets, checkBuckets } from './buckets.js';
 import type { ComparisonConfig, ProbeConfig } from './define-comparison.js';
 import { passes } from './estimators.js';

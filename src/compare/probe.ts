@@ -1,9 +1,9 @@
 // Measuring a policy on the prompts of a probe: how many of each prompt's samples are right.
 
-import type { Policy } from '../policy/policy.js';
+import type { Policy } from '../model/policy.js';
+import { sampleGroups } from '../rollout/rollout.js';
+import type { TokenTask } from '../rollout/token-task.js';
 import type { Example } from '../tasks/task.js';
-import { sampleGroups } from '../trainer/rollout.js';
-import type { TokenTask } from '../trainer/token-task.js';
 
 /** Where random numbers of a probe are addressed: training's prompts are never numbered so high. */
 const firstPrompts = { measurement: 2 ** 29, evaluation: 2 ** 30 } as const;

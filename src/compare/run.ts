@@ -2,20 +2,20 @@
 
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { currentBackend } from '../backend/backend.js';
 import { trainerOptions } from '../config/load.js';
-import { checkPolicy } from '../policy/define.js';
-import type { Policy } from '../policy/policy.js';
+import { checkPolicy } from '../model/define.js';
+import type { Policy } from '../model/policy.js';
+import { type TokenTask, tokenTask } from '../rollout/token-task.js';
+import { listCheckpoints } from '../run/checkpoint.js';
+import { differences, type Identity } from '../run/drift.js';
+import type { RunConfig } from '../run/run.js';
+import { readRunConfig, writeWhole } from '../run/run-folder.js';
+import { isLocked } from '../run/run-lock.js';
 import type { Example } from '../tasks/task.js';
-import type { TrainerOptions } from '../trainer/api.js';
-import { currentBackend } from '../trainer/backend.js';
-import { listCheckpoints } from '../trainer/checkpoint.js';
-import { differences, type Identity } from '../trainer/drift.js';
-import { createTrainer, type RunTrainer } from '../trainer/grpo.js';
-import { resolveSettings } from '../trainer/options.js';
-import type { RunConfig } from '../trainer/run.js';
-import { readRunConfig, writeWhole } from '../trainer/run-folder.js';
-import { isLocked } from '../trainer/run-lock.js';
-import { type TokenTask, tokenTask } from '../trainer/token-task.js';
+import type { TrainerOptions } from '../train/api.js';
+import { createTrainer, type RunTrainer } from '../train/grpo.js';
+import { resolveSettings } from '../train/options.js';
 import { bucketOf } from './buckets.js';
 import type { ComparisonConfig } from './define-comparison.js';
 import {
@@ -41,18 +41,18 @@ export interface Comparison {
 export interface RunContext {
   /** Ends the run in good order: it goes on from there another time. */
   signal: AbortSignal;
-  /** Seconds that the step at hand may take to end then. */
+  /** Seconds that the running step may take to finish then. */
   grace: number;
-  /** Whether the run is to be taken from a process that has it. */
+  /** Whether to take the run from a process that is using it. */
   takeOver: boolean;
   onTrainer: (trainer: RunTrainer) => void;
   onStep: (step: number) => void;
 }
 
-/** Milliseconds that the process of a comparison that was killed may take to save its run. */
+/** Milliseconds to wait for a process of a killed comparison that is still saving its run. */
 const savingTime = 10_000;
 
-/** Whoever has the comparison's folder to itself waits for such processes; another keeps the run, and is told of by its lock. */
+/** Opens a run, after waiting for a process that a killed comparison has left behind. */
 async function openTrainer(options: TrainerOptions, { signal, takeOver, onTrainer }: RunContext): Promise<RunTrainer> {
   const began = performance.now();
   while (!takeOver && isLocked(options.runDir!) && performance.now() - began < savingTime) {

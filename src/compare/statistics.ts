@@ -1,6 +1,6 @@
 // What a few paired runs tell: intervals for a mean by the bootstrap over seeds, and the exact test of a difference.
 
-import { integer, uniform } from '../random.js';
+import { integer, uniform } from '../base/random.js';
 
 /** A mean over seeds. */
 export interface Estimate {

@@ -1,8 +1,8 @@
 // The process of one run of a comparison. It is told by messages what to do and when to stop; signals, which a terminal
 // sends to all processes at once, are its parent's to hear.
 
-import type { RunTrainer } from '../trainer/grpo.js';
-import { exitCodes, type StopSignal } from '../trainer/signals.js';
+import type { RunTrainer } from '../train/grpo.js';
+import { exitCodes, type StopSignal } from '../train/signals.js';
 import type { ComparisonConfig } from './define-comparison.js';
 import type { Assignment, Order, Report } from './workers.js';
 
@@ -10,7 +10,7 @@ const stop = new AbortController();
 const aborted = new Error('stopped');
 let trainer: RunTrainer | undefined;
 for (const signal of Object.keys(exitCodes) as StopSignal[]) process.on(signal, () => {});
-// The parent is gone, and another may soon want the run.
+// The parent is gone, and a new one may want the run soon.
 process.on('disconnect', () => {
   abandon();
   process.exit(1);
@@ -22,7 +22,7 @@ process.on('message', (message: Assignment | Order) => {
   else void work(message).then(leave, (error: Error) => leave(failure(error)));
 });
 
-/** Saves what is complete. */
+/** Saves what is complete and releases the run folder. */
 function abandon(): Report {
   try {
     trainer?.abandon();
@@ -36,7 +36,7 @@ async function work({ file, set, out, seed, variant, grace, takeOver }: Assignme
   const [{ loadChanged }, { resolvePlan }, { differences }, { comparisonFiles, readJson }] = await Promise.all([
     import('../config/load.js'),
     import('./plan.js'),
-    import('../trainer/drift.js'),
+    import('../run/drift.js'),
     import('./folder.js'),
   ]);
   const config = await loadChanged(file, set);

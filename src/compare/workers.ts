@@ -11,13 +11,13 @@ export interface Assignment extends RunName {
   file: string;
   set: readonly string[];
   out: string;
-  /** Seconds that a step may take to end after `stop`. */
+  /** Seconds that a step may take to finish after `stop`. */
   grace: number;
-  /** Whether the run is to be taken from a process that has it. */
+  /** Whether to take the run from a process that is using it. */
   takeOver: boolean;
 }
 
-/** What a process is told later: to finish the step at hand, or to undo it, and to save what is complete. */
+/** Sent to a running process: `stop` finishes the running step, `end` discards it. Both save what is complete. */
 export type Order = 'stop' | 'end';
 
 export interface RunName {
@@ -41,7 +41,7 @@ export interface WorkersOptions {
   jobs: number;
   /** Ends what runs in good order and begins nothing more. */
   signal: AbortSignal;
-  /** Ends what runs at once, with what is complete saved. */
+  /** Ends the running processes at once, after they have saved what is complete. */
   end: AbortSignal;
   onStart: (run: RunName) => void;
   onStep: (run: RunName, step: number) => void;

@@ -2,9 +2,10 @@
 
 import type { LossConfig } from '../loss/config.js';
 import type { PresetName } from '../loss/presets.js';
-import type { PolicyLike } from '../policy/policy-like.js';
+import type { PolicyLike } from '../model/policy-like.js';
+import type { TransformerPolicyOptions } from '../model/transformer-options.js';
 import type { Example, Task, tasks } from '../tasks/index.js';
-import type { TrainerOptions, TransformerPolicyOptions } from '../trainer/api.js';
+import type { TrainerOptions } from '../train/api.js';
 
 type TaskName = keyof typeof tasks;
 

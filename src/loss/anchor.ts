@@ -1,6 +1,6 @@
 // The HA-DW difficulty anchor: a running belief about how often the policy is right (arXiv 2601.08521, section 3.1).
 
-import { checkChoice, checkKeys, checkNumber, checkObject, typeError } from './check.js';
+import { checkChoice, checkKeys, checkNumber, checkObject, typeError } from '../base/check.js';
 
 export const anchorUpdates = ['window', 'kalman'] as const;
 export const anchorTimings = ['prior', 'posterior'] as const;

@@ -1,8 +1,21 @@
 // The configuration of a loss: its fields, their ranges and their defaults. Every default stands here and nowhere else.
 // A configuration is three independent choices (ratio, surrogate, aggregation) plus a KL and an entropy term.
 
-import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject } from './check.js';
-import { DeviceArray } from './device-array.js';
+import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject } from '../base/check.js';
+import { DeviceArray } from '../devices/device-array.js';
+import type { SurrogateKind } from '../devices/reference/surrogate.js';
+import {
+  type AdvantageSettings,
+  type Aggregation,
+  aggregations,
+  centers,
+  type KlEstimator,
+  klEstimators,
+  type LossPlan,
+  type Ratio,
+  ratios,
+  scales,
+} from '../devices/settings.js';
 
 /** A hyperparameter of a surrogate: its range, and its value when it is left out. Without `default` it is required. */
 interface Field extends Bounds {
@@ -11,7 +24,7 @@ interface Field extends Bounds {
 
 /**
  * The surrogates and their hyperparameters, in the order in which devices receive them. To add one, add its line here,
- * its formula to native/core/surrogate.hpp and its formula to src/reference/surrogate.ts.
+ * its formula to native/core/surrogate.hpp and its formula to src/devices/reference/surrogate.ts.
  * `Infinity` as a default means "no such bound".
  */
 export const surrogateFields = {
@@ -37,10 +50,9 @@ export const surrogateFields = {
   },
   /** REINFORCE: −A ℓ. */
   reinforce: {},
-} as const satisfies Record<string, Record<string, Field>>;
+} as const satisfies Record<SurrogateKind, Record<string, Field>>;
 
 type Fields = typeof surrogateFields;
-export type SurrogateKind = keyof Fields;
 type RequiredParameters<F> = { [K in keyof F as F[K] extends { default: number } ? never : K]: number };
 type OptionalParameters<F> = { [K in keyof F as F[K] extends { default: number } ? K : never]?: number };
 
@@ -48,18 +60,6 @@ type OptionalParameters<F> = { [K in keyof F as F[K] extends { default: number }
 export type Surrogate = {
   [K in SurrogateKind]: { kind: K } & RequiredParameters<Fields[K]> & OptionalParameters<Fields[K]>;
 }[SurrogateKind];
-
-export const ratios = ['token', 'sequence', 'sequence-token'] as const;
-/** Which importance ratio: per token, per sequence (GSPO), or GSPO's value with a per-token gradient (GSPO-token). */
-export type Ratio = (typeof ratios)[number];
-
-export const aggregations = ['sequence-mean', 'token-mean', 'sequence-sum', 'constant'] as const;
-/** How token losses become one number; formulas in docs/losses.md. */
-export type Aggregation = (typeof aggregations)[number];
-
-export const klEstimators = ['k1', 'k2', 'k3'] as const;
-/** Schulman's estimators of KL(policy ‖ reference). */
-export type KlEstimator = (typeof klEstimators)[number];
 
 export interface KlConfig {
   /** Coefficient; 0 computes no KL at all. */
@@ -97,21 +97,6 @@ export interface LossConfig {
   offPolicyThreshold?: number;
   kl?: KlConfig;
   entropy?: EntropyConfig;
-}
-
-/** A configuration with every default filled in: what devices receive. Bounds that are off are infinite. */
-export interface LossPlan {
-  ratio: Ratio;
-  surrogate: { kind: SurrogateKind; parameters: Float64Array };
-  aggregation: Aggregation;
-  emptySequences: 'count' | 'drop';
-  maxLength: number;
-  logRatioClamp: number;
-  offPolicyThreshold: number;
-  /** beta 0: no KL term. */
-  kl: { beta: number; estimator: KlEstimator; importanceWeighted: boolean };
-  /** coefficient 0: no entropy term. `tokens` and `threshold` are NaN where this batch decides. */
-  entropy: { coefficient: number; topQuantile: number; tokens: number; threshold: number };
 }
 
 /** Validates a configuration and fills in its defaults. `length` is T, the default of `maxLength`. */
@@ -185,9 +170,6 @@ function resolveEntropy(value: unknown): LossPlan['entropy'] {
   };
 }
 
-export const centers = ['mean', 'leave-one-out', 'none'] as const;
-export const scales = ['group-std', 'batch-std', 'none'] as const;
-
 /** How rewards become advantages. Group sizes: exactly one of `groupSize` and `groupSizes`. */
 export interface AdvantageConfig {
   /** Responses a prompt; the number of rewards must be a multiple. */
@@ -208,20 +190,10 @@ export interface AdvantageConfig {
      * The policy's level, usually `anchor.value`; left out or undefined: the batch's own mean reward. With rewards in a
      * DeviceArray it may be one too, of one float64, which is read when the operation runs.
      */
-    anchor?: number | DeviceArray;
+    anchor?: number | DeviceArray | undefined;
     /** λ. Default 1.3. */
     scale?: number;
   };
-}
-
-/** Advantage configuration with defaults filled in: what devices receive. */
-export interface AdvantageSettings {
-  center: (typeof centers)[number];
-  scale: (typeof scales)[number];
-  ddof: number;
-  epsilon: number;
-  /** `anchor` NaN: the batch's own mean. */
-  hadw: { anchor: number; scale: number } | null;
 }
 
 export function resolveAdvantage(field: string, config: unknown): AdvantageSettings {

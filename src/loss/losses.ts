@@ -1,13 +1,12 @@
 // The public host API: advantages and losses over typed arrays.
 
+import { DeviceArray } from '../devices/device-array.js';
+import { type DeviceChoice, pickDevice } from '../devices/devices.js';
+import type { AdvantageOutput, LossScalars, Metrics } from '../devices/plan.js';
 import type { AdvantageConfig, LossConfig } from './config.js';
-import { DeviceArray } from './device-array.js';
-import { pickDevice } from './devices.js';
-import type { AdvantageOutput, LossScalars, Metrics } from './plan.js';
 import {
   checkOptions,
   checkThreads,
-  type DeviceChoice,
   freeingOnError,
   type LogitsInput,
   type LogitsOptions,

@@ -1,6 +1,6 @@
 // What generated tasks have in common: an example for every index, drawn until one belongs to the split.
 
-import { integer, type Stream } from '../random.js';
+import { integer, type Stream } from '../base/random.js';
 import { checkIndex, type GeneratorOptions } from './options.js';
 import { type ProblemKey, splitOf } from './split.js';
 import type { Example, Task } from './task.js';

@@ -1,6 +1,6 @@
 // Checks of what tasks are made from.
 
-import { checkChoice, checkKeys, checkNumber, checkObject, rangeError, typeError } from '../loss/check.js';
+import { checkChoice, checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { type Split, splits } from './split.js';
 
 /** What every generated task takes. */

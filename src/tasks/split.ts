@@ -1,7 +1,7 @@
 // Which problems are held out: decided by the problem itself, so that no seed, index or size can move one across.
 
 import { createHash } from 'node:crypto';
-import { type Stream, uniform } from '../random.js';
+import { type Stream, uniform } from '../base/random.js';
 
 export type Split = 'train' | 'held-out';
 

@@ -2,11 +2,11 @@
 // outputs stay where they are; settings and reports travel as small int32 tensors in host memory.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { checkArray, checkLength } from '../loss/check.js';
+import { checkArray, checkLength } from '../base/check.js';
+import { loadAddon, type TensorflowAddon, type TensorflowRegistration } from '../devices/load.js';
+import type { LossScalars, TokenFields, TokenSettings } from '../devices/plan.js';
 import { advantageResult } from '../loss/losses.js';
-import type { LossScalars, TokenFields, TokenSettings } from '../loss/plan.js';
 import { checkTokens, type FieldKind, planAdvantages, planLogitsTokens, planPolicyTokens } from '../loss/request.js';
-import { loadAddon, type TensorflowAddon, type TensorflowRegistration } from '../native/load.js';
 import {
   type AdvantageCompute,
   type AdvantageTensors,

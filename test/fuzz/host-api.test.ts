@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
 import { types } from 'node:util';
 import fc from 'fast-check';
+import { loadAddon } from '../../src/devices/load.js';
 import {
   type AdvantageResult,
   computeAdvantages,
@@ -17,7 +18,6 @@ import {
   policyLoss,
 } from '../../src/index.js';
 import { planAdvantages, planLogits, planPolicy } from '../../src/loss/request.js';
-import { loadAddon } from '../../src/native/load.js';
 import { testedDevices } from '../support/devices.js';
 import { drawLogits, drawPolicy } from '../support/draw.js';
 import { detach, hostile, hostileKinds, replaceByGetter, Sentinel, throwing } from '../support/hostile.js';

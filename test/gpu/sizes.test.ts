@@ -4,6 +4,8 @@
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
+import { fromBfloat16, toBfloat16 } from '../../src/devices/reference/bfloat16.js';
+import { fromFloat16, toFloat16 } from '../../src/devices/reference/float16.js';
 import {
   DeviceArray,
   devices,
@@ -13,8 +15,6 @@ import {
   policyLoss,
   presets,
 } from '../../src/index.js';
-import { fromBfloat16, toBfloat16 } from '../../src/reference/bfloat16.js';
-import { fromFloat16, toFloat16 } from '../../src/reference/float16.js';
 import { testedDevices } from '../support/devices.js';
 import { seeded } from '../support/random.js';
 

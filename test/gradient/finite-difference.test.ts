@@ -13,11 +13,11 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import type { TokenPlan } from '../../src/devices/plan.js';
+import { referenceDevice } from '../../src/devices/reference/index.js';
+import { aggregations, klEstimators, ratios } from '../../src/devices/settings.js';
 import type { AdvantageConfig, LogitsInput, LossConfig, PolicyInput, Surrogate } from '../../src/index.js';
-import { aggregations, klEstimators, ratios } from '../../src/loss/config.js';
-import type { TokenPlan } from '../../src/loss/plan.js';
 import { planLogits, planPolicy } from '../../src/loss/request.js';
-import { referenceDevice } from '../../src/reference/index.js';
 import { assertArray, assertNumber, largest, sumOfAbsolutes } from '../support/compare.js';
 import { asInput, float64Logits, float64Policy } from '../support/float64.js';
 import { fill, type Random, seeded } from '../support/random.js';

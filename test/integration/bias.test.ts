@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import type { Comparison } from '../../src/analysis/bias-study.js';
+import type { Comparison } from '../../src/bias/bias-study.js';
 import { elements } from '../support/markup.js';
 import { root } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';

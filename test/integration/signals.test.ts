@@ -165,7 +165,7 @@ describe('a step that does not end', { concurrency: false }, () => {
     const { code, seconds } = await secondsToEnd(t, run);
     assert.equal(code, 143, run.output());
     assert.ok(seconds < 20, `${seconds} s`);
-    assert.match(run.output(), /SIGTERM: finishing the step, for at most 1\.5 s/);
+    assert.match(run.output(), /SIGTERM: finishing the step \(at most 1\.5 s\)/);
     assert.match(run.output(), /step 4: the step did not end within 1\.5 s/);
     assert.match(run.output(), /ended by SIGTERM after step 3; see /);
     trouble();
@@ -237,7 +237,7 @@ describe('a warm start', { concurrency: false }, () => {
       assert.ok(!fs.existsSync(join(runDir, 'metrics.jsonl')) || linesOf(join(runDir, 'metrics.jsonl')) === 0);
       const second = start(t, 'train', file, '--run', runDir, '--steps', '1');
       assert.equal(await second.ended, 0, second.output());
-      assert.match(second.output(), new RegExp(`^going on after update ${made} of the warm start$`, 'm'));
+      assert.match(second.output(), new RegExp(`^warm start: continuing after update ${made}$`, 'm'));
       if (signal !== 'SIGINT') await assertSame(t, file, runDir, 3);
     });
   }
@@ -328,7 +328,7 @@ describe('a comparison', { concurrency: false }, () => {
   test('saves its runs before steps that do not end, on a second signal', { timeout }, async (t) => {
     const { comparison, file, out, at } = await hangInBoth(t);
     comparison.child.kill('SIGTERM');
-    await until(() => comparison.output().includes('SIGTERM: finishing steps at hand, for at most 20 s'), comparison);
+    await until(() => comparison.output().includes('SIGTERM: finishing the running steps (at most 20 s)'), comparison);
     comparison.child.kill('SIGTERM');
     const { code, seconds } = await secondsToEnd(t, comparison);
     assert.equal(code, 143, comparison.output());

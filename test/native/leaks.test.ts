@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { loadAddon } from '../../src/native/load.js';
+import { loadAddon } from '../../src/devices/load.js';
 import { outputOf, root, run } from '../support/native.js';
 
 const calls = 100_000;

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import test, { describe } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { loadAddon } from '../../src/native/load.js';
+import { loadAddon } from '../../src/devices/load.js';
 import { digestOf, type Series } from '../support/digest.js';
 import { outputOf, root, run } from '../support/native.js';
 

@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
 import { type AdvantageConfig, computeAdvantages, DifficultyAnchor } from '../../src/index.js';
-import { assignAdvantages } from '../../src/trainer/advantages.js';
-import type { Group } from '../../src/trainer/api.js';
+import type { Group } from '../../src/rollout/api.js';
+import { assignAdvantages } from '../../src/train/advantages.js';
 import { assertNumber } from '../support/compare.js';
 import { testedDevices } from '../support/devices.js';
 import { type GoldenAdvantages, verlAdvantageCases } from '../support/golden.js';

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test, { describe } from 'node:test';
-import { advantageBias, expectedBaseline, gradientShare, underestimation } from '../../src/analysis/bernoulli.js';
+import { fillUniform } from '../../src/base/random.js';
+import { advantageBias, expectedBaseline, gradientShare, underestimation } from '../../src/bias/bernoulli.js';
 import {
   averageLimits,
   biasDefaults,
@@ -12,11 +13,10 @@ import {
   families,
   largestDeviation,
   simulatedP,
-} from '../../src/analysis/bias-study.js';
-import { biasFigures } from '../../src/analysis/report/figures.js';
-import { type BiasTable, biasTables, tableText } from '../../src/analysis/report/tables.js';
-import { simulate } from '../../src/analysis/simulation.js';
-import { fillUniform } from '../../src/random.js';
+} from '../../src/bias/bias-study.js';
+import { biasFigures } from '../../src/bias/report/figures.js';
+import { type BiasTable, biasTables, tableText } from '../../src/bias/report/tables.js';
+import { simulate } from '../../src/bias/simulation.js';
 import { chartFile } from '../../src/report/chart.js';
 import { assertNumber } from '../support/compare.js';
 

@@ -15,6 +15,10 @@
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
+import type { LogitsPlan, LossScalars, PolicyPlan } from '../../src/devices/plan.js';
+import { fromBfloat16 } from '../../src/devices/reference/bfloat16.js';
+import { fromFloat16 } from '../../src/devices/reference/float16.js';
+import { referenceDevice } from '../../src/devices/reference/index.js';
 import {
   type AdvantageResult,
   type DeviceChoice,
@@ -25,11 +29,7 @@ import {
   type PolicyInput,
   policyLoss,
 } from '../../src/index.js';
-import type { LogitsPlan, LossScalars, PolicyPlan } from '../../src/loss/plan.js';
 import { planLogits, planPolicy } from '../../src/loss/request.js';
-import { fromBfloat16 } from '../../src/reference/bfloat16.js';
-import { fromFloat16 } from '../../src/reference/float16.js';
-import { referenceDevice } from '../../src/reference/index.js';
 import { assertNumber, largest, sumOfAbsolutes } from '../support/compare.js';
 import { testedDevices } from '../support/devices.js';
 import { drawLogits, drawPolicy } from '../support/draw.js';

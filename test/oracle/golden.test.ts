@@ -4,9 +4,9 @@
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
+import { referenceDevice } from '../../src/devices/reference/index.js';
 import { computeAdvantages, logitsLoss, policyLoss } from '../../src/index.js';
 import { planAdvantages, planLogits, planPolicy } from '../../src/loss/request.js';
-import { referenceDevice } from '../../src/reference/index.js';
 import { assertArray, assertLoss, assertNumber } from '../support/compare.js';
 import { testedDevices } from '../support/devices.js';
 import { asInput, float64Advantages, float64Logits, float64Policy } from '../support/float64.js';

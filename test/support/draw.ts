@@ -1,5 +1,9 @@
 // Random valid requests over all options of policyLoss and logitsLoss. Masked tokens hold values that must not be read.
 
+import { toBfloat16 } from '../../src/devices/reference/bfloat16.js';
+import { toFloat16 } from '../../src/devices/reference/float16.js';
+import { referenceDevice } from '../../src/devices/reference/index.js';
+import { aggregations, centers, klEstimators, ratios, scales } from '../../src/devices/settings.js';
 import type {
   AdvantageConfig,
   LogitsInput,
@@ -9,11 +13,7 @@ import type {
   PolicyOptions,
   Surrogate,
 } from '../../src/index.js';
-import { aggregations, centers, klEstimators, ratios, scales } from '../../src/loss/config.js';
 import { planLogits } from '../../src/loss/request.js';
-import { toBfloat16 } from '../../src/reference/bfloat16.js';
-import { toFloat16 } from '../../src/reference/float16.js';
-import { referenceDevice } from '../../src/reference/index.js';
 import { float64Logits } from './float64.js';
 import { fill, type Random } from './random.js';
 

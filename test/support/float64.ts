@@ -1,7 +1,7 @@
 // Plans whose arrays are float64, so that the reference device can be compared and differentiated in full precision.
 // Only the reference device takes them: the types of a plan's inputs are those that every device takes.
 
-import type { AdvantageOutput, LogitsPlan, PolicyPlan, TokenPlan } from '../../src/loss/plan.js';
+import type { AdvantageOutput, LogitsPlan, PolicyPlan, TokenPlan } from '../../src/devices/plan.js';
 
 /** float64 values where a plan's type says Float32Array. */
 export function asInput(values: ArrayLike<number>): Float32Array {

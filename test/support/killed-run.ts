@@ -1,8 +1,8 @@
 // A run to be killed: `killed-run.ts <folder> <steps>`. Says "training" when it is about to make its first step.
 
+import { startBackend } from '../../src/backend/backend.js';
 import { presets } from '../../src/index.js';
-import { startBackend } from '../../src/trainer/backend.js';
-import { createTrainer } from '../../src/trainer/grpo.js';
+import { createTrainer } from '../../src/train/grpo.js';
 import { lengthTask, tinyOptions, tinyTask } from './trainer.js';
 
 const [runDir, steps] = process.argv.slice(2);

@@ -3,7 +3,7 @@
 
 const { computeAdvantages, logitsLoss, policyLoss } = await import('../../src/index.ts');
 const { planAdvantages, planLogits } = await import('../../src/loss/request.ts');
-const { loadAddon } = await import('../../src/native/load.ts');
+const { loadAddon } = await import('../../src/devices/load.ts');
 
 const calls = Number(process.argv[2]);
 const { cpu } = loadAddon().addon;

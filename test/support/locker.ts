@@ -2,7 +2,7 @@
 // "answer: locked", after which it keeps the lock for a minute, or "answer: " and why not.
 
 import { existsSync } from 'node:fs';
-import { lockRun } from '../../src/trainer/run-lock.js';
+import { lockRun } from '../../src/run/run-lock.js';
 
 const [folder, start] = process.argv.slice(2);
 process.stdout.write('ready\n');

@@ -2,11 +2,11 @@
 // `--expose-gc long-run.ts <backend> <steps> <folder>`.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { type Backend, startBackend } from '../../src/backend/backend.js';
 import { presets } from '../../src/index.js';
-import { createTransformer } from '../../src/policy/transformer.js';
-import { characterVocabulary } from '../../src/policy/vocabulary.js';
-import { type Backend, startBackend } from '../../src/trainer/backend.js';
-import { createTrainer } from '../../src/trainer/grpo.js';
+import { createTransformer } from '../../src/model/transformer.js';
+import { characterVocabulary } from '../../src/text/vocabulary.js';
+import { createTrainer } from '../../src/train/grpo.js';
 import { tinyOptions, tinyTask } from './trainer.js';
 
 const [backend, steps, runDir] = process.argv.slice(2);

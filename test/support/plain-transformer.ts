@@ -1,7 +1,7 @@
 // The transformer in plain float64 loops, for one sequence without padding: what the policy's forward pass must compute,
 // and, by finite differences, its gradient.
 
-import type { TransformerConfig } from '../../src/policy/transformer.js';
+import type { TransformerConfig } from '../../src/model/transformer.js';
 
 export type PlainWeights = Record<string, Float64Array>;
 type Matrix = number[][];

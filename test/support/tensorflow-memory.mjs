@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 
 const { presets } = await import('../../src/index.ts');
 const { computeAdvantages, grpoLoss, policyLoss, tfjsBridge } = await import('../../src/tfjs/index.ts');
-const { startBackend } = await import('../../src/trainer/backend.ts');
+const { startBackend } = await import('../../src/backend/backend.ts');
 
 const steps = Number(process.argv[2]);
 await startBackend('tensorflow');

@@ -13,7 +13,7 @@ const { root, seed = 1, order = 'tensorflow', endless = false } = workerData;
 const load = (path) => import(pathToFileURL(join(root, path)).href);
 
 const early = order === 'groupgrad' && (await load('src/tfjs/index.ts')).tfjsBridge();
-const { startBackend } = await load('src/trainer/backend.ts');
+const { startBackend } = await load('src/backend/backend.ts');
 await startBackend('tensorflow');
 const { grpoLoss, tfjsBridge } = await load('src/tfjs/index.ts');
 const { presets } = await load('src/index.ts');

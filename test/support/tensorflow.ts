@@ -1,7 +1,7 @@
 // TensorFlow inside TensorFlow.js (tfjs-node or tfjs-node-gpu) for tests, with the reason to skip those that need it where
 // it is not installed. GROUPGRAD_REQUIRE_TENSORFLOW=1 (`npm run test:tensorflow`) makes that an error.
 
-import { startBackend } from '../../src/trainer/backend.js';
+import { startBackend } from '../../src/backend/backend.js';
 
 async function probe(): Promise<string | false> {
   try {
@@ -9,7 +9,8 @@ async function probe(): Promise<string | false> {
     return false;
   } catch (error) {
     if (process.env.GROUPGRAD_REQUIRE_TENSORFLOW) throw error;
-    return `no TensorFlow (npm run setup:tensorflow): ${(error as Error).message.split('\n').at(-1)!.trim()}`;
+    const reasons = (error as Error).message.split('\n').slice(1, -1);
+    return `no TensorFlow (npm run setup:tensorflow): ${reasons.map((reason) => reason.trim()).join('; ')}`;
   }
 }
 

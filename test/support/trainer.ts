@@ -4,13 +4,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import type { Policy } from '../../src/policy/policy.js';
-import { createTransformer } from '../../src/policy/transformer.js';
-import { characterVocabulary } from '../../src/policy/vocabulary.js';
+import type { Policy } from '../../src/model/policy.js';
+import { createTransformer } from '../../src/model/transformer.js';
 import { addition, type Example, type Task } from '../../src/tasks/index.js';
-import type { GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/trainer/api.js';
-import { createTrainer } from '../../src/trainer/grpo.js';
-import { type OptimizerSettings, resolveSettings } from '../../src/trainer/options.js';
+import { characterVocabulary } from '../../src/text/vocabulary.js';
+import type { GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/train/api.js';
+import { createTrainer } from '../../src/train/grpo.js';
+import { type OptimizerSettings, resolveSettings } from '../../src/train/options.js';
 
 export const tinyTask = addition({ digits: [1, 1], seed: 1 });
 export const tinySize = { layers: 1, width: 8, heads: 2, keyValueHeads: 2, hidden: 12 };
@@ -84,6 +84,7 @@ export function lastingFiles(runDir: string): Record<string, Buffer | unknown> {
     newest,
     metrics: readFileSync(join(runDir, 'metrics.jsonl'), 'utf8'),
     samples: readFileSync(join(runDir, 'samples.jsonl'), 'utf8'),
+    warnings: readFileSync(join(runDir, 'warnings.jsonl'), 'utf8'),
     weights: readFileSync(join(checkpoint, 'weights.safetensors')),
     optimizer: readFileSync(join(checkpoint, 'optimizer.safetensors')),
     // Seconds, and the bytes of a log that holds them, depend on the clock.

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
+import { loadAddon } from '../../src/devices/load.js';
 import {
   computeAdvantages as hostAdvantages,
   logitsLoss as hostLogitsLoss,
@@ -12,7 +13,6 @@ import {
   type LossConfig,
   presets,
 } from '../../src/index.js';
-import { loadAddon } from '../../src/native/load.js';
 import {
   computeAdvantages,
   type GrpoBatch,

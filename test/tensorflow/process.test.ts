@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { describe } from 'node:test';
-import { loadAddon } from '../../src/native/load.js';
+import { loadAddon } from '../../src/devices/load.js';
 import { outputOf, root, run, withFolder } from '../support/native.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
@@ -66,11 +66,8 @@ function copyPackage(folder: string, asVersion = version): string {
     const place = addon.indexOf(`\0${version}\0`);
     assert.ok(place > 0);
     addon.write(asVersion, place + 1, 'latin1');
-    const described = readFileSync(join(folder, 'package.json'), 'utf8');
-    writeFileSync(
-      join(folder, 'package.json'),
-      described.replace(`"version": "${version}"`, `"version": "${asVersion}"`),
-    );
+    const file = join(folder, 'src', 'base', 'version.ts');
+    writeFileSync(file, readFileSync(file, 'utf8').replace(`'${version}'`, `'${asVersion}'`));
   }
   mkdirSync(dirname(target), { recursive: true });
   writeFileSync(target, addon);
@@ -80,9 +77,9 @@ function copyPackage(folder: string, asVersion = version): string {
 describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
   test('groupgrad before tfjs-node: no operations until TensorFlow is there, and then they are', () => {
     const [tooEarly, before, after] = report<[{ error: string }, Answer['bridge'], Answer['bridge']]>(`
-      const { loadAddon } = await import('./src/native/load.js');
+      const { loadAddon } = await import('./src/devices/load.js');
       const { tfjsBridge } = await import('./src/tfjs/index.js');
-      const { startBackend } = await import('./src/trainer/backend.js');
+      const { startBackend } = await import('./src/backend/backend.js');
       const tooEarly = loadAddon().addon.tensorflow.register();
       const before = tfjsBridge();
       await startBackend('tensorflow');
@@ -98,7 +95,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
   test('another backend has no operations, and the current one decides', () => {
     const paths = report<Answer['bridge'][]>(`
       const { tfjsBridge } = await import('./src/tfjs/index.js');
-      const { startBackend } = await import('./src/trainer/backend.js');
+      const { startBackend } = await import('./src/backend/backend.js');
       const bridges = [];
       for (const backend of ['tensorflow', 'wasm', 'tensorflow']) {
         await startBackend(backend);
@@ -120,7 +117,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
       const answers = [];
       for (const order of ['groupgrad', 'tensorflow', 'groupgrad']) answers.push(await whole({ order }));
       const { tfjsBridge } = await import('./src/tfjs/index.js');
-      const { startBackend } = await import('./src/trainer/backend.js');
+      const { startBackend } = await import('./src/backend/backend.js');
       await startBackend('tensorflow');
       answers.push({ ...answers[0], bridge: tfjsBridge() });
       answers.push(await whole());
@@ -132,7 +129,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
   test('workers at the same time, and a main thread that computes beside them', () => {
     allAlike(
       report<Answer[]>(`
-      const { startBackend } = await import('./src/trainer/backend.js');
+      const { startBackend } = await import('./src/backend/backend.js');
       const workers = [1, 2, 3, 4].map(() => whole());
       await startBackend('tensorflow');
       const { tfjsBridge } = await import('./src/tfjs/index.js');
@@ -181,7 +178,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
 
   test('the end may come right after a loss, through process.exit, and while a worker computes', () => {
     const load = `
-      const { startBackend } = await import('./src/trainer/backend.js');
+      const { startBackend } = await import('./src/backend/backend.js');
       await startBackend('tensorflow');
       const tf = await import('@tensorflow/tfjs-core');
       const { grpoLoss } = await import('./src/tfjs/index.js');

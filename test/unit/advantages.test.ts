@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
+import { aggregations, centers, scales } from '../../src/devices/settings.js';
 import {
   type AdvantageConfig,
   type AdvantageResult,
@@ -13,7 +14,6 @@ import {
   policyLoss,
   type Rewards,
 } from '../../src/index.js';
-import { aggregations, centers, scales } from '../../src/loss/config.js';
 import { assertArray, assertLoss, assertNumber } from '../support/compare.js';
 import { testedDevices } from '../support/devices.js';
 import { fill, seeded } from '../support/random.js';

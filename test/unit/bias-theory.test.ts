@@ -11,7 +11,7 @@ import {
   gradientShare,
   overestimation,
   underestimation,
-} from '../../src/analysis/bernoulli.js';
+} from '../../src/bias/bernoulli.js';
 import { exactAverage, exactBias, exactChance, exactly, type Fraction, toNumber } from '../support/binomial.js';
 import { assertNumber } from '../support/compare.js';
 

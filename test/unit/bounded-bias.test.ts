@@ -3,10 +3,10 @@
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
-import { expectedBaseline, gradientShare } from '../../src/analysis/bernoulli.js';
-import { boundedBias } from '../../src/analysis/bounded.js';
-import { betaDistribution, type Distribution, quantileOf, truncatedGaussian } from '../../src/analysis/distribution.js';
-import { integrate } from '../../src/analysis/quadrature.js';
+import { expectedBaseline, gradientShare } from '../../src/bias/bernoulli.js';
+import { boundedBias } from '../../src/bias/bounded.js';
+import { betaDistribution, type Distribution, quantileOf, truncatedGaussian } from '../../src/bias/distribution.js';
+import { integrate } from '../../src/bias/quadrature.js';
 import { assertNumber } from '../support/compare.js';
 
 const examples: [string, Distribution][] = [

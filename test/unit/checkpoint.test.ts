@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { decodeSafetensors, encodeSafetensors } from '../../src/policy/safetensors.js';
 import {
   type CheckpointFiles,
   type Disk,
@@ -15,7 +14,8 @@ import {
   superfluous,
   tidyCheckpoints,
   writeCheckpoint,
-} from '../../src/trainer/checkpoint.js';
+} from '../../src/run/checkpoint.js';
+import { decodeSafetensors, encodeSafetensors } from '../../src/weights/safetensors.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 function filesOf(step: number): CheckpointFiles {

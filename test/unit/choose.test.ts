@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { chooseTokens } from '../../src/policy/choose.js';
-import { normal } from '../../src/random.js';
-import { startBackend } from '../../src/trainer/backend.js';
+import { startBackend } from '../../src/backend/backend.js';
+import { normal } from '../../src/base/random.js';
+import { chooseTokens } from '../../src/rollout/choose.js';
 
 /** Read whole; 40 blocks of 50; 29 of 1733; a prime, which has no blocks. */
 const vocabularies = [7, 2000, 50257, 1031];

@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
+import { normal } from '../../src/base/random.js';
 import { bucketOf, checkBuckets } from '../../src/compare/buckets.js';
 import { equalGroupProbability, passAtK } from '../../src/compare/estimators.js';
 import { adoptPlan, comparisonFiles, readJson } from '../../src/compare/folder.js';
@@ -15,7 +16,6 @@ import { estimate, expandedTail, quantile, signFlipTest, studentQuantile } from 
 import { censoredMedian, interpolate, meanOver, summarize } from '../../src/compare/summary.js';
 import { summaryTable } from '../../src/compare/table.js';
 import { type ComparisonConfig, defineComparison } from '../../src/index.js';
-import { normal } from '../../src/random.js';
 
 const near = (actual: number | null, expected: number, tolerance: number) =>
   assert.ok(actual !== null && Math.abs(actual - expected) <= tolerance, `${actual}, expected ${expected}`);
@@ -472,8 +472,12 @@ describe('a folder', () => {
       },
     );
     writeFileSync(comparisonFiles(out).finished('plain', 5), '{"end":{"steps":4,"tokens":null},"step":4}');
+    const warned = join(comparisonFiles(out).run('hadw', 3), 'warnings.jsonl');
+    const warning = 'step 10: none of the last 10 steps had a gradient';
+    writeFileSync(warned, `${JSON.stringify({ step: 10, warning })}\n`);
     const result = buildResult(out);
-    assert.deepEqual(result.notes, [
+    assert.equal(result.notes.at(-1), `hadw, seed 3, ${warning}`);
+    assert.deepEqual(result.notes.slice(0, -1), [
       '2 seeds: no bootstrap interval of so few covers more than 50 %, and no p is below 0.5. Look at the differences by seed.',
       'Unfinished runs, which no mean counts: plain, seed 5.',
       'Missing runs: hadw, seed 5.',

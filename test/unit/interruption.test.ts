@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import test, { describe, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Policy } from '../../src/policy/policy.js';
-import { EventLoopWatch } from '../../src/trainer/event-loop.js';
-import { Interrupted, interruption } from '../../src/trainer/interruption.js';
-import { sequencesAPass } from '../../src/trainer/pass-size.js';
+import { EventLoopWatch } from '../../src/base/event-loop.js';
+import { Interrupted, interruption } from '../../src/base/interruption.js';
+import type { Policy } from '../../src/model/policy.js';
+import { sequencesAPass } from '../../src/rollout/pass-size.js';
 
 function busy(milliseconds: number): void {
   const began = performance.now();

@@ -2,15 +2,15 @@
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
+import { startBackend } from '../../src/backend/backend.js';
+import { aggregations, klEstimators, ratios } from '../../src/devices/settings.js';
 import { type LossConfig, presets } from '../../src/index.js';
-import { aggregations, klEstimators, ratios } from '../../src/loss/config.js';
-import { AdamW } from '../../src/trainer/adamw.js';
-import type { Group, ScoredCompletion } from '../../src/trainer/api.js';
-import { startBackend } from '../../src/trainer/backend.js';
-import { learn } from '../../src/trainer/learn.js';
-import { combineMetrics } from '../../src/trainer/metrics.js';
-import { resolveSettings } from '../../src/trainer/options.js';
-import { ReferencePolicy } from '../../src/trainer/reference-policy.js';
+import type { Group, ScoredCompletion } from '../../src/rollout/api.js';
+import { AdamW } from '../../src/train/adamw.js';
+import { learn } from '../../src/train/learn.js';
+import { combineMetrics } from '../../src/train/metrics.js';
+import { resolveSettings } from '../../src/train/options.js';
+import { ReferencePolicy } from '../../src/train/reference-policy.js';
 import { assertArray } from '../support/compare.js';
 import { seeded } from '../support/random.js';
 import { tinyPolicy, tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { integrate } from '../../src/analysis/quadrature.js';
+import { integrate } from '../../src/bias/quadrature.js';
 import { assertNumber } from '../support/compare.js';
 
 test('smooth integrands to the last digits', () => {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { fillUniform, integer, normal, threefry, uniform } from '../../src/random.js';
+import { fillUniform, integer, normal, threefry, uniform } from '../../src/base/random.js';
 
 test('threefry gives the known answers of Random123 for 4x32 words and 20 rounds', () => {
   const hex = (words: readonly number[]) => words.map((word) => word.toString(16).padStart(8, '0')).join(' ');

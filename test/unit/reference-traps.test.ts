@@ -5,6 +5,8 @@
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
+import { fromBfloat16, toBfloat16 } from '../../src/devices/reference/bfloat16.js';
+import { aggregations } from '../../src/devices/settings.js';
 import {
   computeAdvantages,
   type LogitsInput,
@@ -16,8 +18,6 @@ import {
   presets,
   type Surrogate,
 } from '../../src/index.js';
-import { aggregations } from '../../src/loss/config.js';
-import { fromBfloat16, toBfloat16 } from '../../src/reference/bfloat16.js';
 import { assertNumber, largest } from '../support/compare.js';
 import { testedDevices } from '../support/devices.js';
 import { fill, seeded } from '../support/random.js';

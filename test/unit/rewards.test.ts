@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
+import { startBackend } from '../../src/backend/backend.js';
 import { defineReward, type GrpoStep, type Reward, type RewardInput } from '../../src/index.js';
-import { startBackend } from '../../src/trainer/backend.js';
-import { askRewards, type RewardOptions, type RewardQuestion } from '../../src/trainer/rewards.js';
+import { askRewards, type RewardOptions, type RewardQuestion } from '../../src/rollout/rewards.js';
 import { tinyTask, tinyTrainer } from '../support/trainer.js';
 
 function questions(count: number): RewardQuestion<never>[] {

@@ -7,8 +7,8 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import test, { describe, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
-import { thisOwner } from '../../src/trainer/lock-owner.js';
-import { isLocked, lockRun } from '../../src/trainer/run-lock.js';
+import { thisOwner } from '../../src/run/lock-owner.js';
+import { isLocked, lockRun } from '../../src/run/run-lock.js';
 import { root } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 
@@ -85,7 +85,7 @@ describe('a process of this namespace', () => {
     writeLock(folder, own, 3600);
     assert.throws(
       () => lockRun(folder),
-      /is training in this folder; its last heartbeat was 3600 s ago\. If it has gone/,
+      /is training in this folder; its last heartbeat was 3600 s ago\. If it is gone/,
     );
     // The id is another process's by now.
     writeLock(folder, { ...own, started: '1' });
@@ -132,13 +132,13 @@ describe('a process that cannot be seen from here', () => {
       const lock = { ...own, ...change, pid: 2 ** 30, since: '2026-01-02T03:04:05.678Z' };
       const message =
         `${folder}: process ${lock.pid} on ${lock.host ?? hostname()} (${place}), since 2026-01-02T03:04:05.678Z, is training in ` +
-        'this folder; its last heartbeat was 55 s ago, its lock lapses 60 s after the last one. If it has gone, or is to give ' +
-        'way: --take-over (takeOver: true in a program); it ends before its next write';
+        'this folder; its last heartbeat was 55 s ago, its lock expires 60 s after the last one. If it is gone or should stop, ' +
+        'take the folder over with --take-over (takeOver: true in code); it then stops before its next write';
       writeLock(folder, lock, 55);
       assert.throws(() => lockRun(folder), { message });
       // As often as it says.
       writeLock(folder, { ...lock, heartbeat: 1000 }, 11);
-      assert.throws(() => lockRun(folder), /its lock lapses 12 s after the last one/);
+      assert.throws(() => lockRun(folder), /its lock expires 12 s after the last one/);
       for (const gone of [{ ...lock, heartbeat: 1000 }, lock]) {
         writeLock(folder, gone, 61);
         lockRun(folder).release();
@@ -172,7 +172,7 @@ describe('a process that cannot be seen from here', () => {
       writeLock(folder, lock, 3600);
       assert.throws(
         () => lockRun(folder),
-        /is training in this folder; its lock is of an earlier version, without a heartbeat: .*--take-over/,
+        /is training in this folder; its lock is from an earlier version without a heartbeat, .*--take-over/,
       );
       lockRun(folder, { takeOver: true }).release();
       assert.deepEqual(fs.readdirSync(folder), []);
@@ -203,8 +203,8 @@ describe('a lock that is taken over', () => {
     assert.throws(
       () => first.confirm(),
       new RegExp(
-        `^Error: ${folder}: this process no longer holds the folder and writes nothing more to it: process ${process.pid} on .*, ` +
-          'since .*, has taken it over$',
+        `^Error: ${folder}: this process has lost the folder and writes nothing more to it: process ${process.pid} on .*, ` +
+          'since .*, is training in this folder now$',
       ),
     );
     first.release();
@@ -213,12 +213,23 @@ describe('a lock that is taken over', () => {
     assert.deepEqual(fs.readdirSync(folder), []);
   });
 
-  test('or removed by hand, is lost to its owner', (t) => {
+  test('or whose file or folder was removed, is taken again by its owner, unless another was faster', (t) => {
     const folder = temporaryFolder(t);
+    const path = join(folder, 'lock.json');
     const lock = lockRun(folder);
-    fs.rmSync(join(folder, 'lock.json'));
-    assert.throws(() => lock.confirm(), /writes nothing more to it: its lock, .*lock\.json, was removed$/);
+    for (const removed of [path, folder]) {
+      fs.rmSync(removed, { recursive: true });
+      lock.confirm();
+      assert.equal(lock.isHeld, true);
+      assert.throws(() => lockRun(folder), new RegExp(`process ${process.pid} on .* is training in this folder`));
+    }
+    fs.rmSync(path);
+    const other = lockRun(folder);
+    assert.throws(() => lock.confirm(), /is training in this folder now$/);
     lock.release();
+    other.release();
+    fs.writeFileSync(path, '');
+    assert.throws(() => other.confirm(), /writes nothing more to it: its lock, .*lock\.json, was overwritten$/);
   });
 
   test('goes to one of many that want it at once', { timeout: 60_000 }, async (t) => {
@@ -306,7 +317,7 @@ describe('the heartbeat', () => {
 
   test('keeps no process alive', (t) => {
     const folder = temporaryFolder(t);
-    const script = `import { lockRun } from './src/trainer/run-lock.ts'; lockRun(${JSON.stringify(folder)});`;
+    const script = `import { lockRun } from './src/run/run-lock.ts'; lockRun(${JSON.stringify(folder)});`;
     const args = ['--import', 'tsx', '--input-type=module', '-e', script];
     const { status, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8', timeout: 30_000 });
     assert.equal(status, 0, stderr);

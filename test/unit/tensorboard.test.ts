@@ -6,7 +6,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
-import { crc32c, TensorBoardWriter } from '../../src/trainer/tensorboard.js';
+import { crc32c, TensorBoardWriter } from '../../src/run/tensorboard.js';
 import { readEvents } from '../support/tfevents.js';
 
 const root = mkdtempSync(join(tmpdir(), 'groupgrad-tensorboard-'));
@@ -125,7 +125,7 @@ describe('TensorBoardWriter', () => {
     const dir = folder();
     const script = `
       import { appendFileSync } from 'node:fs';
-      import { TensorBoardWriter } from ${JSON.stringify(new URL('../../src/trainer/tensorboard.ts', import.meta.url).href)};
+      import { TensorBoardWriter } from ${JSON.stringify(new URL('../../src/run/tensorboard.ts', import.meta.url).href)};
       const writer = TensorBoardWriter.open(${JSON.stringify(dir)});
       writer.scalars(1, { reward: 1 });
       let refused = 0;

@@ -6,11 +6,11 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import type { Policy, SequenceBatch } from '../../src/policy/policy.js';
-import { type Completion, padPrompts, type SampleRow, sample } from '../../src/policy/sample.js';
-import { createTransformer, type TransformerConfig } from '../../src/policy/transformer.js';
-import { characterVocabulary } from '../../src/policy/vocabulary.js';
-import { startBackend } from '../../src/trainer/backend.js';
+import { startBackend } from '../../src/backend/backend.js';
+import type { Policy, SequenceBatch } from '../../src/model/policy.js';
+import { createTransformer, type TransformerConfig } from '../../src/model/transformer.js';
+import { type Completion, padPrompts, type SampleRow, sample } from '../../src/rollout/sample.js';
+import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { assertArray } from '../support/compare.js';
 import { type PlainWeights, plainLogits } from '../support/plain-transformer.js';
 
@@ -282,6 +282,21 @@ for (const [backend, attention, own] of cases) {
       tf.dispose([value, grads]);
       second.dispose();
       assert.equal(tf.memory().numTensors, tensors);
+    });
+
+    test('decoding that fails leaves no tensor behind', () => {
+      for (const lost of ['layers.1.attention.value', 'norm']) {
+        const policy = createTransformer(own, vocabulary, 1);
+        const variables = policy.variables as Record<string, tf.Variable>;
+        const before = tf.memory().numTensors;
+        const decoder = policy.decode(padPrompts([Int32Array.of(1, 2)], 3, 0), Int32Array.of(0, 0), 2);
+        variables[lost].dispose();
+        assert.throws(() => policy.decode(padPrompts([Int32Array.of(1, 2)], 3, 0), Int32Array.of(0, 0), 2));
+        assert.throws(() => decoder.append(Int32Array.of(1, 1)));
+        decoder.dispose();
+        assert.equal(tf.memory().numTensors, before - 1, lost);
+        policy.dispose();
+      }
     });
 
     test('weights follow from the seed', () => {

@@ -2,7 +2,7 @@
 // DifficultyAnchor, whose noise is then part of what comes out.
 
 import { DifficultyAnchor } from 'groupgrad';
-import { type Stream, uniform } from '../../../src/random.js';
+import { type Stream, uniform } from '../../../src/base/random.js';
 import { computeAnchored } from './anchored.js';
 import type { AdvantageScale, StudyConfiguration } from './configuration.js';
 import {

@@ -2,7 +2,7 @@
 // gradient ascent on Σ A log π. Nothing is shared between prompts but the anchor, and the true success is known at every step.
 
 import { computeAdvantages, DifficultyAnchor, tasks } from 'groupgrad';
-import { type Stream, uniform } from '../../../src/random.js';
+import { type Stream, uniform } from '../../../src/base/random.js';
 import { computeAnchored } from './anchored.js';
 import type { AdvantageScale, StudyConfiguration } from './configuration.js';
 import { trueAdvantages } from './exact.js';

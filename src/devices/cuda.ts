@@ -1,0 +1,43 @@
+// The CUDA device behind the interface of all devices: memory for DeviceArrays in plans, numbers that are fetched when they
+// are read.
+
+import { DeviceArray, memoryOf } from './device-array.js';
+import type { CudaAddon } from './load.js';
+import type { Device } from './plan.js';
+
+/** A plan for the native side: the memory of every DeviceArray in its place, in nested objects too. */
+function withMemory<T>(value: T): T {
+  if (value instanceof DeviceArray) return memoryOf(value) as T;
+  if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, withMemory(field)])) as T;
+}
+
+/** The fields of what `read` gives, each read when it is asked for. */
+function lazily<T extends object>(fields: readonly (keyof T & string)[], read: () => T): T {
+  let result: T | undefined;
+  const properties = fields.map((field) => {
+    const get = () => {
+      result ??= read();
+      return result[field];
+    };
+    return [field, { get, enumerable: true }];
+  });
+  return Object.defineProperties({}, Object.fromEntries(properties)) as T;
+}
+
+export function cudaDevice(addon: CudaAddon): Device {
+  return {
+    computeAdvantages(plan, output) {
+      const pending = addon.computeAdvantages(withMemory(plan), withMemory(output));
+      return lazily(['accuracy', 'metrics'], () => pending.read());
+    },
+    policyLoss(plan) {
+      const pending = addon.policyLoss(withMemory(plan));
+      return lazily(['loss', 'metrics', 'accuracy'], () => pending.read());
+    },
+    logitsLoss(plan) {
+      const pending = addon.logitsLoss(withMemory(plan));
+      return lazily(['loss', 'metrics', 'accuracy'], () => pending.read());
+    },
+  };
+}

@@ -1,0 +1,64 @@
+// Which devices there are, and the choice among them: 'auto' works where the data is, a name takes that device or fails
+// loudly.
+
+import { checkChoice } from '../base/check.js';
+import { cudaDevice } from './cuda.js';
+import { type CudaResult, loadAddon, loadCuda } from './load.js';
+import type { Device } from './plan.js';
+import { referenceDevice } from './reference/index.js';
+
+export const deviceChoices = ['auto', 'cuda', 'cpu', 'reference'] as const;
+export type DeviceChoice = (typeof deviceChoices)[number];
+
+export interface DeviceInfo {
+  name: 'cuda' | 'cpu' | 'reference';
+  available: boolean;
+  /** What it is, or why it is not available and what to do. */
+  detail: string;
+}
+
+/** The devices. Probes lazily; the result stays for the life of the process. */
+export function devices(): DeviceInfo[] {
+  const loaded = loadAddon();
+  const cuda = loadCuda();
+  return [
+    { name: 'cuda', available: cuda.addon !== null, detail: inFull(cuda) },
+    loaded.addon
+      ? {
+          name: 'cpu',
+          available: true,
+          detail: `${loaded.addon.cpu.instructionSet}, ${loaded.addon.cpu.threads} threads, ${loaded.path}`,
+        }
+      : { name: 'cpu', available: false, detail: loaded.reason },
+    { name: 'reference', available: true, detail: 'float64 TypeScript: correct, slow' },
+  ];
+}
+
+function inFull({ detail, remedy }: CudaResult): string {
+  return remedy === undefined ? detail : `${detail}. ${remedy}`;
+}
+
+let warned = false;
+
+/**
+ * @param onDevice whether an input is a DeviceArray. 'auto' takes CUDA then; over typed arrays it takes the CPU, because
+ *   they would cross the bus to a GPU and back, which takes longer than the CPU's kernels.
+ * @throws RangeError when the device that was asked for is not there, with the reason.
+ */
+export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { device: Device; isCuda: boolean } {
+  checkChoice('options.device', choice, deviceChoices);
+  if (choice === 'reference') return { device: referenceDevice, isCuda: false };
+  if (choice === 'cuda' || (choice === 'auto' && onDevice)) {
+    const cuda = loadCuda();
+    if (cuda.addon) return { device: cudaDevice(cuda.addon), isCuda: true };
+    throw new RangeError(`options.device: '${choice}' is not available: ${inFull(cuda)}`);
+  }
+  const loaded = loadAddon();
+  if (loaded.addon) return { device: loaded.addon.cpu, isCuda: false };
+  if (choice === 'cpu') throw new RangeError(`options.device: 'cpu' is not available: ${loaded.reason}`);
+  if (!warned) {
+    warned = true;
+    process.emitWarning(`groupgrad uses its slow reference device: ${loaded.reason}`);
+  }
+  return { device: referenceDevice, isCuda: false };
+}

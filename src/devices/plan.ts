@@ -1,0 +1,100 @@
+// What a device receives (a validated request with every default filled in) and what it fills. The native addon and
+// the reference device implement the same three functions over these.
+
+import type { AdvantageSettings, LossPlan } from './settings.js';
+
+/** Rewards and their groups. Group g holds rewards[offsets[g] .. offsets[g + 1]). NaN means "no verdict". */
+export interface AdvantagePlan {
+  rewards: Float64Array;
+  offsets: Int32Array;
+  settings: AdvantageSettings;
+}
+
+/** Where a device writes advantages. */
+export interface AdvantageOutput {
+  /** One for each reward, HA-DW applied. */
+  advantages: Float32Array | Float64Array;
+  /** HA-DW weights Φ, one for each reward; all 1 without HA-DW. */
+  weights: Float32Array | Float64Array;
+  /** One for each group; NaN for a group without a verdict. */
+  groupMean: Float32Array | Float64Array;
+  groupStd: Float32Array | Float64Array;
+  /** 1 where a group has a non-zero advantage. */
+  active: Uint8Array;
+}
+
+/** Sizes, configuration and options of a loss: a plan without its arrays. */
+export interface TokenSettings {
+  sequences: number;
+  length: number;
+  advantagesPerToken: boolean;
+  /** The fused way: rewards of the B sequences, and where the statistics are written. */
+  advantage: { plan: AdvantagePlan; output: AdvantageOutput } | null;
+  /** Global denominators; NaN where this batch decides. */
+  normalizer: number;
+  globalSequences: number;
+  loss: LossPlan;
+  /** False: rows whose gradient is known to be zero may stay unread. */
+  metrics: boolean;
+  /** Threads to use at most; 0: the device's choice. */
+  threads: number;
+}
+
+/** The per-token inputs of a loss: B*T values each, row-major. */
+export interface TokenFields<Floats, Bytes> {
+  oldLogProbs: Floats | null;
+  refLogProbs: Floats | null;
+  /** null: every token counts. */
+  mask: Bytes | null;
+  /** B or B*T values; null when they come from `advantage`. */
+  advantages: Floats | null;
+  tokenWeights: Floats | null;
+}
+
+export interface TokenPlan extends TokenSettings, TokenFields<Float32Array, Uint8Array> {}
+
+export interface PolicyPlan extends TokenPlan {
+  logProbs: Float32Array;
+  /** B*T, written; null: no gradient wanted. */
+  gradLogProbs: Float32Array | Float64Array | null;
+}
+
+export const logitsDtypes = ['float32', 'bfloat16', 'float16'] as const;
+export type LogitsDtype = (typeof logitsDtypes)[number];
+
+export interface LogitsSettings extends TokenSettings {
+  vocab: number;
+  /** Distance between the starts of two rows, in values; at least vocab. */
+  rowStride: number;
+  dtype: LogitsDtype;
+  temperature: number;
+}
+
+export interface LogitsPlan extends TokenPlan, LogitsSettings {
+  /** float32: Float32Array; bfloat16 (the upper halves of float32) and float16: bits in a Uint16Array. Length B*T*rowStride. */
+  logits: Float32Array | Uint16Array;
+  tokens: Int32Array;
+  /** Same layout as `logits`, and may be the same memory; null: no gradient wanted. */
+  gradLogits: Float32Array | Float64Array | Uint16Array | null;
+  /** Whether gradLogits holds zeros already. */
+  zeroed: boolean;
+  /** B*T, written; 0 at masked tokens. */
+  logProbs: Float32Array | Float64Array;
+  /** B*T, written, in nats; 0 at masked tokens. */
+  entropies: Float32Array | Float64Array;
+}
+
+/** Scalar results by metric name. */
+export type Metrics = Record<string, number>;
+
+export interface LossScalars {
+  loss: number;
+  metrics: Metrics;
+}
+
+/** The operations that a device implements. All are synchronous. */
+export interface Device {
+  computeAdvantages(plan: AdvantagePlan, output: AdvantageOutput): { accuracy: number; metrics: Metrics };
+  policyLoss(plan: PolicyPlan): LossScalars & { accuracy?: number };
+  logitsLoss(plan: LogitsPlan): LossScalars & { accuracy?: number };
+}

@@ -1,0 +1,156 @@
+// The loss from logits: log-probs, entropies, loss, metrics, and the gradient with respect to the logits.
+// Formulas: docs/losses.md, "Entropy" and before. A row is the V logits of one token.
+
+import { entropyThreshold } from '../entropy.js';
+import type { LogitsPlan, Metrics } from '../plan.js';
+import { fromBfloat16, toBfloat16 } from './bfloat16.js';
+import { fromFloat16, toFloat16 } from './float16.js';
+import { isIn, policyTerms, resolveAdvantages } from './policy.js';
+
+export function logitsLoss(plan: LogitsPlan): { loss: number; metrics: Metrics; accuracy?: number } {
+  const { accuracy, advantages, metrics: advantageMetrics } = resolveAdvantages(plan);
+  const nonFiniteLogits = fillLogProbsAndEntropies(plan);
+  // From here on log-probs and entropies are read back as they were written: whoever passes the log-probs on as
+  // oldLogProbs gets a ratio of exactly 1, whoever computes a threshold from the entropies the same kept tokens.
+  const kept = keptTokens(plan);
+  const policy = policyTerms(plan, plan.logProbs, advantages, kept);
+  const entropy = entropyTerm(plan, kept);
+  fillGradient(plan, policy.gradient, entropy.derivative);
+
+  const loss = policy.loss + entropy.loss;
+  const nonFinite = policy.metrics.nonFinite + nonFiniteLogits + (advantageMetrics.nonFinite ?? 0);
+  const metrics: Metrics = { ...advantageMetrics, ...policy.metrics, loss, nonFinite };
+  if (plan.metrics) metrics.entropy = entropy.mean;
+  return { loss, accuracy, metrics };
+}
+
+/** softmax(z) of one row, z = logits / temperature. */
+interface RowStatistics {
+  /** log Σ exp(z); NaN in a row that has no distribution: with a NaN or +∞ in it, or with nothing but −∞. */
+  logSumExp: number;
+  /** −Σ p log p, in nats. */
+  entropy: number;
+  /** How many logits make the row so. */
+  nonFinite: number;
+}
+
+const identity = (value: number) => value;
+/** What a logit's bits mean, and back. */
+const read = { float32: identity, bfloat16: fromBfloat16, float16: fromFloat16 } as const;
+const write = { float32: identity, bfloat16: toBfloat16, float16: toFloat16 } as const;
+
+/** Reads the row into `z`, divided by the temperature. */
+function readRow(plan: LogitsPlan, row: number, z: Float64Array): void {
+  const start = row * plan.rowStride;
+  for (let j = 0; j < plan.vocab; j++) {
+    z[j] = read[plan.dtype](plan.logits[start + j]) / plan.temperature;
+  }
+}
+
+function rowStatistics(z: Float64Array): RowStatistics {
+  // The maximum starts at −∞, not at 0: logits may all be very negative.
+  let max = -Infinity;
+  let broken = 0;
+  for (const value of z) {
+    if (Number.isNaN(value) || value === Infinity) broken += 1;
+    if (value > max) max = value;
+  }
+  if (max === -Infinity && broken === 0) broken = z.length;
+  if (broken > 0) return { logSumExp: NaN, entropy: NaN, nonFinite: broken };
+
+  let sum = 0;
+  for (const value of z) sum += Math.exp(value - max);
+  const logSumExp = max + Math.log(sum);
+
+  let entropy = 0;
+  for (const value of z) {
+    const p = Math.exp(value - logSumExp);
+    if (p > 0) entropy -= p * (value - logSumExp); // p log p = 0 where p = 0, although log p = −∞
+  }
+  return { logSumExp, entropy, nonFinite: 0 };
+}
+
+/** Writes plan.logProbs and plan.entropies; returns the number of non-finite values met. */
+function fillLogProbsAndEntropies(plan: LogitsPlan): number {
+  const z = new Float64Array(plan.vocab);
+  let nonFinite = 0;
+  for (let row = 0; row < plan.tokens.length; row++) {
+    plan.logProbs[row] = 0;
+    plan.entropies[row] = 0;
+    if (!isIn(plan, row)) continue;
+    readRow(plan, row, z);
+    const statistics = rowStatistics(z);
+    const logProb = z[plan.tokens[row]] - statistics.logSumExp;
+    plan.logProbs[row] = logProb;
+    plan.entropies[row] = statistics.entropy;
+    nonFinite += statistics.nonFinite;
+    if (logProb === -Infinity) nonFinite += 1; // a forbidden token was chosen
+  }
+  return nonFinite;
+}
+
+/**
+ * κ of entropy.topQuantile: the tokens whose entropy is at least the threshold; null keeps all. A row without an entropy
+ * (NaN) is neither ranked nor kept: metrics.nonFinite reports it.
+ */
+function keptTokens(plan: LogitsPlan): boolean[] | null {
+  const { topQuantile, threshold: given } = plan.loss.entropy;
+  if (topQuantile === 1) return null;
+  const entropies = Array.from(plan.entropies);
+  const threshold = Number.isNaN(given)
+    ? entropyThreshold(
+        entropies.filter((_, row) => isIn(plan, row)),
+        topQuantile,
+      )
+    : given;
+  return entropies.map((entropy) => entropy >= threshold);
+}
+
+/** −coefficient · Σ κ H / max(Σ κ, 1), and its derivative with respect to H, 0 at tokens that are not kept. */
+function entropyTerm(
+  plan: LogitsPlan,
+  kept: readonly boolean[] | null,
+): { loss: number; derivative: Float64Array; mean: number } {
+  const { coefficient, tokens } = plan.loss.entropy;
+  const rows = Array.from(plan.tokens.keys()).filter((row) => isIn(plan, row));
+  const keptRows = kept === null ? rows : rows.filter((row) => kept[row]);
+  const denominator = Math.max(Number.isNaN(tokens) ? keptRows.length : tokens, 1);
+  const sum = (of: readonly number[]) => of.reduce((total, row) => total + plan.entropies[row], 0);
+
+  const derivative = new Float64Array(plan.tokens.length);
+  for (const row of keptRows) derivative[row] = -coefficient / denominator;
+  return {
+    loss: coefficient === 0 ? 0 : (-coefficient * sum(keptRows)) / denominator,
+    derivative,
+    mean: rows.length > 0 ? sum(rows) / rows.length : 0,
+  };
+}
+
+/**
+ * Writes ∂loss/∂x_j = (g ∂ℓ/∂z_j + c ∂H/∂z_j) / T with g = ∂loss/∂ℓ, c = ∂loss/∂H, and, for the token a of the row,
+ * ∂ℓ/∂z_j = [j = a] − p_j and ∂H/∂z_j = −p_j (log p_j + H). 0 at masked tokens, at tokens without a gradient, and in the columns beyond the vocabulary.
+ * The gradient may take the place of the logits: a row is read before it is written.
+ */
+function fillGradient(plan: LogitsPlan, byLogProb: Float64Array, byEntropy: Float64Array): void {
+  const { gradLogits, vocab, rowStride, temperature, tokens } = plan;
+  if (gradLogits === null) return;
+  const z = new Float64Array(vocab);
+  for (let row = 0; row < tokens.length; row++) {
+    const start = row * rowStride;
+    const g = byLogProb[row];
+    const c = byEntropy[row];
+    if (!isIn(plan, row) || (g === 0 && c === 0)) {
+      gradLogits.fill(0, start, start + rowStride);
+      continue;
+    }
+    readRow(plan, row, z);
+    const { logSumExp, entropy } = rowStatistics(z);
+    for (let j = 0; j < vocab; j++) {
+      const logP = z[j] - logSumExp;
+      const p = Math.exp(logP);
+      const byLogit = g * ((j === tokens[row] ? 1 : 0) - p) - (p === 0 ? 0 : c * p * (logP + entropy));
+      gradLogits[start + j] = write[plan.dtype](byLogit / temperature);
+    }
+    gradLogits.fill(0, start + vocab, start + rowStride);
+  }
+}

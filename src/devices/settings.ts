@@ -1,0 +1,43 @@
+// The settings of a loss and of advantages as devices receive them, every default filled in, and the names in them.
+
+import type { SurrogateKind } from './reference/surrogate.js';
+
+export const ratios = ['token', 'sequence', 'sequence-token'] as const;
+/** Which importance ratio: per token, per sequence (GSPO), or GSPO's value with a per-token gradient (GSPO-token). */
+export type Ratio = (typeof ratios)[number];
+
+export const aggregations = ['sequence-mean', 'token-mean', 'sequence-sum', 'constant'] as const;
+/** How token losses become one number; formulas in docs/losses.md. */
+export type Aggregation = (typeof aggregations)[number];
+
+export const klEstimators = ['k1', 'k2', 'k3'] as const;
+/** Schulman's estimators of KL(policy ‖ reference). */
+export type KlEstimator = (typeof klEstimators)[number];
+
+/** A configuration with every default filled in: what devices receive. Bounds that are off are infinite. */
+export interface LossPlan {
+  ratio: Ratio;
+  surrogate: { kind: SurrogateKind; parameters: Float64Array };
+  aggregation: Aggregation;
+  emptySequences: 'count' | 'drop';
+  maxLength: number;
+  logRatioClamp: number;
+  offPolicyThreshold: number;
+  /** beta 0: no KL term. */
+  kl: { beta: number; estimator: KlEstimator; importanceWeighted: boolean };
+  /** coefficient 0: no entropy term. `tokens` and `threshold` are NaN where this batch decides. */
+  entropy: { coefficient: number; topQuantile: number; tokens: number; threshold: number };
+}
+
+export const centers = ['mean', 'leave-one-out', 'none'] as const;
+export const scales = ['group-std', 'batch-std', 'none'] as const;
+
+/** Advantage configuration with defaults filled in: what devices receive. */
+export interface AdvantageSettings {
+  center: (typeof centers)[number];
+  scale: (typeof scales)[number];
+  ddof: number;
+  epsilon: number;
+  /** `anchor` NaN: the batch's own mean. */
+  hadw: { anchor: number; scale: number } | null;
+}

@@ -1,0 +1,117 @@
+// A policy out of a tfjs model of one's own: its variables, and a function from token ids to logits.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
+import { checkVocabulary, type Vocabulary } from '../text/vocabulary.js';
+import type { Decoder, Policy, SequenceBatch } from './policy.js';
+
+export interface PolicyDefinition {
+  /** Its characters, or a vocabulary of one's own. */
+  vocabulary: string | Vocabulary;
+  /** The trainable parameters by name: float32 variables. */
+  variables: Readonly<Record<string, tf.Variable>>;
+  /** See `Policy.logits`. Must be differentiable with respect to the variables, and the same however often it is called. */
+  logits: Policy['logits'];
+  /**
+   * Default false. True spares a second [B * T, V] array: the loss may then write its gradient over the logits, which nothing
+   * else may read; see `inPlace` of `GrpoOptions` for which operations do.
+   */
+  inPlace?: boolean;
+  /** See `Policy.decode`. Left out: every token reads its whole sequence again through `logits`. */
+  decode?: Policy['decode'];
+  /** What a run folder says of it, besides the variables' names and shapes: plain JSON. Default: nothing. */
+  description?: Readonly<Record<string, unknown>>;
+}
+
+/** A policy for the trainer. TypeError or RangeError that names the field. `dispose` frees the variables. */
+export function definePolicy(definition: PolicyDefinition): Policy {
+  const { vocabulary, variables, logits, inPlace = false, decode, description = {} } = definition;
+  checkVariables(variables);
+  if (typeof logits !== 'function') throw typeError('policy.logits', 'a function', logits);
+  if (decode !== undefined && typeof decode !== 'function') throw typeError('policy.decode', 'a function', decode);
+  const words = checkVocabulary('policy.vocabulary', vocabulary);
+  return {
+    vocabulary: words,
+    variables,
+    description: { type: 'custom', ...checkObject('policy.description', description) },
+    logits,
+    inPlace: checkBoolean('policy.inPlace', inPlace),
+    decode: decode ?? ((prompts, rows) => new RecomputingDecoder(logits, prompts, rows, words.end)),
+    dispose: () => tf.dispose(variables as Record<string, tf.Variable>),
+  };
+}
+
+/** Checks what the trainer is given for a policy. */
+export function checkPolicy(value: unknown): Policy {
+  const policy = checkObject('policy', value) as unknown as Policy;
+  checkVocabulary('policy.vocabulary', policy.vocabulary);
+  checkVariables(policy.variables);
+  checkObject('policy.description', policy.description);
+  checkBoolean('policy.inPlace', policy.inPlace);
+  for (const method of ['logits', 'decode', 'dispose'] as const) {
+    if (typeof policy[method] !== 'function') throw typeError(`policy.${method}`, 'a function', policy[method]);
+  }
+  return policy;
+}
+
+function checkVariables(variables: unknown): void {
+  const entries = Object.entries(checkObject('policy.variables', variables));
+  if (entries.length === 0) throw rangeError('policy.variables', 'at least one variable', 'none');
+  for (const [name, variable] of entries) {
+    const field = `policy.variables.${name}`;
+    if (!(variable instanceof tf.Variable)) throw typeError(field, 'a tf.Variable', variable);
+    if (variable.isDisposed) throw rangeError(field, 'a variable in use', 'one that was disposed of');
+    if (variable.dtype !== 'float32') throw rangeError(field, 'a float32 variable', `dtype ${variable.dtype}`);
+  }
+}
+
+/** Decoding without a cache. */
+class RecomputingDecoder implements Decoder {
+  logits: tf.Tensor2D;
+  private batch: SequenceBatch;
+
+  constructor(
+    private readonly compute: Policy['logits'],
+    prompts: SequenceBatch,
+    rows: Int32Array,
+    private readonly padding: number,
+  ) {
+    this.batch = {
+      sequences: rows.length,
+      length: prompts.length,
+      tokens: columns(prompts.tokens, rows, prompts.length),
+      starts: rows.map((prompt) => prompts.starts[prompt]),
+    };
+    this.logits = this.last();
+  }
+
+  append(appended: Int32Array): void {
+    const { sequences, length, tokens } = this.batch;
+    const longer = new Int32Array(sequences * (length + 1)).fill(this.padding);
+    for (let b = 0; b < sequences; b++) {
+      longer.set(tokens.subarray(b * length, (b + 1) * length), b * (length + 1));
+      longer[(b + 1) * (length + 1) - 1] = appended[b];
+    }
+    this.batch = { ...this.batch, length: length + 1, tokens: longer };
+    const before = this.logits;
+    this.logits = this.last();
+    before.dispose();
+  }
+
+  dispose(): void {
+    this.logits.dispose();
+  }
+
+  private last(): tf.Tensor2D {
+    return tf.tidy(() => this.compute(this.batch, this.batch.length - 1));
+  }
+}
+
+/** The rows of [prompts, length] that `rows` names. */
+function columns(tokens: Int32Array, rows: Int32Array, length: number): Int32Array {
+  const all = new Int32Array(rows.length * length);
+  rows.forEach((prompt, b) => {
+    all.set(tokens.subarray(prompt * length, (prompt + 1) * length), b * length);
+  });
+  return all;
+}

@@ -1,0 +1,43 @@
+// The beginning of the model: token ids to states.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { matMul, oneHotRows, transposedMatMul } from './matrix-products.js';
+import type { Computed, Gradients, Keep } from './part.js';
+
+/**
+ * Vocabularies from which rows are gathered. Below, a product with one-hot rows costs less: it takes no values out of the
+ * backend.
+ */
+const gatheredFrom = 1024;
+
+/** Rows of the embedding [V, D] times `scale`, one for each token id: [N, D]. Gradient: `weight`. */
+export function embedding(weight: tf.Tensor2D, scale: number, tokens: Int32Array, keep: Keep): Computed {
+  const [vocabulary] = weight.shape;
+  const scaled = (x: tf.Tensor2D): tf.Tensor2D => (scale === 1 ? x : tf.mul(x, scale));
+  if (vocabulary >= gatheredFrom) {
+    return {
+      value: scaled(tf.gather(weight, tf.tensor1d(tokens, 'int32'))),
+      backward: (dy, wanted): Gradients =>
+        wanted('weight') ? { weight: scatterSum(scaled(dy), tokens, vocabulary) } : {},
+    };
+  }
+  const hot = keep(oneHotRows(tokens, vocabulary));
+  return {
+    value: scaled(matMul(hot(), weight)),
+    backward: (dy, wanted): Gradients => (wanted('weight') ? { weight: transposedMatMul(hot(), scaled(dy)) } : {}),
+  };
+}
+
+/**
+ * The gradient of gathering, [V, D]: row v is the sum of the rows of dy [N, D] whose token is v. Added up here, in order,
+ * because kernels for it are missing on the WebAssembly backend and add in an order of the moment on GPUs.
+ */
+function scatterSum(dy: tf.Tensor2D, tokens: Int32Array, vocabulary: number): tf.Tensor2D {
+  const width = dy.shape[1];
+  const rows = dy.dataSync<'float32'>();
+  const sums = new Float32Array(vocabulary * width);
+  tokens.forEach((token, n) => {
+    for (let d = 0; d < width; d++) sums[token * width + d] += rows[n * width + d];
+  });
+  return tf.tensor2d(sums, [vocabulary, width]);
+}

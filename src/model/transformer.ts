@@ -1,0 +1,153 @@
+// The transformer policy: a decoder in the shape of Llama and Qwen with random weights.
+// RMSNorm before each block, rotary positions, SwiGLU, embeddings tied to the output, no biases.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { checkNumber } from '../base/check.js';
+import { normal } from '../base/random.js';
+import type { Vocabulary } from '../text/vocabulary.js';
+import { CachedDecoder } from './decoder.js';
+import { batchContext, forward, logitsOf } from './model.js';
+import type { ModelShape, ModelWeights } from './parameters.js';
+import type { Policy, SequenceBatch } from './policy.js';
+
+/** The size of a transformer; every field a positive integer. */
+export interface TransformerSize {
+  layers: number;
+  /** Width of the residual stream, D: a multiple of twice the number of heads. */
+  width: number;
+  heads: number;
+  /** Heads of keys and values, K, a divisor of `heads`: each serves as many heads of queries. */
+  keyValueHeads: number;
+  /** Width of the feed-forward blocks. */
+  hidden: number;
+}
+
+export interface TransformerSettings extends TransformerSize {
+  /** Compute each layer again in the backward pass: less memory, more time, the same gradient. Default false. */
+  recompute?: boolean;
+}
+
+export interface TransformerConfig extends TransformerSize {
+  /** Number of token ids, V. */
+  vocabulary: number;
+}
+
+/**
+ * A transformer with random weights: the same ones for the same size, vocabulary size and seed, on every backend.
+ * TypeError or RangeError for an impossible size.
+ */
+export function createTransformer(
+  { layers, width, heads, keyValueHeads, hidden, recompute = false }: TransformerSettings,
+  vocabulary: Vocabulary,
+  seed: number,
+): Policy {
+  const size = { layers, width, heads, keyValueHeads, hidden };
+  checkSize(size);
+  const variables = createWeights({ ...size, vocabulary: vocabulary.size }, seed);
+  const model: ModelWeights = {
+    shape: shapeOf(size),
+    frequencies: () => rotaryFrequencies(width / heads),
+    inputsFirst: true,
+    weights: variables,
+    adapters: {},
+    trained: new Set(Object.keys(variables)),
+    recompute,
+  };
+  return {
+    vocabulary,
+    description: { type: 'transformer', ...size, seed },
+    variables,
+    // Made by a product, which reads none of what it gave.
+    inPlace: true,
+    logits: (batch, from = 0) => logits(model, batch, from),
+    decode: (prompts, rows, tokens) => new CachedDecoder(model, prompts, rows, tokens),
+    dispose: () => tf.dispose(variables),
+  };
+}
+
+const epsilon = 1e-5;
+const theta = 10_000;
+
+function shapeOf({ layers, width, heads, keyValueHeads, hidden }: TransformerSize): ModelShape {
+  return {
+    hiddenSize: width,
+    intermediateSize: hidden,
+    heads,
+    keyValueHeads,
+    headSize: width / heads,
+    layers: Array.from({ length: layers }, () => ({ rotary: 0, window: null })),
+    norm: { epsilon, offset: 0 },
+    queryKeyNorms: false,
+    postNorms: false,
+    biases: { queryKeyValue: false, output: false, feedForward: false },
+    activation: 'silu',
+    fused: false,
+    attention: { scale: 1 / Math.sqrt(width / heads), softCap: null },
+    finalSoftCap: null,
+    embeddingScale: 1,
+    tiedEmbeddings: true,
+  };
+}
+
+function rotaryFrequencies(headSize: number) {
+  const half = headSize / 2;
+  return { frequencies: Float64Array.from({ length: half }, (_, i) => theta ** (-i / half)), attentionFactor: 1 };
+}
+
+function checkSize(size: TransformerSize): void {
+  for (const [field, value] of Object.entries(size)) checkNumber(field, value, { min: 1, integer: true });
+  if (size.width % (2 * size.heads) !== 0) {
+    throw new RangeError(`width: expected a multiple of twice the ${size.heads} heads, got ${size.width}`);
+  }
+  if (size.heads % size.keyValueHeads !== 0) {
+    throw new RangeError(`keyValueHeads: expected a divisor of the ${size.heads} heads, got ${size.keyValueHeads}`);
+  }
+}
+
+/** Name and shape of every weight, in order. Matrices are [inputs, outputs], the embedding [V, D]. */
+function weightShapes(config: TransformerConfig): [name: string, shape: number[]][] {
+  const { vocabulary, layers, width, heads, keyValueHeads, hidden } = config;
+  const shared = (keyValueHeads * width) / heads;
+  const layer = (n: number): [string, number[]][] => [
+    [`layers.${n}.attention.norm`, [width]],
+    [`layers.${n}.attention.query`, [width, width]],
+    [`layers.${n}.attention.key`, [width, shared]],
+    [`layers.${n}.attention.value`, [width, shared]],
+    [`layers.${n}.attention.output`, [width, width]],
+    [`layers.${n}.feedforward.norm`, [width]],
+    [`layers.${n}.feedforward.gate`, [width, hidden]],
+    [`layers.${n}.feedforward.up`, [width, hidden]],
+    [`layers.${n}.feedforward.down`, [hidden, width]],
+  ];
+  const all = Array.from({ length: layers }, (_, n) => layer(n)).flat();
+  return [['embedding', [vocabulary, width]], ...all, ['norm', [width]]];
+}
+
+function createWeights(config: TransformerConfig, seed: number): Record<string, tf.Variable> {
+  const entries = weightShapes(config).map(([name, shape], index) => {
+    const values = tf.tensor(initialValues(name, shape, config, seed, index), shape);
+    const variable = tf.variable(values);
+    values.dispose();
+    return [name, variable] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
+/**
+ * Gains start at 1, matrices normal with a variance of one over their inputs: less by twice the number of layers for
+ * those that add to the residual stream, which then stays of the same size at any depth.
+ */
+function initialValues(name: string, shape: number[], config: TransformerConfig, seed: number, index: number) {
+  const values = new Float32Array(shape.reduce((a, b) => a * b));
+  if (shape.length === 1) return values.fill(1);
+  const inputs = name === 'embedding' ? config.width : shape[0];
+  const adds = name.endsWith('.output') || name.endsWith('.down');
+  const deviation = 1 / Math.sqrt(inputs * (adds ? 2 * config.layers : 1));
+  return values.map((_, i) => deviation * normal({ seed, purpose: 'weights', index }, i));
+}
+
+/** See `Policy.logits`. */
+function logits(model: ModelWeights, batch: SequenceBatch, from: number): tf.Tensor2D {
+  const { sequences, tokens } = batch;
+  return tf.tidy(() => logitsOf(model, forward(model, tokens, batchContext(model, batch)), { sequences, from }));
+}

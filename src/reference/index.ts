@@ -1,9 +1,0 @@
-// The device `reference`: the mathematics in plain float64 TypeScript, written to be read. It is what the tests compare
-// every other device with, and what runs where no addon is built.
-
-import type { Device } from '../loss/plan.js';
-import { computeAdvantages } from './advantages.js';
-import { logitsLoss } from './logits.js';
-import { policyLoss } from './policy.js';
-
-export const referenceDevice: Device = { computeAdvantages, policyLoss, logitsLoss };

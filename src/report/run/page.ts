@@ -1,0 +1,156 @@
+// The page of a run's report: sections of charts, tables and samples.
+
+import { format } from '../chart.js';
+import { chartIds, numberCell, renderCharts, renderPage, renderTable, type Tile } from '../page.js';
+import { renderSettings } from '../settings.js';
+import { markup } from '../text.js';
+import { duration, type Section, type Summary, type TimeShare } from './charts.js';
+import { type Sample, total } from './read.js';
+
+export interface RunPage {
+  title: string;
+  tiles: readonly Tile[];
+  /** What the reader should know: that the run is empty, that lines could not be read. */
+  notes: readonly string[];
+  /** What has gone wrong, in words, in order. */
+  warnings: readonly string[];
+  /** The steps in which conditions held that are warned of. */
+  conditions: readonly { name: string; steps: number; first: number; last: number }[];
+  summaries: readonly Summary[];
+  /** How charts were made smaller, or undefined. */
+  scaleNote?: string;
+  sections: readonly Section[];
+  timeShares: readonly TimeShare[];
+  samples: readonly { title: string; samples: readonly Sample[] }[];
+  /** How completions write answers, or undefined. */
+  notation?: string;
+  /** The configuration, by dotted paths. */
+  config: readonly (readonly [path: string, value: string])[];
+}
+
+const sampleStyle = `
+.warnings { margin: 0 0 12px; padding: 10px 14px 10px 30px; border-left: 4px solid var(--bad); background: var(--card); }
+.warnings li { margin: 4px 0; overflow-wrap: anywhere; }
+.samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 12px; }
+.sample { padding: 10px 14px; min-width: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+.sample header { display: flex; flex-wrap: wrap; gap: 4px 14px; color: var(--muted); font-size: 13px; }
+.sample header b { color: var(--ink); }
+.sample dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 2px 12px; margin: 8px 0 0; }
+.sample dt { color: var(--muted); font-size: 13px; }
+.sample dd { margin: 0; }
+.sample pre { margin: 0; max-height: 220px; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
+.sample header .right { color: var(--good); }
+.sample header .wrong { color: var(--bad); }
+`;
+
+export function renderRunPage(page: RunPage): string {
+  const { title, tiles, notes, summaries, scaleNote, sections, timeShares, samples, config } = page;
+  const nextId = chartIds();
+  return renderPage({
+    title,
+    kind: 'training report',
+    notes,
+    tiles,
+    parts: [
+      renderWarnings(page),
+      summaries.length > 0 ? `<h2>Summary</h2>${renderSummaries(summaries)}` : '',
+      scaleNote ? `<p class="muted">${markup(scaleNote)}</p>` : '',
+      ...sections.map((section) => renderSection(section, nextId, section.title === 'Time' ? timeShares : [])),
+      renderSamples(samples, page.notation),
+      config.length > 0 ? `<h2>Configuration</h2>${renderSettings(config)}` : '',
+    ],
+    style: sampleStyle,
+  });
+}
+
+function renderWarnings({ warnings, conditions }: RunPage): string {
+  if (warnings.length === 0 && conditions.length === 0) return '';
+  const items = warnings.map((text) => `<li>${markup(text)}</li>`);
+  const rows = conditions.map(({ name, steps, first, last }) =>
+    [
+      `<td><code>health/${markup(name)}</code></td>`,
+      ...[steps, first, last].map((value) => numberCell(format(value))),
+    ].join(''),
+  );
+  return [
+    '<h2>Warnings</h2>',
+    items.length > 0 ? `<ul class="warnings">${items.join('')}</ul>` : '',
+    rows.length > 0 ? renderTable(['Condition', 'Steps', 'First', 'Last'], rows) : '',
+  ].join('\n');
+}
+
+function renderSummaries(summaries: readonly Summary[]): string {
+  const at = ({ value, step }: { value: number; step: number }) => `${format(value)} <small>at ${step}</small>`;
+  const rows = summaries.map(({ name, first, last, lowest, highest }) =>
+    [
+      `<td><code>${markup(name)}</code></td>`,
+      ...[format(first), format(last), at(lowest), at(highest)].map(numberCell),
+    ].join(''),
+  );
+  return renderTable(['Metric', 'First', 'Last', 'Lowest (step)', 'Highest (step)'], rows);
+}
+
+function renderSection(
+  { title, charts, missing }: Section,
+  nextId: () => string,
+  shares: readonly TimeShare[],
+): string {
+  const isOther = title === 'Other metrics';
+  if (charts.length === 0 && (isOther || missing.length === 0)) return '';
+  const left = isOther
+    ? `Further metrics without a chart: ${missing.join(', ')}.`
+    : `Not recorded: ${missing.join(', ')}.`;
+  return [
+    `<h2>${markup(title)}</h2>`,
+    charts.length > 0 ? renderCharts(charts, nextId) : '',
+    shares.length > 0 ? renderShares(shares) : '',
+    missing.length > 0 ? `<p class="muted">${markup(left)}</p>` : '',
+  ].join('\n');
+}
+
+function renderShares(shares: readonly TimeShare[]): string {
+  const rows = shares.map(({ name, seconds, share }) =>
+    [`<td>${markup(name)}</td>`, numberCell(duration(seconds)), numberCell(`${(100 * share).toFixed(1)} %`)].join(''),
+  );
+  return `<h3>Over the whole run</h3>${renderTable(['Part of a step', 'Time', 'Share'], rows)}`;
+}
+
+function renderSamples(groups: RunPage['samples'], notation: string | undefined): string {
+  const shown = groups.filter(({ samples }) => samples.length > 0);
+  if (shown.length === 0) return '';
+  const parts = shown.map(
+    ({ title, samples }) => `<h3>${markup(title)}</h3><div class="samples">${samples.map(renderSample).join('')}</div>`,
+  );
+  const note = notation === undefined ? '' : `<p class="muted">${markup(notation)}</p>`;
+  return `<h2>Samples</h2>${note}${parts.join('\n')}`;
+}
+
+/** The most characters of a text that are shown. */
+const mostCharacters = 4000;
+
+function renderSample(sample: Sample): string {
+  const { step, prompt, answer, completion, rewards, advantage, truncated } = sample;
+  const verdicts = rewards.slice(0, 12).map(([name, value]) => {
+    const mark = value !== null && value > 0 ? ' class="right"' : '';
+    return `<span>${markup(name)} <b${mark}>${value === null ? 'none' : format(value)}</b></span>`;
+  });
+  const text = (label: string, content: string) => `<dt>${label}</dt><dd><pre>${markup(shorten(content))}</pre></dd>`;
+  return [
+    '<article class="sample"><header>',
+    `<span>step <b>${format(step)}</b></span>`,
+    ...verdicts,
+    rewards.length > 1 ? `<span>sum <b>${format(total(sample))}</b></span>` : '',
+    advantage === null ? '' : `<span>advantage <b>${format(advantage)}</b></span>`,
+    truncated ? '<span class="wrong">truncated</span>' : '',
+    '</header><dl>',
+    text('prompt', prompt),
+    text('completion', completion),
+    answer === '' ? '' : text('answer', answer),
+    '</dl></article>',
+  ].join('');
+}
+
+function shorten(text: string): string {
+  if (text.length <= mostCharacters) return text;
+  return `${text.slice(0, mostCharacters)}… (${text.length - mostCharacters} further characters)`;
+}

@@ -1,0 +1,193 @@
+// A run folder's files as a report needs them: columns of numbers by step, and a few samples, read as streams.
+
+import { createReadStream } from 'node:fs';
+import { join } from 'node:path';
+import { readText } from '../../base/read-text.js';
+
+/** Numbers by step. */
+export interface Table {
+  /** In ascending order. */
+  steps: number[];
+  /** For each metric one value a step: NaN where the file says null, undefined where it says nothing. */
+  columns: Map<string, (number | undefined)[]>;
+  /** Lines that could not be read; a last line that was being written does not count. */
+  badLines: number;
+  /** Metrics beyond the most that are kept. */
+  leftOut: number;
+}
+
+export interface Sample {
+  step: number;
+  prompt: string;
+  answer: string;
+  completion: string;
+  rewards: [name: string, value: number | null][];
+  advantage: number | null;
+  truncated: boolean;
+}
+
+export interface Samples {
+  count: number;
+  /** The newest first. */
+  latest: Sample[];
+  /** The largest and the smallest sums of rewards, the newest of equal ones first. */
+  best: Sample[];
+  worst: Sample[];
+  badLines: number;
+}
+
+const maxMetrics = 400;
+
+/**
+ * Reads metrics.jsonl or timing.jsonl. A line whose step is not after the one before begins a stretch that was run again:
+ * what the file said about this and later steps is dropped.
+ */
+export async function readTable(path: string): Promise<Table> {
+  const table: Table = { steps: [], columns: new Map(), badLines: 0, leftOut: 0 };
+  const { steps, columns } = table;
+  const leftOut = new Set<string>();
+  table.badLines = await forEachObject(path, (line) => {
+    const { step } = line;
+    if (typeof step !== 'number' || !Number.isSafeInteger(step)) return false;
+    if (steps.length > 0 && step <= steps[steps.length - 1]) truncate(table, step);
+    const row = steps.push(step) - 1;
+    for (const [name, value] of Object.entries(line)) {
+      if (name === 'step' || (typeof value !== 'number' && value !== null)) continue;
+      let column = columns.get(name);
+      if (!column) {
+        if (columns.size >= maxMetrics) {
+          if (leftOut.size < 10 * maxMetrics) leftOut.add(name);
+          continue;
+        }
+        column = [];
+        columns.set(name, column);
+      }
+      while (column.length < row) column.push(undefined);
+      column.push(value ?? Number.NaN);
+    }
+    return true;
+  });
+  table.leftOut = leftOut.size;
+  return table;
+}
+
+/** Drops the rows of a step and of all later ones. */
+function truncate({ steps, columns }: Table, step: number): void {
+  let rows = steps.length;
+  while (rows > 0 && steps[rows - 1] >= step) rows--;
+  steps.length = rows;
+  for (const column of columns.values()) column.length = Math.min(column.length, rows);
+}
+
+/** Reads samples.jsonl, keeping `count` of each kind. */
+export async function readSamples(path: string, count: number): Promise<Samples> {
+  const samples: Samples = { count: 0, latest: [], best: [], worst: [], badLines: 0 };
+  samples.badLines = await forEachObject(path, (line) => {
+    const sample = asSample(line);
+    if (!sample) return false;
+    samples.count++;
+    samples.latest = [sample, ...samples.latest].slice(0, count);
+    if (sample.rewards.some(([, value]) => value !== null)) {
+      insert(samples.best, sample, count, (a, b) => total(b) - total(a));
+      insert(samples.worst, sample, count, (a, b) => total(a) - total(b));
+    }
+    return true;
+  });
+  return samples;
+}
+
+/** The sum of a sample's rewards; those that do not apply count nothing. */
+export function total({ rewards }: Sample): number {
+  return rewards.reduce((sum, [, value]) => sum + (value ?? 0), 0);
+}
+
+/** Puts a newer sample before its equals. */
+function insert(list: Sample[], sample: Sample, count: number, order: (a: Sample, b: Sample) => number): void {
+  const place = list.findIndex((other) => order(sample, other) <= 0);
+  if (place >= 0) list.splice(place, 0, sample);
+  else if (list.length < count) list.push(sample);
+  list.length = Math.min(list.length, count);
+}
+
+function asSample(line: Record<string, unknown>): Sample | undefined {
+  const { step, prompt, answer, completion, rewards, advantage, truncated } = line;
+  if (typeof step !== 'number' || typeof completion !== 'string') return undefined;
+  const verdicts = typeof rewards === 'object' && rewards !== null ? Object.entries(rewards) : [];
+  return {
+    step,
+    prompt: typeof prompt === 'string' ? prompt : '',
+    answer: typeof answer === 'string' ? answer : '',
+    completion,
+    rewards: verdicts.map(([name, value]) => [name, typeof value === 'number' ? value : null]),
+    advantage: typeof advantage === 'number' ? advantage : null,
+    truncated: truncated === true,
+  };
+}
+
+const maxWarnings = 100;
+
+/** Reads warnings.jsonl: the texts, the newest where there are very many. */
+export async function readWarnings(path: string): Promise<string[]> {
+  const warnings: string[] = [];
+  await forEachObject(path, ({ warning }) => {
+    if (typeof warning !== 'string') return false;
+    warnings.push(warning);
+    if (warnings.length > maxWarnings) warnings.shift();
+    return true;
+  });
+  return warnings;
+}
+
+/** Reads config.json: undefined when it is not there, an error's message when it cannot be read. */
+export function readConfig(path: string): Record<string, unknown> | string | undefined {
+  try {
+    const value: unknown = JSON.parse(readText(path));
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+    return 'it holds no object';
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : (error as Error).message;
+  }
+}
+
+/** The paths of a run folder's files. */
+export function runFiles(runDir: string) {
+  return {
+    config: join(runDir, 'config.json'),
+    metrics: join(runDir, 'metrics.jsonl'),
+    timing: join(runDir, 'timing.jsonl'),
+    samples: join(runDir, 'samples.jsonl'),
+    warnings: join(runDir, 'warnings.jsonl'),
+    report: join(runDir, 'report.html'),
+  };
+}
+
+/**
+ * Gives each line's object to `take`, which says whether it could use it. Returns how many lines were of no use; a last line
+ * without an end is one being written, and a file that is not there is an empty one.
+ */
+async function forEachObject(path: string, take: (line: Record<string, unknown>) => boolean): Promise<number> {
+  let bad = 0;
+  let rest = '';
+  try {
+    // Split by hand: readline would also end lines at characters that JSON leaves as they are within a text.
+    for await (const chunk of createReadStream(path, { encoding: 'utf8', highWaterMark: 1 << 20 })) {
+      const lines = (rest + chunk).split('\n');
+      rest = lines.pop()!;
+      for (const line of lines) if (line.trim() !== '' && !takeLine(line, take)) bad++;
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  if (rest.trim() !== '') takeLine(rest, take);
+  return bad;
+}
+
+function takeLine(line: string, take: (line: Record<string, unknown>) => boolean): boolean {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return false;
+  }
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && take(value as Record<string, unknown>);
+}

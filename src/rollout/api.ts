@@ -1,0 +1,70 @@
+// What users of rollouts write and get: rewards, groups of completions, evaluations, in types that stand without tfjs.
+
+import type { Example } from '../tasks/task.js';
+
+/** What a reward function is asked about. */
+export interface RewardInput<E extends Example = Example> {
+  prompt: string;
+  completion: {
+    /** Up to the end token. */
+    text: string;
+    /** The end token included unless truncated. */
+    tokens: Int32Array;
+    /** Cut off before its end token. */
+    truncated: boolean;
+  };
+  example: E;
+  /** The task's own score of the text, in [0, 1]; 0 for a truncated completion. */
+  score: number;
+  /** Aborts when the time limit has passed, or when another verdict, of whichever reward, has stopped the step. */
+  signal: AbortSignal;
+}
+
+/** A reward, or null where the function does not apply. */
+export type Verdict = number | null;
+
+/** Made by `defineReward`. */
+export interface Reward<E extends Example = Example> {
+  readonly name: string;
+  readonly weight: number;
+  readonly timeLimit: number;
+  readonly concurrency: number;
+  readonly onError: 'throw' | 'null' | 'zero';
+  judge(input: RewardInput<E>): Verdict | Promise<Verdict>;
+}
+
+/** A completion with what was thought of it. */
+export interface ScoredCompletion {
+  /** Token ids, the end token included unless truncated. */
+  tokens: Int32Array;
+  /** Log-probability of each token under the distribution sampled from. */
+  logProbs: Float32Array;
+  truncated: boolean;
+  text: string;
+  /** The task's own score; 0 for a truncated completion. */
+  score: number;
+  /** By the reward's name. */
+  rewards: Record<string, Verdict>;
+  /** The rewards' weighted sum; NaN when none of them applies. */
+  reward: number;
+  /** 0 until it is known. */
+  advantage: number;
+}
+
+/** One prompt and what the policy made of it. */
+export interface Group<E extends Example = Example> {
+  example: E;
+  /** Token ids. */
+  prompt: Int32Array;
+  completions: ScoredCompletion[];
+}
+
+export interface Evaluation {
+  /** Sum of the scores: the number of right answers where scores are 0 or 1. */
+  correct: number;
+  count: number;
+  /** correct / count. */
+  accuracy: number;
+  /** Accuracy by difficulty, in ascending order. */
+  byDifficulty: { difficulty: number; count: number; accuracy: number }[];
+}

@@ -1,0 +1,176 @@
+// Rollouts: groups of completions sampled for each prompt, scored and rewarded.
+
+import { breathe } from '../base/breathe.js';
+import { checkNumber, describe } from '../base/check.js';
+import { NumericFault } from '../base/numeric-fault.js';
+import type { Metrics } from '../devices/plan.js';
+import type { Policy } from '../model/policy.js';
+import type { Example, Task } from '../tasks/task.js';
+import { decodeTokens } from '../text/vocabulary.js';
+import type { Group, Reward, ScoredCompletion } from './api.js';
+import { sequencesAPass } from './pass-size.js';
+import { askRewards } from './rewards.js';
+import { sample } from './sample.js';
+import { encodePrompt, type TokenTask } from './token-task.js';
+
+export interface SamplingOptions {
+  /** Completions a prompt. */
+  groupSize: number;
+  /** Divides the logits; 0 takes the most likely token. */
+  temperature: number;
+  /** What addresses the random numbers, with the number of the prompt and of the sample. */
+  seed: number;
+  step: number;
+  /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
+  firstPrompt?: number;
+  /** Interrupts the sampling: its reason is thrown. */
+  signal?: AbortSignal;
+}
+
+/** Sequences that are sampled at once at most: bounds the memory of the cache. */
+const sequencesAtOnce = 512;
+
+/** Samples a group for each example, in order, with the task's scores and without rewards. */
+export async function sampleGroups<E extends Example>(
+  policy: Policy,
+  task: TokenTask<E>,
+  examples: readonly E[],
+  { groupSize, firstPrompt = 0, ...options }: SamplingOptions,
+): Promise<Group<E>[]> {
+  const { promptLength, maxTokens } = task;
+  const prompts = examples.map((example) => encodePrompt(task, example.prompt));
+  const groups: Group<E>[] = [];
+  // A pass reads all prompts once; the following ones add a token to each completion.
+  const growing = Math.min(sequencesAtOnce, sequencesAPass(policy, 1, 'forward'));
+  const readable = sequencesAPass(policy, promptLength, 'forward');
+  const promptsAtOnce = Math.max(1, Math.min(Math.floor(growing / groupSize), readable));
+  for (let first = 0; first < prompts.length; first += promptsAtOnce) {
+    const some = prompts.slice(first, first + promptsAtOnce);
+    const rows = some.flatMap((tokens, i) =>
+      Array.from({ length: groupSize }, (_, sample) => ({ tokens, prompt: firstPrompt + first + i, sample })),
+    );
+    const completions = await sample(policy, rows, { ...options, promptLength, maxTokens });
+    for (const [i, prompt] of some.entries()) {
+      const example = examples[first + i];
+      const own = completions.slice(i * groupSize, (i + 1) * groupSize);
+      groups.push({
+        example,
+        prompt,
+        completions: own.map((completion) => {
+          const text = decodeTokens(task.vocabulary, completion.tokens);
+          const score = completion.truncated ? 0 : scoreOf(task.task, text, example);
+          return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
+        }),
+      });
+      // A task's scorer may be slow.
+      await breathe(options.signal);
+    }
+  }
+  return groups;
+}
+
+/** A task's score: NumericFault where it is not finite, TypeError or RangeError where it is no number in [0, 1]. */
+function scoreOf<E extends Example>(task: Task<E>, text: string, example: E): number {
+  const score: unknown = task.score(text, example);
+  if (typeof score === 'number' && score >= 0 && score <= 1) return score;
+  const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
+  if (typeof score === 'number' && !Number.isFinite(score)) {
+    throw new NumericFault(`${field}: expected a finite number, got ${score}`);
+  }
+  return checkNumber(field, score, { min: 0, max: 1 });
+}
+
+/**
+ * Asks every reward about every completion and adds the verdicts up, in place. NumericFault where a sum is not finite in
+ * float32, in which devices compute; see `askRewards` for what else it throws, and for `signal`.
+ */
+export async function rewardGroups<E extends Example>(
+  groups: readonly Group<E>[],
+  rewards: readonly Reward<E>[],
+  signal?: AbortSignal,
+): Promise<void> {
+  const questions = groups.flatMap(({ example, completions }) =>
+    completions.map(({ text, tokens, truncated, score }) => ({
+      prompt: example.prompt,
+      completion: { text, tokens, truncated },
+      example,
+      score,
+    })),
+  );
+  const verdicts = await askRewards(rewards, questions, signal);
+  groups
+    .flatMap(({ completions }) => completions)
+    .forEach((completion, i) => {
+      completion.rewards = Object.fromEntries(rewards.map(({ name }, r) => [name, verdicts[r][i]]));
+      completion.reward = totalReward(completion, rewards);
+    });
+}
+
+/** The weighted sum of the rewards that apply; NaN when none with a weight does. */
+function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[]): number {
+  const applying = all.filter(({ name, weight }) => weight !== 0 && rewards[name] !== null);
+  if (applying.length === 0) return Number.NaN;
+  const total = applying.reduce((sum, { name, weight }) => sum + weight * rewards[name]!, 0);
+  if (!Number.isFinite(Math.fround(total))) {
+    throw new NumericFault(
+      `rewards ${JSON.stringify(rewards)}: expected a weighted sum finite in float32, got ${total}`,
+    );
+  }
+  return total;
+}
+
+/** Whether a group's rewards differ: where they do not, every centred advantage is 0. */
+export function isInformative({ completions }: Group): boolean {
+  const rewards = completions.map(({ reward }) => reward).filter((reward) => !Number.isNaN(reward));
+  return rewards.some((reward) => reward !== rewards[0]);
+}
+
+/** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
+export function rolloutMetrics(groups: readonly Group[], rewards: readonly Reward<never>[]): Metrics {
+  const completions = groups.flatMap((group) => group.completions);
+  const lengths = completions.map(({ tokens }) => tokens.length);
+  const metrics: Metrics = {};
+  for (const { name } of rewards) {
+    const values = completions.map((completion) => completion.rewards[name]).filter((value) => value !== null);
+    metrics[`rewards/${name}/mean`] = mean(values);
+    metrics[`rewards/${name}/std`] = deviation(values);
+  }
+  metrics['completions/mean_length'] = mean(lengths);
+  metrics['completions/min_length'] = lengths.reduce((a, b) => Math.min(a, b));
+  metrics['completions/max_length'] = lengths.reduce((a, b) => Math.max(a, b));
+  metrics['completions/clipped_ratio'] = mean(completions.map(({ truncated }) => Number(truncated)));
+  metrics.tokens = lengths.reduce((sum, length) => sum + length, 0);
+  const scored = groups.flatMap((group) =>
+    group.completions.map(({ score }) => ({ difficulty: group.example.difficulty, score })),
+  );
+  metrics.accuracy = mean(scored.map(({ score }) => score));
+  for (const { difficulty, accuracy } of accuracyByDifficulty(scored)) metrics[`accuracy/${difficulty}`] = accuracy;
+  return metrics;
+}
+
+/** Mean score for each difficulty there is, in ascending order. */
+export function accuracyByDifficulty(
+  scored: readonly { difficulty: number; score: number }[],
+): { difficulty: number; count: number; accuracy: number }[] {
+  const byDifficulty = new Map<number, number[]>();
+  for (const { difficulty, score } of scored) {
+    const scores = byDifficulty.get(difficulty);
+    if (scores) scores.push(score);
+    else byDifficulty.set(difficulty, [score]);
+  }
+  return [...byDifficulty]
+    .sort(([a], [b]) => a - b)
+    .map(([difficulty, scores]) => ({ difficulty, count: scores.length, accuracy: mean(scores) }));
+}
+
+/** NaN of no values. */
+export function mean(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0) / values.length;
+}
+
+/** Standard deviation with ddof 1; 0 of fewer than two values. */
+function deviation(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const center = mean(values);
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (values.length - 1));
+}

@@ -1,0 +1,139 @@
+// The run folder: config.json, and what a run appends to. metrics.jsonl and samples.jsonl depend on the run's
+// configuration alone and are the same, byte for byte, whether a run was interrupted or not; what depends on the clock
+// stands in timing.jsonl.
+
+import fs from 'node:fs';
+import { dirname, join } from 'node:path';
+import { readText } from '../base/read-text.js';
+import type { Metrics } from '../devices/plan.js';
+import { disk } from './checkpoint.js';
+
+const logs = ['metrics', 'samples', 'timing', 'warnings'] as const;
+export type LogName = (typeof logs)[number];
+/** The size of each log in bytes. */
+export type LogSizes = Record<LogName, number>;
+
+/** Holds the logs open: `close` lets go of them. */
+export class RunFolder {
+  private readonly files: Record<LogName, number>;
+
+  constructor(readonly path: string) {
+    fs.mkdirSync(path, { recursive: true });
+    this.files = ofLogs((name) => this.open(name));
+  }
+
+  private open(name: LogName): number {
+    return fs.openSync(this.logPath(name), 'a+');
+  }
+
+  /**
+   * The logs whose files are not those that were opened: somebody has removed or replaced them, and what is appended would go
+   * nowhere.
+   */
+  lostLogs(): LogName[] {
+    return logs.filter((name) => {
+      const own = fs.fstatSync(this.files[name]);
+      const found = fs.statSync(this.logPath(name), { throwIfNoEntry: false });
+      return found?.ino !== own.ino || found.dev !== own.dev;
+    });
+  }
+
+  /** Opens logs again, as what now stands in their places or as new files. */
+  reopen(names: readonly LogName[]): void {
+    for (const name of names) {
+      const file = this.open(name);
+      fs.closeSync(this.files[name]);
+      this.files[name] = file;
+    }
+  }
+
+  get checkpoints(): string {
+    return checkpointParents(this.path)[0];
+  }
+
+  /** Checkpoints of the warm start, numbered by its updates. Removed once there is a checkpoint of a step. */
+  get warmStart(): string {
+    return checkpointParents(this.path)[1];
+  }
+
+  logPath(name: LogName): string {
+    return join(this.path, `${name}.jsonl`);
+  }
+
+  get hasConfig(): boolean {
+    return fs.existsSync(join(this.path, 'config.json'));
+  }
+
+  readConfig(): unknown {
+    return readRunConfig(this.path);
+  }
+
+  writeConfig(config: unknown): void {
+    writeWhole(join(this.path, 'config.json'), `${JSON.stringify(config, null, 1)}\n`);
+  }
+
+  /** Appends one line. NaN and infinities become null. */
+  append(name: LogName, values: Metrics | Record<string, unknown>): void {
+    fs.writeFileSync(this.files[name], `${JSON.stringify(values)}\n`);
+  }
+
+  /** What was appended is on the disk when this returns: a checkpoint must not know more than the logs. */
+  sync(): LogSizes {
+    for (const name of logs) fs.fsyncSync(this.files[name]);
+    return this.sizes();
+  }
+
+  /** Cuts the logs off where a checkpoint was made: at nothing where it names none. Returns the names of those that are shorter. */
+  truncate(sizes: Partial<LogSizes>): LogName[] {
+    const now = this.sizes();
+    const sizeOf = (name: LogName) => sizes[name] ?? 0;
+    for (const name of logs) if (now[name] > sizeOf(name)) fs.ftruncateSync(this.files[name], sizeOf(name));
+    return logs.filter((name) => now[name] < sizeOf(name));
+  }
+
+  /** A file with a step's name, for whoever looks into what went wrong. Returns its path. */
+  writeFault(step: number, fault: unknown): string {
+    const folder = join(this.path, 'faults');
+    fs.mkdirSync(folder, { recursive: true });
+    const path = join(folder, `step-${String(step).padStart(8, '0')}.json`);
+    writeWhole(path, `${JSON.stringify(fault, null, 1)}\n`);
+    return path;
+  }
+
+  close(): void {
+    for (const name of logs) fs.closeSync(this.files[name]);
+  }
+
+  sizes(): LogSizes {
+    const size = (name: LogName) => fs.fstatSync(this.files[name]).size;
+    return ofLogs(size);
+  }
+}
+
+function ofLogs<T>(of: (name: LogName) => T): Record<LogName, T> {
+  return Object.fromEntries(logs.map((name) => [name, of(name)])) as Record<LogName, T>;
+}
+
+/** The folders that hold checkpoints of steps and of the warm start. */
+export function checkpointParents(runDir: string): [steps: string, warmStart: string] {
+  return [join(runDir, 'checkpoints'), join(runDir, 'warm-start')];
+}
+
+/** The config.json of a run folder; undefined where there is none. Error for one that is no JSON. */
+export function readRunConfig(runDir: string): unknown {
+  const path = join(runDir, 'config.json');
+  if (!fs.existsSync(path)) return undefined;
+  try {
+    return JSON.parse(readText(path));
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`);
+  }
+}
+
+/** A file that is there with all of its text or, after a crash, as it was before. */
+export function writeWhole(path: string, text: string): void {
+  const passing = `${path}.new`;
+  disk.write(passing, Buffer.from(text));
+  disk.rename(passing, path);
+  disk.syncFolder(dirname(path));
+}

@@ -1,0 +1,376 @@
+// A run on disk: its folder, its lock, its checkpoints, its TensorBoard file; where it goes on from, and whether it may.
+
+import fs from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import type { Metrics } from '../devices/plan.js';
+import type { AnchorState } from '../loss/anchor.js';
+import { decodeSafetensors, encodeSafetensors } from '../weights/safetensors.js';
+import {
+  type CheckpointFiles,
+  type Disk,
+  disk,
+  type FoundCheckpoint,
+  type KeepOptions,
+  listCheckpoints,
+  manifestName,
+  newestCheckpoint,
+  readCheckpoint,
+  removeCheckpoint,
+  superfluous,
+  tidyCheckpoints,
+  writeCheckpoint,
+} from './checkpoint.js';
+import { differences, type Identity } from './drift.js';
+import { checkpointParents, type LogSizes, RunFolder, readRunConfig } from './run-folder.js';
+import { lockRun, type RunLock } from './run-lock.js';
+import type { Counters, SavedState } from './state.js';
+import { TensorBoardWriter } from './tensorboard.js';
+
+export interface RunConfig {
+  /** Of the package. */
+  version: string;
+  created: string;
+  node: string;
+  seed: number;
+  identity: Identity;
+  notes: Readonly<Record<string, unknown>>;
+  /** How the task's completions write answers, where people write them otherwise. */
+  notation: string | null;
+}
+
+export interface OpenOptions {
+  runDir: string;
+  resume: 'auto' | 'never' | (string & {});
+  allowDrift: boolean;
+  config: RunConfig;
+}
+
+/** state.json of a checkpoint. */
+interface StateFile {
+  counters: Counters;
+  updates: number;
+  anchor: AnchorState | null;
+  logs: LogSizes;
+  /** See `SavedState`; left out where it is false. */
+  isWarmStart?: boolean;
+}
+
+/** A state and the checkpoint that it comes from. */
+export interface Loaded {
+  state: SavedState;
+  folder: string;
+  /** Whether it is one of the run's own. */
+  isOwn: boolean;
+}
+
+/** One line a step for each log. */
+export interface StepRecord {
+  metrics: Metrics;
+  timing: Metrics;
+  samples: readonly Record<string, unknown>[];
+  /** That begin with the step. */
+  warnings: readonly string[];
+}
+
+/**
+ * Holds the folder's lock and files until `close`. Methods that write throw, without having written anything, if another process
+ * has taken the folder.
+ */
+export class Run {
+  /** What there is to be told about where the run goes on from. */
+  readonly notices: string[] = [];
+  private readonly lock: RunLock;
+  private readonly folder: RunFolder;
+  private events: TensorBoardWriter | undefined;
+  /** As it was written. */
+  private config: RunConfig | undefined;
+  private readonly keep: Omit<KeepOptions, 'best'>;
+  private readonly disk: Disk;
+
+  /** Takes the folder. Throws an Error if another process is using it, unless `takeOver` is set. */
+  constructor({ runDir, keep, takeOver }: { runDir: string; keep: Omit<KeepOptions, 'best'>; takeOver: boolean }) {
+    fs.mkdirSync(runDir, { recursive: true });
+    this.keep = keep;
+    this.lock = lockRun(runDir, { takeOver });
+    // Writing a checkpoint takes time, so the lock is checked again before it is moved into place.
+    const rename = (from: string, to: string) => {
+      this.lock.confirm();
+      disk.rename(from, to);
+    };
+    this.disk = Object.assign(Object.create(disk) as Disk, { rename });
+    try {
+      this.folder = new RunFolder(runDir);
+    } catch (error) {
+      this.lock.release();
+      throw error;
+    }
+  }
+
+  get path(): string {
+    return this.folder.path;
+  }
+
+  /** The state that the run goes on from; undefined when it begins. Error where it must not go on. */
+  begin({ resume, allowDrift, config, runDir }: OpenOptions): Loaded | undefined {
+    const before = this.folder.readConfig() as RunConfig | undefined;
+    const isThere = before !== undefined || listAll(this.path).length > 0;
+    if (resume === 'never' && isThere) {
+      throw new Error(`${runDir}: holds a run already; take another folder, or resume: 'auto'`);
+    }
+    if (before === undefined && Object.values(this.folder.sizes()).some((size) => size > 0)) {
+      throw new Error(`${runDir}: holds logs without a config.json, which are no run of this trainer`);
+    }
+    for (const parent of checkpointParents(this.path)) tidyCheckpoints(parent, this.disk);
+    const from =
+      resume === 'auto' || resume === 'never'
+        ? this.ownState(before, config, allowDrift)
+        : this.foreignState(resume, config, allowDrift);
+    this.config = { ...config, created: before?.created ?? config.created };
+    this.folder.writeConfig(this.config);
+    if (from && !from.state.isWarmStart) this.openEvents(from.state.counters.step + 1);
+    else this.openEvents(isThere ? 0 : undefined);
+    return from;
+  }
+
+  /** Throws an Error if another process has taken the folder. */
+  confirm(): void {
+    this.lock.confirm();
+  }
+
+  /**
+   * Makes again what somebody has removed from the folder while the run is at work, and says so in `notices`; `step` is the last
+   * complete one. Whether there was anything. Error where another process has taken the folder.
+   */
+  restore(step: number): boolean {
+    const { path } = this.folder;
+    const lost = this.folder.lostLogs();
+    const { hasConfig } = this.folder;
+    if (lost.length === 0 && hasConfig) return false;
+    this.lock.confirm();
+    this.folder.reopen(lost);
+    if (!hasConfig && this.config) this.folder.writeConfig(this.config);
+    this.openEvents(step + 1);
+    const files = [...lost.map((name) => `${name}.jsonl`), ...(hasConfig ? [] : ['config.json'])];
+    this.notices.push(
+      `${path}: ${files.join(', ')} removed or replaced while the run was at work; made again, without what it held up to step ${step}`,
+    );
+    return true;
+  }
+
+  /** The newest intact checkpoint, to which the logs are cut back: for the guard. */
+  rollback(): Loaded {
+    this.lock.confirm();
+    const { found } = newestCheckpoint(this.folder.checkpoints);
+    if (!found) throw new Error(`${this.folder.checkpoints}: no checkpoint is intact`);
+    const { state, logs } = decode(found.files, found.folder);
+    this.folder.truncate(logs);
+    this.openEvents(state.counters.step + 1);
+    return { state, folder: found.folder, isOwn: true };
+  }
+
+  /** The sizes of the logs, for `cutBack`. */
+  mark(): LogSizes {
+    return this.folder.sizes();
+  }
+
+  /** Removes lines written since then. Does nothing if another process has taken the folder: they may be its lines. */
+  cutBack(sizes: LogSizes): void {
+    if (this.lock.isHeld) this.folder.truncate(sizes);
+  }
+
+  log(step: number, { metrics, timing, samples, warnings }: StepRecord): void {
+    this.lock.confirm();
+    this.folder.append('metrics', { step, ...metrics });
+    for (const sample of samples) this.folder.append('samples', { step, ...sample });
+    for (const warning of warnings) this.folder.append('warnings', { step, warning });
+    if (Object.keys(timing).length > 0) this.folder.append('timing', { step, ...timing });
+    this.events?.scalars(step, { ...metrics, ...timing });
+  }
+
+  /** Whether a checkpoint that was saved is still there. */
+  holds(folder: string): boolean {
+    return fs.existsSync(join(folder, manifestName));
+  }
+
+  /** Saves a verified checkpoint, and only then removes those that need not be kept. Returns its folder. */
+  save(state: SavedState): string {
+    this.lock.confirm();
+    const { step, updates, best } = state.counters;
+    const { isWarmStart } = state;
+    const logs = this.folder.sync();
+    this.events?.flush();
+    const { checkpoints, warmStart } = this.folder;
+    const [parent, number] = isWarmStart ? [warmStart, updates] : [checkpoints, step];
+    const folder = writeCheckpoint(parent, number, encode(state, logs), this.disk);
+    // Those of later steps are the broken ones that the run has passed over: they stand for nothing that may be removed.
+    const known = listCheckpoints(parent).filter((checkpoint) => checkpoint.step <= number);
+    const { keepLast, keepEvery } = this.keep;
+    const keep = isWarmStart
+      ? { keepLast, keepEvery: null, best: undefined }
+      : { keepLast, keepEvery, best: best?.step };
+    for (const old of superfluous(known, keep)) this.tryToRemove(old.folder, removeCheckpoint);
+    if (!isWarmStart && fs.existsSync(warmStart)) this.tryToRemove(warmStart, (path, on) => on.remove(path));
+    return folder;
+  }
+
+  /** A checkpoint that cannot be removed is told, and tried again: it is no reason to take back the step just saved. */
+  private tryToRemove(folder: string, remove: (folder: string, on: Disk) => void): void {
+    try {
+      remove(folder, this.disk);
+    } catch (error) {
+      const notice = `${folder}: could not be removed: ${(error as Error).message}`;
+      if (!this.notices.includes(notice)) this.notices.push(notice);
+    }
+  }
+
+  /** See `RunFolder.writeFault`. */
+  writeFault(step: number, fault: unknown): string {
+    this.lock.confirm();
+    return this.folder.writeFault(step, fault);
+  }
+
+  close(): void {
+    this.events?.close();
+    this.folder.close();
+    this.lock.release();
+  }
+
+  /** From the run that the folder holds, if it holds one. */
+  private ownState(before: RunConfig | undefined, config: RunConfig, allowDrift: boolean): Loaded | undefined {
+    const { found, broken } = newestOfRun(this.path);
+    if (before !== undefined) this.compare(this.path, before, config, allowDrift);
+    if (!found) {
+      if (broken.length > 0) throw new Error(`none of its checkpoints is intact:\n${describeBroken(broken)}`);
+      if (before !== undefined) this.notices.push('the run had no checkpoint yet: it begins again');
+      this.folder.truncate({});
+      return undefined;
+    }
+    if (broken.length > 0) {
+      this.notices.push(`passed over what is not intact, taking ${found.folder}:\n${describeBroken(broken)}`);
+    }
+    const { state, logs } = decode(found.files, found.folder);
+    for (const name of this.folder.truncate(logs)) {
+      this.notices.push(`${this.folder.logPath(name)}: shorter than when ${found.folder} was saved; lines are missing`);
+    }
+    return { state, folder: found.folder, isOwn: true };
+  }
+
+  /** From a checkpoint, or the newest one of a run folder, given by its path. */
+  private foreignState(path: string, config: RunConfig, allowDrift: boolean): Loaded {
+    const { folder, files } = openCheckpoint(path);
+    const parent = dirname(resolve(folder));
+    const isOwn = checkpointParents(this.path).some((own) => resolve(own) === parent);
+    const own = listAll(this.path);
+    if (isOwn ? resolve(own[0].folder) !== resolve(folder) : own.length > 0) {
+      throw new Error(
+        `${this.folder.path}: holds a run whose newest checkpoint is ${own[0].folder}; to go on from ${folder}, take another folder`,
+      );
+    }
+    const before = readRunConfig(dirname(parent)) as RunConfig | undefined;
+    if (before !== undefined) this.compare(dirname(parent), before, config, allowDrift);
+    const { state, logs } = decode(files, folder);
+    this.folder.truncate(isOwn ? logs : {});
+    return { state, folder, isOwn };
+  }
+
+  private compare(path: string, before: RunConfig, now: RunConfig, allowDrift: boolean): void {
+    if (before.version !== now.version) {
+      this.notices.push(`${path}: begun with groupgrad ${before.version}, this is ${now.version}`);
+    }
+    const found = differences(before.identity ?? {}, now.identity);
+    if (found.length === 0) return;
+    const list = found.map((difference) => `  ${difference}`).join('\n');
+    if (!allowDrift) {
+      throw new Error(`${path}: the run was begun differently; take another folder, or allowDrift\n${list}`);
+    }
+    this.notices.push(`${path}: goes on differently from how it was begun\n${list}`);
+  }
+
+  private openEvents(step: number | undefined): void {
+    this.events?.close();
+    this.events = TensorBoardWriter.open(this.folder.path, step === undefined ? {} : { step });
+  }
+}
+
+/** All checkpoints of a run folder, intact or not, newest first: those of steps, then those of the warm start. */
+function listAll(runDir: string): FoundCheckpoint[] {
+  return checkpointParents(runDir).flatMap(listCheckpoints);
+}
+
+/** The newest intact checkpoint of a run folder, and what is wrong with newer ones. */
+function newestOfRun(runDir: string): ReturnType<typeof newestCheckpoint> {
+  const broken: ReturnType<typeof newestCheckpoint>['broken'] = [];
+  for (const parent of checkpointParents(runDir)) {
+    const newest = newestCheckpoint(parent);
+    broken.push(...newest.broken);
+    if (newest.found) return { found: newest.found, broken };
+  }
+  return { found: undefined, broken };
+}
+
+/**
+ * The files of a checkpoint, given by its own path or that of its run folder, and its step, which is 0 during a warm start. Throws
+ * an Error if none is intact.
+ */
+export function openCheckpoint(path: string): { folder: string; step: number; files: CheckpointFiles } {
+  if (checkpointParents(path).some((parent) => fs.existsSync(parent))) {
+    const { found, broken } = newestOfRun(path);
+    if (found) return opened(found.folder, found.files);
+    throw new Error(`${path}: no checkpoint is intact\n${describeBroken(broken)}`.trimEnd());
+  }
+  if (!fs.existsSync(path)) throw new Error(`${path}: no such checkpoint or run folder`);
+  try {
+    return opened(path, readCheckpoint(path).files);
+  } catch (error) {
+    throw new Error(`${path}: not an intact checkpoint: ${(error as Error).message}`);
+  }
+}
+
+function opened(folder: string, files: CheckpointFiles) {
+  return { folder, step: readState(files, folder).counters.step, files };
+}
+
+function describeBroken(broken: readonly { folder: string; reason: string }[]): string {
+  return broken.map(({ folder, reason }) => `  ${folder}: ${reason}`).join('\n');
+}
+
+function encode(
+  { weights, optimizer, reference, isWarmStart, counters: { updates, anchor, ...counters } }: SavedState,
+  logs: LogSizes,
+) {
+  const state: StateFile = { counters, updates, anchor, logs, ...(isWarmStart && { isWarmStart }) };
+  const files: CheckpointFiles = {
+    'weights.safetensors': encodeSafetensors(weights, { step: String(counters.step) }),
+    'optimizer.safetensors': encodeSafetensors(optimizer),
+    'state.json': Buffer.from(`${JSON.stringify(state, null, 1)}\n`),
+  };
+  if (reference) files['reference.safetensors'] = encodeSafetensors(reference);
+  return files;
+}
+
+function partOf(files: CheckpointFiles, folder: string, name: string): Uint8Array {
+  if (!files[name]) throw new Error(`${folder}: expected ${name} in its manifest, got nothing`);
+  return files[name];
+}
+
+function readState(files: CheckpointFiles, folder: string): StateFile {
+  return JSON.parse(Buffer.from(partOf(files, folder, 'state.json')).toString()) as StateFile;
+}
+
+function decode(files: CheckpointFiles, folder: string): { state: SavedState; logs: LogSizes } {
+  const arrays = (name: string) => decodeSafetensors(partOf(files, folder, name), join(folder, name));
+  const { counters, updates, anchor, logs, isWarmStart = false } = readState(files, folder);
+  const state: SavedState = {
+    weights: arrays('weights.safetensors'),
+    optimizer: arrays('optimizer.safetensors'),
+    reference: files['reference.safetensors'] ? arrays('reference.safetensors') : null,
+    isWarmStart,
+    counters: { ...counters, updates, anchor },
+  };
+  return { state, logs };
+}
+
+/** The weights of a checkpoint. */
+export function checkpointWeights(files: CheckpointFiles, folder: string): SavedState['weights'] {
+  return decode(files, folder).state.weights;
+}

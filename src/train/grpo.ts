@@ -1,0 +1,732 @@
+// The reinforcement loop: sample groups, score them, advantages (with HA-DW), fused loss and gradient, update; and what makes
+// a run of it something to rely on: each step happens whole or not at all, and a saved run goes on bit for bit.
+
+import { currentBackend } from '../backend/backend.js';
+import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
+import { EventLoopWatch } from '../base/event-loop.js';
+import { Interrupted, interruption, usualGrace } from '../base/interruption.js';
+import { NumericFault } from '../base/numeric-fault.js';
+import { packageVersion } from '../base/version.js';
+import { type DeviceChoice, devices } from '../devices/devices.js';
+import type { Metrics } from '../devices/plan.js';
+import { checkPolicy } from '../model/define.js';
+import type { Policy } from '../model/policy.js';
+import { writeReport } from '../report/run/index.js';
+import type { Evaluation, Group, Reward } from '../rollout/api.js';
+import { evaluate, evaluationMetrics } from '../rollout/evaluate.js';
+import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
+import { encodePrompt, type TokenTask, tokenTask } from '../rollout/token-task.js';
+import { identify } from '../run/drift.js';
+import { type Loaded, Run, type RunConfig } from '../run/run.js';
+import type { Example, Task } from '../tasks/task.js';
+import { assignAdvantages } from './advantages.js';
+import type {
+  GrpoStep,
+  GrpoTrainer,
+  RunOptions,
+  RunResult,
+  StartOptions,
+  StepsOptions,
+  TrainerOptions,
+} from './api.js';
+import { type HealthContext, observeHealth, warningsOf } from './health.js';
+import { learn } from './learn.js';
+import {
+  checkStepsOptions,
+  evaluationExamples,
+  type Parts,
+  resolveParts,
+  resolveSettings,
+  type Settings,
+} from './options.js';
+import { ExampleOrder } from './order.js';
+import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
+import { exitCodes, listenForStop } from './signals.js';
+import { type Snapshot, TrainingState } from './training-state.js';
+import { globalNorm } from './update.js';
+import { warmStart } from './warm-start.js';
+
+/** A trainer for callers that keep their own files in its run folder, or that must be able to end at any moment. */
+export interface RunTrainer<E extends Example = Example> extends GrpoTrainer<E> {
+  /** Throws an Error if another process has taken the run folder: nothing may be written to it then. */
+  confirm(): void;
+  /** Saves the last complete state, even while a step is running, and releases the folder: before the process exits. */
+  abandon(): void;
+}
+
+/** See `GrpoTrainer.create`. */
+export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<RunTrainer<E>> {
+  checkObject('options', options);
+  const given = Promise.resolve(options.policy);
+  // Where another option is refused first, nobody waits for a policy that fails.
+  given.catch(() => {});
+  const settings = resolveSettings(options);
+  const parts = resolveParts(options);
+  const { runDir, resume = 'auto', allowDrift = false, takeOver = false, notes = {} } = options;
+  if (runDir !== undefined && (typeof runDir !== 'string' || runDir === '')) {
+    throw typeError('runDir', 'the path of a folder', runDir);
+  }
+  if (typeof resume !== 'string' || resume === '') throw typeError('resume', `'auto', 'never' or a path`, resume);
+  checkBoolean('allowDrift', allowDrift);
+  checkBoolean('takeOver', takeOver);
+  checkNotes(notes);
+  if (runDir === undefined && settings.guard.action === 'rollback') {
+    throw rangeError('guard.action', `'skip' or 'halt' without a runDir`, `'rollback'`);
+  }
+  if (runDir === undefined && resume !== 'auto' && resume !== 'never') {
+    throw rangeError('resume', `'auto' or 'never' without a runDir`, `'${resume}'`);
+  }
+  checkKeepBest(settings, parts);
+  const policy = checkPolicy(await given);
+  const backend = currentBackend();
+  if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
+  checkTexts(parts, policy, settings);
+  const config: RunConfig = {
+    version: packageVersion(),
+    created: new Date().toISOString(),
+    node: process.version,
+    seed: settings.seed,
+    identity: identify({ settings, policy, ...parts, backend, device: deviceName(settings.device) }),
+    notes,
+    notation: parts.train.notation ?? null,
+  };
+  if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
+  const keep = settings.checkpoint;
+  const run = new Run({ runDir, keep, takeOver });
+  let trainer: Trainer<E> | undefined;
+  try {
+    const from = run.begin({ runDir, resume, allowDrift, config });
+    trainer = new Trainer<E>(parts, settings, policy, run);
+    if (from) trainer.load(from);
+    return trainer;
+  } catch (error) {
+    if (trainer) trainer.dispose();
+    else run.close();
+    throw error;
+  }
+}
+
+function checkNotes(notes: unknown): void {
+  checkObject('notes', notes);
+  try {
+    JSON.stringify(notes);
+  } catch (error) {
+    throw new TypeError(`notes: expected plain JSON, got what is none: ${(error as Error).message}`);
+  }
+}
+
+/** A metric of an evaluation must be one of an evaluation that there is. */
+function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Parts): void {
+  if (!keepBest?.startsWith('eval/')) return;
+  const [, name] = /^eval\/([^/]+)\/accuracy(\/[^/]+)?$/.exec(keepBest) ?? [];
+  if (name !== undefined && Object.hasOwn(evaluate, name)) return;
+  const known = Object.keys(evaluate).map((task) => `eval/${task}/accuracy`);
+  throw rangeError(
+    'checkpoint.keepBest',
+    known.join(', ') || 'no evaluation without tasks in evaluate',
+    `'${keepBest}'`,
+  );
+}
+
+/** Every task's first prompt must be one that the policy can read. */
+function checkTexts({ train, evaluate }: Parts, policy: Policy, settings: Settings): void {
+  const named = Object.entries(evaluate).map(([name, task]) => [`evaluate.${name}`, task] as const);
+  for (const [field, task] of [['train', train] as const, ...named]) {
+    const { prompt } = checkObject(`${field}.example(0)`, task.example(0));
+    if (typeof prompt !== 'string') throw typeError(`${field}.example(0).prompt`, 'a text', prompt);
+    encodePrompt(tokenTask(task, policy.vocabulary, settings.sampling), prompt);
+  }
+}
+
+/** What tells the best checkpoint must be among a step's metrics. Those of evaluations and difficulties come now and then. */
+function requireMetric(keepBest: string | null, metrics: Metrics): void {
+  if (keepBest === null || keepBest in metrics || /^(eval|accuracy)\//.test(keepBest)) return;
+  throw rangeError('checkpoint.keepBest', `a metric (${Object.keys(metrics).join(', ')})`, `'${keepBest}'`);
+}
+
+/** The device that a choice comes to: a policy's values are tfjs's, on the host, where 'auto' is no GPU of ours. */
+function deviceName(choice: DeviceChoice): string {
+  if (choice !== 'auto') return choice;
+  return devices().find(({ name, available }) => available && name !== 'cuda')!.name;
+}
+
+const silent: Progress = { update: () => {}, print: () => {} };
+
+/** Non-TTY output gets a line at least this often, in seconds. */
+const lineEvery = 10;
+
+/** Seconds of a blocked event loop from which a notice says that signals have to wait. */
+const longStretch = 5;
+
+class Trainer<E extends Example> implements RunTrainer<E> {
+  readonly notices: string[];
+  private readonly state: TrainingState;
+  private readonly task: TokenTask<E>;
+  private readonly order: ExampleOrder<E>;
+  private readonly rewards: readonly Reward<E>[];
+  private readonly context: HealthContext;
+  private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
+  private progress = silent;
+  /** Whether warm start and first evaluation are behind. */
+  private begun = false;
+  /** Which state is on disk, and where. */
+  private saved: { place: string; folder: string } | undefined;
+  private looping = false;
+  /** Whether a warm start or a step is at work. */
+  private working = false;
+  /** The state before the step at work. */
+  private before: Snapshot | undefined;
+  /** The longest time, in seconds, for which a step has blocked the event loop. */
+  private longestStretch = 0;
+  private disposed = false;
+  /** Whether what the trainer held is given back. */
+  private freed = false;
+
+  constructor(
+    parts: Parts,
+    private readonly settings: Settings,
+    readonly policy: Policy,
+    private readonly files: Run | undefined,
+  ) {
+    this.notices = files?.notices ?? [];
+    const tokens = (task: Task) => tokenTask(task, policy.vocabulary, settings.sampling);
+    this.task = tokens(parts.train) as unknown as TokenTask<E>;
+    this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
+    this.rewards = parts.rewards as readonly Reward<E>[];
+    this.context = healthContext(settings, parts, this.task.maxTokens);
+    this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
+      name,
+      task: tokens(task),
+      examples: evaluationExamples(task, settings.evaluation.size),
+    }));
+    // Last, because it alone holds memory.
+    this.state = new TrainingState(policy, settings);
+  }
+
+  get step(): number {
+    return this.state.counters.step;
+  }
+
+  /** Goes on from a saved state. One of another run becomes this run's first checkpoint: it stands on its own. */
+  load({ state, folder, isOwn }: Loaded): void {
+    this.state.load(state);
+    this.begun = !state.isWarmStart;
+    if (this.begun && this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
+    if (isOwn) this.saved = { place: this.place, folder };
+    else if (this.isWorthSaving) this.saveNow();
+  }
+
+  async start(options: StartOptions = {}): Promise<void> {
+    checkStepsOptions(options, ['output', 'signal']);
+    this.requireInUse();
+    if (!this.begun) await this.alone(() => this.begin(options));
+  }
+
+  /** If it is interrupted or fails, the warm start's progress is kept and saved, and the next call continues from there. */
+  private async begin({ output = null, signal }: StartOptions): Promise<void> {
+    if (output) this.progress = createProgress(output);
+    let failure: Error | undefined;
+    try {
+      await this.warmStart(signal);
+      const began = performance.now();
+      const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics(signal) : {};
+      if (hasEvaluation(metrics)) {
+        this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
+      }
+      this.completeStart(metrics, secondsSince(began));
+    } catch (error) {
+      if (this.state.warmStart?.updates === 0) this.state.endWarmStart();
+      if (signal?.aborted && error === signal.reason) return;
+      failure = error as Error;
+      throw error;
+    } finally {
+      this.saveLast(failure);
+    }
+  }
+
+  /** The transition from warm start to reinforcement. Rolled back if it fails. */
+  private completeStart(metrics: Metrics, seconds: number): void {
+    const { state, files } = this;
+    const { warmStart, counters } = state;
+    const logs = files?.mark();
+    const before = counters.seconds;
+    try {
+      state.warmStart = undefined;
+      if (this.settings.loss.kl?.beta) state.holdReference();
+      counters.seconds += seconds;
+      files?.restore(0);
+      if (files && Object.keys(metrics).length > 0) files.log(0, { metrics, timing: {}, samples: [], warnings: [] });
+      if (files) this.saveNow();
+      this.begun = true;
+      warmStart?.dispose();
+    } catch (error) {
+      state.warmStart = warmStart;
+      state.dropReference();
+      counters.seconds = before;
+      if (logs) files!.cutBack(logs);
+      throw error;
+    }
+  }
+
+  async *steps(options: StepsOptions = {}): AsyncGenerator<GrpoStep<E>, void, void> {
+    const { max = Infinity, signal, grace = usualGrace } = checkStepsOptions(options, ['max', 'signal', 'grace']);
+    if (this.looping) throw new Error('steps: expected one loop over a trainer at a time');
+    this.looping = true;
+    let failure: Error | undefined;
+    try {
+      await this.start({ signal });
+      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.makeStep(signal, grace));
+    } catch (error) {
+      if (error instanceof Interrupted) return this.progress.print(`step ${this.step + 1}: ${error.message}`);
+      failure = error as Error;
+      throw error;
+    } finally {
+      this.looping = false;
+      this.saveLast(failure);
+    }
+  }
+
+  async run(options: RunOptions = {}): Promise<RunResult> {
+    checkStepsOptions(options, ['max', 'signal', 'grace', 'output', 'onStep']);
+    const { max, signal, grace = usualGrace, output = process.stdout, onStep } = options;
+    const progress = output ? createProgress(output) : silent;
+    const stop = listenForStop({
+      onFirst: (name) =>
+        progress.print(`${name}: finishing the step (at most ${grace} s); a second signal discards it and ends now`),
+      onSecond: () => this.abandon(),
+    });
+    this.progress = progress;
+    let told = 0;
+    const tellNotices = () => {
+      while (told < this.notices.length) progress.print(this.notices[told++]);
+    };
+    tellNotices();
+    let metrics: Metrics = {};
+    let [began, first, printed] = [performance.now(), this.step, performance.now()];
+    try {
+      const either = AbortSignal.any(signal ? [signal, stop.signal] : [stop.signal]);
+      if (!this.begun) {
+        await this.start({ output, signal: either });
+        tellNotices();
+        [began, first] = [performance.now(), this.step];
+      }
+      for await (const step of this.steps({ max, signal: either, grace })) {
+        metrics = step.metrics;
+        const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
+        const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
+        if (isMilestone) printed = performance.now();
+        const line = progressLine(step, max, secondsAStep);
+        if (hasEvaluation(step.metrics)) progress.print(line);
+        else progress.update(line, isMilestone);
+        if (step.fault !== undefined) progress.print(step.fault);
+        for (const warning of step.warnings) progress.print(`warning: ${warning}`);
+        tellNotices();
+        onStep?.(step);
+      }
+      tellNotices();
+      if (this.files && this.begun) {
+        this.confirm();
+        // A report that cannot be made is told, and is no failure of the run.
+        await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
+      }
+    } finally {
+      this.progress = silent;
+      stop.release();
+    }
+    if (stop.received) process.exitCode = exitCodes[stop.received];
+    const { health } = this.state.counters;
+    return {
+      steps: this.step,
+      ended: stop.received ?? (signal?.aborted ? 'aborted' : 'max'),
+      metrics,
+      learned: health.learned,
+      skipped: this.step - health.made,
+      warnings: warningsOf(health),
+    };
+  }
+
+  async evaluate(options: { signal?: AbortSignal } = {}): Promise<Record<string, Evaluation>> {
+    const { signal } = checkStepsOptions(options, ['signal']);
+    const results: Record<string, Evaluation> = {};
+    for (const { name, task, examples } of this.evaluations) {
+      results[name] = await evaluate(this.policy, task, examples, signal);
+    }
+    return results;
+  }
+
+  save(): string {
+    if (!this.files) throw new Error('save: expected a trainer with a runDir');
+    this.requireInUse();
+    if (!this.isWorthSaving) throw new Error('save: expected a run that has begun (start), got one that has not');
+    return this.saveComplete();
+  }
+
+  /** Saves the current state, or the one before the running step. */
+  private saveComplete(): string {
+    const { before } = this;
+    if (!before) return this.saveNow();
+    // A step is at work on weights and counters.
+    const now = this.state.snapshot();
+    before.restore();
+    try {
+      return this.saveNow();
+    } finally {
+      now.restore();
+      now.dispose();
+    }
+  }
+
+  confirm(): void {
+    this.files?.confirm();
+  }
+
+  abandon(): void {
+    if (!this.files || this.freed) return;
+    try {
+      if (this.isWorthSaving) this.saveComplete();
+    } finally {
+      this.files.close();
+    }
+  }
+
+  dispose(): void {
+    this.disposed = true;
+    // What is at work needs its memory to the end.
+    if (!this.working) this.free();
+  }
+
+  private free(): void {
+    if (this.freed) return;
+    try {
+      // A loop that nobody went on with has not saved its last step yet.
+      if (this.looping) this.saveLast(undefined);
+    } finally {
+      this.freed = true;
+      this.state.dispose();
+      this.files?.close();
+    }
+  }
+
+  private requireInUse(): void {
+    if (this.disposed) throw new Error('expected a trainer in use, got one that was disposed of');
+  }
+
+  /** Warm start and steps change the same weights: there is one of them at a time. */
+  private async alone<T>(work: () => Promise<T>): Promise<T> {
+    this.requireInUse();
+    if (this.working) throw new Error('expected a trainer at rest, got one whose warm start or step is at work');
+    // It may have been disposed of since.
+    checkPolicy(this.policy);
+    this.working = true;
+    try {
+      return await work();
+    } finally {
+      this.working = false;
+      if (this.disposed) this.free();
+    }
+  }
+
+  /** Names the state of the run, not counting the running step. */
+  private get place(): string {
+    const { warmStart } = this.state;
+    return warmStart ? `update ${warmStart.updates} of the warm start` : `step ${this.step}`;
+  }
+
+  /** False until the first update of a warm start, or until the run has begun: there is only the initial policy. */
+  private get isWorthSaving(): boolean {
+    return this.begun || (this.state.warmStart?.updates ?? 0) > 0;
+  }
+
+  private saveNow(): string {
+    const [files, place] = [this.files!, this.place];
+    files.restore(this.step);
+    if (this.saved?.place !== place || !files.holds(this.saved.folder)) {
+      this.saved = { place, folder: files.save(this.state.save()) };
+    }
+    return this.saved.folder;
+  }
+
+  /** Whenever the event loop turns, the state is that of a complete update. */
+  private async warmStart(signal: AbortSignal | undefined): Promise<void> {
+    const { warmStart: settings, device, checkpoint } = this.settings;
+    if (!settings) return;
+    const { policy, task, state } = this;
+    const optimizer = state.beginWarmStart(settings.optimizer);
+    if (optimizer.updates > 0) this.progress.print(`warm start: continuing after update ${optimizer.updates}`);
+    const exampleAt = (place: number) => this.order.at(place);
+    const shown = { loss: '', accuracy: '' };
+    let accuracy: number | undefined;
+    let [looked, saved] = [performance.now(), performance.now()];
+    for await (const step of warmStart({ policy, task, exampleAt, settings, device, optimizer, signal })) {
+      const { updates, examples, loss } = step;
+      accuracy = step.accuracy ?? accuracy;
+      state.counters.cursor = examples;
+      state.counters.seconds += secondsSince(looked);
+      looked = performance.now();
+      if (loss !== undefined) shown.loss = `: cross-entropy ${loss.toFixed(3)}`;
+      if (accuracy !== undefined) shown.accuracy = `, ${(100 * accuracy).toFixed(1)} % right`;
+      const text = `warm start, update ${updates} of at most ${settings.steps}${shown.loss}${shown.accuracy}`;
+      const isMilestone =
+        updates % (4 * settings.every) === 0 && (settings.until === null || step.accuracy !== undefined);
+      this.progress.update(text, isMilestone);
+      if (this.files && secondsSince(saved) >= checkpoint.warmStartSeconds) {
+        this.saveNow();
+        saved = performance.now();
+      }
+    }
+    if (settings.until === null || (accuracy ?? 0) >= settings.until) return;
+    const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+    this.notices.push(
+      accuracy === undefined
+        ? `the warm start has ended after ${optimizer.updates} updates, before its first look at how many are right (warmStart.every)`
+        : `the warm start has ended after ${optimizer.updates} updates with ${percent(accuracy)} right, short of ` +
+            `${percent(settings.until)} (warmStart.until); give it more steps, or easier problems`,
+    );
+  }
+
+  /** Makes a step, or none: a step that does not end within the grace period after the signal throws Interrupted. */
+  private async makeStep(signal: AbortSignal | undefined, grace: number): Promise<GrpoStep<E>> {
+    const loop = new EventLoopWatch();
+    const interrupt = interruption(signal, grace, loop, this.longestStretch);
+    try {
+      return await this.wholeStep(interrupt.signal, loop);
+    } finally {
+      interrupt.release();
+      loop.stop();
+      this.noteStretch(loop.longest);
+    }
+  }
+
+  private noteStretch(seconds: number): void {
+    if (seconds > longStretch && this.longestStretch <= longStretch) {
+      this.notices.push(
+        `a step blocks the event loop for ${seconds.toFixed(1)} s at a time, and signals have to wait as long; ` +
+          'a smaller microBatchSize makes its passes shorter',
+      );
+    }
+    this.longestStretch = Math.max(this.longestStretch, seconds);
+  }
+
+  private async wholeStep(signal: AbortSignal, loop: EventLoopWatch): Promise<GrpoStep<E>> {
+    const began = performance.now();
+    if (this.files?.restore(this.step)) this.saveNow();
+    const before = this.state.snapshot();
+    this.before = before;
+    const logs = this.files?.mark();
+    const groups: Group<E>[] = [];
+    const undo = () => {
+      before.restore();
+      if (logs) this.files!.cutBack(logs);
+    };
+    try {
+      return await this.attempt(groups, began, signal, loop);
+    } catch (error) {
+      const { cursor } = this.state.counters;
+      undo();
+      if (!(error instanceof NumericFault)) throw error;
+      try {
+        return this.help(error, groups, cursor, began);
+      } catch (failure) {
+        undo();
+        throw failure;
+      }
+    } finally {
+      this.before = undefined;
+      before.dispose();
+    }
+  }
+
+  /** Fills `groups` with what is sampled, so that it is known when the attempt fails. */
+  private async attempt(
+    groups: Group<E>[],
+    began: number,
+    signal: AbortSignal,
+    loop: EventLoopWatch,
+  ): Promise<GrpoStep<E>> {
+    const { settings, state, policy, task } = this;
+    const index = this.step + 1;
+    const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
+    await this.sample(groups, index, timing, signal);
+    const chosen = [...groups].sort(informativeFirst).slice(0, settings.promptsPerStep);
+
+    const scored = performance.now();
+    const advantages = assignAdvantages(groups, chosen, settings, state.anchor);
+    timing['time/advantages'] = secondsSince(scored);
+
+    const learner = { policy, optimizer: state.optimizer, reference: state.reference, settings };
+    const learnt = await learn(chosen, index, {
+      ...learner,
+      promptLength: task.promptLength,
+      maxTokens: task.maxTokens,
+      signal,
+    });
+    requireFiniteWeights(policy);
+    Object.assign(timing, learnt.timing, { 'time/step': secondsSince(began) });
+
+    const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics(signal) : {};
+    const metrics: Metrics = {
+      ...advantages,
+      ...rolloutMetrics(groups, this.rewards),
+      ...learnt.metrics,
+      'groups/resampled': groups.length - settings.promptsPerStep,
+      ...evaluated,
+    };
+    requireMetric(settings.checkpoint.keepBest, metrics);
+    timing.tokens_per_second = metrics.tokens / timing['time/step'];
+    timing.event_loop_blocked = loop.longest;
+    return this.commit({ index, metrics, timing, groups, warnings: [] }, began);
+  }
+
+  /** Rounds of prompts until enough groups have rewards that differ. */
+  private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
+    const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
+    const { temperature } = sampling;
+    for (let round = 0; round < dynamicSampling.maxRounds; round++) {
+      const examples = Array.from({ length: promptsPerStep }, () => this.order.at(this.state.counters.cursor++));
+      const began = performance.now();
+      const options = { groupSize, temperature, seed, step, firstPrompt: groups.length, signal };
+      const more = await sampleGroups(this.policy, this.task, examples, options);
+      groups.push(...more);
+      const sampled = performance.now();
+      timing['time/sampling'] += (sampled - began) / 1e3;
+      await rewardGroups(more, this.rewards, signal);
+      timing['time/rewards'] += secondsSince(sampled);
+      if (groups.filter(isInformative).length >= promptsPerStep) return;
+    }
+  }
+
+  /** Counts a step, writes it down, and saves a checkpoint where one is due. */
+  private commit(step: GrpoStep<E>, began: number): GrpoStep<E> {
+    const { counters } = this.state;
+    const { every, keepBest } = this.settings.checkpoint;
+    const {
+      health,
+      metrics: conditions,
+      warnings,
+    } = observeHealth(counters.health, step.index, step.metrics, this.context);
+    counters.health = health;
+    Object.assign(step.metrics, conditions);
+    step.warnings = warnings;
+    counters.step = step.index;
+    counters.seconds += secondsSince(began);
+    step.timing.time = counters.seconds;
+    const value = keepBest === null ? undefined : step.metrics[keepBest];
+    const best = counters.best?.metric === keepBest ? counters.best!.value : -Infinity;
+    const isBest = value !== undefined && value > best;
+    if (isBest) counters.best = { metric: keepBest!, step: step.index, value };
+    if (this.files) {
+      const { metrics, timing, groups } = step;
+      this.files.log(step.index, {
+        metrics,
+        timing,
+        warnings,
+        samples: pickSamples(groups, this.settings.samplesPerStep),
+      });
+      if (isBest || step.index % every === 0) this.saveNow();
+    }
+    return step;
+  }
+
+  /** What the guard does about a value that is not finite. The state is the one before the step. */
+  private help(fault: NumericFault, groups: readonly Group<E>[], cursor: number, began: number): GrpoStep<E> {
+    const { action, budget } = this.settings.guard;
+    const index = this.step + 1;
+    const { counters } = this.state;
+    const path = this.files?.writeFault(index, {
+      step: index,
+      reason: fault.message,
+      groups: groups.map(describeGroup),
+    });
+    const where = path ? `; its completions are in ${path}` : '';
+    const what = `step ${index}: ${fault.message}${where}`;
+    const faults = counters.faults + 1;
+    if (action === 'halt') throw new Error(what, { cause: fault });
+    if (faults > budget) throw new Error(`${what}; the guard's budget of ${budget} is used up`, { cause: fault });
+    if (action === 'rollback') {
+      this.load(this.files!.rollback());
+      Object.assign(this.state.counters, { cursor, faults });
+      return {
+        index: this.step,
+        metrics: {},
+        timing: {},
+        groups: [],
+        warnings: [],
+        fault: `${what}; rolled back to step ${this.step}`,
+      };
+    }
+    Object.assign(counters, { cursor, faults });
+    const metrics = { 'guard/skipped': 1 };
+    const skipped = { index, metrics, timing: { 'time/step': secondsSince(began) }, groups: [], warnings: [] };
+    return { ...this.commit(skipped, began), fault: `${what}; skipped` };
+  }
+
+  private async evaluationMetrics(signal: AbortSignal | undefined): Promise<Metrics> {
+    const results = Object.entries(await this.evaluate({ signal }));
+    return Object.assign({}, ...results.map(([name, result]) => evaluationMetrics(name, result)));
+  }
+
+  /** Saves the last complete state when a loop or a warm start ends. `failure` is the error that ended it. */
+  private saveLast(failure: Error | undefined): void {
+    if (!this.files || !this.isWorthSaving || this.freed) return;
+    try {
+      this.saveNow();
+    } catch (error) {
+      if (!failure) throw error;
+      const { message } = error as Error;
+      if (!failure.message.includes(message)) failure.message += `\n${message}`;
+    }
+  }
+}
+
+function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number): HealthContext {
+  const { promptsPerStep, groupSize, advantage, warmStart, iterations, miniBatches, optimizer } = settings;
+  return {
+    completions: promptsPerStep * groupSize,
+    groupSize,
+    rewards: rewards.map(({ name, weight }) => ({ name, weight })),
+    isCentered: advantage.center !== 'none',
+    hasWarmStart: warmStart !== null,
+    maxTokens,
+    updatesPerStep: iterations * Math.min(miniBatches, promptsPerStep * groupSize),
+    totalUpdates: optimizer.totalSteps,
+  };
+}
+
+/** Sorting is stable: groups of a kind stay in order. */
+function informativeFirst(a: Group, b: Group): number {
+  return Number(isInformative(b)) - Number(isInformative(a));
+}
+
+function requireFiniteWeights({ variables }: Policy): void {
+  if (!Number.isFinite(globalNorm(Object.values(variables)))) {
+    throw new NumericFault('expected finite weights after the update, got others');
+  }
+}
+
+/** Completions from all over the step: of as many groups, and of another place in each. */
+function pickSamples(groups: readonly Group[], count: number): Record<string, unknown>[] {
+  const taken = Math.min(count, groups.length);
+  return Array.from({ length: taken }, (_, i) => {
+    const { example, completions } = groups[Math.floor((i * groups.length) / taken)];
+    const { text, rewards, advantage, truncated } = completions[i % completions.length];
+    return { prompt: example.prompt, answer: example.answer, completion: text, rewards, advantage, truncated };
+  });
+}
+
+/** A group as a fault file holds it. JSON has no NaN: what is not finite is written as a text. */
+function describeGroup({ example, completions }: Group): unknown {
+  const plain = (value: number) => (Number.isFinite(value) ? value : String(value));
+  return {
+    example,
+    completions: completions.map((completion) => ({
+      ...completion,
+      tokens: [...completion.tokens],
+      logProbs: [...completion.logProbs].map(plain),
+      reward: plain(completion.reward),
+    })),
+  };
+}
+
+function secondsSince(start: number): number {
+  return (performance.now() - start) / 1e3;
+}

@@ -1,0 +1,288 @@
+// Learning from a step's groups: completions dealt out to mini-batches, their micro-batches to one fused call each for
+// loss and gradient, an update a mini-batch.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { breathe } from '../base/breathe.js';
+import { NumericFault } from '../base/numeric-fault.js';
+import { permutation } from '../base/random.js';
+import { entropyThreshold } from '../devices/entropy.js';
+import type { Metrics } from '../devices/plan.js';
+import type { LossConfig } from '../loss/config.js';
+import { logitsLoss } from '../loss/losses.js';
+import { presets } from '../loss/presets.js';
+import type { Policy } from '../model/policy.js';
+import type { Group, ScoredCompletion } from '../rollout/api.js';
+import { sequencesAPass } from '../rollout/pass-size.js';
+import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
+import type { AdamW } from './adamw.js';
+import { type CompletionBatch, completionBatch, logitsOf, spread } from './completions.js';
+import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
+import type { Settings } from './options.js';
+import type { ReferencePolicy } from './reference-policy.js';
+import { updatePolicy } from './update.js';
+
+export interface Learner {
+  policy: Policy;
+  optimizer: AdamW;
+  /** Needed with a KL term. */
+  reference: ReferencePolicy | undefined;
+  settings: Settings;
+  /** What prompts and completions are padded to. */
+  promptLength: number;
+  maxTokens: number;
+  /** Interrupts it between two micro-batches: its reason is thrown. */
+  signal?: AbortSignal;
+}
+
+export interface LearnResult {
+  /** Of the loss, means over the updates; `grad_norm`, `learning_rate`, `sampling/log_prob_difference_*`. */
+  metrics: Metrics;
+  /** Seconds: `time/forward_backward`, of which `time/loss`, and `time/optimizer`. */
+  timing: Metrics;
+}
+
+/** A completion with its prompt. */
+interface Row {
+  prompt: Int32Array;
+  completion: ScoredCompletion;
+}
+
+/** Completions of one forward and backward pass. */
+interface MicroBatch extends CompletionBatch {
+  rows: readonly Row[];
+  tokens: number;
+}
+
+/**
+ * Updates the policy. `step` addresses the random numbers of the mini-batches. NumericFault where a log-prob, the loss or
+ * the gradient is not finite; Error where the sampler's log-probs are not those of the loss. Updates made before are made.
+ */
+export async function learn(groups: readonly Group[], step: number, learner: Learner): Promise<LearnResult> {
+  const { settings, optimizer, policy, signal } = learner;
+  const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
+  const refLogProbs = await referenceLogProbs(rows, learner);
+  const updates: MetricsPart[] = [];
+  const timing = { 'time/forward_backward': 0, 'time/loss': 0, 'time/optimizer': 0 };
+  let mismatch: Metrics = {};
+  for (let iteration = 0; iteration < settings.iterations; iteration++) {
+    for (const miniBatch of dealOut(rows, settings, step, iteration)) {
+      const microBatches = split(miniBatch, learner).map((some) => microBatch(some, learner));
+      const shared = await sharedByMicroBatches(microBatches, learner);
+      const reports: GrpoReport[] = [];
+      const losses = microBatches.map((batch) => () => {
+        const logits = logitsOf(policy, batch);
+        const start = performance.now();
+        const input = { ...lossInput(batch, settings, refLogProbs), ...shared.input };
+        const loss = grpoLoss(logits, input, shared.config, {
+          device: settings.device,
+          inPlace: policy.inPlace,
+          onResult: (report) => void reports.push(report),
+        });
+        timing['time/loss'] += (performance.now() - start) / 1e3;
+        requireFinite(reports.at(-1)!);
+        return loss;
+      });
+      const learningRate = optimizer.learningRate;
+      const result = await updatePolicy(policy, optimizer, losses, signal);
+      timing['time/forward_backward'] += result.forwardBackward;
+      timing['time/optimizer'] += result.optimizer;
+      if (updates.length === 0) mismatch = samplerMismatch(microBatches, reports, settings);
+      updates.push(metricsOfUpdate(microBatches, reports, settings, result.gradientNorm, learningRate));
+    }
+  }
+  // Sampled tokens are the step's; those of the loss would count a completion once an iteration.
+  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, settings.loss);
+  return { metrics: { ...metrics, ...mismatch }, timing };
+}
+
+/** The mini-batches of an iteration. With one, the completions stay in order. */
+function dealOut(rows: readonly Row[], { miniBatches, seed }: Settings, step: number, iteration: number): Row[][] {
+  if (miniBatches === 1) return [[...rows]];
+  const order = permutation({ seed, purpose: 'minibatches', index: step }, rows.length, iteration);
+  const shuffled = Array.from(order, (index) => rows[index]);
+  const count = Math.min(miniBatches, rows.length);
+  const bound = (i: number) => Math.floor((i * rows.length) / count);
+  return Array.from({ length: count }, (_, i) => shuffled.slice(bound(i), bound(i + 1)));
+}
+
+function split(rows: readonly Row[], { policy, settings, promptLength, maxTokens }: Learner): Row[][] {
+  const length = promptLength + maxTokens;
+  const size = settings.microBatchSize ?? sequencesAPass(policy, length, 'forward and backward');
+  return Array.from({ length: Math.ceil(rows.length / size) }, (_, i) => rows.slice(i * size, (i + 1) * size));
+}
+
+function microBatch(rows: readonly Row[], { promptLength, maxTokens, policy, settings }: Learner): MicroBatch {
+  const pairs = rows.map(({ prompt, completion: { tokens, truncated } }) => ({
+    prompt,
+    completion: tokens,
+    masked: truncated && settings.maskTruncated,
+  }));
+  const batch = completionBatch(pairs, { promptLength, length: maxTokens, padding: policy.vocabulary.end });
+  return { ...batch, rows, tokens: batch.mask.reduce((sum, m) => sum + m, 0) };
+}
+
+function lossInput(
+  batch: MicroBatch,
+  settings: Settings,
+  refLogProbs: Map<ScoredCompletion, Float32Array> | undefined,
+) {
+  const { rows, shape, targets, mask } = batch;
+  const completions = rows.map(({ completion }) => completion);
+  return {
+    shape,
+    tokens: targets,
+    mask,
+    temperature: settings.sampling.temperature,
+    oldLogProbs: spread(
+      completions.map(({ logProbs }) => logProbs),
+      shape.length,
+    ),
+    ...(refLogProbs && {
+      refLogProbs: spread(
+        completions.map((completion) => refLogProbs.get(completion)!),
+        shape.length,
+      ),
+    }),
+    advantages: Float32Array.from(completions, ({ advantage }) => advantage),
+  };
+}
+
+/** The denominators of the whole mini-batch, with which losses and gradients of its micro-batches add up to its own. */
+async function sharedByMicroBatches(
+  batches: readonly MicroBatch[],
+  learner: Learner,
+): Promise<{ input: { normalizer?: number; sequences?: number }; config: LossConfig }> {
+  const { loss } = learner.settings;
+  if (batches.length === 1) return { input: {}, config: loss };
+  const sum = (of: (batch: MicroBatch) => number) => batches.reduce((total, batch) => total + of(batch), 0);
+  const tokens = sum((batch) => batch.tokens);
+  const sequences = sum((batch) => (loss.emptySequences === 'drop' ? present(batch) : batch.shape.sequences));
+  const input = { normalizer: tokens, sequences };
+  if (loss.entropy === undefined) return { input, config: loss };
+  const { topQuantile = 1 } = loss.entropy;
+  if (topQuantile === 1 || tokens === 0) return { input, config: { ...loss, entropy: { ...loss.entropy, tokens } } };
+  const entropies: number[] = [];
+  for (const batch of batches) {
+    tokenValues(batch, learner).entropies.forEach((entropy, i) => {
+      if (batch.mask[i] !== 0) entropies.push(entropy);
+    });
+    await breathe(learner.signal);
+  }
+  const threshold = entropyThreshold(entropies, topQuantile);
+  const kept = entropies.filter((entropy) => entropy >= threshold).length;
+  return { input, config: { ...loss, entropy: { ...loss.entropy, tokens: kept, threshold } } };
+}
+
+/** Sequences with a token that counts. */
+function present({ rows, shape, mask }: MicroBatch): number {
+  return rows.filter((_, b) => mask.subarray(b * shape.length, (b + 1) * shape.length).includes(1)).length;
+}
+
+/** Log-probs and entropies of a batch's tokens under the policy as it is, by the arithmetic of the loss. */
+function tokenValues(
+  batch: MicroBatch,
+  { policy, settings }: Learner,
+): { logProbs: Float32Array; entropies: Float32Array } {
+  const { shape, targets, mask } = batch;
+  const logits = tf.tidy(() => logitsOf(policy, batch));
+  try {
+    const report = logitsLoss(
+      {
+        shape: { ...shape, vocab: policy.vocabulary.size },
+        logits: logits.dataSync<'float32'>(),
+        tokens: targets,
+        mask,
+        temperature: settings.sampling.temperature,
+        advantages: new Float32Array(shape.sequences),
+      },
+      presets.reinforce,
+      { gradient: false, device: settings.device },
+    );
+    requireFinite(report);
+    return report;
+  } finally {
+    logits.dispose();
+  }
+}
+
+/** Log-probs of each completion under the reference policy; undefined without a KL term. */
+async function referenceLogProbs(
+  rows: readonly Row[],
+  learner: Learner,
+): Promise<Map<ScoredCompletion, Float32Array> | undefined> {
+  const { reference, settings, signal } = learner;
+  if (!settings.loss.kl?.beta) return undefined;
+  if (!reference) throw new Error('a KL term needs a reference policy');
+  const byCompletion = new Map<ScoredCompletion, Float32Array>();
+  for (const some of split(rows, learner)) {
+    const batch = microBatch(some, learner);
+    const { logProbs } = reference.with(() => tokenValues(batch, learner));
+    some.forEach(({ completion }, b) => {
+      byCompletion.set(completion, logProbs.subarray(b * batch.shape.length, (b + 1) * batch.shape.length));
+    });
+    // The policy has its own weights again, so that they can be saved during the turn.
+    await breathe(signal);
+  }
+  return byCompletion;
+}
+
+function requireFinite({ metrics }: { metrics: Metrics }): void {
+  if (metrics.nonFinite > 0) {
+    throw new NumericFault(`expected finite logits and log-probs, got ${metrics.nonFinite} others`);
+  }
+}
+
+/** How far the sampler's log-probs are from those that the loss saw before the first update. */
+function samplerMismatch(
+  batches: readonly MicroBatch[],
+  reports: readonly GrpoReport[],
+  { sampling }: Settings,
+): Metrics {
+  let [sum, count, largest] = [0, 0, 0];
+  batches.forEach(({ rows, shape, mask }, i) => {
+    rows.forEach(({ completion }, b) => {
+      completion.logProbs.forEach((logProb, t) => {
+        const place = b * shape.length + t;
+        if (!mask[place]) return;
+        const difference = Math.abs(logProb - reports[i].logProbs[place]);
+        sum += difference;
+        count++;
+        largest = Math.max(largest, difference);
+      });
+    });
+  });
+  if (largest > sampling.maxLogProbDifference) {
+    throw new Error(
+      `the sampler's log-probs differ from those of the loss by up to ${largest.toPrecision(3)}, more than ` +
+        `sampling.maxLogProbDifference (${sampling.maxLogProbDifference}): does the policy's decode compute what its ` +
+        'logits compute, without dropout or other randomness?',
+    );
+  }
+  return {
+    'sampling/log_prob_difference_mean': count === 0 ? 0 : sum / count,
+    'sampling/log_prob_difference_max': largest,
+  };
+}
+
+function metricsOfUpdate(
+  batches: readonly MicroBatch[],
+  reports: readonly GrpoReport[],
+  { loss }: Settings,
+  gradientNorm: number,
+  learningRate: number,
+): MetricsPart {
+  const parts = batches.map((batch, i) => ({
+    metrics: reports[i].metrics,
+    tokens: batch.tokens,
+    sequences: batch.shape.sequences,
+    present: present(batch),
+  }));
+  const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
+  const metrics = combineMetrics(parts, loss, summedOverMicroBatches);
+  return {
+    metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
+    tokens: total('tokens'),
+    sequences: total('sequences'),
+    present: total('present'),
+  };
+}

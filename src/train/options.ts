@@ -1,0 +1,381 @@
+// The trainer's options: checks, and every default. Loss, advantages, HA-DW and anchor have theirs in src/loss.
+
+import {
+  type Bounds,
+  checkBoolean,
+  checkChoice,
+  checkKeys,
+  checkNumber,
+  checkObject,
+  rangeError,
+  typeError,
+} from '../base/check.js';
+import { type DeviceChoice, deviceChoices } from '../devices/devices.js';
+import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
+import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
+import { presets } from '../loss/presets.js';
+import type { Reward } from '../rollout/api.js';
+import { accuracyReward, checkReward } from '../rollout/rewards.js';
+import type { Example, Task } from '../tasks/task.js';
+import type { OptimizerOptions, Output, RunOptions, TrainerOptions, WarmStartOptions } from './api.js';
+
+/** Every number and choice of a run, defaults filled in: plain JSON, as config.json holds it. */
+export interface Settings {
+  promptsPerStep: number;
+  groupSize: number;
+  iterations: number;
+  miniBatches: number;
+  /** null: as many as there are, as far as `sequencesAPass` allows. */
+  microBatchSize: number | null;
+  dynamicSampling: { maxRounds: number };
+  maskTruncated: boolean;
+  shuffle: boolean;
+  loss: LossConfig;
+  advantage: NonNullable<TrainerOptions['advantage']>;
+  hadw: { scale: number; anchor: Required<AnchorOptions> | 'none' } | null;
+  sampling: {
+    temperature: number;
+    /** null: the task's. */
+    maxTokens: number | null;
+    promptLength: number | null;
+    maxLogProbDifference: number;
+  };
+  optimizer: OptimizerSettings;
+  warmStart: WarmStartSettings | null;
+  evaluation: { every: number; size: number | null; atStart: boolean };
+  seed: number;
+  device: DeviceChoice;
+  checkpoint: {
+    every: number;
+    keepLast: number;
+    keepEvery: number | null;
+    keepBest: string | null;
+    warmStartSeconds: number;
+  };
+  guard: { action: 'skip' | 'rollback' | 'halt'; budget: number };
+  samplesPerStep: number;
+}
+
+export type OptimizerSettings = Omit<Required<OptimizerOptions>, 'totalSteps'> & { totalSteps: number | null };
+export type WarmStartSettings = Omit<Required<WarmStartOptions>, 'until' | 'optimizer'> & {
+  until: number | null;
+  optimizer: OptimizerSettings;
+};
+
+const settingNames = [
+  'promptsPerStep',
+  'groupSize',
+  'iterations',
+  'miniBatches',
+  'microBatchSize',
+  'dynamicSampling',
+  'maskTruncated',
+  'shuffle',
+  'loss',
+  'advantage',
+  'hadw',
+  'sampling',
+  'optimizer',
+  'warmStart',
+  'evaluation',
+  'seed',
+  'device',
+  'checkpoint',
+  'guard',
+  'samplesPerStep',
+] as const satisfies (keyof Settings)[];
+
+/** The options that are not settings: things, and where the run is kept. */
+const otherNames = [
+  'policy',
+  'train',
+  'evaluate',
+  'rewards',
+  'runDir',
+  'resume',
+  'allowDrift',
+  'takeOver',
+  'notes',
+] as const satisfies (keyof TrainerOptions)[];
+
+/** An object of optional fields under the name `at`, read one by one. */
+class Fields {
+  private readonly fields: Record<string, unknown>;
+
+  constructor(
+    private readonly at: string,
+    value: unknown,
+    known: readonly string[],
+  ) {
+    this.fields = value === undefined ? {} : { ...checkObject(at || 'options', value) };
+    checkKeys(at, this.fields, known);
+  }
+
+  path(name: string): string {
+    return this.at ? `${this.at}.${name}` : name;
+  }
+
+  raw(name: string): unknown {
+    return this.fields[name];
+  }
+
+  number<D extends number | null | undefined>(
+    name: string,
+    fallback: D,
+    bounds: Bounds,
+  ): number | Exclude<D, undefined> {
+    const value = this.fields[name];
+    if ((value === undefined && fallback !== undefined) || (value === null && fallback === null)) {
+      return fallback as Exclude<D, undefined>;
+    }
+    return checkNumber(this.path(name), value, bounds);
+  }
+
+  count<D extends number | null | undefined>(name: string, fallback: D, min = 1): number | Exclude<D, undefined> {
+    return this.number(name, fallback, { min, integer: true });
+  }
+
+  flag(name: string, fallback: boolean): boolean {
+    const value = this.fields[name];
+    return value === undefined ? fallback : checkBoolean(this.path(name), value);
+  }
+
+  choice<const T extends string>(name: string, fallback: T, choices: readonly T[]): T {
+    const value = this.fields[name];
+    return value === undefined ? fallback : checkChoice(this.path(name), value, choices);
+  }
+
+  within(name: string, known: readonly string[]): Fields {
+    return new Fields(this.path(name), this.fields[name] ?? undefined, known);
+  }
+
+  /** Whether a part that may be left out (or null) is there. */
+  has(name: string): boolean {
+    return this.fields[name] !== undefined && this.fields[name] !== null;
+  }
+}
+
+/** Settings out of options. TypeError or RangeError that names the field, what was expected and what came. */
+export function resolveSettings(options: unknown): Settings {
+  const o = new Fields('', options, [...settingNames, ...otherNames]);
+  const sampling = o.within('sampling', ['temperature', 'maxTokens', 'promptLength', 'maxLogProbDifference']);
+  const evaluation = o.within('evaluation', ['every', 'size', 'atStart']);
+  const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
+  const guard = o.within('guard', ['action', 'budget']);
+  const rounds = o.has('dynamicSampling') && o.within('dynamicSampling', ['maxRounds']);
+  return {
+    promptsPerStep: o.count('promptsPerStep', 16),
+    groupSize: o.count('groupSize', 8, 2),
+    iterations: o.count('iterations', 1),
+    miniBatches: o.count('miniBatches', 1),
+    microBatchSize: o.count('microBatchSize', null),
+    dynamicSampling: { maxRounds: rounds ? rounds.count('maxRounds', undefined) : 1 },
+    maskTruncated: o.flag('maskTruncated', false),
+    shuffle: o.flag('shuffle', true),
+    loss: resolveLossConfig(o),
+    advantage: resolveAdvantageConfig(o),
+    hadw: o.has('hadw') ? resolveHadw(o) : null,
+    sampling: {
+      temperature: sampling.number('temperature', 1, { min: 1e-6 }),
+      maxTokens: sampling.count('maxTokens', null),
+      promptLength: sampling.count('promptLength', null),
+      maxLogProbDifference: sampling.number('maxLogProbDifference', 0.1, { above: 0 }),
+    },
+    optimizer: resolveOptimizer(o),
+    warmStart: o.has('warmStart') ? resolveWarmStart(o) : null,
+    evaluation: {
+      every: evaluation.count('every', 50),
+      size: evaluation.count('size', null),
+      atStart: evaluation.flag('atStart', true),
+    },
+    seed: o.count('seed', 0, 0),
+    device: o.choice('device', 'auto', deviceChoices),
+    checkpoint: {
+      every: checkpoint.count('every', 50),
+      keepLast: checkpoint.count('keepLast', 2),
+      keepEvery: checkpoint.count('keepEvery', null),
+      keepBest: checkpoint.has('keepBest') ? checkText(checkpoint.path('keepBest'), checkpoint.raw('keepBest')) : null,
+      warmStartSeconds: checkpoint.number('warmStartSeconds', 30, { min: 0 }),
+    },
+    guard: {
+      action: guard.choice('action', 'skip', ['skip', 'rollback', 'halt']),
+      budget: guard.count('budget', 10, 0),
+    },
+    samplesPerStep: o.count('samplesPerStep', 4, 0),
+  };
+}
+
+function resolveLossConfig(o: Fields): LossConfig {
+  const given = o.raw('loss') ?? presets.dapo;
+  const config = checkObject('loss', given) as unknown as LossConfig;
+  renaming('config', 'loss', () => resolveLoss(config, 1));
+  for (const field of ['tokens', 'threshold'] as const) {
+    const value = config.entropy?.[field];
+    if (value !== undefined) throw typeError(`loss.entropy.${field}`, 'nothing: the trainer counts for itself', value);
+  }
+  return JSON.parse(JSON.stringify(config)) as LossConfig;
+}
+
+function resolveAdvantageConfig(o: Fields): Settings['advantage'] {
+  const given = checkObject('advantage', o.raw('advantage') ?? {});
+  checkKeys('advantage', given, ['center', 'scale', 'ddof', 'epsilon']);
+  const { center, scale, ddof, epsilon } = resolveAdvantage('advantage', given);
+  return { center, scale, ddof: ddof as 0 | 1, epsilon };
+}
+
+function resolveHadw(o: Fields): NonNullable<Settings['hadw']> {
+  const hadw = o.within('hadw', ['scale', 'anchor']);
+  const weighting = renaming('advantage.hadw', 'hadw', () =>
+    resolveAdvantage('advantage', { hadw: { scale: hadw.raw('scale') } }),
+  );
+  return { scale: weighting.hadw!.scale, anchor: resolveAnchorOptions(hadw.raw('anchor')) };
+}
+
+function resolveAnchorOptions(given: unknown = {}): NonNullable<Settings['hadw']>['anchor'] {
+  if (typeof given === 'string') return checkChoice('hadw.anchor', given, ['none']);
+  const make = () => new DifficultyAnchor(given as AnchorOptions).toJSON();
+  const { observed: _observed, history: _history, ...anchor } = renaming('options', 'hadw.anchor', make);
+  return anchor;
+}
+
+/** Runs a check of src/loss, whose errors call by `theirs` what is called `ours` here. */
+function renaming<T>(theirs: string, ours: string, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    const { message } = error as Error;
+    if (message.startsWith(theirs)) (error as Error).message = ours + message.slice(theirs.length);
+    throw error;
+  }
+}
+
+const optimizerNames = [
+  'learningRate',
+  'warmupSteps',
+  'schedule',
+  'totalSteps',
+  'betas',
+  'epsilon',
+  'weightDecay',
+  'maxGradientNorm',
+] as const satisfies (keyof OptimizerOptions)[];
+
+function resolveOptimizer(parent: Fields): OptimizerSettings {
+  const o = parent.within('optimizer', optimizerNames);
+  const schedule = o.choice('schedule', 'constant', ['constant', 'linear', 'cosine']);
+  const warmupSteps = o.count('warmupSteps', 0, 0);
+  const totalSteps = o.count('totalSteps', null, warmupSteps + 1);
+  if ((totalSteps === null) !== (schedule === 'constant')) {
+    const expected =
+      schedule === 'constant' ? `nothing with schedule 'constant'` : `a count with schedule '${schedule}'`;
+    throw typeError(o.path('totalSteps'), expected, totalSteps ?? undefined);
+  }
+  return {
+    learningRate: o.number('learningRate', 3e-4, { min: 0 }),
+    warmupSteps,
+    schedule,
+    totalSteps,
+    betas: checkBetas(o.path('betas'), o.raw('betas') ?? [0.9, 0.999]),
+    epsilon: o.number('epsilon', 1e-8, { above: 0 }),
+    weightDecay: o.number('weightDecay', 0, { min: 0 }),
+    maxGradientNorm: o.number('maxGradientNorm', 1, { above: 0 }),
+  };
+}
+
+function checkBetas(field: string, value: unknown): [number, number] {
+  if (!Array.isArray(value) || value.length !== 2) throw typeError(field, 'two numbers', value);
+  const [first, second] = value.map((beta, i) => {
+    const checked = checkNumber(`${field}[${i}]`, beta, { min: 0 });
+    if (checked >= 1) throw rangeError(`${field}[${i}]`, 'a number below 1', String(checked));
+    return checked;
+  });
+  return [first, second];
+}
+
+function resolveWarmStart(parent: Fields): WarmStartSettings {
+  const o = parent.within('warmStart', ['steps', 'batchSize', 'until', 'every', 'problems', 'optimizer']);
+  return {
+    steps: o.count('steps', undefined),
+    batchSize: o.count('batchSize', 32),
+    until: o.number('until', null, { above: 0, max: 1 }),
+    every: o.count('every', 25),
+    problems: o.count('problems', 128),
+    optimizer: resolveOptimizer(o),
+  };
+}
+
+/** The options of `start`, `steps` and `run`, of which each knows some. TypeError or RangeError that names the field. */
+export function checkStepsOptions<T extends RunOptions>(options: T, known: readonly (keyof T & string)[]): T {
+  const { max, signal, grace, output, onStep } = checkObject('options', options);
+  checkKeys('', options as Record<string, unknown>, known);
+  if (max !== undefined && max !== Infinity) checkNumber('max', max, { min: 0, integer: true });
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw typeError('signal', 'an AbortSignal', signal);
+  if (grace !== undefined && grace !== Infinity) checkNumber('grace', grace, { min: 0 });
+  if (output !== undefined && output !== null && typeof (output as Partial<Output>).write !== 'function') {
+    throw typeError('output', 'a stream to write to, or null', output);
+  }
+  if (onStep !== undefined && typeof onStep !== 'function') throw typeError('onStep', 'a function', onStep);
+  return options;
+}
+
+/** What a run learns from and is judged by, checked as far as that goes without running it. */
+export interface Parts {
+  train: Task;
+  evaluate: Readonly<Record<string, Task>>;
+  rewards: readonly Reward[];
+}
+
+export function resolveParts<E extends Example>({ train, evaluate = {}, rewards }: TrainerOptions<E>): Parts {
+  checkTask('train', train);
+  for (const [name, task] of Object.entries(checkObject('evaluate', evaluate))) {
+    if (!/^[\w.-]+$/.test(name)) throw rangeError('evaluate', 'names of letters, digits and any of _ . -', `'${name}'`);
+    checkTask(`evaluate.${name}`, task);
+  }
+  return { train, evaluate, rewards: checkRewards(rewards ?? [accuracyReward]) };
+}
+
+function checkTask(field: string, value: unknown): asserts value is Task {
+  const task = checkObject(field, value) as Partial<Task>;
+  checkText(`${field}.name`, task.name);
+  for (const method of ['example', 'score'] as const) {
+    if (typeof task[method] !== 'function') throw typeError(`${field}.${method}`, 'a function', task[method]);
+  }
+  for (const length of ['maxPromptLength', 'maxSolutionLength'] as const) {
+    checkNumber(`${field}.${length}`, task[length], { min: 1, integer: true });
+  }
+  if (task.size !== undefined) checkNumber(`${field}.size`, task.size, { min: 1, integer: true });
+  checkText(`${field}.characters`, task.characters);
+}
+
+function checkRewards(rewards: unknown): readonly Reward[] {
+  if (!Array.isArray(rewards) || rewards.length === 0) throw typeError('rewards', 'at least one reward', rewards);
+  rewards.forEach((reward: Partial<Reward>, i) => {
+    const isOne = typeof reward?.name === 'string' && typeof reward.judge === 'function';
+    if (!isOne) throw typeError(`rewards[${i}]`, 'what defineReward gives', reward);
+    checkReward(`rewards[${i}]`, reward);
+    const same = rewards.findIndex(({ name }) => name === reward.name);
+    if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
+  });
+  if (rewards.every(({ weight }) => weight === 0)) {
+    throw rangeError('rewards', 'at least one with a weight other than 0', 'none');
+  }
+  return rewards;
+}
+
+function checkText(field: string, value: unknown): string {
+  if (typeof value !== 'string' || value === '') throw typeError(field, 'a text', value);
+  return value;
+}
+
+/** Examples of a task without an end, where no number is given. */
+const usualEvaluationSize = 256;
+
+/**
+ * The examples that an evaluation takes from a task: at most `size`. Those of a task with an end are spread evenly over it,
+ * since a list may be sorted. null: all that it has, or the first 256 of a task without an end.
+ */
+export function evaluationExamples<E extends Example>(task: Task<E>, size: number | null): E[] {
+  if (task.size === undefined) return Array.from({ length: size ?? usualEvaluationSize }, (_, i) => task.example(i));
+  const count = Math.min(size ?? task.size, task.size);
+  return Array.from({ length: count }, (_, i) => task.example(Math.floor((i * task.size!) / count)));
+}

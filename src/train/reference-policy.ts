@@ -1,0 +1,35 @@
+// The reference policy of the KL term: the policy with the weights that it had before reinforcement.
+
+import * as tf from '@tensorflow/tfjs-core';
+import type { Policy } from '../model/policy.js';
+
+/** Owns a copy of the policy's weights: `dispose` frees it. */
+export class ReferencePolicy {
+  /** Under the variables' names. */
+  readonly weights: Readonly<Record<string, tf.Tensor>>;
+
+  constructor(private readonly policy: Policy) {
+    this.weights = Object.fromEntries(
+      Object.entries(policy.variables).map(([name, variable]) => [name, tf.keep(tf.clone(variable))]),
+    );
+  }
+
+  /** What `compute` gives while the policy has the reference's weights. They change hands without being copied. */
+  with<T>(compute: () => T): T {
+    const entries = Object.entries(this.policy.variables);
+    const own = entries.map(([, variable]) => tf.keep(tf.clone(variable)));
+    try {
+      for (const [name, variable] of entries) variable.assign(this.weights[name]);
+      return compute();
+    } finally {
+      entries.forEach(([, variable], i) => {
+        variable.assign(own[i]);
+      });
+      tf.dispose(own);
+    }
+  }
+
+  dispose(): void {
+    tf.dispose(this.weights as Record<string, tf.Tensor>);
+  }
+}

@@ -1,0 +1,99 @@
+// One update of a policy: the gradient of a loss, added up over micro-batches, clipped to a global norm, and a step of
+// the optimiser.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { breathe } from '../base/breathe.js';
+import { NumericFault } from '../base/numeric-fault.js';
+import type { Policy } from '../model/policy.js';
+import type { AdamW } from './adamw.js';
+
+export interface UpdateResult {
+  loss: number;
+  /** Norm of the gradient of all variables together, before clipping. */
+  gradientNorm: number;
+  /** Seconds. */
+  forwardBackward: number;
+  optimizer: number;
+}
+
+/**
+ * Differentiates a sum of scalar losses with respect to the policy's variables and updates them. The gradient is scaled
+ * down to the optimiser's `maxGradientNorm` where its norm is larger. No update is made when it throws: NumericFault where the
+ * loss or the gradient is not finite, the signal's reason where it aborts.
+ */
+export async function updatePolicy(
+  policy: Policy,
+  optimizer: AdamW,
+  losses: readonly (() => tf.Scalar)[],
+  signal?: AbortSignal,
+): Promise<UpdateResult> {
+  const start = performance.now();
+  let gradients: Record<string, tf.Tensor> = {};
+  let loss = 0;
+  try {
+    for (const microBatch of losses) {
+      const own = differentiate(policy, microBatch);
+      loss += own.loss;
+      gradients = add(gradients, own.gradients);
+      await breathe(signal);
+    }
+    const norm = globalNorm(Object.values(gradients));
+    if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
+      throw new NumericFault(`expected a finite loss and gradient, got a loss of ${loss} and a norm of ${norm}`);
+    }
+    const middle = performance.now();
+    const { maxGradientNorm } = optimizer.settings;
+    optimizer.update(gradients, norm > maxGradientNorm ? maxGradientNorm / norm : 1);
+    const end = performance.now();
+    return { loss, gradientNorm: norm, forwardBackward: (middle - start) / 1e3, optimizer: (end - middle) / 1e3 };
+  } finally {
+    tf.dispose(gradients);
+  }
+}
+
+function differentiate(policy: Policy, loss: () => tf.Scalar): { loss: number; gradients: Record<string, tf.Tensor> } {
+  const { value, grads } = onTape(() => tf.variableGrads(loss, Object.values(policy.variables)));
+  try {
+    // tfjs names gradients by its own names of the variables; one that the loss does not depend on has none.
+    const entries = Object.entries(policy.variables).map(([name, variable]) => [name, grads[variable.name]] as const);
+    return { loss: value.dataSync()[0], gradients: Object.fromEntries(entries.filter(([, gradient]) => gradient)) };
+  } catch (error) {
+    tf.dispose(grads);
+    throw error;
+  } finally {
+    value.dispose();
+  }
+}
+
+/** tfjs frees what operations saved for a backward pass in that pass alone: where an exception prevents it, this does. */
+function onTape<T>(differentiate: () => T): T {
+  try {
+    return differentiate();
+  } catch (error) {
+    const { state } = tf.engine();
+    for (const { saved } of state.activeTape ?? []) tf.dispose(saved);
+    state.activeTape = [];
+    throw error;
+  }
+}
+
+/** Sums by name; frees what it was given. */
+function add(total: Record<string, tf.Tensor>, more: Readonly<Record<string, tf.Tensor>>): Record<string, tf.Tensor> {
+  for (const [name, gradient] of Object.entries(more)) {
+    const before = total[name];
+    if (before === undefined) total[name] = gradient;
+    else {
+      total[name] = tf.add(before, gradient);
+      tf.dispose([before, gradient]);
+    }
+  }
+  return total;
+}
+
+/** Root of the sum of the squares of all values. */
+export function globalNorm(tensors: readonly tf.Tensor[]): number {
+  const norm = tf.tidy(() => tf.sqrt(tf.addN(tensors.map((tensor) => tf.sum(tf.square(tensor))))));
+  const [value] = norm.dataSync();
+  norm.dispose();
+  return value;
+}

@@ -1,0 +1,95 @@
+// Supervised warm start: cross-entropy on a task's own solutions, so that reinforcement has something to reinforce.
+
+import { describe, typeError } from '../base/check.js';
+import type { DeviceChoice } from '../devices/devices.js';
+import { presets } from '../loss/presets.js';
+import type { Policy } from '../model/policy.js';
+import { evaluate } from '../rollout/evaluate.js';
+import { encodePrompt, type TokenTask } from '../rollout/token-task.js';
+import type { Example } from '../tasks/task.js';
+import { encodeText } from '../text/vocabulary.js';
+import { grpoLoss } from '../tfjs/index.js';
+import type { AdamW } from './adamw.js';
+import { completionBatch, logitsOf } from './completions.js';
+import type { WarmStartSettings } from './options.js';
+import { updatePolicy } from './update.js';
+
+export interface WarmStart<E extends Example> {
+  policy: Policy;
+  task: TokenTask<E>;
+  /** The example at each place of the run; solutions are taken from place 0 on. */
+  exampleAt: (place: number) => E;
+  settings: WarmStartSettings;
+  device: DeviceChoice;
+  /** Continues after the updates that this optimizer has made. */
+  optimizer: AdamW;
+  /** Interrupts it between two updates or during a look at the accuracy: its reason is thrown. */
+  signal?: AbortSignal;
+}
+
+/** An update that was made, or a look at the accuracy after it. */
+export interface WarmStartStep {
+  /** Updates made, from 1. */
+  updates: number;
+  /** Examples taken so far. */
+  examples: number;
+  /** Of an update: the mean cross-entropy of a solution's tokens, in nats. */
+  loss?: number;
+  /** Of a look: the share of problems right. */
+  accuracy?: number;
+}
+
+/**
+ * Yields after every update, and after every look at the accuracy, until there were `steps` updates or the accuracy has
+ * reached `until`.
+ */
+export async function* warmStart<E extends Example>({
+  policy,
+  task,
+  exampleAt,
+  settings: { steps, batchSize, until, every, problems },
+  device,
+  optimizer,
+  signal,
+}: WarmStart<E>): AsyncGenerator<WarmStartStep> {
+  const probe = until === null ? [] : Array.from({ length: problems }, (_, i) => exampleAt(steps * batchSize + i));
+  // The policy gradient with every advantage 1 is the gradient of the cross-entropy: one loss serves both phases.
+  const advantages = new Float32Array(batchSize).fill(1);
+  const options = { device, inPlace: policy.inPlace };
+  for (;;) {
+    const { updates } = optimizer;
+    // Repeated after a resumption, which changes nothing.
+    if (until !== null && updates > 0 && updates % every === 0) {
+      const { accuracy } = await evaluate(policy, task, probe, signal);
+      yield { updates, examples: updates * batchSize, accuracy };
+      if (accuracy >= until) return;
+    }
+    if (updates === steps) return;
+    signal?.throwIfAborted();
+    const examples = Array.from({ length: batchSize }, (_, i) => exampleAt(updates * batchSize + i));
+    const batch = solutions(task, examples);
+    const { shape, targets: tokens, mask } = batch;
+    const update = () =>
+      grpoLoss(logitsOf(policy, batch), { shape, tokens, mask, advantages }, presets.reinforce, options);
+    const { loss } = await updatePolicy(policy, optimizer, [update], signal);
+    yield { updates: updates + 1, examples: (updates + 1) * batchSize, loss };
+  }
+}
+
+/** Examples with their solutions and the end token. */
+function solutions(task: TokenTask, examples: readonly Example[]) {
+  const { vocabulary, promptLength, maxTokens } = task;
+  const pairs = examples.map(({ prompt, solution }) => {
+    if (typeof solution !== 'string')
+      throw typeError(`${task.task.name}, solution of ${describe(prompt)}`, 'a text', solution);
+    const completion = Int32Array.of(...encodeText(vocabulary, solution), vocabulary.end);
+    if (completion.length > maxTokens) {
+      throw new RangeError(
+        `${task.task.name}: expected solutions of at most ${maxTokens} tokens with their end (sampling.maxTokens), ` +
+          `got ${completion.length} in ${JSON.stringify(solution)}`,
+      );
+    }
+    return { prompt: encodePrompt(task, prompt), completion };
+  });
+  return completionBatch(pairs, { promptLength, length: maxTokens, padding: vocabulary.end });
+}

@@ -1,8 +1,0 @@
-// The package's version, from its package.json.
-
-import { readFileSync } from 'node:fs';
-
-export function packageVersion(): string {
-  const file = new URL('../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
-}
