@@ -38,6 +38,11 @@ export class RunFolder {
     });
   }
 
+  /** Whether everything in the folder has been removed, and nobody has begun a run there since. */
+  get isRemoved(): boolean {
+    return this.lostLogs().length === logs.length && !this.hasConfig;
+  }
+
   /** Opens logs again, as what now stands in their places or as new files. */
   reopen(names: readonly LogName[]): void {
     for (const name of names) {

@@ -19,10 +19,12 @@ export interface LockOptions {
 
 export interface RunLock {
   /**
-   * Throws an Error that names the new owner if another process has taken the folder: nothing may be written to it then. Takes
-   * the lock again if someone has removed the file or the folder.
+   * Throws an Error if the lock is lost: nothing may be written to the folder then. Names the new owner if there is one. A missing
+   * lock is lost too: another process may have taken the folder, written to it, and released it.
    */
   confirm(): void;
+  /** Takes the lock again after the folder has been removed. Throws like `confirm` if another process was faster. */
+  retake(): void;
   /** Whether the lock file is still that of this lock. */
   readonly isHeld: boolean;
   /** Releases the folder. A second call does nothing. */
@@ -50,16 +52,17 @@ export function lockRun(folder: string, { takeOver = false, heartbeat = usualHea
   acquire(path, text, takeOver);
   removeLeftovers(path);
   const stopHeartbeat = startHeartbeat(path, text, heartbeat);
+  const confirm = () => {
+    const found = readLock(path);
+    if (found?.text !== text) throw new Error(lostMessage(folder, path, found));
+  };
   let isReleased = false;
   return {
-    confirm() {
-      let found = readLock(path);
-      if (found === undefined && !isReleased) {
-        fs.mkdirSync(folder, { recursive: true });
-        create(path, text);
-        found = readLock(path);
-      }
-      if (found?.text !== text) throw new Error(lostMessage(folder, path, found));
+    confirm,
+    retake() {
+      fs.mkdirSync(folder, { recursive: true });
+      create(path, text);
+      confirm();
     },
     get isHeld() {
       return readLock(path)?.text === text;

@@ -94,7 +94,7 @@ export class Run {
     this.lock = lockRun(runDir, { takeOver });
     // Writing a checkpoint takes time, so the lock is checked again before it is moved into place.
     const rename = (from: string, to: string) => {
-      this.lock.confirm();
+      this.confirm();
       disk.rename(from, to);
     };
     this.disk = Object.assign(Object.create(disk) as Disk, { rename });
@@ -134,7 +134,9 @@ export class Run {
 
   /** Throws an Error if another process has taken the folder. */
   confirm(): void {
-    this.lock.confirm();
+    // Nobody else uses a folder that has been removed: `restore` makes it again.
+    if (this.folder.isRemoved) this.lock.retake();
+    else this.lock.confirm();
   }
 
   /**
@@ -146,7 +148,7 @@ export class Run {
     const lost = this.folder.lostLogs();
     const { hasConfig } = this.folder;
     if (lost.length === 0 && hasConfig) return false;
-    this.lock.confirm();
+    this.confirm();
     this.folder.reopen(lost);
     if (!hasConfig && this.config) this.folder.writeConfig(this.config);
     this.openEvents(step + 1);
@@ -159,7 +161,7 @@ export class Run {
 
   /** The newest intact checkpoint, to which the logs are cut back: for the guard. */
   rollback(): Loaded {
-    this.lock.confirm();
+    this.confirm();
     const { found } = newestCheckpoint(this.folder.checkpoints);
     if (!found) throw new Error(`${this.folder.checkpoints}: no checkpoint is intact`);
     const { state, logs } = decode(found.files, found.folder);
@@ -179,7 +181,7 @@ export class Run {
   }
 
   log(step: number, { metrics, timing, samples, warnings }: StepRecord): void {
-    this.lock.confirm();
+    this.confirm();
     this.folder.append('metrics', { step, ...metrics });
     for (const sample of samples) this.folder.append('samples', { step, ...sample });
     for (const warning of warnings) this.folder.append('warnings', { step, warning });
@@ -194,7 +196,7 @@ export class Run {
 
   /** Saves a verified checkpoint, and only then removes those that need not be kept. Returns its folder. */
   save(state: SavedState): string {
-    this.lock.confirm();
+    this.confirm();
     const { step, updates, best } = state.counters;
     const { isWarmStart } = state;
     const logs = this.folder.sync();
@@ -225,7 +227,7 @@ export class Run {
 
   /** See `RunFolder.writeFault`. */
   writeFault(step: number, fault: unknown): string {
-    this.lock.confirm();
+    this.confirm();
     return this.folder.writeFault(step, fault);
   }
 

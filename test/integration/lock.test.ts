@@ -199,48 +199,55 @@ describe('groupgrad', () => {
   });
 
   test('compare --take-over: the other comparison and its runs end, and this one does them', {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async (t) => {
-    const base = { ...tiny, train: { task: 'bandit', arms: 10, probabilities: [0.5] }, steps: 100_000 };
-    const probe = {
-      task: { task: 'bandit', arms: 10, probabilities: [0.5], size: 1 },
-      measure: 8,
-      samples: 8,
-      every: 5000,
-    };
-    const buckets = { all_of_them: [0, 1] };
-    const file = write(t, { base, variants: { plain: {}, more: { groupSize: 8 } }, seeds: 1, probe, buckets });
-    const out = join(temporaryFolder(t), 'out');
-    const metrics = (variant: string) => join(out, 'runs', variant, 'seed-0', 'metrics.jsonl');
+    const folder = temporaryFolder(t);
+    const [file, out, go] = ['comparison.ts', 'out', 'go'].map((name) => join(folder, name));
+    // The fifth step waits for a file.
+    fs.writeFileSync(
+      file,
+      `import { existsSync } from 'node:fs';
+      import { defineReward } from 'groupgrad';
+      const task = { task: 'bandit', arms: 10, probabilities: [0.5] };
+      let calls = 0;
+      export default {
+        base: {
+          ...${JSON.stringify({ ...tiny, steps: 7 })},
+          train: task,
+          rewards: [defineReward('score', async ({ score }) => {
+            if (++calls > 64) while (!existsSync(${JSON.stringify(go)})) await new Promise((r) => setTimeout(r, 50));
+            return score;
+          })],
+        },
+        variants: { plain: {}, weighted: { hadw: {} } },
+        seeds: 1,
+        buckets: { everything: [0, 1] },
+        probe: { task: { ...task, size: 1 }, measure: 8, samples: 8, every: 5000 },
+      };`,
+    );
+    const runs = ['plain', 'weighted'].map((variant) => join(out, 'runs', variant, 'seed-0'));
+    const isWaiting = (run: string) => linesOf(join(run, 'metrics.jsonl')) === 4;
+    const ownerOf = (run: string) => /"pid":(\d+)/.exec(fs.readFileSync(join(run, 'lock.json'), 'utf8'))?.[1];
+    const owners = () => runs.map(ownerOf);
     const first = start(t, [], 'compare', file, '--out', out, '--jobs', '2');
-    await until(() => Math.min(linesOf(metrics('plain')), linesOf(metrics('more'))) > 3, first);
+    await until(() => runs.every(isWaiting), first);
+    const before = owners();
     const refused = start(t, [], 'compare', file, '--out', out);
     assert.equal(await refused.ended, 1);
     assert.match(refused.output(), new RegExp(`^groupgrad: .*: process ${first.child.pid} on .*--take-over`));
-    const second = start(
-      t,
-      [],
-      'compare',
-      file,
-      '--out',
-      out,
-      '--jobs',
-      '2',
-      '--take-over',
-      '--set',
-      'base.steps=1500',
-    );
+    const second = start(t, [], 'compare', file, '--out', out, '--jobs', '2', '--take-over');
+    await until(() => owners().every((pid, i) => pid !== before[i]) && runs.every(isWaiting), second);
+    fs.writeFileSync(go, '');
     assert.equal(await first.ended, 1, first.output());
     assert.match(
       first.output(),
       /^groupgrad: .*writes nothing more to it: process \d+ on .* is training in this folder now$/m,
     );
-    assert.ok(!fs.existsSync(join(out, 'comparison.json')));
     assert.equal(await second.ended, 0, second.output());
-    for (const variant of ['plain', 'more']) {
+    for (const run of runs) {
       assert.deepEqual(
-        readLines(metrics(variant)).map(({ step }) => step),
-        Array.from({ length: 1500 }, (_, i) => i + 1),
+        readLines(join(run, 'metrics.jsonl')).map(({ step }) => step),
+        [1, 2, 3, 4, 5, 6, 7],
       );
     }
   });

@@ -213,19 +213,26 @@ describe('a lock that is taken over', () => {
     assert.deepEqual(fs.readdirSync(folder), []);
   });
 
-  test('or whose file or folder was removed, is taken again by its owner, unless another was faster', (t) => {
+  test('and released again, or removed by hand, is lost to its owner', (t) => {
+    const folder = temporaryFolder(t);
+    const lock = lockRun(folder);
+    lockRun(folder, { takeOver: true }).release();
+    assert.throws(() => lock.confirm(), /writes nothing more to it: its lock, .*lock\.json, was removed$/);
+    assert.equal(lock.isHeld, false);
+  });
+
+  test('and whose folder was removed, is taken again by its owner, unless another was faster', (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, 'lock.json');
     const lock = lockRun(folder);
-    for (const removed of [path, folder]) {
-      fs.rmSync(removed, { recursive: true });
-      lock.confirm();
-      assert.equal(lock.isHeld, true);
-      assert.throws(() => lockRun(folder), new RegExp(`process ${process.pid} on .* is training in this folder`));
-    }
+    fs.rmSync(folder, { recursive: true });
+    assert.throws(() => lock.confirm(), /was removed$/);
+    lock.retake();
+    lock.confirm();
+    assert.throws(() => lockRun(folder), new RegExp(`process ${process.pid} on .* is training in this folder`));
     fs.rmSync(path);
     const other = lockRun(folder);
-    assert.throws(() => lock.confirm(), /is training in this folder now$/);
+    for (const check of [lock.confirm, lock.retake]) assert.throws(check, /is training in this folder now$/);
     lock.release();
     other.release();
     fs.writeFileSync(path, '');
