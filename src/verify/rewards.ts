@@ -1,9 +1,12 @@
 // Rewards that training on verifiable answers reaches for, as plain functions of a completion and its example.
 
 import { checkBoolean, checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
-import type { Grade, GradeOptions } from './grade.js';
+import { checkGradeOptions, type Grade, type GradeOptions } from './grade.js';
 import {
   type ChoiceOptions,
+  checkExactOptions,
+  checkNumericOptions,
+  checkPattern,
   choice,
   type ExactOptions,
   exact,
@@ -14,7 +17,7 @@ import {
   number,
   regex,
 } from './graders.js';
-import type { JsonSchema } from './json-schema.js';
+import { checkSchema, type JsonSchema } from './json-schema.js';
 
 /** What a reward here reads of what a reward function is asked about. */
 export interface RewardQuery<E = { answer: string }> {
@@ -34,10 +37,12 @@ export interface GoldOption<E = { answer: string }> {
 /** 1 for a right answer, 0 for a wrong one and for a completion that was cut off. */
 function graded<E extends { answer: string }, O extends object>(
   grade: (text: string, gold: string, options: O) => Promise<Grade>,
+  check: (options: O) => void,
   options: O & GoldOption<E>,
 ): Judge<E> {
   const { gold = ({ answer }: E) => answer, ...rest } = checkObject('options', options) as O & GoldOption<E>;
   if (typeof gold !== 'function') throw typeError('options.gold', 'a function', gold);
+  check(rest as unknown as O);
   return async ({ completion, example }) => {
     if (completion.truncated) return 0;
     return Number((await grade(completion.text, gold(example), rest as unknown as O)).correct);
@@ -52,27 +57,38 @@ export type ChoiceReward<E> = Omit<ChoiceOptions, 'choices'> &
     choices?: (example: E) => readonly string[];
   };
 
-const judgeMaths = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> => graded(maths, options);
-const judgeGsm8k = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> => graded(gsm8k, options);
-const judgeNumber = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> => graded(number, options);
-const judgeExact = <E extends { answer: string }>(options: ExactReward<E> = {}): Judge<E> => graded(exact, options);
+const judgeMaths = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> =>
+  graded(maths, checkNumericOptions, options);
+const judgeGsm8k = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> =>
+  graded(gsm8k, checkNumericOptions, options);
+const judgeNumber = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> =>
+  graded(number, checkNumericOptions, options);
+const judgeExact = <E extends { answer: string }>(options: ExactReward<E> = {}): Judge<E> =>
+  graded(exact, checkExactOptions, options);
 
 function judgeChoice<E extends { answer: string }>(options: ChoiceReward<E> = {}): Judge<E> {
   const { choices, ...rest } = checkObject('options', options) as ChoiceReward<E>;
   if (choices !== undefined && typeof choices !== 'function') throw typeError('options.choices', 'a function', choices);
-  return (query) => {
-    const grade = (text: string, gold: string, given: GradeOptions) =>
-      choice(text, gold, { ...given, ...(choices && { choices: choices(query.example) }) });
-    return graded<E, GradeOptions>(grade, rest)(query);
-  };
+  const judge = (texts?: readonly string[]): Judge<E> =>
+    graded<E, GradeOptions>(
+      (text, gold, given) => choice(text, gold, { ...given, ...(texts && { choices: texts }) }),
+      checkGradeOptions,
+      rest,
+    );
+  const withoutTexts = judge();
+  return (query) => (choices ? judge(choices(query.example)) : withoutTexts)(query);
 }
 
 const judgeRegex = (pattern: RegExp | string, options: GradeOptions = {}): Judge<unknown> => {
+  checkPattern('pattern', pattern);
+  checkGradeOptions(options);
   return async ({ completion }) =>
     completion.truncated ? 0 : Number((await regex(completion.text, pattern, options)).correct);
 };
 
 const judgeJsonText = (schema: JsonSchema, options: GradeOptions = {}): Judge<unknown> => {
+  checkSchema('schema', schema);
+  checkGradeOptions(options);
   return async ({ completion }) =>
     completion.truncated ? 0 : Number((await json(completion.text, schema, options)).correct);
 };

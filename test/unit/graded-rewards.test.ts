@@ -112,6 +112,12 @@ test('impossible options are errors that name their field', () => {
   assert.throws(() => rewards.format({ patern: /a/ } as never), /options\.patern: unknown field/);
   assert.throws(() => rewards.format({ pattern: /a/, opened: true }), /options\.opened/);
   assert.throws(() => rewards.maths({ gold: 'x' as never }), /^TypeError: options\.gold: expected a function/);
+  assert.throws(() => rewards.maths({ tolerance: 2 }), /^RangeError: options\.tolerance/);
+  assert.throws(() => rewards.gsm8k({ tolerence: 0 } as never), /options\.tolerence: unknown field/);
+  assert.throws(() => rewards.exact({ caseSensitive: 1 as never }), /^TypeError: options\.caseSensitive/);
+  assert.throws(() => rewards.choice({ choices: ['a'] as never }), /^TypeError: options\.choices: expected a function/);
+  assert.throws(() => rewards.regex('('), /^RangeError: pattern/);
+  assert.throws(() => rewards.json({ type: 'float' }), /schema\.type/);
   assert.throws(() => rewards.maths({}, { weight: 'x' as never }), /weight/);
 });
 
