@@ -1,5 +1,6 @@
 // The fused losses and advantages as kernels of TensorFlow operations: inputs and outputs are TensorFlow's own tensors.
-// The signatures stand here, for registration.cpp, with the order of inputs and outputs that src/tfjs/operations.ts keeps.
+// The signatures stand here, for registration.cpp, with the order of inputs and outputs that src/tfjs/operations.ts
+// keeps.
 #pragma once
 
 #include <vector>
