@@ -9,6 +9,7 @@
 
 #include "../core/advantage.hpp"
 #include "../core/aggregation.hpp"
+#include "../core/bfloat16.hpp"
 #include "../core/config.hpp"
 #include "../core/exp.hpp"
 #include "../core/kl.hpp"

@@ -1,8 +1,8 @@
-// Compiles the addon from the package's sources: with CMake (the CUDA device too where it is wanted), or, where there is no
-// CMake, with the node-gyp that comes with npm. `groupgrad build`, a checkout's own build and the prebuilt addons come from here.
+// Compiles the addon from the package's sources: with CMake (the CUDA device too where it is wanted; driven by cmake-js in a
+// checkout, which has it), or, where there is no CMake, with the node-gyp that comes with npm. `groupgrad build`, a checkout's own build and the prebuilt addons come from here.
 
 import { spawn } from 'node:child_process';
-import { copyFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -80,10 +80,10 @@ export function deliver(from: string, to: string): void {
   renameSync(staged, to);
 }
 
-/** CMake's settings that do not depend on the kind of build. */
+/** CMake's settings that do not depend on the kind of build, as `NAME=value`. */
 export function cmakeSettings(): string[] {
   const folderOf = (name: string) => dirname(require.resolve(`${name}/package.json`)).replaceAll('\\', '/');
-  return [`-DGROUPGRAD_NODE_HEADERS=${folderOf('node-api-headers')}/include;${folderOf('node-addon-api')}`];
+  return [`GROUPGRAD_NODE_HEADERS=${folderOf('node-api-headers')}/include;${folderOf('node-addon-api')}`];
 }
 
 async function runCMake(
@@ -92,25 +92,56 @@ async function runCMake(
   { folder, debug = false, glibcStubs = '', onProgress }: BuildOptions,
 ): Promise<string> {
   const type = debug ? 'Debug' : 'Release';
-  // Given again for a folder that has been used, a generator must be the one that it was first.
-  const ninja = !existsSync(join(folder, 'CMakeCache.txt')) && findProgram(['ninja']) ? ['-G', 'Ninja'] : [];
-  const configure = ['-S', sourceFolder(), '-B', folder, ...ninja, ...cmakeSettings()];
-  configure.push(`-DGROUPGRAD_CUDA=${nvcc ? 'ON' : 'OFF'}`, `-DGROUPGRAD_GLIBC_STUBS=${glibcStubs}`);
-  configure.push(`-DCMAKE_BUILD_TYPE=${type}`);
+  const settings = [
+    ...cmakeSettings(),
+    `GROUPGRAD_CUDA=${nvcc ? 'ON' : 'OFF'}`,
+    `GROUPGRAD_GLIBC_STUBS=${glibcStubs}`,
+    `CMAKE_BUILD_TYPE=${type}`,
+  ];
   const env = nvcc ? { CUDACXX: nvcc } : {};
+  const cmakeJs = resolveQuietly('cmake-js/bin/cmake-js');
+  const [configure, build] = cmakeJs
+    ? cmakeJsCommands(cmakeJs, folder, type, settings)
+    : cmakeCommands(cmake, folder, type, settings);
   onProgress?.('configuring', 0);
   try {
-    await runTool(cmake, configure, { env });
+    await runTool(...configure, { env });
   } catch (error) {
     // A folder that was moved, or whose compiler is gone, keeps CMake from starting again.
     if (!existsSync(join(folder, 'CMakeCache.txt'))) throw error;
     rmSync(join(folder, 'CMakeCache.txt'));
     rmSync(join(folder, 'CMakeFiles'), { recursive: true, force: true });
-    await runTool(cmake, configure, { env });
+    await runTool(...configure, { env });
   }
-  const parallel = process.env.CMAKE_BUILD_PARALLEL_LEVEL ? [] : ['--parallel', String(availableParallelism())];
-  await runTool(cmake, ['--build', folder, '--config', type, ...parallel], { env, onProgress });
+  await runTool(...build, { env, onProgress });
   return join(folder, 'groupgrad.node');
+}
+
+type Command = [program: string, args: string[]];
+
+/** To configure and to build. */
+type Commands = [configure: Command, build: Command];
+
+function cmakeCommands(cmake: string, folder: string, type: string, settings: readonly string[]): Commands {
+  // Given again for a folder that has been used, a generator must be the one that it was first.
+  const ninja = !existsSync(join(folder, 'CMakeCache.txt')) && findProgram(['ninja']) ? ['-G', 'Ninja'] : [];
+  const given = settings.map((setting) => `-D${setting}`);
+  return [
+    [cmake, ['-S', sourceFolder(), '-B', folder, ...ninja, ...given]],
+    [cmake, ['--build', folder, '--config', type, ...parallel()]],
+  ];
+}
+
+/** It chooses the generator by itself. */
+function cmakeJsCommands(script: string, folder: string, type: string, settings: readonly string[]): Commands {
+  const common = ['--directory', sourceFolder(), '--out', folder, '--config', type];
+  const given = settings.map((setting) => `--CD${setting}`);
+  const command = (name: string): Command => [process.execPath, [script, name, ...common, ...given, ...parallel()]];
+  return [command('configure'), command('build')];
+}
+
+function parallel(): string[] {
+  return process.env.CMAKE_BUILD_PARALLEL_LEVEL ? [] : ['--parallel', String(availableParallelism())];
 }
 
 /** node-gyp builds where the sources are, so that they are copied. */
@@ -125,7 +156,7 @@ async function runNodeGyp({ folder, onProgress }: BuildOptions): Promise<string>
   mkdirSync(folder, { recursive: true });
   for (const name of ['native', 'package.json'])
     cpSync(join(sourceFolder(), name), join(folder, name), { recursive: true });
-  copyFileSync(join(sourceFolder(), 'native', 'binding.gyp'), join(folder, 'binding.gyp'));
+  writeFileSync(join(folder, 'binding.gyp'), "{ 'includes': [ 'native/groupgrad.gypi' ] }\n");
   // Node's own headers where they lie beside it, so that node-gyp need not download them.
   const hasHeaders = existsSync(join(besideNode, 'include', 'node', 'node_api.h'));
   const headers = hasHeaders && !process.env.npm_config_nodedir ? [`--nodedir=${besideNode}`] : [];

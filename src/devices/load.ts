@@ -15,6 +15,7 @@ export interface Addon {
   version: string;
   cpu: Device & { instructionSet: string; threads: number };
   cuda: CudaAddon | { built: false };
+  engine: EngineAddon;
   tensorflow: TensorflowAddon;
 }
 
@@ -29,6 +30,61 @@ export interface CudaAddon {
   computeAdvantages(...args: Parameters<Device['computeAdvantages']>): Pending<Device['computeAdvantages']>;
   policyLoss(...args: Parameters<Device['policyLoss']>): Pending<Device['policyLoss']>;
   logitsLoss(...args: Parameters<Device['logitsLoss']>): Pending<Device['logitsLoss']>;
+}
+
+/** Values of tensors in memory: float32, int32, bool. */
+export type TensorValues = Float32Array | Int32Array | Uint8Array;
+
+/** A matrix in the engine's own layout. */
+export interface PackedMatrix {
+  /** Of its memory. */
+  bytes: number;
+}
+
+export interface EngineSettings {
+  /** One of `instructionSets()`. */
+  instructionSet: string;
+  /** That an operation may use, the caller's included. */
+  threads: number;
+}
+
+/**
+ * What the addon exports: the typed mirror of native/binding/engine.cpp, operations on tensors in memory. An operation takes
+ * its numbers first (native/engine/operations.hpp says what they mean, the binding in which order they come), then arrays; it
+ * writes to `y`, whose former values do not matter. RangeError where memory does not suffice or arrays are too short.
+ */
+export interface EngineAddon {
+  /** Names of tfjs kernels; an operation is given by its index. */
+  unaryOperations: readonly string[];
+  binaryOperations: readonly string[];
+  reductions: readonly string[];
+  /** The most axes that `copy` and `binary` take. */
+  maxRank: number;
+  unary(numbers: Float64Array, x: Float32Array, y: Float32Array): void;
+  binary(numbers: Float64Array, a: Float32Array, b: Float32Array, y: Float32Array | Uint8Array): void;
+  select(numbers: Float64Array, condition: Uint8Array, a: Float32Array, b: Float32Array, y: Float32Array): void;
+  cast(numbers: Float64Array, x: TensorValues | Uint16Array, y: TensorValues | Uint16Array): void;
+  copy(numbers: Float64Array, x: TensorValues, y: TensorValues): void;
+  fill(numbers: Float64Array, y: TensorValues): void;
+  reduce(numbers: Float64Array, x: Float32Array, y: Float32Array): void;
+  arg(numbers: Float64Array, x: Float32Array, y: Int32Array): void;
+  softmax(numbers: Float64Array, x: Float32Array, y: Float32Array): void;
+  gather<V extends TensorValues | Uint16Array>(numbers: Float64Array, x: V, indices: Int32Array, y: V): void;
+  scatterAdd(numbers: Float64Array, x: Float32Array, indices: Int32Array, y: Float32Array): void;
+  addN(numbers: Float64Array, y: Float32Array, ...x: readonly Float32Array[]): void;
+  matMul(
+    numbers: Float64Array,
+    a: Float32Array,
+    b: Float32Array | Uint16Array | PackedMatrix,
+    bias: Float32Array | null,
+    y: Float32Array,
+  ): void;
+  pack(numbers: Float64Array, b: Float32Array | Uint16Array): PackedMatrix;
+  freePacked(packed: PackedMatrix): void;
+  /** Those that this processor has, the best last. */
+  instructionSets(): string[];
+  settings(): EngineSettings;
+  configure(settings: EngineSettings): void;
 }
 
 /** An operation on its way: `read` waits for its numbers. */

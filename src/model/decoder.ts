@@ -33,14 +33,20 @@ export class CachedDecoder implements Decoder {
     this.capacity = prompts.length + tokens;
     this.starts = rows.map((prompt) => prompts.starts[prompt]);
     this.unembedding = shareTransposed(model.weights[unembeddingName(model.shape)] as tf.Tensor2D);
-    this.logits = tf.tidy(() => {
-      const bias = (window: number | null) => causalBias(prompts, window);
-      const logits = this.read(prompts.tokens, prompts.length, 0, bias, (layer) => (own) => {
-        this.cache[layer] = mapBoth(own, (x) => tf.keep(takeParts(this.place(x, 0), prompts.sequences, rows)));
-        return own;
+    try {
+      this.logits = tf.tidy(() => {
+        const bias = (window: number | null) => causalBias(prompts, window);
+        const logits = this.read(prompts.tokens, prompts.length, 0, bias, (layer) => (own) => {
+          this.cache[layer] = keepBoth(mapBoth(own, (x) => takeParts(this.place(x, 0), prompts.sequences, rows)));
+          return own;
+        });
+        return takeParts(logits, prompts.sequences, rows);
       });
-      return takeParts(logits, prompts.sequences, rows);
-    });
+    } catch (error) {
+      tf.dispose(this.cache);
+      this.unembedding.dispose();
+      throw error;
+    }
   }
 
   append(tokens: Int32Array): void {
@@ -57,7 +63,7 @@ export class CachedDecoder implements Decoder {
         (layer) => (own) => {
           const [keys, values] = this.cache[layer];
           const placed = mapBoth(own, (x) => this.place(x, this.column));
-          this.cache[layer] = [tf.keep(tf.add(keys, placed[0])), tf.keep(tf.add(values, placed[1]))];
+          this.cache[layer] = keepBoth([tf.add(keys, placed[0]), tf.add(values, placed[1])]);
           tf.dispose([keys, values]);
           return this.cache[layer];
         },
@@ -119,6 +125,11 @@ export class CachedDecoder implements Decoder {
     });
     return tf.tensor4d(bias, [starts.length, 1, 1, capacity]);
   }
+}
+
+/** Once both are there, so that none is left behind where the second fails. */
+function keepBoth(both: KeysAndValues): KeysAndValues {
+  return mapBoth(both, (x) => tf.keep(x));
 }
 
 function mapBoth([keys, values]: KeysAndValues, f: (x: tf.Tensor3D) => tf.Tensor3D): KeysAndValues {

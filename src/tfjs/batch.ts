@@ -41,10 +41,10 @@ export type GrpoBatch = Tensors<Omit<LogitsInput, 'logits' | 'dtype' | 'tokens'>
 export type GrpoReport = Omit<LogitsResult, 'gradLogits'>;
 export type PolicyReport = Omit<PolicyResult, 'gradLogProbs'>;
 
-/** A loss and its gradient, which has the shape of the tensor that the loss was taken of. */
+/** A loss and its gradient: a tensor of the shape that the loss was taken of, or its values. */
 export interface Differentiated {
   loss: tf.Scalar;
-  gradient: tf.Tensor;
+  gradient: tf.Tensor | Float32Array;
 }
 
 /** A batch whose shape is known. */

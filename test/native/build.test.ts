@@ -8,7 +8,7 @@ import { exists, outputOf, root, run, withFolder } from '../support/native.js';
 
 const read = (file: string) => readFileSync(join(root, file), 'utf8').replace(/#.*$/gm, '');
 const cmake = read('CMakeLists.txt');
-const gyp = read('native/binding.gyp');
+const gyp = read('native/groupgrad.gypi');
 
 function gypList(name: string): string[] {
   const list = new RegExp(`'${name}': \\[([^\\]]*)\\]`).exec(gyp)?.[1];

@@ -423,6 +423,65 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       tf.dispose([logits, logProbs, weights]);
     });
 
+    test('a function that throws after the loss leaves nothing behind', async () => {
+      const [logits, logProbs, weights] = [logits3(), logProbs2(), tf.variable(logits3())];
+      const optimizer = tf.train.sgd(0.1);
+      const thrown = new Error('after the loss');
+      const fails = (loss: tf.Scalar): tf.Scalar => {
+        if (loss.rank === 0) throw thrown;
+        return loss;
+      };
+      const calls: Record<string, () => unknown> = {
+        'tf.grad of logits': () => tf.grad((x) => fails(grpoLoss(x, batch, withEntropy)))(logits),
+        'tf.grad in place': () => tf.grad((x) => fails(grpoLoss(x, batch, config, { inPlace: true })))(logits),
+        'tf.grad of log-probs': () => tf.grad((x) => fails(policyLoss(x, policyBatch, config)))(logProbs),
+        'tf.grad after two losses': () =>
+          tf.grad((x) => {
+            const first = grpoLoss(x, batch, config);
+            return tf.add(first, fails(grpoLoss(x, batch, config))) as tf.Scalar;
+          })(logits),
+        'tf.valueAndGrads': () => tf.valueAndGrads((x) => fails(grpoLoss(x, batch, config)))([logits]),
+        'tf.variableGrads': () => tf.variableGrads(() => fails(grpoLoss(weights, batch, config)), [weights]),
+        'tf.variableGrads in tidy': () =>
+          tf.tidy(() => tf.variableGrads(() => fails(grpoLoss(weights, batch, config)), [weights])),
+        'Optimizer.minimize': () => optimizer.minimize(() => fails(grpoLoss(weights, batch, config))),
+        onResult: () => {
+          const onResult = () => {
+            throw thrown;
+          };
+          tf.grad((x) => grpoLoss(x, batch, config, { onResult }))(logits);
+        },
+      };
+      for (const [name, call] of Object.entries(calls)) {
+        const before = tf.memory();
+        for (let i = 0; i < 3; i++) assert.throws(call, (error) => error === thrown, name);
+        // Inside TensorFlow, without a scope around, the gradient goes when the synchronous code has ended.
+        if (backend === 'tensorflow' && /^(tf.valueAndGrads|tf.variableGrads|Optimizer.minimize)$/.test(name))
+          await null;
+        const { numTensors, numBytes, numDataBuffers } = tf.memory();
+        assert.deepEqual(
+          { numTensors, numBytes, numDataBuffers },
+          { numTensors: before.numTensors, numBytes: before.numBytes, numDataBuffers: before.numDataBuffers },
+          name,
+        );
+      }
+      optimizer.dispose();
+      tf.dispose([logits, logProbs, weights]);
+    });
+
+    test('the gradient is freed with the backward pass, not with a scope around many of them', () => {
+      const weights = tf.variable(logits3());
+      tf.tidy(() => {
+        const before = tf.memory().numTensors;
+        for (let i = 0; i < 3; i++) {
+          const { value, grads } = tf.variableGrads(() => grpoLoss(weights, batch, config), [weights]);
+          tf.dispose([value, grads]);
+          assert.equal(tf.memory().numTensors, before);
+        }
+      });
+      weights.dispose();
+    });
+
     describe('refuses', () => {
       const refused = (call: () => unknown, name: string, message: string) => {
         test(message, () => {

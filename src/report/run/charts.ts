@@ -232,7 +232,7 @@ const shownElsewhere = new Set([
 /** All charts of the metrics, and last those of metrics that no plan knows. */
 export function metricSections(table: Table, span: Span): Section[] {
   const names = [...table.columns.keys()];
-  const shown = new Set(shownElsewhere);
+  const shown = new Set([...shownElsewhere, ...names.filter((name) => name.startsWith('health/'))]);
   const sections = plans(names).map(({ title, charts }) => {
     const section: Section = { title, charts: [], missing: [] };
     for (const plan of charts) {

@@ -1,6 +1,7 @@
 {
-  # The CPU addon for machines without CMake; CMakeLists.txt is the full build. src/devices/build.ts copies it to the folder that
-  # it is named relative to: in the package's own folder pnpm and yarn would take it for a reason to build at installation.
+  # The CPU addon for machines without CMake; CMakeLists.txt is the full build. Paths are relative to the binding.gyp that
+  # includes this: the checkout's own, or the one that src/devices/build.ts writes for an installed package. The package brings
+  # none along: pnpm and yarn would take it for a reason to build at installation.
   'variables': { 'version': '<!(node -p "require(\'./package.json\').version")' },
   'targets': [
     {
@@ -9,6 +10,7 @@
         'native/binding/addon.cpp',
         'native/binding/arguments.cpp',
         'native/binding/cuda.cpp',
+        'native/binding/engine.cpp',
         'native/binding/requests.cpp',
         'native/binding/tensorflow.cpp',
         'native/cpu/device.cpp',
@@ -16,6 +18,17 @@
         'native/cpu/kernels_avx512.cpp',
         'native/cpu/kernels_baseline.cpp',
         'native/cpu/thread_pool.cpp',
+        'native/engine/cpu/copy.cpp',
+        'native/engine/cpu/elementwise.cpp',
+        'native/engine/cpu/table.cpp',
+        'native/engine/cpu/gather.cpp',
+        'native/engine/cpu/kernels_amx.cpp',
+        'native/engine/cpu/kernels_avx2.cpp',
+        'native/engine/cpu/kernels_avx512.cpp',
+        'native/engine/cpu/kernels_avx512bf16.cpp',
+        'native/engine/cpu/kernels_baseline.cpp',
+        'native/engine/cpu/matmul.cpp',
+        'native/engine/cpu/reduce.cpp',
         'native/tensorflow/api.cpp',
         'native/tensorflow/buffers.cpp',
         'native/tensorflow/gpu.cpp',
