@@ -2,7 +2,6 @@
 //
 //   npx tsx examples/custom-model.ts [steps] [run folder]
 
-import { createRequire } from 'node:module';
 import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
 import { characterVocabulary, defineReward, GrpoTrainer, presets, tasks } from 'groupgrad';
@@ -11,8 +10,6 @@ import { definePolicy, type SequenceBatch } from 'groupgrad/tfjs';
 const [steps = '60', runDir = 'runs/example-custom-model'] = process.argv.slice(2);
 
 await tf.setBackend('cpu');
-// tfjs-node and tfjs bring the gradients of their operations. Who has tfjs-core alone can load them so, with tsx.
-if (!tf.getGradient('Relu')) createRequire(import.meta.url)('@tensorflow/tfjs-core/dist/register_all_gradients');
 
 const train = tasks.addition({ digits: 1, seed: 1 });
 const vocabulary = characterVocabulary(train.characters);

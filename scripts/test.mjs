@@ -1,5 +1,6 @@
 // Runs the tests (node:test through tsx). Arguments narrow the files: `npm test -- golden anchor`. With
-// --require-tensorflow, tests that need tfjs-node fail where they would skip themselves.
+// --require-tensorflow, tests that need tfjs-node fail where they would skip themselves. The files of test/gpu run one
+// after the other, before all others: they look at how much memory of the GPU is free.
 
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -17,8 +18,17 @@ if (files.length === 0) {
   console.error(`no test file matches ${patterns.join(', ')}`);
   process.exit(1);
 }
-const { status } = spawnSync(process.execPath, ['--import', 'tsx', '--test', ...files], {
-  stdio: 'inherit',
-  env: { ...process.env, ...required },
-});
-process.exit(status ?? 1);
+const alone = files.filter((file) => file.startsWith(join('test', 'gpu')));
+const together = files.filter((file) => !alone.includes(file));
+const statuses = [run(alone, '--test-concurrency=1'), run(together)];
+process.exit(statuses.find((status) => status !== 0) ?? 0);
+
+/** Runs files in one process of node:test; the exit status. */
+function run(files, ...options) {
+  if (files.length === 0) return 0;
+  const { status } = spawnSync(process.execPath, ['--import', 'tsx', '--test', ...options, ...files], {
+    stdio: 'inherit',
+    env: { ...process.env, ...required },
+  });
+  return status ?? 1;
+}

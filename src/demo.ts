@@ -69,15 +69,16 @@ async function main(): Promise<number> {
   const { heldOut: before } = await trainer.evaluate();
   const middle = performance.now();
   progress.print(`held out, before reinforcement: ${describe(before)} (warm start ${seconds(start, middle)})`);
-  await trainer.run({ max: steps });
+  const { metrics } = await trainer.run({ max: steps });
   const { heldOut: after } = await trainer.evaluate();
   progress.print(
     `held out, after reinforcement:  ${describe(after)} (reinforcement ${seconds(middle, performance.now())})`,
   );
   trainer.dispose();
-  if (after.correct > before.correct) return 0;
-  progress.print('reinforcement did not raise the accuracy');
-  return 1;
+  const isRaised = after.correct > before.correct;
+  if (!isRaised) progress.print('reinforcement did not raise the accuracy');
+  progress.print(summary(before, after, metrics.reward));
+  return isRaised ? 0 : 1;
 }
 
 /** The first `count` different problems of a task, as a task. */
@@ -88,6 +89,16 @@ function distinct(task: Task, count: number): Task {
 
 function describe({ correct, count, accuracy }: Evaluation): string {
   return `${correct} of ${count} right (${(100 * accuracy).toFixed(1)} %)`;
+}
+
+/** Two numbers that look alike and are not: accuracy on new problems, and what training was rewarded with. */
+function summary(before: Evaluation, after: Evaluation, reward: number | undefined): string {
+  const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
+  const heldOut =
+    `accuracy on ${after.count} problems that training never saw: ${percent(before.accuracy)} before reinforcement, ` +
+    `${percent(after.accuracy)} after (the likeliest answer to each)`;
+  if (reward === undefined) return heldOut;
+  return `${heldOut}; reward of the last training step: ${reward.toFixed(2)}, the share right of answers sampled for training problems`;
 }
 
 function seconds(start: number, end: number): string {

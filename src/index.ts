@@ -59,3 +59,12 @@ export type {
   WarmStartOptions,
 } from './train/api.js';
 export { GrpoTrainer, TransformerPolicy } from './train/entry.js';
+export {
+  type ChoiceOptions,
+  type ExactOptions,
+  type Grade,
+  type GradeOptions,
+  type JsonSchema,
+  type NumericOptions,
+  verify,
+} from './verify/index.js';

@@ -94,6 +94,16 @@ def check_policy(report, sequences, length, loss, library, device):
     same = torch.equal(first.view(torch.int32), operation.gradient.view(torch.int32))
     report.holds(f"the same bits twice, {what}", same)
     report.holds(f"the same metrics twice, {what}", operation.read_metrics() == metrics)
+    # Any byte but 0 is in the mask, and a mask may start anywhere.
+    odd = torch.empty(inputs.mask.numel() + 3, dtype=torch.uint8, device=inputs.mask.device)[3:]
+    marks = torch.tensor([1, 2, 127, 128, 255], dtype=torch.uint8, device=odd.device).repeat(odd.numel() // 5 + 1)
+    odd.copy_(inputs.mask.flatten() * marks[: odd.numel()])
+    inputs.mask = odd.view_as(inputs.mask)
+    operation = inputs.groupgrad_loss(library)
+    operation()
+    same = torch.equal(first.view(torch.int32), operation.gradient.view(torch.int32))
+    report.holds(f"the same bits with another mask of the same tokens, {what}", same)
+    report.holds(f"the same metrics with it, {what}", operation.read_metrics() == metrics)
 
 
 def main():

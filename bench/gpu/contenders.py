@@ -48,7 +48,9 @@ def contenders(case, problem, library, peers):
         _copy(problem, batch),
         *_groupgrad(case, batch, expected, library),
         *_pytorch(case, batch, expected),
-        _liger(case, problem, peers),
+        _liger(case, problem, "Liger-Kernel", peers.liger, peers.liger_reason),
+        _liger(case, problem, "Liger-Kernel on cuTile", peers.liger_cutile, peers.liger_cutile_reason),
+        _fast_llm(case, batch, expected, peers),
         _quack(case, batch, peers),
     ]
 
@@ -129,10 +131,10 @@ def _pytorch(case, batch, expected):
     return found
 
 
-def _liger(case, problem, peers):
-    name = f"Liger-Kernel, {case.loss.ratio} level, in place"
-    if not peers.liger:
-        return Absent(name, peers.liger_reason)
+def _liger(case, problem, name, grpo_loss, reason):
+    name = f"{name}, {case.loss.ratio} level, in place"
+    if not grpo_loss:
+        return Absent(name, reason)
     if case.loss.entropy:
         return Absent(name, "it has no entropy term")
     batch = Batch(problem, padded=True)
@@ -142,7 +144,7 @@ def _liger(case, problem, peers):
 
     def run(logits, _):
         leaf = batch.rows(logits).detach().requires_grad_()
-        loss, _ = peers.liger(
+        loss, _ = grpo_loss(
             leaf,
             batch.old_log_probs,
             None,
@@ -161,6 +163,38 @@ def _liger(case, problem, peers):
         return torch.autograd.grad(loss, leaf)[0][:, : case.length]
 
     return Contender(name, run, batch, writes_logits=True, expected=batch.expected_gradient())
+
+
+def _fast_llm(case, batch, expected, peers):
+    name = "Fast-LLM, one launch, to an array of its own"
+    if not peers.fast_llm:
+        return Absent(name, peers.fast_llm_reason)
+    for has, what in (
+        (case.loss.entropy, "it has no entropy term"),
+        (case.loss.ratio != "token", "its one launch has no sequence-level ratio"),
+        (case.on_policy, "it needs old log-probs"),
+    ):
+        if has:
+            return Absent(name, what)
+    targets = batch.tokens.masked_fill(batch.mask == 0, -100)
+    advantages = batch.advantages.unsqueeze(-1).expand_as(targets).contiguous()
+    tokens = int(batch.mask.sum())
+
+    def run(logits, _):
+        # With an array that is given it would add to it, which is more work: it allocates its own.
+        _, gradient, _ = peers.fast_llm(
+            batch.rows(logits),
+            targets,
+            advantages,
+            batch.old_log_probs,
+            grad_output=1.0,
+            epsilon_low=case.loss.low,
+            epsilon_high=case.loss.high,
+            divisor=float(tokens),
+        )
+        return gradient
+
+    return Contender(name, run, batch, expected=expected)
 
 
 def _quack(case, batch, peers):

@@ -1,6 +1,7 @@
 """The machine that a result came from. Everything is read, nothing is set. What tools say stays in their words."""
 
 import importlib
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -18,14 +19,18 @@ def output(*command, cwd=None):
 
 
 def version_of(module):
-    """Of an importable package, or None: its own word, else the commit of the sources that it was imported from."""
+    """Of an importable package, or None: the commit that pack.sh noted, its own word, or the commit of the sources that
+    it was imported from."""
     try:
         found = importlib.import_module(module)
     except ImportError:
         return None
+    file = Path(found.__file__)
+    noted = file.with_name("COMMIT")
+    if noted.exists():
+        return noted.read_text().strip()
     if getattr(found, "__version__", None):
         return found.__version__
-    file = Path(found.__file__)
     tracked = output("git", "ls-files", "--error-unmatch", file.name, cwd=file.parent) is not None
     return (output("git", "describe", "--always", "--dirty", cwd=file.parent) if tracked else None) or "unknown"
 
@@ -62,7 +67,9 @@ def machine(library, peers):
         "triton": version_of("triton"),
         **peers.versions(),
         "groupgrad": library.version,
-        "commit": output("git", "describe", "--always", "--dirty", cwd=Path(__file__).parent),
+        # session.sh names the commit of what was packed, which need not lie in a repository.
+        "commit": os.environ.get("GROUPGRAD_COMMIT")
+        or output("git", "describe", "--always", "--dirty", cwd=Path(__file__).parent),
     }
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)

@@ -7,48 +7,51 @@
 #   bench/gpu/run.sh --full              every combination of sizes; takes an hour
 #   bench/gpu/run.sh --out FILE          the results (default: bench/results/gpu-<its name>.json)
 #   bench/gpu/run.sh --liger FOLDER      a checkout of Liger-Kernel, where it is not installed
+#   bench/gpu/run.sh --fast-llm FOLDER   a checkout of Fast-LLM, likewise
 #   bench/gpu/run.sh --quack FOLDER      a checkout of QuACK, likewise
-#   bench/gpu/run.sh --library FILE      this libgroupgrad.so instead of building one; no test through Node then
+#   bench/gpu/run.sh --addon FILE        this groupgrad.node instead of building one; libgroupgrad.so lies beside it
+#   bench/gpu/run.sh --library FILE      this libgroupgrad.so; without --addon, no test through Node then
 #   PYTHON=python3.12 bench/gpu/run.sh   which Python
 #
 # What is missing (Node, npm packages, compute-sanitizer, a peer) is left out and named at the end. The exit status is
-# not 0 where something that ran went wrong. Settings of the GPU are read, never changed.
+# not 0 where something that ran went wrong. Every step has a limit of its own. Settings of the GPU are read, never
+# changed. session.sh does the same in stages, on a machine without Node and without a network.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 here=bench/gpu
 build=build/gpu
 python=${PYTHON:-python3}
-library='' mode='' out='' peers=''
+library='' addon='' mode='' out='' peers=''
+source "$here/steps.sh"
 
 usage() { sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "$here/run.sh"; }
 stop() {
   echo "run.sh: $*" >&2
   exit 2
 }
-# The folder of a checkout that holds a package.
-sources() {
+peer() {
   local folder
-  for folder in "$2" "$2/src"; do
-    [[ -d $folder/$1 ]] && realpath "$folder" && return
-  done
-  stop "$3 $2: expected a folder that holds $1 or src/$1"
+  folder=$(package_folder "$2" "$3") || stop "$1: no such checkout"
+  peers+=${peers:+:}$folder
 }
 
 while (($#)); do
   case $1 in
     --quick | --full) mode=$1 ;;
     --help | -h) usage && exit ;;
-    --out | --liger | --quack | --library)
+    --out | --liger | --fast-llm | --quack | --addon | --library)
       (($# > 1)) || stop "$1: expected a path"
       case $1 in
         --out) out=$(realpath -m "$2") ;;
-        --liger) folder=$(sources liger_kernel "$2" --liger) || exit && peers+=${peers:+:}$folder ;;
-        --quack) folder=$(sources quack "$2" --quack) || exit && peers+=${peers:+:}$folder ;;
+        --liger) peer "$1" liger_kernel "$2" ;;
+        --fast-llm) peer "$1" fast_llm "$2" ;;
+        --quack) peer "$1" quack "$2" ;;
+        --addon) addon=$(realpath -e "$2") || exit ;;
         --library) library=$(realpath -e "$2") || exit ;;
       esac
       shift
       ;;
-    *) stop "$1: expected --quick, --full, --out, --liger, --quack, --library or --help" ;;
+    *) stop "$1: expected --quick, --full, --out, --liger, --fast-llm, --quack, --addon, --library or --help" ;;
   esac
   shift
 done
@@ -62,14 +65,17 @@ leave_out() {
 # Runs a command whose output matters where it fails.
 logged() {
   "${@:2}" >"$1" 2>&1 && return
+  local status=$?
   tail -40 "$1"
-  return 1
+  return "$status"
 }
-# Runs a command that must succeed, and goes on where it does not.
+# Runs a command that must succeed within so many seconds, and goes on where it does not: must WHAT SECONDS COMMAND...
 must() {
-  local what=$1
+  local what=$1 status
   shift
-  "$@" && return
+  limited "$@" && return
+  status=$?
+  [[ $status == 124 || $status == 137 ]] && what+=" (took more than $1 s)"
   failed+=("$what")
   echo "FAILED: $what"
   return 1
@@ -83,63 +89,67 @@ capability=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_ca
 "$python" -c 'import torch; print(torch.cuda.get_device_name(), "- PyTorch", torch.__version__)'
 if command -v nvcc >/dev/null; then
   nvcc --version | tail -1
-elif [[ -z $library ]]; then
-  stop 'nvcc was not found: put it on PATH, or give --library'
+elif [[ -z $library && -z $addon ]]; then
+  stop 'nvcc was not found: put it on PATH, or give --addon or --library'
 fi
 
 step build
 mkdir -p "$build"
-addon=''
-if [[ -n $library ]]; then
-  echo "not built: $library"
-  leave_out 'the addon and its tests: --library was given'
-else
-  # For this GPU alone. Where the compiler does not know it yet, the driver compiles what was made for the 90.
+if [[ -n $addon && -z $library ]]; then
+  library=$(realpath -e "$(dirname "$addon")/libgroupgrad.so") || stop "--addon: expected libgroupgrad.so beside it"
+fi
+# For this GPU alone. Where the compiler does not know it yet, the driver compiles what was made for the 90.
+build_all() {
   nvcc --list-gpu-arch | grep -qx "compute_$capability" && kind=real || { capability=90 && kind=virtual; }
   configuration=(GROUPGRAD_CUDA=ON CMAKE_CUDA_ARCHITECTURES="$capability-$kind")
   export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
-  missing=''
+  local missing=''
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
-    missing='Node or npm was not found'
-  elif [[ ! -d node_modules ]] && ! logged "$build/npm.log" npm ci --ignore-scripts; then
+    missing='Node or npm was not found (--addon takes one that was built elsewhere)'
+  elif [[ ! -d node_modules ]] && ! logged "$build/npm.log" limited 300 npm ci --ignore-scripts; then
     missing='npm ci did not succeed'
-  elif must 'build of the addon' logged "$build/addon.log" \
-    npx cmake-js compile -O "$build/addon" "${configuration[@]/#/--CD}"; then
-    library=$PWD/$build/addon/Release/libgroupgrad.so
-    must 'build of dist/' logged "$build/dist.log" npm run prepare && addon=$PWD/$build/addon/Release/groupgrad.node
+  elif logged "$build/addon.log" must 'configuration of the addon' 60 \
+    cmake -S . -B "$build/addon" "${configuration[@]/#/-D}" &&
+    logged "$build/addon.log" must 'build of the addon' 900 cmake --build "$build/addon"; then
+    library=$PWD/$build/addon/libgroupgrad.so
+    addon=$PWD/$build/addon/groupgrad.node
+    logged "$build/dist.log" must 'build of dist/' 120 npm run prepare
   fi
   [[ -n $missing ]] && leave_out "the addon and its tests: $missing"
-  if [[ -z $library ]]; then
-    library=$PWD/$build/c/libgroupgrad.so
-    logged "$build/build.log" cmake -S . -B "$build/c" "${configuration[@]/#/-D}" &&
-      logged "$build/build.log" cmake --build "$build/c" --target groupgrad_c || stop 'libgroupgrad could not be built'
-  fi
+  [[ -n $library ]] && return
+  library=$PWD/$build/c/libgroupgrad.so
+  logged "$build/build.log" limited 60 cmake -S . -B "$build/c" "${configuration[@]/#/-D}" &&
+    logged "$build/build.log" limited 900 cmake --build "$build/c" --target groupgrad_c ||
+    stop 'libgroupgrad could not be built'
+}
+if [[ -n $library ]]; then
+  echo "not built: $library${addon:+, $addon}"
+  [[ -n $addon ]] || leave_out 'the addon and its tests: --library was given without --addon'
+else
+  build_all
   echo "$library, in $SECONDS s"
 fi
+export GROUPGRAD_ADDON=$addon
 
 step 'correctness: libgroupgrad against float64'
-must 'bench/gpu/check.py' "$python" "$here/check.py" --library "$library"
+must 'bench/gpu/check.py' 150 "$python" "$here/check.py" --library "$library"
 
 step 'tests of the addon on the GPU'
-if [[ -n $addon ]]; then
-  must 'tests of the addon' env GROUPGRAD_ADDON="$addon" npm test -- gpu golden traps
-else
+if [[ -z $addon ]]; then
   echo 'left out with the addon'
+elif ! command -v node >/dev/null || [[ ! -d node_modules/tsx ]]; then
+  leave_out 'the tests of the addon: they need Node and node_modules/tsx'
+else
+  export -f run_gpu_tests
+  must 'tests of the addon' 300 bash -c 'run_gpu_tests "$@"' bash "${gpu_tests[@]}"
 fi
 
 step 'compute-sanitizer on small requests'
-# Exit status 86: errors were found. Any other but 0: the tool does not work here, because the program itself does.
-sanitize() {
-  local log=$build/sanitize-$1.log
-  timeout 60 compute-sanitizer --tool "$1" --error-exitcode 86 "$build/sanitize" 12 >"$log" 2>&1
-  case $? in
-    0) echo "$1: $(tail -1 "$log" | tr -d '=')" ;;
-    86)
-      tail -40 "$log"
-      failed+=("compute-sanitizer --tool $1")
-      ;;
-    124) leave_out "compute-sanitizer --tool $1: takes more than a minute here" ;;
-    *) leave_out "compute-sanitizer --tool $1 does not work here: $(grep -m1 -iE 'error|not supported|fail' "$log")" ;;
+# Says where a tool found errors, and where it has no verdict.
+note() {
+  case $2 in
+    1) failed+=("compute-sanitizer --tool $1") ;;
+    2) leave_out "compute-sanitizer --tool $1: no verdict" ;;
   esac
 }
 if ! command -v compute-sanitizer >/dev/null; then
@@ -147,10 +157,14 @@ if ! command -v compute-sanitizer >/dev/null; then
 elif ! command -v nvcc >/dev/null; then
   leave_out 'compute-sanitizer: its program needs nvcc'
 else
-  must 'build of sanitize.cpp' nvcc -std=c++17 -O1 -Inative/c "$here/sanitize.cpp" -o "$build/sanitize" \
-    "$library" -Xlinker -rpath -Xlinker "$(dirname "$library")" &&
-    must 'sanitize, by itself' "$build/sanitize" 60 &&
-    for tool in memcheck racecheck initcheck synccheck; do sanitize "$tool"; done
+  export -f build_sanitize
+  if must 'build of sanitize.cpp' 60 bash -c 'build_sanitize "$@"' bash "$library" "$build/sanitize" &&
+    must 'sanitize, by itself' 60 "$build/sanitize" 60; then
+    for tool in memcheck initcheck synccheck; do
+      sanitize "$tool" 60 "$build/sanitize" 12 "$build/sanitize-$tool.log" || note "$tool" $?
+    done
+    race_check 60 "$build/sanitize" 12 "$build/sanitize-racecheck.log" || note racecheck $?
+  fi
 fi
 
 step benchmark
@@ -159,9 +173,15 @@ seconds=$((450 - SECONDS))
 options=(--library "$library" --seconds "$((seconds > 120 ? seconds : 120))")
 [[ -n $mode ]] && options+=("$mode")
 [[ -n $out ]] && options+=(--out "$out")
-[[ -n $addon ]] && options+=(--addon)
-export GROUPGRAD_ADDON=$addon PYTHONPATH=$peers${PYTHONPATH:+${peers:+:}$PYTHONPATH}
-must benchmark "$python" "$here/bench.py" "${options[@]}"
+if [[ -n $addon && -f dist/index.js ]] && command -v node >/dev/null; then
+  options+=(--addon)
+elif [[ -n $addon ]]; then
+  leave_out 'the benchmark through the addon: it needs Node and dist/'
+fi
+export PYTHONPATH=$peers${PYTHONPATH:+${peers:+:}$PYTHONPATH}
+# The full one has no limit but that of a hung kernel.
+[[ $mode == --full ]] && limit=7200 || limit=$((seconds > 120 ? seconds + 120 : 240))
+must benchmark "$limit" "$python" "$here/bench.py" "${options[@]}"
 
 printf '\n%d s in all\n' "$SECONDS"
 for what in ${left_out[@]+"${left_out[@]}"}; do echo "left out: $what"; done

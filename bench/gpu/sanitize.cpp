@@ -220,7 +220,7 @@ struct Metrics {
 
 void logitsRequest(Random& random) {
   const Shape shape{random.integer(1, 4), random.chance(0.1) ? 1100 : random.integer(1, 5)};
-  const int64_t vocab = shape.length > 5 ? 9 : random.pick<int64_t>({7, 300, 1025, 5000, 20000, 40007});
+  const int64_t vocab = shape.length > 5 ? 9 : random.pick<int64_t>({7, 300, 1025, 5000, 20000, 40007, 180001});
   const int64_t stride = vocab + (random.chance(0.3) ? random.integer(1, 9) : 0);
   const auto dtype = int32_t(random.integer(GROUPGRAD_FLOAT32, GROUPGRAD_FLOAT16));
   const bool withRewards = random.chance(0.3);

@@ -1,5 +1,7 @@
 """Rows of results: what is derived from them, and the table that is printed."""
 
+import re
+
 
 def complete(rows):
     """Adds to each row its rate, its share of the copy's, and how many times groupgrad's time it takes: of one
@@ -32,8 +34,20 @@ _COLUMNS = [
 ]
 
 
-# Whose times the summary holds beside groupgrad's, by how their names begin.
-_RIVALS = ("PyTorch eager", "torch.compile", "Liger-Kernel", "QuACK")
+# Whose times the summary holds beside groupgrad's, and what their contenders' names match.
+_RIVALS = {
+    "PyTorch eager": "PyTorch eager$",
+    "PyTorch eager with entropies": "PyTorch eager, entropies",
+    "torch.compile": "torch.compile",
+    "Liger-Kernel": "Liger-Kernel,",
+    "Liger-Kernel on cuTile": "Liger-Kernel on cuTile",
+    "Fast-LLM": "Fast-LLM",
+    "QuACK (another loss)": "QuACK",
+}
+_HEADLINE = (
+    "groupgrad's times hold the log-probs, the entropies and all metrics. Of the others, PyTorch eager with entropies is "
+    "what a training step that logs its entropy does; the rest have none but where the size names an entropy bonus."
+)
 
 
 def _headline(rows):
@@ -45,7 +59,9 @@ def _headline(rows):
         ours = next((row for row in own if row["role"] == "groupgrad"), None)
         if ours is None:
             continue
-        first = {name: next((r for r in own if r["contender"].startswith(name)), {}) for name in _RIVALS}
+        first = {
+            name: next((r for r in own if re.match(pattern, r["contender"])), {}) for name, pattern in _RIVALS.items()
+        }
         cells = [columns[title](ours) for title in titles[:3]]
         cells += [_number(row.get("timesGroupgrad")) for row in first.values()]
         cells += [columns["extra MiB"](ours), columns["error"](ours)]
@@ -63,7 +79,7 @@ def _sections(rows):
 
 def markdown(rows, skipped):
     """All sizes in one table, one table an operation and size, and what was not measured."""
-    lines = ["\n## Summary\n", *_headline(rows)]
+    lines = ["\n## Summary\n", *_headline(rows), f"\n{_HEADLINE}"]
     for key, own in _sections(rows).items():
         lines += [f"\n### {', '.join(key)}\n"]
         lines += ["| | " + " | ".join(title for title, _ in _COLUMNS) + " |"]

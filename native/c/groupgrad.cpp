@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <exception>
+#include <map>
+#include <mutex>
 #include <string>
 #include <tuple>
 
@@ -157,10 +159,22 @@ int guarded(const char* operation, const Body& body) {
   return GROUPGRAD_INVALID;
 }
 
+// Of the current device; read once.
 cudaError_t currentTraits(cuda::DeviceTraits& traits) {
+  // Never destroyed: threads may call while the process ends.
+  static std::mutex& mutex = *new std::mutex();
+  static auto& known = *new std::map<int, cuda::DeviceTraits>();
   int device = 0;
-  const cudaError_t error = cudaGetDevice(&device);
-  return error == cudaSuccess ? cuda::readTraits(device, traits) : error;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  const std::lock_guard lock(mutex);
+  if (const auto found = known.find(device); found != known.end()) {
+    traits = found->second;
+    return cudaSuccess;
+  }
+  error = cuda::readTraits(device, traits);
+  if (error == cudaSuccess) known.emplace(device, traits);
+  return error;
 }
 
 cuda::Stream streamOf(void* stream, void* workspace, size_t bytes, size_t needed) {

@@ -2,9 +2,11 @@
  * (K2), and the loss from logits with its gradient (K3). docs/losses.md has the mathematics.
  *
  * Every operation is put on a CUDA stream and returns at once. It allocates nothing, waits for nothing and can be
- * captured in a CUDA graph. Unless said otherwise a pointer is to memory of the current device, and belongs to the
- * caller until the stream has passed the operation. Results are deterministic: the same values in the same places, the
- * same bits.
+ * captured in a CUDA graph, after one call outside of a capture with the same shape, dtype and configuration on the
+ * same device: the driver loads a kernel, and is asked how it is to be launched, when it is first used, which a capture
+ * does not allow. Functions may be called from several threads; one workspace serves one stream. Unless said otherwise
+ * a pointer is to memory of the current device, and belongs to the caller until the stream has passed the operation.
+ * Results are deterministic: the same values in the same places, the same bits.
  *
  * Functions return 0, or an error of groupgrad_status whose words groupgrad_error() gives on the same thread. */
 #ifndef GROUPGRAD_H

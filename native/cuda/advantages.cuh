@@ -83,16 +83,18 @@ __device__ inline Advantage advantageAt(const DeviceRewards& r, int64_t i, const
   return {float(plain * weight), float(weight)};
 }
 
-// Writes all that is wanted of a group. By one warp.
-__device__ inline void writeGroup(const DeviceRewards& r, int64_t g, const GroupStatistics& group,
-                                  const BatchStatistics& batch) {
+// Writes all that is wanted of a group. By one warp; its first thread gets the advantage of the group's first reward.
+__device__ inline float writeGroup(const DeviceRewards& r, int64_t g, const GroupStatistics& group,
+                                   const BatchStatistics& batch) {
   const AdvantageRequest& q = r.request;
   const auto [begin, end] = groupAt(r, g);
   int active = 0;
+  float first = 0;
   for (int64_t i = begin + WarpTeam::rank(); i < end; i += WarpTeam::kSize) {
     const Advantage a = advantageAt(r, i, group, batch);
     q.advantages[i] = a.advantage;
     q.weights[i] = a.weight;
+    if (i == begin) first = a.advantage;
     active |= a.advantage != 0;
   }
   active = WarpTeam::reduce(active, Larger());
@@ -101,6 +103,7 @@ __device__ inline void writeGroup(const DeviceRewards& r, int64_t g, const Group
     q.groupStd[g] = float(group.std);
     q.active[g] = uint8_t(active);
   }
+  return first;
 }
 
 // From what all blocks wrote; by the last one.

@@ -10,12 +10,14 @@ namespace groupgrad::cuda {
 
 namespace {
 
-// A result's way to the host: pinned memory, so that the copy need not be waited for, and an event behind it.
+// A result's way to the host: a place in pinned memory, so that the copy need not be waited for, and an event behind
+// it.
 struct Slot {
   Results* host = nullptr;
   cudaEvent_t copied = nullptr;
-  bool used = false;
 };
+// Pinning memory takes longer than an operation, and a whole page: it is done for so many results at once.
+constexpr std::size_t kResultsAtOnce = 64;
 
 Status failure(cudaError_t error, const char* what) {
   cudaGetLastError();  // a failed call leaves its error behind for a later one to find
@@ -52,10 +54,8 @@ class State {
   ~State() {
     const CurrentDevice current(index);
     if (stream) cudaStreamSynchronize(stream);
-    for (Slot& slot : slots) {
-      if (slot.copied) cudaEventDestroy(slot.copied);
-      if (slot.host) cudaFreeHost(slot.host);
-    }
+    for (const Slot& slot : slots) cudaEventDestroy(slot.copied);
+    for (Results* slab : slabs) cudaFreeHost(slab);
     if (results) free(results);
     if (workspace) free(workspace);
     if (stream) {
@@ -94,9 +94,11 @@ class State {
     if (error == cudaSuccess) return {};
     cudaGetLastError();
     memory = nullptr;
-    if (error != cudaErrorMemoryAllocation) return failure(error, "allocating GPU memory");
     std::size_t left = 0, total = 0;
     if (cudaMemGetInfo(&left, &total) != cudaSuccess) cudaGetLastError();
+    // What no GPU could hold a driver may refuse as an invalid value.
+    if (error != cudaErrorMemoryAllocation && (total == 0 || size <= total))
+      return failure(error, "allocating GPU memory");
     constexpr double kGiB = 1024.0 * 1024 * 1024;
     return Status::make(StatusCode::outOfMemory, "not enough GPU memory: %.3g GiB wanted, %.3g GiB of %.3g GiB free",
                         double(bytes) / kGiB, double(left) / kGiB, double(total) / kGiB);
@@ -128,17 +130,12 @@ class State {
     workspaceBytes = 0;
   }
 
-  Status takeSlot(int32_t& index) {
-    for (index = 0; index < int32_t(slots.size()); ++index) {
-      if (!slots[std::size_t(index)].used) break;
+  Status takeSlot(int32_t& slot) {
+    if (freeSlots.empty()) {
+      if (const cudaError_t error = addSlot(); error != cudaSuccess) return failure(error, "allocating pinned memory");
     }
-    if (index == int32_t(slots.size())) slots.emplace_back();
-    Slot& slot = slots[std::size_t(index)];
-    cudaError_t error = cudaSuccess;
-    if (!slot.host) error = cudaHostAlloc(reinterpret_cast<void**>(&slot.host), sizeof(Results), cudaHostAllocDefault);
-    if (error == cudaSuccess && !slot.copied) error = cudaEventCreateWithFlags(&slot.copied, cudaEventDisableTiming);
-    if (error != cudaSuccess) return failure(error, "allocating pinned memory");
-    slot.used = true;
+    slot = freeSlots.back();
+    freeSlots.pop_back();
     return {};
   }
 
@@ -150,8 +147,28 @@ class State {
   void* workspace = nullptr;
   std::size_t workspaceBytes = 0;
   std::vector<Slot> slots;
+  std::vector<int32_t> freeSlots;  // has room for all, so that giving one back cannot fail
+  std::vector<Results*> slabs;     // of kResultsAtOnce, one after the other in use
 
  private:
+  cudaError_t addSlot() {
+    const std::size_t count = slots.size() + 1;
+    slots.reserve(count > slots.capacity() ? 2 * count : count);
+    freeSlots.reserve(slots.capacity());
+    slabs.reserve(slots.capacity() / kResultsAtOnce + 1);
+    if (slots.size() == slabs.size() * kResultsAtOnce) {
+      void* slab = nullptr;
+      const cudaError_t error = cudaHostAlloc(&slab, kResultsAtOnce * sizeof(Results), cudaHostAllocDefault);
+      if (error != cudaSuccess) return error;
+      slabs.push_back(static_cast<Results*>(slab));
+    }
+    Slot slot{slabs.back() + slots.size() % kResultsAtOnce};
+    const cudaError_t error = cudaEventCreateWithFlags(&slot.copied, cudaEventDisableTiming);
+    if (error != cudaSuccess) return error;
+    freeSlots.push_back(int32_t(slots.size()));
+    slots.push_back(slot);
+    return cudaSuccess;
+  }
   // One of our own, that keeps what it has: the default one gives memory back whenever the stream is waited for, and
   // mapping it again takes as long as a kernel.
   cudaError_t createPool() {
@@ -206,6 +223,7 @@ Probe probe() {
 
 cudaError_t readTraits(int device, DeviceTraits& traits) {
   int major = 0, clusters = 0;
+  traits.device = device;
   cudaError_t error = cudaDeviceGetAttribute(&traits.multiprocessors, cudaDevAttrMultiProcessorCount, device);
   if (error == cudaSuccess) {
     error = cudaDeviceGetAttribute(&traits.sharedMemoryPerBlock, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
@@ -261,7 +279,7 @@ Status fetch(State& state, const Pending& pending, Results& results) {
 }
 
 void forget(State& state, const Pending& pending) {
-  if (pending.slot >= 0) state.slots[std::size_t(pending.slot)].used = false;
+  if (pending.slot >= 0) state.freeSlots.push_back(pending.slot);
 }
 
 namespace {

@@ -6,9 +6,14 @@
 namespace groupgrad::cuda {
 
 struct GridCounters {
-  unsigned arrived;   // at barriers
-  unsigned finished;  // blocks
+  unsigned arrived;          // at barriers
+  unsigned finished;         // blocks
+  unsigned long long total;  // how many blocks have added to it, and what they added: see addToTotal
 };
+
+// Of GridCounters::total the lower bits hold the sum and the upper ones the number of blocks, so that one atomic
+// operation adds both and one load sees both.
+constexpr int kTotalBits = 40;
 
 // Waits for every block. The launch must be cooperative: a block that has not started never arrives.
 __device__ inline void gridBarrier(GridCounters& counters) {
@@ -23,21 +28,52 @@ __device__ inline void gridBarrier(GridCounters& counters) {
   __syncthreads();
 }
 
+// Adds to a sum over the grid, without waiting. By one thread of every block, once a launch; the sum stays below
+// 2^kTotalBits.
+__device__ inline void addToTotal(GridCounters& counters, unsigned long long value) {
+  atomicAdd(&counters.total, (1ull << kTotalBits) + value);
+}
+
+// That sum, once every block has added to it. The launch must be cooperative.
+template <class Team>
+__device__ unsigned long long gridTotal(const GridCounters& counters) {
+  unsigned long long seen = 0;
+  if (Team::rank() == 0) {
+    while ((seen = loadAcquire(&counters.total)) >> kTotalBits < gridDim.x) spinPause();
+  }
+  return Team::broadcast(seen) & ((1ull << kTotalBits) - 1);
+}
+
 // Whether this is the last block to get here: it sees what all others wrote before.
 __device__ inline bool isLastBlock(GridCounters& counters) {
   struct Last {
     bool value;
   };
   bool& last = blockShared<Last, Last>().value;
-  __threadfence();
+  // The barrier orders the block's writes before the fence, the fence orders them before the count.
   __syncthreads();
   if (threadIdx.x == 0) {
+    __threadfence();
     last = atomicAdd(&counters.finished, 1u) == gridDim.x - 1;
-    if (last) counters.arrived = counters.finished = 0;
     __threadfence();
   }
   __syncthreads();
   return last;
+}
+
+// Waits until every block has called isLastBlock, this one too; it then sees what all others wrote before. The launch
+// must be cooperative.
+__device__ inline void awaitLastBlock(const GridCounters& counters) {
+  if (threadIdx.x == 0) {
+    while (loadAcquire(&counters.finished) < gridDim.x) spinPause();
+    __threadfence();
+  }
+  __syncthreads();
+}
+
+// By one block, when no other looks at the counters any more.
+__device__ inline void clearCounters(GridCounters& counters) {
+  if (threadIdx.x == 0) counters = {};
 }
 
 }  // namespace groupgrad::cuda

@@ -3,7 +3,10 @@
 
 #include <cuda_runtime.h>
 
+#include <compare>
 #include <cstdint>
+#include <map>
+#include <mutex>
 #include <utility>
 
 namespace groupgrad::cuda {
@@ -58,16 +61,89 @@ cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shape, cuda
   return error != cudaSuccess ? error : last;
 }
 
+// The runtime is asked about a kernel, or told how it is to be launched, once a device: each such call takes as long as
+// a launch. Whoever asks has made the device current.
+struct Question {
+  enum What { sharedMemory, wideClusters, clusters, blocks } what;
+  const void* kernel;
+  int device;
+  int cluster = 1;
+  std::size_t bytes = 0;  // of shared memory
+  std::strong_ordering operator<=>(const Question&) const = default;
+};
+
+// `ask(answer)` gives a cudaError_t; a failure is not kept. Thread-safe.
+template <class Ask>
+cudaError_t askOnce(const Question& question, int& answer, const Ask& ask) {
+  // Never destroyed: threads may launch while the process ends.
+  static std::mutex& mutex = *new std::mutex();
+  static auto& answers = *new std::map<Question, int>();
+  const std::lock_guard lock(mutex);
+  if (const auto known = answers.find(question); known != answers.end()) {
+    answer = known->second;
+    return cudaSuccess;
+  }
+  const cudaError_t error = ask(answer);
+  if (error == cudaSuccess) answers.emplace(question, answer);
+  return error;
+}
+
+// Lets a kernel have so much shared memory a block, which ought to be all that a block may have: the limit is the
+// process's, not the call's, and a lower one for this call could meet another thread's launch.
+template <class... Parameters>
+cudaError_t allowSharedMemory(void (*kernel)(Parameters...), int device, int bytes) {
+  int allowed = 0;
+  const Question question{.what = Question::sharedMemory,
+                          .kernel = reinterpret_cast<const void*>(kernel),
+                          .device = device,
+                          .bytes = std::size_t(bytes)};
+  return askOnce(question, allowed, [&](int&) {
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (error != cudaSuccess) return error;
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100);  // percent
+  });
+}
+
+// Lets a kernel have clusters of more blocks than every device with clusters has.
+template <class... Parameters>
+cudaError_t allowWideClusters(void (*kernel)(Parameters...), int device) {
+  int allowed = 0;
+  const Question question{
+      .what = Question::wideClusters, .kernel = reinterpret_cast<const void*>(kernel), .device = device};
+  return askOnce(question, allowed,
+                 [&](int&) { return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1); });
+}
+
 // Whether the device can hold one such cluster at all: a part of a GPU may have too few multiprocessors side by side.
 template <class... Parameters>
-cudaError_t clusterFits(void (*kernel)(Parameters...), const LaunchShape& shape, bool& fits) {
+cudaError_t clusterFits(void (*kernel)(Parameters...), int device, const LaunchShape& shape, bool& fits) {
   fits = true;
   if (shape.cluster == 1) return cudaSuccess;
-  const Launch launch(shape, nullptr);
   int clusters = 0;
-  const cudaError_t error = cudaOccupancyMaxActiveClusters(&clusters, kernel, launch.config());
+  const Question question{.what = Question::clusters,
+                          .kernel = reinterpret_cast<const void*>(kernel),
+                          .device = device,
+                          .cluster = shape.cluster,
+                          .bytes = shape.sharedMemory};
+  const cudaError_t error = askOnce(question, clusters, [&](int& answer) {
+    const Launch launch(shape, nullptr);
+    const cudaError_t asked = cudaOccupancyMaxActiveClusters(&answer, kernel, launch.config());
+    if (asked != cudaErrorInvalidClusterSize) return asked;
+    cudaGetLastError();
+    answer = 0;
+    return cudaSuccess;
+  });
   fits = clusters > 0;
   return error;
+}
+
+// How many blocks of a kernel without dynamic shared memory a multiprocessor holds at once.
+template <class... Parameters>
+cudaError_t blocksAtOnce(void (*kernel)(Parameters...), int device, int threads, int& blocks) {
+  const Question question{.what = Question::blocks, .kernel = reinterpret_cast<const void*>(kernel), .device = device};
+  return askOnce(question, blocks, [&](int& answer) {
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&answer, kernel, threads, 0);
+  });
 }
 
 }  // namespace groupgrad::cuda

@@ -29,6 +29,7 @@ struct Stream {
 
 // What an operation needs to know of a device; read once (cudaGetDeviceProperties is slow).
 struct DeviceTraits {
+  int device = 0;
   int multiprocessors = 1;
   int sharedMemoryPerBlock = 48 * 1024;  // the most that a block may opt in to
   bool clusters = false;                 // whether blocks can be launched in clusters

@@ -1,6 +1,8 @@
 // K1 + K2 in one launch. Sequences are walked in units. Where a token's term needs a sum over more than a unit, all
-// units are summed first and the blocks of the grid meet in between; the last block to end adds up what the units left,
-// in a fixed order, so that results do not depend on which block ran when.
+// units are summed first and the blocks of the grid meet in between; where it needs no more than the number of tokens,
+// each block counts a share of the mask and waits for the total once its first advantages are there. The last block to
+// end adds up what the units left, in a fixed order, so that results do not depend on which block ran when; meanwhile
+// another writes the metrics of the advantages.
 #include <algorithm>
 
 #include "../core/metrics.hpp"
@@ -15,10 +17,8 @@ namespace groupgrad::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kBlocksAtOnce = 2;  // that a multiprocessor must have the registers for
 using Block = BlockTeam<kThreads>;
-
-// A mask of at most this many tokens is counted by every block.
-constexpr int64_t kMaskTokens = 1 << 18;
 
 // What of the launch is known before it starts. The grid meets no more often than it must.
 struct Plan {
@@ -26,7 +26,7 @@ struct Plan {
   bool needsSequence;      // a quantity of the sequence enters the terms
   bool surrogateSequence;  // one of the surrogate's own
   bool needsBatch;         // so do numbers of the whole batch that must be counted
-  bool countsMask;         // they are in the mask alone, which every block counts for itself
+  bool countsMask;         // they are in the mask alone, of which every block counts a share
   bool meetBefore;         // terms need what other units hold
   bool meetAfter;          // gradients need what other units' terms add up to
   bool flows;              // gradients flow through quantities of the sequence
@@ -47,7 +47,8 @@ Plan planOf(const PolicyLaunch& p) {
   plan.needsBatch = r.mask && (countsTokens || countsSequences || p.purpose == PolicyPurpose::sequences);
   const bool split = plan.unitsPerSequence > 1;
   const bool splitSequences = split && needsSequenceSums(r);
-  plan.countsMask = plan.needsBatch && !countsSequences && !splitSequences && r.sequences * r.length <= kMaskTokens;
+  plan.countsMask =
+      plan.needsBatch && !countsSequences && !splitSequences && r.sequences * r.length < int64_t(1) << kTotalBits;
   plan.meetBefore = (plan.needsBatch && !plan.countsMask) || splitSequences;
   plan.flows = (config.ratio == Ratio::sequence || plan.surrogateSequence) &&
                (r.gradLogProbs || p.purpose == PolicyPurpose::sequences);
@@ -108,23 +109,28 @@ __device__ Quantities gatherQuantities(const PolicyLaunch& p, const Plan& plan, 
   return q;
 }
 
-// Masked-in tokens of the whole batch, 16 at a time where they lie so. By a block.
-__device__ double countMask(const PolicyRequest& r) {
+// Adds the masked-in tokens of the block's share of the batch to the grid's total, 16 at a time where they lie so.
+__device__ void countMask(const PolicyRequest& r, GridCounters& grid) {
   const int64_t tokens = r.sequences * r.length;
   const int64_t head = (16 - int64_t(reinterpret_cast<uintptr_t>(r.mask) % 16)) % 16;
   const int64_t vectors = tokens > head ? (tokens - head) / 16 : 0;
   const auto* middle = reinterpret_cast<const uint4*>(r.mask + head);
   const int64_t tail = head + 16 * vectors;
-  int count = 0;
-  for (int64_t i = threadIdx.x; i < (head < tokens ? head : tokens); i += kThreads) count += r.mask[i] != 0;
-  for (int64_t i = threadIdx.x; i < vectors; i += kThreads) {
+  const int64_t first = int64_t(blockIdx.x) * kThreads + threadIdx.x, step = int64_t(gridDim.x) * kThreads;
+  int64_t count = 0;
+  for (int64_t i = first; i < (head < tokens ? head : tokens); i += step) count += r.mask[i] != 0;
+  for (int64_t i = first; i < vectors; i += step) {
     const uint4 v = middle[i];
+    unsigned ones =
+        0;  // in each byte, how many of four are not 0: the sum sets a byte's top bit where one below it is set
     for (const unsigned word : {v.x, v.y, v.z, v.w}) {
-      for (int byte = 0; byte < 4; ++byte) count += (word >> (8 * byte) & 255) != 0;
+      ones += ((((word & 0x7f7f7f7fu) + 0x7f7f7f7fu) | word) & 0x80808080u) >> 7;
     }
+    count += ones * 0x01010101u >> 24;  // the four bytes added up
   }
-  for (int64_t i = tail + threadIdx.x; i < tokens; i += kThreads) count += r.mask[i] != 0;
-  return double(sum<Block>(count));
+  for (int64_t i = tail + first; i < tokens; i += step) count += r.mask[i] != 0;
+  count = sum<Block>(static_cast<long long>(count));
+  if (threadIdx.x == 0) addToTotal(grid, static_cast<unsigned long long>(count));
 }
 
 struct Counts {
@@ -223,11 +229,7 @@ __device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const
 // From what all units left. By one block.
 __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   const PolicyRequest& r = p.request;
-  UnitSums all;
-  for (int64_t unit = threadIdx.x; unit < plan.units; unit += kThreads) {
-    for (int i = 0; i < UnitSums::kCount; ++i) all.add(i, __ldcg(&p.scratch.sums[unit].value[i]));
-  }
-  reduceFields<Block>(all);
+  const UnitSums all = addUp<Block>(p.scratch.sums, plan.units);
 
   // A sequence-level ratio counts a sequence once.
   const bool sequenceRatio = r.config.ratio != Ratio::token;
@@ -297,28 +299,33 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
 }
 
 template <class Team>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     policyKernel(const __grid_constant__ PolicyLaunch p, const __grid_constant__ Plan plan) {
   const PolicyRequest& r = p.request;
   constexpr int kTeams = kThreads / Team::kSize;
   const int64_t firstUnit = int64_t(blockIdx.x) * kTeams + Team::index();
   const int64_t step = int64_t(gridDim.x) * kTeams;
+  GridCounters& grid = p.scratch.header->grid;
 
+  if (plan.countsMask) countMask(r, grid);
   BatchStatistics rewards;
   if (p.hasRewards) rewards = batchStatistics<Block>(p.rewards);
   // The advantage of a sequence; and, by its group's first, what is wanted of the group.
   const auto advantageOf = [&](int64_t b, bool write) -> float {
     if (r.advantagesPerToken) return 0;
     if (!p.hasRewards) return r.advantages[b];
-    Advantage a{};
+    float advantage = 0;
     if (Team::rank() < kWarp) {
       const int64_t g = groupOf(p.rewards, b);
       const Group group = groupAt(p.rewards, g);
       const GroupStatistics s = statisticsOf<WarpTeam>(p.rewards, group.begin, group.end, p.rewards.request.ddof);
-      a = advantageAt(p.rewards, b, s, rewards);
-      if (write && b == group.begin) writeGroup(p.rewards, g, s, rewards);
+      if (write && b == group.begin) {
+        advantage = writeGroup(p.rewards, g, s, rewards);
+      } else {
+        advantage = advantageAt(p.rewards, b, s, rewards).advantage;
+      }
     }
-    return Team::broadcast(a.advantage);
+    return Team::broadcast(advantage);
   };
 
   Denominators d{1, 1};
@@ -330,22 +337,24 @@ __global__ void __launch_bounds__(kThreads)
       const Quantities q = quantitiesOf<Team>(p, plan, unit, advantage);
       if (Team::rank() == 0) p.scratch.quantities[u] = q;
     }
-    gridBarrier(p.scratch.header->grid);
+    gridBarrier(grid);
   }
-  if (plan.countsMask) {
-    batchTokens = countMask(r);
-    d = denominators(r, int64_t(batchTokens), r.sequences);
-  } else if (plan.needsBatch) {
+  if (plan.needsBatch && !plan.countsMask) {
     const Counts counts = countBatch(p, plan);
     batchTokens = counts.tokens;
     d = denominators(r, int64_t(counts.tokens), int64_t(counts.nonEmpty));
-  } else {
+  } else if (!plan.countsMask) {
     d = denominators(r, r.sequences * r.length, r.sequences);
   }
 
   for (int64_t u = firstUnit; u < plan.units; u += step) {
     const Unit unit = unitAt(plan, r, u);
     const float advantage = advantageOf(unit.b, unit.part == 0);
+    if (plan.countsMask && u == firstUnit) {
+      const auto tokens = int64_t(gridTotal<Team>(grid));
+      batchTokens = double(tokens);
+      d = denominators(r, tokens, r.sequences);
+    }
     Quantities q;
     if (plan.meetBefore) {
       q = gatherQuantities<Team>(p, plan, unit.b);
@@ -370,7 +379,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 
   if (plan.meetAfter) {
-    gridBarrier(p.scratch.header->grid);
+    gridBarrier(grid);
     for (int64_t u = firstUnit; u < plan.units; u += step) {
       const Unit unit = unitAt(plan, r, u);
       Fields<2, 0> gradients;
@@ -391,9 +400,15 @@ __global__ void __launch_bounds__(kThreads)
   if (p.purpose == PolicyPurpose::sequences && blockIdx.x == 0 && threadIdx.x == 0) {
     *p.scratch.batch = Batch::of(r.config, batchTokens, float(r.config.entropyThreshold));
   }
-  if (!isLastBlock(p.scratch.header->grid)) return;
-  if (p.purpose == PolicyPurpose::loss) finishLoss(p, plan);
-  if (p.hasRewards) writeAdvantageMetrics<Block>(p.rewards, p.advantageMetrics);
+  const bool last = isLastBlock(grid);
+  if (last && p.purpose == PolicyPurpose::loss) finishLoss(p, plan);
+  // The grid's last block in order is seldom the last to end: others have groups to write.
+  const bool writesAdvantages = p.hasRewards && blockIdx.x == gridDim.x - 1;
+  if (writesAdvantages) {
+    awaitLastBlock(grid);
+    writeAdvantageMetrics<Block>(p.rewards, p.advantageMetrics);
+  }
+  if (p.hasRewards ? writesAdvantages : last) clearCounters(grid);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -406,7 +421,9 @@ __global__ void __launch_bounds__(kThreads)
     const GroupStatistics group = statisticsOf<WarpTeam>(rewards, begin, end, rewards.request.ddof);
     writeGroup(rewards, g, group, batch);
   }
-  if (isLastBlock(header->grid)) writeAdvantageMetrics<Block>(rewards, metrics);
+  if (!isLastBlock(header->grid)) return;
+  writeAdvantageMetrics<Block>(rewards, metrics);
+  clearCounters(header->grid);
 }
 
 template <class Team>
@@ -414,10 +431,11 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const Poli
   const auto kernel = policyKernel<Team>;
   constexpr int64_t kTeams = kThreads / Team::kSize;
   int64_t blocks = (plan.units + kTeams - 1) / kTeams;
-  const bool cooperative = plan.meetBefore || plan.meetAfter;
+  // Every block waits for all others, or that which writes the advantages' metrics does.
+  const bool cooperative = plan.countsMask || plan.meetBefore || plan.meetAfter || p.hasRewards;
   if (cooperative) {
     int resident = 0;
-    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, 0);
+    const cudaError_t error = blocksAtOnce(kernel, traits.device, kThreads, resident);
     if (error != cudaSuccess) return error;
     blocks = std::min<int64_t>(blocks, int64_t(resident) * traits.multiprocessors);
   }

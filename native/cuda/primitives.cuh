@@ -51,6 +51,12 @@ __device__ __forceinline__ unsigned loadAcquire(const unsigned* address) {
   return value;
 }
 
+__device__ __forceinline__ unsigned long long loadAcquire(const unsigned long long* address) {
+  unsigned long long value;
+  asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(address) : "memory");
+  return value;
+}
+
 // Two floats to two 16-bit values, rounded to nearest even; `low` in the lower half.
 __device__ __forceinline__ uint32_t packBfloat16(float low, float high) {
 #if __CUDA_ARCH__ >= 800

@@ -11,22 +11,38 @@ namespace groupgrad::cuda {
 
 namespace {
 
-// The smallest cluster whose slices are of a good size, or the largest there is if those fit at all; else 0.
-int clusterRanks(const DeviceTraits& traits, int64_t vocab, int elementBytes) {
-  if (!traits.clusters || vocab <= kWarpLogits) return 0;
-  int ranks = 1;
-  while (ranks < kMaxRanks && logitsPerSlice(vocab, ranks, elementBytes) * elementBytes > kGoodSlice) ranks *= 2;
-  return clusterSharedBytes(vocab, ranks, elementBytes) <= traits.sharedMemoryPerBlock ? ranks : 0;
+LaunchShape clusterShape(int64_t rows, int64_t vocab, int ranks, int elementBytes) {
+  return {.blocks = rows * ranks,
+          .threads = kClusterThreads,
+          .sharedMemory = std::size_t(clusterSharedBytes(vocab, ranks, elementBytes)),
+          .cluster = ranks};
 }
 
-// Lets a kernel have all of the shared memory that a block may have. The limit is the process's, not the call's: a
-// lower one for this call could meet another thread's launch.
-template <class Kernel>
-cudaError_t allowSharedMemory(const DeviceTraits& traits, Kernel* kernel) {
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, traits.sharedMemoryPerBlock);
-  if (error != cudaSuccess) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100);  // percent
+// How many blocks share a row: the fewest whose slices are of a good size, or 8 where those fit at all, or 16 where 8
+// would leave a multiprocessor few blocks and the device has such clusters; 0 where no cluster holds the row. The same
+// for every visit, so that a row's sums have the same bits in each: the kernel that makes both at once is asked.
+template <class Element>
+cudaError_t clusterRanks(const DeviceTraits& traits, int64_t vocab, int& ranks) {
+  constexpr int kBytes = kElementBytes<Element>;
+  ranks = 0;
+  if (!traits.clusters || vocab <= kWarpLogits) return cudaSuccess;
+  const auto slice = [&](int blocks) { return logitsPerSlice(vocab, blocks, kBytes) * kBytes; };
+  const int64_t room = traits.sharedMemoryPerBlock - kClusterHeader - 16;
+  const int64_t good = std::min(kGoodSlice, room);
+  int portable = 1;
+  while (portable < kPortableRanks && slice(portable) > good) portable *= 2;
+  const auto kernel = clusterRows<Element, RowVisit::both>;
+  cudaError_t error = allowSharedMemory(kernel, traits.device, traits.sharedMemoryPerBlock);
+  const auto use = [&](int blocks) {
+    if (error != cudaSuccess || ranks != 0 || slice(blocks) > room) return;
+    if (blocks > kPortableRanks) error = allowWideClusters(kernel, traits.device);
+    bool fits = false;
+    if (error == cudaSuccess) error = clusterFits(kernel, traits.device, clusterShape(1, vocab, blocks, kBytes), fits);
+    if (fits) ranks = blocks;
+  };
+  if (slice(portable) > std::min(kLargeSlice, room)) use(kMaxRanks);
+  use(portable);
+  return error;
 }
 
 template <class Element, RowVisit visit>
@@ -34,31 +50,29 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, RowsLaunch
   const LogitsRequest& r = p.request;
   const int64_t rows = r.policy.sequences * r.policy.length;
   constexpr int kBytes = kElementBytes<Element>;
-  if (const int ranks = clusterRanks(traits, r.vocab, kBytes)) {
+  int ranks = 0;
+  cudaError_t error = clusterRanks<Element>(traits, r.vocab, ranks);
+  if (error != cudaSuccess) return error;
+  if (ranks > 0) {
     const auto kernel = clusterRows<Element, visit>;
-    const auto bytes = std::size_t(clusterSharedBytes(r.vocab, ranks, kBytes));
-    const LaunchShape shape{
-        .blocks = rows * ranks, .threads = kClusterThreads, .sharedMemory = bytes, .cluster = ranks};
-    cudaError_t error = allowSharedMemory(traits, kernel);
-    bool fits = false;
-    if (error == cudaSuccess) error = clusterFits(kernel, shape, fits);
+    error = allowSharedMemory(kernel, traits.device, traits.sharedMemoryPerBlock);
+    if (error == cudaSuccess && ranks > kPortableRanks) error = allowWideClusters(kernel, traits.device);
     if (error != cudaSuccess) return error;
     p.sliceLogits = logitsPerSlice(r.vocab, ranks, kBytes);
     p.chunkLogits = logitsPerChunk<Element>(p.sliceLogits);
-    if (fits) return launch(kernel, shape, stream, p);
+    return launch(kernel, clusterShape(rows, r.vocab, ranks, kBytes), stream, p);
   }
   if (r.vocab <= kWarpLogits) {
     constexpr int64_t kTeams = kSmallRowThreads / kWarp;
     const int64_t blocks = std::min<int64_t>((rows + kTeams - 1) / kTeams, int64_t(traits.multiprocessors) * 64);
-    return launch(streamRows<Element, visit, WarpTeam>, {.blocks = blocks, .threads = kSmallRowThreads}, stream, p,
-                  int64_t(0));
+    return launch(streamRows<Element, visit, WarpTeam>, {.blocks = blocks, .threads = kSmallRowThreads}, stream, p, 0);
   }
   const auto kernel = streamRows<Element, visit, BlockTeam<kStreamThreads>>;
   const int64_t row = r.vocab * kBytes;
   const int64_t room = traits.sharedMemoryPerBlock - kStreamHeader - 1024;  // 1024: static, and the driver's own
-  const int64_t kept = visit == RowVisit::both ? std::max<int64_t>(0, std::min(row, room)) / 4 : 0;
-  const auto shared = std::size_t(kStreamHeader + 4 * kept);
-  const cudaError_t error = allowSharedMemory(traits, kernel);
+  const int kept = visit == RowVisit::both ? int(std::max<int64_t>(0, std::min(row, room)) / Vector::kBytes) : 0;
+  const auto shared = std::size_t(kStreamHeader + Vector::kBytes * kept);
+  error = allowSharedMemory(kernel, traits.device, traits.sharedMemoryPerBlock);
   if (error != cudaSuccess) return error;
   const int64_t blocks = std::min<int64_t>(rows, int64_t(traits.multiprocessors) * 64);
   return launch(kernel, {.blocks = blocks, .threads = kStreamThreads, .sharedMemory = shared}, stream, p, kept);

@@ -10,24 +10,30 @@ namespace groupgrad::cuda {
 
 constexpr int kClusterThreads = 256;
 constexpr int kClusterWarps = kClusterThreads / kWarp;
-constexpr int kMaxRanks = 8;  // the largest cluster that every such device has
+constexpr int kPortableRanks = 8;  // the largest cluster that every such device has
+constexpr int kMaxRanks = 16;      // the largest that any has
 constexpr int kChunks = 4;
-// A slice of at most this many bytes lets several blocks share a multiprocessor, so that one computes while others
-// wait.
-constexpr int64_t kGoodSlice = 40 * 1024;
 
 struct ClusterShared {
   alignas(16) uint64_t barriers[kChunks];
-  // The sums of every warp of the cluster, in every block.
-  float maxima[kMaxRanks * kClusterWarps];
-  double sums[kMaxRanks * kClusterWarps];
-  double moments[kMaxRanks * kClusterWarps];
+  // The sums of every warp of the block; and of every block of the cluster, in every block.
+  float warpMaxima[kClusterWarps];
+  float maxima[kMaxRanks];
+  double warpSums[kClusterWarps], warpMoments[kClusterWarps];
+  double sums[kMaxRanks], moments[kMaxRanks];
   RowInputs inputs;
   RowGradient gradient;
   bool countOffending;
 };
 // The slice follows; it starts as far from a multiple of 16 as the row does in global memory.
 constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 127) / 128 * 128;
+
+// Several blocks share a multiprocessor, so that one computes while others wait. Of slices of kGoodSlice bytes the 228
+// KiB of compute capability 9.0 and 10.0 hold five; of kLargeSlice, three, 1 KiB of each being the system's. Larger
+// ones are worth a cluster that not every device has.
+constexpr int64_t kGoodSlice = 40 * 1024;
+constexpr int64_t kLargeSlice = 228 * 1024 / 3 / 16 * 16 - 1024 - kClusterHeader - 16;
+static_assert(151936 / 8 * 4 <= kLargeSlice, "the largest common vocabulary in float32 fits three times");
 
 // A whole number of 16-byte vectors.
 inline int64_t logitsPerSlice(int64_t vocab, int ranks, int elementBytes) {
@@ -218,21 +224,30 @@ __device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g,
 __device__ inline RowTotals exchange(const OnlineSums& own, ClusterShared& shared, uint32_t rank, uint32_t ranks,
                                      float scale) {
   const RowTotals warp = warpTotals(own, scale);
-  const uint32_t lane = threadIdx.x % kWarp;
-  const uint32_t slot = rank * kClusterWarps + threadIdx.x / kWarp;
+  const uint32_t lane = threadIdx.x % kWarp, index = threadIdx.x / kWarp;
+  if (lane == 0) {
+    shared.warpMaxima[index] = warp.maximum;
+    shared.warpSums[index] = warp.sum;
+    shared.warpMoments[index] = warp.moment;
+  }
+  __syncthreads();
+  RowTotals totals;
+  if (index == 0) {
+    if (lane < kClusterWarps)
+      totals.add({shared.warpMaxima[lane], shared.warpSums[lane], shared.warpMoments[lane]}, scale);
+    totals = warpTotals(totals, scale);
+  }
   clusterWait();  // every block has started: its shared memory may be written
-  if (lane < ranks) {
-    storeToPeer(&shared.maxima[slot], lane, warp.maximum);
-    storeToPeer(&shared.sums[slot], lane, warp.sum);
-    storeToPeer(&shared.moments[slot], lane, warp.moment);
+  if (index == 0 && lane < ranks) {
+    storeToPeer(&shared.maxima[rank], lane, totals.maximum);
+    storeToPeer(&shared.sums[rank], lane, totals.sum);
+    storeToPeer(&shared.moments[rank], lane, totals.moment);
   }
   clusterArrive();
   clusterWait();
-  RowTotals totals;
-  if (threadIdx.x < kWarp) {
-    for (uint32_t i = lane; i < ranks * kClusterWarps; i += kWarp) {
-      totals.add({shared.maxima[i], shared.sums[i], shared.moments[i]}, scale);
-    }
+  totals = {};
+  if (index == 0) {
+    if (lane < ranks) totals.add({shared.maxima[lane], shared.sums[lane], shared.moments[lane]}, scale);
     totals = warpTotals(totals, scale);
   }
   return totals;

@@ -45,108 +45,162 @@ __device__ RowTotals gather(const OnlineSums& own, StreamShared& shared, float s
   }
 }
 
-// Words [0, resident) are kept in `kept`.
-template <class Element, class Team>
-__device__ OnlineSums sumRow(const unsigned char* from, int64_t words, int64_t resident, int64_t vocab, uint32_t* kept,
-                             float scale) {
-  constexpr int kPerWord = Element::kPerWord, kUnroll = 4;
-  OnlineSums sums;
-  withAlignment<Element>(from, [&](auto odd) {
-    int64_t word = Team::rank();
-    for (; word + (kUnroll - 1) * Team::kSize < words; word += kUnroll * Team::kSize) {
-      uint32_t loaded[kUnroll];
+// Rows are read and written in vectors of 16 bytes, as many accesses as the row's alignment makes of them: which thread
+// handles which logit does not depend on it.
+struct Vector {
+  static constexpr int kBytes = 16, kWords = 4;
+};
+
+// `kAlignment`: of the row, in bytes: 16, 4 or 2.
+template <int kAlignment>
+__device__ __forceinline__ uint4 loadVector(const unsigned char* row, int vector) {
+  const unsigned char* at = row + int64_t(vector) * Vector::kBytes;
+  if constexpr (kAlignment == Vector::kBytes) return *reinterpret_cast<const uint4*>(at);
+  constexpr bool kOdd = kAlignment == 2;
+  return make_uint4(loadWord<kOdd>(at, 0), loadWord<kOdd>(at, 1), loadWord<kOdd>(at, 2), loadWord<kOdd>(at, 3));
+}
+template <int kAlignment>
+__device__ __forceinline__ void storeVector(unsigned char* row, int vector, const uint4& v) {
+  unsigned char* at = row + int64_t(vector) * Vector::kBytes;
+  if constexpr (kAlignment == Vector::kBytes) {
+    __stcs(reinterpret_cast<uint4*>(at), v);
+  } else {
+    const unsigned words[Vector::kWords] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u) loaded[u] = loadWord<odd>(from, word + u * Team::kSize);
-      float x[kUnroll * kPerWord];
+    for (int i = 0; i < Vector::kWords; ++i) {
+      if constexpr (kAlignment == 2) {
+        storeWord<true>(at, i, words[i]);
+      } else {
+        __stcs(reinterpret_cast<unsigned*>(at) + i, words[i]);
+      }
+    }
+  }
+}
+
+// fn(what all these addresses, or'ed together, are aligned to).
+template <class Element, class F>
+__device__ __forceinline__ void withVectors(uintptr_t addresses, const F& fn) {
+  if (addresses % Vector::kBytes == 0) {
+    fn(std::integral_constant<int, Vector::kBytes>());
+  } else if (Element::kPerWord == 1 || addresses % 4 == 0) {
+    fn(std::integral_constant<int, 4>());
+  } else if constexpr (Element::kPerWord > 1) {
+    fn(std::integral_constant<int, 2>());
+  }
+}
+
+template <class Element>
+__device__ __forceinline__ void unpackVector(const uint4& v, float* x) {
+  Element::unpack(v.x, x);
+  Element::unpack(v.y, x + Element::kPerWord);
+  Element::unpack(v.z, x + 2 * Element::kPerWord);
+  Element::unpack(v.w, x + 3 * Element::kPerWord);
+}
+
+template <class Element>
+__device__ __forceinline__ uint4 gradientVector(const RowGradient& g, const uint4& v, float scale) {
+  return make_uint4(gradientWord<Element, true>(g, v.x, scale), gradientWord<Element, true>(g, v.y, scale),
+                    gradientWord<Element, true>(g, v.z, scale), gradientWord<Element, true>(g, v.w, scale));
+}
+
+template <class Element>
+constexpr int kPerVector = Vector::kWords* Element::kPerWord;
+// Vectors that a thread takes at once: a block has 32 KiB on their way.
+constexpr int kStreamUnroll = 2;
+
+// Vectors [0, resident) are kept in `kept`.
+template <class Element, class Team>
+__device__ OnlineSums sumRow(const unsigned char* from, int vectors, int resident, int64_t vocab, uint4* kept,
+                             float scale) {
+  constexpr int kUnroll = kStreamUnroll, kLogits = kPerVector<Element>;
+  OnlineSums sums;
+  withVectors<Element>(reinterpret_cast<uintptr_t>(from), [&](auto alignment) {
+    int vector = Team::rank();
+    for (; vector + (kUnroll - 1) * Team::kSize < vectors; vector += kUnroll * Team::kSize) {
+      uint4 loaded[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) loaded[u] = loadVector<alignment>(from, vector + u * Team::kSize);
+      float x[kUnroll * kLogits];
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
-        const int64_t at = word + u * Team::kSize;
+        const int at = vector + u * Team::kSize;
         if (at < resident) kept[at] = loaded[u];
-        Element::unpack(loaded[u], x + u * kPerWord);
+        unpackVector<Element>(loaded[u], x + u * kLogits);
       }
       sums.add(x, scale);
     }
-    for (; word < words; word += Team::kSize) {
-      const uint32_t loaded = loadWord<odd>(from, word);
-      if (word < resident) kept[word] = loaded;
-      float x[kPerWord];
-      Element::unpack(loaded, x);
-      sums.add(x, scale);
-    }
-    if (vocab % kPerWord != 0 && words % Team::kSize == Team::rank()) {
-      const float x[1] = {loadElement<Element>(from + (vocab - 1) * kElementBytes<Element>)};
+    for (; vector < vectors; vector += Team::kSize) {
+      const uint4 loaded = loadVector<alignment>(from, vector);
+      if (vector < resident) kept[vector] = loaded;
+      float x[kLogits];
+      unpackVector<Element>(loaded, x);
       sums.add(x, scale);
     }
   });
-  return sums;
-}
-
-template <bool kOdd>
-__device__ __forceinline__ void storeWordStreaming(unsigned char* data, int64_t word, uint32_t value) {
-  if constexpr (kOdd) {
-    storeWord<true>(data, word, value);
-  } else {
-    __stcs(reinterpret_cast<unsigned*>(data) + word, value);
+  // Behind the last whole vector.
+  const int64_t at = int64_t(vectors) * kLogits + Team::rank();
+  if (at < vocab) {
+    const float x[1] = {loadElement<Element>(from + at * kElementBytes<Element>)};
+    sums.add(x, scale);
   }
+  return sums;
 }
 
 // `to` may be `from`: a thread writes what it alone reads.
 template <class Element, class Team>
-__device__ void differentiateRow(const RowGradient& g, const unsigned char* from, unsigned char* to, int64_t words,
-                                 int64_t resident, int64_t vocab, const uint32_t* kept, float scale, int64_t token) {
-  constexpr int kPerWord = Element::kPerWord, kUnroll = 4;
+__device__ void differentiateRow(const RowGradient& g, const unsigned char* from, unsigned char* to, int vectors,
+                                 int resident, int64_t vocab, const uint4* kept, float scale, int64_t token) {
+  constexpr int kUnroll = kStreamUnroll, kLogits = kPerVector<Element>;
   constexpr int kBytes = kElementBytes<Element>;
-  const auto differentiate = [&](auto odd, auto toOdd) {
-    const auto write = [&](int64_t word, uint32_t value) { storeWordStreaming<toOdd>(to, word, value); };
-    // From the last word that this thread owns back to the first that is not kept.
-    int64_t word = words - 1 - (words - 1 - Team::rank()) % Team::kSize;
-    if (words <= Team::rank()) word = -1;
-    for (; word - (kUnroll - 1) * Team::kSize >= resident; word -= kUnroll * Team::kSize) {
-      uint32_t loaded[kUnroll];
+  withVectors<Element>(reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to), [&](auto alignment) {
+    const auto write = [&](int vector, const uint4& logits) {
+      storeVector<alignment>(to, vector, gradientVector<Element>(g, logits, scale));
+    };
+    // From the last vector that this thread owns back to the first that is not kept.
+    int vector = vectors - 1 - (vectors - 1 - Team::rank()) % Team::kSize;
+    if (vectors <= Team::rank()) vector = -1;
+    for (; vector - (kUnroll - 1) * Team::kSize >= resident; vector -= kUnroll * Team::kSize) {
+      uint4 loaded[kUnroll];
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u) loaded[u] = loadWord<odd>(from, word - u * Team::kSize);
+      for (int u = 0; u < kUnroll; ++u) loaded[u] = loadVector<alignment>(from, vector - u * Team::kSize);
 #pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        write(word - u * Team::kSize, gradientWord<Element, true>(g, loaded[u], scale));
-      }
+      for (int u = 0; u < kUnroll; ++u) write(vector - u * Team::kSize, loaded[u]);
     }
-    for (; word >= resident; word -= Team::kSize) {
-      write(word, gradientWord<Element, true>(g, loadWord<odd>(from, word), scale));
-    }
-    for (; word >= 0; word -= Team::kSize) write(word, gradientWord<Element, true>(g, kept[word], scale));
-  };
-  withAlignment<Element>(from,
-                         [&](auto odd) { withAlignment<Element>(to, [&](auto toOdd) { differentiate(odd, toOdd); }); });
-  if (vocab % kPerWord != 0 && words % Team::kSize == Team::rank()) {
-    float x[2] = {loadElement<Element>(from + (vocab - 1) * kBytes), 0};
+    for (; vector >= resident; vector -= Team::kSize) write(vector, loadVector<alignment>(from, vector));
+    for (; vector >= 0; vector -= Team::kSize) write(vector, kept[vector]);
+  });
+  // Behind the last whole vector.
+  const int64_t at = int64_t(vectors) * kLogits + Team::rank();
+  if (at < vocab) {
+    float x[2] = {loadElement<Element>(from + at * kBytes), 0};
     Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
-    storeElement<Element>(to + (vocab - 1) * kBytes, x[0]);
+    storeElement<Element>(to + at * kBytes, x[0]);
   }
-  // The thread that wrote the token's word writes over it.
-  if (token >= 0 && token < vocab && token / kPerWord % Team::kSize == Team::rank()) {
-    storeElement<Element>(to + token * kBytes, g.atToken);
-  }
+  // The thread that wrote the token's gradient with the others writes over it.
+  const int64_t vector = token / kLogits;
+  const int64_t owner = vector < vectors ? vector % Team::kSize : token - int64_t(vectors) * kLogits;
+  if (token >= 0 && token < vocab && owner == Team::rank()) storeElement<Element>(to + token * kBytes, g.atToken);
 }
 
-// `keptWords`: how many words of a row fit into shared memory. Teams take rows in turn.
+// `keptVectors`: how many vectors of a row fit into shared memory. Teams take rows in turn.
 template <class Element, RowVisit visit, class Team>
 __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThreads, 1)
-    streamRows(const __grid_constant__ RowsLaunch p, const int64_t keptWords) {
+    streamRows(const __grid_constant__ RowsLaunch p, const int keptVectors) {
   StreamShared& shared = *reinterpret_cast<StreamShared*>(sharedMemory());
-  uint32_t* kept = reinterpret_cast<uint32_t*>(sharedMemory() + kStreamHeader);
+  uint4* kept = reinterpret_cast<uint4*>(sharedMemory() + kStreamHeader);
   const LogitsRequest& r = p.request;
   const int64_t rows = r.policy.sequences * r.policy.length;
   constexpr int64_t kTeams = Team::kIsBlock ? 1 : kSmallRowThreads / kWarp;
   constexpr int kBytes = kElementBytes<Element>;
-  const int64_t words = r.vocab / Element::kPerWord;
-  const int64_t resident = keptWords < words ? keptWords : words;
+  const int vectors = int(r.vocab / kPerVector<Element>);
+  const int resident = keptVectors < vectors ? keptVectors : vectors;
   const float scale = p.scale;
 
   for (int64_t row = int64_t(blockIdx.x) * kTeams + Team::index(); row < rows; row += int64_t(gridDim.x) * kTeams) {
     const bool read = isRead(p, row);
     const unsigned char* from = rowAddress(r.logits, r, row, kBytes);
     RowGradient gradient{};
-    int64_t residentNow = 0;
+    int residentNow = 0;
     if (read && visit != RowVisit::backward) {
       RowInputs inputs{};
       if (Team::rank() == 0) {
@@ -154,7 +208,7 @@ __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThr
         if (Team::kIsBlock) shared.inputs = inputs;
       }
       residentNow = resident;
-      const OnlineSums own = sumRow<Element, Team>(from, words, resident, r.vocab, kept, scale);
+      const OnlineSums own = sumRow<Element, Team>(from, vectors, resident, r.vocab, kept, scale);
       const RowTotals totals = gather<Team>(own, shared, scale);
       bool count = false;
       if (Team::rank() == 0) {
@@ -196,7 +250,7 @@ __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThr
     if (visit != RowVisit::forward && r.gradLogits) {
       unsigned char* to = rowAddress(r.gradLogits, r, row, kBytes);
       if (gradient.kind == RowGradient::values) {
-        differentiateRow<Element, Team>(gradient, from, to, words, residentNow, r.vocab, kept, scale, r.tokens[row]);
+        differentiateRow<Element, Team>(gradient, from, to, vectors, residentNow, r.vocab, kept, scale, r.tokens[row]);
       } else if (gradient.kind == RowGradient::notANumber || !r.zeroed) {
         const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
         fillBytes<Element>(to, r.vocab * kBytes, value, Team::rank(), Team::kSize);

@@ -11,7 +11,7 @@ export class UsageError extends Error {
 type Options = NonNullable<ParseArgsConfig['options']>;
 type Parsed<O extends Options> = ReturnType<typeof parseArgs<{ options: O; allowPositionals: true }>>;
 
-/** Flags and positional arguments. UsageError for unknown flags and for too few or too many arguments. */
+/** Flags and positional arguments. UsageError for unknown or empty flags and for too few or too many arguments. */
 export function parse<const O extends Options>(
   args: readonly string[],
   names: readonly string[],
@@ -27,6 +27,9 @@ export function parse<const O extends Options>(
   if (positionals.length !== names.length) {
     const expected = names.length === 0 ? 'no argument' : names.join(' and ');
     throw new UsageError(`expected ${expected}, got ${positionals.length === 0 ? 'nothing' : positionals.join(' ')}`);
+  }
+  for (const [name, value] of Object.entries(parsed.values)) {
+    if ([value].flat().includes('')) throw new UsageError(`--${name}: expected a value, got ""`);
   }
   return { flags: parsed.values, positionals };
 }

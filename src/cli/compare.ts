@@ -9,11 +9,12 @@ import { type Plan, resolvePlan } from '../compare/plan.js';
 import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
 import { type RunName, runAll } from '../compare/workers.js';
-import { loadChanged } from '../config/load.js';
+import { checkConfigFile, loadChanged, setAll } from '../config/load.js';
 import { lockRun } from '../run/run-lock.js';
 import { createProgress } from '../train/progress.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse } from './arguments.js';
+import { blamingCall, blamingChanges } from './blame.js';
 
 export const help = `groupgrad compare <file> [flags]
 
@@ -38,7 +39,10 @@ export async function compare(args: readonly string[]): Promise<void> {
   const jobs = numberFlag('jobs', flags.jobs, { min: 1, integer: true }) ?? availableParallelism();
   const [file] = positionals;
   const set = flags.set ?? [];
-  const plan = resolvePlan(await loadChanged(file, set));
+  blamingCall(() => checkConfigFile(file));
+  const original = await loadChanged(file, []);
+  const check = (count: number) => void resolvePlan(setAll(original, set.slice(0, count)));
+  const plan = await blamingChanges({ set, check }, () => resolvePlan(setAll(original, set)));
   const out = flags.out ?? join('runs', basename(file).replace(/(\.config)?\.[^.]+$/, ''));
   const json = flags.json ?? false;
   if (flags['dry-run']) return dryRun(plan, out, json);

@@ -4,10 +4,11 @@ import { type Backend, backends } from '../backend/backend.js';
 import { resolveConfig, resolveTask } from '../config/load.js';
 import type { Evaluation } from '../rollout/api.js';
 import { evaluate as evaluatePolicy } from '../rollout/evaluate.js';
-import { tokenTask } from '../rollout/token-task.js';
+import { encodePrompt, tokenTask } from '../rollout/token-task.js';
 import type { Task } from '../tasks/task.js';
 import { evaluationExamples } from '../train/options.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
+import { blamingCall } from './blame.js';
 import { loadRun } from './saved-run.js';
 
 export const help = `groupgrad evaluate <run> [flags]
@@ -15,7 +16,7 @@ export const help = `groupgrad evaluate <run> [flags]
   <run>              a run folder
   --checkpoint PATH  another checkpoint than the newest
   --task TASK        instead of the run's own evaluation tasks: a name, or {"task":"addition","digits":[3,3]}
-  --size N           examples of a task without an end; default: the run's
+  --size N           examples of each task at most; default: the run's
   --seed N           of --task; default 0
   --backend NAME     tensorflow, wasm or cpu
   --json             JSON on standard output
@@ -31,22 +32,27 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     json: { type: 'boolean' },
   });
   const size = numberFlag('size', flags.size, { min: 1, integer: true });
-  const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
+  const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
   const backend = backendFlag(flags.backend);
+  if (seed !== undefined && flags.task === undefined) throw new UsageError('--seed: expected --task beside it');
+  const given = flags.task === undefined ? undefined : taskFlag(flags.task, seed ?? 0);
   const { policy, config, settings, checkpoint, step } = await loadRun(positionals[0], {
     checkpoint: flags.checkpoint,
     backend,
   });
-  const tasks: Readonly<Record<string, Task>> =
-    flags.task === undefined ? (config ? (resolveConfig(config).evaluate ?? {}) : {}) : taskFlag(flags.task, seed);
+  const tasks: Readonly<Record<string, Task>> = given
+    ? { [given.name]: given }
+    : ((config && resolveConfig(config).evaluate) ?? {});
   if (Object.keys(tasks).length === 0) {
-    throw new Error(`${positionals[0]}: its configuration names no task to evaluate on; say which with --task`);
+    throw new UsageError(`${positionals[0]}: its configuration names no task to evaluate on; say which with --task`);
   }
   const results: Record<string, Evaluation> = {};
   for (const [name, task] of Object.entries(tasks)) {
-    const own = flags.task === undefined ? settings.sampling : { promptLength: null, maxTokens: null };
+    const own = given ? { promptLength: null, maxTokens: null } : settings.sampling;
     const examples = evaluationExamples(task, size ?? settings.evaluation.size);
-    results[name] = await evaluatePolicy(policy, tokenTask(task, policy.vocabulary, own), examples);
+    const asTokens = tokenTask(task, policy.vocabulary, own);
+    if (given) blamingCall(() => examples.forEach(({ prompt }) => void encodePrompt(asTokens, prompt)));
+    results[name] = await evaluatePolicy(policy, asTokens, examples);
   }
   if (flags.json) {
     process.stdout.write(`${JSON.stringify({ checkpoint, step, evaluation: results })}\n`);
@@ -61,7 +67,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   }
 }
 
-function taskFlag(text: string, seed: number): Record<string, Task> {
+function taskFlag(text: string, seed: number): Task {
   let description: unknown = { task: text };
   if (text.trimStart().startsWith('{')) {
     try {
@@ -70,8 +76,16 @@ function taskFlag(text: string, seed: number): Record<string, Task> {
       throw new UsageError(`--task: ${(error as Error).message}`);
     }
   }
-  const task = resolveTask('--task', description, seed);
-  return { [task.name]: task };
+  if (typeof description !== 'object' || description === null || !('task' in description)) {
+    throw new UsageError(`--task: expected a name or {"task": name, …}, got ${JSON.stringify(text)}`);
+  }
+  try {
+    return resolveTask('task', description, seed);
+  } catch (error) {
+    // `task.task` is the task's name, `task.digits` one of its options.
+    const message = (error as Error).message.replace(/^task\.(task: )?/, '');
+    throw new UsageError(`--task: ${message}`, { cause: error });
+  }
 }
 
 export function backendFlag(text: string | undefined): Backend | undefined {

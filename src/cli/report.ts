@@ -5,7 +5,7 @@ import { comparisonFiles } from '../compare/folder.js';
 import { writeComparison } from '../compare/report.js';
 import { writeReport } from '../report/run/index.js';
 import { readRunConfig } from '../run/run-folder.js';
-import { parse } from './arguments.js';
+import { parse, UsageError } from './arguments.js';
 
 export const help = `groupgrad report <folder>
 
@@ -23,7 +23,7 @@ export async function report(args: readonly string[]): Promise<void> {
     return;
   }
   if (readRunConfig(folder) === undefined) {
-    throw new Error(
+    throw new UsageError(
       `${folder}: expected a run folder or that of a comparison, got one without config.json and plan.json`,
     );
   }

@@ -3,14 +3,17 @@
 import { rangeError } from '../base/check.js';
 import { resolveConfig } from '../config/load.js';
 import { sample as samplePolicy } from '../rollout/sample.js';
+import type { Example, Task } from '../tasks/task.js';
+import { decodeTokens, encodeText, type Vocabulary } from '../text/vocabulary.js';
 import { numberFlag, parse } from './arguments.js';
+import { blamingCall } from './blame.js';
 import { backendFlag } from './evaluate.js';
 import { loadRun } from './saved-run.js';
 
 export const help = `groupgrad sample <run> <prompt> [flags]
 
   <run>              a run folder
-  <prompt>           for example "12+34="
+  <prompt>           for example "12+34="; where the run's task knows the problem, each completion is told to be right or wrong
   --count N          completions; default 1
   --temperature T    default: 0 (always the most likely token) for one completion, else the run's
   --max-tokens N     default: the run's
@@ -22,6 +25,12 @@ export const help = `groupgrad sample <run> <prompt> [flags]
 
 /** Tokens of a completion at most, for a run whose program says no other number. */
 const usualMaxTokens = 256;
+
+function encodePrompt(vocabulary: Vocabulary, prompt: string): Int32Array {
+  const tokens = encodeText(vocabulary, prompt);
+  if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
+  return tokens;
+}
 
 export async function sample(args: readonly string[]): Promise<void> {
   const { flags, positionals } = parse(args, ['a run folder', 'a prompt'], {
@@ -40,9 +49,10 @@ export async function sample(args: readonly string[]): Promise<void> {
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
-  const tokens = policy.vocabulary.encode(prompt);
-  if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
-  const solution = config && resolveConfig(config).train.maxSolutionLength + 1;
+  const tokens = blamingCall(() => encodePrompt(policy.vocabulary, prompt));
+  const task = config && resolveConfig(config).train;
+  const example = task?.parse?.(prompt);
+  const solution = task && task.maxSolutionLength + 1;
   const completions = await samplePolicy(
     policy,
     Array.from({ length: count }, (_, i) => ({ tokens, prompt: 0, sample: i })),
@@ -55,10 +65,25 @@ export async function sample(args: readonly string[]): Promise<void> {
     },
   );
   for (const { tokens: own, logProbs, truncated } of completions) {
-    const text = policy.vocabulary.decode(own);
+    const text = decodeTokens(policy.vocabulary, own);
     const logProb = logProbs.reduce((sum, value) => sum + value, 0);
-    console.log(
-      flags.json ? JSON.stringify({ prompt, completion: text, truncated, logProb }) : `${text}${truncated ? '…' : ''}`,
-    );
+    const answer = (truncated ? undefined : task?.readAnswer?.(text)) ?? null;
+    const score = task && example ? (truncated ? 0 : task.score(text, example)) : null;
+    if (flags.json) console.log(JSON.stringify({ prompt, completion: text, truncated, logProb, answer, score }));
+    else {
+      const remarks = [
+        ...(truncated ? [`cut off after ${own.length} tokens`] : []),
+        ...(answer === null ? [] : [answer]),
+        ...(score === null ? [] : [verdict(score, task!, example!)]),
+      ];
+      console.log(`${text}${truncated ? '…' : ''}${remarks.length > 0 ? `  (${remarks.join(', ')})` : ''}`);
+    }
   }
+  if (!flags.json && task?.notation !== undefined) console.log(task.notation);
+}
+
+/** `right`, `wrong; 46 is right`, or a score between. */
+function verdict(score: number, task: Task, { answer }: Example): string {
+  if (score === 1) return 'right';
+  return `${score === 0 ? 'wrong' : `score ${score}`}; ${task.readAnswer?.(answer) ?? answer} is right`;
 }

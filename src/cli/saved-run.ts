@@ -1,5 +1,7 @@
 // A run folder looked at from outside: its configuration, and its policy with the weights of a checkpoint.
 
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Backend, ensureBackend } from '../backend/backend.js';
 import { checkObject } from '../base/check.js';
 import type { TrainConfig } from '../config/define-config.js';
@@ -12,6 +14,7 @@ import { readRunConfig } from '../run/run-folder.js';
 import { charactersOf, characterVocabulary } from '../text/vocabulary.js';
 import type { Settings } from '../train/options.js';
 import { assignAll, checkArrays } from '../train/training-state.js';
+import { UsageError } from './arguments.js';
 
 export interface SavedRun {
   policy: Policy;
@@ -22,13 +25,20 @@ export interface SavedRun {
   step: number;
 }
 
-/** Loads the policy of a run folder, or of one of its checkpoints. Error that says what is missing. */
+/** UsageError that names the flag, for a path at which there is neither a checkpoint nor a run folder. */
+export function checkCheckpoint(flag: string, path: string): void {
+  if (existsSync(join(path, 'checkpoints')) || existsSync(join(path, 'manifest.json'))) return;
+  throw new UsageError(`${flag}: expected a checkpoint or a run folder, got ${JSON.stringify(path)}`);
+}
+
+/** Loads the policy of a run folder, or of one of its checkpoints. Error, or UsageError for wrong paths, that says what is missing. */
 export async function loadRun(
   runDir: string,
   { checkpoint, backend }: { checkpoint?: string; backend?: Backend },
 ): Promise<SavedRun> {
   const run = readRunConfig(runDir) as RunConfig | undefined;
-  if (run === undefined) throw new Error(`${runDir}: expected a run folder, got one without a config.json`);
+  if (run === undefined) throw new UsageError(`${runDir}: expected a run folder, got one without a config.json`);
+  if (checkpoint !== undefined) checkCheckpoint('--checkpoint', checkpoint);
   const {
     policy: description,
     vocabulary,

@@ -1,11 +1,17 @@
 // `groupgrad train`: a run from a configuration.
 
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TrainConfig } from '../config/define-config.js';
-import { loadConfig, trainerOptions } from '../config/load.js';
+import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
 import { readRunConfig } from '../run/run-folder.js';
 import type { GrpoTrainer, TrainerOptions } from '../train/api.js';
-import { numberFlag, parse } from './arguments.js';
+import { healthLimits } from '../train/health.js';
+import { resolveParts, resolveSettings } from '../train/options.js';
+import { numberFlag, parse, UsageError } from './arguments.js';
+import { blamingCall, blamingChanges, type Changes } from './blame.js';
+import { backendFlag } from './evaluate.js';
+import { checkCheckpoint } from './saved-run.js';
 
 export const help = `groupgrad train <task|file> [flags]
 
@@ -33,29 +39,67 @@ export async function train(args: readonly string[]): Promise<void> {
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
   });
+  const [from] = positionals;
   // Flags are short ways to set something; what they set is kept with the run.
   const set = [...(flags.set ?? [])];
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
   if (seed !== undefined) set.push(`seed=${seed}`);
-  if (flags.backend !== undefined) set.push(`backend=${flags.backend}`);
-  const { config, source, name } = await loadConfig(positionals[0], set);
-  const max = numberFlag('steps', flags.steps, { min: 0, integer: true }) ?? config.steps;
-  const runDir = flags.run ?? join('runs', name);
-  if (flags['dry-run']) return dryRun(config, runDir, flags.json ?? false);
+  const backend = backendFlag(flags.backend);
+  if (backend !== undefined) set.push(`backend=${backend}`);
+  const steps = numberFlag('steps', flags.steps, { min: 0, integer: true });
+  const { resume = 'auto', 'allow-drift': allowDrift = false, json = false } = flags;
+  if (resume !== 'auto' && resume !== 'never') checkCheckpoint('--resume', resume);
+  blamingCall(() => checkConfigName(from));
+
+  const read = await readConfig(from);
+  const change = (count: number) => {
+    const changed = changeConfig(read, set.slice(0, count));
+    checkSettings(changed.config);
+    return changed;
+  };
+  const changes: Changes = { set, check: change };
+  const { config, source } = await blamingChanges(changes, () => change(set.length));
+  const max = steps ?? config.steps;
+  const runDir = flags.run ?? join('runs', read.name);
+  checkRunDir(runDir);
+  if (flags['dry-run']) return dryRun(await blamingChanges(changes, () => trainerOptions(config)), runDir, json);
 
   const { createTrainer } = await import('../train/grpo.js');
-  const trainer = await createTrainer({
-    ...(await trainerOptions(config)),
-    runDir,
-    resume: flags.resume ?? 'auto',
-    allowDrift: flags['allow-drift'] ?? false,
-    notes: { source },
+  const trainer = await blamingChanges(changes, async () => {
+    const options = await trainerOptions(config);
+    return createTrainer({ ...options, runDir, resume, allowDrift, notes: { source } }).catch(namingFlags);
   });
   try {
-    await run(trainer, runDir, max, flags.json ?? false);
+    await run(trainer, runDir, max, json);
   } finally {
     trainer.dispose();
   }
+}
+
+/** Everything about a configuration that can be told without its policy. */
+function checkSettings(config: TrainConfig): void {
+  const options = resolveConfig(config) as TrainerOptions;
+  resolveSettings(options);
+  resolveParts(options);
+}
+
+function checkRunDir(runDir: string): void {
+  const found = statSync(runDir, { throwIfNoEntry: false });
+  if (found && !found.isDirectory()) {
+    throw new UsageError(`--run: expected the path of a folder, got ${JSON.stringify(runDir)}, which is none`);
+  }
+}
+
+/** Options that an error of the trainer recommends, as flags. */
+const flagsOfOptions: readonly [option: RegExp, flag: string][] = [
+  [/resume: 'auto'/g, '--resume auto'],
+  [/\ballowDrift\b/g, '--allow-drift'],
+  [/\banother folder\b/g, 'another folder (--run)'],
+];
+
+function namingFlags(error: Error): never {
+  for (const [option, flag] of flagsOfOptions) error.message = error.message.replace(option, flag);
+  throw error;
 }
 
 async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined, json: boolean): Promise<void> {
@@ -63,26 +107,47 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
   const line = (value: unknown) => void process.stdout.write(`${JSON.stringify(value)}\n`);
   if (trainer.step > 0) say(`${runDir}: going on after step ${trainer.step}`);
   const broken = stopOnStrayErrors();
+  // Where there is progress, notices are told in it.
+  let told = 0;
+  const tellNotices = () => {
+    for (; json && told < trainer.notices.length; told++) say(trainer.notices[told]);
+  };
   try {
+    tellNotices();
     const result = await trainer.run({
       max,
       signal: broken.signal,
       output: json ? null : process.stdout,
-      onStep: ({ index, metrics, timing, fault }) => {
-        if (json) line({ step: index, ...metrics, ...timing, ...(fault !== undefined && { fault }) });
+      onStep: ({ index, metrics, timing, fault, warnings }) => {
+        if (json) {
+          const words = { ...(fault !== undefined && { fault }), ...(warnings.length > 0 && { warnings }) };
+          line({ step: index, ...metrics, ...timing, ...words });
+        }
+        tellNotices();
       },
     });
+    tellNotices();
     if (broken.error) throw broken.error;
+    const { steps, learned, skipped, warnings } = result;
     // Who was told to end is not kept waiting.
     const isDone = result.ended === 'max';
     const evaluations = Object.entries(isDone ? await trainer.evaluate() : {});
     const accuracies = Object.fromEntries(evaluations.map(([name, { accuracy }]) => [name, accuracy]));
-    if (json) line({ ended: result.ended, steps: result.steps, run: runDir, evaluation: accuracies });
-    else {
+    if (json) {
+      const words = warnings.length > 0 && { warnings };
+      line({ ended: result.ended, steps, run: runDir, evaluation: accuracies, ...words });
+    } else {
       for (const [name, { accuracy, count }] of evaluations) {
         say(`${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`);
       }
-      say(`${isDone ? 'done' : `ended by ${result.ended}`} after step ${result.steps}; see ${runDir}`);
+      say(`${isDone ? 'done' : `ended by ${result.ended}`} after step ${steps}; see ${runDir}`);
+    }
+    for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
+    if (isDone && steps > 0 && learned === 0) {
+      const text = `${runDir}: nothing was learnt: none of its ${steps} steps changed the weights`;
+      // So few steps without a reward can be chance.
+      if (skipped === steps || steps >= healthLimits.window) throw new Error(text);
+      process.stderr.write(`warning: ${text}\n`);
     }
   } finally {
     broken.release();
@@ -110,12 +175,8 @@ function stopOnStrayErrors() {
 }
 
 /** Everything that can be wrong comes to light in a warm start of one update and one step of two prompts. */
-async function dryRun(config: TrainConfig, runDir: string, json: boolean): Promise<void> {
-  const options: TrainerOptions = await trainerOptions(config);
-  const [{ createTrainer }, { resolveSettings }] = await Promise.all([
-    import('../train/grpo.js'),
-    import('../train/options.js'),
-  ]);
+async function dryRun(options: TrainerOptions, runDir: string, json: boolean): Promise<void> {
+  const { createTrainer } = await import('../train/grpo.js');
   const settings = resolveSettings(options);
   const { warmStart } = options;
   const trainer = await createTrainer({

@@ -71,9 +71,10 @@ export function curveCharts({ configuration: plan, runs }: ComparisonResult): Cu
   };
   const series = (make: typeof againstSteps, curve: Curve): Series[] =>
     plan.variants.map((variant) => ({ ...style(variant), points: make(finished(variant), curve) }));
-  const chart = (title: string, xLabel: string, all: readonly Series[]): Chart => ({
+  const chart = (title: string, xLabel: string, all: readonly Series[], note?: string): Chart => ({
     title,
     subtitle: band,
+    note,
     xLabel,
     series: all.filter(({ points }) => points.some(({ y }) => Number.isFinite(y))),
     yIncludes: [0, 1],
@@ -89,7 +90,12 @@ export function curveCharts({ configuration: plan, runs }: ComparisonResult): Cu
         chart('pass@1', 'step', series(againstSteps, measure(bucket, 'pass@1'))),
         chart('pass@1 by tokens sampled', 'tokens', byTokens),
         chart('pass@8 by tokens sampled', 'tokens', series(againstTokens, measure(bucket, 'pass@8'))),
-        chart('Groups without a gradient', 'step', series(againstSteps, measure(bucket, 'frac_reward_zero_std'))),
+        chart(
+          'Groups without a gradient',
+          'step',
+          series(againstSteps, measure(bucket, 'frac_reward_zero_std')),
+          'The share of groups whose completions would be all right or all wrong: such a group teaches nothing.',
+        ),
         ...(bucket === everything
           ? [chart('Groups without a gradient, in training', 'step', series(againstSteps, trainingShare))]
           : []),

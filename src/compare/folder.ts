@@ -2,6 +2,7 @@
 
 import fs from 'node:fs';
 import { join } from 'node:path';
+import { readText } from '../base/read-text.js';
 import { differences } from '../run/drift.js';
 import { writeWhole } from '../run/run-folder.js';
 import type { Plan, RunEnd } from './plan.js';
@@ -64,7 +65,7 @@ export function writeJson(path: string, value: unknown): void {
 export function readJson<T>(path: string): T | undefined {
   if (!fs.existsSync(path)) return undefined;
   try {
-    return JSON.parse(fs.readFileSync(path, 'utf8')) as T;
+    return JSON.parse(readText(path)) as T;
   } catch (error) {
     throw new Error(`${path}: ${(error as Error).message}`);
   }

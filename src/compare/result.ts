@@ -1,10 +1,10 @@
 // comparison.json: everything that a comparison came to, with what it was made by, and no path of the machine.
 
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
-import { basename } from 'node:path';
+import { join } from 'node:path';
 import { packageVersion } from '../base/version.js';
 import { writeWhole } from '../run/run-folder.js';
-import { comparisonFiles, readJson } from './folder.js';
+import { comparisonFiles, readJson, readLines } from './folder.js';
 import type { Plan } from './plan.js';
 import { type Results, readResults } from './results.js';
 import { type Summary, summarize } from './summary.js';
@@ -36,8 +36,8 @@ export function buildResult(out: string): ComparisonResult {
       os: `${process.platform} ${release().split('-')[0]}`,
       node: process.version,
     },
-    configuration: withoutPaths(plan),
-    notes: notes(plan, results),
+    configuration: withoutOthers(plan),
+    notes: [...notes(plan, results), ...warnings(out, plan)],
     ...results,
     summary: summarize(plan, results),
   });
@@ -61,15 +61,10 @@ function rounded<T>(value: T): T {
   ) as T;
 }
 
-/** Variants of the plan alone; tasks from files by the files' names. */
-function withoutPaths({ identity, ...plan }: Plan): Plan {
-  const { train, probe, ...common } = identity.common as Record<string, { name: string; task: { name: string } }>;
-  const named = <T extends { name: string }>(task: T) => ({ ...task, name: basename(task.name) });
+/** The plan with its own variants alone, without those that the folder holds from before. */
+function withoutOthers({ identity, ...plan }: Plan): Plan {
   const variants = Object.fromEntries(plan.variants.map((name) => [name, identity.variants[name]]));
-  return {
-    ...plan,
-    identity: { common: { ...common, train: named(train), probe: { ...probe, task: named(probe.task) } }, variants },
-  };
+  return { ...plan, identity: { common: identity.common, variants } };
 }
 
 /** With as many seeds intervals and tests are no longer held back by their number alone. */
@@ -114,6 +109,24 @@ function notes(plan: Plan, { seeds, runs }: Results): string[] {
     );
   }
   return all;
+}
+
+/** As many warnings as anybody reads. */
+const mostWarnings = 12;
+
+/** What the runs have warned of while they were at work. */
+function warnings(out: string, { seeds, variants }: Plan): string[] {
+  const all = seeds.flatMap((seed) =>
+    variants.flatMap((variant) => {
+      const path = join(comparisonFiles(out).run(variant, seed), 'warnings.jsonl');
+      return readLines<{ warning: string }>(path).map(({ warning }) => `${variant}, seed ${seed}, ${warning}`);
+    }),
+  );
+  const more = all.length - mostWarnings;
+  return [
+    ...all.slice(0, mostWarnings),
+    ...(more > 0 ? [`${more} more warnings are in the runs' warnings.jsonl.`] : []),
+  ];
 }
 
 function groupSize({ identity }: Plan, variant: string): number {

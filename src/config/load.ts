@@ -1,11 +1,12 @@
 // Configuration of a run for the command line: a built-in one or a file in TypeScript, JavaScript or JSON, with changes by
 // `--set`, turned into the trainer's options.
 
-import { existsSync, readFileSync } from 'node:fs';
-import { basename, extname, resolve } from 'node:path';
+import { accessSync, constants, statSync } from 'node:fs';
+import { basename, dirname, extname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { backends } from '../backend/backend.js';
 import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import { readText } from '../base/read-text.js';
 import type { LossConfig } from '../loss/config.js';
 import { type PresetName, presets } from '../loss/presets.js';
 import type { PolicyLike } from '../model/policy-like.js';
@@ -20,53 +21,116 @@ type TaskName = TaskDescription['task'];
 export interface ConfigSource {
   /** The name of a built-in one, or the absolute path of a file. */
   from: string;
-  /** `path=value`, in order. */
+  /** `path=value`, in order; paths of files in it are absolute. */
   set: readonly string[];
+}
+
+/** A configuration as its name or file says it. */
+export interface ReadConfig {
+  /** The name of a built-in one, or the absolute path of a file. */
+  path: string;
+  /** What the run folder is called when nothing else is said. */
+  name: string;
+  original: Record<string, unknown>;
 }
 
 export interface LoadedConfig {
   config: TrainConfig;
   source: ConfigSource;
-  /** What the run folder is called when nothing else is said. */
-  name: string;
 }
 
-/** Error or TypeError that names the file and the path in it. */
-export async function loadConfig(from: string, set: readonly string[]): Promise<LoadedConfig> {
-  const isBuiltin = Object.hasOwn(builtins, from);
-  if (!isBuiltin && !existsSync(from)) {
+/** Error, or RangeError where it is one of another kind, for what is no file that a configuration can be read from. */
+export function checkConfigFile(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found) throw new Error(`${path}: no such file`);
+  if (!found.isFile()) throw new Error(`${path}: expected a file, got ${found.isDirectory() ? 'a folder' : 'none'}`);
+  if (!extensions.includes(extname(path))) {
+    throw rangeError('config', 'a file of TypeScript, JavaScript or JSON', describe(path));
+  }
+  accessSync(path, constants.R_OK);
+}
+
+/** Error for what is neither the name of a built-in configuration nor the path of a file. */
+export function checkConfigName(from: string): void {
+  if (Object.hasOwn(builtins, from)) return;
+  if (statSync(from, { throwIfNoEntry: false })) checkConfigFile(from);
+  else {
     const known = Object.keys(builtins).join(', ');
     throw new Error(`${from}: no such file, and no built-in configuration (${known})`);
   }
-  const path = isBuiltin ? from : resolve(from);
-  const loaded: unknown = isBuiltin ? builtins[from] : await loadFile(path);
-  const config = setAll(checkObject(path, loaded), set);
-  const name = isBuiltin ? from : basename(from).replace(/(\.config)?\.[^.]+$/, '');
-  return { config: checkConfig(config), source: { from: path, set }, name };
+}
+
+const extensions = ['.json', '.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
+
+/** Reads a configuration; paths of files in it are relative to its own folder. Error or TypeError that names the file. */
+export async function readConfig(from: string): Promise<ReadConfig> {
+  checkConfigName(from);
+  if (Object.hasOwn(builtins, from)) return { path: from, name: from, original: { ...builtins[from] } };
+  const path = resolve(from);
+  const name = basename(from).replace(/(\.config)?\.[^.]+$/, '');
+  return { path, name, original: checkObject(path, await loadFile(path)) };
+}
+
+/** A configuration with changes by `path=value`. TypeError or RangeError that names the path. */
+export function changeConfig({ path, original }: ReadConfig, set: readonly string[]): LoadedConfig {
+  const source = { from: path, set: set.map(withAbsolutePath) };
+  return { config: checkConfig(setAll(original, source.set)), source };
+}
+
+/** What `readConfig` and `changeConfig` give. */
+export async function loadConfig(from: string, set: readonly string[]): Promise<LoadedConfig> {
+  return changeConfig(await readConfig(from), set);
 }
 
 /** What a file of TypeScript, JavaScript or JSON exports or holds, with changes by `path=value`. Error that names the file. */
 export async function loadChanged(file: string, set: readonly string[]): Promise<Record<string, unknown>> {
-  if (!existsSync(file)) throw new Error(`${file}: no such file`);
+  checkConfigFile(file);
   const path = resolve(file);
   return setAll(checkObject(path, await loadFile(path)), set);
 }
 
-function setAll(config: Record<string, unknown>, set: readonly string[]): Record<string, unknown> {
-  return set.reduce(setPath, config);
+/** A configuration with changes by `path=value`, in order; paths of files in them are relative to the working directory. */
+export function setAll(config: Record<string, unknown>, set: readonly string[]): Record<string, unknown> {
+  return set.map(withAbsolutePath).reduce(setPath, config);
 }
 
+/** What a file holds, with the paths in it absolute. */
 async function loadFile(path: string): Promise<unknown> {
-  const extension = extname(path);
-  if (extension === '.json') {
+  return withAbsolutePaths(await readConfigFile(path), dirname(path));
+}
+
+/** Settings that name files: `path` of a task's description, or the end of a dotted path to one. */
+const namesFile = /(^|\.)path$/;
+
+/** A copy in which paths of files are resolved against a folder. What is made in code stays as it is. */
+function withAbsolutePaths(value: unknown, folder: string): unknown {
+  if (Array.isArray(value)) return value.map((part) => withAbsolutePaths(part, folder));
+  if (!isPlain(value) || Object.getPrototypeOf(value) !== Object.prototype) return value;
+  const entries = Object.entries(value).map(([name, part]) => [
+    name,
+    namesFile.test(name) && typeof part === 'string' ? resolve(folder, part) : withAbsolutePaths(part, folder),
+  ]);
+  return Object.fromEntries(entries);
+}
+
+/** `train.path=data.jsonl` as it reads from every working directory. */
+function withAbsolutePath(assignment: string): string {
+  const [, path, text] = assignmentPattern.exec(assignment) ?? [];
+  if (path === undefined) return assignment;
+  const value = parseValue(text);
+  const absolute = withAbsolutePaths({ [path]: value }, process.cwd()) as Record<string, unknown>;
+  if (JSON.stringify(absolute[path]) === JSON.stringify(value)) return assignment;
+  const given = absolute[path];
+  return `${path}=${typeof given === 'string' ? given : JSON.stringify(given)}`;
+}
+
+async function readConfigFile(path: string): Promise<unknown> {
+  if (extname(path) === '.json') {
     try {
-      return JSON.parse(readFileSync(path, 'utf8'));
+      return JSON.parse(readText(path));
     } catch (error) {
       throw new Error(`${path}: ${(error as Error).message}`);
     }
-  }
-  if (!['.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'].includes(extension)) {
-    throw rangeError('config', 'a file of TypeScript, JavaScript or JSON', describe(path));
   }
   const { createJiti } = await import('jiti');
   // This very package, so that a configuration needs no installation of its own beside it.
@@ -85,9 +149,11 @@ async function loadFile(path: string): Promise<unknown> {
   return loaded;
 }
 
+const assignmentPattern = /^([^=]+)=(.*)$/s;
+
 /** A copy of the configuration with one value set: `loss.kl.beta=0.04`. A value that is no JSON is a text. */
 export function setPath(config: Record<string, unknown>, assignment: string): Record<string, unknown> {
-  const [, path, text] = /^([^=]+)=(.*)$/s.exec(assignment) ?? [];
+  const [, path, text] = assignmentPattern.exec(assignment) ?? [];
   if (path === undefined) throw rangeError('--set', 'path=value', describe(assignment));
   return setValue(config, '--set ', path, parseValue(text));
 }

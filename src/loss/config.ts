@@ -190,7 +190,7 @@ export interface AdvantageConfig {
      * The policy's level, usually `anchor.value`; left out or undefined: the batch's own mean reward. With rewards in a
      * DeviceArray it may be one too, of one float64, which is read when the operation runs.
      */
-    anchor?: number | DeviceArray;
+    anchor?: number | DeviceArray | undefined;
     /** λ. Default 1.3. */
     scale?: number;
   };

@@ -40,19 +40,19 @@ export interface TokenInput<D = never> {
   /** B and T. */
   shape: { sequences: number; length: number };
   /** Log-probs under the behaviour policy; left out: those of this very call (ratio 1, gradient kept). */
-  oldLogProbs?: Float32Array | D;
+  oldLogProbs?: Float32Array | D | undefined;
   /** Log-probs under the reference policy; needed when kl.beta is not 0. */
-  refLogProbs?: Float32Array | D;
+  refLogProbs?: Float32Array | D | undefined;
   /** Non-zero: the token counts. Left out: all do. What a masked token's other values are does not matter. */
-  mask?: Uint8Array | D;
+  mask?: Uint8Array | D | undefined;
   /** B values (one a sequence) or B*T (one a token). Exactly one of `advantages` and `rewards`. */
-  advantages?: Float32Array | D;
+  advantages?: Float32Array | D | undefined;
   /** One a sequence: advantages are computed from them in the same call. */
-  rewards?: Rewards | D;
+  rewards?: Rewards | D | undefined;
   /** How, when `rewards` are given. */
-  advantage?: AdvantageConfig;
+  advantage?: AdvantageConfig | undefined;
   /** Sampler-mismatch weights that multiply the surrogate. */
-  tokenWeights?: Float32Array | D;
+  tokenWeights?: Float32Array | D | undefined;
   /** Aggregation `token-mean`: the token count of the whole accumulation window over all processes; default: this batch's. */
   normalizer?: number;
   /** The number of sequences of the whole accumulation window over all processes; default: this batch's. */

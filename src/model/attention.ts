@@ -1,173 +1,261 @@
-// The attention block: x + attention(norm(x)), causal, many heads, rotary positions, heads of queries that share their keys
-// and values (grouped-query attention, arXiv 2305.13245).
+// Attention: causal, many heads, heads of queries that share their keys and values (grouped-query attention, arXiv
+// 2305.13245), sliding windows, scores with a soft cap.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { rmsNorm, rmsNormBackward } from './norm.js';
-import type { Part } from './part.js';
+import { type Computed, fusedKernel, type Keep } from './part.js';
 import type { SequenceBatch } from './policy.js';
-import { times, timesTransposed, transposedTimes } from './products.js';
-import { type Rotation, rotate, rotateBackward } from './rotary.js';
 
-/** States x [B * T, D], gain [D], query and output [D, D], key and value [D, K D / H] of one block. */
-export interface AttentionInputs {
-  x: tf.Tensor2D;
-  norm: tf.Tensor1D;
-  query: tf.Tensor2D;
-  key: tf.Tensor2D;
-  value: tf.Tensor2D;
-  output: tf.Tensor2D;
-}
-
-/** Keys and values, [B * K, T, D / H] each. */
-export type KeysAndValues = [keys: tf.Tensor3D, values: tf.Tensor3D];
-
-interface HeadShape {
-  /** B, H and K. */
+export interface AttentionShape {
+  /** B, H and K: each of the K heads of keys and values serves H / K heads of queries. */
   sequences: number;
   heads: number;
   keyValueHeads: number;
+  /** Scores are queries · keys × scale, then softCap × tanh(scores / softCap) where there is a cap. */
+  scale: number;
+  softCap: number | null;
 }
 
-export interface AttentionContext extends HeadShape {
-  /** Added to the scores, [B, 1, columns at hand, columns seen]. */
-  bias: tf.Tensor4D;
-  rotation: Rotation;
+/** What each position may see. */
+export interface Visibility {
+  /** Added to the scores: [B, 1, positions at hand, positions seen]. Left out where a fused kernel computes attention. */
+  bias?: tf.Tensor4D;
+  /** The first position of each sequence that is not padding, int32 [B], and the window (0 for none): as fused kernels take them. */
+  starts: tf.Tensor1D;
+  window: number;
 }
 
-/** Added to a score that is not to be seen: so far below any score that its probability is exactly 0, and yet finite. */
-export const unseen = -1e9;
+/** Keys and values, [B * K, positions, head size] each. */
+export type KeysAndValues = [keys: tf.Tensor3D, values: tf.Tensor3D];
 
-/** [B, 1, T, T]: 0 where a column may see another (itself and earlier ones that are not padding), else `unseen`. */
-export function causalBias({ sequences, length, starts }: SequenceBatch): tf.Tensor4D {
-  const bias = new Float32Array(sequences * length * length).fill(unseen);
+/** All keys and values that attention sees, given those of the positions at hand: a cache stores them here. */
+export type KeyValueStore = (own: KeysAndValues) => KeysAndValues;
+
+/** Added to a masked score: so far below any score that its probability is exactly 0, and yet finite. */
+export const maskedScore = -1e9;
+
+/** [B, 1, T, T]: 0 where a position may see another (itself, earlier ones that are no padding, within the window). */
+export function causalBias({ sequences, length, starts }: SequenceBatch, window: number | null): tf.Tensor4D {
+  const bias = new Float32Array(sequences * length * length).fill(maskedScore);
   for (let b = 0; b < sequences; b++) {
     for (let t = starts[b]; t < length; t++) {
       const row = (b * length + t) * length;
-      bias.fill(0, row + starts[b], row + t + 1);
+      bias.fill(0, row + Math.max(starts[b], window === null ? 0 : t - window + 1), row + t + 1);
     }
   }
   return tf.tensor4d(bias, [sequences, 1, length, length]);
 }
 
-interface Saved {
-  /** norm(x) and what its backward pass reads. */
-  normed: tf.Tensor2D;
-  unit: tf.Tensor2D;
-  scale: tf.Tensor2D;
-  /** By the heads of keys and values that they are held against, see `shared`. */
-  queries: tf.Tensor3D;
-  keys: tf.Tensor3D;
-  values: tf.Tensor3D;
-  probabilities: tf.Tensor3D;
-  /** The values as attention mixed them, [B * T, D]. */
-  mixed: tf.Tensor2D;
-  cos: tf.Tensor2D;
-  sin: tf.Tensor2D;
-  turn: tf.Tensor2D;
-}
+/** Bytes of scores above which sequences are taken in groups. */
+const scoreBytes = 64 * 2 ** 20;
 
 /**
- * x + attention(norm(x)), [B * T, D]. `memory` turns the keys and values of the columns at hand into all that attention
- * sees: a cache stores them here. The backward function is for attention without a cache.
+ * Attention of queries [B * T, H * size] over keys and values [B * T, K * size], to [B * T, H * size]. Gradients: `query`,
+ * `key`, `value`; for attention without a store.
+ *
+ * Fused kernels: `groupgrad.attention` ({ query, key, value, starts }, { sequences, heads, keyValueHeads, scale, softCap,
+ * window }) → value, logSumExp [B * T, H]; `groupgrad.attentionBackward` ({ dy, query, key, value, mixed, logSumExp, starts },
+ * the same) → dQuery, dKey, dValue. 0 stands for no cap and no window.
  */
-export function attentionBlock(
-  inputs: AttentionInputs,
-  context: AttentionContext,
-  memory: (own: KeysAndValues) => KeysAndValues = (own) => own,
-): Part<AttentionInputs, Saved> {
-  const { value: normed, unit, scale } = rmsNorm(inputs.x, inputs.norm);
-  const { sequences, heads, keyValueHeads, rotation } = context;
-  const project = (matrix: tf.Tensor2D, count: number) => splitHeads(times(normed, matrix), sequences, count);
-  const queries = shared(rotate(project(inputs.query, heads), rotation), context);
-  const [keys, values] = memory([
-    rotate(project(inputs.key, keyValueHeads), rotation),
-    project(inputs.value, keyValueHeads),
-  ]);
-  const probabilities = attentionProbabilities(queries, keys, context);
-  const mixed = joinHeads(unshared(tf.matMul(probabilities, values), context), sequences);
+export function attention(
+  query: tf.Tensor2D,
+  key: tf.Tensor2D,
+  value: tf.Tensor2D,
+  visible: Visibility,
+  shape: AttentionShape,
+  keep: Keep,
+  store?: KeyValueStore,
+): Computed {
+  const [forward, backward] = fusedAttention();
+  const { bias } = visible;
+  if (!bias) return fused({ query, key, value }, visible, shape, keep, forward!, backward!);
+  if (store) return { value: stored(query, key, value, bias, shape, store), backward: noBackward };
+  return composed({ query, key, value }, bias, shape, keep);
+}
+
+function fusedAttention() {
+  return [fusedKernel('groupgrad.attention'), fusedKernel('groupgrad.attentionBackward')] as const;
+}
+
+/** Whether the current backend computes attention by fused kernels, which take starts and window in place of a bias. */
+export function hasFusedAttention(): boolean {
+  return fusedAttention().every((kernel) => kernel !== undefined);
+}
+
+type Kernel = NonNullable<ReturnType<typeof fusedKernel>>;
+type Projections = Record<'query' | 'key' | 'value', tf.Tensor2D>;
+
+function fused(
+  { query, key, value }: Projections,
+  { starts, window }: Visibility,
+  { softCap, ...shape }: AttentionShape,
+  keep: Keep,
+  forward: Kernel,
+  backward: Kernel,
+): Computed {
+  const attributes = { ...shape, softCap: softCap ?? 0, window };
+  const [mixed, logSumExp] = forward({ query, key, value, starts }, attributes);
+  const kept = {
+    query: keep(query),
+    key: keep(key),
+    value: keep(value),
+    mixed: keep(mixed),
+    logSumExp: keep(logSumExp),
+    starts: keep(starts),
+  };
   return {
-    value: tf.add(inputs.x, times(mixed, inputs.output)),
-    saved: { normed, unit, scale, queries, keys, values, probabilities, mixed, ...context.rotation },
-    backward: (dy, saved) => attentionBackward(dy, saved, inputs, context),
+    value: mixed as tf.Tensor2D,
+    backward: (dy) => {
+      const tensors = Object.fromEntries(Object.entries(kept).map(([name, tensor]) => [name, tensor()]));
+      const [dQuery, dKey, dValue] = backward({ dy, ...tensors }, attributes);
+      return { query: dQuery, key: dKey, value: dValue };
+    },
   };
 }
 
-function attentionBackward(dy: tf.Tensor2D, saved: Saved, inputs: AttentionInputs, shape: HeadShape) {
-  const { normed, queries, keys, values, probabilities, mixed } = saved;
+function stored(
+  query: tf.Tensor2D,
+  key: tf.Tensor2D,
+  value: tf.Tensor2D,
+  bias: tf.Tensor4D,
+  shape: AttentionShape,
+  store: KeyValueStore,
+): tf.Tensor2D {
+  const { sequences, heads, keyValueHeads } = shape;
+  const queries = groupQueries(splitHeads(query, sequences, heads), shape);
+  const [keys, values] = store([
+    splitHeads(key, sequences, keyValueHeads),
+    splitHeads(value, sequences, keyValueHeads),
+  ]);
+  const { probabilities } = attentionProbabilities(queries, keys, bias, shape);
+  return joinHeads(ungroupQueries(tf.matMul(probabilities, values), shape), sequences);
+}
+
+function noBackward(): never {
+  throw new Error('attention: expected no key-value store where gradients are asked for');
+}
+
+/** Sequences in groups, so that the scores of all of them are never in memory together. */
+function composed(inputs: Projections, bias: tf.Tensor4D, shape: AttentionShape, keep: Keep): Computed {
   const { sequences, heads } = shape;
-  const dMixed = shared(splitHeads(timesTransposed(dy, inputs.output), sequences, heads), shape);
-  const dProbabilities = tf.matMul(dMixed, values, false, true);
-  const weighted = tf.mul(probabilities, dProbabilities);
-  const dBiased = tf.sub(weighted, tf.mul(probabilities, tf.sum(weighted, 2, true)));
-  const dScores = tf.mul<tf.Tensor3D>(dBiased, scoreScale(queries));
-
-  const dQuery = joinHeads(rotateBackward(unshared(tf.matMul(dScores, keys), shape), saved), sequences);
-  const dKey = joinHeads(rotateBackward(tf.matMul(dScores, queries, true, false), saved), sequences);
-  const dValue = joinHeads(tf.matMul(probabilities, dMixed, true, false), sequences);
-  const dNormed = tf.addN([
-    timesTransposed(dQuery, inputs.query),
-    timesTransposed(dKey, inputs.key),
-    timesTransposed(dValue, inputs.value),
-  ]);
-  const { dx, dGain } = rmsNormBackward(dNormed, inputs.norm, saved);
+  const length = inputs.query.shape[0] / sequences;
+  const atOnce = Math.max(1, Math.floor(scoreBytes / (4 * heads * length * length)));
+  if (atOnce >= sequences) return attentionGroup(inputs, bias, shape, keep);
+  const kept = { query: keep(inputs.query), key: keep(inputs.key), value: keep(inputs.value) };
+  const keptBias = keep(bias);
+  const groups = Array.from({ length: Math.ceil(sequences / atOnce) }, (_, i) => {
+    const count = Math.min(atOnce, sequences - i * atOnce);
+    return { from: i * atOnce, count };
+  });
+  const part = (x: tf.Tensor2D, { from, count }: { from: number; count: number }) =>
+    tf.slice(x, [from * length, 0], [count * length, x.shape[1]]);
+  const run = (all: Projections, allBias: tf.Tensor4D, group: { from: number; count: number }) =>
+    attentionGroup(
+      { query: part(all.query, group), key: part(all.key, group), value: part(all.value, group) },
+      tf.slice(allBias, [group.from, 0, 0, 0], [group.count, 1, length, length]),
+      { ...shape, sequences: group.count },
+      (tensor) => () => tensor,
+    );
   return {
-    x: tf.add(dy, dx),
-    norm: dGain,
-    query: transposedTimes(normed, dQuery),
-    key: transposedTimes(normed, dKey),
-    value: transposedTimes(normed, dValue),
-    output: transposedTimes(mixed, dy),
+    value: tf.concat(groups.map((group) => tf.tidy(() => run(inputs, bias, group).value))),
+    backward: (dy, wanted) => {
+      const all = { query: kept.query(), key: kept.key(), value: kept.value() };
+      const gradients = groups.map((group) =>
+        tf.tidy(() => run(all, keptBias(), group).backward(part(dy, group), wanted)),
+      );
+      const names = ['query', 'key', 'value'] as const;
+      return Object.fromEntries(names.map((name) => [name, tf.concat(gradients.map((own) => own[name]))]));
+    },
   };
 }
 
-/** [B * K, (H / K) * columns at hand, columns seen], of queries as `shared` gives them. */
-function attentionProbabilities(queries: tf.Tensor3D, keys: tf.Tensor3D, context: AttentionContext): tf.Tensor3D {
-  const { sequences, heads, bias } = context;
-  const seen = keys.shape[1];
-  const scores = tf.mul<tf.Tensor3D>(tf.matMul(queries, keys, false, true), scoreScale(queries));
-  const biased = tf.add(tf.reshape(scores, [sequences, heads, -1, seen]), bias);
-  return tf.reshape(tf.softmax(biased), scores.shape);
+function attentionGroup(
+  { query, key, value }: Projections,
+  bias: tf.Tensor4D,
+  shape: AttentionShape,
+  keep: Keep,
+): Computed {
+  const { sequences, heads, keyValueHeads, scale } = shape;
+  const queries = groupQueries(splitHeads(query, sequences, heads), shape);
+  const keys = splitHeads(key, sequences, keyValueHeads);
+  const values = splitHeads(value, sequences, keyValueHeads);
+  const { probabilities, tanh } = attentionProbabilities(queries, keys, bias, shape);
+  const kept = { queries: keep(queries), keys: keep(keys), values: keep(values), probabilities: keep(probabilities) };
+  const keptTanh = tanh && keep(tanh);
+  return {
+    value: joinHeads(ungroupQueries(tf.matMul(probabilities, values), shape), sequences),
+    backward: (dy) =>
+      tf.tidy(() => {
+        const dMixed = groupQueries(splitHeads(dy, sequences, heads), shape);
+        const dScores = tf.tidy(() => {
+          const dProbabilities = tf.matMul(dMixed, kept.values(), false, true);
+          const weighted = tf.mul(kept.probabilities(), dProbabilities);
+          const dCapped = tf.sub(weighted, tf.mul(kept.probabilities(), tf.sum(weighted, 2, true)));
+          // The derivative of softCap tanh(s / softCap) is 1 − tanh².
+          const dBiased = keptTanh ? tf.mul(dCapped, tf.sub(1, tf.square(keptTanh()))) : dCapped;
+          return tf.mul<tf.Tensor3D>(dBiased, scale);
+        });
+        return {
+          query: joinHeads(ungroupQueries(tf.matMul(dScores, kept.keys()), shape), sequences),
+          key: joinHeads(tf.matMul(dScores, kept.queries(), true, false), sequences),
+          value: joinHeads(tf.matMul(kept.probabilities(), dMixed, true, false), sequences),
+        };
+      }),
+  };
 }
 
-function scoreScale(queries: tf.Tensor3D): number {
-  return 1 / Math.sqrt(queries.shape[2]);
+/** [B * K, (H / K) * positions at hand, positions seen], of queries as `groupQueries` gives them; tanh(s / softCap) with a cap. */
+function attentionProbabilities(
+  queries: tf.Tensor3D,
+  keys: tf.Tensor3D,
+  bias: tf.Tensor4D,
+  { sequences, heads, scale, softCap }: AttentionShape,
+): { probabilities: tf.Tensor3D; tanh?: tf.Tensor3D } {
+  const seen = keys.shape[1];
+  return tf.tidy(() => {
+    const scaled = tf.mul<tf.Tensor3D>(tf.matMul(queries, keys, false, true), scale);
+    const tanh = softCap === null ? undefined : tf.tanh<tf.Tensor3D>(tf.div(scaled, softCap));
+    const scores = tanh ? tf.mul<tf.Tensor3D>(tanh, softCap!) : scaled;
+    const biased = tf.add(tf.reshape(scores, [sequences, heads, -1, seen]), bias);
+    const probabilities: tf.Tensor3D = tf.reshape(tf.softmax(biased), scores.shape);
+    return { probabilities, ...(tanh && { tanh }) };
+  });
 }
 
 /**
- * [B * H, T, D / H] to [B * K, (H / K) * T, D / H], as it lies: the heads that share keys and values one below the other, so
- * that one product holds them all against their keys, and in the backward pass adds up what they give back.
+ * [B * H, T, size] to [B * K, (H / K) * T, size], as it lies: the heads that share keys and values one below the other, so that
+ * one product holds them all against their keys, and in the backward pass adds up what they give back.
  */
-function shared(x: tf.Tensor3D, { heads, keyValueHeads }: HeadShape): tf.Tensor3D {
+function groupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape): tf.Tensor3D {
   if (keyValueHeads === heads) return x;
-  const [rows, columns, size] = x.shape;
+  const [rows, positions, size] = x.shape;
   const sharing = heads / keyValueHeads;
-  return tf.reshape(x, [rows / sharing, sharing * columns, size]);
+  return tf.reshape(x, [rows / sharing, sharing * positions, size]);
 }
 
-/** The reverse of `shared`. */
-function unshared(x: tf.Tensor3D, { heads, keyValueHeads }: HeadShape): tf.Tensor3D {
+/** The reverse of `groupQueries`. */
+function ungroupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape): tf.Tensor3D {
   if (keyValueHeads === heads) return x;
-  const [rows, columns, size] = x.shape;
+  const [rows, positions, size] = x.shape;
   const sharing = heads / keyValueHeads;
-  return tf.reshape(x, [rows * sharing, columns / sharing, size]);
+  return tf.reshape(x, [rows * sharing, positions / sharing, size]);
 }
 
-/** [B * T, count * size] to [B * count, T, size]. A single column, as in decoding, lies as it is to lie. */
+/** [B * T, count * size] to [B * count, T, size]. A single position, as in decoding, lies as it is to lie. */
 function splitHeads(x: tf.Tensor2D, sequences: number, count: number): tf.Tensor3D {
   const [rows, width] = x.shape;
-  const columns = rows / sequences;
-  const shape: [number, number, number] = [sequences * count, columns, width / count];
-  if (columns === 1) return tf.reshape(x, shape);
-  const split = tf.transpose(tf.reshape(x, [sequences, columns, count, width / count]), [0, 2, 1, 3]);
+  const positions = rows / sequences;
+  const shape: [number, number, number] = [sequences * count, positions, width / count];
+  if (positions === 1) return tf.reshape(x, shape);
+  const split = tf.transpose(tf.reshape(x, [sequences, positions, count, width / count]), [0, 2, 1, 3]);
   return tf.reshape(split, shape);
 }
 
 /** The reverse of `splitHeads`. */
 function joinHeads(x: tf.Tensor3D, sequences: number): tf.Tensor2D {
-  const [rows, columns, size] = x.shape;
+  const [rows, positions, size] = x.shape;
   const count = rows / sequences;
-  const shape: [number, number] = [sequences * columns, count * size];
-  if (columns === 1) return tf.reshape(x, shape);
-  const joined = tf.transpose(tf.reshape(x, [sequences, count, columns, size]), [0, 2, 1, 3]);
+  const shape: [number, number] = [sequences * positions, count * size];
+  if (positions === 1) return tf.reshape(x, shape);
+  const joined = tf.transpose(tf.reshape(x, [sequences, count, positions, size]), [0, 2, 1, 3]);
   return tf.reshape(joined, shape);
 }

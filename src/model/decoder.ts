@@ -1,11 +1,11 @@
 // Decoding with a key-value cache: columns that were read are not computed again.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { causalBias, type KeysAndValues, unseen } from './attention.js';
-import { forward, type Memory, type TransformerConfig, type Weights } from './forward.js';
+import { causalBias, type KeysAndValues, type KeyValueStore, maskedScore } from './attention.js';
+import { matMul, oneHotRows, type SharedFactor, shareTransposed } from './matrix-products.js';
+import { forward, logitsOf, rotationsOf, unembeddingName } from './model.js';
+import type { ModelWeights } from './parameters.js';
 import type { Decoder, SequenceBatch } from './policy.js';
-import { oneHotRows, readyForProducts, times } from './products.js';
-import { rotation } from './rotary.js';
 
 /**
  * The transformer's decoder. Its cache has its full size from the start, with columns not yet written unseen: so every
@@ -20,12 +20,11 @@ export class CachedDecoder implements Decoder {
   private column: number;
   /** [rows * K, capacity, D / H] each, for each layer. */
   private readonly cache: KeysAndValues[] = [];
-  private readonly unembedding: tf.Tensor2D;
+  private readonly unembedding: SharedFactor;
 
   /** See `Policy.decode`. */
   constructor(
-    private readonly config: TransformerConfig,
-    private readonly weights: Weights,
+    private readonly model: ModelWeights,
     prompts: SequenceBatch,
     rows: Int32Array,
     tokens: number,
@@ -33,15 +32,21 @@ export class CachedDecoder implements Decoder {
     this.column = prompts.length;
     this.capacity = prompts.length + tokens;
     this.starts = rows.map((prompt) => prompts.starts[prompt]);
-    this.unembedding = tf.tidy(() => tf.keep(tf.clone(readyForProducts(weights.embedding as tf.Tensor2D))));
-    this.logits = tf.tidy(() => {
-      const bias = causalBias(prompts);
-      const logits = this.read(prompts.tokens, prompts.length, 0, bias, (layer, own) => {
-        this.cache[layer] = mapBoth(own, (x) => tf.keep(takeParts(this.place(x, 0), prompts.sequences, rows)));
-        return own;
+    this.unembedding = shareTransposed(model.weights[unembeddingName(model.shape)] as tf.Tensor2D);
+    try {
+      this.logits = tf.tidy(() => {
+        const bias = (window: number | null) => causalBias(prompts, window);
+        const logits = this.read(prompts.tokens, prompts.length, 0, bias, (layer) => (own) => {
+          this.cache[layer] = keepBoth(mapBoth(own, (x) => takeParts(this.place(x, 0), prompts.sequences, rows)));
+          return own;
+        });
+        return takeParts(logits, prompts.sequences, rows);
       });
-      return takeParts(logits, prompts.sequences, rows);
-    });
+    } catch (error) {
+      tf.dispose(this.cache);
+      this.unembedding.dispose();
+      throw error;
+    }
   }
 
   append(tokens: Int32Array): void {
@@ -50,20 +55,27 @@ export class CachedDecoder implements Decoder {
     }
     const before = this.logits;
     this.logits = tf.tidy(() =>
-      this.read(tokens, 1, this.column, this.bias(), (layer, own) => {
-        const [keys, values] = this.cache[layer];
-        const placed = mapBoth(own, (x) => this.place(x, this.column));
-        this.cache[layer] = [tf.keep(tf.add(keys, placed[0])), tf.keep(tf.add(values, placed[1]))];
-        tf.dispose([keys, values]);
-        return this.cache[layer];
-      }),
+      this.read(
+        tokens,
+        1,
+        this.column,
+        (window) => this.bias(window),
+        (layer) => (own) => {
+          const [keys, values] = this.cache[layer];
+          const placed = mapBoth(own, (x) => this.place(x, this.column));
+          this.cache[layer] = keepBoth([tf.add(keys, placed[0]), tf.add(values, placed[1])]);
+          tf.dispose([keys, values]);
+          return this.cache[layer];
+        },
+      ),
     );
     before.dispose();
     this.column++;
   }
 
   dispose(): void {
-    tf.dispose([this.logits, this.cache, this.unembedding]);
+    tf.dispose([this.logits, this.cache]);
+    this.unembedding.dispose();
   }
 
   /** Logits of the last of `columns` columns, of which the first is number `from`. */
@@ -71,16 +83,26 @@ export class CachedDecoder implements Decoder {
     tokens: Int32Array,
     columns: number,
     from: number,
-    bias: tf.Tensor4D,
-    attention: Memory['attention'],
+    bias: (window: number | null) => tf.Tensor4D,
+    store: (layer: number) => KeyValueStore,
   ): tf.Tensor2D {
-    const { width, heads, keyValueHeads } = this.config;
+    const { model } = this;
     const sequences = tokens.length / columns;
-    const context = { sequences, heads, keyValueHeads, bias, rotation: rotation(width / heads, from, columns) };
-    return forward(this.config, this.weights, tokens, context, columns - 1, {
-      attention,
-      unembedding: this.unembedding,
-    });
+    const starts = tf.tensor1d(this.starts, 'int32');
+    const biases = new Map<number | null, tf.Tensor4D>();
+    const visible = (window: number | null) => {
+      const own = biases.get(window) ?? bias(window);
+      biases.set(window, own);
+      return { bias: own, starts, window: window ?? 0 };
+    };
+    const context = {
+      sequences,
+      rotations: rotationsOf(model.shape, (rotary) => model.frequencies(rotary, this.capacity), from, columns),
+      visible,
+      store,
+    };
+    const selection = { sequences, from: columns - 1 };
+    return logitsOf(model, forward(model, tokens, context), selection, this.unembedding);
   }
 
   /** x, the columns from number `from` on, in the midst of zeros: [rows * K, capacity, D / H]. */
@@ -94,14 +116,20 @@ export class CachedDecoder implements Decoder {
   }
 
   /** [rows, 1, 1, capacity]: what the column to be written may see. */
-  private bias(): tf.Tensor4D {
+  private bias(window: number | null): tf.Tensor4D {
     const { starts, capacity } = this;
-    const bias = new Float32Array(starts.length * capacity).fill(unseen);
+    const bias = new Float32Array(starts.length * capacity).fill(maskedScore);
     starts.forEach((start, row) => {
-      bias.fill(0, row * capacity + start, row * capacity + this.column + 1);
+      const first = window === null ? start : Math.max(start, this.column - window + 1);
+      bias.fill(0, row * capacity + first, row * capacity + this.column + 1);
     });
     return tf.tensor4d(bias, [starts.length, 1, 1, capacity]);
   }
+}
+
+/** Once both are there, so that none is left behind where the second fails. */
+function keepBoth(both: KeysAndValues): KeysAndValues {
+  return mapBoth(both, (x) => tf.keep(x));
 }
 
 function mapBoth([keys, values]: KeysAndValues, f: (x: tf.Tensor3D) => tf.Tensor3D): KeysAndValues {
@@ -114,6 +142,6 @@ function mapBoth([keys, values]: KeysAndValues, f: (x: tf.Tensor3D) => tf.Tensor
  */
 function takeParts<T extends tf.Tensor>(x: T, count: number, indices: Int32Array): T {
   const [first, ...rest] = x.shape;
-  const parts = times(oneHotRows(indices, count), tf.reshape(x, [count, x.size / count]));
+  const parts = matMul(oneHotRows(indices, count), tf.reshape(x, [count, x.size / count]));
   return tf.reshape(parts, [(first / count) * indices.length, ...rest]) as T;
 }

@@ -1,39 +1,110 @@
-// How the transformer's parts are differentiated: each part is a forward function together with its backward function.
-// Three reasons: tfjs-core by itself registers no gradients on Node (the tfjs and tfjs-node packages bring them), a part
-// keeps only what its backward pass reads, and it needs far fewer operations, whose number is what a small model costs.
+// How the model is differentiated: each primitive is a forward computation together with its backward function. Three
+// reasons: tfjs-core by itself registers no gradients on Node (the tfjs and tfjs-node packages bring them), only the
+// gradients that are wanted are computed, and far fewer operations are needed, whose number is what a small model costs.
 
 import * as tf from '@tensorflow/tfjs-core';
 
-type Tensors = Record<string, tf.Tensor>;
+/** Whether the gradient of an input is wanted, by its name. */
+export type Wanted = (name: string) => boolean;
 
-/** The output of a part with inputs I, and its backward function. */
-export interface Part<I, S = Tensors> {
-  value: tf.Tensor2D;
-  /** What the backward function reads besides the weights: tfjs frees everything else that the part made. */
-  saved: S;
-  /** The gradient of every input, given that of the value. */
-  backward(dy: tf.Tensor2D, saved: S): { [K in keyof I]: tf.Tensor };
+/** Gradients by the names of inputs: of those that are wanted. */
+export type Gradients = Record<string, tf.Tensor>;
+
+/** A value, and the gradients of what it was computed from, given the gradient of the value. */
+export interface Computed<T extends tf.Tensor = tf.Tensor2D> {
+  /** Where computing it is worth a delay, a getter: a backward pass that computes a part again has no use for its value. */
+  readonly value: T;
+  backward(dy: T, wanted: Wanted): Gradients;
 }
 
-/** Runs a part on its inputs so that tfjs differentiates it by the part's own backward function. */
-export function differentiable<I extends { [K in keyof I]: tf.Tensor }, S extends { [K in keyof S]: tf.Tensor }>(
-  inputs: I,
-  run: (inputs: I) => Part<I, S>,
+/**
+ * Marks a tensor that a backward function reads. The backward function gets it from what this returns, because the memory
+ * of the forward pass may have been freed by then: the tensor is then a copy, or was computed again.
+ */
+export type Keep = <T extends tf.Tensor>(tensor: T) => () => T;
+
+export interface PartInputs {
+  /** What the part is applied to; its gradient has the name `x`. Left out: the part begins the model. */
+  x?: tf.Tensor2D;
+  /** Whether something below the part is trained, so that the gradient of x is wanted. */
+  wantsX: boolean;
+  /** Weights that are trained, by name. The part knows the others by itself: they outlive it. */
+  trained: Readonly<Record<string, tf.Tensor>>;
+  /** Other tensors that the part reads and that may be freed before the backward pass. */
+  constants: tf.NamedTensorMap;
+  /**
+   * True: nothing but x is kept for the backward pass, which computes the part again: the memory of one part in place of
+   * all of them, at the price of a second forward pass. The gradients are the same to the last bit.
+   */
+  recompute: boolean;
+}
+
+/** Runs a part so that tfjs differentiates it by the part's own backward function; its temporaries are freed at once. */
+export function differentiable(
+  { x, wantsX, trained, constants, recompute }: PartInputs,
+  run: (x: tf.Tensor2D | undefined, constants: tf.NamedTensorMap, keep: Keep) => Computed,
 ): tf.Tensor2D {
-  const names = Object.keys(inputs) as (keyof I)[];
+  const inputs: Record<string, tf.Tensor> = wantsX && x ? { x, ...trained } : { ...trained };
+  const names = Object.keys(inputs);
+  const wanted: Wanted = (name) => Object.hasOwn(inputs, name);
+  const again = (saved: readonly tf.Tensor[]) => {
+    const restored = Object.keys(constants).map((name, i) => [name, saved[i]] as const);
+    return run(saved[restored.length] as tf.Tensor2D | undefined, Object.fromEntries(restored), forget);
+  };
   const operation = tf.customGrad((...given) => {
-    const save = given[names.length] as (tensors: tf.Tensor[]) => void;
-    const { value, saved, backward } = run(inputs);
-    const savedNames = Object.keys(saved) as (keyof S)[];
-    save(Object.values(saved));
-    return {
-      value,
-      gradFunc: (dy: tf.Tensor, kept: tf.Tensor[]) => {
-        const restored = Object.fromEntries(savedNames.map((name, i) => [name, kept[i]])) as S;
-        const gradients = backward(dy as tf.Tensor2D, restored);
-        return names.map((name) => gradients[name]);
-      },
+    const save = given[names.length] as unknown as (tensors: tf.Tensor[]) => void;
+    const kept = keeper();
+    const part = run(x, constants, recompute ? forget : kept.keep);
+    const { value } = part;
+    save(recompute ? [...Object.values(constants), ...(x ? [x] : [])] : kept.tensors);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+      const gradients = tf.tidy(() => {
+        if (!recompute) kept.restore(saved);
+        return (recompute ? again(saved) : part).backward(dy as tf.Tensor2D, wanted);
+      });
+      // tfjs would hold them until the whole backward pass is over.
+      tf.dispose(saved);
+      return names.map((name) => gradients[name]);
     };
+    return { value, gradFunc };
   });
-  return operation(...Object.values<tf.Tensor>(inputs)) as tf.Tensor2D;
+  return operation(...Object.values(inputs)) as tf.Tensor2D;
+}
+
+/** For a part whose backward function runs while the tensors are there. */
+export const forget: Keep = (tensor) => () => tensor;
+
+/** Collects the tensors that are kept, each once. */
+function keeper(): { keep: Keep; tensors: tf.Tensor[]; restore(tensors: readonly tf.Tensor[]): void } {
+  const tensors: tf.Tensor[] = [];
+  let held: readonly tf.Tensor[] = tensors;
+  return {
+    tensors,
+    keep: <T extends tf.Tensor>(tensor: T) => {
+      const found = tensors.indexOf(tensor);
+      const place = found < 0 ? tensors.push(tensor) - 1 : found;
+      return () => held[place] as T;
+    },
+    restore: (saved) => {
+      held = saved;
+    },
+  };
+}
+
+/** A kernel by its name, where the current backend has one of that name that computes a primitive at once. */
+export function fusedKernel(
+  name: string,
+): ((inputs: tf.NamedTensorMap, attributes: Record<string, number | boolean>) => tf.Tensor[]) | undefined {
+  if (!tf.getKernel(name, tf.getBackend())) return undefined;
+  return (inputs, attributes) => {
+    const outputs = tf.engine().runKernel<tf.Tensor | tf.Tensor[]>(name, inputs, attributes);
+    return Array.isArray(outputs) ? outputs : [outputs];
+  };
+}
+
+/** The sum of gradients of one tensor that came by several ways; undefined where there is none. */
+export function sumGradients(gradients: readonly (tf.Tensor | undefined)[]): tf.Tensor2D | undefined {
+  const all = gradients.filter((gradient) => gradient !== undefined) as tf.Tensor2D[];
+  if (all.length < 2) return all[0];
+  return all.length === 2 ? tf.add(all[0], all[1]) : tf.addN(all);
 }

@@ -1,50 +1,85 @@
-// Rotary position embedding (arXiv 2104.09864), with the dimensions paired in halves as Llama does.
+// Rotary position embedding (arXiv 2104.09864), with the dimensions of a head paired in halves as Llama does:
+// x cos + rotateHalf(x) sin, where rotateHalf takes two halves (a, b) to (−b, a).
 
 import * as tf from '@tensorflow/tfjs-core';
+import { type Computed, fusedKernel, type Gradients, type Keep } from './part.js';
 
-const base = 10000;
-
-/** Rotations of the columns at hand. */
+/** The rotations of some positions. */
 export interface Rotation {
-  /** [columns, size] each. */
+  /** [positions, head size] each. Dimensions of a head that are not rotated have cosine 1 and sine 0. */
   cos: tf.Tensor2D;
   sin: tf.Tensor2D;
-  /** [size, size]: takes a vector of two halves (a, b) to (−b, a). */
-  turn: tf.Tensor2D;
+  /** rotateHalf as a matrix [head size, head size]: one small product costs less than slices and a concatenation. */
+  rotateHalf: tf.Tensor2D;
+  /** Dimensions of a head that are rotated; the others stay. */
+  width: number;
+}
+
+export interface Frequencies {
+  /** In radians a position. Angles are in the precision of the array: float32 as transformers, or float64. */
+  frequencies: Float32Array | Float64Array;
+  /** cos and sin are multiplied by it. */
+  attentionFactor: number;
+}
+
+/** Rotations of the positions from … from + count − 1 for heads of `size` dimensions. */
+export function rotation(
+  { frequencies, attentionFactor }: Frequencies,
+  size: number,
+  from: number,
+  count: number,
+): Rotation {
+  const half = frequencies.length;
+  const round = frequencies instanceof Float32Array ? Math.fround : (angle: number) => angle;
+  const table = (f: (angle: number) => number, fixed: number) =>
+    tf.tensor2d(
+      Float32Array.from({ length: count * size }, (_, i) => {
+        const place = i % size;
+        if (place >= 2 * half) return fixed;
+        return f(round((from + Math.floor(i / size)) * frequencies[place % half])) * attentionFactor;
+      }),
+      [count, size],
+    );
+  const matrix = new Float32Array(size * size);
+  for (let i = 0; i < half; i++) {
+    matrix[(half + i) * size + i] = -1;
+    matrix[i * size + half + i] = 1;
+  }
+  return {
+    cos: table(Math.cos, 1),
+    sin: table(Math.sin, 0),
+    rotateHalf: tf.tensor2d(matrix, [size, size]),
+    width: 2 * half,
+  };
 }
 
 /**
- * Rotations of columns from … from + columns − 1 for heads of `size` dimensions. A row's padding shifts its positions;
- * attention depends only on differences of positions, so columns serve as the positions of every row.
+ * Rotates the heads of x [sequences * positions, heads * size]. Gradient: `x`.
+ *
+ * Fused kernel: `groupgrad.rotary` ({ x, cos, sin }, { width, inverse }) → value; `inverse` rotates back.
  */
-export function rotation(size: number, from: number, columns: number): Rotation {
-  const half = size / 2;
-  const angle = (i: number) => (from + Math.floor(i / size)) * base ** (-(i % half) / half);
-  const table = (f: (angle: number) => number) =>
-    tf.tensor2d(
-      Float32Array.from({ length: columns * size }, (_, i) => f(angle(i))),
-      [columns, size],
-    );
-  const turn = new Float32Array(size * size);
-  for (let i = 0; i < half; i++) {
-    turn[(half + i) * size + i] = -1;
-    turn[i * size + half + i] = 1;
-  }
-  return { cos: table(Math.cos), sin: table(Math.sin), turn: tf.tensor2d(turn, [size, size]) };
+export function rotary(x: tf.Tensor2D, rotation: Rotation, keep: Keep): Computed {
+  const [cos, sin, rotateHalf] = [keep(rotation.cos), keep(rotation.sin), keep(rotation.rotateHalf)];
+  return {
+    value: rotate(x, rotation, false),
+    backward: (dy, wanted): Gradients => {
+      const kept = { ...rotation, cos: cos(), sin: sin(), rotateHalf: rotateHalf() };
+      return wanted('x') ? { x: rotate(dy, kept, true) } : {};
+    },
+  };
 }
 
-/** x [rows, columns, size] rotated. */
-export function rotate(x: tf.Tensor3D, { cos, sin, turn }: Rotation): tf.Tensor3D {
-  return tf.add(tf.mul(x, cos), tf.mul(turnEach(x, turn), sin));
-}
-
-/** The gradient of x: dy rotated back. */
-export function rotateBackward(dy: tf.Tensor3D, { cos, sin, turn }: Rotation): tf.Tensor3D {
-  return tf.sub(tf.mul(dy, cos), tf.mul(turnEach(dy, turn), sin));
-}
-
-/** One small matrix product takes the place of two slices, a negation and a concatenation. */
-function turnEach(x: tf.Tensor3D, turn: tf.Tensor2D): tf.Tensor3D {
-  const [rows, columns, size] = x.shape;
-  return tf.reshape(tf.matMul(tf.reshape(x, [rows * columns, size]), turn), x.shape);
+/** Rotating back is the transpose of rotating, so that it is its derivative too. */
+function rotate(x: tf.Tensor2D, { cos, sin, rotateHalf, width }: Rotation, inverse: boolean): tf.Tensor2D {
+  const fused = fusedKernel('groupgrad.rotary');
+  if (fused) return fused({ x, cos, sin }, { width, inverse })[0] as tf.Tensor2D;
+  const [count, size] = cos.shape;
+  const heads = x.shape[1] / size;
+  return tf.tidy(() => {
+    const split = tf.reshape(x, [x.shape[0] / count, count, heads, size]);
+    const turned = tf.reshape(tf.matMul(tf.reshape(x, [x.shape[0] * heads, size]), rotateHalf), split.shape);
+    const [c, s] = [cos, sin].map((table) => tf.reshape(table, [count, 1, size]));
+    const combine = inverse ? tf.sub : tf.add;
+    return tf.reshape(combine(tf.mul(split, c), tf.mul(turned, s)), x.shape);
+  });
 }

@@ -27,5 +27,10 @@ export async function createTransformerPolicy(options: TransformerPolicyOptions)
   const words = checkVocabulary('policy.vocabulary', vocabulary);
   await ensureBackend(backend);
   const size = { ...transformerPresets[preset], ...given };
-  return createTransformer({ keyValueHeads: size.heads, ...size }, words, seed);
+  try {
+    return createTransformer({ keyValueHeads: size.heads, ...size }, words, seed);
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof RangeError) error.message = `policy.${error.message}`;
+    throw error;
+  }
 }

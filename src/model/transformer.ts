@@ -1,41 +1,97 @@
-// The transformer policy: a decoder in the shape of Llama and Qwen, in pure functions over a flat map of named weights.
+// The transformer policy: a decoder in the shape of Llama and Qwen with random weights.
 // RMSNorm before each block, rotary positions, SwiGLU, embeddings tied to the output, no biases.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { checkNumber } from '../base/check.js';
 import { normal } from '../base/random.js';
 import type { Vocabulary } from '../text/vocabulary.js';
-import { causalBias } from './attention.js';
 import { CachedDecoder } from './decoder.js';
-import { forward, type TransformerConfig, type TransformerSize, type Weights } from './forward.js';
+import { batchContext, forward, logitsOf } from './model.js';
+import type { ModelShape, ModelWeights } from './parameters.js';
 import type { Policy, SequenceBatch } from './policy.js';
-import { rotation } from './rotary.js';
 
-export type { TransformerConfig, TransformerSize } from './forward.js';
+/** The size of a transformer; every field a positive integer. */
+export interface TransformerSize {
+  layers: number;
+  /** Width of the residual stream, D: a multiple of twice the number of heads. */
+  width: number;
+  heads: number;
+  /** Heads of keys and values, K, a divisor of `heads`: each serves as many heads of queries. */
+  keyValueHeads: number;
+  /** Width of the feed-forward blocks. */
+  hidden: number;
+}
+
+export interface TransformerSettings extends TransformerSize {
+  /** Compute each layer again in the backward pass: less memory, more time, the same gradient. Default false. */
+  recompute?: boolean;
+}
+
+export interface TransformerConfig extends TransformerSize {
+  /** Number of token ids, V. */
+  vocabulary: number;
+}
 
 /**
  * A transformer with random weights: the same ones for the same size, vocabulary size and seed, on every backend.
  * TypeError or RangeError for an impossible size.
  */
 export function createTransformer(
-  { layers, width, heads, keyValueHeads, hidden }: TransformerSize,
+  { layers, width, heads, keyValueHeads, hidden, recompute = false }: TransformerSettings,
   vocabulary: Vocabulary,
   seed: number,
 ): Policy {
   const size = { layers, width, heads, keyValueHeads, hidden };
   checkSize(size);
-  const config = { ...size, vocabulary: vocabulary.size };
-  const variables = createWeights(config, seed);
+  const variables = createWeights({ ...size, vocabulary: vocabulary.size }, seed);
+  const model: ModelWeights = {
+    shape: shapeOf(size),
+    frequencies: () => rotaryFrequencies(width / heads),
+    inputsFirst: true,
+    weights: variables,
+    adapters: {},
+    trained: new Set(Object.keys(variables)),
+    recompute,
+  };
   return {
     vocabulary,
     description: { type: 'transformer', ...size, seed },
     variables,
     // Made by a product, which reads none of what it gave.
     inPlace: true,
-    logits: (batch, from = 0) => logits(config, variables, batch, from),
-    decode: (prompts, rows, tokens) => new CachedDecoder(config, variables, prompts, rows, tokens),
+    logits: (batch, from = 0) => logits(model, batch, from),
+    decode: (prompts, rows, tokens) => new CachedDecoder(model, prompts, rows, tokens),
     dispose: () => tf.dispose(variables),
   };
+}
+
+const epsilon = 1e-5;
+const theta = 10_000;
+
+function shapeOf({ layers, width, heads, keyValueHeads, hidden }: TransformerSize): ModelShape {
+  return {
+    hiddenSize: width,
+    intermediateSize: hidden,
+    heads,
+    keyValueHeads,
+    headSize: width / heads,
+    layers: Array.from({ length: layers }, () => ({ rotary: 0, window: null })),
+    norm: { epsilon, offset: 0 },
+    queryKeyNorms: false,
+    postNorms: false,
+    biases: { queryKeyValue: false, output: false, feedForward: false },
+    activation: 'silu',
+    fused: false,
+    attention: { scale: 1 / Math.sqrt(width / heads), softCap: null },
+    finalSoftCap: null,
+    embeddingScale: 1,
+    tiedEmbeddings: true,
+  };
+}
+
+function rotaryFrequencies(headSize: number) {
+  const half = headSize / 2;
+  return { frequencies: Float64Array.from({ length: half }, (_, i) => theta ** (-i / half)), attentionFactor: 1 };
 }
 
 function checkSize(size: TransformerSize): void {
@@ -91,16 +147,7 @@ function initialValues(name: string, shape: number[], config: TransformerConfig,
 }
 
 /** See `Policy.logits`. */
-function logits(config: TransformerConfig, weights: Weights, batch: SequenceBatch, from: number): tf.Tensor2D {
-  const { sequences, length, tokens } = batch;
-  return tf.tidy(() => {
-    const context = {
-      sequences,
-      heads: config.heads,
-      keyValueHeads: config.keyValueHeads,
-      bias: causalBias(batch),
-      rotation: rotation(config.width / config.heads, 0, length),
-    };
-    return forward(config, weights, tokens, context, from);
-  });
+function logits(model: ModelWeights, batch: SequenceBatch, from: number): tf.Tensor2D {
+  const { sequences, tokens } = batch;
+  return tf.tidy(() => logitsOf(model, forward(model, tokens, batchContext(model, batch)), { sequences, from }));
 }

@@ -32,6 +32,8 @@ export interface Chart {
   title: string;
   /** A line below the title: what a band is, say. */
   subtitle?: string;
+  /** A sentence below the chart, for what the title does not say. */
+  note?: string;
   /** What the x axis counts; its unit. */
   xLabel: string;
   series: readonly Series[];
@@ -94,20 +96,43 @@ function palette(mode: keyof typeof palettes): string {
   ].join('\n');
 }
 
-/** Width and height of a chart, in its own units, in which texts are 12 high; rows of a legend beyond the first add to it. */
-const width = 480;
-const plainHeight = 256;
+/**
+ * Width and height of a chart, in its own units, in which texts are 12 high; rows of a legend and lines of text beyond the
+ * first add to the height.
+ */
+export interface ChartSize {
+  width: number;
+  height: number;
+  /** Intervals of the x axis, about. */
+  xTicks: number;
+  /** What a character of the legend is taken to need: texts have no measure before they are drawn. */
+  character: number;
+}
+
+/** For a file that is shown across a page. */
+export const wideChart: ChartSize = { width: 480, height: 256, xTicks: 5, character: 6.4 };
+/** For a page that must also be read on a phone, 390 pixels wide, where a chart is a little less wide than its units. */
+export const narrowChart: ChartSize = { width: 350, height: 216, xTicks: 4, character: 7.2 };
+
+const titleRow = 18;
+const subtitleRow = 16;
 const legendRow = 18;
 const margin = { left: 50, right: 14, bottom: 24 };
 
 /** A chart as an SVG element. `id` tells it from others of the same page: letters, digits and '-'. */
-export function drawChart(chart: Chart, id: string): string {
-  const legend = chart.series.length > 1 ? layLegend(chart) : { rows: 0, items: [] };
-  const height = plainHeight + legendRow * Math.max(0, legend.rows - 1);
-  const legendTop = 24 + (chart.subtitle ? 16 : 0);
+export function drawChart(chart: Chart, id: string, size = wideChart): string {
+  const { width, height: least, xTicks } = size;
+  const legend = chart.series.length > 1 ? layLegend(chart, size) : { rows: 0, items: [] };
+  // A bold title's characters are at most 7.6 wide on average, others 6.2.
+  const title = breakLines(chart.title, width / 7.6);
+  const subtitle = chart.subtitle ? breakLines(chart.subtitle, width / 6.2) : [];
+  const subtitleTop = 33 + titleRow * (title.length - 1);
+  const legendTop = subtitleTop - 9 + subtitleRow * subtitle.length;
+  const more = legendRow * Math.max(0, legend.rows - 1) + legendTop - (24 + (chart.subtitle ? subtitleRow : 0));
+  const height = least + more;
   const top = legendTop + legendRow * legend.rows + 6;
   const plot = { left: margin.left, right: width - margin.right, top, bottom: height - margin.bottom };
-  const xs = axis(chart.xRange ?? extent(chart.series, ({ x }) => [x]), 5, chart.xInteger);
+  const xs = axis(chart.xRange ?? extent(chart.series, ({ x }) => [x]), xTicks, chart.xInteger);
   const ys = axis(extent(chart.series, drawnValues, chart.yIncludes), 4);
   // The x axis ends where the data end; the y axis ends on ticks.
   const x = scale(xs.range, plot.left, plot.right);
@@ -116,8 +141,10 @@ export function drawChart(chart: Chart, id: string): string {
     `<svg class="chart" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="${id}-title ${id}-text"`,
     ` data-plot="${[plot.left, plot.top, plot.right, plot.bottom].join(' ')}" data-x="${xs.range.join(' ')}" data-label="${markup(chart.xLabel)}">`,
     `<title id="${id}-title">${markup(chart.title)}</title><desc id="${id}-text">${markup(inWords(chart))}</desc>`,
-    `<text class="title" x="2" y="15">${markup(chart.title)}</text>`,
-    chart.subtitle ? `<text class="muted" x="2" y="33">${markup(chart.subtitle)}</text>` : '',
+    ...title.map((line, i) => `<text class="title" x="2" y="${15 + titleRow * i}">${markup(line)}</text>`),
+    ...subtitle.map(
+      (line, i) => `<text class="muted" x="2" y="${subtitleTop + subtitleRow * i}">${markup(line)}</text>`,
+    ),
     ...legend.items.map((item) => drawLegendItem(item, legendTop)),
     ...ys.ticks.map(
       (value) =>
@@ -136,6 +163,17 @@ export function drawChart(chart: Chart, id: string): string {
     ),
     '</svg>',
   ].join('');
+}
+
+/** Text in lines of at most so many characters, between words; a word that is longer gets a line of its own. */
+function breakLines(text: string, most: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.length - 1;
+    if (last >= 0 && lines[last].length + 1 + word.length <= most) lines[last] += ` ${word}`;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 /** A chart as an SVG file of its own. */
@@ -206,13 +244,12 @@ interface LegendItem {
   row: number;
 }
 
-function layLegend(chart: Chart): { rows: number; items: LegendItem[] } {
+function layLegend(chart: Chart, { width, character }: ChartSize): { rows: number; items: LegendItem[] } {
   let [x, row] = [2, 0];
   const items = chart.series.flatMap(({ name, kind, dashed = false, unlisted }, i): LegendItem[] => {
     if (unlisted) return [];
     const label = name.length > 40 ? `${name.slice(0, 39)}…` : name;
-    // Texts have no measure before they are drawn: 6.4 is a little more than an average character of this size.
-    const space = 22 + 6.4 * label.length + 12;
+    const space = 22 + character * label.length + 12;
     if (x > 2 && x + space > width) [x, row] = [2, row + 1];
     const item = { name: label, color: colorClass(chart, i), kind, dashed, x, row };
     x += space;

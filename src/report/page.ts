@@ -4,7 +4,7 @@
 
 import { createHash } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
-import { type Chart, chartStyle, drawChart } from './chart.js';
+import { type Chart, chartStyle, drawChart, narrowChart } from './chart.js';
 import { markup, visible } from './text.js';
 
 export interface Tile {
@@ -43,11 +43,12 @@ p { margin: 6px 0; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 20px 0; }
 .tile, figure, .table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .tile { padding: 12px 14px; }
-.tile b { display: block; font-size: 24px; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.tile b { display: block; font-size: 24px; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .tile span { display: block; color: var(--muted); font-size: 13px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); gap: 14px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 14px; }
 figure { position: relative; margin: 0; padding: 12px 12px 6px; }
 figure svg { display: block; width: 100%; height: auto; }
+figcaption { color: var(--muted); font-size: 13px; padding: 2px 2px 6px; }
 .glass { position: absolute; inset: 0; touch-action: pan-y; }
 .rule { position: absolute; width: 1px; background: var(--muted); opacity: 0.6; pointer-events: none; }
 .tip { position: absolute; z-index: 1; pointer-events: none; padding: 6px 9px; border: 1px solid var(--line); border-radius: 6px; background: var(--card); box-shadow: 0 2px 8px #0003; font-size: 12px; line-height: 1.4; white-space: pre; font-variant-numeric: tabular-nums; }
@@ -57,10 +58,26 @@ th { text-align: left; color: var(--muted); font-weight: 500; }
 th, td { padding: 5px 18px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 tr:last-child td { border-bottom: 0; }
 td.number, th.number { text-align: right; }
+td.number { white-space: nowrap; }
 td small { color: var(--muted); }
 code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 td code { white-space: nowrap; }
 .config td code { white-space: normal; overflow-wrap: anywhere; }
+/* On a phone a row of a table is a block: its name, and below it each number with the name of its column. */
+@media (max-width: 600px) {
+  main { padding: 20px 12px 48px; }
+  h2 { margin-top: 32px; }
+  .tiles { grid-template-columns: 1fr 1fr; gap: 8px; }
+  .tile { padding: 10px 12px; }
+  .tile b { font-size: 20px; }
+  thead { display: none; }
+  tr { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 2px 12px; padding: 8px 0; border-bottom: 1px solid var(--line); }
+  tbody tr:last-child { border-bottom: 0; }
+  td, td.number { display: block; padding: 0; border: 0; text-align: left; white-space: normal; }
+  td:first-child { grid-column: 1 / -1; font-weight: 600; }
+  td[data-column]::before { content: attr(data-column); display: block; color: var(--muted); font-size: 12px; }
+  td code { white-space: normal; overflow-wrap: anywhere; }
+}
 ${chartStyle}
 `;
 
@@ -170,7 +187,17 @@ export function numberCell(content: string): string {
 /** A table with the first column as text and the others as numbers; `head` and the rows, which hold cells, are markup. */
 export function renderTable(head: readonly string[], rows: readonly string[]): string {
   const heads = head.map((name, i) => `<th${i > 0 ? ' class="number"' : ''}>${name}</th>`).join('');
-  return `<div class="table"><table><thead><tr>${heads}</tr></thead><tbody>${rows.map((row) => `<tr>${row}</tr>`).join('')}</tbody></table></div>`;
+  const body = rows.map((row) => `<tr>${withColumns(row, head)}</tr>`).join('');
+  return `<div class="table"><table><thead><tr>${heads}</tr></thead><tbody>${body}</tbody></table></div>`;
+}
+
+/** Cells but the first with the names of their columns, which a narrow page shows beside them. */
+function withColumns(row: string, head: readonly string[]): string {
+  let column = 0;
+  return row.replace(/<td/g, (cell) => {
+    const name = head[column++];
+    return column === 1 || name === undefined ? cell : `${cell} data-column="${name}"`;
+  });
 }
 
 /** Names for the charts of one page, each another one. */
@@ -185,7 +212,9 @@ export function renderCharts(charts: readonly Chart[], nextId: () => string): st
 }
 
 function renderChart(chart: Chart, id: string): string {
-  return `<figure>${drawChart(chart, id)}<script type="application/json">${chartData(chart)}</script></figure>`;
+  const caption = chart.note ? `<figcaption>${markup(chart.note)}</figcaption>` : '';
+  const data = `<script type="application/json">${chartData(chart)}</script>`;
+  return `<figure>${drawChart(chart, id, narrowChart)}${caption}${data}</figure>`;
 }
 
 /** A chart's values for the page's script; '<' is written so that no text can end the element. */

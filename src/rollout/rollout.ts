@@ -5,6 +5,7 @@ import { NumericFault } from '../base/numeric-fault.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example, Task } from '../tasks/task.js';
+import { decodeTokens } from '../text/vocabulary.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
 import { askRewards } from './rewards.js';
 import { sample } from './sample.js';
@@ -49,7 +50,7 @@ export async function sampleGroups<E extends Example>(
         example,
         prompt,
         completions: own.map((completion) => {
-          const text = task.vocabulary.decode(completion.tokens);
+          const text = decodeTokens(task.vocabulary, completion.tokens);
           const score = completion.truncated ? 0 : scoreOf(task.task, text, example);
           return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
         }),

@@ -2,9 +2,10 @@
 // by (seed, step, prompt, sample, position), so a result does not depend on how the batch was cut.
 
 import { breathe } from '../base/breathe.js';
-import { rangeError } from '../base/check.js';
+import { checkObject, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { uniform } from '../base/random.js';
+import { checkLogits } from '../model/check-logits.js';
 import type { Decoder, Policy, SequenceBatch } from '../model/policy.js';
 import { chooseTokens } from './choose.js';
 
@@ -61,13 +62,13 @@ export async function sample(
   const drafts = rows.map((row): Draft => ({ row, tokens: [], logProbs: [], ended: false }));
   const decoder = startDecoder(policy, rows, options);
   try {
-    requireShape(decoder.logits.shape, [rows.length, policy.vocabulary.size]);
     for (let position = 0; position < maxTokens && !drafts.every((draft) => draft.ended); position++) {
       // A row that has ended repeats its end token, unread, while others go on.
       if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
       const point = ({ row, ended }: Draft) => (ended ? 0 : uniform(stream, row.prompt, row.sample, position));
       const points = temperature === 0 ? undefined : Float64Array.from(drafts, point);
-      const choices = chooseTokens(decoder.logits, temperature || 1, points);
+      const logits = checkLogits(decoder.logits, rows.length, policy.vocabulary.size);
+      const choices = chooseTokens(logits, temperature || 1, points);
       drafts.forEach((draft, b) => {
         if (draft.ended) return;
         const probability = choices.probabilities[b];
@@ -92,18 +93,19 @@ export async function sample(
   }));
 }
 
-function requireShape(came: readonly number[], expected: readonly number[]): void {
-  if (came.length === 2 && came.every((size, i) => size === expected[i])) return;
-  throw rangeError('policy', `logits of shape [${expected.join(', ')}] (rows, vocabulary)`, `[${came.join(', ')}]`);
-}
-
 function startDecoder(policy: Policy, rows: readonly SampleRow[], options: SampleOptions): Decoder {
   const prompts = new Map(rows.map(({ prompt, tokens }) => [prompt, tokens]));
   const numbers = [...prompts.keys()];
   const indices = new Map(numbers.map((prompt, index) => [prompt, index]));
   const batch = padPrompts([...prompts.values()], options.promptLength, policy.vocabulary.end);
   const promptOfRow = Int32Array.from(rows, ({ prompt }) => indices.get(prompt)!);
-  return policy.decode(batch, promptOfRow, options.maxTokens - 1);
+  const decoder = checkObject('policy.decode', policy.decode(batch, promptOfRow, options.maxTokens - 1));
+  for (const method of ['append', 'dispose']) {
+    if (typeof decoder[method] !== 'function') {
+      throw typeError(`policy.decode(…).${method}`, 'a function', decoder[method]);
+    }
+  }
+  return decoder as unknown as Decoder;
 }
 
 /** Left-pads prompts to `length` columns; `padding` is any token id. RangeError for an empty or too long prompt. */

@@ -1,8 +1,8 @@
 // A task as a policy sees it: its texts as tokens, and the sizes that batches are padded to.
 
-import { rangeError } from '../base/check.js';
+import { rangeError, typeError } from '../base/check.js';
 import type { Example, Task } from '../tasks/task.js';
-import type { Vocabulary } from '../text/vocabulary.js';
+import { encodeText, type Vocabulary } from '../text/vocabulary.js';
 
 /** Sizes are constants of the task, so that a result does not depend on which examples share a batch. */
 export interface TokenTask<E extends Example = Example> {
@@ -28,13 +28,15 @@ export function tokenTask<E extends Example>(
   };
 }
 
-/** RangeError, naming the task, for a prompt that the vocabulary lacks or that is empty or too long. */
+/** RangeError or TypeError, naming the task, for a prompt that the vocabulary cannot encode or that is empty or too long. */
 export function encodePrompt({ task, vocabulary, promptLength }: TokenTask, prompt: string): Int32Array {
+  if (typeof prompt !== 'string') throw typeError(`${task.name}, prompt`, 'a text', prompt);
   let tokens: Int32Array;
   try {
-    tokens = vocabulary.encode(prompt);
+    tokens = encodeText(vocabulary, prompt);
   } catch (error) {
-    throw new RangeError(`${task.name}, prompt ${JSON.stringify(prompt)}: ${(error as Error).message}`);
+    const message = `${task.name}, prompt ${JSON.stringify(prompt)}: ${(error as Error).message}`;
+    throw error instanceof TypeError ? new TypeError(message) : new RangeError(message);
   }
   if (tokens.length === 0 || tokens.length > promptLength) {
     const came = `${tokens.length} in ${JSON.stringify(prompt)}`;

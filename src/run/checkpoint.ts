@@ -52,7 +52,7 @@ export interface Manifest {
   files: Record<string, { size: number; sha256: string }>;
 }
 
-const manifestName = 'manifest.json';
+export const manifestName = 'manifest.json';
 const folderPattern = /^step-(\d{8,})$/;
 /** Folders on their way in or out. */
 const passingPattern = /^\.(new|old)-/;

@@ -4,10 +4,11 @@
 
 import fs from 'node:fs';
 import { dirname, join } from 'node:path';
+import { readText } from '../base/read-text.js';
 import type { Metrics } from '../devices/plan.js';
 import { disk } from './checkpoint.js';
 
-const logs = ['metrics', 'samples', 'timing'] as const;
+const logs = ['metrics', 'samples', 'timing', 'warnings'] as const;
 export type LogName = (typeof logs)[number];
 /** The size of each log in bytes. */
 export type LogSizes = Record<LogName, number>;
@@ -18,8 +19,32 @@ export class RunFolder {
 
   constructor(readonly path: string) {
     fs.mkdirSync(path, { recursive: true });
-    const open = (name: LogName) => fs.openSync(this.logPath(name), 'a+');
-    this.files = { metrics: open('metrics'), samples: open('samples'), timing: open('timing') };
+    this.files = ofLogs((name) => this.open(name));
+  }
+
+  private open(name: LogName): number {
+    return fs.openSync(this.logPath(name), 'a+');
+  }
+
+  /**
+   * The logs whose files are not those that were opened: somebody has removed or replaced them, and what is appended would go
+   * nowhere.
+   */
+  lostLogs(): LogName[] {
+    return logs.filter((name) => {
+      const own = fs.fstatSync(this.files[name]);
+      const found = fs.statSync(this.logPath(name), { throwIfNoEntry: false });
+      return found?.ino !== own.ino || found.dev !== own.dev;
+    });
+  }
+
+  /** Opens logs again, as what now stands in their places or as new files. */
+  reopen(names: readonly LogName[]): void {
+    for (const name of names) {
+      const file = this.open(name);
+      fs.closeSync(this.files[name]);
+      this.files[name] = file;
+    }
   }
 
   get checkpoints(): string {
@@ -28,6 +53,10 @@ export class RunFolder {
 
   logPath(name: LogName): string {
     return join(this.path, `${name}.jsonl`);
+  }
+
+  get hasConfig(): boolean {
+    return fs.existsSync(join(this.path, 'config.json'));
   }
 
   readConfig(): unknown {
@@ -49,11 +78,12 @@ export class RunFolder {
     return this.sizes();
   }
 
-  /** Cuts the logs off where a checkpoint was made. Returns the names of those that are shorter than that. */
-  truncate(sizes: LogSizes): LogName[] {
+  /** Cuts the logs off where a checkpoint was made: at nothing where it names none. Returns the names of those that are shorter. */
+  truncate(sizes: Partial<LogSizes>): LogName[] {
     const now = this.sizes();
-    for (const name of logs) if (now[name] > sizes[name]) fs.ftruncateSync(this.files[name], sizes[name]);
-    return logs.filter((name) => now[name] < sizes[name]);
+    const sizeOf = (name: LogName) => sizes[name] ?? 0;
+    for (const name of logs) if (now[name] > sizeOf(name)) fs.ftruncateSync(this.files[name], sizeOf(name));
+    return logs.filter((name) => now[name] < sizeOf(name));
   }
 
   /** A file with a step's name, for whoever looks into what went wrong. Returns its path. */
@@ -71,8 +101,12 @@ export class RunFolder {
 
   sizes(): LogSizes {
     const size = (name: LogName) => fs.fstatSync(this.files[name]).size;
-    return { metrics: size('metrics'), samples: size('samples'), timing: size('timing') };
+    return ofLogs(size);
   }
+}
+
+function ofLogs<T>(of: (name: LogName) => T): Record<LogName, T> {
+  return Object.fromEntries(logs.map((name) => [name, of(name)])) as Record<LogName, T>;
 }
 
 /** The config.json of a run folder; undefined where there is none. Error for one that is no JSON. */
@@ -80,7 +114,7 @@ export function readRunConfig(runDir: string): unknown {
   const path = join(runDir, 'config.json');
   if (!fs.existsSync(path)) return undefined;
   try {
-    return JSON.parse(fs.readFileSync(path, 'utf8'));
+    return JSON.parse(readText(path));
   } catch (error) {
     throw new Error(`${path}: ${(error as Error).message}`);
   }

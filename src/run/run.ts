@@ -11,6 +11,7 @@ import {
   disk,
   type KeepOptions,
   listCheckpoints,
+  manifestName,
   newestCheckpoint,
   readCheckpoint,
   removeCheckpoint,
@@ -32,6 +33,8 @@ export interface RunConfig {
   seed: number;
   identity: Identity;
   notes: Readonly<Record<string, unknown>>;
+  /** How the task's completions write answers, where people write them otherwise. */
+  notation: string | null;
 }
 
 export interface OpenOptions {
@@ -63,15 +66,19 @@ export interface StepRecord {
   metrics: Metrics;
   timing: Metrics;
   samples: readonly Record<string, unknown>[];
+  /** That begin with the step. */
+  warnings: readonly string[];
 }
 
 /** Holds the folder's lock and its files: `close` lets go of them. */
 export class Run {
   /** What there is to be told about where the run goes on from. */
   readonly notices: string[] = [];
-  private readonly unlock: () => void;
+  private unlock: () => void;
   private readonly folder: RunFolder;
   private events: TensorBoardWriter | undefined;
+  /** As it was written. */
+  private config: RunConfig | undefined;
   private readonly keep: Omit<KeepOptions, 'best'>;
   private readonly disk: Disk;
 
@@ -108,10 +115,33 @@ export class Run {
       resume === 'auto' || resume === 'never'
         ? this.ownState(before, config, allowDrift)
         : this.foreignState(resume, config, allowDrift);
-    this.folder.writeConfig({ ...config, created: before?.created ?? config.created });
+    this.config = { ...config, created: before?.created ?? config.created };
+    this.folder.writeConfig(this.config);
     const step = from?.state.counters.step;
     this.openEvents(step === undefined ? (isThere ? 0 : undefined) : step + 1);
     return from;
+  }
+
+  /**
+   * Makes again what somebody has removed from the folder while the run is at work, and says so in `notices`; `step` is the last
+   * complete one. Whether there was anything. Error where another process has taken the folder.
+   */
+  restore(step: number): boolean {
+    const { path } = this.folder;
+    const lost = this.folder.lostLogs();
+    const { hasConfig } = this.folder;
+    if (lost.length === 0 && hasConfig) return false;
+    fs.mkdirSync(path, { recursive: true });
+    this.unlock();
+    this.unlock = lockRun(path);
+    this.folder.reopen(lost);
+    if (!hasConfig && this.config) this.folder.writeConfig(this.config);
+    this.openEvents(step + 1);
+    const files = [...lost.map((name) => `${name}.jsonl`), ...(hasConfig ? [] : ['config.json'])];
+    this.notices.push(
+      `${path}: ${files.join(', ')} removed or replaced while the run was at work; made again, without what it held up to step ${step}`,
+    );
+    return true;
   }
 
   /** The newest intact checkpoint, to which the logs are cut back: for the guard. */
@@ -134,11 +164,17 @@ export class Run {
     this.folder.truncate(sizes);
   }
 
-  log(step: number, { metrics, timing, samples }: StepRecord): void {
+  log(step: number, { metrics, timing, samples, warnings }: StepRecord): void {
     this.folder.append('metrics', { step, ...metrics });
     for (const sample of samples) this.folder.append('samples', { step, ...sample });
+    for (const warning of warnings) this.folder.append('warnings', { step, warning });
     if (Object.keys(timing).length > 0) this.folder.append('timing', { step, ...timing });
     this.events?.scalars(step, { ...metrics, ...timing });
+  }
+
+  /** Whether a checkpoint that was saved is still there. */
+  holds(folder: string): boolean {
+    return fs.existsSync(join(folder, manifestName));
   }
 
   /** Saves a verified checkpoint, and only then removes those that need not be kept. Returns its folder. */
@@ -181,7 +217,7 @@ export class Run {
     if (!found) {
       if (broken.length > 0) throw new Error(`none of its checkpoints is intact:\n${describeBroken(broken)}`);
       if (before !== undefined) this.notices.push('the run had no checkpoint yet: it begins again');
-      this.folder.truncate({ metrics: 0, samples: 0, timing: 0 });
+      this.folder.truncate({});
       return undefined;
     }
     if (broken.length > 0) {
@@ -208,7 +244,7 @@ export class Run {
     const before = readRunConfig(dirname(parent)) as RunConfig | undefined;
     if (before !== undefined) this.compare(dirname(parent), before, config, allowDrift);
     const { state, logs } = decode(files, folder);
-    this.folder.truncate(isOwn ? logs : { metrics: 0, samples: 0, timing: 0 });
+    this.folder.truncate(isOwn ? logs : {});
     return { state, folder, isOwn };
   }
 

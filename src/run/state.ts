@@ -3,6 +3,29 @@
 import type { AnchorState } from '../loss/anchor.js';
 import type { Arrays } from '../weights/safetensors.js';
 
+/** What warnings depend on, besides a step's own metrics: plain JSON, in which null stands for what is not finite. */
+export interface Health {
+  /** Steps that changed the weights. */
+  learned: number;
+  /** Steps that the guard did not skip. */
+  made: number;
+  /** Of the first of those, and of the newest steps: the metrics that are watched. */
+  first: WatchedMetrics[];
+  recent: WatchedMetrics[];
+  /** The highest mean accuracy over as many steps as `recent` holds at most; null before there was one. */
+  bestAccuracy: number | null;
+  /** The warnings in effect by name, in the order in which they began. */
+  warnings: Record<string, WarningState>;
+}
+
+export type WatchedMetrics = Record<string, number | null>;
+
+export interface WarningState {
+  text: string;
+  /** Steps since its condition last held. */
+  quiet: number;
+}
+
 /** Counts of a run: plain JSON. */
 export interface Counters {
   /** Steps made. */
@@ -15,6 +38,7 @@ export interface Counters {
   seconds: number;
   /** The highest value of `checkpoint.keepBest`'s metric, and the step that it was reached in. */
   best: { metric: string; step: number; value: number } | null;
+  health: Health;
 }
 
 /** What a checkpoint holds. */

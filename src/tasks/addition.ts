@@ -1,7 +1,7 @@
 // Addition and subtraction of two numbers: "12+34=" to "64", "46-12=" to "43".
 
-import { type Draw, generatedTask } from './generate.js';
-import { drawNumber, lastDigitFirst } from './numbers.js';
+import { generatedTask } from './generate.js';
+import { drawNumber, lastDigitFirst, readOperands, reversedNumbers } from './numbers.js';
 import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
 import type { Example, Task } from './task.js';
 
@@ -15,9 +15,10 @@ export interface DigitsOptions extends GeneratorOptions {
  * plus the number of carries. a + b and b + a are one problem.
  */
 export function addition(options: DigitsOptions): Task {
-  return columnTask('addition', '+', 1, options, (next, digits) => {
-    const [a, b] = [drawNumber(next, digits), drawNumber(next, digits)];
-    return { a, b, result: a + b, problem: [Math.min(a, b), Math.max(a, b)] };
+  return columnTask('addition', '+', options, {
+    order: (x, y) => [x, y],
+    result: (x, y) => x + y,
+    problem: (x, y) => [Math.min(x, y), Math.max(x, y)],
   });
 }
 
@@ -26,41 +27,43 @@ export function addition(options: DigitsOptions): Task {
  * difficulty is the number of columns plus the number of borrows.
  */
 export function subtraction(options: DigitsOptions): Task {
-  return columnTask('subtraction', '-', -1, options, (next, digits) => {
-    const [x, y] = [drawNumber(next, digits), drawNumber(next, digits)];
-    const [a, b] = [Math.max(x, y), Math.min(x, y)];
-    return { a, b, result: a - b, problem: [a, b] };
+  return columnTask('subtraction', '-', options, {
+    order: (x, y) => [Math.max(x, y), Math.min(x, y)],
+    result: (x, y) => x - y,
+    problem: (x, y) => [x, y],
   });
 }
 
-interface Operands {
-  a: number;
-  b: number;
-  result: number;
-  problem: [number, number];
+interface Operation {
+  /** The numbers drawn, as they stand in the prompt. */
+  order: (x: number, y: number) => [a: number, b: number];
+  result: (a: number, b: number) => number;
+  problem: (a: number, b: number) => [number, number];
 }
 
-function columnTask(
-  name: string,
-  operator: '+' | '-',
-  sign: 1 | -1,
-  options: DigitsOptions,
-  operands: (next: Draw, digits: [number, number]) => Operands,
-): Task {
+function columnTask(name: string, operator: '+' | '-', options: DigitsOptions, operation: Operation): Task {
   const digits = checkRange('digits', checkOptions(options, ['digits']).digits ?? [1, 2], { min: 1, max: 4 });
   const most = digits[1];
+  const sign = operator === '+' ? 1 : -1;
+  const pose = (a: number, b: number): Example => {
+    const answer = lastDigitFirst(operation.result(a, b));
+    return { prompt: `${a}${operator}${b}=`, answer, solution: answer, difficulty: columnsAndCarries(a, b, sign) };
+  };
   return generatedTask<Example>(options, {
     name: `${name} of ${rangeText(digits, 'digit')}`,
     characters: `0123456789${operator}=`,
     maxPromptLength: 2 * most + 2,
     maxSolutionLength: sign > 0 ? most + 1 : most,
     draw(next) {
-      const { a, b, result, problem } = operands(next, digits);
-      const answer = lastDigitFirst(result);
-      const difficulty = columnsAndCarries(a, b, sign);
-      return { example: { prompt: `${a}${operator}${b}=`, answer, solution: answer, difficulty }, problem };
+      const [a, b] = operation.order(drawNumber(next, digits), drawNumber(next, digits));
+      return { example: pose(a, b), problem: operation.problem(a, b) };
+    },
+    parse(prompt) {
+      const operands = readOperands(prompt, operator);
+      return operands && operation.result(...operands) >= 0 ? pose(...operands) : undefined;
     },
     score: (text, example) => (text === example.answer ? 1 : 0),
+    ...reversedNumbers,
   });
 }
 

@@ -62,21 +62,27 @@ export function bandit(options: BanditOptions): Task<BanditExample> {
     size,
     example(index) {
       checkIndex(index, size);
-      const rung = index % rungs;
-      const context = Math.floor(index / rungs) % contexts;
-      const winners = drawArms(names, winnerCounts[rung], (below, i) => integer(stream, below, rung, context, i));
-      const [answer] = winners;
-      return {
-        prompt: `${rung}:${context}=`,
-        answer,
-        solution: answer,
-        difficulty: arms - winners.length,
-        winners,
-        probability: winners.length / arms,
-      };
+      return pose(index % rungs, Math.floor(index / rungs) % contexts);
+    },
+    parse(prompt) {
+      const [, rung, context] = /^(0|[1-9]\d*):(0|[1-9]\d*)=$/.exec(prompt)?.map(Number) ?? [];
+      return rung < rungs && context < contexts ? pose(rung, context) : undefined;
     },
     score: (text, { winners }) => (text.length === 1 && winners.includes(text) ? 1 : 0),
   };
+
+  function pose(rung: number, context: number): BanditExample {
+    const winners = drawArms(names, winnerCounts[rung], (below, i) => integer(stream, below, rung, context, i));
+    const [answer] = winners;
+    return {
+      prompt: `${rung}:${context}=`,
+      answer,
+      solution: answer,
+      difficulty: arms - winners.length,
+      winners,
+      probability: winners.length / arms,
+    };
+  }
 }
 
 /** The number of winning arms of each rung. */

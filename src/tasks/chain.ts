@@ -1,7 +1,7 @@
 // Chained arithmetic, worked out by running totals: "8+3*4-5=" to "02#51".
 
 import { type Draw, generatedTask } from './generate.js';
-import { drawNumber, finalAnswer, lastDigitFirst } from './numbers.js';
+import { drawNumber, finalAnswer, lastDigitFirst, readNumber, reversedNumbers } from './numbers.js';
 import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
 import type { Example, Task } from './task.js';
 
@@ -32,17 +32,49 @@ export function chain(options: ChainOptions): Task {
     maxPromptLength: most * digits[1] + most,
     maxSolutionLength: (most - 2) * (totalLength + 1) + totalLength,
     draw(next) {
-      const { text, parts, totals, difficulty } = drawChain(next, fewest + next(most - fewest + 1), digits);
-      const answer = lastDigitFirst(totals[totals.length - 1]);
-      const working = totals.slice(1, -1).map(lastDigitFirst).join(';');
-      const solution = working ? `${working}#${answer}` : answer;
-      return { example: { prompt: `${text}=`, answer, solution, difficulty }, problem: parts.sort().join('') };
+      const chain = drawChain(next, fewest + next(most - fewest + 1), digits);
+      return { example: pose(chain), problem: chain.parts.sort().join('') };
+    },
+    parse(prompt) {
+      const chain = readChain(prompt);
+      return chain && pose(chain);
     },
     score: (text, example) => (finalAnswer(text) === example.answer ? 1 : 0),
+    ...reversedNumbers,
   });
 }
 
-function drawChain(next: Draw, numbers: number, digits: readonly [number, number]) {
+interface Chain {
+  text: string;
+  /** After each part. */
+  totals: number[];
+  difficulty: number;
+}
+
+function pose({ text, totals, difficulty }: Chain): Example {
+  const answer = lastDigitFirst(totals[totals.length - 1]);
+  const working = totals.slice(1, -1).map(lastDigitFirst).join(';');
+  return { prompt: `${text}=`, answer, solution: working ? `${working}#${answer}` : answer, difficulty };
+}
+
+/** A chain out of its prompt: at least two numbers, no total negative. */
+function readChain(prompt: string): Chain | undefined {
+  if (!/^\d+([+*-]\d+)+=$/.test(prompt)) return undefined;
+  const text = prompt.slice(0, -1);
+  let [total, difficulty] = [0, -1];
+  const totals: number[] = [];
+  for (const [, sign, product] of `+${text}`.matchAll(/([+-])([\d*]+)/g)) {
+    const factors = product.split('*').map(readNumber);
+    const value = factors.reduce<number>((all, factor) => all * (factor ?? Number.NaN), 1);
+    total += sign === '-' ? -value : value;
+    if (!(total >= 0 && total <= Number.MAX_SAFE_INTEGER)) return undefined;
+    totals.push(total);
+    difficulty += 1 + 2 * (factors.length - 1);
+  }
+  return { text, totals, difficulty };
+}
+
+function drawChain(next: Draw, numbers: number, digits: readonly [number, number]): Chain & { parts: string[] } {
   let text = '';
   let [total, difficulty] = [0, 0];
   const totals: number[] = [];

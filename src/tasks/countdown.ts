@@ -53,6 +53,14 @@ export function countdown(options: CountdownOptions): Task<CountdownExample> {
         problem: `${sorted(numbers)}=${target}`,
       };
     },
+    parse(prompt) {
+      const [, list, goal] = /^([1-9]\d?(?:,[1-9]\d?){1,4})=([1-9]\d{0,3}):$/.exec(prompt) ?? [];
+      if (list === undefined) return undefined;
+      const [numbers, target] = [list.split(',').map(Number), Number(goal)];
+      const text = findExpression(numbers.map(asPart), target);
+      if (text === undefined) return undefined;
+      return { prompt, answer: text, solution: text, difficulty: numbers.length, numbers, target };
+    },
     score(text, { numbers, target }) {
       const expression = readExpression(text);
       if (!expression || sorted(expression.numbers) !== sorted(numbers)) return 0;
@@ -74,7 +82,7 @@ interface Part {
 
 /** Joins random parts until one is left. All values on the way are positive integers. */
 function drawExpression(next: Draw, numbers: readonly number[], maxTarget: number): Part | undefined {
-  const parts: Part[] = numbers.map((value) => ({ value, text: String(value), binding: 3 }));
+  const parts = numbers.map(asPart);
   while (parts.length > 1) {
     const [a] = parts.splice(next(parts.length), 1);
     const [b] = parts.splice(next(parts.length), 1);
@@ -83,6 +91,25 @@ function drawExpression(next: Draw, numbers: readonly number[], maxTarget: numbe
     parts.push(joined[next(joined.length)]);
   }
   return parts[0].value <= maxTarget ? parts[0] : undefined;
+}
+
+function asPart(value: number): Part {
+  return { value, text: String(value), binding: 3 };
+}
+
+/** An expression of all parts with the target as its value, all values on the way positive integers, if there is one. */
+function findExpression(parts: readonly Part[], target: number): string | undefined {
+  if (parts.length === 1) return parts[0].value === target ? parts[0].text : undefined;
+  for (let i = 0; i < parts.length; i++) {
+    for (let j = 0; j < i; j++) {
+      const others = parts.filter((_, k) => k !== i && k !== j);
+      for (const joined of joins(parts[i], parts[j])) {
+        const found = findExpression([...others, joined], target);
+        if (found !== undefined) return found;
+      }
+    }
+  }
+  return undefined;
 }
 
 function joins(x: Part, y: Part): Part[] {

@@ -1,13 +1,18 @@
 // Problems of one's own, from a file of JSON lines: {"prompt": "2+2=", "answer": "4"}.
 
-import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import { readText } from '../base/read-text.js';
 import { checkIndex } from './options.js';
 import { type Split, splitOf, splits } from './split.js';
 import type { Example, Task } from './task.js';
 
 export interface JsonlOptions<Fields extends object = Record<string, unknown>> {
-  /** The file: UTF-8, one JSON object a line; blank lines are skipped. It is read once, when the task is made. */
+  /**
+   * The file: UTF-8, or UTF-16 with a byte-order mark; one JSON object a line, blank lines are skipped. It is read once, when the
+   * task is made. A relative path is one from the working directory; in a configuration's `{ task: 'jsonl', path }` from the
+   * configuration's own folder.
+   */
   path: string;
   /**
    * `held-out` takes one prompt in five, chosen by the prompt's text, and `train` the others, so that the two have no prompt
@@ -45,7 +50,7 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
   const longest = (field: 'prompt' | 'solution') =>
     lines.reduce((most, { example }) => Math.max(most, [...example[field]].length), 0);
   return {
-    name: path,
+    name: basename(path),
     characters: known,
     maxPromptLength: longest('prompt'),
     maxSolutionLength: longest('solution'),
@@ -53,6 +58,10 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
     example(index) {
       checkIndex(index, examples.length);
       return { ...examples[index] };
+    },
+    parse(prompt) {
+      const line = lines.find(({ example }) => example.prompt === prompt);
+      return line && { ...(line.example as Example & Fields) };
     },
     score(text, example) {
       if (!score) return text === example.answer ? 1 : 0;
@@ -69,7 +78,7 @@ interface Line {
 function readLines(path: string): Line[] {
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
+    text = readText(path);
   } catch (error) {
     throw new TypeError(
       `path: expected a UTF-8 file that can be read, got ${describe(path)}: ${(error as Error).message}`,

@@ -39,6 +39,10 @@ function lettersTask(
 ): Task {
   const length = checkRange('length', checkOptions(options, ['length']).length ?? [1, 8], { min: 1, max: 32 });
   const [fewest, most] = length;
+  const pose = (word: string): Example => {
+    const { answer } = solve(word);
+    return { prompt: `${word}=`, answer, solution: answer, difficulty: word.length };
+  };
   return generatedTask<Example>(options, {
     name: `${name} ${rangeText(length, 'letter')}`,
     characters: `${letters}=`,
@@ -46,9 +50,9 @@ function lettersTask(
     maxSolutionLength: most,
     draw(next) {
       const word = drawWord(next, fewest + next(most - fewest + 1));
-      const { answer, problem } = solve(word);
-      return { example: { prompt: `${word}=`, answer, solution: answer, difficulty: word.length }, problem };
+      return { example: pose(word), problem: solve(word).problem };
     },
+    parse: (prompt) => (/^[a-z]+=$/.test(prompt) ? pose(prompt.slice(0, -1)) : undefined),
     score: (text, example) => (text === example.answer ? 1 : 0),
   });
 }

@@ -2,7 +2,7 @@
 
 import type { DigitsOptions } from './addition.js';
 import { generatedTask } from './generate.js';
-import { drawNumber, finalAnswer, lastDigitFirst } from './numbers.js';
+import { drawNumber, finalAnswer, lastDigitFirst, readOperands, reversedNumbers } from './numbers.js';
 import { checkOptions, checkRange, rangeText } from './options.js';
 import type { Example, Task } from './task.js';
 
@@ -15,6 +15,11 @@ import type { Example, Task } from './task.js';
 export function multiplication(options: DigitsOptions): Task {
   const digits = checkRange('digits', checkOptions(options, ['digits']).digits ?? [1, 2], { min: 1, max: 4 });
   const most = digits[1];
+  const pose = (a: number, b: number): Example => {
+    const answer = lastDigitFirst(a * b);
+    const difficulty = String(a).length * String(b).length;
+    return { prompt: `${a}*${b}=`, answer, solution: partialProducts(a, b) + answer, difficulty };
+  };
   return generatedTask<Example>(options, {
     name: `multiplication of ${rangeText(digits, 'digit')}`,
     characters: '0123456789*+=#',
@@ -22,14 +27,14 @@ export function multiplication(options: DigitsOptions): Task {
     maxSolutionLength: longestSolution(most),
     draw(next) {
       const [a, b] = [drawNumber(next, digits), drawNumber(next, digits)];
-      const answer = lastDigitFirst(a * b);
-      const difficulty = String(a).length * String(b).length;
-      return {
-        example: { prompt: `${a}*${b}=`, answer, solution: partialProducts(a, b) + answer, difficulty },
-        problem: [Math.min(a, b), Math.max(a, b)],
-      };
+      return { example: pose(a, b), problem: [Math.min(a, b), Math.max(a, b)] };
+    },
+    parse(prompt) {
+      const operands = readOperands(prompt, '*');
+      return operands && pose(...operands);
     },
     score: (text, example) => (finalAnswer(text) === example.answer ? 1 : 0),
+    ...reversedNumbers,
   });
 }
 

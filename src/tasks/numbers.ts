@@ -17,6 +17,30 @@ export function lastDigitFirst(value: number): string {
   return [...String(value)].reverse().join('');
 }
 
+/** What the arithmetic tasks tell about their completions: for `Task`. */
+export const reversedNumbers = {
+  notation: 'Numbers are written from the last digit to the first.',
+  readAnswer(text: string): string | undefined {
+    const answer = finalAnswer(text);
+    return answer !== undefined && /^\d+$/.test(answer) ? [...answer].reverse().join('') : undefined;
+  },
+};
+
+/** Digits of a number in a prompt at most, so that sums and products of two are exact. */
+const mostDigits = 7;
+
+/** The numbers between the operators of a prompt such as "12+34="; undefined where it is not of that form. */
+export function readOperands(prompt: string, operator: string): [number, number] | undefined {
+  const parts = prompt.endsWith('=') ? prompt.slice(0, -1).split(operator) : [];
+  const [a, b] = parts.map(readNumber);
+  return parts.length === 2 && a !== undefined && b !== undefined ? [a, b] : undefined;
+}
+
+/** A number as prompts write it. */
+export function readNumber(text: string): number | undefined {
+  return /^(0|[1-9]\d*)$/.test(text) && text.length <= mostDigits ? Number(text) : undefined;
+}
+
 /**
  * What a completion answers: what follows its one '#', or all of it when it has none. Undefined when it has several.
  * What stands before the '#' is working, which nobody reads.

@@ -10,8 +10,13 @@ export interface SudokuOptions extends GeneratorOptions {
 }
 
 const cells = 16;
-/** Every row, every column and every 2x2 box holds 1 to 4 once. There are 288 such grids. */
 let allGrids: readonly string[] | undefined;
+
+/** Every row, every column and every 2x2 box holds 1 to 4 once. There are 288 such grids. */
+function everyGrid(): readonly string[] {
+  allGrids ??= completions([]);
+  return allGrids;
+}
 
 /**
  * 4x4 sudoku with exactly one solution: of the 288 grids only one fits the given cells. The answer is all 16 cells, the
@@ -27,12 +32,19 @@ export function sudoku(options: SudokuOptions): Task {
     maxPromptLength: cells + 1,
     maxSolutionLength: cells,
     draw(next) {
-      allGrids ??= completions([]);
+      const grids = everyGrid();
       const difficulty = fewest + next(most - fewest + 1);
-      const answer = allGrids[next(allGrids.length)];
+      const answer = grids[next(grids.length)];
       const puzzle = tryOften(() => drawPuzzle(next, answer, difficulty));
       if (puzzle === undefined) return undefined;
       return { example: { prompt: `${puzzle}=`, answer, solution: answer, difficulty }, problem: answer };
+    },
+    parse(prompt) {
+      if (!/^[1-4.]{16}=$/.test(prompt)) return undefined;
+      const puzzle = [...prompt.slice(0, cells)];
+      const [answer, other] = solutions(puzzle);
+      if (answer === undefined || other !== undefined) return undefined;
+      return { prompt, answer, solution: answer, difficulty: puzzle.filter((digit) => digit === '.').length };
     },
     // The solution is the only one, so that nothing but the answer obeys the rules and the given cells.
     score: (text, example) => (text === example.answer ? 1 : 0),
@@ -63,12 +75,17 @@ function shuffled(next: Draw): number[] {
 }
 
 function hasOneSolution(puzzle: readonly string[]): boolean {
+  return solutions(puzzle).length === 1;
+}
+
+/** The grids that fit the given cells; no more than two. */
+function solutions(puzzle: readonly string[]): string[] {
   const given = puzzle.flatMap((digit, cell) => (digit === '.' ? [] : [cell]));
-  let fitting = 0;
-  for (const grid of allGrids!) {
-    if (given.every((cell) => grid[cell] === puzzle[cell]) && ++fitting > 1) return false;
+  const fitting: string[] = [];
+  for (const grid of everyGrid()) {
+    if (given.every((cell) => grid[cell] === puzzle[cell]) && fitting.push(grid) > 1) break;
   }
-  return fitting === 1;
+  return fitting;
 }
 
 /** All grids that begin with some cells, in order. */

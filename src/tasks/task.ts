@@ -29,6 +29,15 @@ export interface Task<E extends Example = Example> {
   example(index: number): E;
   /** The reward of a completion's text, in [0, 1]; 0 for anything but one answer in the task's form. */
   score(text: string, example: E): number;
+  /**
+   * The problem that a prompt poses, of whatever size; undefined for a text that poses none. `groupgrad sample` needs it to tell
+   * whether a completion is right. Optional.
+   */
+  parse?(prompt: string): E | undefined;
+  /** How completions write answers where people write them otherwise, in a sentence. Optional, together with `readAnswer`. */
+  readonly notation?: string;
+  /** The answer in a completion as people write it: "521" to "125". undefined where the text has no answer in the task's form. */
+  readAnswer?(text: string): string | undefined;
 }
 
 /** The first `count` different problems of a task, by their prompts. RangeError when it does not seem to have as many. */

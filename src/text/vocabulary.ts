@@ -1,6 +1,6 @@
 // Characters and token ids.
 
-import { checkNumber, rangeError, typeError } from '../base/check.js';
+import { checkNumber, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 
 /** Texts as token ids. `characterVocabulary` makes one of characters; a tokenizer of one's own can be another. */
 export interface Vocabulary {
@@ -61,5 +61,24 @@ export function checkVocabulary(field: string, value: unknown): Vocabulary {
   if (!fits) throw typeError(field, 'a string of characters, or a vocabulary with id, size, end, encode and decode', v);
   checkNumber(`${field}.size`, v.size, { min: 1, integer: true });
   checkNumber(`${field}.end`, v.end, { min: 0, max: (v.size as number) - 1, integer: true });
+  // Asked once before anything depends on it; what it says later is checked where it is used.
+  decodeTokens(v as Vocabulary, Int32Array.of(v.end as number), field);
   return v as Vocabulary;
+}
+
+/** What a vocabulary encodes a text to. TypeError or RangeError where that is not an Int32Array of its token ids. */
+export function encodeText(vocabulary: Vocabulary, text: string, field = 'policy.vocabulary'): Int32Array {
+  const ids: unknown = vocabulary.encode(text);
+  const call = `${field}.encode(${describe(text)})`;
+  if (!isTypedArray(ids, 'Int32Array')) throw typeError(call, 'an Int32Array', ids);
+  const outside = (ids as Int32Array).find((id) => id < 0 || id >= vocabulary.size);
+  if (outside !== undefined) throw rangeError(call, `token ids from 0 to ${vocabulary.size - 1}`, String(outside));
+  return ids as Int32Array;
+}
+
+/** The text that a vocabulary decodes token ids to. TypeError where that is no text. */
+export function decodeTokens(vocabulary: Vocabulary, tokens: Int32Array, field = 'policy.vocabulary'): string {
+  const text: unknown = vocabulary.decode(tokens);
+  if (typeof text === 'string') return text;
+  throw typeError(`${field}.decode of the tokens ${tokens.subarray(0, 8).join(', ')}`, 'a text', text);
 }

@@ -9,7 +9,6 @@ import {
 import type { TokenInput } from '../loss/request.js';
 import {
   type AdvantageCompute,
-  type Differentiated,
   type Floats,
   type LogitsCompute,
   type PolicyBatch,
@@ -29,14 +28,14 @@ export const logitsLoss: LogitsCompute = (x, batch, config, options, onResult) =
   };
   const { gradLogits, ...report } = hostLogitsLoss(input, config, { ...run, inPlace: inPlace || readsCopies() });
   onResult?.(report);
-  return asTensors(report.loss, gradLogits as Float32Array, x.shape);
+  return { loss: tf.scalar(report.loss), gradient: gradLogits as Float32Array };
 };
 
 export const policyLoss: PolicyCompute = (x, batch, config, options, onResult) => {
   const input = { ...batch, ...tokenArrays(batch), logProbs: x.dataSync() as Float32Array };
   const { gradLogProbs, ...report } = hostPolicyLoss(input, config, options);
   onResult?.(report);
-  return asTensors(report.loss, gradLogProbs as Float32Array, x.shape);
+  return { loss: tf.scalar(report.loss), gradient: gradLogProbs as Float32Array };
 };
 
 export const computeAdvantages: AdvantageCompute = (rewards, config, options) => {
@@ -57,10 +56,6 @@ export const computeAdvantages: AdvantageCompute = (rewards, config, options) =>
     metrics,
   };
 };
-
-function asTensors(loss: number, gradient: Float32Array, shape: number[]): Differentiated {
-  return { loss: tf.scalar(loss), gradient: tf.tensor(gradient, shape, 'float32') };
-}
 
 /**
  * Whether `dataSync` always gives a copy that may be written to. The cpu backend hands out its own memory, and tfjs-node that

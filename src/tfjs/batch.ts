@@ -8,22 +8,32 @@ import type { LogitsResult, PolicyResult } from '../loss/losses.js';
 import type { LogitsInput, Rewards, RunOptions, TokenInput } from '../loss/request.js';
 
 export type Floats = Float32Array | tf.Tensor;
+/**
+ * Typed arrays are row-major and checked by their length. A tensor is checked by its shape: one value a token has shape [B, T]
+ * or [B*T], one value a sequence [B], each optionally with a last dimension of 1. Any other layout, such as [T, B], is a
+ * RangeError.
+ */
 type Tensors<T> = Omit<T, 'shape' | 'mask' | 'oldLogProbs' | 'refLogProbs' | 'advantages' | 'tokenWeights'> & {
-  /** B and T. Needed where the tensor does not tell: logits of shape [B*T, V]. */
+  /** B and T. Required where the tensor does not tell: logits of shape [B*T, V], log-probs of shape [B*T]. */
   shape?: { sequences: number; length: number };
-  mask?: Uint8Array | tf.Tensor;
-  oldLogProbs?: Floats;
-  refLogProbs?: Floats;
-  advantages?: Floats;
-  tokenWeights?: Floats;
+  /** One value a token; a tensor may have dtype bool, int32 or float32. */
+  mask?: Uint8Array | tf.Tensor | undefined;
+  /** One value a token; a float32 tensor. */
+  oldLogProbs?: Floats | undefined;
+  /** One value a token; a float32 tensor. */
+  refLogProbs?: Floats | undefined;
+  /** One value a sequence or one a token; a float32 tensor. */
+  advantages?: Floats | undefined;
+  /** One value a token; a float32 tensor. */
+  tokenWeights?: Floats | undefined;
 };
 
-/** What `policyLoss` reads besides the log-probs: as in the host API; arrays may be tensors. */
+/** What `policyLoss` reads besides the log-probs: the fields of the host API, where typed arrays may also be tensors. */
 export type PolicyBatch = Tensors<TokenInput>;
 
-/** What `grpoLoss` reads besides the logits: as in the host API; arrays may be tensors. */
+/** What `grpoLoss` reads besides the logits: the fields of the host API, where typed arrays may also be tensors. */
 export type GrpoBatch = Tensors<Omit<LogitsInput, 'logits' | 'dtype' | 'tokens'>> & {
-  /** The chosen token of each row of logits: B*T ids. Row t holds the logits that token t was drawn from. */
+  /** The chosen token of each row of logits: one id a token; an int32 tensor. Row t holds the logits that token t was drawn from. */
   tokens: Int32Array | tf.Tensor;
 };
 
@@ -31,10 +41,10 @@ export type GrpoBatch = Tensors<Omit<LogitsInput, 'logits' | 'dtype' | 'tokens'>
 export type GrpoReport = Omit<LogitsResult, 'gradLogits'>;
 export type PolicyReport = Omit<PolicyResult, 'gradLogProbs'>;
 
-/** A loss and its gradient, which has the shape of the tensor that the loss was taken of. */
+/** A loss and its gradient: a tensor of the shape that the loss was taken of, or its values. */
 export interface Differentiated {
   loss: tf.Scalar;
-  gradient: tf.Tensor;
+  gradient: tf.Tensor | Float32Array;
 }
 
 /** A batch whose shape is known. */
@@ -75,6 +85,40 @@ export type AdvantageCompute = (
 export function requireFloat(field: string, tensor: tf.Tensor): void {
   if (!(tensor instanceof tf.Tensor)) throw typeError(field, 'a tensor', tensor);
   if (tensor.dtype !== 'float32') throw rangeError(field, 'a float32 tensor', `dtype ${tensor.dtype}`);
+}
+
+const perToken = ['tokens', 'mask', 'oldLogProbs', 'refLogProbs', 'tokenWeights'] as const;
+
+/**
+ * Refuses tensors whose values are as many as expected but laid out in another order, [T, B] in place of [B, T]. Where the
+ * count is wrong too, the message of typed arrays is given later.
+ */
+export function checkLayouts(
+  batch: Partial<Record<string, unknown>>,
+  { sequences, length }: TokenInput['shape'],
+): void {
+  const tokens = [[sequences, length], [sequences * length]];
+  for (const field of perToken) checkLayout(field, batch[field], tokens);
+  checkLayout('advantages', batch.advantages, [[sequences], ...tokens]);
+}
+
+/** A tensor must have one of the shapes, or one of them followed by a dimension of 1, as gathers leave it. */
+export function checkLayout(field: string, value: unknown, shapes: readonly number[][]): void {
+  if (!(value instanceof tf.Tensor)) return;
+  const dimensions: number[] = value.shape;
+  const accepted = shapes.some(
+    (shape) =>
+      shape.every((size, axis) => size === dimensions[axis]) &&
+      (dimensions.length === shape.length || (dimensions.length === shape.length + 1 && dimensions.at(-1) === 1)),
+  );
+  const sizes = shapes.map((shape) => shape.reduce((product, size) => product * size, 1));
+  if (accepted || !sizes.includes(value.size)) return;
+  const expected = shapes.filter((_, i) => sizes[i] === value.size).map(shapeText);
+  throw rangeError(field, `a tensor of shape ${[...new Set(expected)].join(' or ')}`, shapeText(dimensions));
+}
+
+export function shapeText(shape: readonly number[]): string {
+  return `[${shape.join(', ')}]`;
 }
 
 /** Ids as an array, whose values the caller may not change. */

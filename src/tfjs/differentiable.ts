@@ -1,4 +1,5 @@
-// Hands a gradient that was computed together with the loss to TensorFlow.js's tape.
+// Hands a gradient that was computed together with the loss to TensorFlow.js's tape. tfjs frees what an operation saved in
+// the backward pass alone, which there is none of where the differentiated function throws: nothing is saved that way here.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { Differentiated } from './batch.js';
@@ -6,15 +7,42 @@ import type { Differentiated } from './batch.js';
 /** A scalar whose gradient with respect to `x` was computed together with its value. */
 export function differentiable(x: tf.Tensor, compute: (x: tf.Tensor) => Differentiated): tf.Scalar {
   const operation = tf.customGrad((...inputs) => {
-    const [tensor, save] = inputs as unknown as [tf.Tensor, (tensors: tf.Tensor[]) => void];
+    const [tensor] = inputs as unknown as [tf.Tensor];
     const { loss, gradient } = compute(tensor);
-    save([gradient]);
-    const gradFunc = (dy: tf.Tensor, [saved]: tf.Tensor[]) => {
+    if (gradient instanceof tf.Tensor) holdForBackward(gradient);
+    const gradFunc = (dy: tf.Tensor) => {
+      const held = gradient instanceof tf.Tensor ? gradient : tf.tensor(gradient, x.shape as number[], 'float32');
       // Nearly always 1: reading one number is cheaper than another pass over the gradient.
       const upstream = dy.dataSync()[0];
-      return upstream === 1 ? tf.clone(saved) : tf.mul(saved, upstream);
+      const result = upstream === 1 ? tf.clone(held) : tf.mul(held, upstream);
+      // A tape within another one may be read again.
+      if (tf.engine().state.gradientDepth === 0) held.dispose();
+      return result;
     };
-    return { value: loss, gradFunc: gradFunc as (dy: tf.Tensor, saved: tf.Tensor[]) => tf.Tensor };
+    return { value: loss, gradFunc };
   });
   return operation(x) as tf.Scalar;
 }
+
+/**
+ * Keeps a tensor of an operation's own scope for the backward pass, which frees it. Where none comes, it goes with the scope
+ * around both passes, which `tf.grad` and `tf.grads` open; where there is no such scope (`tf.variableGrads`), when the
+ * synchronous code that is running has ended.
+ */
+function holdForBackward(tensor: tf.Tensor): void {
+  const { scopeStack, activeScope, gradientDepth, kernelDepth } = tf.engine().state;
+  // Without a tape, or within another operation, which the tape does not see into, there is no backward pass.
+  if (gradientDepth === 0 || kernelDepth > 1) return;
+  const around = scopeStack[scopeStack.findIndex(({ name }) => name === forwardScope) - 1];
+  const place = activeScope.track.lastIndexOf(tensor);
+  if (around !== undefined && place >= 0) {
+    activeScope.track.splice(place, 1);
+    around.track.push(tensor);
+  } else {
+    tf.keep(tensor);
+    queueMicrotask(() => tensor.dispose());
+  }
+}
+
+/** The scope in which tfjs runs the function that it differentiates. */
+const forwardScope = 'forward';

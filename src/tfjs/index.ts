@@ -3,6 +3,10 @@
 // TensorFlow.js's tape.
 
 import * as tf from '@tensorflow/tfjs-core';
+
+// The types of the methods that chained.ts adds.
+export type {} from '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.js';
+
 import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
 import type { DeviceChoice } from '../devices/devices.js';
 import type { Metrics } from '../devices/plan.js';
@@ -11,14 +15,23 @@ import { checkOptions, checkThreads, type LogitsInput, type Rewards, type RunOpt
 import * as arrays from './arrays.js';
 import {
   type AdvantageTensors,
+  checkLayout,
+  checkLayouts,
   type GrpoBatch,
   type GrpoReport,
   type PolicyBatch,
   type PolicyReport,
   requireFloat,
+  shapeText,
 } from './batch.js';
+import { addChainedOperations } from './chained.js';
 import { differentiable } from './differentiable.js';
+import { registerGradients } from './gradients.js';
 import * as operations from './operations.js';
+
+// At import, because tfjs looks for an operation's gradient while the model runs, before the loss is called.
+registerGradients();
+addChainedOperations();
 
 export type { AdvantageTensors, GrpoBatch, GrpoReport, PolicyBatch, PolicyReport } from './batch.js';
 export { type TfjsBridge, tfjsBridge } from './operations.js';
@@ -40,7 +53,11 @@ export interface GrpoOptions extends LossOptions<GrpoReport> {
 
 /**
  * The loss from logits.
- * @param logits float32, [B, T, V], or [B*T, V] with `batch.shape`.
+ * @param logits float32, [B, T, V], or [B*T, V] with `batch.shape`. Rows are in the order of sequences: row b * T + t of
+ *   [B*T, V] belongs to token t of sequence b.
+ * @param batch Tensors of it have shape [B, T] or [B*T] where they hold one value a token (`tokens`, `mask`, `oldLogProbs`,
+ *   `refLogProbs`, `tokenWeights`, `advantages`), or [B] for advantages a sequence; a last dimension of 1 may follow. Any other
+ *   shape, [T, B] above all, is refused, whatever its size. Typed arrays are row-major and checked by length.
  * @returns A scalar that `tf.variableGrads`, `tf.valueAndGrads` and optimisers differentiate with respect to `logits`;
  *   nothing else in `batch` gets a gradient. Second derivatives are not supported.
  * @throws TypeError or RangeError that names the field, what was expected and what came.
@@ -58,6 +75,7 @@ export function grpoLoss(
     throw new TypeError('options.inPlace: expected false, because the logits are a variable, got true');
   }
   const input = { ...batch, shape: logitsShape(logits, batch.shape) };
+  checkLayouts(input, input.shape);
   const way = operationsFor(run.device);
   const compute = way ? operations.logitsLoss(way) : arrays.logitsLoss;
   return differentiable(logits, (x) => compute(x, input, config, settings, onResult));
@@ -65,7 +83,8 @@ export function grpoLoss(
 
 /**
  * The loss from token log-probs.
- * @param logProbs float32, [B, T], or any shape of B*T values with `batch.shape`.
+ * @param logProbs float32, [B, T]; with `batch.shape` also [B*T], and either with a last dimension of 1.
+ * @param batch Tensors of it have the shapes that `grpoLoss` takes.
  * @returns A scalar, differentiable with respect to `logProbs`.
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
@@ -79,6 +98,9 @@ export function policyLoss(
   const { onResult, ...run } = checkReporting<LossOptions<PolicyReport>>(options, []);
   requireFloat('logProbs', logProbs);
   const input = { ...batch, shape: batch.shape ?? tokensShape(logProbs) };
+  const { sequences, length } = checkObject('shape', input.shape) as typeof input.shape;
+  checkLayout('logProbs', logProbs, [[sequences, length], [sequences * length]]);
+  checkLayouts(input, { sequences, length });
   const way = operationsFor(run.device);
   const compute = way ? operations.policyLoss(way) : arrays.policyLoss;
   return differentiable(logProbs, (x) => compute(x, input, config, run, onResult));
@@ -86,7 +108,8 @@ export function policyLoss(
 
 /**
  * Group-relative advantages with optional HA-DW weights, as tensors: the host API's `computeAdvantages`.
- * @param rewards P*G values as an array or a float32 tensor; NaN means "no verdict", infinities are an error.
+ * @param rewards P*G values as an array, row-major (the G rewards of a prompt one after another), or a float32 tensor of shape
+ *   [P*G] or [P, G], or of shape [N] with `groupSizes`; a last dimension of 1 may follow. NaN means "no verdict", infinities are an error.
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
 export function computeAdvantages(
@@ -96,7 +119,10 @@ export function computeAdvantages(
 ): AdvantageTensors & { accuracy: number; metrics: Metrics } {
   const run = checkOptions(options, ['device', 'threads']) as RunOptions;
   checkThreads(run.threads);
-  if (rewards instanceof tf.Tensor) requireFloat('rewards', rewards);
+  if (rewards instanceof tf.Tensor) {
+    requireFloat('rewards', rewards);
+    checkLayout('rewards', rewards, rewardShapes(rewards.size, config));
+  }
   const values = rewards instanceof tf.Tensor ? (rewards.dataSync() as Float32Array) : rewards;
   const way = operationsFor(run.device);
   const compute = way ? operations.computeAdvantages(way) : arrays.computeAdvantages;
@@ -123,10 +149,16 @@ function checkReporting<Options extends LossOptions<never>>(options: unknown, mo
   return o as unknown as Options;
 }
 
+/** One group a row, or all rewards in a row; groups of different sizes have no rows. A wrong config is refused later. */
+function rewardShapes(size: number, config: AdvantageConfig): number[][] {
+  const groupSize: unknown = config?.groupSize;
+  return typeof groupSize === 'number' ? [[size], [size / groupSize, groupSize]] : [[size]];
+}
+
 function logitsShape(logits: tf.Tensor, given: GrpoBatch['shape']): LogitsInput['shape'] {
   requireFloat('logits', logits);
   const dimensions: number[] = logits.shape;
-  const came = `[${dimensions.join(', ')}]`;
+  const came = shapeText(dimensions);
   if (logits.rank === 3) {
     const [sequences, length, vocab] = dimensions;
     if (given && (given.sequences !== sequences || given.length !== length)) {
@@ -141,7 +173,7 @@ function logitsShape(logits: tf.Tensor, given: GrpoBatch['shape']): LogitsInput[
 
 function tokensShape(logProbs: tf.Tensor): { sequences: number; length: number } {
   if (logProbs.rank !== 2) {
-    throw rangeError('logProbs', 'shape [B, T], or batch.shape beside it', `[${logProbs.shape.join(', ')}]`);
+    throw rangeError('logProbs', 'shape [B, T], or batch.shape beside it', shapeText(logProbs.shape));
   }
   const [sequences, length]: number[] = logProbs.shape;
   return { sequences, length };

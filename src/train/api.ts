@@ -100,7 +100,10 @@ export interface TrainerOptions<E extends Example = Example> {
   evaluation?: {
     /** Steps between two evaluations. Default 50. */
     every?: number;
-    /** Examples of a task without an end. Default 256. */
+    /**
+     * Examples of each task at most; of a task with an end as many, spread evenly over it. Default: all of a task with an end, 256
+     * of one without.
+     */
     size?: number;
     /** Also before the first step. Default true. */
     atStart?: boolean;
@@ -154,6 +157,8 @@ export interface GrpoStep<E extends Example = Example> {
   timing: Metrics;
   /** Every group sampled. */
   groups: Group<E>[];
+  /** What has begun to go wrong with this step, in plain words; see docs/trainer.md. Usually none. */
+  warnings: string[];
   /** Why the step changed nothing, where the guard skipped it or rolled the run back. */
   fault?: string;
 }
@@ -193,6 +198,12 @@ export interface RunResult {
   ended: 'max' | 'aborted' | 'SIGINT' | 'SIGTERM';
   /** Of the last step; empty when there was none. */
   metrics: Metrics;
+  /** Steps that changed the weights, of all that the run has made. */
+  learned: number;
+  /** Steps that the guard skipped, of all that the run has made. */
+  skipped: number;
+  /** The warnings in effect at the end. */
+  warnings: string[];
 }
 
 /** A run of GRPO. */
@@ -200,7 +211,10 @@ export interface GrpoTrainer<E extends Example = Example> {
   /** Steps made so far, those before a resumption included. */
   readonly step: number;
   readonly policy: PolicyLike;
-  /** What there was to be told about the run folder: checkpoints passed over or not to be removed, differences allowed. */
+  /**
+   * What there was to be told about the run folder: checkpoints passed over or not to be removed, differences allowed, files made
+   * again that were removed while the run was at work; and of a warm start that ended short of its aim.
+   */
   readonly notices: readonly string[];
   /** Warm start and first evaluation, where the run has not begun yet. `steps` and `run` do it by themselves. */
   start(options?: StartOptions): Promise<void>;

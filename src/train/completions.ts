@@ -1,6 +1,8 @@
 // Prompts and their completions as one batch for a policy and for a loss.
 
-import type { SequenceBatch } from '../model/policy.js';
+import type * as tf from '@tensorflow/tfjs-core';
+import { checkLogits } from '../model/check-logits.js';
+import type { Policy, SequenceBatch } from '../model/policy.js';
 import { padPrompts } from '../rollout/sample.js';
 
 /**
@@ -48,6 +50,11 @@ export function completionBatch(
     targets,
     mask,
   };
+}
+
+/** A policy's logits [B * T, V] for the targets of a batch. */
+export function logitsOf(policy: Policy, { input, from, shape }: CompletionBatch): tf.Tensor2D {
+  return checkLogits(policy.logits(input, from), shape.sequences * shape.length, policy.vocabulary.size);
 }
 
 /** Values of each completion's tokens in the layout of a batch's targets; 0 behind a completion's end. */

@@ -27,6 +27,7 @@ import type {
   StepsOptions,
   TrainerOptions,
 } from './api.js';
+import { type HealthContext, observeHealth, warningsOf } from './health.js';
 import { learn } from './learn.js';
 import {
   checkStepsOptions,
@@ -37,7 +38,7 @@ import {
   type Settings,
 } from './options.js';
 import { ExampleOrder } from './order.js';
-import { createProgress, type Progress, progressLine } from './progress.js';
+import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
@@ -76,6 +77,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
     seed: settings.seed,
     identity: identify({ settings, policy, ...parts, backend, device: deviceName(settings.device) }),
     notes,
+    notation: parts.train.notation ?? null,
   };
   if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
   const keep = settings.checkpoint;
@@ -143,10 +145,12 @@ const silent: Progress = { update: () => {}, print: () => {} };
 const lineEvery = 10;
 
 class Trainer<E extends Example> implements GrpoTrainer<E> {
+  readonly notices: string[];
   private readonly state: TrainingState;
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
   private readonly rewards: readonly Reward<E>[];
+  private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
   private progress = silent;
   /** Whether warm start and first evaluation are behind. */
@@ -168,10 +172,12 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     readonly policy: Policy,
     private readonly files: Run | undefined,
   ) {
+    this.notices = files?.notices ?? [];
     const tokens = (task: Task) => tokenTask(task, policy.vocabulary, settings.sampling);
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
     this.rewards = parts.rewards as readonly Reward<E>[];
+    this.context = healthContext(settings, parts, this.task.maxTokens);
     this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
       name,
       task: tokens(task),
@@ -183,10 +189,6 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
 
   get step(): number {
     return this.state.counters.step;
-  }
-
-  get notices(): readonly string[] {
-    return this.files?.notices ?? [];
   }
 
   /** Goes on from a saved state. One of another run becomes this run's first checkpoint: it stands on its own. */
@@ -215,9 +217,13 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       if (signal?.aborted) return before.restore();
       if (this.settings.loss.kl?.beta) this.state.holdReference();
       const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
+      if (hasEvaluation(metrics)) {
+        this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
+      }
       this.state.counters.seconds += secondsSince(began);
       if (this.files) {
-        if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [] });
+        this.files.restore(0);
+        if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [], warnings: [] });
         this.saveNow();
       }
       this.begun = true;
@@ -264,6 +270,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       const either = AbortSignal.any(signal ? [signal, stop.signal] : [stop.signal]);
       if (!this.begun) {
         await this.start({ output, signal: either });
+        tellNotices();
         [began, first] = [performance.now(), this.step];
       }
       for await (const step of this.steps({ max, signal: either })) {
@@ -271,11 +278,15 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
         const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
         if (isMilestone) printed = performance.now();
-        progress.update(progressLine(step, max, secondsAStep), isMilestone);
+        const line = progressLine(step, max, secondsAStep);
+        if (hasEvaluation(step.metrics)) progress.print(line);
+        else progress.update(line, isMilestone);
         if (step.fault !== undefined) progress.print(step.fault);
+        for (const warning of step.warnings) progress.print(`warning: ${warning}`);
         tellNotices();
         onStep?.(step);
       }
+      tellNotices();
       if (this.files && this.begun) {
         // A report that cannot be made is told, and is no failure of the run.
         await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
@@ -285,7 +296,15 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       stop.release();
     }
     if (stop.received) process.exitCode = exitCodes[stop.received];
-    return { steps: this.step, ended: stop.received ?? (signal?.aborted ? 'aborted' : 'max'), metrics };
+    const { health } = this.state.counters;
+    return {
+      steps: this.step,
+      ended: stop.received ?? (signal?.aborted ? 'aborted' : 'max'),
+      metrics,
+      learned: health.learned,
+      skipped: this.step - health.made,
+      warnings: warningsOf(health),
+    };
   }
 
   async evaluate(): Promise<Record<string, Evaluation>> {
@@ -351,10 +370,12 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   }
 
   private saveNow(): string {
-    if (this.saved?.step !== this.step) {
-      this.saved = { step: this.step, folder: this.files!.save(this.state.save()) };
+    const files = this.files!;
+    files.restore(this.step);
+    if (this.saved?.step !== this.step || !files.holds(this.saved.folder)) {
+      this.saved = { step: this.step, folder: files.save(this.state.save()) };
     }
-    return this.saved!.folder;
+    return this.saved.folder;
   }
 
   private async warmStart(signal: AbortSignal | undefined): Promise<void> {
@@ -362,19 +383,30 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     if (!settings) return;
     const exampleAt = (place: number) => this.order.at(place);
     let accuracy: number | undefined;
+    let updates = 0;
     for await (const step of warmStart({ policy: this.policy, task: this.task, exampleAt, settings, device })) {
       accuracy = step.accuracy ?? accuracy;
+      updates = step.updates;
       const right = accuracy === undefined ? '' : `, ${(100 * accuracy).toFixed(1)} % right`;
       const text = `warm start, update ${step.updates} of at most ${settings.steps}: cross-entropy ${step.loss.toFixed(3)}${right}`;
       this.progress.update(text, step.updates % (4 * settings.every) === 0);
       this.state.counters.cursor = step.examples;
       if (signal?.aborted) return;
     }
+    if (settings.until === null || (accuracy ?? 0) >= settings.until) return;
+    const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+    this.notices.push(
+      accuracy === undefined
+        ? `the warm start has ended after ${updates} updates, before its first look at how many are right (warmStart.every)`
+        : `the warm start has ended after ${updates} updates with ${percent(accuracy)} right, short of ` +
+            `${percent(settings.until)} (warmStart.until); give it more steps, or easier problems`,
+    );
   }
 
   /** A step that happens whole or not at all. */
   private async makeStep(): Promise<GrpoStep<E>> {
     const began = performance.now();
+    if (this.files?.restore(this.step)) this.saveNow();
     const before = this.state.snapshot();
     this.before = before;
     const logs = this.files?.mark();
@@ -432,7 +464,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     };
     requireMetric(settings.checkpoint.keepBest, metrics);
     timing.tokens_per_second = metrics.tokens / timing['time/step'];
-    return this.commit({ index, metrics, timing, groups }, began);
+    return this.commit({ index, metrics, timing, groups, warnings: [] }, began);
   }
 
   /** Rounds of prompts until enough groups have rewards that differ. */
@@ -457,6 +489,14 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   private commit(step: GrpoStep<E>, began: number): GrpoStep<E> {
     const { counters } = this.state;
     const { every, keepBest } = this.settings.checkpoint;
+    const {
+      health,
+      metrics: conditions,
+      warnings,
+    } = observeHealth(counters.health, step.index, step.metrics, this.context);
+    counters.health = health;
+    Object.assign(step.metrics, conditions);
+    step.warnings = warnings;
     counters.step = step.index;
     counters.seconds += secondsSince(began);
     step.timing.time = counters.seconds;
@@ -466,7 +506,12 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     if (isBest) counters.best = { metric: keepBest!, step: step.index, value };
     if (this.files) {
       const { metrics, timing, groups } = step;
-      this.files.log(step.index, { metrics, timing, samples: pickSamples(groups, this.settings.samplesPerStep) });
+      this.files.log(step.index, {
+        metrics,
+        timing,
+        warnings,
+        samples: pickSamples(groups, this.settings.samplesPerStep),
+      });
       if (isBest || step.index % every === 0) this.saveNow();
     }
     return step;
@@ -495,12 +540,13 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         metrics: {},
         timing: {},
         groups: [],
+        warnings: [],
         fault: `${what}; rolled back to step ${this.step}`,
       };
     }
     Object.assign(counters, { cursor, faults });
     const metrics = { 'guard/skipped': 1 };
-    const skipped = { index, metrics, timing: { 'time/step': secondsSince(began) }, groups: [] };
+    const skipped = { index, metrics, timing: { 'time/step': secondsSince(began) }, groups: [], warnings: [] };
     return { ...this.commit(skipped, began), fault: `${what}; skipped` };
   }
 
@@ -519,6 +565,20 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       failure.message += `\n${(error as Error).message}`;
     }
   }
+}
+
+function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number): HealthContext {
+  const { promptsPerStep, groupSize, advantage, warmStart, iterations, miniBatches, optimizer } = settings;
+  return {
+    completions: promptsPerStep * groupSize,
+    groupSize,
+    rewards: rewards.map(({ name, weight }) => ({ name, weight })),
+    isCentered: advantage.center !== 'none',
+    hasWarmStart: warmStart !== null,
+    maxTokens,
+    updatesPerStep: iterations * Math.min(miniBatches, promptsPerStep * groupSize),
+    totalUpdates: optimizer.totalSteps,
+  };
 }
 
 /** Sorting is stable: groups of a kind stay in order. */

@@ -1,6 +1,7 @@
 // Learning from a step's groups: completions dealt out to mini-batches, their micro-batches to one fused call each for
 // loss and gradient, an update a mini-batch.
 
+import * as tf from '@tensorflow/tfjs-core';
 import { NumericFault } from '../base/numeric-fault.js';
 import { permutation } from '../base/random.js';
 import { entropyThreshold } from '../devices/entropy.js';
@@ -12,7 +13,7 @@ import type { Policy } from '../model/policy.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
-import { type CompletionBatch, completionBatch, spread } from './completions.js';
+import { type CompletionBatch, completionBatch, logitsOf, spread } from './completions.js';
 import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
 import type { ReferencePolicy } from './reference-policy.js';
@@ -65,7 +66,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
       const shared = sharedByMicroBatches(microBatches, learner);
       const reports: GrpoReport[] = [];
       const losses = microBatches.map((batch) => () => {
-        const logits = policy.logits(batch.input, batch.from);
+        const logits = logitsOf(policy, batch);
         const start = performance.now();
         const input = { ...lossInput(batch, settings, refLogProbs), ...shared.input };
         const loss = grpoLoss(logits, input, shared.config, {
@@ -174,8 +175,8 @@ function tokenValues(
   batch: MicroBatch,
   { policy, settings }: Learner,
 ): { logProbs: Float32Array; entropies: Float32Array } {
-  const { input, from, shape, targets, mask } = batch;
-  const logits = policy.logits(input, from);
+  const { shape, targets, mask } = batch;
+  const logits = tf.tidy(() => logitsOf(policy, batch));
   try {
     const report = logitsLoss(
       {

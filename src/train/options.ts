@@ -42,7 +42,7 @@ export interface Settings {
   };
   optimizer: OptimizerSettings;
   warmStart: WarmStartSettings | null;
-  evaluation: { every: number; size: number; atStart: boolean };
+  evaluation: { every: number; size: number | null; atStart: boolean };
   seed: number;
   device: DeviceChoice;
   checkpoint: { every: number; keepLast: number; keepEvery: number | null; keepBest: string | null };
@@ -178,7 +178,7 @@ export function resolveSettings(options: unknown): Settings {
     warmStart: o.has('warmStart') ? resolveWarmStart(o) : null,
     evaluation: {
       every: evaluation.count('every', 50),
-      size: evaluation.count('size', 256),
+      size: evaluation.count('size', null),
       atStart: evaluation.flag('atStart', true),
     },
     seed: o.count('seed', 0, 0),
@@ -358,7 +358,15 @@ function checkText(field: string, value: unknown): string {
   return value;
 }
 
-/** The examples that an evaluation takes from a task: all it has, or the first `size`. */
-export function evaluationExamples<E extends Example>(task: Task<E>, size: number): E[] {
-  return Array.from({ length: task.size ?? size }, (_, index) => task.example(index));
+/** Examples of a task without an end, where no number is given. */
+const usualEvaluationSize = 256;
+
+/**
+ * The examples that an evaluation takes from a task: at most `size`. Those of a task with an end are spread evenly over it,
+ * since a list may be sorted. null: all that it has, or the first 256 of a task without an end.
+ */
+export function evaluationExamples<E extends Example>(task: Task<E>, size: number | null): E[] {
+  if (task.size === undefined) return Array.from({ length: size ?? usualEvaluationSize }, (_, i) => task.example(i));
+  const count = Math.min(size ?? task.size, task.size);
+  return Array.from({ length: count }, (_, i) => task.example(Math.floor((i * task.size!) / count)));
 }

@@ -1,5 +1,6 @@
 // Progress for people: one line that stays put on a terminal, a few plain lines elsewhere.
 
+import type { Metrics } from '../devices/plan.js';
 import type { GrpoStep, Output } from './api.js';
 
 export interface Progress {
@@ -26,6 +27,8 @@ export function createProgress(stream: Output): Progress {
   };
 }
 
+const evaluation = /^eval\/[^/]+\/accuracy$/;
+
 /** A step in one line: `step 12/500  reward 0.431  entropy 0.52  2100 tokens/s  3 min left`. */
 export function progressLine(
   { index, metrics, timing }: GrpoStep,
@@ -34,7 +37,7 @@ export function progressLine(
 ): string {
   const number = (name: string, text: string) =>
     Number.isFinite(metrics[name]) ? [`${text} ${metrics[name].toFixed(3)}`] : [];
-  const evaluated = Object.keys(metrics).filter((name) => /^eval\/[^/]+\/accuracy$/.test(name));
+  const evaluated = Object.keys(metrics).filter((name) => evaluation.test(name));
   return [
     `step ${index}${max === undefined ? '' : `/${max}`}`,
     ...number('reward', 'reward'),
@@ -43,6 +46,11 @@ export function progressLine(
     ...(timing.tokens_per_second ? [`${Math.round(timing.tokens_per_second)} tokens/s`] : []),
     ...(max === undefined || index >= max ? [] : [`${duration((max - index) * secondsAStep)} left`]),
   ].join('  ');
+}
+
+/** Whether a step was evaluated: its line is then one to keep. */
+export function hasEvaluation(metrics: Metrics): boolean {
+  return Object.keys(metrics).some((name) => evaluation.test(name));
 }
 
 /** `40 s`, `12 min`, `3.5 h`. */

@@ -18,8 +18,8 @@ export class ReferencePolicy {
   with<T>(compute: () => T): T {
     const entries = Object.entries(this.policy.variables);
     const own = entries.map(([, variable]) => tf.keep(tf.clone(variable)));
-    for (const [name, variable] of entries) variable.assign(this.weights[name]);
     try {
+      for (const [name, variable] of entries) variable.assign(this.weights[name]);
       return compute();
     } finally {
       entries.forEach(([, variable], i) => {

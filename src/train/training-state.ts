@@ -9,6 +9,7 @@ import type { Policy } from '../model/policy.js';
 import type { Counters, SavedState } from '../run/state.js';
 import type { Arrays } from '../weights/safetensors.js';
 import { AdamW, type Variables } from './adamw.js';
+import { newHealth } from './health.js';
 import type { Settings } from './options.js';
 import { ReferencePolicy } from './reference-policy.js';
 
@@ -23,7 +24,7 @@ export class TrainingState {
   readonly optimizer: AdamW;
   anchor: DifficultyAnchor | undefined;
   reference: ReferencePolicy | undefined;
-  counters: Counters = { step: 0, cursor: 0, faults: 0, seconds: 0, best: null };
+  counters: Counters = { step: 0, cursor: 0, faults: 0, seconds: 0, best: null, health: newHealth() };
 
   constructor(
     private readonly policy: Policy,
@@ -93,7 +94,7 @@ export class TrainingState {
     assignAll(groups.squares, squares);
     this.optimizer.updates = updates;
     if (this.anchor && anchor) this.anchor = resumedAnchor(this.anchor, anchor);
-    this.counters = counters;
+    this.counters = { ...counters, health: counters.health ?? newHealth() };
   }
 
   dispose(): void {

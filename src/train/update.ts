@@ -51,13 +51,28 @@ export async function updatePolicy(
 }
 
 function differentiate(policy: Policy, loss: () => tf.Scalar): { loss: number; gradients: Record<string, tf.Tensor> } {
-  const { value, grads } = tf.variableGrads(loss, Object.values(policy.variables));
+  const { value, grads } = onTape(() => tf.variableGrads(loss, Object.values(policy.variables)));
   try {
     // tfjs names gradients by its own names of the variables; one that the loss does not depend on has none.
     const entries = Object.entries(policy.variables).map(([name, variable]) => [name, grads[variable.name]] as const);
     return { loss: value.dataSync()[0], gradients: Object.fromEntries(entries.filter(([, gradient]) => gradient)) };
+  } catch (error) {
+    tf.dispose(grads);
+    throw error;
   } finally {
     value.dispose();
+  }
+}
+
+/** tfjs frees what operations saved for a backward pass in that pass alone: where an exception prevents it, this does. */
+function onTape<T>(differentiate: () => T): T {
+  try {
+    return differentiate();
+  } catch (error) {
+    const { state } = tf.engine();
+    for (const { saved } of state.activeTape ?? []) tf.dispose(saved);
+    state.activeTape = [];
+    throw error;
   }
 }
 

@@ -1,14 +1,16 @@
 // Supervised warm start: cross-entropy on a task's own solutions, so that reinforcement has something to reinforce.
 
+import { describe, typeError } from '../base/check.js';
 import type { DeviceChoice } from '../devices/devices.js';
 import { presets } from '../loss/presets.js';
 import type { Policy } from '../model/policy.js';
 import { evaluate } from '../rollout/evaluate.js';
 import { encodePrompt, type TokenTask } from '../rollout/token-task.js';
 import type { Example } from '../tasks/task.js';
+import { encodeText } from '../text/vocabulary.js';
 import { grpoLoss } from '../tfjs/index.js';
 import { AdamW } from './adamw.js';
-import { completionBatch } from './completions.js';
+import { completionBatch, logitsOf } from './completions.js';
 import type { WarmStartSettings } from './options.js';
 import { updatePolicy } from './update.js';
 
@@ -48,9 +50,10 @@ export async function* warmStart<E extends Example>({
   try {
     for (let updates = 1; updates <= steps; updates++) {
       const examples = Array.from({ length: batchSize }, (_, i) => exampleAt((updates - 1) * batchSize + i));
-      const { input, from, shape, targets: tokens, mask } = solutions(task, examples);
+      const batch = solutions(task, examples);
+      const { shape, targets: tokens, mask } = batch;
       const { loss } = await updatePolicy(policy, optimizer, [
-        () => grpoLoss(policy.logits(input, from), { shape, tokens, mask, advantages }, presets.reinforce, options),
+        () => grpoLoss(logitsOf(policy, batch), { shape, tokens, mask, advantages }, presets.reinforce, options),
       ]);
       const step: WarmStartStep = { updates, examples: updates * batchSize, loss };
       if (until !== null && updates % every === 0) step.accuracy = (await evaluate(policy, task, probe)).accuracy;
@@ -66,7 +69,9 @@ export async function* warmStart<E extends Example>({
 function solutions(task: TokenTask, examples: readonly Example[]) {
   const { vocabulary, promptLength, maxTokens } = task;
   const pairs = examples.map(({ prompt, solution }) => {
-    const completion = Int32Array.of(...vocabulary.encode(solution), vocabulary.end);
+    if (typeof solution !== 'string')
+      throw typeError(`${task.task.name}, solution of ${describe(prompt)}`, 'a text', solution);
+    const completion = Int32Array.of(...encodeText(vocabulary, solution), vocabulary.end);
     if (completion.length > maxTokens) {
       throw new RangeError(
         `${task.task.name}: expected solutions of at most ${maxTokens} tokens with their end (sampling.maxTokens), ` +

@@ -231,6 +231,45 @@ describe('the host API over DeviceArrays', { skip }, () => {
     }
   });
 
+  test('rewards and loss in one launch of many blocks: every number is that of two calls', () => {
+    const random = seeded(8);
+    // A warp a sequence, a block a sequence, several units a sequence; masks counted over the grid.
+    for (const [sequences, length, groupSize] of [
+      [64, 40, 8],
+      [32, 300, 16],
+      [24, 1100, 4],
+    ]) {
+      const shape = { sequences, length };
+      const floats = (draw: () => number) => DeviceArray.from(Float32Array.from({ length: sequences * length }, draw));
+      const rewards = DeviceArray.from(Float32Array.from({ length: sequences }, () => random.integer(0, 3)));
+      const mask = Uint8Array.from({ length: sequences * length }, () => random.pick([0, 1, 2, 128, 255]));
+      const input = {
+        shape,
+        logProbs: floats(() => -random.uniform(0, 3)),
+        oldLogProbs: floats(() => -random.uniform(0, 3)),
+        mask: DeviceArray.from(mask),
+      };
+      const tokens = mask.reduce((count, value) => count + Number(value !== 0), 0);
+      for (const preset of [presets.dapo, presets.grpo, presets.gspo]) {
+        for (let i = 0; i < 6; i++) {
+          // Other numbers each time: what an earlier launch left behind is wrong in this one.
+          const advantage = { groupSize, hadw: { anchor: 0.2 + 0.1 * i, scale: 1.3 } };
+          const { advantage: found, metrics, gradLogProbs } = policyLoss({ ...input, rewards, advantage }, preset);
+          const numbers = { ...metrics };
+          const alone = computeAdvantages(rewards, advantage);
+          const expected = policyLoss({ ...input, advantages: alone.advantages }, preset);
+          for (const field of ['advantages', 'weights', 'groupMean', 'groupStd', 'active'] as const) {
+            assert.deepEqual(onHost(found![field]), onHost(alone[field]), field);
+          }
+          assert.equal(found!.accuracy, alone.accuracy);
+          assert.deepEqual(onHost(gradLogProbs), onHost(expected.gradLogProbs));
+          assert.deepEqual(numbers, { ...alone.metrics, ...expected.metrics });
+          assert.equal(numbers.tokens, tokens);
+        }
+      }
+    }
+  });
+
   test('an anchor on the device is read when the operation runs', () => {
     using rewards = DeviceArray.from(Float32Array.of(0, 1, 1, 1));
     using anchor = DeviceArray.from(Float64Array.of(0.3));

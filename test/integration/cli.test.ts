@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import test, { describe, type TestContext } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { setPath } from '../../src/config/load.js';
 import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
@@ -46,7 +48,7 @@ describe('groupgrad', () => {
   test('says what it can, and which it is', () => {
     const { status, stdout } = groupgrad('--help');
     assert.equal(status, 0);
-    for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'doctor']) {
+    for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'build', 'doctor']) {
       assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
       const help = groupgrad(command, '--help');
       assert.equal(help.status, 0);
@@ -66,7 +68,14 @@ describe('groupgrad', () => {
         ['train', 'addition', '--steps', 'many'],
         /^groupgrad: --steps: expected a whole number of at least 0, got "many"\n$/,
       ],
+      [['build', '--cuda', 'yes'], /^groupgrad: --cuda: expected one of on, off, auto, got "yes"\n$/],
       [['evaluate', 'x', '--backend', 'webgl'], /^groupgrad: --backend: expected one of tensorflow, wasm, cpu/],
+      [['train', 'adition'], /^groupgrad: adition: no such file, and no built-in configuration \(.*addition/],
+      [['report', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder or/],
+      [
+        ['train', 'addition', '--set', 'groupSize=1'],
+        /^groupgrad: --set groupSize: expected an integer at least 2, got 1\n$/,
+      ],
     ];
     for (const [args, message] of wrong) {
       const { status, stdout, stderr } = groupgrad(...args);
@@ -90,7 +99,12 @@ describe('groupgrad', () => {
     );
     assert.ok(backends.find(({ name }) => name === 'cpu')?.available);
     for (const { detail } of [...devices, ...backends]) assert.ok(detail.length > 0);
-    assert.match(groupgrad('doctor').stdout, /^Node v[\d.]+, .*✓ cpu +@tensorflow\/tfjs-backend-cpu$/ms);
+    const text = groupgrad('doctor').stdout;
+    assert.match(text, /^groupgrad [\d.]+, Node v[\d.]+, .*^ {2}✓ cpu +@tensorflow\/tfjs-backend-cpu$/ms);
+    for (const title of ['Native addon', 'Devices', 'TensorFlow.js backends', 'Loss inside TensorFlow', 'Python']) {
+      assert.match(text, new RegExp(`^${title}`, 'm'));
+    }
+    for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
   });
 
   test('train, going on, evaluate, sample and report, from a JSON file', (t) => {
@@ -156,7 +170,14 @@ describe('groupgrad', () => {
     assert.equal(sampled.status, 0, sampled.stderr);
     const completions = sampled.stdout.trimEnd().split('\n');
     assert.equal(completions.length, 3);
-    assert.deepEqual(Object.keys(JSON.parse(completions[0])), ['prompt', 'completion', 'truncated', 'logProb']);
+    const sampledKeys = ['prompt', 'completion', 'truncated', 'logProb', 'answer', 'score'];
+    assert.deepEqual(Object.keys(JSON.parse(completions[0])), sampledKeys);
+    for (const line of completions) {
+      const { completion, truncated, answer, score } = JSON.parse(line);
+      assert.equal(score, !truncated && completion === '3' ? 1 : 0);
+      const digits = !truncated && /^\d+$/.test(completion);
+      assert.equal(answer, digits ? [...completion].reverse().join('') : null);
+    }
     assert.equal(groupgrad('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
     assert.match(groupgrad('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
     assert.match(
@@ -188,14 +209,53 @@ describe('groupgrad', () => {
     assert.equal(config.identity.rewards[0].weight, 0.25);
     assert.ok('rewards/short/mean' in readLines(join(runDir, 'metrics.jsonl'))[1]);
     const { stdout } = groupgrad('sample', runDir, '1+2=');
-    assert.match(stdout, /^[\d+=]*…?\n$/);
+    // A policy that has learnt nothing: whatever it says is judged.
+    assert.match(
+      stdout,
+      /^[\d+=]*…? {2}\(.*wrong; 3 is right\)\nNumbers are written from the last digit to the first\.\n$/,
+    );
   });
 
-  test('errors in a configuration name its file or the path in it, and exit with 1', (t) => {
+  test('sample tells what an answer means, and whether it is right', (t) => {
+    // A table of which character follows which: "=" is followed by 64 and the end, whatever stands before.
+    const { file, runDir } = writeConfig(
+      t,
+      'table.ts',
+      `import * as tf from '${pathToFileURL(createRequire(import.meta.url).resolve('@tensorflow/tfjs-core'))}';
+      import { characterVocabulary } from 'groupgrad';
+      import { definePolicy } from 'groupgrad/tfjs';
+      const words = characterVocabulary('0123456789+=');
+      const [six, four, equals] = words.encode('64=');
+      const policy = () => {
+        const table = tf.buffer([words.size, words.size]);
+        for (const [from, to] of [[equals, six], [six, four], [four, words.end]]) table.set(9, from, to);
+        const follows = tf.variable(table.toTensor());
+        const logits = ({ sequences, length, tokens }, from = 0) => tf.tidy(() => {
+          const read = tf.slice(tf.tensor2d(tokens, [sequences, length], 'int32'), [0, from]);
+          const rows = tf.oneHot(tf.reshape(read, [-1]), words.size);
+          return tf.matMul(tf.cast(rows, 'float32'), follows);
+        });
+        return definePolicy({ vocabulary: words, variables: { follows }, logits });
+      };
+      export default { train: { task: 'addition', digits: 2 }, policy, backend: 'cpu', steps: 0 };`,
+    );
+    const made = groupgrad('train', file, '--run', runDir);
+    assert.equal(made.status, 0, made.stderr);
+    const says = (prompt: string, ...flags: string[]) => groupgrad('sample', runDir, prompt, ...flags).stdout;
+    const note = 'Numbers are written from the last digit to the first.\n';
+    assert.equal(says('12+34='), `64  (46, right)\n${note}`);
+    assert.equal(says('12+35='), `64  (46, wrong; 47 is right)\n${note}`);
+    assert.equal(says('12+34=', '--max-tokens', '2'), `64…  (cut off after 2 tokens, wrong; 46 is right)\n${note}`);
+    // No problem of the task: only what the answer means.
+    assert.equal(says('12+='), `64  (46)\n${note}`);
+    assert.deepEqual(JSON.parse(says('12+34=', '--json')).score, 1);
+  });
+
+  test('errors in a configuration name its file or the path in it, and exit with 1; those of flags with 2', (t) => {
     const refused = (name: string, content: string, message: RegExp, ...flags: string[]) => {
       const { file, runDir } = writeConfig(t, name, content);
       const { status, stderr } = groupgrad('train', file, '--run', runDir, ...flags);
-      assert.equal(status, 1, stderr);
+      assert.equal(status, flags.length > 0 || name.endsWith('.yaml') ? 2 : 1, stderr);
       assert.match(stderr, message);
       assert.ok(!existsSync(runDir), 'a run folder was made');
     };
@@ -224,7 +284,7 @@ describe('groupgrad', () => {
     refused(
       'a.json',
       json({}),
-      /^groupgrad: sampling\.temperature: expected a finite number/,
+      /^groupgrad: --set sampling\.temperature: expected a finite number/,
       '--set',
       'sampling.temperature=0',
     );
@@ -236,12 +296,6 @@ describe('groupgrad', () => {
       '--set',
       'loss.kl.beta=1',
     );
-    assert.match(
-      groupgrad('train', 'subtraction').stderr,
-      /^groupgrad: subtraction: no such file, and no built-in configuration \(addition\)\n$/,
-    );
-    assert.match(groupgrad('report', '/nowhere').stderr, /^groupgrad: \/nowhere: expected a run folder or/);
-    assert.match(groupgrad('evaluate', '/nowhere').stderr, /^groupgrad: \/nowhere: expected a run folder/);
   });
 
   test('a dry run shows the settings, makes a step and writes nothing', (t) => {
@@ -283,6 +337,54 @@ describe('groupgrad', () => {
     };
     failing(`rewards: [defineReward('faulty', () => NaN)]`, /reward 'faulty' .*: expected a finite number, got NaN\n$/);
     failing('warmStart: { steps: 9 }, sampling: { maxTokens: 1 }', /expected solutions of at most 1 tokens/);
+  });
+
+  test('a run that learnt nothing is told of while it is at work, and exits with 1', (t) => {
+    const run = (reward: string, ...flags: string[]) => {
+      const { file, runDir } = writeConfig(
+        t,
+        'idle.ts',
+        `import { defineReward } from 'groupgrad';
+        export default { ...${JSON.stringify({ ...tiny, steps: 14 })}, rewards: [${reward}] };`,
+      );
+      return { ...groupgrad('train', file, '--run', runDir, ...flags), runDir };
+    };
+    const equal = `defineReward('same', () => 0.25)`;
+    const warning =
+      /step 10: none of the last 10 steps had a gradient to learn from: in every group all rewards were equal/;
+    const plain = run(equal);
+    assert.equal(plain.status, 1, plain.stderr);
+    assert.match(plain.stdout, new RegExp(`^warning: ${warning.source}`, 'm'));
+    assert.match(plain.stdout, /\ndone after step 14; see .*\n$/);
+    assert.match(
+      plain.stderr,
+      new RegExp(
+        `^warning: ${warning.source}.*\ngroupgrad: .*: nothing was learnt: none of its 14 steps changed the weights\n$`,
+      ),
+    );
+    assert.equal(plain.stdout.match(/warning: /g)?.length, 1);
+    assert.match(readFileSync(join(plain.runDir, 'report.html'), 'utf8'), warning);
+
+    const json = run(equal, '--json');
+    assert.equal(json.status, 1);
+    const lines = json.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { warnings?: string[] });
+    assert.deepEqual(
+      lines.flatMap(({ warnings }, i) => (warnings ? [i] : [])),
+      [9, 14],
+    );
+    assert.match(lines[9].warnings![0], warning);
+
+    // Few steps without a reward are told and may be chance; none that was not skipped is no chance.
+    const short = run(equal, '--steps', '3');
+    assert.equal(short.status, 0, short.stderr);
+    assert.match(short.stderr, /^warning: .*: nothing was learnt: none of its 3 steps changed the weights\n$/);
+    const skipped = run(`defineReward('broken', () => NaN)`, '--steps', '3');
+    assert.equal(skipped.status, 1);
+    assert.match(skipped.stderr, /^groupgrad: .*: nothing was learnt: none of its 3 steps changed the weights\n$/);
+    assert.equal(run(`defineReward('length', ({ completion }) => completion.tokens.length)`, '--steps', '3').status, 0);
   });
 
   test('a failure of the run is told, saved as far as it came, and exits with 1', (t) => {

@@ -146,13 +146,13 @@ describe('a comparison', () => {
     assert.deepEqual(
       headings.map(({ text }) => text.replace(/ \(.*/, '')),
       [
+        'Curves, low',
+        'Curves, high',
+        'Curves, all buckets together',
         'Before training',
         'Variants',
         'Differences',
         'Steps to 50 %',
-        'Curves, low',
-        'Curves, high',
-        'Curves, all buckets together',
         'Runs',
         'Configuration',
       ],

@@ -22,6 +22,13 @@ test('prints device, backend, a few lines of progress and both accuracies, and e
     Number(new RegExp(`^held out, ${when} reinforcement: +(\\d+) of 400 right`, 'm').exec(stdout)?.[1]);
   assert.ok(right('before') >= 80, stdout);
   assert.equal(status, right('after') > right('before') ? 0 : 1, stdout);
+  // The last line tells the training reward from the accuracy on new problems.
+  const percent = (when: string) => `${(right(when) / 4).toFixed(1)} %`;
+  assert.ok(lines.at(-1)?.includes(`${percent('before')} before reinforcement, ${percent('after')} after`), stdout);
+  assert.match(
+    lines.at(-1)!,
+    /^accuracy on 400 problems that training never saw.*; reward of the last training step: \d\.\d\d/,
+  );
 });
 
 test('refuses flags that make no sense with one line', () => {

@@ -2,6 +2,7 @@
 // guard does to a value that is not finite.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import test, { before, describe, type TestContext } from 'node:test';
@@ -12,6 +13,7 @@ import type { Policy } from '../../src/model/policy.js';
 import { disk, newestCheckpoint } from '../../src/run/checkpoint.js';
 import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/train/api.js';
 import { createTrainer } from '../../src/train/grpo.js';
+import { root } from '../support/native.js';
 import {
   lastingFiles,
   lengthTask,
@@ -87,6 +89,29 @@ describe('a run that goes on', () => {
     for (const stops of [[0], [1], [4], [5, 6], [3, 3, 9]]) {
       const runDir = join(temporaryFolder(t), 'stopped');
       for (const max of [...stops, 10]) await train(t, options(runDir), max);
+      assert.deepEqual(lastingFiles(runDir), expected, `stopped after ${stops}`);
+    }
+  });
+
+  test('warns as the run that was not stopped: once, and in the same words', async (t) => {
+    const given = (runDir: string) =>
+      options(runDir, { rewards: [defineReward('same', () => 0.5)], evaluate: {}, checkpoint: { every: 4 } });
+    const whole = join(temporaryFolder(t), 'whole');
+    await train(t, given(whole), 14);
+    const expected = lastingFiles(whole);
+    const warnings = readLines(join(whole, 'warnings.jsonl'));
+    assert.deepEqual(
+      warnings.map(({ step }) => step),
+      [10],
+    );
+    assert.match(warnings[0].warning as string, /^step 10: none of the last 10 steps had a gradient/);
+    assert.deepEqual(
+      readLines(join(whole, 'metrics.jsonl')).map((line) => line['health/no_gradient']),
+      Array.from({ length: 14 }, (_, i) => (i + 1 >= 10 ? 1 : undefined)),
+    );
+    for (const stops of [[2], [9], [10], [11], [3, 9, 13]]) {
+      const runDir = join(temporaryFolder(t), 'stopped');
+      for (const max of [...stops, 14]) await train(t, given(runDir), max);
       assert.deepEqual(lastingFiles(runDir), expected, `stopped after ${stops}`);
     }
   });
@@ -429,6 +454,103 @@ describe('a run that goes on', () => {
       third.dispose();
     }
     assert.ok(!fs.existsSync(join(runDir, 'lock.json')));
+  });
+});
+
+describe('a run folder that is removed while the run is at work', () => {
+  before(async () => void (await startBackend('cpu')));
+
+  const plain = { evaluate: {}, evaluation: undefined, checkpoint: { every: 100 } } as const;
+
+  /** Six steps, with something done to the folder after each; what the trainer told, and its weights. */
+  async function interfere(t: TestContext, runDir: string, after: (step: number) => void) {
+    const trainer = await open(t, options(runDir, plain));
+    for await (const { index } of trainer.steps({ max: 6 })) after(index);
+    const folder = trainer.save();
+    const notices = [...trainer.notices];
+    trainer.dispose();
+    return { notices, folder };
+  }
+
+  test('is made again, told of, and nothing that the run knows is lost', async (t) => {
+    const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'removed')];
+    await train(t, options(whole, plain), 8);
+    for (const last of [1, 3, 6]) {
+      fs.rmSync(runDir, { recursive: true, force: true });
+      const { notices, folder } = await interfere(t, runDir, (step) => {
+        if (step === last) fs.rmSync(runDir, { recursive: true });
+      });
+      assert.equal(notices.length, 1, notices.join('\n'));
+      assert.match(
+        notices[0],
+        new RegExp(
+          `removed: metrics.jsonl, samples.jsonl, timing.jsonl, warnings.jsonl, config.json removed or replaced .* up to step ${last}$`,
+        ),
+      );
+      assert.ok(folder.endsWith('step-00000006') && fs.existsSync(join(folder, 'manifest.json')));
+      const kept = readLines(join(runDir, 'metrics.jsonl')).map(({ step }) => step);
+      assert.deepEqual(kept, [1, 2, 3, 4, 5, 6].slice(last));
+      assert.ok(!fs.existsSync(join(runDir, 'lock.json')));
+      assert.ok(fs.readdirSync(runDir).some((name) => name.startsWith('events.out.tfevents')));
+      await train(t, options(runDir, plain), 8);
+      assert.deepEqual(lastingFiles(runDir).weights, lastingFiles(whole).weights);
+    }
+  });
+
+  test('a single file, or its replacement by another, is noticed too', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const log = join(runDir, 'metrics.jsonl');
+    const { notices } = await interfere(t, runDir, (step) => {
+      if (step === 2) fs.rmSync(log);
+      if (step === 3) fs.rmSync(join(runDir, 'config.json'));
+      if (step === 4) {
+        fs.writeFileSync(`${log}.new`, fs.readFileSync(log));
+        fs.renameSync(`${log}.new`, log);
+      }
+      if (step === 5) fs.rmSync(join(runDir, 'checkpoints'), { recursive: true });
+    });
+    assert.deepEqual(
+      notices.map((notice) => /run: (.*) removed or replaced .* up to step (\d)/.exec(notice)?.slice(1)),
+      [
+        ['metrics.jsonl', '2'],
+        ['config.json', '3'],
+        ['metrics.jsonl', '4'],
+      ],
+    );
+    assert.deepEqual(
+      readLines(log).map(({ step }) => step),
+      [3, 4, 5, 6],
+    );
+    assert.deepEqual(checkpoints(runDir), ['step-00000006']);
+  });
+
+  test('a checkpoint that is gone when the run ends is saved again', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const trainer = await open(t, options(runDir, plain));
+    for await (const _ of trainer.steps({ max: 2 }));
+    fs.rmSync(runDir, { recursive: true });
+    assert.ok(fs.existsSync(join(trainer.save(), 'weights.safetensors')));
+    assert.match(trainer.notices[0], /removed or replaced/);
+  });
+
+  test('another process that has taken the folder keeps it, and the run ends with an error', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const trainer = await open(t, options(runDir, plain));
+    const loop = trainer.steps();
+    await loop.next();
+    fs.rmSync(runDir, { recursive: true });
+    const program = `
+      import { mkdirSync } from 'node:fs';
+      import { lockRun } from './src/run/run-lock.ts';
+      mkdirSync(${JSON.stringify(runDir)});
+      lockRun(${JSON.stringify(runDir)});
+      console.log('locked');
+      setInterval(() => {}, 1000);`;
+    const other = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd: root });
+    t.after(() => other.kill());
+    await new Promise((resolve) => other.stdout.once('data', resolve));
+    await assert.rejects(loop.next(), new RegExp(`process ${other.pid} on .* is training in this folder`));
+    assert.deepEqual(fs.readdirSync(runDir), ['lock.json']);
   });
 });
 

@@ -26,8 +26,11 @@ test('emulated CUDA device: golden vectors, traps, advantages', { skip }, (t) =>
   runTests(t, ['oracle/golden', 'unit/reference-traps', 'unit/advantages', 'unit/configuration']);
 });
 
-test('emulated CUDA device: DeviceArray and the host API over it', { skip }, (t) => {
-  runTests(t, ['gpu/device-arrays']);
+test('emulated CUDA device: DeviceArray and the host API over it, with few allocations of pinned memory', {
+  skip,
+}, (t) => {
+  // Two thousand results are left unread there.
+  runTests(t, ['gpu/device-arrays'], { SIMT_MOST_HOST_ALLOCATIONS: '40' });
 });
 
 test('emulated CUDA device: random requests against float64, gradients, sizes', {
@@ -42,6 +45,62 @@ test('emulated CUDA device of an older GPU, without clusters', { skip }, (t) => 
 
 test('emulated CUDA device that can hold no cluster, and has no memory pools', { skip }, (t) => {
   runTests(t, ['gpu/device-arrays', 'unit/reference-traps'], { SIMT_ACTIVE_CLUSTERS: '0', SIMT_POOLS: '0' });
+});
+
+/** What a program over the emulated addon prints: results on its standard output, launches among its errors. */
+function emulated(program: string, device: Record<string, string>): { stdout: string; launches: string[] } {
+  const source = `
+    import { computeAdvantages, DeviceArray, logitsLoss, policyLoss, presets } from './src/index.js';
+    const floats = (length, value) => DeviceArray.from(Float32Array.from({ length }, (_, i) => value(i)));
+    const logits = (vocab) => {
+      const input = { shape: { sequences: 1, length: 1, vocab }, logits: floats(vocab, Math.sin),
+        tokens: Int32Array.of(3), advantages: Float32Array.of(1) };
+      return logitsLoss(input, { surrogate: { kind: 'reinforce' } }, { inPlace: true }).loss;
+    };
+    ${program}`;
+  const env = { ...process.env, ...device, GROUPGRAD_ADDON: buildEmulatedAddon() };
+  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', source], { env });
+  assert.equal(result.status, 0, outputOf(result));
+  return { stdout: result.stdout, launches: result.stderr.split('\n').filter((line) => line.startsWith('simt: ')) };
+}
+
+test('float32 logits of the largest vocabularies leave a multiprocessor room for three blocks', { skip }, () => {
+  const one = (vocab: number, device: Record<string, string> = {}) => {
+    const { stdout, launches } = emulated(`console.log(logits(${vocab}))`, { SIMT_TRACE: '1', ...device });
+    const [, cluster, bytes] = /clusters of ([2-9]|1\d), (\d+) bytes/.exec(launches.join('\n')) ?? [];
+    return { loss: Number(stdout), cluster: Number(cluster), bytes: Number(bytes) };
+  };
+  const three = (228 * 1024) / 3 - 1024;
+  const common = one(151936);
+  assert.equal(common.cluster, 8);
+  assert.ok(common.bytes <= three, `${common.bytes} bytes`);
+  const large = one(262144);
+  assert.equal(large.cluster, 16);
+  assert.ok(large.bytes <= three, `${large.bytes} bytes`);
+  const portable = one(262144, { SIMT_LARGEST_CLUSTER: '8' });
+  assert.equal(portable.cluster, 8);
+  assert.ok(Math.abs(portable.loss - large.loss) <= 2 ** -22 * Math.abs(large.loss));
+});
+
+test('the runtime is asked once how a kernel is to be launched', { skip }, () => {
+  emulated(
+    `for (let i = 0; i < 30; i++) {
+      for (const vocab of [100, 3000, 30000, 262144]) if (i < 3 || vocab < 30000) logits(vocab);
+      policyLoss({ shape: { sequences: 4, length: 300 }, logProbs: floats(1200, () => -1), mask: new Uint8Array(1200).fill(1),
+        rewards: floats(4, (i) => i % 2), advantage: { groupSize: 2 } }, presets.dapo);
+    }`,
+    { SIMT_MOST_QUESTIONS: '12' },
+  );
+});
+
+test('the loss from rewards and log-probs is one launch', { skip }, () => {
+  const { launches } = emulated(
+    `policyLoss({ shape: { sequences: 4, length: 300 }, logProbs: floats(1200, () => -1), mask: new Uint8Array(1200).fill(1),
+      rewards: floats(4, (i) => i % 2), advantage: { groupSize: 2 } }, presets.dapo).loss;`,
+    { SIMT_TRACE: '1' },
+  );
+  assert.equal(launches.length, 1);
+  assert.match(launches[0], /cooperative/);
 });
 
 test('worker threads of one process: each has its device, whatever vocabularies the others use', { skip }, () => {
@@ -76,7 +135,7 @@ test('worker threads of one process: each has its device, whatever vocabularies 
   });
 });
 
-test('fuzz: every CUDA kernel agrees with the CPU device, as three kinds of GPU', { skip }, (t) => {
+test('fuzz: every CUDA kernel agrees with the CPU device, as four kinds of GPU', { skip }, (t) => {
   const result = run(buildProgram('fuzz', { cuda: 'EMULATED' }), ['100', '1', '0']);
   assert.equal(result.status, 0, outputOf(result));
   t.diagnostic(result.stdout.trim());

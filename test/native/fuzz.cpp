@@ -80,15 +80,19 @@ std::vector<Candidate> candidates() {
     result.push_back({k->name, k, state, cpu::device(*state)});
   }
 #if defined(GROUPGRAD_CUDA_EMULATED)
-  // Clusters; blocks that keep a row, and blocks that keep little of it.
-  for (const auto& [capability, sharedKib] : {std::pair("90", "227"), std::pair("80", "163"), std::pair("75", "7")}) {
+  // Clusters; clusters of 16; blocks that keep a row, and blocks that keep little of it.
+  int index = 0;
+  for (const auto& [capability, sharedKib] :
+       {std::pair("90", "227"), std::pair("90", "3"), std::pair("80", "163"), std::pair("75", "7")}) {
     setenv("SIMT_CAPABILITY", capability, 1);
     setenv("SIMT_SHARED_KIB", sharedKib, 1);
+    cudaSetDevice(index++);
     cuda::StatePointer created;
     const Status status = cuda::createState(created);
     if (!status.ok()) fail(status.message);
     std::shared_ptr<cuda::State> state(std::move(created));
-    result.push_back({std::string("cuda ") + capability, nullptr, state, cuda::device(*state)});
+    result.push_back(
+        {std::string("cuda ") + capability + " with " + sharedKib + " KiB", nullptr, state, cuda::device(*state)});
   }
 #endif
   return result;

@@ -84,6 +84,7 @@ export function lastingFiles(runDir: string): Record<string, Buffer | unknown> {
     newest,
     metrics: readFileSync(join(runDir, 'metrics.jsonl'), 'utf8'),
     samples: readFileSync(join(runDir, 'samples.jsonl'), 'utf8'),
+    warnings: readFileSync(join(runDir, 'warnings.jsonl'), 'utf8'),
     weights: readFileSync(join(checkpoint, 'weights.safetensors')),
     optimizer: readFileSync(join(checkpoint, 'optimizer.safetensors')),
     // Seconds, and the bytes of a log that holds them, depend on the clock.

@@ -66,11 +66,8 @@ function copyPackage(folder: string, asVersion = version): string {
     const place = addon.indexOf(`\0${version}\0`);
     assert.ok(place > 0);
     addon.write(asVersion, place + 1, 'latin1');
-    const described = readFileSync(join(folder, 'package.json'), 'utf8');
-    writeFileSync(
-      join(folder, 'package.json'),
-      described.replace(`"version": "${version}"`, `"version": "${asVersion}"`),
-    );
+    const file = join(folder, 'src', 'base', 'version.ts');
+    writeFileSync(file, readFileSync(file, 'utf8').replace(`'${version}'`, `'${asVersion}'`));
   }
   mkdirSync(dirname(target), { recursive: true });
   writeFileSync(target, addon);

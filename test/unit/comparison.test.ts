@@ -472,8 +472,12 @@ describe('a folder', () => {
       },
     );
     writeFileSync(comparisonFiles(out).finished('plain', 5), '{"end":{"steps":4,"tokens":null},"step":4}');
+    const warned = join(comparisonFiles(out).run('hadw', 3), 'warnings.jsonl');
+    const warning = 'step 10: none of the last 10 steps had a gradient';
+    writeFileSync(warned, `${JSON.stringify({ step: 10, warning })}\n`);
     const result = buildResult(out);
-    assert.deepEqual(result.notes, [
+    assert.equal(result.notes.at(-1), `hadw, seed 3, ${warning}`);
+    assert.deepEqual(result.notes.slice(0, -1), [
       '2 seeds: no bootstrap interval of so few covers more than 50 %, and no p is below 0.5. Look at the differences by seed.',
       'Unfinished runs, which no mean counts: plain, seed 5.',
       'Missing runs: hadw, seed 5.',

@@ -392,3 +392,33 @@ test("a browser runs the page's script and no other", { skip: !hasBrowser && `${
     if (isHostile) assert.equal(count(/<img/g), 0);
   }
 });
+
+test('warnings stand before everything else, with the steps in which their conditions held', async () => {
+  const steps = Array.from({ length: 12 }, (_, i) => ({
+    step: i + 1,
+    reward: 0.5,
+    ...(i >= 9 && { 'health/no_gradient': 1 }),
+    ...(i === 4 && { 'health/truncated': 1 }),
+  }));
+  const files = {
+    'metrics.jsonl': steps,
+    'warnings.jsonl': [
+      { step: 5, warning: 'step 5: cut off <here>' },
+      { step: 10, warning: 'step 10: none had a gradient' },
+    ],
+    'config.json': '{"notation": "Numbers are <reversed>."}',
+    'samples.jsonl': [{ step: 1, prompt: '1+2=', answer: '3', completion: '3', rewards: { a: 1 } }],
+  };
+  const { html, texts, charts } = await report(folder(files));
+  assert.deepEqual(texts('li'), ['step 5: cut off <here>', 'step 10: none had a gradient']);
+  const headings = texts('h2');
+  assert.ok(headings.indexOf('Warnings') < headings.indexOf('Summary') && headings.includes('Samples'));
+  const cells = texts('td').join(' ');
+  assert.deepEqual(texts('code').slice(0, 2), ['health/truncated', 'health/no_gradient']);
+  assert.match(cells, / 1 5 5 {2}3 10 12 /);
+  // Told in words: no chart of ones.
+  assert.ok(![...charts.keys()].some((title) => title.startsWith('health/')));
+  assert.ok(html.includes('Numbers are &#60;reversed&#62;.'));
+  const without = await report(folder({ 'metrics.jsonl': steps.slice(0, 4) }));
+  assert.ok(!without.html.includes('<h2>Warnings</h2>'));
+});

@@ -47,6 +47,30 @@ test('index i of seed s is the example that it has always been', () => {
 
 for (const [name, make] of Object.entries(generated)) {
   describe(name, () => {
+    test('a prompt tells its problem, and other texts tell none', () => {
+      const task = make({ seed: 5 });
+      for (let i = 0; i < 200; i++) {
+        const example = task.example(i);
+        const parsed = task.parse!(example.prompt)!;
+        // Countdown has several answers: another one may be found.
+        if (!name.startsWith('countdown')) assert.deepEqual(parsed, example);
+        else assert.deepEqual({ ...parsed, answer: '', solution: '' }, { ...example, answer: '', solution: '' });
+        assert.equal(task.score(parsed.solution, parsed), 1);
+        assert.equal(task.score(parsed.answer, example), 1);
+        if (task.readAnswer) assert.equal(task.readAnswer(example.solution), task.readAnswer(example.answer));
+        for (const other of [
+          example.prompt.slice(0, -1),
+          `${example.prompt}=`,
+          ` ${example.prompt}`,
+          example.solution,
+        ]) {
+          assert.equal(task.parse!(other), undefined, other);
+        }
+      }
+      assert.equal(task.parse!(''), undefined);
+      assert.equal(task.notation === undefined, task.readAnswer === undefined);
+    });
+
     test('an example does not depend on the order in which it is asked for, but on the seed', () => {
       const some = [0, 1, 7, 1000, 2 ** 31 - 1];
       const task = make({ seed: 3 });

@@ -144,6 +144,14 @@ describe('jsonl', () => {
     });
   });
 
+  test('a prompt of the file tells its problem, with all of its fields', () => {
+    const task = tasks.jsonl({ path: capitals, split: 'train' });
+    assert.deepEqual(task.parse!(task.example(1).prompt), task.example(1));
+    const [held] = [tasks.jsonl({ path: capitals }).example(0)];
+    assert.deepEqual(task.parse!(held.prompt), held);
+    assert.equal(task.parse!('Atlantis?'), undefined);
+  });
+
   test('a byte order mark and fields with names of prototypes are plain content', () => {
     const path = file('\ufeff{"prompt": "a", "answer": "b", "__proto__": {"answer": "c"}, "constructor": 1}');
     const example = tasks.jsonl({ path }).example(0);

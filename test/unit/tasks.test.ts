@@ -470,3 +470,62 @@ describe('characterVocabulary', () => {
     assert.throws(() => characterVocabulary('010'), { name: 'RangeError', message: /^characters/ });
   });
 });
+
+describe('what a prompt says and an answer means', () => {
+  test('arithmetic: numbers are read back to front, behind the working', () => {
+    const { addition, subtraction, multiplication, chain } = tasks;
+    const cases: [Task, string, solution: string, answer: string][] = [
+      [addition({ seed: 0 }), '12+34=', '64', '46'],
+      [addition({ seed: 0 }), '0+0=', '0', '0'],
+      [addition({ seed: 0 }), '9999999+1=', '00000001', '10000000'],
+      [subtraction({ seed: 0 }), '52-38=', '41', '14'],
+      [subtraction({ seed: 0 }), '100-100=', '0', '0'],
+      [multiplication({ seed: 0 }), '12*34=', '84+063#804', '408'],
+      [multiplication({ seed: 0 }), '7*8=', '65', '56'],
+      [chain({ seed: 0 }), '8+3*4-5=', '02#51', '15'],
+      [chain({ seed: 0 }), '2*3=', '6', '6'],
+    ];
+    for (const [task, prompt, solution, answer] of cases) {
+      const example = task.parse!(prompt)!;
+      assert.equal(example.solution, solution);
+      assert.equal(task.readAnswer!(solution), answer);
+      assert.equal(task.score(solution, example), 1);
+    }
+    for (const text of ['', '4=', '1#2#3', 'x', '4+', '-4']) {
+      assert.equal(addition({ seed: 0 }).readAnswer!(text), undefined, text);
+    }
+    const none: [Task, string[]][] = [
+      [addition({ seed: 0 }), ['01+2=', '1+2+3=', '+2=', '1-2=', '12345678+1=', '1 + 2=', '1+2', '１+2=']],
+      [subtraction({ seed: 0 }), ['3-4=', '1--2=']],
+      [multiplication({ seed: 0 }), ['1*2*3=', '*2=']],
+      [chain({ seed: 0 }), ['3=', '1-2+5=', '01+2=', '1+=', '1++2=', '1*2', '1/2=']],
+    ];
+    for (const [task, prompts] of none) {
+      for (const prompt of prompts) assert.equal(task.parse!(prompt), undefined, `${task.name}: ${prompt}`);
+    }
+  });
+
+  test('the other tasks', () => {
+    assert.equal(tasks.copy({ seed: 0 }).parse!('dog=')?.answer, 'dog');
+    assert.equal(tasks.reverse({ seed: 0 }).parse!('dog=')?.answer, 'god');
+    assert.equal(tasks.sort({ seed: 0 }).parse!('dog=')?.answer, 'dgo');
+    assert.equal(tasks.copy({ seed: 0 }).parse!('Dog='), undefined);
+    assert.equal(tasks.sudoku({ seed: 0 }).parse!('21.....1...4431.=')?.answer, '2143342112344312');
+    // No grid fits, and more than one.
+    for (const prompt of ['11..............=', '................=', '21.....1...4431=']) {
+      assert.equal(tasks.sudoku({ seed: 0 }).parse!(prompt), undefined, prompt);
+    }
+    const countdown = tasks.countdown({ seed: 0 });
+    for (const prompt of ['3,7,25=46:', '24,19,13,2=8:', '1,1=2:', '9,8,7,6,5=777:']) {
+      const example = countdown.parse!(prompt)!;
+      assert.equal(countdown.score(example.answer, example), 1, prompt);
+    }
+    for (const prompt of ['1,1=9:', '3=3:', '0,1=1:', '1,2,3,4,5,6=21:', '1,2=3', '100,1=99:']) {
+      assert.equal(countdown.parse!(prompt), undefined, prompt);
+    }
+    const ladder = tasks.bandit({ seed: 4, contexts: 2 });
+    for (let i = 0; i < 14; i++) assert.deepEqual(ladder.parse!(ladder.example(i).prompt), ladder.example(i));
+    for (const prompt of ['7:0=', '0:2=', '00:0=', '0:0', 'a:0='])
+      assert.equal(ladder.parse!(prompt), undefined, prompt);
+  });
+});

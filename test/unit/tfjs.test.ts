@@ -1,7 +1,6 @@
 // The loss inside TensorFlow.js, on every backend: every way to differentiate it, against the host API; memory; errors.
 
 import assert from 'node:assert/strict';
-import { createRequire } from 'node:module';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
@@ -26,9 +25,6 @@ import {
 import { assertArray, assertNumber } from '../support/compare.js';
 import { fill, seeded } from '../support/random.js';
 import { noTensorflow } from '../support/tensorflow.js';
-
-// Gradients of tfjs's own operations, which tfjs and tfjs-node bring and tfjs-core alone does not.
-createRequire(import.meta.url)('@tensorflow/tfjs-core/dist/register_all_gradients');
 
 const [sequences, length, vocab] = [3, 4, 7];
 const tokens = sequences * length;
@@ -253,6 +249,95 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
+    test('a tensor may be flat or have a last dimension of 1', () => {
+      const perToken = [[sequences, length], [tokens], [sequences, length, 1], [tokens, 1]];
+      const perSequence = [[sequences], [sequences, 1]];
+      tf.tidy(() => {
+        const spread = Float32Array.from({ length: tokens }, (_, i) => arrays.advantages[Math.floor(i / length)]);
+        for (const rank of [2, 3]) {
+          const logits = tf.reshape(logits3(), rank === 3 ? [sequences, length, vocab] : [tokens, vocab]);
+          const shaped = { ...batch, shape: { sequences, length } };
+          for (const shape of perToken) {
+            for (const advantages of [
+              ...perSequence.map((s) => tf.tensor(arrays.advantages, s)),
+              tf.tensor(spread, shape),
+            ]) {
+              const all = {
+                ...shaped,
+                tokens: tf.tensor(ids, shape, 'int32'),
+                mask: tf.tensor([...mask], shape, 'bool'),
+                oldLogProbs: tf.tensor(arrays.oldLogProbs, shape),
+                refLogProbs: tf.tensor(arrays.refLogProbs, shape),
+                tokenWeights: tf.tensor(arrays.tokenWeights, shape),
+                advantages,
+              };
+              const gradient = tf.grad((x) => grpoLoss(x, all, withEntropy))(logits);
+              assert.deepEqual(gradient.dataSync(), expectedLogits.gradLogits, `[${shape}], rank ${rank}`);
+              const { tokens: _, ...policyTensors } = all;
+              const logProbs = tf.reshape(logProbs2(), shape);
+              const byLogProbs = tf.grad((x) => policyLoss(x, policyTensors, config))(logProbs);
+              assert.deepEqual(byLogProbs.dataSync(), expectedPolicy.gradLogProbs, `[${shape}]`);
+            }
+          }
+        }
+        const rewards = tf.tensor2d([0, 1, 1, 1, 0, 0], [2, 3]);
+        const { groupMean } = computeAdvantages(rewards, { groupSize: 3 });
+        assertArray(groupMean.dataSync(), [2 / 3, 1 / 3], rounding, 'groups by row');
+      });
+    });
+
+    test('a tensor of the right size in another layout is refused, whatever holds it', () => {
+      const expected = `a tensor of shape [${sequences}, ${length}] or [${tokens}]`;
+      const wrong = [
+        [length, sequences],
+        [1, tokens],
+        [sequences, 2, 2],
+        [tokens, 1, 1],
+        [1, sequences, length],
+      ];
+      const fields = {
+        tokens: (shape: number[]) => tf.tensor(ids, shape, 'int32'),
+        mask: (shape: number[]) => tf.tensor([...mask], shape, 'bool'),
+        oldLogProbs: (shape: number[]) => tf.tensor(arrays.oldLogProbs, shape),
+        refLogProbs: (shape: number[]) => tf.tensor(arrays.refLogProbs, shape),
+        tokenWeights: (shape: number[]) => tf.tensor(arrays.tokenWeights, shape),
+        advantages: (shape: number[]) => tf.zeros(shape),
+      };
+      tf.tidy(() => {
+        for (const [field, make] of Object.entries(fields)) {
+          for (const shape of wrong) {
+            const error = { name: 'RangeError', message: `${field}: expected ${expected}, got [${shape.join(', ')}]` };
+            const changed = { ...batch, shape: { sequences, length }, [field]: make(shape) };
+            assert.throws(() => grpoLoss(logits3(), changed, withEntropy), error);
+            assert.throws(() => grpoLoss(tf.reshape(logits3(), [tokens, vocab]), changed, withEntropy), error);
+            assert.throws(() => grpoLoss(logits3(), changed, withEntropy, { device: 'reference' }), error);
+            if (field === 'tokens') continue;
+            const { tokens: _, ...policy } = changed;
+            assert.throws(() => policyLoss(logProbs2(), policy as PolicyBatch, config), error);
+          }
+        }
+        assert.throws(() => grpoLoss(logits3(), { ...batch, advantages: tf.zeros([1, sequences]) }, config), {
+          name: 'RangeError',
+          message: `advantages: expected a tensor of shape [${sequences}], got [1, ${sequences}]`,
+        });
+        for (const shape of wrong) {
+          const transposed = tf.reshape(logProbs2(), shape);
+          assert.throws(() => policyLoss(transposed, { ...policyBatch, shape: { sequences, length } }, config), {
+            name: 'RangeError',
+            message: `logProbs: expected ${expected}, got [${shape.join(', ')}]`,
+          });
+        }
+        assert.throws(() => computeAdvantages(tf.zeros([3, 2]), { groupSize: 3 }), {
+          name: 'RangeError',
+          message: 'rewards: expected a tensor of shape [6] or [2, 3], got [3, 2]',
+        });
+        assert.throws(() => computeAdvantages(tf.zeros([2, 3]), { groupSizes: Int32Array.of(2, 4) }), {
+          name: 'RangeError',
+          message: 'rewards: expected a tensor of shape [6], got [2, 3]',
+        });
+      });
+    });
+
     test('rewards in place of advantages, and a device, are passed on', () => {
       tf.tidy(() => {
         const { advantages: _, ...rest } = batch;
@@ -336,6 +421,65 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       }
       optimizer.dispose();
       tf.dispose([logits, logProbs, weights]);
+    });
+
+    test('a function that throws after the loss leaves nothing behind', async () => {
+      const [logits, logProbs, weights] = [logits3(), logProbs2(), tf.variable(logits3())];
+      const optimizer = tf.train.sgd(0.1);
+      const thrown = new Error('after the loss');
+      const fails = (loss: tf.Scalar): tf.Scalar => {
+        if (loss.rank === 0) throw thrown;
+        return loss;
+      };
+      const calls: Record<string, () => unknown> = {
+        'tf.grad of logits': () => tf.grad((x) => fails(grpoLoss(x, batch, withEntropy)))(logits),
+        'tf.grad in place': () => tf.grad((x) => fails(grpoLoss(x, batch, config, { inPlace: true })))(logits),
+        'tf.grad of log-probs': () => tf.grad((x) => fails(policyLoss(x, policyBatch, config)))(logProbs),
+        'tf.grad after two losses': () =>
+          tf.grad((x) => {
+            const first = grpoLoss(x, batch, config);
+            return tf.add(first, fails(grpoLoss(x, batch, config))) as tf.Scalar;
+          })(logits),
+        'tf.valueAndGrads': () => tf.valueAndGrads((x) => fails(grpoLoss(x, batch, config)))([logits]),
+        'tf.variableGrads': () => tf.variableGrads(() => fails(grpoLoss(weights, batch, config)), [weights]),
+        'tf.variableGrads in tidy': () =>
+          tf.tidy(() => tf.variableGrads(() => fails(grpoLoss(weights, batch, config)), [weights])),
+        'Optimizer.minimize': () => optimizer.minimize(() => fails(grpoLoss(weights, batch, config))),
+        onResult: () => {
+          const onResult = () => {
+            throw thrown;
+          };
+          tf.grad((x) => grpoLoss(x, batch, config, { onResult }))(logits);
+        },
+      };
+      for (const [name, call] of Object.entries(calls)) {
+        const before = tf.memory();
+        for (let i = 0; i < 3; i++) assert.throws(call, (error) => error === thrown, name);
+        // Inside TensorFlow, without a scope around, the gradient goes when the synchronous code has ended.
+        if (backend === 'tensorflow' && /^(tf.valueAndGrads|tf.variableGrads|Optimizer.minimize)$/.test(name))
+          await null;
+        const { numTensors, numBytes, numDataBuffers } = tf.memory();
+        assert.deepEqual(
+          { numTensors, numBytes, numDataBuffers },
+          { numTensors: before.numTensors, numBytes: before.numBytes, numDataBuffers: before.numDataBuffers },
+          name,
+        );
+      }
+      optimizer.dispose();
+      tf.dispose([logits, logProbs, weights]);
+    });
+
+    test('the gradient is freed with the backward pass, not with a scope around many of them', () => {
+      const weights = tf.variable(logits3());
+      tf.tidy(() => {
+        const before = tf.memory().numTensors;
+        for (let i = 0; i < 3; i++) {
+          const { value, grads } = tf.variableGrads(() => grpoLoss(weights, batch, config), [weights]);
+          tf.dispose([value, grads]);
+          assert.equal(tf.memory().numTensors, before);
+        }
+      });
+      weights.dispose();
     });
 
     describe('refuses', () => {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
-import { DifficultyAnchor, defineReward } from '../../src/index.js';
+import { DifficultyAnchor, defineReward, presets } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
 import type { Group } from '../../src/rollout/api.js';
 import { tokenTask } from '../../src/rollout/token-task.js';
@@ -128,6 +128,41 @@ for (const backend of ['cpu', 'wasm'] as const) {
       assert.equal(tf.memory().numTensors, before);
       assert.equal(new Set(counts.slice(0, 3)).size, 1, `tensors after each update: ${counts}`);
       assert.equal(new Set(counts.slice(3)).size, 1, `tensors after each step: ${counts}`);
+      policy.dispose();
+    });
+
+    test('a step that fails leaves no tensor behind, wherever it fails', async () => {
+      const policy = tinyPolicy();
+      const failing = (where: string): Partial<TrainerOptions> => {
+        let calls = 0;
+        const isSecond = () => ++calls === 2;
+        const fail = (): never => {
+          throw new Error('it broke');
+        };
+        if (where === 'reward') return { rewards: [defineReward('broken', () => (calls++ < 20 ? calls % 2 : fail()))] };
+        const logits: Policy['logits'] = (...args) => {
+          const all = policy.logits(...args);
+          if (!isSecond()) return all;
+          if (where === 'logits') fail();
+          if (where === 'shape') return tf.tidy(() => tf.slice(all, [0, 0], [-1, 5]));
+          const faulty = Float32Array.from({ length: all.size }, () => NaN);
+          return tf.tensor2d(faulty, all.shape);
+        };
+        return { policy: { ...policy, logits } as Policy };
+      };
+      for (const where of ['logits', 'shape', 'values', 'reward']) {
+        const before = tf.memory().numTensors;
+        const given = tinyOptions({ policy, loss: presets.grpo, guard: { action: 'halt' }, ...failing(where) });
+        const trainer = await createTrainer(given);
+        const counts: number[] = [tf.memory().numTensors];
+        await assert.rejects(async () => {
+          for await (const _ of trainer.steps({ max: 3 })) counts.push(tf.memory().numTensors);
+        }, where);
+        counts.push(tf.memory().numTensors);
+        trainer.dispose();
+        assert.equal(new Set(counts).size, 1, `${where}: tensors after each step: ${counts}`);
+        assert.equal(tf.memory().numTensors, before, where);
+      }
       policy.dispose();
     });
 
@@ -411,6 +446,122 @@ describe('the reinforcement loop', () => {
     assert.equal(trainer.step, 0);
   });
 
+  test('a vocabulary that gives no token ids or no text is refused where it shows', async (t) => {
+    const words = tinyPolicy().vocabulary;
+    const refused = async (change: Record<string, unknown>, message: RegExp, options: Partial<TrainerOptions> = {}) => {
+      const policy = tinyPolicy();
+      t.after(() => policy.dispose());
+      const given = {
+        ...tinyOptions({ ...options }),
+        policy: { ...policy, vocabulary: { ...words, ...change } } as Policy,
+      };
+      const run = async () => stepsOf(await createTrainer(given), 1);
+      await assert.rejects(run, (error) => message.test(String(error)) || assert.fail(`${error}`));
+    };
+    const text = 'TypeError: policy\\.vocabulary\\.decode of the tokens';
+    // Where the policy is given: before anything is sampled.
+    for (const decoded of [undefined, null, 7, ['7'], Promise.resolve('7')]) {
+      await refused({ decode: () => decoded }, new RegExp(`^${text} 0: expected a text, got `));
+    }
+    // Later, of some tokens alone.
+    await refused(
+      { decode: (tokens: Int32Array) => (tokens.length > 1 ? undefined : words.decode(tokens)) },
+      new RegExp(`^${text} [\\d, ]+: expected a text, got nothing`),
+    );
+    const prompt = /^addition of 1 digit, prompt "\d\+\d=": policy\.vocabulary\.encode\("\d\+\d="\): expected /.source;
+    for (const [encoded, expected] of [
+      [undefined, 'an Int32Array, got nothing'],
+      [[1, 2], 'an Int32Array, got an array of 2 values'],
+      [Float32Array.of(1), 'an Int32Array, got a Float32Array of 1 values'],
+    ] as const) {
+      await refused({ encode: () => encoded }, new RegExp(`^TypeError: ${prompt.slice(1)}${expected}`));
+    }
+    for (const id of [-1, words.size]) {
+      const outside = new RegExp(`^RangeError: ${prompt.slice(1)}token ids from 0 to ${words.size - 1}, got ${id}`);
+      await refused({ encode: () => Int32Array.of(1, id) }, outside);
+    }
+    // Solutions, which a warm start alone encodes.
+    await refused(
+      { encode: (given: string) => (given.endsWith('=') ? words.encode(given) : Int32Array.of(99)) },
+      /^RangeError: policy\.vocabulary\.encode\("\d+"\): expected token ids from 0 to 12, got 99/,
+      { warmStart: { steps: 1 } },
+    );
+  });
+
+  test('a policy that gives no logits, or others than those of its rows, is refused by name', async (t) => {
+    const refused = async (change: (policy: Policy) => Partial<Policy>, message: RegExp) => {
+      const policy = tinyPolicy();
+      t.after(() => policy.dispose());
+      const given = tinyOptions({ policy: { ...policy, ...change(policy) } as Policy });
+      const run = async () => stepsOf(await createTrainer(given), 1);
+      await assert.rejects(run, (error) => message.test(String(error)) || assert.fail(`${error}`));
+    };
+    const gives = (logits: (own: tf.Tensor2D) => unknown) => (policy: Policy) => ({
+      logits: ((...args) => logits(policy.logits(...args))) as Policy['logits'],
+    });
+    await refused(
+      gives(() => undefined),
+      /^TypeError: policy: expected logits as a tensor, got nothing$/,
+    );
+    await refused(
+      gives(async (own) => own),
+      /^TypeError: policy: expected logits as a tensor, got an object of class Promise$/,
+    );
+    const shapes = /^RangeError: policy: expected logits of shape \[64, 13\] \(rows, vocabulary\), got /.source;
+    await refused(
+      gives((own) => tf.slice(own, [0, 0], [-1, 12])),
+      new RegExp(`${shapes}\\[64, 12\\]$`),
+    );
+    await refused(
+      gives((own) =>
+        tf.pad2d(own, [
+          [0, 0],
+          [0, 3],
+        ]),
+      ),
+      new RegExp(`${shapes}\\[64, 16\\]$`),
+    );
+    await refused(
+      gives((own) => tf.slice(own, [1, 0])),
+      new RegExp(`${shapes}\\[63, 13\\]$`),
+    );
+    await refused(
+      gives((own) => tf.reshape(own, [16, 4, 13])),
+      new RegExp(`${shapes}\\[16, 4, 13\\]$`),
+    );
+    await refused(
+      gives((own) => tf.cast(own, 'int32')),
+      /^RangeError: policy: expected float32 logits, got dtype int32$/,
+    );
+    await refused(
+      () => ({ decode: (() => undefined) as never }),
+      /^TypeError: policy\.decode: expected an object, got nothing/,
+    );
+    await refused(
+      () => ({ decode: (() => ({ logits: tf.zeros([16, 13]), dispose: () => {} })) as never }),
+      /^TypeError: policy\.decode\(…\)\.append: expected a function, got nothing/,
+    );
+    // A decoder that goes wrong later.
+    await refused(
+      (policy) => ({
+        decode: ((...args) => {
+          const decoder = policy.decode(...args);
+          return {
+            get logits() {
+              return decoder.logits;
+            },
+            append(tokens: Int32Array) {
+              decoder.append(tokens);
+              (decoder as { logits: unknown }).logits = tf.zeros([16, 2]);
+            },
+            dispose: () => decoder.dispose(),
+          };
+        }) as Policy['decode'],
+      }),
+      /^RangeError: policy: expected logits of shape \[16, 13\] \(rows, vocabulary\), got \[16, 2\]$/,
+    );
+  });
+
   test('a policy whose logits are not those of its vocabulary is refused', async (t) => {
     const policy = tinyPolicy();
     const wide = { ...policy, vocabulary: { ...policy.vocabulary, size: 20 } } as Policy;
@@ -489,9 +640,25 @@ test('progress stays on one line of a terminal, and prints milestones alone else
 
 test('a step is told in one line', () => {
   const metrics = { reward: 0.5, entropy: NaN, 'eval/hard/accuracy': 0.25, 'eval/hard/accuracy/3': 1 };
-  const step = { index: 10, metrics, timing: { tokens_per_second: 1234.5 }, groups: [] };
+  const step = { index: 10, metrics, timing: { tokens_per_second: 1234.5 }, groups: [], warnings: [] };
   assert.equal(progressLine(step, 30, 12), 'step 10/30  reward 0.500  hard 0.250  1235 tokens/s  4 min left');
   assert.equal(progressLine({ ...step, metrics: {}, timing: {} }, undefined, 1), 'step 10');
+});
+
+test('every evaluation stays in the terminal, and on other output', async (t) => {
+  for (const isTTY of [true, false]) {
+    const parts: string[] = [];
+    const output = { isTTY, columns: 200, write: (text: string) => parts.push(text) };
+    const evaluate = { hard: lengthTask({ ...tinyTask, size: 4 }) };
+    const trainer = await tinyTrainer(t, { evaluate, evaluation: { every: 2, atStart: true } });
+    await trainer.run({ max: 5, output });
+    const kept = parts.filter((text) => text.endsWith('\n') && text.includes('hard '));
+    assert.deepEqual(
+      kept.map((text) => /step (\d+)/.exec(text)![1]),
+      ['0', '2', '4'],
+      parts.join(''),
+    );
+  }
 });
 
 test('a backend that is not there is refused with the packages that would bring it', async () => {

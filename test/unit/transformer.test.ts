@@ -284,6 +284,21 @@ for (const [backend, attention, own] of cases) {
       assert.equal(tf.memory().numTensors, tensors);
     });
 
+    test('decoding that fails leaves no tensor behind', () => {
+      for (const lost of ['layers.1.attention.value', 'norm']) {
+        const policy = createTransformer(own, vocabulary, 1);
+        const variables = policy.variables as Record<string, tf.Variable>;
+        const before = tf.memory().numTensors;
+        const decoder = policy.decode(padPrompts([Int32Array.of(1, 2)], 3, 0), Int32Array.of(0, 0), 2);
+        variables[lost].dispose();
+        assert.throws(() => policy.decode(padPrompts([Int32Array.of(1, 2)], 3, 0), Int32Array.of(0, 0), 2));
+        assert.throws(() => decoder.append(Int32Array.of(1, 1)));
+        decoder.dispose();
+        assert.equal(tf.memory().numTensors, before - 1, lost);
+        policy.dispose();
+      }
+    });
+
     test('weights follow from the seed', () => {
       const values = (seed: number) => {
         const made = createTransformer(own, vocabulary, seed);

@@ -24,6 +24,7 @@ interface Line {
 interface ChartPlan {
   title: string;
   subtitle?: string;
+  note?: string;
   lines: (names: readonly string[]) => Line[];
   yIncludes?: readonly number[];
   ordered?: boolean;
@@ -92,7 +93,15 @@ function plans(names: readonly string[]): { title: string; charts: ChartPlan[] }
           lines: named({ metric: 'frac_reward_zero_std', name: 'share' }),
           yIncludes: share,
         },
-        { title: 'Groups sampled again', lines: named({ metric: 'groups/resampled', name: 'groups' }), yIncludes: [0] },
+        {
+          title: 'Groups sampled again',
+          subtitle: 'Groups of a step beyond promptsPerStep',
+          note:
+            'Dynamic sampling draws further rounds of prompts, up to maxRounds, while too few groups have rewards that ' +
+            'differ: a group whose rewards are all equal has no gradient. The update takes groups with a gradient first.',
+          lines: named({ metric: 'groups/resampled', name: 'groups' }),
+          yIncludes: [0],
+        },
       ],
     },
     {
@@ -223,7 +232,7 @@ const shownElsewhere = new Set([
 /** All charts of the metrics, and last those of metrics that no plan knows. */
 export function metricSections(table: Table, span: Span): Section[] {
   const names = [...table.columns.keys()];
-  const shown = new Set(shownElsewhere);
+  const shown = new Set([...shownElsewhere, ...names.filter((name) => name.startsWith('health/'))]);
   const sections = plans(names).map(({ title, charts }) => {
     const section: Section = { title, charts: [], missing: [] };
     for (const plan of charts) {
@@ -270,8 +279,16 @@ function drawPlan(plan: ChartPlan, lines: readonly Line[], table: Table, span: S
     const points = curve(table, span, metric, low, high);
     return points.some(({ y }) => Number.isFinite(y)) ? [{ name, points, dashed, color }] : [];
   });
-  const { title, subtitle, yIncludes, ordered } = plan;
-  return { ...stepAxis(span), title, subtitle, yIncludes, ordered, series: ordered ? series : series.slice(0, 12) };
+  const { title, subtitle, note, yIncludes, ordered } = plan;
+  return {
+    ...stepAxis(span),
+    title,
+    subtitle,
+    note,
+    yIncludes,
+    ordered,
+    series: ordered ? series : series.slice(0, 12),
+  };
 }
 
 function stepAxis({ first, last }: Span): Pick<Chart, 'xLabel' | 'xRange' | 'xInteger'> {

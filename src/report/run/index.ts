@@ -8,16 +8,16 @@ import { type Tile, writePage } from '../page.js';
 import { flatten } from '../settings.js';
 import { duration, metricSections, type Summary, summarize, timeSection } from './charts.js';
 import { type Span, spanOf } from './curve.js';
-import { renderRunPage } from './page.js';
-import { readConfig, readSamples, readTable, runFiles, type Samples, type Table } from './read.js';
+import { type RunPage, renderRunPage } from './page.js';
+import { readConfig, readSamples, readTable, readWarnings, runFiles, type Samples, type Table } from './read.js';
 
 /** Samples of each kind. */
 const samplesOfAKind = 6;
 
 /**
  * The report of a run folder as an HTML text that needs no network and no other file. It is made from config.json,
- * metrics.jsonl, timing.jsonl and samples.jsonl, any of which may be missing, unfinished or empty; nothing is written. The
- * same files give the same text.
+ * metrics.jsonl, timing.jsonl, samples.jsonl and warnings.jsonl, any of which may be missing, unfinished or empty; nothing is
+ * written. The same files give the same text.
  * @throws TypeError when the folder is not there; the file system's errors.
  */
 export async function buildReport(runDir: string): Promise<string> {
@@ -28,7 +28,7 @@ export async function buildReport(runDir: string): Promise<string> {
   );
   if (!isFolder) throw new TypeError(`runDir: expected a run folder, got ${describe(runDir)}, which is none`);
   const files = runFiles(runDir);
-  const config = await readConfig(files.config);
+  const config = readConfig(files.config);
   const metrics = await readTable(files.metrics);
   const timing = await readTable(files.timing);
   const samples = await readSamples(files.samples, samplesOfAKind);
@@ -38,6 +38,8 @@ export async function buildReport(runDir: string): Promise<string> {
   return renderRunPage({
     title: basename(resolve(runDir)),
     tiles: tiles(metrics, timing),
+    warnings: await readWarnings(files.warnings),
+    conditions: conditionSpans(metrics),
     notes: notes(metrics, timing, samples, config),
     summaries: summaryNames(metrics).flatMap((name) => summarize(metrics, name) ?? []),
     scaleNote: isEmpty ? undefined : scaleNote(span),
@@ -48,6 +50,7 @@ export async function buildReport(runDir: string): Promise<string> {
       { title: 'Highest rewards', samples: samples.best },
       { title: 'Lowest rewards', samples: samples.worst },
     ],
+    notation: typeof config === 'object' && typeof config.notation === 'string' ? config.notation : undefined,
     config: typeof config === 'object' ? flatten(config) : [],
   });
 }
@@ -60,12 +63,18 @@ export async function writeReport(runDir: string): Promise<string> {
   return report;
 }
 
-function notes(
-  metrics: Table,
-  timing: Table,
-  samples: Samples,
-  config: Awaited<ReturnType<typeof readConfig>>,
-): string[] {
+/** In which steps each condition of the run's health held, by its name. */
+function conditionSpans({ steps, columns }: Table): RunPage['conditions'] {
+  return [...columns].flatMap(([metric, column]) => {
+    const [, name] = /^health\/(.+)$/.exec(metric) ?? [];
+    const held = steps.filter((_, row) => column[row] === 1);
+    return name === undefined || held.length === 0
+      ? []
+      : [{ name, steps: held.length, first: held[0], last: held[held.length - 1] }];
+  });
+}
+
+function notes(metrics: Table, timing: Table, samples: Samples, config: ReturnType<typeof readConfig>): string[] {
   const all: string[] = [];
   if (metrics.steps.length === 0) all.push('No step has been recorded yet.');
   if (config === undefined) all.push('There is no config.json.');

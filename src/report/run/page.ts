@@ -12,17 +12,25 @@ export interface RunPage {
   tiles: readonly Tile[];
   /** What the reader should know: that the run is empty, that lines could not be read. */
   notes: readonly string[];
+  /** What has gone wrong, in words, in order. */
+  warnings: readonly string[];
+  /** The steps in which conditions held that are warned of. */
+  conditions: readonly { name: string; steps: number; first: number; last: number }[];
   summaries: readonly Summary[];
   /** How charts were made smaller, or undefined. */
   scaleNote?: string;
   sections: readonly Section[];
   timeShares: readonly TimeShare[];
   samples: readonly { title: string; samples: readonly Sample[] }[];
+  /** How completions write answers, or undefined. */
+  notation?: string;
   /** The configuration, by dotted paths. */
   config: readonly (readonly [path: string, value: string])[];
 }
 
 const sampleStyle = `
+.warnings { margin: 0 0 12px; padding: 10px 14px 10px 30px; border-left: 4px solid var(--bad); background: var(--card); }
+.warnings li { margin: 4px 0; overflow-wrap: anywhere; }
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 12px; }
 .sample { padding: 10px 14px; min-width: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .sample header { display: flex; flex-wrap: wrap; gap: 4px 14px; color: var(--muted); font-size: 13px; }
@@ -44,14 +52,31 @@ export function renderRunPage(page: RunPage): string {
     notes,
     tiles,
     parts: [
+      renderWarnings(page),
       summaries.length > 0 ? `<h2>Summary</h2>${renderSummaries(summaries)}` : '',
       scaleNote ? `<p class="muted">${markup(scaleNote)}</p>` : '',
       ...sections.map((section) => renderSection(section, nextId, section.title === 'Time' ? timeShares : [])),
-      renderSamples(samples),
+      renderSamples(samples, page.notation),
       config.length > 0 ? `<h2>Configuration</h2>${renderSettings(config)}` : '',
     ],
     style: sampleStyle,
   });
+}
+
+function renderWarnings({ warnings, conditions }: RunPage): string {
+  if (warnings.length === 0 && conditions.length === 0) return '';
+  const items = warnings.map((text) => `<li>${markup(text)}</li>`);
+  const rows = conditions.map(({ name, steps, first, last }) =>
+    [
+      `<td><code>health/${markup(name)}</code></td>`,
+      ...[steps, first, last].map((value) => numberCell(format(value))),
+    ].join(''),
+  );
+  return [
+    '<h2>Warnings</h2>',
+    items.length > 0 ? `<ul class="warnings">${items.join('')}</ul>` : '',
+    rows.length > 0 ? renderTable(['Condition', 'Steps', 'First', 'Last'], rows) : '',
+  ].join('\n');
 }
 
 function renderSummaries(summaries: readonly Summary[]): string {
@@ -90,13 +115,14 @@ function renderShares(shares: readonly TimeShare[]): string {
   return `<h3>Over the whole run</h3>${renderTable(['Part of a step', 'Time', 'Share'], rows)}`;
 }
 
-function renderSamples(groups: RunPage['samples']): string {
+function renderSamples(groups: RunPage['samples'], notation: string | undefined): string {
   const shown = groups.filter(({ samples }) => samples.length > 0);
   if (shown.length === 0) return '';
   const parts = shown.map(
     ({ title, samples }) => `<h3>${markup(title)}</h3><div class="samples">${samples.map(renderSample).join('')}</div>`,
   );
-  return `<h2>Samples</h2>${parts.join('\n')}`;
+  const note = notation === undefined ? '' : `<p class="muted">${markup(notation)}</p>`;
+  return `<h2>Samples</h2>${note}${parts.join('\n')}`;
 }
 
 /** The most characters of a text that are shown. */

@@ -1,8 +1,8 @@
 // A run folder's files as a report needs them: columns of numbers by step, and a few samples, read as streams.
 
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readText } from '../../base/read-text.js';
 
 /** Numbers by step. */
 export interface Table {
@@ -124,10 +124,24 @@ function asSample(line: Record<string, unknown>): Sample | undefined {
   };
 }
 
+const maxWarnings = 100;
+
+/** Reads warnings.jsonl: the texts, the newest where there are very many. */
+export async function readWarnings(path: string): Promise<string[]> {
+  const warnings: string[] = [];
+  await forEachObject(path, ({ warning }) => {
+    if (typeof warning !== 'string') return false;
+    warnings.push(warning);
+    if (warnings.length > maxWarnings) warnings.shift();
+    return true;
+  });
+  return warnings;
+}
+
 /** Reads config.json: undefined when it is not there, an error's message when it cannot be read. */
-export async function readConfig(path: string): Promise<Record<string, unknown> | string | undefined> {
+export function readConfig(path: string): Record<string, unknown> | string | undefined {
   try {
-    const value: unknown = JSON.parse(await readFile(path, 'utf8'));
+    const value: unknown = JSON.parse(readText(path));
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
     return 'it holds no object';
   } catch (error) {
@@ -142,6 +156,7 @@ export function runFiles(runDir: string) {
     metrics: join(runDir, 'metrics.jsonl'),
     timing: join(runDir, 'timing.jsonl'),
     samples: join(runDir, 'samples.jsonl'),
+    warnings: join(runDir, 'warnings.jsonl'),
     report: join(runDir, 'report.html'),
   };
 }

@@ -26,6 +26,7 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchOutOfResources = 701,
+  cudaErrorInvalidClusterSize = 912,
 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToDevice = 1,
@@ -41,7 +42,11 @@ enum cudaDeviceAttr {
   cudaDevAttrMemoryPoolsSupported,
   cudaDevAttrClusterLaunch,
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaFuncAttributePreferredSharedMemoryCarveout };
+enum cudaFuncAttribute {
+  cudaFuncAttributeMaxDynamicSharedMemorySize,
+  cudaFuncAttributePreferredSharedMemoryCarveout,
+  cudaFuncAttributeNonPortableClusterSizeAllowed,
+};
 enum cudaMemAllocationType { cudaMemAllocationTypePinned = 1 };
 enum cudaMemLocationType { cudaMemLocationTypeDevice = 1 };
 enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
@@ -61,7 +66,7 @@ struct dim3 {
   dim3() = default;
   explicit dim3(unsigned x_) : x(x_) {}
 };
-struct uint4 {
+struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
@@ -112,9 +117,10 @@ constexpr std::size_t kLaneBytes = 16;
 void* blockSharedMemory(const void* tag, std::size_t bytes);
 unsigned char* dynamicSharedMemory();
 cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t&, const std::function<void()>& thread);
-cudaError_t allowSharedMemory(const void* kernel, int bytes);
+cudaError_t setAttribute(const void* kernel, cudaFuncAttribute, int value);
 cudaError_t fail(cudaError_t);
-int activeClusters();
+cudaError_t activeClusters(const void* kernel, const cudaLaunchConfig_t&, int& clusters);
+void countQuestion();
 
 }  // namespace simt
 
@@ -169,16 +175,15 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 }
 template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute attribute, int value) {
-  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  return simt::allowSharedMemory(reinterpret_cast<const void*>(kernel), value);
+  return simt::setAttribute(reinterpret_cast<const void*>(kernel), attribute, value);
 }
 template <class Kernel>
-cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel*, const cudaLaunchConfig_t* config) {
-  *clusters = config->dynamicSmemBytes > 0 ? simt::activeClusters() : 1;
-  return cudaSuccess;
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel* kernel, const cudaLaunchConfig_t* config) {
+  return simt::activeClusters(reinterpret_cast<const void*>(kernel), *config, *clusters);
 }
 template <class Kernel>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel*, int, std::size_t) {
+  simt::countQuestion();
   *blocks = 2;
   return cudaSuccess;
 }

@@ -4,6 +4,8 @@
 #include <simt_primitives.hpp>
 
 #include <algorithm>
+#include <atomic>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -176,7 +178,8 @@ void threadEntry() {
   die("a thread that ended went on");
 }
 
-// Runs the threads of these blocks together, in an order that changes from round to round.
+// Runs the threads of these blocks together, in an order that changes from round to round. In most launches one
+// block or one warp runs ahead of the others or behind them, so that what does not wait is found out.
 void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchConfig_t& config) {
   const unsigned threads = config.blockDim.x;
   std::vector<Thread> all(blocks.size() * threads);
@@ -199,19 +202,27 @@ void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchCo
   std::size_t left = all.size();
   uint64_t seen = 0;
   int idle = 0;
+  const std::size_t groupSize = machine.draw(2) == 0 ? threads : 32;
+  const std::size_t chosen = machine.draw(uint32_t(all.size())) / groupSize;
+  const uint32_t mode = machine.draw(5);  // 0: in step; 1, 2: the chosen one ahead; 3, 4: behind
+  std::vector<bool> waits((all.size() + groupSize - 1) / groupSize);
   while (left > 0) {
+    for (std::size_t g = 0; g < waits.size(); ++g) {
+      waits[g] = mode > 2 ? g == chosen && machine.draw(16) != 0 : mode > 0 && g != chosen && machine.draw(4) != 0;
+    }
     const std::size_t start = machine.draw(uint32_t(all.size()));
     const bool forward = machine.draw(2) == 0;
     for (std::size_t i = 0; i < all.size(); ++i) {
-      Thread& t = all[forward ? (start + i) % all.size() : (start + all.size() - i) % all.size()];
-      if (t.done) continue;
+      const std::size_t index = forward ? (start + i) % all.size() : (start + all.size() - i) % all.size();
+      Thread& t = all[index];
+      if (t.done || waits[index / groupSize]) continue;
       machine.current = &t;
       Context::change(machine.scheduler, t.context);
       if (t.done) --left;
     }
     idle = machine.progress == seen ? idle + 1 : 0;
     seen = machine.progress;
-    if (idle > 100) die("deadlock: no thread can go on");
+    if (idle > 400) die("deadlock: no thread can go on");
   }
   machine.current = nullptr;
   for (const auto& block : blocks) {
@@ -339,33 +350,83 @@ void bulkStoresRead() {
 }
 
 namespace {
-// A process-wide limit for each kernel, as on a GPU.
+// What the emulated device is; read from the environment, so that tests can choose.
+int setting(const char* name, int otherwise) {
+  const char* value = std::getenv(name);
+  return value ? std::atoi(value) : otherwise;
+}
+
+// Calls that cost as much as a launch: a program may make so many, where the environment says how many.
+void countCall(std::atomic<int>& calls, const char* limit) {
+  if (++calls > setting(limit, INT_MAX)) die("more calls than the environment allows");
+}
+
+thread_local int currentDevice = 0;
+
+// A process-wide limit for each kernel on each device, as on a GPU.
+struct Limits {
+  std::size_t sharedMemory = 48 * 1024;
+  unsigned cluster = 8;
+};
 std::mutex limitsMutex;
-std::map<const void*, int> sharedMemoryLimits;
+std::map<std::pair<const void*, int>, Limits> allLimits;
+
+Limits limitsOf(const void* kernel) {
+  const std::lock_guard lock(limitsMutex);
+  return allLimits[{kernel, currentDevice}];
+}
+
+unsigned clusterOf(const cudaLaunchConfig_t& config) {
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) return config.attrs[i].val.clusterDim.x;
+  }
+  return 1;
+}
 }  // namespace
 
-cudaError_t allowSharedMemory(const void* kernel, int bytes) {
+void countQuestion() {
+  static std::atomic<int> calls = 0;
+  countCall(calls, "SIMT_MOST_QUESTIONS");
+}
+
+cudaError_t setAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  countQuestion();
   const std::lock_guard lock(limitsMutex);
-  sharedMemoryLimits[kernel] = bytes;
+  Limits& limits = allLimits[{kernel, currentDevice}];
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) limits.sharedMemory = std::size_t(value);
+  if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed) limits.cluster = value != 0 ? 16 : 8;
+  return cudaSuccess;
+}
+
+cudaError_t activeClusters(const void* kernel, const cudaLaunchConfig_t& config, int& clusters) {
+  countQuestion();
+  const Limits limits = limitsOf(kernel);
+  if (config.dynamicSmemBytes > limits.sharedMemory) return fail(cudaErrorInvalidValue);
+  if (int(clusterOf(config)) > std::min(int(limits.cluster), setting("SIMT_LARGEST_CLUSTER", 16))) {
+    return fail(cudaErrorInvalidClusterSize);
+  }
+  clusters = setting("SIMT_ACTIVE_CLUSTERS", 1);
   return cudaSuccess;
 }
 
 cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
-  {
-    const std::lock_guard lock(limitsMutex);
-    const auto limit = sharedMemoryLimits.find(kernel);
-    const std::size_t most = limit == sharedMemoryLimits.end() ? 48 * 1024 : std::size_t(limit->second);
-    if (config.dynamicSmemBytes > most) return fail(cudaErrorInvalidValue);
+  const Limits limits = limitsOf(kernel);
+  if (config.dynamicSmemBytes > limits.sharedMemory) return fail(cudaErrorInvalidValue);
+  const unsigned cluster = clusterOf(config);
+  if (int(cluster) > std::min(int(limits.cluster), setting("SIMT_LARGEST_CLUSTER", 16))) {
+    return fail(cudaErrorInvalidClusterSize);
   }
   bool cooperative = false;
-  unsigned cluster = 1;
   for (unsigned i = 0; i < config.numAttrs; ++i) {
     if (config.attrs[i].id == cudaLaunchAttributeCooperative) cooperative = config.attrs[i].val.cooperative != 0;
-    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) cluster = config.attrs[i].val.clusterDim.x;
   }
   const unsigned grid = config.gridDim.x;
   if (grid == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 || grid % cluster != 0) {
     return fail(cudaErrorInvalidConfiguration);
+  }
+  if (setting("SIMT_TRACE", 0) != 0) {
+    std::fprintf(stderr, "simt: %u blocks of %u threads, clusters of %u, %zu bytes of shared memory%s\n", grid,
+                 config.blockDim.x, cluster, config.dynamicSmemBytes, cooperative ? ", cooperative" : "");
   }
   machine.kernel = &thread;
   const unsigned together = cooperative ? grid : cluster;
@@ -399,15 +460,13 @@ cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, cons
 
 namespace {
 
-// What the emulated device is; read from the environment, so that tests can choose.
-int setting(const char* name, int otherwise) {
-  const char* value = std::getenv(name);
-  return value ? std::atoi(value) : otherwise;
-}
-
+struct Allocation {
+  std::size_t bytes;
+  int device;
+};
 struct Memory {
   std::mutex mutex;
-  std::map<uintptr_t, std::size_t> allocations;
+  std::map<uintptr_t, Allocation> allocations;
   std::size_t used = 0;
 };
 Memory& memory() {
@@ -419,8 +478,6 @@ std::size_t capacity() { return std::size_t(setting("SIMT_MEMORY_MIB", 4096)) <<
 thread_local cudaError_t lastError = cudaSuccess;
 
 }  // namespace
-
-int activeClusters() { return setting("SIMT_ACTIVE_CLUSTERS", 1); }
 
 cudaError_t fail(cudaError_t error) {
   if (error != cudaSuccess) lastError = error;
@@ -439,10 +496,13 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = simt::currentDevice;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+  simt::currentDevice = device;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount: *value = 4; break;
@@ -476,13 +536,15 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   auto& memory = simt::memory();
   std::lock_guard lock(memory.mutex);
   *pointer = nullptr;
+  // No address space is so large: another error than that there is no memory, as a driver may give it.
+  if (bytes >> 47 != 0) return fail(cudaErrorInvalidValue);
   if (bytes > simt::capacity() - memory.used) return fail(cudaErrorMemoryAllocation);
   auto* raw = static_cast<unsigned char*>(std::aligned_alloc(256, (bytes + 512 + 255) / 256 * 256));
   if (!raw) return fail(cudaErrorMemoryAllocation);
   std::memset(raw, 0xa5, 256);
   std::memset(raw + 256, 0xff, bytes);
   std::memset(raw + 256 + bytes, 0xa5, 256);
-  memory.allocations[reinterpret_cast<uintptr_t>(raw + 256)] = bytes;
+  memory.allocations[reinterpret_cast<uintptr_t>(raw + 256)] = {bytes, simt::currentDevice};
   memory.used += bytes;
   *pointer = raw + 256;
   return cudaSuccess;
@@ -495,11 +557,11 @@ cudaError_t cudaFree(void* pointer) {
   if (found == memory.allocations.end()) simt::die("freed what was not allocated");
   auto* data = static_cast<unsigned char*>(pointer);
   for (int i = 0; i < 256; ++i) {
-    if (data[i - 256] != 0xa5 || data[found->second + std::size_t(i)] != 0xa5) {
+    if (data[i - 256] != 0xa5 || data[found->second.bytes + std::size_t(i)] != 0xa5) {
       simt::die("a write outside of an allocation");
     }
   }
-  memory.used -= found->second;
+  memory.used -= found->second.bytes;
   memory.allocations.erase(found);
   std::free(data - 256);
   return cudaSuccess;
@@ -519,6 +581,8 @@ cudaError_t cudaMallocFromPoolAsync(void** pointer, std::size_t bytes, cudaMemPo
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return cudaFree(pointer); }
 cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
+  static std::atomic<int> calls = 0;
+  simt::countCall(calls, "SIMT_MOST_HOST_ALLOCATIONS");
   *pointer = std::malloc(bytes);
   return *pointer ? cudaSuccess : fail(cudaErrorMemoryAllocation);
 }
@@ -539,8 +603,8 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   std::lock_guard lock(memory.mutex);
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   auto after = memory.allocations.upper_bound(address);
-  const bool inside = after != memory.allocations.begin() && (--after, address < after->first + after->second);
-  *attributes = {inside ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered, 0};
+  const bool inside = after != memory.allocations.begin() && (--after, address < after->first + after->second.bytes);
+  *attributes = {inside ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered, inside ? after->second.device : -2};
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
@@ -576,6 +640,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorInvalidClusterSize: return "cudaErrorInvalidClusterSize";
     default: return "cudaErrorUnknown";
   }
 }

@@ -40,7 +40,10 @@ T& blockShared() {
   return *static_cast<T*>(simt::blockSharedMemory(&tag, sizeof(T)));
 }
 inline void spinPause() { simt::yieldThread(); }
-inline unsigned loadAcquire(const unsigned* address) { return *address; }
+template <class T>
+T loadAcquire(const T* address) {
+  return *address;
+}
 
 inline uint32_t packBfloat16(float low, float high) {
   const auto round = [](float x) -> uint32_t {

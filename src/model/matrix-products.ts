@@ -8,28 +8,31 @@ import { rangeError } from '../base/check.js';
 const transposesFirst = () => tf.getBackend() === 'wasm';
 
 /** a b, for a [N, K] and b [K, M]. */
-export function times(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
+export function matMul(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
   return tf.matMul(a, b);
 }
 
 /** a bᵀ, for a [N, K] and b [M, K]. */
-export function timesTransposed(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
-  return timesReady(a, readyForProducts(b));
-}
-
-/** b, or a tensor of its transpose, as `timesReady` takes it: for a b that is multiplied by more than once. */
-export function readyForProducts(b: tf.Tensor2D): tf.Tensor2D {
-  return transposesFirst() ? tf.transpose(b) : b;
-}
-
-/** a bᵀ, for a [N, K] and what `readyForProducts` made of b [M, K]. */
-export function timesReady(a: tf.Tensor2D, ready: tf.Tensor2D): tf.Tensor2D {
-  return transposesFirst() ? tf.matMul(a, ready) : tf.matMul(a, ready, false, true);
+export function matMulTransposed(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
+  return transposesFirst() ? tf.matMul(a, tf.transpose(b)) : tf.matMul(a, b, false, true);
 }
 
 /** aᵀ b, for a [K, N] and b [K, M]. */
-export function transposedTimes(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
+export function transposedMatMul(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
   return transposesFirst() ? tf.matMul(tf.transpose(a), b) : tf.matMul(a, b, true, false);
+}
+
+/** A matrix that many products of the kind a bᵀ share: transposed once, where the backend would do so for each. */
+export interface SharedFactor {
+  /** a bᵀ, for a [N, K] and the shared b [M, K]. */
+  product(a: tf.Tensor2D): tf.Tensor2D;
+  dispose(): void;
+}
+
+export function shareTransposed(b: tf.Tensor2D): SharedFactor {
+  if (!transposesFirst()) return { product: (a) => matMulTransposed(a, b), dispose: () => {} };
+  const transposed = tf.keep(tf.transpose(b)) as tf.Tensor2D;
+  return { product: (a) => matMul(a, transposed), dispose: () => transposed.dispose() };
 }
 
 /**

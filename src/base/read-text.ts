@@ -1,0 +1,20 @@
+// Text files of users, as their editors and shells write them: with or without a byte-order mark.
+
+import { readFileSync } from 'node:fs';
+
+/** Encodings by the mark that announces them; without one a file is UTF-8. */
+const marks: readonly { encoding: string; bytes: readonly number[] }[] = [
+  { encoding: 'utf-16le', bytes: [0xff, 0xfe] },
+  { encoding: 'utf-16be', bytes: [0xfe, 0xff] },
+];
+
+/**
+ * The text of a file in UTF-8 or, as PowerShell redirects it, in UTF-16 with its byte-order mark; without the mark.
+ * The file system's error where it cannot be read, TypeError where it is not valid text.
+ */
+export function readText(path: string): string {
+  const content = readFileSync(path);
+  const marked = marks.find(({ bytes }) => bytes.every((byte, i) => content[i] === byte));
+  // The decoder takes the mark of its own encoding away.
+  return new TextDecoder(marked?.encoding ?? 'utf-8', { fatal: true }).decode(content);
+}

@@ -1,0 +1,207 @@
+// Chat templates: how messages become the text that a model was trained on. A template comes with a model and is a program:
+// it runs in a process of its own with limits on time and memory, so that one that never ends is an error, and nothing else.
+
+import { fork } from 'node:child_process';
+import fs from 'node:fs';
+import { extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import type { TokenRole } from './tokenizer-files.js';
+
+/** A message of a chat. Templates may read further fields: tool_calls, reasoning_content, … */
+export interface ChatMessage {
+  readonly role: string;
+  readonly content?: unknown;
+  readonly [field: string]: unknown;
+}
+
+export interface RenderOptions {
+  /** End with the start of the assistant's answer; true when left out: a prompt is what is completed. */
+  addGenerationPrompt?: boolean;
+  /** JSON schemas of tools that the model may call. */
+  tools?: readonly object[];
+  /** Documents to answer from. */
+  documents?: readonly object[];
+  /** Further variables that the template reads: `{ enable_thinking: false }`. */
+  variables?: Readonly<Record<string, unknown>>;
+  /** One of several templates; when left out `tool_use` where there are tools and such a template, else `default`. */
+  template?: string;
+  /** Milliseconds for all chats of a call; 10,000 when left out. */
+  timeLimit?: number;
+}
+
+/** A template longer than this is none. */
+const maxTemplateLength = 2 ** 20;
+
+const defaultTimeLimit = 10_000;
+
+/** Megabytes of the process's heap. */
+const memoryLimit = 256;
+
+const defaultName = 'default';
+const toolName = 'tool_use';
+
+/** What the process is given. */
+export interface RenderRequest {
+  readonly source: string;
+  /** Variables of each chat. */
+  readonly chats: readonly Readonly<Record<string, unknown>>[];
+  /** Milliseconds. */
+  readonly timeLimit: number;
+}
+
+/** What the process answers. */
+export type RenderAnswer =
+  | { readonly texts: readonly string[] }
+  | { readonly error: string; readonly chat: number | null };
+
+/** The chat templates of a model folder. */
+export class ChatTemplate {
+  /**
+   * @param templates texts by their names; a single one is called `default`
+   * @param tokens what the template sees as `bos_token`, `eos_token`, …
+   */
+  constructor(
+    readonly templates: ReadonlyMap<string, string>,
+    private readonly tokens: Readonly<Partial<Record<TokenRole, string>>> = {},
+  ) {
+    for (const [name, source] of templates) {
+      if (source.length > maxTemplateLength) {
+        throw rangeError(
+          `chat template ${describe(name)}`,
+          `at most ${maxTemplateLength} characters`,
+          String(source.length),
+        );
+      }
+    }
+  }
+
+  /**
+   * The templates of a folder: chat_template.jinja and additional_chat_templates/*.jinja, else `chat_template` of
+   * tokenizer_config.json, a text or a list with names. null where there is none.
+   */
+  static read(
+    folder: string,
+    config: Readonly<Record<string, unknown>>,
+    tokens: ReadonlyMap<TokenRole, string>,
+  ): ChatTemplate | null {
+    const templates = readFiles(folder) ?? readConfig(config.chat_template ?? null);
+    return templates.size === 0 ? null : new ChatTemplate(templates, Object.fromEntries(tokens));
+  }
+
+  /**
+   * The texts of chats, byte for byte as transformers' apply_chat_template gives them. The text holds the special tokens that
+   * it needs: encode it with `addSpecialTokens: false`.
+   *
+   * @throws RangeError where the template does not exist, refuses the messages, uses what is not known here, or does not end
+   *   within the limits
+   *
+   * @example
+   * const [prompt] = await tokenizer.chat.render([[{ role: 'user', content: 'What is 2 + 2?' }]]);
+   */
+  async render(chats: readonly (readonly ChatMessage[])[], options: RenderOptions = {}): Promise<string[]> {
+    const { addGenerationPrompt = true, tools, documents, variables = {}, timeLimit = defaultTimeLimit } = options;
+    checkNumber('timeLimit', timeLimit, { min: 1, max: 2 ** 31 - 1, integer: true });
+    const name = options.template ?? (tools && this.templates.has(toolName) ? toolName : defaultName);
+    const source = this.templates.get(name);
+    if (source === undefined) {
+      throw rangeError('template', `one of ${[...this.templates.keys()].map(describe).join(', ')}`, describe(name));
+    }
+    for (const [i, messages] of chats.entries()) checkMessages(`chat ${i}`, messages);
+    const shared = {
+      ...this.tokens,
+      // null, not undefined: transformers passes None.
+      tools: tools ?? null,
+      documents: documents ?? null,
+      add_generation_prompt: addGenerationPrompt,
+      ...variables,
+    };
+    const answer = await run({ source, chats: chats.map((messages) => ({ ...shared, messages })), timeLimit });
+    if ('texts' in answer) return [...answer.texts];
+    const field = answer.chat === null ? 'chat template' : `chat template, chat ${answer.chat}`;
+    throw rangeError(field, 'text', answer.error);
+  }
+}
+
+function checkMessages(field: string, messages: unknown): void {
+  if (!Array.isArray(messages)) throw typeError(field, 'a list of messages', messages);
+  if (messages.length === 0) throw rangeError(field, 'at least one message', 'none');
+  for (const [i, message] of messages.entries()) {
+    const { role } = checkObject(`${field}, message ${i}`, message);
+    if (typeof role !== 'string') throw typeError(`${field}, message ${i}, role`, 'a string', role);
+  }
+}
+
+const templateFile = 'chat_template.jinja';
+const moreTemplates = 'additional_chat_templates';
+
+function readFiles(folder: string): Map<string, string> | undefined {
+  const path = join(folder, templateFile);
+  if (!fs.existsSync(path)) return undefined;
+  const templates = new Map([[defaultName, fs.readFileSync(path, 'utf8')]]);
+  const more = join(folder, moreTemplates);
+  if (!fs.existsSync(more)) return templates;
+  for (const file of fs.readdirSync(more).filter((name) => extname(name) === '.jinja')) {
+    templates.set(file.slice(0, -'.jinja'.length), fs.readFileSync(join(more, file), 'utf8'));
+  }
+  return templates;
+}
+
+function readConfig(value: unknown): Map<string, string> {
+  const field = 'tokenizer_config.json, chat_template';
+  if (value === null) return new Map();
+  if (typeof value === 'string') return new Map([[defaultName, value]]);
+  if (!Array.isArray(value)) throw typeError(field, 'a string or a list of templates with names', value);
+  return new Map(
+    value.map((entry, i) => {
+      const { name, template } = checkObject(`${field}, template ${i}`, entry);
+      if (typeof name !== 'string' || typeof template !== 'string') {
+        throw typeError(`${field}, template ${i}`, 'a name and a template', name);
+      }
+      return [name, template];
+    }),
+  );
+}
+
+/** Why there is no text where a template takes too long. */
+export function noEnd(timeLimit: number): string {
+  return `no end within ${timeLimit} ms`;
+}
+
+function serialize(request: RenderRequest): string {
+  try {
+    return JSON.stringify(request);
+  } catch (error) {
+    throw new TypeError(`chats: expected what JSON can hold, got other values: ${(error as Error).message}`);
+  }
+}
+
+/** Runs a request in a process of its own, which ends with it. */
+async function run(request: RenderRequest): Promise<RenderAnswer> {
+  const text = serialize(request);
+  const program = fileURLToPath(new URL(`./chat-process${extname(import.meta.url)}`, import.meta.url));
+  const child = fork(program, {
+    execArgv: [...process.execArgv, `--max-old-space-size=${memoryLimit}`],
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  });
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    return await new Promise<RenderAnswer>((resolve, reject) => {
+      const refuse = (error: string) => resolve({ error, chat: null });
+      child.on('message', (message: RenderAnswer | 'ready') => {
+        if (message !== 'ready') resolve(message);
+        else {
+          timer = setTimeout(() => refuse(noEnd(request.timeLimit)), request.timeLimit);
+          child.send(text, () => {});
+        }
+      });
+      child.on('error', reject);
+      child.on('close', (code, signal) =>
+        refuse(`its process ended by ${signal ?? `exit status ${code}`} (it may use ${memoryLimit} MB of memory)`),
+      );
+    });
+  } finally {
+    clearTimeout(timer);
+    child.kill('SIGKILL');
+  }
+}

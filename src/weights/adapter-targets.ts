@@ -1,0 +1,160 @@
+// Which linear maps a LoRA adapter stands on, by PEFT's rules: a list of whole names or their ends, a text that is a regular
+// expression for whole names, or 'all-linear'; less what is excluded and what layers_to_transform leaves out.
+
+import vm from 'node:vm';
+import { describe, rangeError } from '../base/check.js';
+import { type Architecture, type Module, modulesOf } from '../model/architecture.js';
+import { modulePath } from '../model/families.js';
+import { quoted } from './header.js';
+
+/** A linear map that can carry an adapter. */
+export interface Target {
+  readonly module: Module;
+  /** Its path in a Hugging Face model: `model.layers.0.self_attn.q_proj`. */
+  readonly path: string;
+}
+
+export interface TargetRules {
+  /** Whole paths or their ends (`q_proj`); or a regular expression for whole paths; or `all-linear`. */
+  readonly targets: string | readonly string[];
+  /** As targets: what is not adapted all the same. */
+  readonly exclude?: string | readonly string[];
+  /** Numbers of layers, for targets given by their ends; all when left out. */
+  readonly layers?: readonly number[];
+  /** Names of the list of layers, as regular expressions; any when left out. */
+  readonly layersPattern?: readonly string[];
+}
+
+/** Every linear map of a model but the unembedding. */
+const allLinear = 'all-linear';
+
+/**
+ * The linear maps that rules select, in the model's order.
+ *
+ * @throws RangeError where nothing is selected, or a regular expression is not one or does not end in time
+ *
+ * @example
+ * selectTargets(architecture, { targets: ['q_proj', 'v_proj'] });
+ * selectTargets(architecture, { targets: String.raw`.*\.mlp\.(gate|up)_proj` });
+ */
+export function selectTargets(architecture: Architecture, rules: TargetRules): Target[] {
+  const all = modulesOf(architecture)
+    .filter(({ kind }) => kind === 'linear')
+    .map((module) => ({ module, path: modulePath(architecture, module.name) }));
+  const isExcluded = excluder(rules.exclude, all);
+  const isTarget = matcher(rules, all);
+  const selected = all.filter((target) => isTarget(target) && !isExcluded(target));
+  if (selected.length === 0) {
+    throw rangeError('target_modules', `a linear map of ${architecture.family}`, describeTargets(rules.targets));
+  }
+  return selected;
+}
+
+/**
+ * Refuses a list with an entry that selects nothing by itself: it is misspelt.
+ *
+ * @param field what errors call the list
+ */
+export function checkEveryTarget(architecture: Architecture, targets: readonly string[], field: string): void {
+  const paths = modulesOf(architecture)
+    .filter(({ kind }) => kind === 'linear')
+    .map(({ name }) => modulePath(architecture, name));
+  const ends = [...new Set(paths.map((path) => path.slice(path.lastIndexOf('.') + 1)))];
+  for (const target of targets) {
+    if (!paths.some((path) => isEnd(path, target))) {
+      throw rangeError(field, `linear maps of ${architecture.family} (${ends.join(', ')})`, quoted(target));
+    }
+  }
+}
+
+function describeTargets(targets: string | readonly string[]): string {
+  return typeof targets === 'string' ? describe(targets) : `[${targets.map(describe).join(', ')}]`;
+}
+
+/** Whether a path is `end` or ends in it, at a dot. */
+function isEnd(path: string, end: string): boolean {
+  return path === end || path.endsWith(`.${end}`);
+}
+
+function excluder(exclude: TargetRules['exclude'], all: readonly Target[]): (target: Target) => boolean {
+  if (exclude === undefined || exclude.length === 0) return () => false;
+  if (typeof exclude !== 'string') return ({ path }) => exclude.some((end) => isEnd(path, end));
+  const excluded = fullMatches('exclude_modules', exclude, all);
+  return ({ path }) => excluded.has(path);
+}
+
+function matcher({ targets, layers, layersPattern }: TargetRules, all: readonly Target[]): (target: Target) => boolean {
+  if (typeof targets === 'string') {
+    if (layers?.length) {
+      throw rangeError('layers_to_transform', 'none where target_modules is a text', `${layers.length} layers`);
+    }
+    if (targets.toLowerCase() === allLinear) return ({ module }) => module.name !== 'unembedding';
+    const targeted = fullMatches('target_modules', targets, all);
+    return ({ path }) => targeted.has(path);
+  }
+  const isInLayers = layers === undefined || layers.length === 0 ? () => true : layerFilter(layers, layersPattern, all);
+  // PEFT: a whole path is taken whatever the layers.
+  return ({ path }) => targets.includes(path) || (targets.some((end) => isEnd(path, end)) && isInLayers(path));
+}
+
+function layerFilter(layers: readonly number[], patterns: readonly string[] | undefined, all: readonly Target[]) {
+  const sources = patterns?.length
+    ? patterns.map((pattern) => String.raw`^(?:|.*?\.)(?:${pattern})\.(?<${layerGroup}>\d+)\.`)
+    : [String.raw`^.*?\.[^.]*\.(?<${layerGroup}>\d+)\.`];
+  const found = sources.map((source) => matches('layers_pattern', source, all));
+  return (path: string) => {
+    const layer = found.map((layerOf) => layerOf.get(path)).find((number) => number !== undefined);
+    return layer !== undefined && layers.includes(Number(layer));
+  };
+}
+
+function fullMatches(field: string, pattern: string, all: readonly Target[]): Set<string> {
+  return new Set(matches(field, `^(?:${pattern})$`, all).keys());
+}
+
+/**
+ * The key of a pattern table (`rank_pattern`, `alpha_pattern`) that holds for each path: the first that matches it whole or
+ * from a dot on. Paths without one are left out.
+ */
+export function patternKeys(field: string, keys: readonly string[], all: readonly Target[]): Map<string, string> {
+  const chosen = new Map<string, string>();
+  for (const key of keys) {
+    for (const path of matches(`${field}, ${describe(key)}`, String.raw`^(?:.*\.)?(?:${key})$`, all).keys()) {
+      if (!chosen.has(path)) chosen.set(path, key);
+    }
+  }
+  return chosen;
+}
+
+/** Milliseconds that one pattern may take over all paths. */
+const patternTime = 1000;
+
+/** The group of a pattern that holds the number of a layer. */
+const layerGroup = 'groupgradLayer';
+
+/**
+ * The paths that a pattern matches, with the number of the layer where the pattern captures one. A pattern comes from a file:
+ * it is stopped when it backtracks without end. Python's spelling of named groups is understood; other syntax that JavaScript
+ * lacks is an error.
+ */
+function matches(field: string, source: string, all: readonly Target[]): Map<string, string | undefined> {
+  const own = source.replaceAll('(?P<', '(?<').replace(/\(\?P=(\w+)\)/g, String.raw`\k<$1>`);
+  try {
+    const pattern = new RegExp(own, 'u');
+    const paths = all.map(({ path }) => path);
+    const script = 'paths.map((path) => pattern.exec(path))';
+    const found = vm.runInNewContext(
+      script,
+      { pattern, paths },
+      { timeout: patternTime },
+    ) as (RegExpExecArray | null)[];
+    return new Map(found.flatMap((match, i) => (match ? [[paths[i], match.groups?.[layerGroup]] as const] : [])));
+  } catch (error) {
+    const { message } = error as Error;
+    throw rangeError(
+      field,
+      `a regular expression that ends within ${patternTime} ms`,
+      `${describe(source)}: ${message}`,
+    );
+  }
+}

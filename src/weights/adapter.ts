@@ -1,0 +1,337 @@
+// LoRA adapters in PEFT's layout: adapter_config.json and adapter_model.safetensors. Read: whatever PEFT 0.21 computes as
+// plain LoRA, and nothing else. Written: only what PEFT, vLLM, SGLang and llama.cpp all load, with the same result.
+
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { checkNumber, describe, rangeError, typeError } from '../base/check.js';
+import type { Json } from '../base/json.js';
+import { readJsonFile } from '../base/json-file.js';
+import type { Architecture } from '../model/architecture.js';
+import { patternKeys, selectTargets, type Target, type TargetRules } from './adapter-targets.js';
+import type { FloatType } from './floats.js';
+import { quoted } from './header.js';
+import { SafetensorsFile } from './safetensors-file.js';
+import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writer.js';
+
+const configName = 'adapter_config.json';
+const weightsName = 'adapter_model.safetensors';
+
+/** The adapter of one linear map: y = x W + scale × (x A) B. */
+export interface AdaptedModule extends Target {
+  readonly rank: number;
+  /** alpha / rank, or alpha / √rank with rsLoRA. */
+  readonly scale: number;
+}
+
+/** An opened adapter folder. Holds its file open: `close` lets go of it. */
+export class AdapterFolder {
+  /** In the model's order. */
+  readonly modules: readonly AdaptedModule[];
+  private readonly file: SafetensorsFile;
+
+  /**
+   * Reads an adapter's configuration and the header of its weights, and checks them against the model that it is for.
+   *
+   * @throws TypeError or RangeError, naming the field, for another kind of adapter than plain LoRA, and for an adapter of
+   *   another model: tensors that are missing, unexpected or of another shape
+   *
+   * @example
+   * using adapter = new AdapterFolder('runs/earlier/adapter', architecture);
+   * for (const { module, scale } of adapter.modules) use(module.name, adapter.readA(module.name), scale);
+   */
+  constructor(
+    readonly path: string,
+    architecture: Architecture,
+  ) {
+    const config = readJsonFile(join(path, configName));
+    if (!config) throw rangeError(path, `an adapter folder with ${configName}`, 'none');
+    refuseVariants(config);
+    this.modules = adaptedModules(config, selectTargets(architecture, targetRules(config)));
+    if (!fs.existsSync(join(path, weightsName))) throw rangeError(path, weightsName, 'no such file');
+    this.file = new SafetensorsFile(join(path, weightsName));
+    try {
+      this.checkTensors(architecture);
+    } catch (error) {
+      this.file.close();
+      throw error;
+    }
+  }
+
+  /** A of a module, [rank, inputs]: in the file's order, so the transpose of what x is multiplied by. */
+  readA(module: string): Float32Array {
+    return this.file.readFloats(tensorName(this.find(module).path, 'A'));
+  }
+
+  /** B of a module, [outputs, rank]: in the file's order. */
+  readB(module: string): Float32Array {
+    return this.file.readFloats(tensorName(this.find(module).path, 'B'));
+  }
+
+  close(): void {
+    this.file.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  private find(module: string): AdaptedModule {
+    const found = this.modules.find(({ module: { name } }) => name === module);
+    if (!found) throw rangeError('module', `a module that ${this.path} adapts`, quoted(module));
+    return found;
+  }
+
+  private checkTensors(architecture: Architecture): void {
+    const expected = new Map(
+      this.modules.flatMap(({ module, path, rank }) => [
+        [tensorName(path, 'A'), [rank, module.shape[1]]],
+        [tensorName(path, 'B'), [module.shape[0], rank]],
+      ]),
+    );
+    for (const name of this.file.tensors.keys()) {
+      if (expected.has(name)) continue;
+      const wanted = `a tensor of the modules of ${architecture.family} that ${configName} names`;
+      throw rangeError(`${this.file.path}, tensor ${quoted(name)}`, wanted, 'another (is it for another model?)');
+    }
+    for (const [name, shape] of expected) {
+      const found = this.file.tensor(name);
+      if (found.shape.length !== 2 || found.shape.some((size, i) => size !== shape[i])) {
+        const got = `[${found.shape.join(', ')}] (is it for another model?)`;
+        throw rangeError(`${this.file.path}, tensor ${quoted(name)}, shape`, `[${shape.join(', ')}]`, got);
+      }
+    }
+  }
+}
+
+function tensorName(path: string, matrix: 'A' | 'B'): string {
+  return `base_model.model.${path}.lora_${matrix}.weight`;
+}
+
+/** Keys that are read, or say nothing about what a plain LoRA adapter computes once its weights are there. */
+const readableKeys = new Set([
+  'alpha_pattern',
+  'auto_mapping',
+  'base_model_name_or_path',
+  'bias',
+  'corda_config',
+  'ensure_weight_tying',
+  'eva_config',
+  'exclude_modules',
+  'inference_mode',
+  'init_lora_weights',
+  'layers_pattern',
+  'layers_to_transform',
+  'loftq_config',
+  'lora_alpha',
+  'lora_dropout',
+  'lora_ga_config',
+  'megatron_core',
+  'peft_type',
+  'peft_version',
+  'qalora_group_size',
+  'r',
+  'rank_pattern',
+  'revision',
+  'runtime_config',
+  'target_modules',
+  'task_type',
+  'use_rslora',
+]);
+
+/** Initialisations that leave the base model's weights as they are. */
+const plainInitialisations = [true, false, 'gaussian', 'eva', 'orthogonal'];
+
+function refuseVariants(config: Readonly<Record<string, Json>>): void {
+  const field = (key: string) => `${configName}, ${key}`;
+  const { peft_type: type, task_type: task = null, bias = 'none', init_lora_weights: initial = true } = config;
+  if (type !== 'LORA') throw rangeError(field('peft_type'), "'LORA'", describe(type));
+  if (task !== null && task !== 'CAUSAL_LM') throw rangeError(field('task_type'), "'CAUSAL_LM'", describe(task));
+  if (bias !== 'none') throw rangeError(field('bias'), "'none'", describe(bias));
+  if (initial !== null && !plainInitialisations.includes(initial as string)) {
+    throw rangeError(field('init_lora_weights'), 'one that leaves the base model as it is', describe(initial));
+  }
+  for (const [key, value] of Object.entries(config)) {
+    if (readableKeys.has(key) || isUnset(value)) continue;
+    throw rangeError(field(key), 'a plain LoRA adapter without it', describe(value));
+  }
+}
+
+/** Whether a value is what PEFT writes for an option that is not used. */
+function isUnset(value: Json): boolean {
+  return value === null || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
+}
+
+function targetRules(config: Readonly<Record<string, Json>>): TargetRules {
+  const texts = (key: string) => textOrTexts(`${configName}, ${key}`, config[key]);
+  const targets = texts('target_modules');
+  if (targets === undefined)
+    throw typeError(`${configName}, target_modules`, 'a string or a list of strings', undefined);
+  const pattern = texts('layers_pattern');
+  return {
+    targets,
+    exclude: texts('exclude_modules'),
+    layers: layerNumbers(config.layers_to_transform),
+    layersPattern: typeof pattern === 'string' ? [pattern] : pattern,
+  };
+}
+
+function textOrTexts(field: string, value: Json | undefined): string | string[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === 'string') return value;
+  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value;
+  throw typeError(field, 'a string or a list of strings', value);
+}
+
+function layerNumbers(value: Json | undefined): number[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  const list = Array.isArray(value) ? value : [value];
+  return list.map((item) => checkNumber(`${configName}, layers_to_transform`, item, { min: 0, integer: true }));
+}
+
+function adaptedModules(config: Readonly<Record<string, Json>>, targets: readonly Target[]): AdaptedModule[] {
+  const rank = checkNumber(`${configName}, r`, config.r, { min: 1, integer: true });
+  const alpha = checkNumber(`${configName}, lora_alpha`, config.lora_alpha, { above: 0 });
+  const ranks = patterns(config, 'rank_pattern', targets);
+  const alphas = patterns(config, 'alpha_pattern', targets);
+  const isStabilised = config.use_rslora === true;
+  return targets.map((target) => {
+    const own = ranks.get(target.path) ?? rank;
+    checkNumber(`${configName}, rank_pattern`, own, { min: 1, integer: true });
+    const ownAlpha = alphas.get(target.path) ?? alpha;
+    return { ...target, rank: own, scale: ownAlpha / (isStabilised ? Math.sqrt(own) : own) };
+  });
+}
+
+/** The value of a pattern table for each path that has one. */
+function patterns(
+  config: Readonly<Record<string, Json>>,
+  key: string,
+  targets: readonly Target[],
+): Map<string, number> {
+  const field = `${configName}, ${key}`;
+  const table = config[key] ?? {};
+  if (typeof table !== 'object' || Array.isArray(table)) throw typeError(field, 'an object', table);
+  const keys = patternKeys(field, Object.keys(table), targets);
+  return new Map(
+    [...keys].map(([path, own]) => [path, checkNumber(`${field}, ${describe(own)}`, table[own], { above: 0 })]),
+  );
+}
+
+/** What is written of an adapted module. */
+export interface AdapterEntry extends AdaptedModule {
+  /** [rank, inputs], when it is asked for. */
+  readonly a: () => Float32Array;
+  /** [outputs, rank]. */
+  readonly b: () => Float32Array;
+}
+
+export interface AdapterOptions {
+  /** What the adapter is for: a name or a folder. */
+  baseModel?: string | null;
+  /** Type of the weights; F32 when left out. */
+  type?: FloatType;
+}
+
+/**
+ * Writes an adapter in PEFT's layout, the configuration last. Every engine must compute the same with it, so all modules get one
+ * rank and one alpha: smaller ranks are filled up with zeros, and a scale that differs from the first module's is folded into B.
+ * Scales of rsLoRA are folded into alpha.
+ *
+ * @param entries the modules, at least one
+ */
+export function writeAdapter(
+  folder: string,
+  architecture: Architecture,
+  entries: readonly AdapterEntry[],
+  { baseModel = null, type = 'F32' }: AdapterOptions = {},
+): void {
+  if (entries.length === 0) throw rangeError('entries', 'at least one adapted module', 'none');
+  fs.mkdirSync(folder, { recursive: true });
+  const rank = Math.max(...entries.map((entry) => entry.rank));
+  const { scale } = entries[0];
+  const tensors = new Map(
+    entries.flatMap((entry) => {
+      const [outputs, inputs] = entry.module.shape;
+      const a = { shape: [rank, inputs], values: () => padRows(entry.a(), rank * inputs) };
+      const b = { shape: [outputs, rank], values: () => padColumns(entry, rank, entry.scale / scale) };
+      return [
+        [tensorName(entry.path, 'A'), a],
+        [tensorName(entry.path, 'B'), b],
+      ] as const;
+    }),
+  );
+  const files = [...tensors].map(([name, { shape }]) => ({ name, type, shape }));
+  const writer = new SafetensorsWriter(join(folder, weightsName), files, { metadata: modelMetadata });
+  try {
+    for (const { name } of writer.tensors) writer.write(name, tensors.get(name)!.values());
+  } catch (error) {
+    writer.abort();
+    throw error;
+  }
+  writer.finish();
+  const targets = shortestTargets(
+    architecture,
+    entries.map(({ path }) => path),
+  );
+  writeConfig(folder, adapterConfig(targets, rank, scale * rank, baseModel));
+}
+
+function adapterConfig(targets: readonly string[], rank: number, alpha: number, baseModel: string | null) {
+  return {
+    alpha_pattern: {},
+    auto_mapping: null,
+    base_model_name_or_path: baseModel,
+    bias: 'none',
+    fan_in_fan_out: false,
+    inference_mode: true,
+    init_lora_weights: true,
+    layers_pattern: null,
+    layers_to_transform: null,
+    lora_alpha: alpha,
+    lora_dropout: 0,
+    modules_to_save: null,
+    peft_type: 'LORA',
+    r: rank,
+    rank_pattern: {},
+    revision: null,
+    target_modules: targets,
+    task_type: 'CAUSAL_LM',
+    use_dora: false,
+    use_rslora: false,
+  };
+}
+
+/** The ends of the paths (`q_proj`), as PEFT writes them, where they select the same modules; else the whole paths. */
+function shortestTargets(architecture: Architecture, paths: readonly string[]): string[] {
+  const ends = [...new Set(paths.map((path) => path.slice(path.lastIndexOf('.') + 1)))].sort();
+  const isSame = selectTargets(architecture, { targets: ends }).length === paths.length;
+  return isSame ? ends : [...paths];
+}
+
+function padRows(values: Float32Array, length: number): Float32Array {
+  if (values.length === length) return values;
+  const padded = new Float32Array(length);
+  padded.set(values);
+  return padded;
+}
+
+function padColumns({ b, rank: own }: AdapterEntry, rank: number, factor: number): Float32Array {
+  const values = b();
+  if (own === rank && factor === 1) return values;
+  const padded = new Float32Array((values.length / own) * rank);
+  for (let i = 0; i < values.length; i++) padded[Math.floor(i / own) * rank + (i % own)] = factor * values[i];
+  return padded;
+}
+
+function writeConfig(folder: string, config: object): void {
+  const temporary = join(folder, `.${configName}.new`);
+  const file = fs.openSync(temporary, 'w');
+  try {
+    fs.writeFileSync(file, `${JSON.stringify(config, null, 2)}\n`);
+    fs.fsyncSync(file);
+  } finally {
+    fs.closeSync(file);
+  }
+  fs.renameSync(temporary, join(folder, configName));
+  syncFolder(folder);
+}

@@ -1,0 +1,175 @@
+// The weights of a model folder, and of an adapter, as tfjs tensors: those that are trained as variables, those that are
+// frozen as tensors that nothing frees but `dispose`.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { checkNumber } from '../base/check.js';
+import { uniform } from '../base/random.js';
+import type { Architecture } from '../model/architecture.js';
+import type { Adapter } from '../model/linear.js';
+import type { ModelWeights } from '../model/parameters.js';
+import { rotaryParameterFrequencies } from '../model/rotary-frequencies.js';
+import { AdapterFolder } from './adapter.js';
+import { selectTargets, type Target, type TargetRules } from './adapter-targets.js';
+import type { PretrainedFolder } from './pretrained-folder.js';
+
+/** Which linear maps get a new adapter, and of which kind. */
+export interface LoraOptions {
+  /** Rank of A and B, a positive integer. */
+  rank: number;
+  /** The adapter's output is multiplied by alpha / rank. Default: twice the rank. */
+  alpha?: number;
+  /**
+   * The linear maps: ends of their paths in the Hugging Face model (`['q_proj', 'v_proj']`), a regular expression for whole
+   * paths, or `all-linear` (default): all but the unembedding.
+   */
+  targets?: TargetRules['targets'];
+}
+
+/** A linear map with an adapter. */
+export interface AdapterPart extends Target {
+  readonly rank: number;
+  readonly scale: number;
+}
+
+/** A loaded model. */
+export interface PretrainedModel {
+  readonly architecture: Architecture;
+  readonly model: ModelWeights;
+  /** What is trained, by name: every weight, or A and B of the adapter. */
+  readonly variables: Readonly<Record<string, tf.Variable>>;
+  /** The adapted maps; empty without an adapter. */
+  readonly adapted: readonly AdapterPart[];
+  dispose(): void;
+}
+
+export interface LoadOptions {
+  lora?: LoraOptions;
+  /** A PEFT folder. Goes before `lora`, which may only repeat its rank. */
+  adapter?: string;
+  /** Of A's random values. */
+  seed: number;
+  recompute: boolean;
+  /** Called with the number of weights that have been read, and of all. */
+  onProgress?: (read: number, total: number) => void;
+}
+
+/** Weights between two reports of progress. */
+const progressEvery = 50_000_000;
+
+/** Reads the weights of an opened folder. What was read is freed where something fails. */
+export function loadModel(folder: PretrainedFolder, options: LoadOptions): PretrainedModel {
+  const { architecture } = folder;
+  const made: tf.Tensor[] = [];
+  try {
+    const adapters = options.adapter
+      ? readAdapter(options.adapter, architecture, made)
+      : createAdapter(options.lora, architecture, options.seed, made);
+    const isAdapted = adapters.parts.length > 0;
+    const weights = readWeights(folder, !isAdapted, made, options.onProgress);
+    const variables = isAdapted ? adapters.variables : (weights as Record<string, tf.Variable>);
+    const model: ModelWeights = {
+      shape: architecture,
+      frequencies: (rotary, length) => rotaryParameterFrequencies(architecture.rotaries[rotary], length),
+      inputsFirst: false,
+      weights,
+      adapters: adapters.byModule,
+      trained: new Set(Object.keys(variables)),
+      recompute: options.recompute,
+    };
+    return { architecture, model, variables, adapted: adapters.parts, dispose: () => tf.dispose(made) };
+  } catch (error) {
+    tf.dispose(made);
+    throw error;
+  }
+}
+
+function readWeights(
+  folder: PretrainedFolder,
+  isTrained: boolean,
+  made: tf.Tensor[],
+  onProgress?: LoadOptions['onProgress'],
+): Record<string, tf.Tensor> {
+  const sizes = folder.parameters.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+  const total = sizes.reduce((a, b) => a + b, 0);
+  let [read, told] = [0, 0];
+  const entries = folder.parameters.map(({ name, tensor, shape }, i) => {
+    const values = tf.tensor(folder.files.readFloats(tensor), [...shape]);
+    const weight = isTrained ? asVariable(values) : tf.keep(values);
+    made.push(weight);
+    read += sizes[i];
+    if (read - told >= progressEvery || read === total) {
+      told = read;
+      onProgress?.(read, total);
+    }
+    return [name, weight] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
+interface Adapters {
+  parts: AdapterPart[];
+  variables: Record<string, tf.Variable>;
+  byModule: Record<string, Adapter>;
+}
+
+function readAdapter(path: string, architecture: Architecture, made: tf.Tensor[]): Adapters {
+  const folder = new AdapterFolder(path, architecture);
+  try {
+    const parts = folder.modules.map(({ module, path: own, rank, scale }) => ({ module, path: own, rank, scale }));
+    return adaptersOf(parts, made, ({ module }) => ({ a: folder.readA(module.name), b: folder.readB(module.name) }));
+  } finally {
+    folder.close();
+  }
+}
+
+/** B is zero, so that the model computes what it did without the adapter. */
+function createAdapter(
+  lora: LoraOptions | undefined,
+  architecture: Architecture,
+  seed: number,
+  made: tf.Tensor[],
+): Adapters {
+  if (!lora) return { parts: [], variables: {}, byModule: {} };
+  const rank = checkNumber('lora.rank', lora.rank, { min: 1, integer: true });
+  const alpha = checkNumber('lora.alpha', lora.alpha ?? 2 * rank, { above: 0 });
+  const targets = selectTargets(architecture, { targets: lora.targets ?? 'all-linear' });
+  const parts = targets.map((target) => ({ ...target, rank, scale: alpha / rank }));
+  return adaptersOf(parts, made, ({ module: { shape } }, index) => ({
+    a: initialA(rank, shape[1], seed, index),
+    b: new Float32Array(shape[0] * rank),
+  }));
+}
+
+/** Kaiming's uniform distribution with a = √5, as PEFT: between −1 / √inputs and 1 / √inputs. */
+function initialA(rank: number, inputs: number, seed: number, index: number): Float32Array {
+  const bound = 1 / Math.sqrt(inputs);
+  const key = { seed, purpose: 'weights', index } as const;
+  return Float32Array.from({ length: rank * inputs }, (_, i) => bound * (2 * uniform(key, i) - 1));
+}
+
+function adaptersOf(
+  parts: AdapterPart[],
+  made: tf.Tensor[],
+  values: (part: AdapterPart, index: number) => { a: Float32Array; b: Float32Array },
+): Adapters {
+  const variables: Adapters['variables'] = {};
+  const byModule: Adapters['byModule'] = {};
+  parts.forEach((part, index) => {
+    const { name, shape } = part.module;
+    const own = values(part, index);
+    const a = asVariable(tf.tensor(own.a, [part.rank, shape[1]]));
+    made.push(a);
+    const b = asVariable(tf.tensor(own.b, [shape[0], part.rank]));
+    made.push(b);
+    variables[`${name}.lora_A`] = a;
+    variables[`${name}.lora_B`] = b;
+    byModule[name] = { a: a as unknown as tf.Tensor2D, b: b as unknown as tf.Tensor2D, scale: part.scale };
+  });
+  return { parts, variables, byModule };
+}
+
+function asVariable(values: tf.Tensor): tf.Variable {
+  const variable = tf.variable(values);
+  values.dispose();
+  return variable;
+}
