@@ -44,6 +44,7 @@ LossConfig readLoss(const Napi::Object& loss) {
   c.klBeta = getNumber(kl, "beta");
   c.klEstimator = KlEstimator(getChoice(kl, "estimator", {"k1", "k2", "k3"}));
   c.klImportanceWeighted = getBoolean(kl, "importanceWeighted");
+  c.klLogRatioClamp = getNumber(kl, "logRatioClamp");
   const Napi::Object entropy = getObject(loss, "entropy");
   c.entropyCoefficient = getNumber(entropy, "coefficient");
   c.topQuantile = getNumber(entropy, "topQuantile");

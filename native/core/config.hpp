@@ -29,6 +29,7 @@ struct LossConfig {
   double klBeta = 0;  // 0: no KL term
   KlEstimator klEstimator = KlEstimator::k3;
   bool klImportanceWeighted = false;
+  double klLogRatioClamp = std::numeric_limits<double>::infinity();
   double entropyCoefficient = 0;
   double topQuantile = 1;         // 1: every token is kept
   double entropyTokens = NAN;     // NaN: this batch's

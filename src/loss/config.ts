@@ -68,6 +68,11 @@ export interface KlConfig {
   estimator?: KlEstimator;
   /** Multiply by the ratio, with the gradient through it (DeepSeek-V3.2). Default false. */
   importanceWeighted?: boolean;
+  /**
+   * Clamp of the log-ratio ℓʳ − ℓ to [−c, c], zero gradient through it outside. It bounds k3, which grows like e^c.
+   * verl's is 20, as is NeMo-RL's `kl_input_clamp_value`. Default: none.
+   */
+  logRatioClamp?: number;
 }
 
 export interface EntropyConfig {
@@ -109,7 +114,7 @@ export interface LossPlan {
   logRatioClamp: number;
   offPolicyThreshold: number;
   /** beta 0: no KL term. */
-  kl: { beta: number; estimator: KlEstimator; importanceWeighted: boolean };
+  kl: { beta: number; estimator: KlEstimator; importanceWeighted: boolean; logRatioClamp: number };
   /** coefficient 0: no entropy term. `tokens` and `threshold` are NaN where this batch decides. */
   entropy: { coefficient: number; topQuantile: number; tokens: number; threshold: number };
 }
@@ -161,14 +166,16 @@ function resolveSurrogate(value: unknown): LossPlan['surrogate'] {
 }
 
 function resolveKl(value: unknown): LossPlan['kl'] {
-  if (value === undefined) return { beta: 0, estimator: 'k3', importanceWeighted: false };
+  if (value === undefined) return { beta: 0, estimator: 'k3', importanceWeighted: false, logRatioClamp: Infinity };
   const k = checkObject('config.kl', value);
-  checkKeys('config.kl', k, ['beta', 'estimator', 'importanceWeighted']);
+  checkKeys('config.kl', k, ['beta', 'estimator', 'importanceWeighted', 'logRatioClamp']);
   return {
     beta: checkNumber('config.kl.beta', k.beta, { min: 0 }),
     estimator: k.estimator === undefined ? 'k3' : checkChoice('config.kl.estimator', k.estimator, klEstimators),
     importanceWeighted:
       k.importanceWeighted === undefined ? false : checkBoolean('config.kl.importanceWeighted', k.importanceWeighted),
+    logRatioClamp:
+      k.logRatioClamp === undefined ? Infinity : checkNumber('config.kl.logRatioClamp', k.logRatioClamp, { above: 0 }),
   };
 }
 

@@ -128,6 +128,7 @@ inline LossConfig drawConfig(Random& random, bool wild, int64_t length) {
     c.klBeta = wild && random.chance(0.1) ? random.pick({1e-300, 1e30}) : random.uniform(0.01, 0.5);
     c.klEstimator = random.pick({KlEstimator::k1, KlEstimator::k2, KlEstimator::k3});
     c.klImportanceWeighted = random.chance(0.5);
+    if (random.chance(0.3)) c.klLogRatioClamp = wild ? random.pick({1e-300, 0.3, 20.0, 3e38}) : random.uniform(0.1, 1);
   }
   return c;
 }
