@@ -72,6 +72,7 @@ void noteRewards(const Napi::Object& plan, AdvantageInputs& in, Arrays& arrays) 
     arrays.read(r.rewards, plan, "rewards", in.rewards);
   }
   arrays.readHere(r.offsets, plan, "offsets", r.groups + 1);
+  r.singlePrecision = getBoolean(plan, "singlePrecision");
 
   const Napi::Object settings = getObject(plan, "settings");
   r.center = Center(getChoice(settings, "center", {"mean", "leave-one-out", "none"}));

@@ -41,6 +41,7 @@ struct AdvantageRequest {
   const double* rewards = nullptr;
   const int32_t* offsets = nullptr;
   int64_t groups = 0;
+  bool singlePrecision = false;  // they have been rounded to float32
   Center center = Center::mean;
   Scale scale = Scale::groupStd;
   double ddof = 1;

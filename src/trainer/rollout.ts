@@ -5,6 +5,7 @@ import type { Metrics } from '../loss/plan.js';
 import { NumericFault } from '../policy/numeric-fault.js';
 import type { Policy } from '../policy/policy.js';
 import { sample } from '../policy/sample.js';
+import { hasSpread } from '../spread.js';
 import type { Example, Task } from '../tasks/task.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
 import { askRewards } from './rewards.js';
@@ -108,10 +109,12 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[
   return total;
 }
 
-/** Whether a group's rewards differ: where they do not, every centred advantage is 0. */
+/** Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. */
 export function isInformative({ completions }: Group): boolean {
-  const rewards = completions.map(({ reward }) => reward).filter((reward) => !Number.isNaN(reward));
-  return rewards.some((reward) => reward !== rewards[0]);
+  return hasSpread(
+    completions.map(({ reward }) => reward),
+    'float64',
+  );
 }
 
 /** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
