@@ -81,3 +81,5 @@ try {
   process.stderr.write(`groupgrad: ${(error as Error).message}\n`);
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
+// Not when nothing is left to be waited for: a reward that was given up may still have a connection open.
+process.stdout.write('', () => process.exit());

@@ -36,11 +36,16 @@ async function stepsOf(trainer: GrpoTrainer, max: number): Promise<GrpoStep[]> {
   return steps;
 }
 
-function startWarm(policy: Policy, steps: number, batchSize: number) {
+async function* startWarm(policy: Policy, steps: number, batchSize: number) {
   const settings = resolveSettings({ warmStart: { steps, batchSize, optimizer: { learningRate: 1e-2 } } }).warmStart!;
   const task = tokenTask(tinyTask, policy.vocabulary, { promptLength: null, maxTokens: null });
   const exampleAt = (place: number) => tinyTask.example(place);
-  return warmStart<Example>({ policy, task, exampleAt, settings, device: 'auto' });
+  const optimizer = new AdamW(policy.variables, settings.optimizer);
+  try {
+    yield* warmStart<Example>({ policy, task, exampleAt, settings, device: 'auto', optimizer });
+  } finally {
+    optimizer.dispose();
+  }
 }
 
 function rewardsOf(groups: readonly Group[]): number[] {
@@ -191,7 +196,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
     test('a warm start lowers the cross-entropy, which begins near that of guessing', async () => {
       const policy = tinyPolicy();
       const losses: number[] = [];
-      for await (const { loss } of startWarm(policy, 60, 16)) losses.push(loss);
+      for await (const { loss } of startWarm(policy, 60, 16)) losses.push(loss!);
       const { size } = policy.vocabulary;
       policy.dispose();
       // Logits of a new policy have a variance of about 1, which adds about a half to ln V.
