@@ -99,5 +99,8 @@ test('without the addon, importing the backend says so', () => {
     cwd: root,
     env: { ...process.env, GROUPGRAD_ADDON: 'nowhere.node' },
   });
-  assert.match(result.stdout, /^the tfjs backend groupgrad needs the native addon: .*nowhere\.node, which does not exist/);
+  assert.match(
+    result.stdout,
+    /^the tfjs backend groupgrad needs the native addon: .*nowhere\.node, which does not exist/,
+  );
 });
