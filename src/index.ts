@@ -34,6 +34,7 @@ export type {
 export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
 export type { Evaluation, Group, Reward, RewardInput, ScoredCompletion, Verdict } from './rollout/api.js';
+export { rewards } from './rollout/graded-rewards.js';
 export { defineReward, type RewardOptions } from './rollout/rewards.js';
 export {
   type BanditExample,
@@ -68,3 +69,15 @@ export {
   type NumericOptions,
   verify,
 } from './verify/index.js';
+export type {
+  ChoiceReward,
+  CosineOptions,
+  ExactReward,
+  FormatOptions,
+  GoldOption,
+  Judge,
+  MathsReward,
+  OverlongOptions,
+  RepetitionOptions,
+  RewardQuery,
+} from './verify/rewards.js';

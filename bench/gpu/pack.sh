@@ -52,8 +52,10 @@ done
 mkdir -p "$out"
 
 if [[ -z $addon ]]; then
-  { cmake -S . -B build/gpu-addon -DGROUPGRAD_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" &&
-    cmake --build build/gpu-addon --parallel; } >"$out/addon.log" 2>&1 || { tail -40 "$out/addon.log" && exit 1; }
+  {
+    cmake -S . -B build/gpu-addon -DGROUPGRAD_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" &&
+      cmake --build build/gpu-addon -j "$(nproc)"
+  } >"$out/addon.log" 2>&1 || { tail -40 "$out/addon.log" && exit 1; }
   addon=$PWD/build/gpu-addon/groupgrad.node
 fi
 cp "$addon" "$out/groupgrad.node"

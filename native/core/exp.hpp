@@ -1,4 +1,4 @@
-// exp in float32 without branches, for one float or a vector of them, so that loops over it vectorise.
+// exp without branches, so that loops over it vectorise: in float32 for one float or a vector of them, and in float64.
 #pragma once
 
 #include "platform.hpp"
@@ -42,5 +42,36 @@ GROUPGRAD_INLINE F expInRange(F x) {
 
 // exp(x) for any x. NaN stays NaN.
 GROUPGRAD_INLINE float expOf(float x) { return expInRange<float, int32_t>(clamp(x, kExpLow, kExpHigh)); }
+
+// exp(x) = scale (1 + p), so that exp(x) - 1 = scale p + (scale - 1) keeps its precision where x is small.
+struct ScaledExp {
+  double scale, p;
+  GROUPGRAD_INLINE double exp() const { return scale + scale * p; }
+  GROUPGRAD_INLINE double minusOne() const { return scale * p + (scale - 1); }
+};
+
+// For any x; below -708 as for -708, above 709 as for 709. The same steps as in float32, with exp(r) - 1 from its
+// Taylor series up to r^11: relative error of exp(x) 1e-14, of exp(x) - 1 4e-14 (test/native/exp.cpp).
+GROUPGRAD_INLINE ScaledExp scaledExp(double x) {
+  constexpr double kLog2e = 1.4426950408889634;
+  constexpr double kLn2High = 6.93147180369123816490e-01;  // 32 bits: n times this is exact
+  constexpr double kLn2Low = 1.90821492927058770002e-10;
+  constexpr double kRound = 6755399441055744.0 + 1023;  // 1.5 * 2^52, and the exponent's bias
+  x = x < -708 ? -708 : x > 709 ? 709 : x;
+  const double shifted = x * kLog2e + kRound;
+  const double n = shifted - kRound;
+  double r = x - n * kLn2High;
+  r = r - n * kLn2Low;
+  double q = r * (1.0 / 39916800) + 1.0 / 3628800;
+  q = q * r + 1.0 / 362880;
+  q = q * r + 1.0 / 40320;
+  q = q * r + 1.0 / 5040;
+  q = q * r + 1.0 / 720;
+  q = q * r + 1.0 / 120;
+  q = q * r + 1.0 / 24;
+  q = q * r + 1.0 / 6;
+  q = q * r + 0.5;
+  return {__builtin_bit_cast(double, __builtin_bit_cast(int64_t, shifted) << 52), (r * r) * q + r};
+}
 
 }  // namespace groupgrad

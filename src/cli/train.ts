@@ -3,6 +3,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { usualGrace } from '../base/interruption.js';
+import { builtins } from '../config/builtins.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
 import { readRunConfig } from '../run/run-folder.js';
@@ -17,7 +18,8 @@ import { checkCheckpoint } from './saved-run.js';
 
 export const help = `groupgrad train <task|file> [flags]
 
-  <task|file>        addition, or a configuration file (.ts, .js, .json)
+  <task|file>        a task with a built-in configuration, or a configuration file (.ts, .js, .json); tasks:
+                     ${Object.keys(builtins).join(', ')}
   --run DIR          the run folder; default: runs/<name>
   --steps N          steps after which the run ends, those before a resumption included
   --seed N           of the run

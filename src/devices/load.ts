@@ -233,7 +233,7 @@ function explain(error: unknown): string {
 function remedy(): string {
   if (process.env.GROUPGRAD_ADDON) return 'Correct or unset GROUPGRAD_ADDON.';
   if (packageFolder() === undefined) {
-    return 'In a bundle, mark groupgrad as external and install it where the bundle runs, or set GROUPGRAD_ADDON to the path of groupgrad.node.';
+    return 'To have it in a bundle, mark groupgrad as external and install it where the bundle runs, or set GROUPGRAD_ADDON to the path of groupgrad.node.';
   }
   const missing = missingTools();
   return missing === undefined

@@ -3,6 +3,7 @@
 import { breathe } from '../base/breathe.js';
 import { checkNumber, describe } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { hasSpread } from '../base/spread.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example, Task } from '../tasks/task.js';
@@ -119,10 +120,12 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[
   return total;
 }
 
-/** Whether a group's rewards differ: where they do not, every centred advantage is 0. */
+/** Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. */
 export function isInformative({ completions }: Group): boolean {
-  const rewards = completions.map(({ reward }) => reward).filter((reward) => !Number.isNaN(reward));
-  return rewards.some((reward) => reward !== rewards[0]);
+  return hasSpread(
+    completions.map(({ reward }) => reward),
+    'float64',
+  );
 }
 
 /** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */

@@ -16,7 +16,7 @@ export const healthLimits = {
   solved: 0.99,
   /** A rise of the reward: in standard deviations of single rewards, and in standard errors of the difference of means. */
   rewardRise: 0.25,
-  standardErrors: 4,
+  standardErrors: 3,
   /** A rise of the accuracy that counts as one; it must also be more than two standard errors. */
   accuracyRise: 0.02,
   /** Accuracy from which it can hardly rise any more. */
@@ -287,7 +287,7 @@ function zeroAccuracy(view: View): string | undefined {
     return `${lead}, where ${percent(view.bestAccuracy)} were before: what is learnt is something else; go back to an earlier checkpoint`;
   }
   const paying = rewards.filter(({ weight }) => weight !== 0).map(({ name }) => `'${name}'`);
-  return `${lead}: all that is learnt is what ${paying.join(', ')} pay${paying.length === 1 ? 's' : ''} for besides; ${advice(view, 0)}`;
+  return `${lead}: the policy learns only what else ${paying.join(', ')} may pay for; ${advice(view, 0)}`;
 }
 
 /** Of several rewards, those that say the same of every completion. */

@@ -103,7 +103,7 @@ class Comparison {
   same(gold: Answer, given: Answer): boolean {
     if (gold.kind === 'text' || given.kind === 'text') return sameText(gold, given);
     if (gold.kind === 'letters' && given.kind === 'letters' && gold.text === given.text) return true;
-    const [a, b] = this.withoutNames(plain(gold), plain(given));
+    const [a, b] = this.withoutNames(asPoint(exactPart(plain(gold))), asPoint(exactPart(plain(given))));
     return this.sameItems(this.spread(a), this.spread(b));
   }
 
@@ -380,6 +380,37 @@ function assigned(answer: Item): { name: string; value: Item } | undefined {
   const value: Item =
     sides.length === 1 ? plain(sides[0]) : { kind: 'relation', operators: answer.operators.slice(1), sides };
   return { name, value };
+}
+
+/** `3\sqrt2 \approx 4.24` without the approximation. */
+function exactPart(answer: Item): Item {
+  if (answer.kind !== 'relation') return answer;
+  const at = answer.operators.indexOf('≈');
+  if (at < 0 || (at === 0 && nameOf(plain(answer.sides[0])) !== undefined)) return answer;
+  if (at === 0) return plain(answer.sides[0]);
+  return { kind: 'relation', operators: answer.operators.slice(0, at), sides: answer.sides.slice(0, at + 1) };
+}
+
+/** `x = 2, y = 3` and `(x, y) = (2, 3)` in one form, with the names in alphabetical order. */
+function asPoint(answer: Item): Item {
+  const equations = answer.kind === 'list' ? answer.items.map((item) => assigned(plain(item))) : [];
+  if (answer.kind === 'relation' && answer.operators.join() === '=') {
+    const [names, values] = answer.sides.map(plain);
+    if (names.kind !== 'tuple' || values.kind !== 'tuple' || names.items.length !== values.items.length) return answer;
+    equations.push(
+      ...names.items.map((name, i) => {
+        const known = nameOf(plain(name));
+        return known === undefined ? undefined : { name: known, value: plain(values.items[i]) };
+      }),
+    );
+  }
+  const found = equations.flatMap((equation) => equation ?? []);
+  const names = found.map(({ name }) => name);
+  if (found.length < 2 || found.length < equations.length || new Set(names).size < names.length) return answer;
+  found.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const tuple = (items: Answer[]): Answer => ({ kind: 'tuple', open: '(', close: ')', items });
+  const left = found.map(({ name }): Answer => ({ kind: 'expression', value: { kind: 'symbol', name } }));
+  return { kind: 'relation', operators: ['='], sides: [tuple(left), tuple(found.map(({ value }) => value))] };
 }
 
 function nameOf(side: Item): string | undefined {

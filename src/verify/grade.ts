@@ -24,9 +24,8 @@ export interface GradeOptions {
 
 export type Bounds = Required<GradeOptions>;
 
-/** Checks what every grader takes and fills in the defaults. TypeError or RangeError that names the field. */
-export function checkGrading(completion: unknown, options: unknown, known: readonly string[] = []): Bounds {
-  if (typeof completion !== 'string') throw typeError('completion', 'a string', completion);
+/** What every grader takes, with the defaults, beside its own `known`. TypeError or RangeError that names the field. */
+export function checkGradeOptions(options: unknown, known: readonly string[] = []): Bounds {
   const given = checkObject('options', options);
   checkKeys('options', given, ['timeLimit', 'maxLength', ...known]);
   const { timeLimit = 5_000, maxLength = 4_000_000 } = given as GradeOptions;
@@ -35,9 +34,10 @@ export function checkGrading(completion: unknown, options: unknown, known: reado
   return { timeLimit, maxLength };
 }
 
-export function checkGold(gold: unknown): string {
+/** TypeError that names the one that is no text. */
+export function checkTexts(completion: unknown, gold: unknown = ''): void {
+  if (typeof completion !== 'string') throw typeError('completion', 'a string', completion);
   if (typeof gold !== 'string') throw typeError('gold', 'a string', gold);
-  return gold;
 }
 
 export const accept = (extracted: string, reason: string): Grade => ({ correct: true, extracted, reason });

@@ -4,7 +4,7 @@
 import { checkBoolean, checkNumber, describe, rangeError, typeError } from '../base/check.js';
 import { literal, sameQuantity } from './compare.js';
 import { extractAnswer, extractMarked, lastBoxed, trimAnswer } from './extract.js';
-import { accept, checkGold, checkGrading, type Grade, type GradeOptions, refuse, tooLong } from './grade.js';
+import { accept, checkGradeOptions, checkTexts, type Grade, type GradeOptions, refuse, tooLong } from './grade.js';
 import { checkSchema, type JsonSchema } from './json-schema.js';
 import { isBareAnswer, judgeQuickly } from './judge.js';
 import { maxAnswer, normalise, wordsOf } from './normalise.js';
@@ -75,14 +75,15 @@ export interface ChoiceOptions extends GradeOptions {
  * await verify.choice('\\boxed{Paris}', 'B', { choices: ['Rome', 'Paris'] });  // correct
  */
 export async function choice(completion: string, gold: string, options: ChoiceOptions = {}): Promise<Grade> {
-  const bounds = checkGrading(completion, options, ['choices']);
+  checkTexts(completion, gold);
+  const bounds = checkGradeOptions(options, ['choices']);
   const { choices = [] } = options;
   if (!Array.isArray(choices) || choices.some((text) => typeof text !== 'string'))
     throw typeError('options.choices', 'an array of strings', choices);
   if (choices.length > 26) throw rangeError('options.choices', 'at most 26 texts', String(choices.length));
   const texts = choices.map(wordsOf);
   const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'.slice(0, choices.length || 26);
-  const right = letterOf(checkGold(gold), letters, texts);
+  const right = letterOf(gold, letters, texts);
   if (right === undefined)
     throw rangeError(
       'gold',
@@ -147,10 +148,9 @@ export interface ExactOptions extends GradeOptions {
  * "Answer:", or the whole completion.
  */
 export async function exact(completion: string, gold: string, options: ExactOptions = {}): Promise<Grade> {
-  const bounds = checkGrading(completion, options, ['caseSensitive']);
-  const { caseSensitive = true } = options;
-  checkBoolean('options.caseSensitive', caseSensitive);
-  const right = checkGold(gold).trim();
+  checkTexts(completion, gold);
+  const { bounds, caseSensitive } = checkExactOptions(options);
+  const right = gold.trim();
   const long = tooLong(completion, bounds);
   if (long) return long;
   const whole = completion.trim();
@@ -161,12 +161,20 @@ export async function exact(completion: string, gold: string, options: ExactOpti
   return same ? accept(shown(extracted), 'the same text') : refuse(shown(extracted), 'another text');
 }
 
+/** TypeError or RangeError that names the field. */
+export function checkExactOptions(options: ExactOptions) {
+  const bounds = checkGradeOptions(options, ['caseSensitive']);
+  const { caseSensitive = true } = options;
+  return { bounds, caseSensitive: checkBoolean('options.caseSensitive', caseSensitive) };
+}
+
 /**
  * Accepts a completion that a regular expression matches, anywhere unless it is anchored. It runs in a worker, which is
  * ended when it takes longer than `timeLimit`. An empty completion is refused.
  */
 export async function regex(completion: string, pattern: RegExp | string, options: GradeOptions = {}): Promise<Grade> {
-  const bounds = checkGrading(completion, options);
+  checkTexts(completion);
+  const bounds = checkGradeOptions(options);
   const { source, flags } = checkPattern('pattern', pattern);
   const long = tooLong(completion, bounds);
   if (long) return long;
@@ -175,7 +183,7 @@ export async function regex(completion: string, pattern: RegExp | string, option
   return { correct, extracted: shown(completion), reason };
 }
 
-function checkPattern(field: string, pattern: unknown): RegExp {
+export function checkPattern(field: string, pattern: unknown): RegExp {
   if (pattern instanceof RegExp) return pattern;
   if (typeof pattern !== 'string') throw typeError(field, 'a regular expression or its source', pattern);
   try {
@@ -190,7 +198,8 @@ function checkPattern(field: string, pattern: unknown): RegExp {
  * 2020-12 (docs/verify.md lists its keywords). TypeError for a keyword outside it.
  */
 export async function json(completion: string, schema: JsonSchema, options: GradeOptions = {}): Promise<Grade> {
-  const bounds = checkGrading(completion, options);
+  checkTexts(completion);
+  const bounds = checkGradeOptions(options);
   checkSchema('schema', schema);
   const long = tooLong(completion, bounds);
   if (long) return long;
@@ -209,12 +218,17 @@ function fencedBlock(text: string): string | null {
   return newline < 0 || newline > end ? null : text.slice(newline + 1, end).trim();
 }
 
-function checkNumeric(completion: unknown, gold: unknown, options: NumericOptions) {
-  const bounds = checkGrading(completion, options, ['tolerance']);
-  checkGold(gold);
+/** The options of `maths`, `gsm8k` and `number`. TypeError or RangeError that names the field. */
+export function checkNumericOptions(options: NumericOptions) {
+  const bounds = checkGradeOptions(options, ['tolerance']);
   const { tolerance = 0 } = options;
   checkNumber('options.tolerance', tolerance, { min: 0, below: 1 });
   return { bounds, tolerance };
+}
+
+function checkNumeric(completion: unknown, gold: unknown, options: NumericOptions) {
+  checkTexts(completion, gold);
+  return checkNumericOptions(options);
 }
 
 /** The answer of a data set's column: of a solution, what it marks as its answer. */

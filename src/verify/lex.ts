@@ -79,6 +79,7 @@ const signs: Readonly<Record<string, string>> = {
   lbrack: '[',
   rbrack: ']',
   choose: 'choose',
+  over: 'over',
   approx: '≈',
   to: '→',
   rightarrow: '→',
@@ -161,6 +162,7 @@ export function lex(text: string): Token[] {
       else if (content === 'or') tokens.push({ kind: 'sign', sign: '∨' });
       else if (content === 'and' || content === ',') tokens.push({ kind: 'sign', sign: ',' });
       else if (command === 'mathrm' && /^[ei]$/.test(content)) tokens.push({ kind: 'symbol', name: content });
+      else if (content !== '' && !/[\p{L}\\]/u.test(content)) tokens.push(...lex(content));
       else if (content !== '') tokens.push({ kind: 'text', text: content });
     } else if (command === 'begin' || command === 'end') tokens.push({ kind: 'sign', sign: `${command} ${brace()}` });
     else if (command === 'mathbb' || command === 'mathcal')

@@ -177,6 +177,12 @@ class Parser {
       if (unit !== undefined && unit !== canonicalUnit(currency)) throw new Undecided('two units');
       return { kind: 'expression', value, unit: canonicalUnit(currency) };
     }
+    if (token?.kind === 'symbol' && token.name === '\\mathbbR') {
+      this.at++;
+      const infinity: Expression = { kind: 'symbol', name: 'infty' };
+      const ends = [negative(infinity), infinity].map((value) => ({ kind: 'expression', value }) as const);
+      return { kind: 'tuple', open: '(', close: ')', items: ends };
+    }
     const signed = isSign(token, '-') && isSign(this.tokens[this.at + 1], '$');
     if (signed) {
       this.at += 2;
@@ -444,7 +450,9 @@ class Parser {
         return this.symbol(token.name);
       case 'letters':
         if (token.text.length > maxLetters) throw new Undecided(`the word ${JSON.stringify(token.text.slice(0, 20))}`);
-        return lettersProduct(token.text);
+        // One by one, so that an exponent belongs to the last alone.
+        this.tokens.splice(--this.at, 1, ...Array.from(token.text, (name) => ({ kind: 'symbol', name }) as const));
+        return this.primary();
       case 'function':
         return this.call(token.name);
       case 'sign':
@@ -463,6 +471,11 @@ class Parser {
         const under = this.expression();
         this.expect('}');
         return { kind: 'call', name: 'binomial', of: [value, under] };
+      }
+      if (sign === '{' && this.skip('over')) {
+        const under = this.expression();
+        this.expect('}');
+        return { kind: 'quotient', over: value, under };
       }
       this.bars = outer;
       this.expect({ '(': ')', '[': ']', '{': '}' }[sign]);

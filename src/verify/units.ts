@@ -96,6 +96,7 @@ export function canonicalUnit(text: string): string | undefined {
   const words = text
     .replace(/\\(?:cdot|times)(?![a-zA-Z])|\*/g, ' ')
     .replace(/\bper\b/g, '/')
+    .replace(/\b([ap])\.\s?m\b/gi, '$1m')
     .replace(/[{}()]/g, '')
     .match(/[\p{L}$€£¢%°]+|\/|\^\s?-?\d+|\S/gu);
   if (!words || words.length > 12) return undefined;

@@ -54,6 +54,7 @@ describe('groupgrad', () => {
       assert.equal(help.status, 0);
       assert.ok(help.stdout.startsWith(`groupgrad ${command} `), help.stdout);
     }
+    assert.match(groupgrad('train', '--help').stdout, /tasks:\n +addition, bandit, chain, copy, countdown, .*sudoku\n/);
     const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
     assert.equal(groupgrad('--version').stdout, `${version}\n`);
   });

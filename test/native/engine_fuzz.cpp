@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../../native/core/platform.hpp"
 #include "../../native/engine/cpu/engine.hpp"
 
 namespace groupgrad::engine::test {

@@ -7,6 +7,9 @@ import { join } from 'node:path';
 import test, { before, describe } from 'node:test';
 import { startBackend } from '../../src/backend/backend.js';
 import { defineReward } from '../../src/index.js';
+import { createTransformer } from '../../src/model/transformer.js';
+import { countdown } from '../../src/tasks/countdown.js';
+import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { type HealthContext, healthLimits, newHealth, observeHealth, warningsOf } from '../../src/train/health.js';
 import { root } from '../support/native.js';
 import { lengthTask, tinyTask, tinyTrainer } from '../support/trainer.js';
@@ -206,7 +209,7 @@ describe('a run', () => {
     assertTold(
       run,
       window,
-      /none of the 1280 completions of the last 10 steps was right: all that is learnt is what 'brief' pays for/,
+      /none of the 1280 completions of the last 10 steps was right: the policy learns only what else 'brief' may pay for; /,
     );
     assert.match(run.told[0].warning, /give it a warmStart/);
     assert.deepEqual(run.held.at(-1), ['zero_accuracy']);
@@ -412,6 +415,44 @@ describe('the trainer', () => {
     const { learned, skipped, warnings } = await trainer.run({ max: window, output: null });
     assert.deepEqual({ learned, skipped }, { learned: 0, skipped: window });
     assert.match(warnings[0], /^step 10: the guard skipped each of the last 10 steps/);
+  });
+
+  test('warns of a policy that begins with random weights and learns brevity alone', async (t) => {
+    // What README used to show: no warm start, and a length reward that is paid whether an answer is right or not.
+    const train = countdown({ numbers: [3, 4], maxTarget: 99, seed: 1 });
+    const policy = createTransformer(
+      { layers: 1, width: 16, heads: 2, keyValueHeads: 2, hidden: 24 },
+      characterVocabulary(train.characters),
+      42,
+    );
+    const trainer = await tinyTrainer(t, {
+      policy,
+      train,
+      rewards: [
+        defineReward('correct', ({ score }) => score),
+        defineReward('brief', ({ completion }) => -completion.tokens.length / 64, { weight: 0.1 }),
+      ],
+      promptsPerStep: 8,
+      groupSize: 8,
+      sampling: {},
+      optimizer: { learningRate: 1e-2 },
+    });
+    const begun: Record<string, number> = {};
+    const texts: string[] = [];
+    await trainer.run({
+      max: start + window + 1,
+      output: null,
+      onStep: ({ index, metrics, warnings }) => {
+        texts.push(...warnings);
+        for (const name of Object.keys(metrics)) {
+          if (name.startsWith('health/')) begun[name.slice(7)] ??= index;
+        }
+      },
+    });
+    assert.equal(begun.zero_accuracy, window, texts.join('\n'));
+    assert.equal(begun.length_collapse, start + window, texts.join('\n'));
+    assert.equal(begun.reward_without_accuracy, start + window, texts.join('\n'));
+    assert.ok(texts.some((text) => /the policy gets better at 'brief' alone/.test(text)));
   });
 
   test('counts the steps that changed the weights, and warns of none that does', async (t) => {

@@ -272,6 +272,15 @@ describe('the reinforcement loop', () => {
     assert.deepEqual(await count(() => calls++ % 2, 3), { groups: 4, idle: 0 });
   });
 
+  test('rewards that are equal but for rounding do not differ', async (t) => {
+    let calls = 0;
+    const sum = defineReward('sum', () => (calls++ % 2 ? 0.1 + 0.2 : 0.3));
+    const trainer = await tinyTrainer(t, { rewards: [sum], dynamicSampling: { maxRounds: 2 } });
+    const [{ groups, metrics }] = await stepsOf(trainer, 1);
+    assert.deepEqual([groups.length, metrics.frac_reward_zero_std], [8, 1]);
+    assert.ok(groups.every(({ completions }) => completions.every(({ advantage }) => advantage === 0)));
+  });
+
   test('the groups learnt from are those whose rewards differ', async (t) => {
     // Rewards differ in every second group of four; HA-DW with the anchor of the chosen groups' own mean tells which those
     // were: of all eight groups the mean is 3/4, of the four with an answer each way 1/2.

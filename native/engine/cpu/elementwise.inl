@@ -208,6 +208,7 @@ void binaryLoop(const float* a, int64_t strideA, const float* b, int64_t strideB
 }
 
 void binary(Binary op, const float* a, int64_t strideA, const float* b, int64_t strideB, void* y, int64_t n) {
+  if (n == 0) return;  // there may be no first value to spread
 #define GROUPGRAD_CASE(name) \
   case Binary::name: return binaryLoop<Binary::name>(a, strideA, b, strideB, y, n);
   switch (op) {

@@ -1,0 +1,68 @@
+// The configurations that `groupgrad train` knows by name: there is one for every task, and each learns. Here they are cut
+// short; with GROUPGRAD_TRAINING_TESTS=1 those too whose warm start alone takes long.
+
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import test, { describe } from 'node:test';
+import { builtins } from '../../src/config/builtins.js';
+import { resolveConfig } from '../../src/config/load.js';
+import { tasks } from '../../src/index.js';
+import type { TrainerOptions } from '../../src/train/api.js';
+import { resolveParts, resolveSettings } from '../../src/train/options.js';
+import { assertLearns } from '../support/learning.js';
+import { root } from '../support/native.js';
+import { runProgram } from '../support/run-program.js';
+import { temporaryFolder } from '../support/trainer.js';
+
+const slow = process.env.GROUPGRAD_TRAINING_TESTS === '1';
+
+/** Steps of reinforcement after which the accuracy has risen; those of slow tests are behind a warm start of minutes. */
+const short: Record<string, { steps: number; isSlow?: boolean }> = {
+  addition: { steps: 80, isSlow: true },
+  bandit: { steps: 30 },
+  chain: { steps: 40, isSlow: true },
+  copy: { steps: 40 },
+  countdown: { steps: 40, isSlow: true },
+  multiplication: { steps: 40, isSlow: true },
+  reverse: { steps: 40 },
+  sort: { steps: 40 },
+  subtraction: { steps: 40, isSlow: true },
+  sudoku: { steps: 40, isSlow: true },
+};
+
+test('there is one for every task but files, in plain JSON, with held-out problems and a schedule that ends with it', () => {
+  const { jsonl: _, ...generated } = tasks;
+  assert.deepEqual(Object.keys(builtins).sort(), Object.keys(generated).sort());
+  assert.deepEqual(Object.keys(short).sort(), Object.keys(builtins).sort());
+  for (const [name, config] of Object.entries(builtins)) {
+    assert.deepEqual(JSON.parse(JSON.stringify(config)), config);
+    assert.equal((config.train as { task: string }).task, name);
+    const options = resolveConfig(config) as TrainerOptions;
+    const { iterations, miniBatches, optimizer } = resolveSettings(options);
+    const { train, evaluate } = resolveParts(options);
+    const [evaluation] = Object.values(evaluate);
+    assert.equal(evaluation.name, train.name);
+    assert.ok(evaluation.size! <= 500);
+    if (optimizer.totalSteps !== null) assert.equal(optimizer.totalSteps, config.steps! * iterations * miniBatches);
+    // A bandit's prompts are all that there is to be learnt.
+    if (name === 'bandit') continue;
+    assert.equal((Object.values(config.evaluate!)[0] as { split?: string }).split, 'held-out');
+    assert.ok(config.warmStart, `${name}: a policy with random weights is never right`);
+  }
+});
+
+describe('groupgrad train', () => {
+  for (const [name, { steps, isSlow }] of Object.entries(short)) {
+    test(name, { skip: isSlow && !slow && 'its warm start takes long: set GROUPGRAD_TRAINING_TESTS=1' }, (t) => {
+      const runDir = join(temporaryFolder(t), name);
+      const evaluation = '{"atStart": false, "every": 1000, "size": 8}';
+      const flags = ['--run', runDir, '--steps', String(steps), '--set', `evaluation=${evaluation}`];
+      const program = ['--import', 'tsx', join(root, 'src', 'cli', 'main.ts'), 'train', name, ...flags];
+      const { status, output } = runProgram(process.execPath, program, { cwd: root });
+      assert.equal(status, 0, output);
+      assert.doesNotMatch(output, /warning: |the warm start has ended/);
+      const { before, after } = assertLearns(runDir);
+      t.diagnostic(`accuracy ${before.toFixed(3)} to ${after.toFixed(3)} in ${steps} steps`);
+    });
+  }
+});
