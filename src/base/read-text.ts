@@ -13,7 +13,11 @@ const marks: readonly { encoding: string; bytes: readonly number[] }[] = [
  * The file system's error where it cannot be read, TypeError where it is not valid text.
  */
 export function readText(path: string): string {
-  const content = readFileSync(path);
+  return decodeText(readFileSync(path));
+}
+
+/** As `readText`, for the content of a file. */
+export function decodeText(content: Uint8Array): string {
   const marked = marks.find(({ bytes }) => bytes.every((byte, i) => content[i] === byte));
   // The decoder takes the mark of its own encoding away.
   return new TextDecoder(marked?.encoding ?? 'utf-8', { fatal: true }).decode(content);

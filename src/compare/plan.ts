@@ -168,7 +168,7 @@ function identifyCommon(comparison: ComparisonConfig, { probe, buckets }: Pick<P
     sampling,
     shuffle,
     device,
-    probe: { ...probe, task: identifyTask(probeTask(comparison, 0)) },
+    probe: { ...probe, task: identifyTask(probeTask(comparison, 0), probe.size ?? undefined) },
     buckets,
   };
 }

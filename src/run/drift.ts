@@ -1,8 +1,10 @@
 // Whether a run goes on as what it was: the facts that its results depend on, and how two sets of them differ.
 
 import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
 import type { Policy } from '../model/policy.js';
 import type { Reward } from '../rollout/api.js';
+import { type FileSource, sourceOfTask, type TaskSource } from '../tasks/source.js';
 import type { Example, Task } from '../tasks/task.js';
 
 /** Settings that say how a run is kept, not what it computes. */
@@ -19,8 +21,11 @@ export function identify(facts: {
   rewards: readonly Reward[];
   backend: string;
   device: string;
+  /** Problems evaluated of a task without an end. */
+  evaluationSize: number;
 }): Identity {
-  const { settings, policy, train, evaluate, rewards, backend, device } = facts;
+  const { settings, policy, train, evaluate, rewards, backend, device, evaluationSize } = facts;
+  const evaluated = Object.entries(evaluate).map(([name, task]) => [name, identifyTask(task, evaluationSize)]);
   const { size, end, id } = policy.vocabulary;
   return {
     settings,
@@ -28,24 +33,107 @@ export function identify(facts: {
     vocabulary: { id, size, end },
     variables: Object.fromEntries(Object.entries(policy.variables).map(([name, { shape }]) => [name, shape])),
     train: identifyTask(train),
-    evaluate: Object.fromEntries(Object.entries(evaluate).map(([name, task]) => [name, identifyTask(task)])),
+    evaluate: Object.fromEntries(evaluated),
     rewards: rewards.map(({ judge: _, ...reward }) => reward),
     backend,
     device,
   };
 }
 
-/** How many examples are looked at to tell a task from another of the same name. */
-const examplesLookedAt = 8;
+/** What identifies a task: plain JSON. */
+export interface TaskIdentity {
+  name: string;
+  characters: string;
+  /** null without an end. */
+  size: number | null;
+  maxPromptLength: number;
+  maxSolutionLength: number;
+  /** Left out for a task made by a program of the user's: only its problems are known. */
+  source?: TaskSource;
+  examples: ExamplesIdentity;
+}
 
-/** What a task is recognised by: its name, sizes and first examples. */
-export function identifyTask(task: Task): unknown {
+interface ExamplesIdentity {
+  /** Number of problems that are compared. */
+  count: number;
+  isAll: boolean;
+  /** Of these problems as JSON, in hexadecimal. */
+  sha256: string;
+  /** The hash that earlier versions compared: see `OldTaskIdentity`. */
+  first: string;
+}
+
+/** A task as earlier versions wrote it, with the first 16 digits of the SHA-256 of its first eight problems. */
+type OldTaskIdentity = Omit<TaskIdentity, 'source' | 'examples'> & { examples: string };
+
+/** The most problems that are compared of a finite task without a source. Of larger tasks, this many are taken evenly. */
+const mostProblems = 2 ** 16;
+/** Problems compared of a task with a source, and of the beginning of an infinite one. */
+const fewProblems = 64;
+/** Of an infinite task, the problems at powers of two are compared as well, up to this index: as far as long runs get. */
+const lastLook = 2 ** 20;
+const oldProblems = 8;
+
+/**
+ * Identifies a task by its name and sizes, the source of its problems, and a hash of problems. Without a source, the hash covers all
+ * problems of a finite task, and of an infinite one the first `used` (default 64) and a sample of the rest.
+ */
+export function identifyTask(task: Task, used: number = fewProblems): TaskIdentity {
   const { name, characters, size, maxPromptLength, maxSolutionLength } = task;
-  const examples: Example[] = Array.from({ length: Math.min(size ?? Infinity, examplesLookedAt) }, (_, i) =>
-    task.example(i),
-  );
-  const digest = createHash('sha256').update(JSON.stringify(examples)).digest('hex').slice(0, 16);
-  return { name, characters, size: size ?? null, maxPromptLength, maxSolutionLength, examples: digest };
+  const source = sourceOfTask(task);
+  const indices =
+    size === undefined ? openIndices(source ? fewProblems : used) : spread(size, source ? fewProblems : mostProblems);
+  const hash = createHash('sha256');
+  for (const index of indices) hash.update(`${asText(task.example(index))}\n`);
+  const first = Array.from({ length: Math.min(size ?? Infinity, oldProblems) }, (_, i) => asText(task.example(i)));
+  return {
+    name,
+    characters,
+    size: size ?? null,
+    maxPromptLength,
+    maxSolutionLength,
+    ...(source && { source }),
+    examples: {
+      count: indices.length,
+      isAll: indices.length === size,
+      sha256: hash.digest('hex'),
+      first: createHash('sha256')
+        .update(`[${first.join(',')}]`)
+        .digest('hex')
+        .slice(0, 16),
+    },
+  };
+}
+
+/** At most `most` of the indices below `size`, evenly spread. */
+function spread(size: number, most: number): number[] {
+  const count = Math.min(size, most);
+  return Array.from({ length: count }, (_, i) => Math.floor((i * size) / count));
+}
+
+function openIndices(used: number): number[] {
+  const count = Math.min(used, mostProblems);
+  const indices = Array.from({ length: count }, (_, i) => i);
+  for (let index = 1; index <= lastLook; index *= 2) if (index >= count) indices.push(index);
+  return indices;
+}
+
+/** A problem as JSON. Only its standard fields if the others cannot be written as JSON. */
+function asText(example: Example): string {
+  try {
+    return JSON.stringify(example, (_, value: unknown) => {
+      if (typeof value === 'bigint') return `${value}n`;
+      return value instanceof Map || value instanceof Set ? [...value] : value;
+    });
+  } catch {
+    const { prompt, answer, solution, difficulty } = example;
+    return JSON.stringify({ prompt, answer, solution, difficulty });
+  }
+}
+
+/** Whether a run was begun by a version that compared only the first eight problems of each task. */
+export function isOldIdentity(identity: Identity): boolean {
+  return isOldTask(identity.train);
 }
 
 /** The paths in which two identities differ, with both values: `settings.groupSize: 8, now 16`. */
@@ -56,6 +144,8 @@ export function differences(before: Identity, now: Identity): string[] {
 
 function compare(path: string, before: unknown, now: unknown, ignored: ReadonlySet<string>): string[] {
   if (ignored.has(path)) return [];
+  if (isTask(now) && isOldTask(before)) return compareOldTask(path, before, now);
+  if (isTask(now) && isTask(before)) return compareTasks(path, before, now);
   if (isRecord(before) && isRecord(now)) {
     return [...new Set([...Object.keys(before), ...Object.keys(now)])].flatMap((key) =>
       compare(path ? `${path}.${key}` : key, before[key], now[key], ignored),
@@ -63,6 +153,65 @@ function compare(path: string, before: unknown, now: unknown, ignored: ReadonlyS
   }
   const [was, is] = [JSON.stringify(before), JSON.stringify(now)];
   return was === is ? [] : [`${path}: ${was ?? 'nothing'}, now ${is ?? 'nothing'}`];
+}
+
+const noneIgnored: ReadonlySet<string> = new Set();
+
+function compareTasks(path: string, before: TaskIdentity, now: TaskIdentity): string[] {
+  const { examples: was, source: sourceBefore, ...restBefore } = before;
+  const { examples: is, source: sourceNow, ...restNow } = now;
+  if (isFile(sourceBefore) && isFile(sourceNow)) {
+    const { file: _, sha256: hashBefore, problems: countBefore, ...optionsBefore } = sourceBefore;
+    const { file, sha256: hashNow, problems: countNow, ...optionsNow } = sourceNow;
+    const options = compare(`${path}.source`, optionsBefore, optionsNow, noneIgnored);
+    // The file may have moved: only its content counts.
+    if (hashBefore === hashNow) {
+      return [...compare(path, { ...restBefore, name: restNow.name }, restNow, noneIgnored), ...options];
+    }
+    const contents = [
+      `${countBefore} problems, SHA-256 ${short(hashBefore)}`,
+      `${countNow} problems, SHA-256 ${short(hashNow)}`,
+    ];
+    return [`${path}: the data file ${file} has changed: ${contents[0]}, now ${contents[1]}`, ...options];
+  }
+  const found = [
+    ...compare(path, restBefore, restNow, noneIgnored),
+    ...compare(`${path}.source`, sourceBefore, sourceNow, noneIgnored),
+  ];
+  if (was.sha256 !== is.sha256) found.push(`${path}.examples: ${examplesText(was)}, now ${examplesText(is)}`);
+  return found;
+}
+
+/** Compares what an earlier version wrote. It used the path of a data file as the task's name. */
+function compareOldTask(path: string, before: OldTaskIdentity, now: TaskIdentity): string[] {
+  const { examples: was, ...restBefore } = before;
+  const { examples: is, source, ...restNow } = now;
+  const name = isFile(source) ? basename(before.name) : before.name;
+  const found = compare(path, { ...restBefore, name }, restNow, noneIgnored);
+  if (was !== is.first) {
+    found.push(`${path}.examples: the first ${oldProblems} hash to ${was}, now to ${is.first}`);
+  }
+  return found;
+}
+
+function examplesText({ count, isAll, sha256 }: ExamplesIdentity): string {
+  return `${isAll ? 'all' : 'a sample of'} ${count}, SHA-256 ${short(sha256)}`;
+}
+
+function short(sha256: string): string {
+  return `${sha256.slice(0, 12)}…`;
+}
+
+function isFile(source: unknown): source is FileSource {
+  return isRecord(source) && typeof source.file === 'string' && typeof source.sha256 === 'string';
+}
+
+function isTask(value: unknown): value is TaskIdentity {
+  return isRecord(value) && isRecord(value.examples) && typeof value.examples.sha256 === 'string';
+}
+
+function isOldTask(value: unknown): value is OldTaskIdentity {
+  return isRecord(value) && typeof value.examples === 'string' && 'maxSolutionLength' in value;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

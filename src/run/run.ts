@@ -20,7 +20,7 @@ import {
   tidyCheckpoints,
   writeCheckpoint,
 } from './checkpoint.js';
-import { differences, type Identity } from './drift.js';
+import { differences, type Identity, isOldIdentity } from './drift.js';
 import { checkpointParents, type LogSizes, RunFolder, readRunConfig } from './run-folder.js';
 import { lockRun, type RunLock } from './run-lock.js';
 import type { Counters, SavedState } from './state.js';
@@ -278,6 +278,12 @@ export class Run {
   private compare(path: string, before: RunConfig, now: RunConfig, allowDrift: boolean): void {
     if (before.version !== now.version) {
       this.notices.push(`${path}: begun with groupgrad ${before.version}, this is ${now.version}`);
+    }
+    if (isOldIdentity(before.identity ?? {})) {
+      this.notices.push(
+        `${path}: begun by a version that compared only the first eight problems of each task; ` +
+          'changes to the other problems cannot be detected this time',
+      );
     }
     const found = differences(before.identity ?? {}, now.identity);
     if (found.length === 0) return;

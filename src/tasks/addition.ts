@@ -51,6 +51,7 @@ function columnTask(name: string, operator: '+' | '-', options: DigitsOptions, o
   };
   return generatedTask<Example>(options, {
     name: `${name} of ${rangeText(digits, 'digit')}`,
+    settings: { digits },
     characters: `0123456789${operator}=`,
     maxPromptLength: 2 * most + 2,
     maxSolutionLength: sign > 0 ? most + 1 : most,

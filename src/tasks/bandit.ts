@@ -3,6 +3,7 @@
 import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { integer, type Stream } from '../base/random.js';
 import { checkIndex, checkSize } from './options.js';
+import { withSource } from './source.js';
 import type { Example, Task } from './task.js';
 
 export interface BanditOptions {
@@ -54,7 +55,7 @@ export function bandit(options: BanditOptions): Task<BanditExample> {
   checkSize(size);
   const names = armNames.slice(0, arms);
   const stream: Stream = { seed, purpose: 'examples' };
-  return {
+  const task: Task<BanditExample> = {
     name: `bandit ladder of ${rungs} rungs and ${arms} arms`,
     characters: `0123456789:=${names}`,
     maxPromptLength: String(rungs - 1).length + String(contexts - 1).length + 2,
@@ -70,6 +71,7 @@ export function bandit(options: BanditOptions): Task<BanditExample> {
     },
     score: (text, { winners }) => (text.length === 1 && winners.includes(text) ? 1 : 0),
   };
+  return withSource(task, { seed, probabilities, arms, contexts });
 
   function pose(rung: number, context: number): BanditExample {
     const winners = drawArms(names, winnerCounts[rung], (below, i) => integer(stream, below, rung, context, i));

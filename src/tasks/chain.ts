@@ -28,6 +28,7 @@ export function chain(options: ChainOptions): Task {
   const totalLength = String(Math.floor(most / 2) * largest ** 2 + (most % 2) * largest).length;
   return generatedTask<Example>(options, {
     name: `chains of ${rangeText(terms, 'number')} of ${rangeText(digits, 'digit')}`,
+    settings: { terms, digits },
     characters: '0123456789+-*=;#',
     maxPromptLength: most * digits[1] + most,
     maxSolutionLength: (most - 2) * (totalLength + 1) + totalLength,

@@ -34,6 +34,7 @@ export function countdown(options: CountdownOptions): Task<CountdownExample> {
   const numbersLength = most * String(maxNumber).length + (most - 1);
   return generatedTask<CountdownExample>(options, {
     name: `countdown with ${rangeText(count, 'number')}`,
+    settings: { numbers: count, maxNumber, maxTarget },
     characters: '0123456789+-*/()=,:',
     maxPromptLength: numbersLength + 1 + String(maxTarget).length + 1,
     // Every operation but the last may need parentheses.

@@ -2,6 +2,7 @@
 
 import { integer, type Stream } from '../base/random.js';
 import { checkIndex, type GeneratorOptions } from './options.js';
+import { withSource } from './source.js';
 import { type ProblemKey, splitOf } from './split.js';
 import type { Example, Task } from './task.js';
 
@@ -9,6 +10,8 @@ import type { Example, Task } from './task.js';
 export type Draw = (below: number) => number;
 
 export interface Generator<E extends Example> extends Omit<Task<E>, 'size' | 'example'> {
+  /** The generator's own options with their defaults, which identify the task when a run resumes: plain JSON. */
+  settings: Readonly<Record<string, unknown>>;
   /** Draws a problem; undefined when this attempt came to nothing. */
   draw(next: Draw): { example: E; problem: ProblemKey } | undefined;
 }
@@ -18,24 +21,25 @@ const maxAttempts = 10_000;
 /** A task from its generator. The options have been checked. */
 export function generatedTask<E extends Example>(
   { seed, size, split = 'train' }: GeneratorOptions,
-  { draw, ...task }: Generator<E>,
+  { draw, settings, ...task }: Generator<E>,
 ): Task<E> {
   const stream: Stream = { seed, purpose: 'examples' };
-  return {
+  const made: Task<E> = {
     ...task,
     size,
     example(index) {
       checkIndex(index, size);
       for (let attempt = 0; attempt < maxAttempts; attempt++) {
         let drawn = 0;
-        const made = draw((below) => integer(stream, below, index, attempt, drawn++));
-        if (made && splitOf(made.problem) === split) return made.example;
+        const problem = draw((below) => integer(stream, below, index, attempt, drawn++));
+        if (problem && splitOf(problem.problem) === split) return problem.example;
       }
       throw new RangeError(
         `options: expected some that the split '${split}' has problems for; ${maxAttempts} attempts at ${task.name} made none`,
       );
     },
   };
+  return withSource(made, { seed, split, ...settings });
 }
 
 /**

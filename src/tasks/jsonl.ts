@@ -1,9 +1,12 @@
 // Problems of one's own, from a file of JSON lines: {"prompt": "2+2=", "answer": "4"}.
 
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
-import { readText } from '../base/read-text.js';
+import { decodeText } from '../base/read-text.js';
 import { checkIndex } from './options.js';
+import { type FileSource, withSource } from './source.js';
 import { type Split, splitOf, splits } from './split.js';
 import type { Example, Task } from './task.js';
 
@@ -42,14 +45,14 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
   if (typeof path !== 'string') throw typeError('path', 'the path of a file', path);
   if (split !== undefined) checkChoice('split', split, splits);
   if (score !== undefined && typeof score !== 'function') throw typeError('score', 'a function', score);
-  const lines = readLines(path);
+  const { lines, sha256 } = readLines(path);
   const known = characters === undefined ? charactersOf(lines) : checkCharacters(path, lines, characters);
   const chosen = lines.filter(({ example }) => split === undefined || splitOf(example.prompt) === split);
   if (chosen.length === 0) throw rangeError(path, `problems of the split '${split}'`, 'none');
   const examples = chosen.map(({ example }) => example as Example & Fields);
   const longest = (field: 'prompt' | 'solution') =>
     lines.reduce((most, { example }) => Math.max(most, [...example[field]].length), 0);
-  return {
+  const task: Task<Example & Fields> = {
     name: basename(path),
     characters: known,
     maxPromptLength: longest('prompt'),
@@ -68,6 +71,8 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
       return checkNumber('score', score(text, example), { min: 0, max: 1 });
     },
   };
+  const source: FileSource = { file: path, sha256, problems: lines.length, split: split ?? null };
+  return withSource(task, source);
 }
 
 interface Line {
@@ -75,10 +80,12 @@ interface Line {
   example: Example;
 }
 
-function readLines(path: string): Line[] {
+function readLines(path: string): { lines: Line[]; sha256: string } {
+  let content: Buffer;
   let text: string;
   try {
-    text = readText(path);
+    content = readFileSync(path);
+    text = decodeText(content);
   } catch (error) {
     throw new TypeError(
       `path: expected a UTF-8 file that can be read, got ${describe(path)}: ${(error as Error).message}`,
@@ -89,7 +96,7 @@ function readLines(path: string): Line[] {
   });
   if (lines.length === 0)
     throw rangeError('path', 'a file with at least one line', `${describe(path)}, which has none`);
-  return lines;
+  return { lines, sha256: createHash('sha256').update(content).digest('hex') };
 }
 
 function readLine(where: string, line: string): Example {

@@ -45,6 +45,7 @@ function lettersTask(
   };
   return generatedTask<Example>(options, {
     name: `${name} ${rangeText(length, 'letter')}`,
+    settings: { length },
     characters: `${letters}=`,
     maxPromptLength: most + 1,
     maxSolutionLength: most,

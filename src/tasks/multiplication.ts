@@ -22,6 +22,7 @@ export function multiplication(options: DigitsOptions): Task {
   };
   return generatedTask<Example>(options, {
     name: `multiplication of ${rangeText(digits, 'digit')}`,
+    settings: { digits },
     characters: '0123456789*+=#',
     maxPromptLength: 2 * most + 2,
     maxSolutionLength: longestSolution(most),

@@ -28,6 +28,7 @@ export function sudoku(options: SudokuOptions): Task {
   const [fewest, most] = blanks;
   return generatedTask<Example>(options, {
     name: `4x4 sudoku with ${rangeText(blanks, 'blank')}`,
+    settings: { blanks },
     characters: '1234.=',
     maxPromptLength: cells + 1,
     maxSolutionLength: cells,

@@ -38,6 +38,7 @@ import {
   resolveParts,
   resolveSettings,
   type Settings,
+  usualEvaluationSize,
 } from './options.js';
 import { ExampleOrder } from './order.js';
 import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
@@ -81,16 +82,23 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
   checkTexts(parts, policy, settings);
+  if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
   const config: RunConfig = {
     version: packageVersion(),
     created: new Date().toISOString(),
     node: process.version,
     seed: settings.seed,
-    identity: identify({ settings, policy, ...parts, backend, device: deviceName(settings.device) }),
+    identity: identify({
+      settings,
+      policy,
+      ...parts,
+      backend,
+      device: deviceName(settings.device),
+      evaluationSize: settings.evaluation.size ?? usualEvaluationSize,
+    }),
     notes,
     notation: parts.train.notation ?? null,
   };
-  if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
   const keep = settings.checkpoint;
   const run = new Run({ runDir, keep, takeOver });
   let trainer: Trainer<E> | undefined;

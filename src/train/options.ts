@@ -368,7 +368,7 @@ function checkText(field: string, value: unknown): string {
 }
 
 /** Examples of a task without an end, where no number is given. */
-const usualEvaluationSize = 256;
+export const usualEvaluationSize = 256;
 
 /**
  * The examples that an evaluation takes from a task: at most `size`. Those of a task with an end are spread evenly over it,

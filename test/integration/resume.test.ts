@@ -3,12 +3,13 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import test, { before, describe, type TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
-import { defineReward, presets } from '../../src/index.js';
+import { defineReward, presets, tasks } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
 import { disk, newestCheckpoint } from '../../src/run/checkpoint.js';
 import type { Example } from '../../src/tasks/task.js';
@@ -652,6 +653,110 @@ describe('a run that goes on', () => {
     const drifted = await open(t, options(runDir, { groupSize: 8, allowDrift: true }));
     assert.match(drifted.notices[0], /goes on differently .*settings\.groupSize: 4, now 8/s);
     drifted.dispose();
+  });
+
+  describe('whose data has changed', () => {
+    const line = (i: number) => `{"prompt":"${i}+1=","answer":"${i % 10}"}\n`;
+    const content = Array.from({ length: 60 }, (_, i) => line(i)).join('');
+
+    function files(t: TestContext) {
+      const folder = temporaryFolder(t);
+      const [path, evaluated, runDir] = ['train.jsonl', 'evaluate.jsonl', 'run'].map((name) => join(folder, name));
+      fs.writeFileSync(path, content);
+      fs.writeFileSync(evaluated, content);
+      const { characters } = tinyTask;
+      const given = (change: Partial<TrainerOptions> = {}) =>
+        options(runDir, {
+          train: tasks.jsonl({ path, characters, split: 'train' }),
+          evaluate: { short: tasks.jsonl({ path: evaluated, characters }) },
+          evaluation: { size: 3 },
+          warmStart: undefined,
+          sampling: { promptLength: 6, maxTokens: 4 },
+          ...change,
+        });
+      return { path, evaluated, runDir, given };
+    }
+
+    test('is refused with the file, its hashes and its numbers of problems', async (t) => {
+      const { path, evaluated, runDir, given } = files(t);
+      await train(t, given(), 1);
+      const config = fs.readFileSync(join(runDir, 'config.json'), 'utf8');
+      const hash = (text: string) => `SHA-256 ${createHash('sha256').update(text).digest('hex').slice(0, 12)}…`;
+      for (const [changed, where] of [
+        [path, 'train'],
+        [evaluated, 'evaluate.short'],
+      ]) {
+        for (const [now, count] of [
+          [content.replace(line(55), '{"prompt":"55+1=","answer":"9"}\n'), 60],
+          [content + line(60), 61],
+        ] as const) {
+          fs.writeFileSync(changed, now);
+          await assert.rejects(createTrainer(given()), (error: Error) => {
+            const message = `  ${where}: the data file ${changed} has changed: 60 problems, ${hash(content)}, now ${count} problems, ${hash(now)}`;
+            assert.ok(error.message.includes(`or allowDrift\n${message}`), error.message);
+            return true;
+          });
+          assert.equal(fs.readFileSync(join(runDir, 'config.json'), 'utf8'), config);
+        }
+        fs.writeFileSync(changed, content);
+      }
+      fs.writeFileSync(path, content + line(60));
+      const drifted = await open(t, given({ allowDrift: true }));
+      assert.match(
+        drifted.notices[0],
+        /goes on differently from how it was begun\n {2}train: the data file .*, now 61 problems/,
+      );
+      drifted.dispose();
+      // What it was begun with is what it goes on with from now on.
+      const again = await open(t, given());
+      assert.deepEqual(again.notices, []);
+    });
+
+    test('is told in the midst of a warm start as well', async (t) => {
+      const { path, given } = files(t);
+      const warmStart = { steps: 5, batchSize: 4 };
+      const trainer = await open(t, given({ warmStart }));
+      const stop = new AbortController();
+      const write = (text: string) => text.includes('update 2 ') && stop.abort();
+      await trainer.start({ signal: stop.signal, output: { write, isTTY: true } });
+      trainer.dispose();
+      fs.writeFileSync(path, content.replace(line(55), line(56)));
+      await assert.rejects(createTrainer(given({ warmStart })), /train: the data file .* has changed/);
+    });
+
+    test('since an earlier version, which looked at eight problems, is refused or told', async (t) => {
+      const { path, runDir, given } = files(t);
+      await train(t, given(), 1);
+      const at = join(runDir, 'config.json');
+      const config = JSON.parse(fs.readFileSync(at, 'utf8')) as { identity: Record<string, Record<string, unknown>> };
+      const old = (task: Record<string, unknown>, name: string) => {
+        const { source: _, examples, ...rest } = task;
+        return { ...rest, name, examples: (examples as { first: string }).first };
+      };
+      config.identity.train = old(config.identity.train, path);
+      config.identity.evaluate = {
+        short: old(config.identity.evaluate.short as Record<string, unknown>, 'evaluate.jsonl'),
+      };
+      fs.writeFileSync(at, JSON.stringify(config));
+      // Among the first eight.
+      fs.writeFileSync(path, content.replace(line(0), line(60)));
+      await assert.rejects(createTrainer(given()), /\n {2}train\.examples: the first 8 hash to/);
+      fs.writeFileSync(path, content);
+      const trainer = await open(t, given());
+      assert.deepEqual(
+        trainer.notices.map((notice) => notice.replace(/^.*?: /, '')),
+        [
+          'begun by a version that compared only the first eight problems of each task; changes to the other problems cannot be detected this time',
+        ],
+      );
+      for await (const _ of trainer.steps({ max: 2 }));
+      trainer.dispose();
+      const next = await open(t, given());
+      assert.deepEqual(next.notices, []);
+      next.dispose();
+      fs.writeFileSync(path, content + line(60));
+      await assert.rejects(createTrainer(given()), /train: the data file .* has changed/);
+    });
   });
 
   test('refuses a policy of another shape even where drift is allowed', async (t) => {

@@ -532,4 +532,33 @@ describe('a folder', () => {
     refused({ variants: { plain: { groupSize: 4 } } }, /variants\.plain\.settings\.groupSize: 8, now 4/);
     assert.throws(() => adoptPlan(root, plan), /expected an empty folder or that of a comparison/);
   });
+
+  test('whose data has changed since its runs were made are refused by the name of the file', () => {
+    const [out, path] = [join(root, `comparison-${folders++}`), join(root, `sums-${folders}.jsonl`)];
+    const write = (answer: string) =>
+      writeFileSync(
+        path,
+        Array.from({ length: 20 }, (_, i) => `{"prompt":"${i}","answer":"${i < 19 ? 'a' : answer}"}\n`).join(''),
+      );
+    const data = { task: 'jsonl', path };
+    const change = { base: { ...comparison.base, train: data }, probe: { ...comparison.probe, task: data, size: 20 } };
+    write('a');
+    const plan = planOf(change);
+    mkdirSync(join(out, 'starts'), { recursive: true });
+    writeFileSync(comparisonFiles(out).plan, JSON.stringify(plan));
+    adoptPlan(out, planOf(change));
+    write('b');
+    assert.throws(
+      () => adoptPlan(out, planOf(change)),
+      (error: Error) => {
+        for (const where of ['train', 'probe.task']) {
+          assert.ok(
+            error.message.includes(`\n  ${where}: the data file ${path} has changed: 20 problems, SHA-256 `),
+            error.message,
+          );
+        }
+        return true;
+      },
+    );
+  });
 });
