@@ -300,7 +300,11 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const progress = output ? createProgress(output) : silent;
     const stop = listenForStop({
       onFirst: (name) =>
-        progress.print(`${name}: finishing the step (at most ${grace} s); a second signal discards it and ends now`),
+        progress.print(
+          this.begun
+            ? `${name}: finishing the step (at most ${grace} s); a second signal discards it and ends now`
+            : `${name}: ending before the first step`,
+        ),
       onSecond: () => this.abandon(),
     });
     this.progress = progress;
