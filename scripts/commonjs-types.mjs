@@ -7,7 +7,7 @@ import { dirname, join, resolve } from 'node:path';
 
 const from = resolve(process.argv[2] ?? 'dist');
 const to = join(from, 'commonjs');
-const entries = ['index.d.ts', 'tfjs.d.ts'];
+const entries = ['index.d.ts', 'tfjs.d.ts', 'backend.d.ts'];
 
 const waiting = entries.map((entry) => join(from, entry));
 for (const file of waiting) {

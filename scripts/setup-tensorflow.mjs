@@ -1,13 +1,14 @@
 // Gets a working @tensorflow/tfjs-node into node_modules of the current folder: `npm run setup:tensorflow` in a checkout,
-// `node node_modules/groupgrad/scripts/setup-tensorflow.mjs` in a project that depends on groupgrad. Does nothing where it
-// works already. The package's own installer comes first; where that cannot get its TensorFlow (2.9.1), the libraries of
+// `node node_modules/groupgrad/scripts/setup-tensorflow.mjs` in a project that depends on groupgrad, where it becomes an
+// optional dependency in package.json: optional, so that an installation elsewhere does not fail where the package's own
+// installer does. Does nothing where it works already. The package's own installer comes first; where that cannot get its TensorFlow (2.9.1), the libraries of
 // TensorFlow's Python wheel take its place, and the binding is built from source against them.
 //
 //   --gpu                 tfjs-node-gpu; from a wheel: TensorFlow for CUDA 12 with NVIDIA's libraries
 //   --wheel               the wheel without trying the package's own installer: for GPUs newer than its CUDA 11.2
 //   --time-limit <s>      for each download and each build, in seconds; default 1800
 //
-// Needs npm; for the wheel also Python 3 with pip, whose own settings say where packages come from, a C++ compiler and
+// Needs npm (or the project's pnpm, yarn or bun); for the wheel also Python 3 with pip, whose own settings say where packages come from, a C++ compiler and
 // make. Wheels are unpacked once, into $XDG_CACHE_HOME/groupgrad or ~/.cache/groupgrad.
 
 import { spawnSync } from 'node:child_process';
@@ -17,6 +18,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -64,7 +66,8 @@ function say(message) {
 function run(command, args, { cwd = root, env = {} } = {}) {
   const result = spawnSync(command, args, {
     cwd,
-    env: { ...process.env, ...env },
+    // Under `npm run -s` the programs started here would be silent too, and their reasons lost.
+    env: { ...process.env, npm_config_loglevel: 'notice', npm_config_silent: undefined, ...env },
     encoding: 'utf8',
     timeout: 1000 * timeLimit,
     killSignal: 'SIGKILL',
@@ -116,15 +119,67 @@ function attempt(work) {
   }
 }
 
-/**
- * Puts the package without its binding into node_modules, with everything that it depends on in a node_modules of its own,
- * but for what tfjs must have one copy of and is already there. npm would not: to it, the package is an optional peer of
- * groupgrad that is not wanted; and installing it as anything else would change the lock file or remove other packages.
- */
+/** Whether the package is to be recorded in the package.json of this folder: not in a checkout of groupgrad. */
+function isProject() {
+  const file = join(root, 'package.json');
+  return existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).name !== 'groupgrad';
+}
+
+/** Fetches the package without its binding. */
 function fetchPackage() {
   if (!existsSync(join(root, 'node_modules', '@tensorflow', 'tfjs-core'))) {
     throw new Error(`@tensorflow/tfjs-core is not in ${join(root, 'node_modules')}: install it first`);
   }
+  if (isProject()) record();
+  else placeUnrecorded();
+}
+
+/** Makes the package an optional dependency of the project, by the project's own package manager. */
+function record() {
+  const wanted = `${name}@${tfjsVersion}`;
+  const install = ['install', '--save-exact', '--ignore-scripts', '--no-audit', '--no-fund', wanted];
+  // An optional dependency that npm cannot fetch it leaves out without a word: a plain one comes first.
+  if (usedManager() === 'npm') npm(install, root);
+  const options = {
+    npm: [...install, '--save-optional'],
+    pnpm: ['add', '--save-optional', '--save-exact', '--ignore-scripts', wanted],
+    yarn: ['add', '--optional', '--exact', '--ignore-scripts', wanted],
+    bun: ['add', '--optional', '--exact', '--ignore-scripts', wanted],
+  };
+  const said = runManager(options);
+  if (!existsSync(folder)) {
+    forget();
+    throw new Error(said);
+  }
+  say(`${name} is an optional dependency in package.json now`);
+}
+
+/** Takes it out again. */
+function forget() {
+  const options = { npm: ['uninstall', '--ignore-scripts', '--no-audit', '--no-fund', name] };
+  for (const other of ['pnpm', 'yarn', 'bun']) options[other] = ['remove', name];
+  runManager(options);
+}
+
+/** The package manager whose lock file the project has; npm where there is none. */
+function usedManager() {
+  const lockFiles = { pnpm: ['pnpm-lock.yaml'], yarn: ['yarn.lock'], bun: ['bun.lock', 'bun.lockb'] };
+  return Object.keys(lockFiles).find((name) => lockFiles[name].some((file) => existsSync(join(root, file)))) ?? 'npm';
+}
+
+/** Runs it with its own arguments. */
+function runManager(options) {
+  const manager = usedManager();
+  return manager === 'npm' ? npm(options.npm, root) : run(manager, options[manager]);
+}
+
+/**
+ * In a checkout of groupgrad, or without a package.json: puts the package into node_modules, with everything that it depends on
+ * in a node_modules of its own, but for what tfjs must have one copy of and is already there. npm would not: to it, the package
+ * is an optional peer of groupgrad that is not wanted; and installing it as anything else would change the checkout's
+ * package.json. The next `npm install` removes it.
+ */
+function placeUnrecorded() {
   const staging = mkdtempSync(join(root, 'node_modules', '.tensorflow-'));
   try {
     writeFileSync(join(staging, 'package.json'), JSON.stringify({ private: true }));
@@ -161,7 +216,8 @@ function move(from, to) {
 
 /** node-pre-gyp, which builds the binding, on the path, and node-gyp where it finds it. */
 function buildEnvironment() {
-  const require = createRequire(join(folder, 'package.json'));
+  // pnpm keeps a package beside its dependencies and links to it from here.
+  const require = createRequire(join(realpathSync(folder), 'package.json'));
   const preGyp = dirname(require.resolve('@mapbox/node-pre-gyp/package.json'));
   const prefix = join(dirname(process.execPath), '..');
   const gyp = [
@@ -278,5 +334,8 @@ for (const [title, step] of steps) {
   }
   failures.push(`${title}: ${result.message}`);
 }
-if (missing) rmSync(folder, { recursive: true, force: true });
+if (missing && isProject()) {
+  const left = attempt(forget);
+  if (left instanceof Error) failures.push(`${name} is still in package.json: ${left.message}`);
+} else if (missing) rmSync(folder, { recursive: true, force: true });
 fail(`${name} does not work.\n\n${failures.join('\n\n')}`);

@@ -34,6 +34,7 @@ export type {
 export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
 export type { Evaluation, Group, Reward, RewardInput, ScoredCompletion, Verdict } from './rollout/api.js';
+export { rewards } from './rollout/graded-rewards.js';
 export { defineReward, type RewardOptions } from './rollout/rewards.js';
 export {
   type BanditExample,
@@ -59,3 +60,24 @@ export type {
   WarmStartOptions,
 } from './train/api.js';
 export { GrpoTrainer, TransformerPolicy } from './train/entry.js';
+export {
+  type ChoiceOptions,
+  type ExactOptions,
+  type Grade,
+  type GradeOptions,
+  type JsonSchema,
+  type NumericOptions,
+  verify,
+} from './verify/index.js';
+export type {
+  ChoiceReward,
+  CosineOptions,
+  ExactReward,
+  FormatOptions,
+  GoldOption,
+  Judge,
+  MathsReward,
+  OverlongOptions,
+  RepetitionOptions,
+  RewardQuery,
+} from './verify/rewards.js';

@@ -52,9 +52,11 @@ done
 mkdir -p "$out"
 
 if [[ -z $addon ]]; then
-  npx cmake-js compile -O build/gpu-addon --CDGROUPGRAD_CUDA=ON --CDCMAKE_CUDA_ARCHITECTURES="$architectures" \
-    >"$out/addon.log" 2>&1 || { tail -40 "$out/addon.log" && exit 1; }
-  addon=$PWD/build/gpu-addon/Release/groupgrad.node
+  {
+    cmake -S . -B build/gpu-addon -DGROUPGRAD_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures" &&
+      cmake --build build/gpu-addon -j "$(nproc)"
+  } >"$out/addon.log" 2>&1 || { tail -40 "$out/addon.log" && exit 1; }
+  addon=$PWD/build/gpu-addon/groupgrad.node
 fi
 cp "$addon" "$out/groupgrad.node"
 cp "$(dirname "$addon")/libgroupgrad.so" "$out/libgroupgrad.so"

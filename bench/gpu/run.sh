@@ -101,23 +101,24 @@ fi
 # For this GPU alone. Where the compiler does not know it yet, the driver compiles what was made for the 90.
 build_all() {
   nvcc --list-gpu-arch | grep -qx "compute_$capability" && kind=real || { capability=90 && kind=virtual; }
-  configuration=(GROUPGRAD_CUDA=ON CMAKE_CUDA_ARCHITECTURES="$capability-$kind")
+  configuration=(-DGROUPGRAD_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$capability-$kind")
   export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
   local missing=''
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
     missing='Node or npm was not found (--addon takes one that was built elsewhere)'
   elif [[ ! -d node_modules ]] && ! logged "$build/npm.log" limited 300 npm ci --ignore-scripts; then
     missing='npm ci did not succeed'
-  elif logged "$build/addon.log" must 'build of the addon' 900 \
-    npx cmake-js compile -O "$build/addon" "${configuration[@]/#/--CD}"; then
-    library=$PWD/$build/addon/Release/libgroupgrad.so
-    addon=$PWD/$build/addon/Release/groupgrad.node
+  elif logged "$build/addon.log" must 'configuration of the addon' 120 \
+    cmake -S . -B "$build/addon" "${configuration[@]}" &&
+    logged "$build/addon.log" must 'build of the addon' 900 cmake --build "$build/addon"; then
+    library=$PWD/$build/addon/libgroupgrad.so
+    addon=$PWD/$build/addon/groupgrad.node
     logged "$build/dist.log" must 'build of dist/' 120 npm run prepare
   fi
   [[ -n $missing ]] && leave_out "the addon and its tests: $missing"
   [[ -n $library ]] && return
   library=$PWD/$build/c/libgroupgrad.so
-  logged "$build/build.log" limited 60 cmake -S . -B "$build/c" "${configuration[@]/#/-D}" &&
+  logged "$build/build.log" limited 120 cmake -S . -B "$build/c" "${configuration[@]}" &&
     logged "$build/build.log" limited 900 cmake --build "$build/c" --target groupgrad_c ||
     stop 'libgroupgrad could not be built'
 }

@@ -1,5 +1,6 @@
 // The addon's exports: version, the devices with the functions of src/devices/plan.ts (interface Device), and what runs
-// the same inside TensorFlow. State is one an environment, so that several worker threads can use the addon at once.
+// the same inside TensorFlow, and the engine behind the tfjs backend. State is one an environment, so that several
+// worker threads can use the addon at once.
 
 #include <napi.h>
 
@@ -7,6 +8,7 @@
 #include "../cpu/device.hpp"
 #include "arguments.hpp"
 #include "cuda.hpp"
+#include "engine.hpp"
 #include "functions.hpp"
 #include "requests.hpp"
 #include "tensorflow.hpp"
@@ -23,7 +25,8 @@ namespace {
 
 class Addon : public Napi::Addon<Addon> {
  public:
-  Addon(Napi::Env env, Napi::Object exports) : cpuState_(cpu::createState()), cpu_(cpu::device(*cpuState_)) {
+  Addon(Napi::Env env, Napi::Object exports)
+      : cpuState_(cpu::createState()), cpu_(cpu::device(*cpuState_)), engineState_(engine::cpu::createState()) {
     Napi::Object cpu = Napi::Object::New(env);
     cpu.Set("instructionSet", cpu::instructionSet(*cpuState_));
     cpu.Set("threads", cpu::threadCount(*cpuState_));
@@ -33,6 +36,7 @@ class Addon : public Napi::Addon<Addon> {
     exports.Set("version", kVersion);
     exports.Set("cpu", cpu);
     exports.Set("cuda", cudaExports(env, cpu_));
+    exports.Set("engine", engineExports(env, *engineState_));
     exports.Set("tensorflow", tensorflowExports(env));
   }
 
@@ -71,6 +75,7 @@ class Addon : public Napi::Addon<Addon> {
 
   std::unique_ptr<cpu::State, cpu::StateDeleter> cpuState_;
   Device cpu_;
+  std::unique_ptr<engine::cpu::State, engine::cpu::StateDeleter> engineState_;
 };
 
 }  // namespace

@@ -44,6 +44,7 @@ LossConfig readLoss(const Napi::Object& loss) {
   c.klBeta = getNumber(kl, "beta");
   c.klEstimator = KlEstimator(getChoice(kl, "estimator", {"k1", "k2", "k3"}));
   c.klImportanceWeighted = getBoolean(kl, "importanceWeighted");
+  c.klLogRatioClamp = getNumber(kl, "logRatioClamp");
   const Napi::Object entropy = getObject(loss, "entropy");
   c.entropyCoefficient = getNumber(entropy, "coefficient");
   c.topQuantile = getNumber(entropy, "topQuantile");
@@ -71,6 +72,7 @@ void noteRewards(const Napi::Object& plan, AdvantageInputs& in, Arrays& arrays) 
     arrays.read(r.rewards, plan, "rewards", in.rewards);
   }
   arrays.readHere(r.offsets, plan, "offsets", r.groups + 1);
+  r.singlePrecision = getBoolean(plan, "singlePrecision");
 
   const Napi::Object settings = getObject(plan, "settings");
   r.center = Center(getChoice(settings, "center", {"mean", "leave-one-out", "none"}));

@@ -53,6 +53,8 @@ LossConfig convert(const groupgrad_loss_config& c) {
   out.klBeta = c.kl_beta;
   out.klEstimator = choice(c.kl_estimator, KlEstimator::k3, "config.kl_estimator");
   out.klImportanceWeighted = c.kl_importance_weighted != 0;
+  require(c.kl_log_ratio_clamp > 0, "config.kl_log_ratio_clamp", "a number above 0");
+  out.klLogRatioClamp = c.kl_log_ratio_clamp;
   require(std::isfinite(c.entropy_coefficient), "config.entropy_coefficient", "a finite number");
   out.entropyCoefficient = c.entropy_coefficient;
   require(c.top_quantile > 0 && c.top_quantile <= 1, "config.top_quantile", "a number above 0 and at most 1");
@@ -213,6 +215,7 @@ void groupgrad_policy_request_init(groupgrad_policy_request* request) {
   request->config.max_length = 1;
   request->config.log_ratio_clamp = request->config.off_policy_threshold = INFINITY;
   request->config.kl_estimator = GROUPGRAD_KL_K3;
+  request->config.kl_log_ratio_clamp = INFINITY;
   request->config.top_quantile = 1;
   request->config.entropy_tokens = request->config.entropy_threshold = NAN;
 }

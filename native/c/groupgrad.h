@@ -62,6 +62,7 @@ typedef struct groupgrad_loss_config {
   double kl_beta;              /* 0: no KL term */
   int32_t kl_estimator;        /* groupgrad_kl */
   int32_t kl_importance_weighted;
+  double kl_log_ratio_clamp;  /* infinity: off */
   double entropy_coefficient; /* 0: no entropy term; it needs logits */
   double top_quantile;        /* 1: every token is kept */
   double entropy_tokens;      /* denominator of the entropy term; NaN: this batch's */

@@ -8,6 +8,13 @@
 
 namespace groupgrad {
 
+// Rewards that are equal but for rounding have no spread. A weighted sum of K rewards in floating point, with half a
+// unit in the last place u, is off by at most K u times the sum of its terms' sizes, so two such sums of equal value
+// differ by at most 2 K u of it: here K = 64 in float64 (u = 2^-53) and K = 4 in float32 (u = 2^-24), where rewards
+// have come in float32. As src/spread.ts has it.
+constexpr double kFloat64Rounding = 0x1p-46;
+constexpr double kFloat32Rounding = 0x1p-21;
+
 // Sums over rewards with a verdict (not NaN). Sums over parts can be merged.
 struct RewardSums {
   int64_t count = 0;
@@ -27,41 +34,62 @@ struct RewardSums {
     low = other.low < low ? other.low : low;
     high = other.high > high ? other.high : high;
   }
-  // Found by comparing, because sum / count of equal values need not give the value back, and the residue divided by a
-  // small epsilon would become an advantage.
-  GROUPGRAD_INLINE bool allEqual() const { return count == 0 || low == high; }
-  // NaN without a verdict.
-  GROUPGRAD_INLINE double mean() const { return count == 0 ? double(NAN) : allEqual() ? low : sum / double(count); }
 };
-
-// (reward - mean)^2, 0 without a verdict.
-GROUPGRAD_INLINE double squaredDeviation(double reward, double mean) {
-  const double d = reward - mean;
-  return d == d ? d * d : 0;
-}
 
 struct GroupStatistics {
-  int64_t count = 0;  // rewards with a verdict
-  double mean = NAN;  // NaN without one
-  double std = 0;     // exactly 0 when all are equal
-  bool allEqual = true;
+  int64_t count = 0;    // rewards with a verdict
+  bool spread = false;  // whether they differ by more than rounding
+  double mean = NAN;    // NaN without a verdict
+  double unit = 1;      // of deviations from the mean: a power of two near the largest, so that squares are in range
+  double std = 0;       // exactly 0 without spread
 };
 
-// From the sums and the sum of squared deviations from their mean.
-GROUPGRAD_INLINE GroupStatistics groupStatistics(const RewardSums& sums, double squares, double ddof) {
-  GroupStatistics s{sums.count, sums.mean(), 0, sums.allEqual()};
-  if (!s.allEqual) s.std = std::sqrt(squares / (double(s.count) - ddof));
+// The largest power of two that is at most x, within the range of normal numbers; x is above 0.
+GROUPGRAD_INLINE double powerOfTwo(double x) {
+  const double power = __builtin_bit_cast(double, __builtin_bit_cast(uint64_t, x) & 0x7ff0000000000000u);
+  return power < 0x1p-1022 ? 0x1p-1022 : power;
+}
+
+// All but the standard deviation, which takes another pass.
+GROUPGRAD_INLINE GroupStatistics groupStatistics(const RewardSums& sums, double rounding) {
+  GroupStatistics s;
+  s.count = sums.count;
+  if (sums.count == 0) return s;
+  const double largest = std::fmax(std::fabs(sums.low), std::fabs(sums.high));
+  s.spread = sums.high - sums.low > rounding * largest;
+  // Of equal rewards exactly their value: ten times 0.1 is not 1, and the residue divided by a small epsilon would
+  // become an advantage.
+  s.mean = s.spread ? sums.sum / double(sums.count) : sums.low;
+  if (s.spread) s.unit = powerOfTwo(std::fmax(sums.high - s.mean, s.mean - sums.low));
   return s;
 }
 
+// ((reward - mean) / unit)^2, 0 without a verdict.
+GROUPGRAD_INLINE double squaredDeviation(double reward, const GroupStatistics& s) {
+  const double d = (reward - s.mean) / s.unit;
+  return reward == reward ? d * d : 0;
+}
+
+// From the sum of squared deviations.
+GROUPGRAD_INLINE void setDeviation(GroupStatistics& s, double squares, double ddof) {
+  if (s.spread) s.std = s.unit * std::sqrt(squares / (double(s.count) - ddof));
+}
+
 // Two passes over the rewards, in order.
-GROUPGRAD_INLINE GroupStatistics groupStatistics(const double* rewards, int64_t size, double ddof) {
+GROUPGRAD_INLINE GroupStatistics groupStatistics(const double* rewards, int64_t size, double ddof, double rounding) {
   RewardSums sums;
   for (int64_t i = 0; i < size; ++i) sums.add(rewards[i]);
-  const double mean = sums.mean();
+  GroupStatistics s = groupStatistics(sums, rounding);
   double squares = 0;
-  for (int64_t i = 0; i < size; ++i) squares += squaredDeviation(rewards[i], mean);
-  return groupStatistics(sums, squares, ddof);
+  for (int64_t i = 0; i < size; ++i) squares += squaredDeviation(rewards[i], s);
+  setDeviation(s, squares, ddof);
+  return s;
+}
+
+// The standard deviation as it is written down: 0 for no spread and for nothing else.
+GROUPGRAD_INLINE float writtenStd(const GroupStatistics& s) {
+  constexpr double kSmallest = 0x1p-149;  // of float32
+  return float(s.spread && s.std < kSmallest ? kSmallest : s.std);
 }
 
 // The advantage before HA-DW. `batchStd` is the standard deviation of all rewards of the batch.
@@ -70,14 +98,14 @@ GROUPGRAD_INLINE double groupAdvantage(double reward, const GroupStatistics& s, 
   if (reward != reward) return 0;
   double a = reward;
   if (center != Center::none) {
-    if (s.allEqual) return 0;
+    if (!s.spread) return 0;
     a = reward - s.mean;
     if (center == Center::leaveOneOut) a *= double(s.count) / double(s.count - 1);
   }
-  if (a == 0) return 0;
-  if (scale == Scale::groupStd) return a / (s.std + epsilon);
-  if (scale == Scale::batchStd) return a / (batchStd + epsilon);
-  return a;
+  const double std = scale == Scale::groupStd ? s.std : batchStd;
+  // Without a spread there is no scale to divide by: epsilon alone is none.
+  if (scale == Scale::none || std == 0 || a == 0) return a;
+  return std < double(INFINITY) ? a / (std + epsilon) : double(NAN);
 }
 
 // HA-DW weight: lambda exp(-sgn(A) (mean_g - C)) (arXiv 2601.08521, eq. 16).

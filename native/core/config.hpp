@@ -29,6 +29,7 @@ struct LossConfig {
   double klBeta = 0;  // 0: no KL term
   KlEstimator klEstimator = KlEstimator::k3;
   bool klImportanceWeighted = false;
+  double klLogRatioClamp = std::numeric_limits<double>::infinity();
   double entropyCoefficient = 0;
   double topQuantile = 1;         // 1: every token is kept
   double entropyTokens = NAN;     // NaN: this batch's
@@ -40,6 +41,7 @@ struct AdvantageRequest {
   const double* rewards = nullptr;
   const int32_t* offsets = nullptr;
   int64_t groups = 0;
+  bool singlePrecision = false;  // they have been rounded to float32
   Center center = Center::mean;
   Scale scale = Scale::groupStd;
   double ddof = 1;

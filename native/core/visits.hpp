@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "config.hpp"
+#include "kl.hpp"
 #include "surrogate.hpp"
 
 namespace groupgrad {
@@ -31,9 +32,8 @@ inline bool isTokenLocal(const LossConfig& config) { return !needsSequence(confi
 inline bool isRowLocal(const LogitsRequest& r) {
   const LossConfig& config = r.policy.config;
   const bool quantile = config.topQuantile < 1;
-  const bool sequenceKl = config.klBeta != 0 && config.klImportanceWeighted && config.ratio == Ratio::sequence;
   // Without old log-probs every ratio is 1.
-  const bool knownSequences = !r.policy.oldLogProbs && !sequenceKl && !quantile;
+  const bool knownSequences = !r.policy.oldLogProbs && !klSharesRatio(config) && !quantile;
   const bool knownBatch =
       config.entropyThreshold == config.entropyThreshold && config.entropyTokens == config.entropyTokens;
   return (isTokenLocal(config) || knownSequences) && (!quantile || knownBatch);

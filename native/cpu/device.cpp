@@ -91,22 +91,23 @@ namespace {
 
 Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) {
   const int64_t total = r.offsets[r.groups];
-  const GroupStatistics batch = groupStatistics(r.rewards, total, r.ddof);
+  const double rounding = r.singlePrecision ? kFloat32Rounding : kFloat64Rounding;
+  const GroupStatistics batch = groupStatistics(r.rewards, total, r.ddof, rounding);
   m = AdvantageMetrics{};
   m.accuracy = batch.mean;
-  m.rewardStd = groupStatistics(r.rewards, total, 1).std;
+  m.rewardStd = groupStatistics(r.rewards, total, 1, rounding).std;
   m.nonFinite = total - batch.count;
   m.anchor = r.anchor == r.anchor ? r.anchor : batch.mean;
 
-  int64_t zeroStd = 0;
+  int64_t withoutSpread = 0;
   double weightSum = 0, weightMin = kInfinity, weightMax = -kInfinity;
   for (int64_t g = 0; g < r.groups; ++g) {
     const int64_t begin = r.offsets[g], end = r.offsets[g + 1];
-    const GroupStatistics group = groupStatistics(r.rewards + begin, end - begin, r.ddof);
+    const GroupStatistics group = groupStatistics(r.rewards + begin, end - begin, r.ddof, rounding);
     r.groupMean[g] = float(group.mean);
-    r.groupStd[g] = float(group.std);
+    r.groupStd[g] = writtenStd(group);
     r.active[g] = 0;
-    zeroStd += group.std == 0;
+    withoutSpread += !group.spread;
     for (int64_t i = begin; i < end; ++i) {
       const double reward = r.rewards[i];
       const double plain = groupAdvantage(reward, group, batch.std, r.center, r.scale, r.epsilon);
@@ -121,7 +122,7 @@ Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) 
       }
     }
   }
-  m.zeroStdFraction = double(zeroStd) / double(r.groups);
+  m.zeroStdFraction = double(withoutSpread) / double(r.groups);
   if (batch.count > 0) {
     m.weightMean = weightSum / double(batch.count);
     m.weightMin = weightMin;

@@ -9,6 +9,7 @@
 
 #include "../core/advantage.hpp"
 #include "../core/aggregation.hpp"
+#include "../core/bfloat16.hpp"
 #include "../core/config.hpp"
 #include "../core/exp.hpp"
 #include "../core/kl.hpp"
@@ -44,11 +45,13 @@ struct SequenceState {
   double factor = 0;   // of each token's loss
   float logRatio = 0;  // of the sequence, clamped
   float ratio = 1;
-  bool ratioFlat = false;                   // the clamp holds: no gradient through the ratio
-  float sequence = 0;                       // the surrogate's sequence quantity
-  bool offPolicy = false;                   // tokens with A < 0 are dropped
-  double dLogRatio = 0;                     // gradient with respect to logRatio, summed over tokens
-  double dSequence = 0;                     // gradient with respect to the surrogate's mean contribution
+  bool ratioFlat = false;  // the clamp holds: no gradient through the ratio
+  float sequence = 0;      // the surrogate's sequence quantity
+  bool offPolicy = false;  // tokens with A < 0 are dropped
+  double dLogRatio = 0;    // gradient with respect to logRatio, summed over tokens
+  double dSequence = 0;    // gradient with respect to the surrogate's mean contribution
+  // Of the KL term, where its gradient flows through `ratio`: sums over tokens, and the first one's exponential.
+  double klExponential = 0, klRest = 0, klShift = NAN;
   int64_t clippedLow = 0, clippedHigh = 0;  // tokens
 };
 

@@ -181,51 +181,146 @@ struct Terms {
   alignas(64) float dSequence[kChunk];  // with respect to the surrogate's mean contribution
 };
 
-// Adds the KL term. Returns how many reference log-probs are not finite.
-template <KlEstimator estimator>
-GROUPGRAD_INLINE int64_t addKl(const PolicyContext& context, int64_t at, Chunk& chunk, Terms& terms) {
+// Whether the KL term's gradient flows through the sequence's ratio: spreadSequence() adds it.
+GROUPGRAD_INLINE bool spreadsKl(const LossConfig& config, const SequenceState& state) {
+  return klSharesRatio(config) && !state.ratioFlat;
+}
+
+// The exponents s + c of importance-weighted k3 (core/kl.hpp): l_ref - l_old where no clamp cuts, which is closer than
+// the sum of two rounded differences.
+GROUPGRAD_INLINE void klExponents(const PolicyContext& context, int64_t at, const SequenceState& state,
+                                  const float* reference, const float* d, const float* clamped, Chunk& chunk,
+                                  float* exponent) {
+  const PolicyRequest& r = *context.request;
+  if (r.config.ratio != Ratio::token || !r.oldLogProbs) {
+    for (int i = 0; i < chunk.padded; ++i) exponent[i] = state.logRatio + clamped[i];
+    return;
+  }
+  const float* old = wholeVectors(r.oldLogProbs + at, chunk.spare[1], chunk);
+  for (int i = 0; i < chunk.padded; ++i) {
+    const bool cut = isClamped(chunk, i) | (clamped[i] < d[i]) | (clamped[i] > d[i]);
+    const float direct = masked(reference[i], chunk.in[i]) - masked(old[i], chunk.in[i]);
+    exponent[i] = cut ? chunk.logRatio[i] + clamped[i] : direct;
+  }
+}
+
+// Adds the KL term. Returns how many reference log-probs are not finite. Not a part of its callers, one for each
+// surrogate, of which it takes nothing.
+template <KlEstimator estimator, bool weighted, bool bounded>
+static int64_t addKl(const PolicyContext& context, int64_t at, const SequenceState& state, Chunk& chunk, Terms& terms) {
   const LossConfig& config = context.request->config;
+  alignas(64) float d[kChunk];  // of the reference to the policy
+  alignas(64) float boundedD[kChunk];
   alignas(64) float exponential[kChunk];
-  alignas(64) float logRatio[kChunk];  // of the policy to the reference
+  alignas(64) int32_t moves[kChunk];  // whether the ratio moves with the token's log-prob
   const float* reference = wholeVectors(context.request->refLogProbs + at, chunk.spare[0], chunk);
+  const float bound = float(config.klLogRatioClamp), beta = float(config.klBeta);
   int32_t bad = 0;
   for (int i = 0; i < chunk.padded; ++i) {
     const float l = masked(reference[i], chunk.in[i]);
     bad += notFinite(l);
-    logRatio[i] = chunk.logProb[i] - l;
+    d[i] = l - chunk.logProb[i];
   }
+  if (bounded) {
+    for (int i = 0; i < chunk.padded; ++i) boundedD[i] = clamp(d[i], -bound, bound);
+  }
+  const float* clamped = bounded ? boundedD : d;
   if constexpr (estimator == KlEstimator::k3) {
-    for (int i = 0; i < chunk.padded; ++i) exponential[i] = expOf(-logRatio[i]);
+    if constexpr (weighted) {
+      klExponents(context, at, state, reference, d, clamped, chunk, exponential);
+      for (int i = 0; i < chunk.padded; ++i) exponential[i] = expOf(exponential[i]);
+    } else {
+      for (int i = 0; i < chunk.padded; ++i) exponential[i] = expOf(clamped[i]);
+    }
   }
-  const float beta = float(config.klBeta);
-  if (config.klImportanceWeighted) {
-    for (int i = 0; i < chunk.padded; ++i) {
-      const KlTerm term = klTerm<estimator>(logRatio[i], exponential[i]);
-      const float kl = masked(terms.ratio[i] * term.value, chunk.in[i]);
-      terms.kl[i] = kl;
-      terms.loss[i] += beta * kl;
-      terms.gradient[i] += masked(beta * terms.ratio[i] * term.dLogProb, chunk.in[i]);
-      terms.dLogRatio[i] += beta * kl;
+  const int32_t here = spreadsKl(config, state) ? 0 : -1;
+  if constexpr (weighted) {
+    for (int i = 0; i < chunk.padded; ++i) moves[i] = state.ratioFlat ? 0 : -1;
+    if (config.ratio == Ratio::token) {
+      for (int i = 0; i < chunk.padded; ++i) moves[i] = isClamped(chunk, i) ? 0 : -1;
     }
-  } else {
-    for (int i = 0; i < chunk.padded; ++i) {
-      const KlTerm term = klTerm<estimator>(logRatio[i], exponential[i]);
-      const float kl = masked(term.value, chunk.in[i]);
-      terms.kl[i] = kl;
-      terms.loss[i] += beta * kl;
-      terms.gradient[i] += masked(beta * term.dLogProb, chunk.in[i]);
-    }
+  }
+  for (int i = 0; i < chunk.padded; ++i) {
+    const float ratio = weighted ? terms.ratio[i] : 1.0f;
+    const KlTerm term = klTerm<estimator, weighted>(d[i], bounded ? boundedD[i] : d[i], ratio, exponential[i]);
+    const float kl = masked(term.value, chunk.in[i]);
+    terms.kl[i] = kl;
+    terms.loss[i] += beta * kl;
+    const float slope = weighted && moves[i] != 0 ? term.total : term.own;
+    terms.gradient[i] += masked(beta * slope, chunk.in[i] & here);
   }
   return bad;
 }
 
-GROUPGRAD_INLINE int64_t addKlOf(const PolicyContext& context, int64_t at, Chunk& chunk, Terms& terms) {
-  switch (context.request->config.klEstimator) {
-    case KlEstimator::k1: return addKl<KlEstimator::k1>(context, at, chunk, terms);
-    case KlEstimator::k2: return addKl<KlEstimator::k2>(context, at, chunk, terms);
-    case KlEstimator::k3: break;
+GROUPGRAD_INLINE int64_t addKlOf(const PolicyContext& context, int64_t at, const SequenceState& state, Chunk& chunk,
+                                 Terms& terms) {
+  const LossConfig& config = context.request->config;
+  int64_t bad = 0;
+  withEstimator(config, [&](auto estimator) {
+    constexpr KlEstimator e = decltype(estimator)::value;
+    const bool bounded = config.klLogRatioClamp < double(kInfinity);
+    const auto add = config.klImportanceWeighted ? (bounded ? addKl<e, true, true> : addKl<e, true, false>)
+                                                 : (bounded ? addKl<e, false, true> : addKl<e, false, false>);
+    bad = add(context, at, state, chunk, terms);
+  });
+  return bad;
+}
+
+// A chunk's KL terms in float64, for a gradient that flows through the sequence's ratio. 0 where masked out.
+struct KlChunk {
+  alignas(64) double exponential[kChunk];
+  alignas(64) double rest[kChunk];
+  alignas(64) double own[kChunk];
+};
+
+template <KlEstimator estimator>
+static void klPartsOf(const PolicyContext& context, int64_t at, const SequenceState& state, Chunk& chunk,
+                      KlChunk& parts) {
+  const float* reference = wholeVectors(context.request->refLogProbs + at, chunk.spare[0], chunk);
+  const double bound = float(context.request->config.klLogRatioClamp);
+  const double s = state.logRatio, ratio = klRatio(s);
+  for (int i = 0; i < chunk.padded; ++i) {
+    const double d = double(masked(reference[i], chunk.in[i])) - double(chunk.logProb[i]);
+    const KlParts token = klParts<estimator>(d, bound, s, ratio);
+    parts.exponential[i] = token.exponential;
+    parts.rest[i] = token.rest;
+    parts.own[i] = token.own;
   }
-  return addKl<KlEstimator::k3>(context, at, chunk, terms);
+}
+
+GROUPGRAD_INLINE double sum(const double* values, const Chunk& chunk) {
+  double lanes[kLanes] = {};
+  for (int i = 0; i < chunk.padded; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += values[i + lane];
+  }
+  double total = 0;
+  for (const double lane : lanes) total += lane;
+  return total;
+}
+
+static void sumKl(const PolicyContext& context, int64_t at, SequenceState& state, Chunk& chunk) {
+  KlChunk parts;
+  withEstimator(context.request->config,
+                [&](auto estimator) { klPartsOf<decltype(estimator)::value>(context, at, state, chunk, parts); });
+  for (int i = 0; i < chunk.size && state.klShift != state.klShift; ++i) {
+    if (chunk.in[i] != 0) state.klShift = parts.exponential[i];
+  }
+  for (int i = 0; i < chunk.padded; ++i) {
+    parts.exponential[i] = chunk.in[i] != 0 ? parts.exponential[i] - state.klShift : 0.0;
+    parts.rest[i] = chunk.in[i] != 0 ? parts.rest[i] : 0.0;
+  }
+  state.klExponential += sum(parts.exponential, chunk);
+  state.klRest += sum(parts.rest, chunk);
+}
+
+static void spreadKl(const PolicyContext& context, int64_t at, const SequenceState& state, Chunk& chunk) {
+  KlChunk parts;
+  withEstimator(context.request->config,
+                [&](auto estimator) { klPartsOf<decltype(estimator)::value>(context, at, state, chunk, parts); });
+  const double n = double(state.tokens), factor = state.factor * context.request->config.klBeta;
+  const KlMeans means{state.klExponential / n, state.klRest / n, state.klShift};
+  float* gradient = context.gradient + at;
+  for (int i = 0; i < chunk.size; ++i) gradient[i] += masked(float(factor * means.total(parts.own[i])), chunk.in[i]);
 }
 
 // The surrogate of each token, 0, whatever the ratio, where it has no advantage, no weight, or is dropped; and how many
@@ -345,7 +440,10 @@ static void tokenTerms(const PolicyContext& context, int64_t sequence, SequenceS
         fill(terms.ratio, state.ratio, chunk);
       }
       surrogateTerms(surrogate, context, at, state, chunk, terms);
-      if (r.config.klBeta != 0) sums.nonFinite += addKlOf(context, at, chunk, terms);
+      if (r.config.klBeta != 0) {
+        sums.nonFinite += addKlOf(context, at, state, chunk, terms);
+        if (context.gradient && spreadsKl(r.config, state)) sumKl(context, at, state, chunk);
+      }
       gradientOf(context, at, state, chunk, terms);
       if constexpr (std::decay_t<decltype(surrogate)>::kSequence) state.dSequence += sum(terms.dSequence, chunk);
       addMetrics(surrogate, context, state, chunk, terms, sums);
@@ -371,6 +469,7 @@ static void spreadSequence(const PolicyContext& context, int64_t sequence, const
         const float flows = fromRatio + (slope != 0 ? fromSequence * slope : 0.0f);
         gradient[i] += masked(flows, chunk.in[i]);
       }
+      if (spreadsKl(r.config, state)) spreadKl(context, sequence * r.length + from, state, chunk);
     }
   });
 }

@@ -29,13 +29,10 @@ struct Storage<Dtype::bfloat16> {
   // Rounds to nearest even. Not for NaN.
   GROUPGRAD_INLINE static void write(uint16_t* p, Floats v) {
     const Words bits = __builtin_bit_cast(Words, v);
-    store(p, __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves));
+    store(p, __builtin_convertvector(roundToBfloat16(bits), Halves));
   }
   GROUPGRAD_INLINE static float widen(uint16_t x) { return __builtin_bit_cast(float, uint32_t(x) << 16); }
-  GROUPGRAD_INLINE static uint16_t narrow(float x) {
-    const uint32_t bits = __builtin_bit_cast(uint32_t, x);
-    return uint16_t(x == x ? (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 : (bits >> 16) | 0x40);
-  }
+  GROUPGRAD_INLINE static uint16_t narrow(float x) { return uint16_t(toBfloat16<uint32_t>(x)); }
   static constexpr uint16_t kLowest = 0xff80;  // -inf
 };
 

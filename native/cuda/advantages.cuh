@@ -11,6 +11,8 @@ __device__ inline double rewardAt(const DeviceRewards& r, int64_t i) {
   return r.rewards32 ? double(r.rewards32[i]) : r.request.rewards[i];
 }
 
+__device__ inline bool isFloat32(const DeviceRewards& r) { return r.rewards32 || r.request.singlePrecision; }
+
 template <class Team>
 __device__ GroupStatistics statisticsOf(const DeviceRewards& r, int64_t begin, int64_t end, double ddof) {
   RewardSums own;
@@ -20,10 +22,11 @@ __device__ GroupStatistics statisticsOf(const DeviceRewards& r, int64_t begin, i
   all.sum = sum<Team>(own.sum);
   all.low = Team::reduce(own.low, Smaller());
   all.high = Team::reduce(own.high, Larger());
-  const double mean = all.mean();
+  GroupStatistics s = groupStatistics(all, isFloat32(r) ? kFloat32Rounding : kFloat64Rounding);
   double squares = 0;
-  for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize) squares += squaredDeviation(rewardAt(r, i), mean);
-  return groupStatistics(all, sum<Team>(squares), ddof);
+  for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize) squares += squaredDeviation(rewardAt(r, i), s);
+  setDeviation(s, sum<Team>(squares), ddof);
+  return s;
 }
 
 // What an advantage takes from the whole batch; NaN where it takes nothing.
@@ -100,7 +103,7 @@ __device__ inline float writeGroup(const DeviceRewards& r, int64_t g, const Grou
   active = WarpTeam::reduce(active, Larger());
   if (WarpTeam::rank() == 0) {
     q.groupMean[g] = float(group.mean);
-    q.groupStd[g] = float(group.std);
+    q.groupStd[g] = writtenStd(group);
     q.active[g] = uint8_t(active);
   }
   return first;

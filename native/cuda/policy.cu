@@ -30,6 +30,7 @@ struct Plan {
   bool meetBefore;         // terms need what other units hold
   bool meetAfter;          // gradients need what other units' terms add up to
   bool flows;              // gradients flow through quantities of the sequence
+  bool sharesKl;           // so does the gradient of the KL term
 };
 
 Plan planOf(const PolicyLaunch& p) {
@@ -52,6 +53,7 @@ Plan planOf(const PolicyLaunch& p) {
   plan.meetBefore = (plan.needsBatch && !plan.countsMask) || splitSequences;
   plan.flows = (config.ratio == Ratio::sequence || plan.surrogateSequence) &&
                (r.gradLogProbs || p.purpose == PolicyPurpose::sequences);
+  plan.sharesKl = klSharesRatio(config) && r.gradLogProbs;
   plan.meetAfter = plan.flows && split;
   return plan;
 }
@@ -166,6 +168,7 @@ __device__ SequenceState stateOf(const PolicyRequest& r, const Plan& plan, const
     const float bound = float(config.logRatioClamp);
     const float raw = float(mean), clamped = clamp(raw, -bound, bound);
     state.ratioFlat = clamped < raw || clamped > raw;
+    state.logRatio = clamped;
     state.ratio = expOf(clamped);
   }
   return state;
@@ -215,14 +218,72 @@ __device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int6
   }
 }
 
+// The KL term's part in the gradient where it flows through the sequence's ratio (core/kl.hpp).
+struct KlFlow {
+  bool flows = false;
+  KlMeans means;  // the shift is the first masked-in token's exponential
+};
+
+template <class Team>
+__device__ KlFlow klFlowOf(const PolicyLaunch& p, const Plan& plan, const SequenceState& state, int64_t b) {
+  const PolicyRequest& r = p.request;
+  KlFlow flow;
+  flow.flows = plan.sharesKl && state.tokens > 0 && spreadsKl(r.config, state);
+  if (!flow.flows) return flow;
+  long long first = r.length;
+  for (long long t = Team::rank(); t < first; t += Team::kSize) {
+    if (isIn(r, b * r.length + t)) first = t;
+  }
+  const int64_t at = b * r.length + Team::reduce(first, Smaller());
+  flow.means.shift = klPartsOf(r.config, state, readToken(r, at, state), logProbAt(p, at)).exponential;
+  return flow;
+}
+
+template <class Team>
+__device__ UnitKl unitKlOf(const PolicyLaunch& p, const SequenceState& state, double shift, const Unit& unit) {
+  const PolicyRequest& r = p.request;
+  UnitKl sums;
+  forEachToken<Team>(r, unit, [&](int64_t at) {
+    if (!isIn(r, at)) return;
+    const KlParts parts = klPartsOf(r.config, state, readToken(r, at, state), logProbAt(p, at));
+    sums[kl::exponential] += parts.exponential - shift;
+    sums[kl::rest] += parts.rest;
+  });
+  reduceFields<Team>(sums);
+  return sums;
+}
+
+// The sequence's, from those of its units.
+template <class Team>
+__device__ UnitKl gatherKl(const PolicyLaunch& p, const Plan& plan, int64_t b) {
+  UnitKl sums;
+  for (int64_t part = Team::rank(); part < plan.unitsPerSequence; part += Team::kSize) {
+    const UnitKl& unit = p.scratch.kl[b * plan.unitsPerSequence + part];
+    for (int i = 0; i < UnitKl::kCount; ++i) sums.value[i] += __ldcg(&unit.value[i]);
+  }
+  reduceFields<Team>(sums);
+  return sums;
+}
+
+__device__ void setMeans(KlFlow& flow, const UnitKl& sums, double tokens) {
+  flow.means.exponential = sums[kl::exponential] / tokens;
+  flow.means.rest = sums[kl::rest] / tokens;
+}
+
 // Adds what flows through the sequence's quantities to the gradient.
 template <class Team>
-__device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const Unit& unit) {
+__device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const KlFlow& flow, const Unit& unit) {
   const PolicyRequest& r = p.request;
+  const double beta = double(state.factor) * r.config.klBeta;
   forEachToken<Team>(r, unit, [&](int64_t at) {
     if (!isIn(r, at)) return;
     const TokenInput t = readToken(r, at, state);
-    r.gradLogProbs[at] += sequenceFlow(r, state, t, logProbAt(p, at));
+    const float logProb = logProbAt(p, at);
+    r.gradLogProbs[at] += sequenceFlow(r, state, t, logProb);
+    if (flow.flows) {
+      const KlParts parts = klPartsOf(r.config, state, t, logProb);
+      r.gradLogProbs[at] += float(beta * flow.means.total(parts.own));
+    }
   });
 }
 
@@ -371,9 +432,15 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       reduceFields<Team>(s);
       if (Team::rank() == 0) p.scratch.sums[u] = s;
     }
+    KlFlow klFlow = klFlowOf<Team>(p, plan, state, unit.b);
+    if (klFlow.flows) {
+      const UnitKl own = unitKlOf<Team>(p, state, klFlow.means.shift, unit);
+      if (plan.meetAfter && Team::rank() == 0) p.scratch.kl[u] = own;
+      setMeans(klFlow, own, state.tokens);
+    }
     if (plan.flows && !plan.meetAfter) {
       setFlow(state, s[sums::dLogRatio], s[sums::dSequence]);
-      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, unit);
+      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, unit);
     }
     if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
   }
@@ -392,7 +459,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       const float advantage = advantageOf(unit.b, false);
       SequenceState state = stateOf(r, plan, d, gatherQuantities<Team>(p, plan, unit.b), advantage);
       setFlow(state, gradients[0], gradients[1]);
-      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, unit);
+      KlFlow klFlow = klFlowOf<Team>(p, plan, state, unit.b);
+      if (klFlow.flows) setMeans(klFlow, gatherKl<Team>(p, plan, unit.b), state.tokens);
+      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, unit);
       if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
     }
   }

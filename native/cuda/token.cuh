@@ -15,6 +15,7 @@ struct SequenceState {
   float factor = 0;        // of each token's loss
   float fromRatio = 0;     // what each token's gradient gets through the sequence's ratio
   float fromSequence = 0;  // and, times its slope, through the surrogate's quantity
+  float logRatio = 0;      // of the sequence, clamped
   float ratio = 1;
   float sequence = 0;      // the surrogate's sequence quantity
   float advantage = 0;     // unless advantages are per token
@@ -70,15 +71,44 @@ struct TokenTerms {
   bool clippedLow = false, clippedHigh = false;
 };
 
+// Whether the KL term's gradient flows through the sequence's ratio: then it is not in TokenTerms (klPartsOf).
+__device__ inline bool spreadsKl(const LossConfig& config, const SequenceState& state) {
+  return klSharesRatio(config) && !state.ratioFlat;
+}
+
+// Adds the KL term.
 template <KlEstimator estimator>
-__device__ inline void addKl(const LossConfig& config, float logRatio, TokenTerms& terms, float& dLogRatio) {
-  const KlTerm term = klTerm<estimator>(logRatio, estimator == KlEstimator::k3 ? expOf(-logRatio) : 0);
+__device__ inline void addKl(const PolicyRequest& r, const SequenceState& state, const TokenInput& t, float logProb,
+                             const LogRatio& logRatio, TokenTerms& terms) {
+  const LossConfig& config = r.config;
+  const bool weighted = config.klImportanceWeighted, token = config.ratio == Ratio::token;
+  const float d = t.reference - logProb, bound = float(config.klLogRatioClamp), c = clamp(d, -bound, bound);
+  const bool cut = c < d || c > d;
+  // Where nothing flows through the ratio, because it is not the token's own or its clamp cuts.
+  const bool flat = !weighted || (token ? logRatio.isClamped() : state.ratioFlat);
+  float exponential = 0;
+  if constexpr (estimator == KlEstimator::k3) {
+    const float s = weighted ? (token ? logRatio.clamped : state.logRatio) : 0;
+    // l_ref - l_old is closer than the sum of two rounded differences.
+    const bool direct = weighted && token && r.oldLogProbs && !flat && !cut;
+    exponential = expOf(direct ? t.reference - t.old : s + c);
+  }
+  const KlTerm term = klTerm<estimator, true>(d, c, weighted ? terms.ratio : 1, exponential);
   const float beta = float(config.klBeta);
-  const float weight = config.klImportanceWeighted ? terms.ratio : 1;
-  terms.kl = weight * term.value;
-  terms.loss += beta * terms.kl;
-  terms.gradient += beta * weight * term.dLogProb;
-  if (config.klImportanceWeighted) dLogRatio += beta * terms.kl;
+  terms.kl = term.value;
+  terms.loss += beta * term.value;
+  if (!spreadsKl(config, state)) terms.gradient += beta * (flat ? term.own : term.total);
+}
+
+// Of a token of a configuration that spreadsKl().
+__device__ inline KlParts klPartsOf(const LossConfig& config, const SequenceState& state, const TokenInput& t,
+                                    float logProb) {
+  KlParts parts{};
+  withEstimator(config, [&](auto estimator) {
+    parts = klParts<decltype(estimator)::value>(double(t.reference) - double(logProb), float(config.klLogRatioClamp),
+                                                state.logRatio, klRatio(state.logRatio));
+  });
+  return parts;
 }
 
 // What a token adds to the surrogate's sum over its sequence.
@@ -124,12 +154,8 @@ __device__ inline TokenTerms termsOf(const PolicyRequest& r, const SequenceState
     if constexpr (Surrogate::kSequence) terms.dSequence = weight * term.dSequence;
   });
   if (config.klBeta != 0) {
-    const float toReference = logProb - t.reference;
-    switch (config.klEstimator) {
-      case KlEstimator::k1: addKl<KlEstimator::k1>(config, toReference, terms, dLogRatio); break;
-      case KlEstimator::k2: addKl<KlEstimator::k2>(config, toReference, terms, dLogRatio); break;
-      case KlEstimator::k3: addKl<KlEstimator::k3>(config, toReference, terms, dLogRatio); break;
-    }
+    withEstimator(config,
+                  [&](auto estimator) { addKl<decltype(estimator)::value>(r, state, t, logProb, logRatio, terms); });
   }
   // Where the clamp of the log-ratio holds, nothing flows through the ratio.
   const bool flat = config.ratio == Ratio::token ? logRatio.isClamped() : state.ratioFlat;

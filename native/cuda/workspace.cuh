@@ -68,6 +68,12 @@ enum : int {
 }
 using UnitSums = Fields<sums::kSums, sums::kCount - sums::kSums>;
 
+namespace kl {
+enum : int { exponential, rest, kSums };
+}
+// Sums of KlParts over a unit.
+using UnitKl = Fields<kl::kSums, 0>;
+
 // A row of logits between its two visits.
 struct RowRecord {
   float maximum;  // untempered
@@ -98,6 +104,7 @@ struct PolicyScratch {
   SequenceState* sequences;
   Quantities* quantities;
   UnitSums* sums;
+  UnitKl* kl;  // where the KL term shares its ratio
 
   PolicyScratch(Cutter& cutter, const PolicyRequest& r) {
     const int64_t units = r.sequences * unitsPerSequence(r);
@@ -106,6 +113,7 @@ struct PolicyScratch {
     sequences = cutter.take<SequenceState>(r.sequences);
     quantities = cutter.take<Quantities>(units);
     sums = cutter.take<UnitSums>(units);
+    kl = cutter.take<UnitKl>(klSharesRatio(r.config) ? units : 0);
   }
 };
 

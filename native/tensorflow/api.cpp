@@ -1,6 +1,8 @@
 #include "api.hpp"
 
+#if defined(__linux__)
 #include <dlfcn.h>
+#endif
 
 #include <vector>
 
@@ -8,12 +10,13 @@ namespace groupgrad::tensorflow {
 
 Api api;
 
+#if defined(__linux__)
+
 namespace {
 
 // Where the functions are differs: TensorFlow 2.9 has them in libtensorflow, 2.21's wheel in the other two.
 std::vector<void*> loadedLibraries(std::string& names) {
   std::vector<void*> handles;
-#if defined(__linux__)
   for (const char* name : {"libtensorflow_framework.so.2", "libtensorflow.so.2", "libtensorflow_cc.so.2"}) {
     // Node opens addons with RTLD_LOCAL, so what they bring is found by its name alone. Never closed: TensorFlow stays.
     void* handle = dlopen(name, RTLD_LAZY | RTLD_NOLOAD);
@@ -21,7 +24,6 @@ std::vector<void*> loadedLibraries(std::string& names) {
     handles.push_back(handle);
     names += (names.empty() ? "" : ", ") + std::string(name);
   }
-#endif
   return handles;
 }
 
@@ -31,13 +33,7 @@ std::string findApi() {
   if (api.TF_Version) return "";
   std::string names;
   const std::vector<void*> handles = loadedLibraries(names);
-  if (handles.empty()) {
-#if defined(__linux__)
-    return "no TensorFlow library is loaded in this process";
-#else
-    return "operations inside TensorFlow are built for Linux alone";
-#endif
-  }
+  if (handles.empty()) return "no TensorFlow library is loaded in this process";
   const auto find = [&](const char* name) {
     void* symbol = nullptr;
     for (size_t i = 0; i < handles.size() && !symbol; ++i) symbol = dlsym(handles[i], name);
@@ -54,5 +50,11 @@ std::string findApi() {
   api = found;
   return "";
 }
+
+#else
+
+std::string findApi() { return "operations inside TensorFlow are built for Linux alone"; }
+
+#endif
 
 }  // namespace groupgrad::tensorflow

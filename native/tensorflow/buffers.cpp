@@ -20,7 +20,11 @@ Buffer spare;
 
 Buffer allocate(size_t bytes) {
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+#if defined(_WIN32)
+  void* data = std::malloc(rounded);  // its C library frees aligned memory by a function of its own
+#else
   void* data = std::aligned_alloc(kAlignment, rounded);
+#endif
   if (!data) return {};
 #if defined(__linux__)
   madvise(data, rounded, MADV_HUGEPAGE);  // fewer faults and TLB misses; refused where the system has none

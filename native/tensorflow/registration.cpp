@@ -1,6 +1,8 @@
 #include "registration.hpp"
 
+#if defined(__linux__)
 #include <dlfcn.h>
+#endif
 
 #include <cctype>
 #include <cstdio>
@@ -17,8 +19,13 @@ namespace {
 // between the other's look and its registration. The C library's lock on a stream is one for the process.
 class ProcessLock {
  public:
+#if defined(_WIN32)
+  ProcessLock() { _lock_file(stdin); }
+  ~ProcessLock() { _unlock_file(stdin); }
+#else
   ProcessLock() { flockfile(stdin); }
   ~ProcessLock() { funlockfile(stdin); }
+#endif
   ProcessLock(const ProcessLock&) = delete;
   ProcessLock& operator=(const ProcessLock&) = delete;
 };
@@ -46,10 +53,14 @@ bool isRegistered(const std::string& name) {
 // TensorFlow keeps pointers into this library for the life of the process, while Node closes an addon with the last
 // thread that loaded it.
 bool keepLoaded() {
+#if defined(__linux__)
   Dl_info info;
   static const bool kept = dladdr(reinterpret_cast<void*>(&keepLoaded), &info) != 0 &&
                            dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE) != nullptr;
   return kept;
+#else
+  return false;
+#endif
 }
 
 void unknownShape(TF_ShapeInferenceContext* context, TF_Status* status) {

@@ -1,11 +1,14 @@
 // Which TensorFlow.js backend to train on: the fastest that is installed.
 
 import { createRequire } from 'node:module';
-import { dirname, sep } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import util from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { checkChoice } from '../base/check.js';
+import { isMissing } from '../base/missing-tfjs.js';
 import { thisFile } from '../base/package-folder.js';
+import { addCommand } from '../base/package-manager.js';
+import { isCheckout } from '../devices/places.js';
 
 export const backends = ['tensorflow', 'wasm', 'cpu'] as const;
 /** A tfjs backend by its name there. */
@@ -25,13 +28,28 @@ const packages: readonly { backend: Backend; name: string; load: (name: string) 
   { backend: 'cpu', name: '@tensorflow/tfjs-backend-cpu', load: async (name) => void (await import(name)) },
 ];
 
+/** A package whose backend did not start, and why. */
+export interface BackendFailure {
+  package: string;
+  reason: string;
+}
+
 /**
  * Loads the best TensorFlow.js backend present, or the one asked for, and makes it tfjs's current one.
- * Error, with what was tried and why it failed, when none starts.
+ * Error, with what was tried, why it failed and what to install, when none starts.
  */
 export async function startBackend(wanted: Backend | 'auto' = 'auto'): Promise<StartedBackend> {
   checkChoice('backend', wanted, ['auto', ...backends]);
-  const failures: string[] = [];
+  const result = await tryBackends(wanted);
+  if (!Array.isArray(result)) return result;
+  const tried = result.map(({ package: name, reason }) => `  ${name}: ${reason}`).join('\n');
+  const what = wanted === 'auto' ? 'no TensorFlow.js backend has' : `the TensorFlow.js backend '${wanted}' has not`;
+  throw new Error(`${what} started:\n${tried}\nTo get it: ${howToGet(wanted)}`);
+}
+
+/** Like `startBackend`, with the failures in place of an error. */
+export async function tryBackends(wanted: Backend | 'auto'): Promise<StartedBackend | BackendFailure[]> {
+  const failures: BackendFailure[] = [];
   for (const { backend, name, load } of packages) {
     if (wanted !== 'auto' && wanted !== backend) continue;
     try {
@@ -39,10 +57,28 @@ export async function startBackend(wanted: Backend | 'auto' = 'auto'): Promise<S
       if (!(await setBackend(backend))) throw new Error('it did not start');
       return { backend, package: name };
     } catch (error) {
-      failures.push(`  ${name}: ${(error as Error).message.split('\n')[0]}`);
+      failures.push({ package: name, reason: explain(error, name) });
     }
   }
-  throw new Error(`no TensorFlow.js backend started; install one of these packages\n${failures.join('\n')}`);
+  return failures;
+}
+
+function explain(error: unknown, name: string): string {
+  if (isMissing(error, name)) return 'not installed';
+  const { message } = error as Error;
+  if (message.includes('tfjs_binding.node'))
+    return 'installed without its native part, which a script of the package fetches';
+  return message.split('\n')[0];
+}
+
+/** What to type to get a backend. */
+export function howToGet(backend: Backend | 'auto'): string {
+  if (backend === 'tensorflow') {
+    return isCheckout()
+      ? 'npm run setup:tensorflow'
+      : `node ${join('node_modules', 'groupgrad', 'scripts', 'setup-tensorflow.mjs')}`;
+  }
+  return addCommand([`@tensorflow/tfjs-backend-${backend === 'cpu' ? 'cpu' : 'wasm'}`]);
 }
 
 async function loadTensorflow(name: string): Promise<void> {

@@ -3,9 +3,19 @@
 const interval = 50; // milliseconds
 let last = performance.now();
 
-/** Resolves at once, or after a turn of the event loop when the last one was some time ago. */
-export async function breathe(): Promise<void> {
-  if (performance.now() - last < interval) return;
-  await new Promise((resolve) => setImmediate(resolve));
-  last = performance.now();
+/** Whether it is time for a turn of the event loop. */
+export function isBreathless(): boolean {
+  return performance.now() - last >= interval;
+}
+
+/**
+ * Resolves at once, or after a turn of the event loop when the last one was some time ago. Rejects with the signal's reason
+ * when the signal has aborted.
+ */
+export async function breathe(signal?: AbortSignal): Promise<void> {
+  if (isBreathless()) {
+    await new Promise((resolve) => setImmediate(resolve));
+    last = performance.now();
+  }
+  signal?.throwIfAborted();
 }

@@ -3,14 +3,16 @@
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { usualGrace } from '../base/interruption.js';
 import { Board } from '../compare/board.js';
 import { adoptPlan, comparisonFiles, isFinished, readJson } from '../compare/folder.js';
 import { type Plan, resolvePlan } from '../compare/plan.js';
 import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
-import { type RunName, runAll } from '../compare/workers.js';
+import { type RunName, runAll, type WorkersOptions } from '../compare/workers.js';
 import { checkConfigFile, loadChanged, setAll } from '../config/load.js';
-import { lockRun } from '../run/run-lock.js';
+import { lockRun, type RunLock } from '../run/run-lock.js';
 import { createProgress } from '../train/progress.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse } from './arguments.js';
@@ -22,6 +24,8 @@ export const help = `groupgrad compare <file> [flags]
   --out DIR          its folder; default: runs/<name>
   --jobs N           processes at a time; default: as many as there are cores
   --set PATH=VALUE   change the comparison: --set seeds=5 --set base.steps=10; may be repeated
+  --take-over        take the folder and its runs from a comparison that is still running, which then stops
+  --grace SECONDS    how long running steps may take to finish after a signal, before they are discarded; default: ${usualGrace}
   --dry-run          check the comparison and say which runs there are; run nothing
   --json             the summary as JSON on standard output, progress on standard error
 
@@ -33,10 +37,14 @@ export async function compare(args: readonly string[]): Promise<void> {
     out: { type: 'string' },
     jobs: { type: 'string' },
     set: { type: 'string', multiple: true },
+    'take-over': { type: 'boolean' },
+    grace: { type: 'string' },
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
   });
   const jobs = numberFlag('jobs', flags.jobs, { min: 1, integer: true }) ?? availableParallelism();
+  const grace = numberFlag('grace', flags.grace, { min: 0 }) ?? usualGrace;
+  const takeOver = flags['take-over'] ?? false;
   const [file] = positionals;
   const set = flags.set ?? [];
   blamingCall(() => checkConfigFile(file));
@@ -48,14 +56,17 @@ export async function compare(args: readonly string[]): Promise<void> {
   if (flags['dry-run']) return dryRun(plan, out, json);
 
   mkdirSync(out, { recursive: true });
-  const unlock = lockRun(out);
+  const lock = lockRun(out, { takeOver });
   try {
     adoptPlan(out, plan);
-    await run({ file: resolve(file), set, out }, plan, jobs, json);
+    await run({ file: resolve(file), set, out, grace, takeOver }, plan, lock, jobs, json);
   } finally {
-    unlock();
+    lock.release();
   }
 }
+
+/** Milliseconds to wait for the processes after a second signal. */
+const endingTime = 5000;
 
 interface Work {
   starts: number[];
@@ -84,8 +95,9 @@ function dryRun(plan: Plan, out: string, json: boolean): void {
 }
 
 async function run(
-  source: { file: string; set: readonly string[]; out: string },
+  source: WorkersOptions['source'],
   plan: Plan,
+  lock: RunLock,
   jobs: number,
   json: boolean,
 ): Promise<void> {
@@ -94,19 +106,40 @@ async function run(
   const { starts, runs } = missingWork(out, plan);
   const all = plan.seeds.length * plan.variants.length;
   const board = new Board(progress, plan.ends, { all, finished: all - runs.length, jobs });
-  const stop = listenForStop((name) => progress.print(`${name}: finishing steps at hand; once more ends it at once`));
+  const [lost, end] = [new AbortController(), new AbortController()];
+  let working = Promise.resolve();
+  const stop = listenForStop({
+    onFirst: (name) =>
+      progress.print(
+        `${name}: finishing the running steps (at most ${source.grace} s); a second signal discards them and ends now`,
+      ),
+    onSecond: async () => {
+      end.abort();
+      // A process that has not answered by then saves its run when it notices that this one is gone.
+      await Promise.race([working, wait(endingTime)]);
+      lock.release();
+    },
+  });
   try {
-    await runAll(starts, runs, {
+    working = runAll(starts, runs, {
       source,
       jobs,
-      signal: stop.signal,
+      signal: AbortSignal.any([stop.signal, lost.signal]),
+      end: end.signal,
       onStart: (name) => board.started(name),
       onStep: (name, step) => board.stepped(name, step),
-      onEnd: (name, outcome) => board.ended(name, outcome),
+      onEnd: (name, outcome) => {
+        board.ended(name, outcome);
+        if (!lock.isHeld) lost.abort();
+      },
     });
+    await working;
   } finally {
     stop.release();
   }
+  // The process exits as soon as its children have ended.
+  if (end.signal.aborted) return;
+  lock.confirm();
   const result = await writeComparison(out);
   if (json) process.stdout.write(`${JSON.stringify(result.summary)}\n`);
   else progress.print(`\n${summaryTable(result)}\n`);

@@ -1,68 +1,183 @@
-// `groupgrad doctor`: what there is on this machine, and why the rest is not.
+// `groupgrad doctor`: what there is on this machine, why the rest is not, and what to type to get it.
 
-import { devices } from '../devices/devices.js';
+import { spawnSync } from 'node:child_process';
+import { isMissing, tfjsPackages } from '../base/missing-tfjs.js';
+import { addCommand, packageManager } from '../base/package-manager.js';
+import { packageVersion } from '../base/version.js';
+import { type DeviceChoice, devices } from '../devices/devices.js';
+import { loadAddon, loadCuda } from '../devices/load.js';
+import { platform, usesMusl } from '../devices/places.js';
+import { policyLoss } from '../loss/losses.js';
+import { presets } from '../loss/presets.js';
 import { parse } from './arguments.js';
+import { shortPath, wrap } from './terminal.js';
 
 export const help = `groupgrad doctor [--json]
 
-  Which devices compute the loss, which tfjs backends start, whether the loss runs inside TensorFlow, and why not. Exits with 1 where nothing can train.
+  Where the native addon came from, which devices compute the loss, which TensorFlow.js backends start, whether the loss
+  runs inside TensorFlow, which Python packages there are; why the rest is not there, and what to type to get it. Exits
+  with 1 where a device computes a wrong loss.
 `;
 
 interface Finding {
   name: string;
   available: boolean;
+  /** What it is, or why it is not there. */
   detail: string;
+  /** What to type to get it. */
+  remedy?: string;
 }
 
 export async function doctor(args: readonly string[]): Promise<void> {
   const { flags } = parse(args, [], { json: { type: 'boolean' } });
-  const found = {
+  const machine = {
+    groupgrad: packageVersion(),
     node: process.version,
-    platform: `${process.platform}-${process.arch}`,
-    devices: devices() as Finding[],
+    platform,
+    libc: libc(),
+    packageManager: packageManager(),
   };
+  const addon = findAddon();
+  const computing = devices().map(check);
   const backends = await findBackends();
-  if (!backends.some(({ available }) => available)) process.exitCode = 1;
+  const python = findPython();
+  if (computing.some(({ isWrong }) => isWrong)) process.exitCode = 1;
+  const report = {
+    ...machine,
+    addon,
+    devices: computing.map(({ isWrong: _, ...finding }) => finding),
+    ...backends,
+    python,
+  };
   if (flags.json) {
-    process.stdout.write(`${JSON.stringify({ ...found, backends })}\n`);
+    process.stdout.write(`${JSON.stringify(report)}\n`);
     return;
   }
-  console.log(`Node ${found.node}, ${found.platform}`);
-  print('Devices for the loss', found.devices);
-  print('tfjs backends for policies', backends);
+  const system = machine.libc === undefined ? platform : `${platform} with ${machine.libc}`;
+  console.log(wrap(`groupgrad ${machine.groupgrad}, Node ${machine.node}, ${system}, ${machine.packageManager}`));
+  print('Native addon', [addon]);
+  print('Devices for the loss', report.devices.map(inShort));
+  print('TensorFlow.js backends for policies', report.backends);
+  print('Loss inside TensorFlow', [report.tensorflow]);
+  print('Python, to compare with and to read runs in TensorBoard', python);
 }
 
-/** Starts each backend in turn, the best last: it stays. */
-async function findBackends(): Promise<Finding[]> {
+function findAddon(): Finding {
+  const loaded = loadAddon();
+  if (!loaded.addon) return { name: 'addon', available: false, detail: loaded.cause, remedy: loaded.remedy };
+  const passedOver = loaded.passedOver.map((reason) => `; passed over: ${reason}`).join('');
+  return { name: 'addon', available: true, detail: `${loaded.origin}, ${shortPath(loaded.path)}${passedOver}` };
+}
+
+/** A device without what the addon's own lines say, and with what to do apart. */
+function inShort(finding: Finding): Finding {
+  const loaded = loadAddon();
+  if (finding.name === 'reference') return finding;
+  if (!loaded.addon) return { ...finding, detail: 'needs the native addon' };
+  const cuda = loadCuda();
+  if (finding.name === 'cuda' && !cuda.addon) return { ...finding, detail: cuda.detail, remedy: cuda.remedy };
+  return { ...finding, detail: finding.detail.replace(`, ${loaded.path}`, '') };
+}
+
+/** Computes a loss on a device whose value is known. */
+function check({ name, available, detail }: Finding): Finding & { isWrong: boolean } {
+  if (!available) return { name, available, detail, isWrong: false };
+  try {
+    // One token at ratio 1 with advantage 2: the loss is -2, its gradient in the log-prob likewise.
+    const { loss, gradLogProbs } = policyLoss(
+      { shape: { sequences: 1, length: 1 }, logProbs: Float32Array.of(-1), advantages: Float32Array.of(2) },
+      presets.grpo,
+      { device: name as DeviceChoice },
+    );
+    if (loss === -2 && gradLogProbs[0] === -2) return { name, available, detail, isWrong: false };
+    const got = `computes wrong results: loss ${loss} and gradient ${gradLogProbs[0]}, expected -2 and -2`;
+    return { name, available: false, detail: `${detail}; ${got}`, isWrong: true };
+  } catch (error) {
+    return { name, available: false, detail: `${detail}; fails: ${(error as Error).message}`, isWrong: true };
+  }
+}
+
+/** Starts each backend in turn. */
+async function findBackends(): Promise<{ backends: Finding[]; tensorflow: Finding }> {
+  const name = 'tensorflow';
   try {
     await import('@tensorflow/tfjs-core');
   } catch (error) {
-    return [{ name: 'tfjs', available: false, detail: firstLine(error) }];
+    const detail = isMissing(error, tfjsPackages[0]) ? 'not installed' : firstLine(error);
+    const tensorflow = { name, available: false, detail: 'needs TensorFlow.js' };
+    return { backends: [{ name: 'tfjs', available: false, detail, remedy: addCommand(tfjsPackages) }], tensorflow };
   }
-  const { backends, startBackend } = await import('../backend/backend.js');
+  const { backends, howToGet, tryBackends } = await import('../backend/backend.js');
   const { tfjsBridge } = await import('../tfjs/index.js');
-  const bridge = () => {
-    const { path, detail } = tfjsBridge();
-    return path === 'operations'
-      ? `the loss runs inside it: ${detail}`
-      : `the loss goes through typed arrays: ${detail}`;
-  };
   const findings: Finding[] = [];
-  for (const name of backends) {
-    try {
-      const started = (await startBackend(name)).package;
-      findings.push({ name, available: true, detail: name === 'tensorflow' ? `${started}; ${bridge()}` : started });
-    } catch (error) {
-      findings.push({ name, available: false, detail: String((error as Error).message.split('\n').at(-1)).trim() });
+  let tensorflow: Finding = { name, available: false, detail: `needs the backend ${name}` };
+  for (const backend of backends) {
+    const result = await tryBackends(backend);
+    if (Array.isArray(result)) {
+      const reasons = new Set(result.map(({ reason }) => reason));
+      const detail =
+        reasons.size === 1 ? [...reasons][0] : result.map((each) => `${each.package}: ${each.reason}`).join('; ');
+      findings.push({ name: backend, available: false, detail, remedy: howToGet(backend) });
+      continue;
+    }
+    findings.push({ name: backend, available: true, detail: result.package });
+    if (backend === name) {
+      const { path, detail } = tfjsBridge();
+      tensorflow = { name, available: path === 'operations', detail };
     }
   }
-  return findings;
+  return { backends: findings, tensorflow };
+}
+
+/** Python packages that something here works with; none is needed to train. */
+const pythonPackages = {
+  torch: 'the benchmarks beside PyTorch',
+  tensorboard: 'curves of runs/*/tensorboard',
+} as const;
+
+function findPython(): Finding[] {
+  const python = process.env.PYTHON || 'python3';
+  const program = `
+import importlib.metadata, json, platform, sys
+def version(name):
+    try: return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError: return None
+print(json.dumps([platform.python_version(), {name: version(name) for name in sys.argv[1:]}]))`;
+  const names = Object.keys(pythonPackages) as (keyof typeof pythonPackages)[];
+  const { status, stdout } = spawnSync(python, ['-c', program, ...names], { encoding: 'utf8', timeout: 10_000 });
+  if (status !== 0) {
+    const remedy = 'install Python 3, or set PYTHON to its path';
+    return [{ name: 'python', available: false, detail: `${python} does not run`, remedy }];
+  }
+  const [version, versions] = JSON.parse(stdout) as [string, Record<string, string | null>];
+  return [
+    { name: 'python', available: true, detail: `${version}, ${python}` },
+    ...names.map((name) => {
+      const found = versions[name];
+      if (found) return { name, available: true, detail: `${found}, for ${pythonPackages[name]}` };
+      const remedy = `${python} -m pip install ${name}`;
+      return { name, available: false, detail: `not installed; for ${pythonPackages[name]}`, remedy };
+    }),
+  ];
+}
+
+/** `glibc 2.36`, `musl`; undefined outside of Linux. */
+function libc(): string | undefined {
+  if (process.platform !== 'linux') return undefined;
+  if (usesMusl()) return 'musl';
+  (process.report as { excludeNetwork?: boolean }).excludeNetwork = true; // it would look up the names of all connections
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+  return `glibc ${header.glibcVersionRuntime ?? '(of unknown version)'}`;
 }
 
 function print(title: string, findings: readonly Finding[]): void {
-  console.log(`\n${title}`);
-  for (const { name, available, detail } of findings)
-    console.log(`  ${available ? '✓' : '✗'} ${name.padEnd(10)} ${detail}`);
+  console.log(`\n${wrap(title)}`);
+  for (const { name, available, detail, remedy } of findings) {
+    const label = `  ${available ? '✓' : '✗'} ${name.padEnd(11)} `;
+    console.log(`${label}${wrap(detail, { indent: label.length })}`);
+    if (remedy !== undefined)
+      console.log(`${' '.repeat(label.length)}${wrap(`→ ${remedy}`, { indent: label.length })}`);
+  }
 }
 
 function firstLine(error: unknown): string {

@@ -2,6 +2,7 @@
 // The command line: `groupgrad <command> …`. Exits with 0 when all went well, 1 after a failure, 2 when it was called wrongly,
 // 130 or 143 when a signal ended a run.
 
+import { withTfjs } from '../base/missing-tfjs.js';
 import { packageVersion } from '../base/version.js';
 import { UsageError } from './arguments.js';
 
@@ -36,8 +37,12 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'the bias of group-relative advantages, in theory and simulated',
     load: () => import('./bias.js').then(({ bias: run, help }) => ({ run, help })),
   },
+  build: {
+    summary: 'compile the native addon on this machine',
+    load: () => import('./build.js').then(({ build: run, help }) => ({ run, help })),
+  },
   doctor: {
-    summary: 'which devices and backends there are, and why not',
+    summary: 'what there is on this machine, why the rest is not, and what to type',
     load: () => import('./doctor.js').then(({ doctor: run, help }) => ({ run, help })),
   },
 };
@@ -59,9 +64,10 @@ async function main([name, ...args]: readonly string[]): Promise<void> {
   }
   if (!Object.hasOwn(commands, name))
     throw new UsageError(`expected a command, got ${JSON.stringify(name)}\n\n${usage()}`);
-  const { run, help } = await commands[name].load();
+  const needer = `groupgrad ${name}`;
+  const { run, help } = await withTfjs(needer, commands[name].load);
   if (args.includes('--help') || args.includes('-h')) process.stdout.write(help);
-  else await run(args);
+  else await withTfjs(needer, () => run(args));
 }
 
 // A reader that goes away, as `head` does, is no reason to lose a run.
@@ -75,3 +81,5 @@ try {
   process.stderr.write(`groupgrad: ${(error as Error).message}\n`);
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
+// Not when nothing is left to be waited for: a reward that was given up may still have a connection open.
+process.stdout.write('', () => process.exit());

@@ -10,7 +10,7 @@ import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { createTransformer, type TransformerSize } from '../model/transformer.js';
 import { checkpointWeights, openCheckpoint, type RunConfig } from '../run/run.js';
-import { readRunConfig } from '../run/run-folder.js';
+import { checkpointParents, readRunConfig } from '../run/run-folder.js';
 import { charactersOf, characterVocabulary } from '../text/vocabulary.js';
 import type { Settings } from '../train/options.js';
 import { assignAll, checkArrays } from '../train/training-state.js';
@@ -27,7 +27,7 @@ export interface SavedRun {
 
 /** UsageError that names the flag, for a path at which there is neither a checkpoint nor a run folder. */
 export function checkCheckpoint(flag: string, path: string): void {
-  if (existsSync(join(path, 'checkpoints')) || existsSync(join(path, 'manifest.json'))) return;
+  if ([...checkpointParents(path), join(path, 'manifest.json')].some((part) => existsSync(part))) return;
   throw new UsageError(`${flag}: expected a checkpoint or a run folder, got ${JSON.stringify(path)}`);
 }
 

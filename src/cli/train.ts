@@ -2,13 +2,15 @@
 
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import { usualGrace } from '../base/interruption.js';
 import { builtins } from '../config/builtins.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
 import { readRunConfig } from '../run/run-folder.js';
-import type { GrpoTrainer, TrainerOptions } from '../train/api.js';
+import type { GrpoTrainer, RunOptions, TrainerOptions } from '../train/api.js';
 import { healthLimits } from '../train/health.js';
 import { resolveParts, resolveSettings } from '../train/options.js';
+import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall, blamingChanges, type Changes } from './blame.js';
 import { backendFlag } from './evaluate.js';
@@ -23,7 +25,9 @@ export const help = `groupgrad train <task|file> [flags]
   --seed N           of the run
   --backend NAME     tensorflow, wasm or cpu; default: the fastest that is installed
   --resume HOW       auto (default): go on with the run that the folder holds; never; or a checkpoint's path
-  --allow-drift      go on although the configuration has changed
+  --allow-drift      go on although the configuration or the data has changed
+  --take-over        take the run folder from a process that is using it; that process then stops
+  --grace SECONDS    how long the running step may take to finish after a signal, before it is discarded; default: ${usualGrace}
   --set PATH=VALUE   change a setting: --set loss.kl.beta=0.04; may be repeated
   --dry-run          check everything, make one small step, write nothing
   --json             one JSON object a step on standard output, instead of progress
@@ -37,6 +41,8 @@ export async function train(args: readonly string[]): Promise<void> {
     backend: { type: 'string' },
     resume: { type: 'string' },
     'allow-drift': { type: 'boolean' },
+    'take-over': { type: 'boolean' },
+    grace: { type: 'string' },
     set: { type: 'string', multiple: true },
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
@@ -49,7 +55,8 @@ export async function train(args: readonly string[]): Promise<void> {
   const backend = backendFlag(flags.backend);
   if (backend !== undefined) set.push(`backend=${backend}`);
   const steps = numberFlag('steps', flags.steps, { min: 0, integer: true });
-  const { resume = 'auto', 'allow-drift': allowDrift = false, json = false } = flags;
+  const grace = numberFlag('grace', flags.grace, { min: 0 });
+  const { resume = 'auto', 'allow-drift': allowDrift = false, 'take-over': takeOver = false, json = false } = flags;
   if (resume !== 'auto' && resume !== 'never') checkCheckpoint('--resume', resume);
   blamingCall(() => checkConfigName(from));
 
@@ -69,10 +76,10 @@ export async function train(args: readonly string[]): Promise<void> {
   const { createTrainer } = await import('../train/grpo.js');
   const trainer = await blamingChanges(changes, async () => {
     const options = await trainerOptions(config);
-    return createTrainer({ ...options, runDir, resume, allowDrift, notes: { source } }).catch(namingFlags);
+    return createTrainer({ ...options, runDir, resume, allowDrift, takeOver, notes: { source } }).catch(namingFlags);
   });
   try {
-    await run(trainer, runDir, max, json);
+    await run(trainer, runDir, { max, grace }, json);
   } finally {
     trainer.dispose();
   }
@@ -96,6 +103,7 @@ function checkRunDir(runDir: string): void {
 const flagsOfOptions: readonly [option: RegExp, flag: string][] = [
   [/resume: 'auto'/g, '--resume auto'],
   [/\ballowDrift\b/g, '--allow-drift'],
+  [/ \(takeOver: true in code\)/g, ''],
   [/\banother folder\b/g, 'another folder (--run)'],
 ];
 
@@ -104,7 +112,12 @@ function namingFlags(error: Error): never {
   throw error;
 }
 
-async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined, json: boolean): Promise<void> {
+async function run(
+  trainer: GrpoTrainer,
+  runDir: string,
+  { max, grace }: Pick<RunOptions, 'max' | 'grace'>,
+  json: boolean,
+): Promise<void> {
   const say = (text: string) => void (json ? process.stderr : process.stdout).write(`${text}\n`);
   const line = (value: unknown) => void process.stdout.write(`${JSON.stringify(value)}\n`);
   if (trainer.step > 0) say(`${runDir}: going on after step ${trainer.step}`);
@@ -118,6 +131,7 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
     tellNotices();
     const result = await trainer.run({
       max,
+      grace,
       signal: broken.signal,
       output: json ? null : process.stdout,
       onStep: ({ index, metrics, timing, fault, warnings }) => {
@@ -131,9 +145,8 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
     tellNotices();
     if (broken.error) throw broken.error;
     const { steps, learned, skipped, warnings } = result;
-    // Who was told to end is not kept waiting.
     const isDone = result.ended === 'max';
-    const evaluations = Object.entries(isDone ? await trainer.evaluate() : {});
+    const evaluations = Object.entries(isDone ? await lastEvaluation(trainer, say) : {});
     const accuracies = Object.fromEntries(evaluations.map(([name, { accuracy }]) => [name, accuracy]));
     if (json) {
       const words = warnings.length > 0 && { warnings };
@@ -153,6 +166,23 @@ async function run(trainer: GrpoTrainer, runDir: string, max: number | undefined
     }
   } finally {
     broken.release();
+  }
+}
+
+/** Of a run that is complete and saved: a signal leaves it out. */
+async function lastEvaluation(
+  trainer: GrpoTrainer,
+  say: (text: string) => void,
+): Promise<Awaited<ReturnType<GrpoTrainer['evaluate']>>> {
+  const stop = listenForStop({ onFirst: (name) => say(`${name}: without a last evaluation`), onSecond: () => {} });
+  try {
+    return await trainer.evaluate({ signal: stop.signal });
+  } catch (error) {
+    if (error !== stop.signal.reason) throw error;
+    process.exitCode = exitCodes[stop.received!];
+    return {};
+  } finally {
+    stop.release();
   }
 }
 

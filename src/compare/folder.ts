@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { readText } from '../base/read-text.js';
 import { differences } from '../run/drift.js';
 import { writeWhole } from '../run/run-folder.js';
+import { lockName } from '../run/run-lock.js';
 import type { Plan, RunEnd } from './plan.js';
 
 export function comparisonFiles(out: string) {
@@ -128,7 +129,7 @@ export function adoptPlan(out: string, plan: Plan): void {
         `${out}: its runs were made with another configuration; take another folder (--out), or call a changed variant by another name\n${shown.join('\n')}`,
       );
     }
-  } else if (fs.existsSync(out) && fs.readdirSync(out).some((name) => name !== 'lock.json')) {
+  } else if (fs.existsSync(out) && fs.readdirSync(out).some((name) => name !== lockName)) {
     throw new Error(`${out}: expected an empty folder or that of a comparison, got one without a plan.json`);
   }
   const { common, variants } = plan.identity;

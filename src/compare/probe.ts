@@ -32,9 +32,9 @@ export async function countRight(
   const right: number[] = [];
   const some = Math.max(1, Math.floor(completionsAtOnce / samples));
   for (let first = 0; first < examples.length; first += some) {
-    signal.throwIfAborted();
     const groups = await sampleGroups(policy, task, examples.slice(first, first + some), {
       ...sampling,
+      signal,
       groupSize: samples,
       firstPrompt: firstPrompts[purpose] + first,
     });

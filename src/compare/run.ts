@@ -1,6 +1,7 @@
 // One run of a comparison, from what its folder holds to its end: a seed's start, or a variant from there.
 
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { currentBackend } from '../backend/backend.js';
 import { trainerOptions } from '../config/load.js';
 import { checkPolicy } from '../model/define.js';
@@ -10,9 +11,10 @@ import { listCheckpoints } from '../run/checkpoint.js';
 import { differences, type Identity } from '../run/drift.js';
 import type { RunConfig } from '../run/run.js';
 import { readRunConfig, writeWhole } from '../run/run-folder.js';
+import { isLocked } from '../run/run-lock.js';
 import type { Example } from '../tasks/task.js';
-import type { GrpoTrainer, TrainerOptions } from '../train/api.js';
-import { createTrainer } from '../train/grpo.js';
+import type { TrainerOptions } from '../train/api.js';
+import { createTrainer, type RunTrainer } from '../train/grpo.js';
 import { resolveSettings } from '../train/options.js';
 import { bucketOf } from './buckets.js';
 import type { ComparisonConfig } from './define-comparison.js';
@@ -39,19 +41,35 @@ export interface Comparison {
 export interface RunContext {
   /** Ends the run in good order: it goes on from there another time. */
   signal: AbortSignal;
+  /** Seconds that the running step may take to finish then. */
+  grace: number;
+  /** Whether to take the run from a process that is using it. */
+  takeOver: boolean;
+  onTrainer: (trainer: RunTrainer) => void;
   onStep: (step: number) => void;
 }
 
+/** Milliseconds to wait for a process of a killed comparison that is still saving its run. */
+const savingTime = 10_000;
+
+/** Opens a run, after waiting for a process that a killed comparison has left behind. */
+async function openTrainer(options: TrainerOptions, { signal, takeOver, onTrainer }: RunContext): Promise<RunTrainer> {
+  const began = performance.now();
+  while (!takeOver && isLocked(options.runDir!) && performance.now() - began < savingTime) {
+    await wait(100, undefined, { signal }).catch(() => signal.throwIfAborted());
+  }
+  const trainer = await createTrainer({ ...options, takeOver });
+  onTrainer(trainer);
+  return trainer;
+}
+
 /** The warm start of a seed, and the measurement of its prompts. What there is of it is not made again. */
-export async function runStart({ config, plan, out }: Comparison, seed: number, { signal }: RunContext): Promise<void> {
+export async function runStart({ config, plan, out }: Comparison, seed: number, context: RunContext): Promise<void> {
+  const { signal } = context;
   const files = comparisonFiles(out);
   const options = await trainerOptions(startConfig(config, seed));
-  const trainer = await createTrainer({
-    ...options,
-    runDir: files.start(seed),
-    evaluation: { atStart: false },
-    notes: { comparison: 'start' },
-  });
+  const own = { runDir: files.start(seed), evaluation: { atStart: false }, notes: { comparison: 'start' } };
+  const trainer = await openTrainer({ ...options, ...own }, context);
   try {
     await trainer.start({ signal });
     signal.throwIfAborted();
@@ -67,6 +85,7 @@ export async function runStart({ config, plan, out }: Comparison, seed: number, 
     const bucketed = examples.filter((_, i) => prompts[i].bucket !== null);
     const right = await countRight(policy, task, bucketed, { ...sampling, samples, purpose: 'evaluation' });
     const measurement: Measurement = { backend: currentBackend()!, prompts, right };
+    trainer.confirm();
     writeJson(files.measurement(seed), measurement);
   } finally {
     trainer.dispose();
@@ -79,21 +98,19 @@ export async function runVariant(
   { config, plan, out }: Comparison,
   variant: string,
   seed: number,
-  { signal, onStep }: RunContext,
+  context: RunContext,
 ): Promise<void> {
+  const { signal } = context;
   const files = comparisonFiles(out);
   const runDir = files.run(variant, seed);
   const measured = readJson<Measurement>(files.measurement(seed));
   if (measured === undefined) throw new Error(`${files.start(seed)}: expected the start of seed ${seed}, got nothing`);
   const options = await trainerOptions(variantConfig(config, variant, seed));
   const isBegun = listCheckpoints(join(runDir, 'checkpoints')).length > 0;
-  const trainer = await createTrainer({
-    ...options,
-    runDir,
-    // What the start and the variant must have in common is compared below: the rest is what a variant is.
-    ...(isBegun ? {} : { resume: files.start(seed), allowDrift: true }),
-    notes: { comparison: 'variant', variant },
-  });
+  // What the start and the variant must have in common is compared below: the rest is what a variant is.
+  const from = isBegun ? {} : { resume: files.start(seed), allowDrift: true };
+  const own = { runDir, ...from, notes: { comparison: 'variant', variant } };
+  const trainer = await openTrainer({ ...options, ...own }, context);
   try {
     checkStart(files.start(seed), runDir);
     const policy = checkPolicy(trainer.policy);
@@ -102,7 +119,7 @@ export async function runVariant(
     const evaluations = files.evaluations(variant, seed);
     const end = plan.ends[variant];
     const run: VariantRun = { trainer, runDir, evaluations, end, every: plan.probe.every };
-    await trainToEnd(run, { signal, onStep }, (step) =>
+    await trainToEnd(run, context, (step) =>
       countRight(policy, task, examples, {
         samples: plan.probe.samples,
         temperature,
@@ -113,6 +130,7 @@ export async function runVariant(
       }),
     );
     const finished: FinishedRun = { end, step: trainer.step, backend: currentBackend()! };
+    trainer.confirm();
     writeJson(files.finished(variant, seed), finished);
   } finally {
     trainer.dispose();
@@ -121,7 +139,7 @@ export async function runVariant(
 }
 
 interface VariantRun {
-  trainer: GrpoTrainer;
+  trainer: RunTrainer;
   runDir: string;
   evaluations: string;
   end: RunEnd;
@@ -131,7 +149,7 @@ interface VariantRun {
 /** Trains until the run's end, evaluating where it is time. The signal's reason is thrown where it aborts. */
 async function trainToEnd(
   { trainer, runDir, evaluations, end, every }: VariantRun,
-  { signal, onStep }: RunContext,
+  { signal, grace, onStep }: RunContext,
   evaluate: (step: number) => Promise<number[]>,
 ): Promise<void> {
   const { steps = Infinity, tokens: tokenLimit = Infinity } = withoutNull(end);
@@ -142,23 +160,28 @@ async function trainToEnd(
   }
   const isEnd = () => trainer.step >= steps || tokens >= tokenLimit;
   const isDue = (step: number) => step % every === 0 || (step === trainer.step && isEnd());
-  let last = cutEvaluations(evaluations, trainer.step, isDue);
+  const cutBack = () => {
+    trainer.confirm();
+    return cutEvaluations(evaluations, trainer.step, isDue);
+  };
+  let last = cutBack();
   const evaluateWhereDue = async () => {
     const { step } = trainer;
     if (step === 0 || step === last || !isDue(step)) return;
     const line: EvaluationLine = { step, right: await evaluate(step) };
+    trainer.confirm();
     appendLine(evaluations, line);
     last = step;
   };
   await evaluateWhereDue();
   while (!isEnd()) {
     signal.throwIfAborted();
-    for await (const { metrics, fault } of trainer.steps({ max: steps, signal })) {
+    for await (const { metrics, fault } of trainer.steps({ max: steps, signal, grace })) {
       tokens += metrics.tokens ?? 0;
       if (fault !== undefined) {
         // The guard may have rolled the run back.
         tokens = tokensSampled(runDir);
-        last = cutEvaluations(evaluations, trainer.step, isDue);
+        last = cutBack();
       }
       onStep(trainer.step);
       await evaluateWhereDue();

@@ -1,21 +1,38 @@
 // The process of one run of a comparison. It is told by messages what to do and when to stop; signals, which a terminal
 // sends to all processes at once, are its parent's to hear.
 
+import type { RunTrainer } from '../train/grpo.js';
+import { exitCodes, type StopSignal } from '../train/signals.js';
 import type { ComparisonConfig } from './define-comparison.js';
-import type { Assignment, Report } from './workers.js';
+import type { Assignment, Order, Report } from './workers.js';
 
 const stop = new AbortController();
 const aborted = new Error('stopped');
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
-// The parent is gone, and another may soon want the run: it goes on from its newest checkpoint.
-process.on('disconnect', () => process.exit(1));
+let trainer: RunTrainer | undefined;
+for (const signal of Object.keys(exitCodes) as StopSignal[]) process.on(signal, () => {});
+// The parent is gone, and a new one may want the run soon.
+process.on('disconnect', () => {
+  abandon();
+  process.exit(1);
+});
 
-process.on('message', (message: Assignment | 'stop') => {
+process.on('message', (message: Assignment | Order) => {
   if (message === 'stop') stop.abort(aborted);
+  else if (message === 'end') leave(abandon());
   else void work(message).then(leave, (error: Error) => leave(failure(error)));
 });
 
-async function work({ file, set, out, seed, variant }: Assignment): Promise<Report> {
+/** Saves what is complete and releases the run folder. */
+function abandon(): Report {
+  try {
+    trainer?.abandon();
+    return { kind: 'stopped' };
+  } catch (error) {
+    return failure(error as Error);
+  }
+}
+
+async function work({ file, set, out, seed, variant, grace, takeOver }: Assignment): Promise<Report> {
   const [{ loadChanged }, { resolvePlan }, { differences }, { comparisonFiles, readJson }] = await Promise.all([
     import('../config/load.js'),
     import('./plan.js'),
@@ -34,6 +51,11 @@ async function work({ file, set, out, seed, variant }: Assignment): Promise<Repo
   const comparison = { config: config as unknown as ComparisonConfig, plan, out };
   const context = {
     signal: stop.signal,
+    grace,
+    takeOver,
+    onTrainer: (made: RunTrainer) => {
+      trainer = made;
+    },
     onStep: (step: number) => send({ kind: 'step', step }),
   };
   if (variant === undefined) await runStart(comparison, seed, context);

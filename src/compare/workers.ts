@@ -11,7 +11,14 @@ export interface Assignment extends RunName {
   file: string;
   set: readonly string[];
   out: string;
+  /** Seconds that a step may take to finish after `stop`. */
+  grace: number;
+  /** Whether to take the run from a process that is using it. */
+  takeOver: boolean;
 }
+
+/** Sent to a running process: `stop` finishes the running step, `end` discards it. Both save what is complete. */
+export type Order = 'stop' | 'end';
 
 export interface RunName {
   seed: number;
@@ -29,11 +36,13 @@ export type Report =
 export type Outcome = Exclude<Report, { kind: 'step' }>;
 
 export interface WorkersOptions {
-  source: Pick<Assignment, 'file' | 'set' | 'out'>;
+  source: Omit<Assignment, keyof RunName>;
   /** Processes at a time. */
   jobs: number;
   /** Ends what runs in good order and begins nothing more. */
   signal: AbortSignal;
+  /** Ends the running processes at once, after they have saved what is complete. */
+  end: AbortSignal;
   onStart: (run: RunName) => void;
   onStep: (run: RunName, step: number) => void;
   onEnd: (run: RunName, outcome: Outcome) => void;
@@ -73,24 +82,27 @@ export async function runAll(
   }
 }
 
-async function runOne(run: RunName, { source, jobs, signal, onStart, onStep }: WorkersOptions): Promise<Outcome> {
+async function runOne(run: RunName, { source, jobs, signal, end, onStart, onStep }: WorkersOptions): Promise<Outcome> {
   const program = fileURLToPath(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
   const child = fork(program, {
     env: { ...process.env, ...threadLimits(jobs) },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
   onStart(run);
-  const stop = () => void send(child, 'stop');
-  signal.addEventListener('abort', stop);
+  const orders = [
+    [signal, () => send(child, 'stop')],
+    [end, () => send(child, 'end')],
+  ] as const;
+  for (const [when, order] of orders) when.addEventListener('abort', order);
   try {
     return await outcomeOf(child, { ...source, ...run }, signal, (step) => onStep(run, step));
   } finally {
-    signal.removeEventListener('abort', stop);
+    for (const [when, order] of orders) when.removeEventListener('abort', order);
   }
 }
 
 /** A process that has just gone hears nothing. */
-function send(child: ChildProcess, message: Assignment | 'stop'): void {
+function send(child: ChildProcess, message: Assignment | Order): void {
   if (child.connected) child.send(message, () => {});
 }
 

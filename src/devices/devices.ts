@@ -3,7 +3,7 @@
 
 import { checkChoice } from '../base/check.js';
 import { cudaDevice } from './cuda.js';
-import { loadAddon, loadCuda } from './load.js';
+import { type CudaResult, loadAddon, loadCuda } from './load.js';
 import type { Device } from './plan.js';
 import { referenceDevice } from './reference/index.js';
 
@@ -22,7 +22,7 @@ export function devices(): DeviceInfo[] {
   const loaded = loadAddon();
   const cuda = loadCuda();
   return [
-    { name: 'cuda', available: cuda.addon !== null, detail: cuda.detail },
+    { name: 'cuda', available: cuda.addon !== null, detail: inFull(cuda) },
     loaded.addon
       ? {
           name: 'cpu',
@@ -32,6 +32,10 @@ export function devices(): DeviceInfo[] {
       : { name: 'cpu', available: false, detail: loaded.reason },
     { name: 'reference', available: true, detail: 'float64 TypeScript: correct, slow' },
   ];
+}
+
+function inFull({ detail, remedy }: CudaResult): string {
+  return remedy === undefined ? detail : `${detail}. ${remedy}`;
 }
 
 let warned = false;
@@ -45,9 +49,9 @@ export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { d
   checkChoice('options.device', choice, deviceChoices);
   if (choice === 'reference') return { device: referenceDevice, isCuda: false };
   if (choice === 'cuda' || (choice === 'auto' && onDevice)) {
-    const { addon, detail } = loadCuda();
-    if (addon) return { device: cudaDevice(addon), isCuda: true };
-    throw new RangeError(`options.device: '${choice}' is not available: ${detail}`);
+    const cuda = loadCuda();
+    if (cuda.addon) return { device: cudaDevice(cuda.addon), isCuda: true };
+    throw new RangeError(`options.device: '${choice}' is not available: ${inFull(cuda)}`);
   }
   const loaded = loadAddon();
   if (loaded.addon) return { device: loaded.addon.cpu, isCuda: false };

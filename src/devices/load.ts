@@ -1,11 +1,13 @@
-// Finds and loads the addon. Tries every place, collects every reason, and says what to do when none works.
+// Finds and loads the addon (docs/install.md). Where there is none that works, says why in plain words, and what to type.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join, resolve } from 'node:path';
 import { packageFolder, thisFile } from '../base/package-folder.js';
+import { runCommand } from '../base/package-manager.js';
 import { packageVersion } from '../base/version.js';
+import { addonPlaces, isCheckout, type Place, platform, usesMusl } from './places.js';
 import type { AdvantagePlan, Device, LogitsSettings, LossScalars, Metrics, TokenSettings } from './plan.js';
+import { missingTools } from './tools.js';
 
 /** What the addon exports: the typed mirror of native/binding/addon.cpp. */
 export interface Addon {
@@ -13,6 +15,7 @@ export interface Addon {
   version: string;
   cpu: Device & { instructionSet: string; threads: number };
   cuda: CudaAddon | { built: false };
+  engine: EngineAddon;
   tensorflow: TensorflowAddon;
 }
 
@@ -27,6 +30,61 @@ export interface CudaAddon {
   computeAdvantages(...args: Parameters<Device['computeAdvantages']>): Pending<Device['computeAdvantages']>;
   policyLoss(...args: Parameters<Device['policyLoss']>): Pending<Device['policyLoss']>;
   logitsLoss(...args: Parameters<Device['logitsLoss']>): Pending<Device['logitsLoss']>;
+}
+
+/** Values of tensors in memory: float32, int32, bool. */
+export type TensorValues = Float32Array | Int32Array | Uint8Array;
+
+/** A matrix in the engine's own layout. */
+export interface PackedMatrix {
+  /** Of its memory. */
+  bytes: number;
+}
+
+export interface EngineSettings {
+  /** One of `instructionSets()`. */
+  instructionSet: string;
+  /** That an operation may use, the caller's included. */
+  threads: number;
+}
+
+/**
+ * What the addon exports: the typed mirror of native/binding/engine.cpp, operations on tensors in memory. An operation takes
+ * its numbers first (native/engine/operations.hpp says what they mean, the binding in which order they come), then arrays; it
+ * writes to `y`, whose former values do not matter. RangeError where memory does not suffice or arrays are too short.
+ */
+export interface EngineAddon {
+  /** Names of tfjs kernels; an operation is given by its index. */
+  unaryOperations: readonly string[];
+  binaryOperations: readonly string[];
+  reductions: readonly string[];
+  /** The most axes that `copy` and `binary` take. */
+  maxRank: number;
+  unary(numbers: Float64Array, x: Float32Array, y: Float32Array): void;
+  binary(numbers: Float64Array, a: Float32Array, b: Float32Array, y: Float32Array | Uint8Array): void;
+  select(numbers: Float64Array, condition: Uint8Array, a: Float32Array, b: Float32Array, y: Float32Array): void;
+  cast(numbers: Float64Array, x: TensorValues | Uint16Array, y: TensorValues | Uint16Array): void;
+  copy(numbers: Float64Array, x: TensorValues, y: TensorValues): void;
+  fill(numbers: Float64Array, y: TensorValues): void;
+  reduce(numbers: Float64Array, x: Float32Array, y: Float32Array): void;
+  arg(numbers: Float64Array, x: Float32Array, y: Int32Array): void;
+  softmax(numbers: Float64Array, x: Float32Array, y: Float32Array): void;
+  gather<V extends TensorValues | Uint16Array>(numbers: Float64Array, x: V, indices: Int32Array, y: V): void;
+  scatterAdd(numbers: Float64Array, x: Float32Array, indices: Int32Array, y: Float32Array): void;
+  addN(numbers: Float64Array, y: Float32Array, ...x: readonly Float32Array[]): void;
+  matMul(
+    numbers: Float64Array,
+    a: Float32Array,
+    b: Float32Array | Uint16Array | PackedMatrix,
+    bias: Float32Array | null,
+    y: Float32Array,
+  ): void;
+  pack(numbers: Float64Array, b: Float32Array | Uint16Array): PackedMatrix;
+  freePacked(packed: PackedMatrix): void;
+  /** Those that this processor has, the best last. */
+  instructionSets(): string[];
+  settings(): EngineSettings;
+  configure(settings: EngineSettings): void;
 }
 
 /** An operation on its way: `read` waits for its numbers. */
@@ -69,7 +127,22 @@ export interface TensorflowRegistration {
   devices: string;
 }
 
-export type LoadResult = { addon: Addon; path: string } | { addon: null; reason: string };
+export type LoadResult =
+  | {
+      addon: Addon;
+      path: string;
+      /** What made it. */
+      origin: Place['origin'];
+      /** Why the places before it were passed over. */
+      passedOver: string[];
+    }
+  | {
+      addon: null;
+      /** Why there is none and what to do: `cause` and `remedy` together. */
+      reason: string;
+      cause: string;
+      remedy: string;
+    };
 
 const require = createRequire(thisFile);
 
@@ -85,6 +158,8 @@ export function loadAddon(): LoadResult {
 export interface CudaResult {
   addon: CudaAddon | null;
   detail: string;
+  /** What to do where the addon has no CUDA device. */
+  remedy?: string;
 }
 
 let cachedCuda: CudaResult | undefined;
@@ -96,54 +171,72 @@ export function loadCuda(): CudaResult {
 }
 
 function probeCuda(loaded: LoadResult): CudaResult {
-  if (!loaded.addon) return { addon: null, detail: loaded.reason };
+  if (!loaded.addon) return { addon: null, detail: 'it is part of the native addon, which is not available' };
   const { cuda } = loaded.addon;
   if (!cuda.built) {
-    const detail =
-      'the addon was built without CUDA; install a CUDA toolkit (nvcc on PATH), then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`)';
-    return { addon: null, detail };
+    const remedy = `Install a CUDA toolkit (nvcc on PATH) and CMake, then type \`${buildCommand('on')}\`.`;
+    return { addon: null, detail: 'this addon was built without CUDA', remedy };
   }
   const { available, detail } = cuda.probe();
   return { addon: available ? cuda : null, detail };
 }
 
-function candidates(): string[] {
-  const explicit = process.env.GROUPGRAD_ADDON;
-  if (explicit) return [resolve(explicit)];
-  const root = packageFolder();
-  if (root === undefined) return [];
-  return [
-    join(root, 'build', 'Release', 'groupgrad.node'),
-    join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'groupgrad.node'),
-  ];
+/** What to type to build the addon from source. */
+export function buildCommand(cuda?: 'on'): string {
+  if (isCheckout()) return `${cuda ? 'GROUPGRAD_CUDA=ON ' : ''}npm run build:native`;
+  return runCommand(`groupgrad build${cuda ? ` --cuda ${cuda}` : ''}`);
 }
 
 function load(): LoadResult {
-  const version = packageVersion();
-  const paths = candidates();
-  if (paths.length === 0) {
-    const reason =
-      `no folder of the package groupgrad was found from ${thisFile}; in a bundle, mark groupgrad as external and install ` +
-      'it where the bundle runs, or set GROUPGRAD_ADDON to the path of groupgrad.node';
-    return { addon: null, reason: `the native addon could not be loaded: ${reason}` };
-  }
   const reasons: string[] = [];
-  for (const path of paths) {
-    if (!existsSync(path)) {
-      reasons.push(`${path}: no such file`);
+  for (const place of addonPlaces()) {
+    const { path, origin } = place;
+    const refused = refuse(place);
+    if (refused !== undefined) {
+      if (refused) reasons.push(refused);
       continue;
     }
     try {
       const addon = require(path) as Addon;
-      if (addon.version === version) return { addon, path };
-      reasons.push(`${path}: built for groupgrad ${addon.version}, this is ${version}`);
+      if (addon.version === packageVersion()) return { addon, path, origin, passedOver: reasons };
+      reasons.push(`${path} was built for groupgrad ${addon.version}, this is ${packageVersion()}`);
     } catch (error) {
-      const [reason] = String(error instanceof Error ? error.message : error).split('\n'); // the rest is a require stack
-      reasons.push(`${path}: ${reason}`);
+      reasons.push(`${path} could not be loaded: ${explain(error)}`);
     }
   }
-  const remedy = process.env.GROUPGRAD_ADDON
-    ? 'Correct or unset GROUPGRAD_ADDON.'
-    : 'Install a C++20 compiler with CMake or make, then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`).';
-  return { addon: null, reason: `the native addon could not be loaded (${reasons.join('; ')}). ${remedy}` };
+  if (packageFolder() === undefined && !process.env.GROUPGRAD_ADDON)
+    reasons.push(`no folder of the package groupgrad was found from ${thisFile}`);
+  const [cause, todo] = [reasons.join('; '), remedy()];
+  return { addon: null, reason: `there is no native addon: ${cause}. ${todo}`, cause, remedy: todo };
+}
+
+/** Why a place is not tried; empty where nothing is expected to be there. */
+function refuse({ path, origin }: Place): string | undefined {
+  if (origin === 'prebuilt' && usesMusl())
+    return `the prebuilt addon for ${platform} needs glibc, and this Node.js uses musl`;
+  if (existsSync(path)) return undefined;
+  if (origin === 'GROUPGRAD_ADDON') return `GROUPGRAD_ADDON names ${path}, which does not exist`;
+  if (origin === 'build of this checkout') return 'this checkout has not been built';
+  if (origin === 'groupgrad build') return '';
+  // In a checkout prebuilt addons are the exception, and that it was not built says enough.
+  return isCheckout() ? '' : `groupgrad has no prebuilt addon for ${platform}`;
+}
+
+/** What the system says of a file that it does not load, with the reason in front where it is a known one. */
+function explain(error: unknown): string {
+  const [message] = String(error instanceof Error ? error.message : error).split('\n'); // the rest is a require stack
+  const wanted = /version `GLIBC_([\d.]+)' not found/.exec(message)?.[1];
+  if (wanted === undefined) return message;
+  return `it needs glibc ${wanted}, and this system has an older one (${message})`;
+}
+
+function remedy(): string {
+  if (process.env.GROUPGRAD_ADDON) return 'Correct or unset GROUPGRAD_ADDON.';
+  if (packageFolder() === undefined) {
+    return 'To have it in a bundle, mark groupgrad as external and install it where the bundle runs, or set GROUPGRAD_ADDON to the path of groupgrad.node.';
+  }
+  const missing = missingTools();
+  return missing === undefined
+    ? `To build it: \`${buildCommand()}\`.`
+    : `To build it, install ${missing}, then type \`${buildCommand()}\`.`;
 }

@@ -24,7 +24,7 @@ export interface LossPlan {
   logRatioClamp: number;
   offPolicyThreshold: number;
   /** beta 0: no KL term. */
-  kl: { beta: number; estimator: KlEstimator; importanceWeighted: boolean };
+  kl: { beta: number; estimator: KlEstimator; importanceWeighted: boolean; logRatioClamp: number };
   /** coefficient 0: no entropy term. `tokens` and `threshold` are NaN where this batch decides. */
   entropy: { coefficient: number; topQuantile: number; tokens: number; threshold: number };
 }

@@ -68,6 +68,11 @@ export interface KlConfig {
   estimator?: KlEstimator;
   /** Multiply by the ratio, with the gradient through it (DeepSeek-V3.2). Default false. */
   importanceWeighted?: boolean;
+  /**
+   * Clamp of the log-ratio ℓʳ − ℓ to [−c, c], zero gradient through it outside. It bounds k3, which grows like e^c.
+   * verl's is 20, as is NeMo-RL's `kl_input_clamp_value`. Default: none.
+   */
+  logRatioClamp?: number;
 }
 
 export interface EntropyConfig {
@@ -146,14 +151,16 @@ function resolveSurrogate(value: unknown): LossPlan['surrogate'] {
 }
 
 function resolveKl(value: unknown): LossPlan['kl'] {
-  if (value === undefined) return { beta: 0, estimator: 'k3', importanceWeighted: false };
+  if (value === undefined) return { beta: 0, estimator: 'k3', importanceWeighted: false, logRatioClamp: Infinity };
   const k = checkObject('config.kl', value);
-  checkKeys('config.kl', k, ['beta', 'estimator', 'importanceWeighted']);
+  checkKeys('config.kl', k, ['beta', 'estimator', 'importanceWeighted', 'logRatioClamp']);
   return {
     beta: checkNumber('config.kl.beta', k.beta, { min: 0 }),
     estimator: k.estimator === undefined ? 'k3' : checkChoice('config.kl.estimator', k.estimator, klEstimators),
     importanceWeighted:
       k.importanceWeighted === undefined ? false : checkBoolean('config.kl.importanceWeighted', k.importanceWeighted),
+    logRatioClamp:
+      k.logRatioClamp === undefined ? Infinity : checkNumber('config.kl.logRatioClamp', k.logRatioClamp, { above: 0 }),
   };
 }
 

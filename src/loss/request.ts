@@ -205,6 +205,10 @@ function checkRewards(field: string, value: unknown, onCuda: boolean): Float64Ar
   return rewards;
 }
 
+function isFloat32(rewards: unknown): boolean {
+  return rewards instanceof DeviceArray ? rewards.dtype === 'float32' : isTypedArray(rewards, 'Float32Array');
+}
+
 function groupOffsets(field: string, config: AdvantageConfig, rewards: number): Int32Array {
   const { groupSize, groupSizes } = config;
   if ((groupSize === undefined) === (groupSizes === undefined)) {
@@ -255,7 +259,7 @@ export function planAdvantages(
   const offsets = groupOffsets(fields.config, config as AdvantageConfig, values.length);
   const groups = offsets.length - 1;
   return {
-    plan: { rewards: values, offsets, settings },
+    plan: { rewards: values, offsets, singlePrecision: isFloat32(rewards), settings },
     output: {
       advantages: place(rewards, 'Float32Array', values.length),
       weights: place(rewards, 'Float32Array', values.length),

@@ -7,13 +7,15 @@ import type { Evaluation } from './api.js';
 import { accuracyByDifficulty, sampleGroups } from './rollout.js';
 import type { TokenTask } from './token-task.js';
 
-/** Greedy generation on every example. */
+/** Greedy generation on every example. The signal's reason is thrown where it aborts. */
 export async function evaluate<E extends Example>(
   policy: Policy,
   task: TokenTask<E>,
   examples: readonly E[],
+  signal?: AbortSignal,
 ): Promise<Evaluation> {
-  const groups = await sampleGroups(policy, task, examples, { groupSize: 1, temperature: 0, seed: 0, step: 0 });
+  const sampling = { groupSize: 1, temperature: 0, seed: 0, step: 0, signal };
+  const groups = await sampleGroups(policy, task, examples, sampling);
   const scored = groups.map(({ example, completions: [{ score }] }) => ({ difficulty: example.difficulty, score }));
   const correct = scored.reduce((sum, { score }) => sum + score, 0);
   const count = examples.length;

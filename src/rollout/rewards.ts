@@ -2,8 +2,9 @@
 // once, and a rule for those that fail.
 
 import { setMaxListeners } from 'node:events';
-import { breathe } from '../base/breathe.js';
+import { breathe, isBreathless } from '../base/breathe.js';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import type { Example } from '../tasks/task.js';
 import type { Reward, RewardInput, Verdict } from './api.js';
@@ -54,19 +55,28 @@ export type RewardQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
 
 /**
  * The verdicts of each reward, one a question, in order. Error where a reward fails and is not excused, NumericFault for a
- * verdict that is not finite: the first of them stops all rewards, and is thrown when none is at work any more.
+ * verdict that is not finite: the first of them stops all rewards, and is thrown when none is at work any more. So does
+ * `signal`, with its reason.
  */
 export async function askRewards<E extends Example>(
   rewards: readonly Reward<E>[],
   questions: readonly RewardQuestion<E>[],
+  signal?: AbortSignal,
 ): Promise<Verdict[][]> {
+  await breathe(signal);
   const stop = new AbortController();
+  const interrupt = () => stop.abort(signal!.reason);
+  signal?.addEventListener('abort', interrupt);
   // One listener a call at work.
   setMaxListeners(0, stop.signal);
-  const asked = rewards.map((reward) => askReward(reward, questions, stop));
-  await Promise.allSettled(asked);
-  if (stop.signal.aborted) throw stop.signal.reason;
-  return Promise.all(asked);
+  try {
+    const asked = rewards.map((reward) => askReward(reward, questions, stop));
+    await Promise.allSettled(asked);
+    if (stop.signal.aborted) throw stop.signal.reason;
+    return await Promise.all(asked);
+  } finally {
+    signal?.removeEventListener('abort', interrupt);
+  }
 }
 
 async function askReward<E extends Example>(
@@ -77,21 +87,25 @@ async function askReward<E extends Example>(
   const verdicts = new Array<Verdict>(questions.length).fill(null);
   let next = 0;
   const worker = async () => {
-    while (next < questions.length && !stop.signal.aborted) {
-      const index = next++;
-      verdicts[index] = await verdict(reward, questions[index], stop.signal);
-      // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
-      await breathe();
+    try {
+      while (next < questions.length && !stop.signal.aborted) {
+        const index = next++;
+        verdicts[index] = await verdict(reward, questions[index], stop.signal);
+        // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
+        await breathe();
+      }
+    } catch (error) {
+      // The first reason stays.
+      stop.abort(error);
     }
   };
-  const workers = Array.from({ length: Math.min(reward.concurrency, questions.length) }, worker);
-  try {
-    await Promise.all(workers);
-  } catch (error) {
-    // The first reason stays.
-    stop.abort(error);
-    await Promise.allSettled(workers);
+  const workers: Promise<void>[] = [];
+  while (workers.length < reward.concurrency && next < questions.length && !stop.signal.aborted) {
+    workers.push(worker());
+    // So would the first calls of all workers together.
+    if (isBreathless()) await breathe();
   }
+  await Promise.all(workers);
   return verdicts;
 }
 
@@ -139,8 +153,11 @@ async function withTimeLimit(
       settle(() => reject(own.signal.reason));
     };
     const timer = setTimeout(() => give(`no verdict within ${limit} ms`), limit);
-    const stopped = () => give('another verdict has stopped the run');
+    const stopped = () =>
+      give(stop.reason instanceof Interrupted ? 'the step was interrupted' : 'another verdict has stopped the run');
     stop.addEventListener('abort', stopped, { once: true });
+    // The reward itself may have caused it.
+    if (stop.aborted) stopped();
     result.then(
       (value) => settle(() => resolve(value)),
       (error) => settle(() => reject(error)),

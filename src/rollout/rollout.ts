@@ -1,12 +1,15 @@
 // Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
+import { breathe } from '../base/breathe.js';
 import { checkNumber, describe } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { hasSpread } from '../base/spread.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example, Task } from '../tasks/task.js';
 import { decodeTokens } from '../text/vocabulary.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
+import { sequencesAPass } from './pass-size.js';
 import { askRewards } from './rewards.js';
 import { sample } from './sample.js';
 import { encodePrompt, type TokenTask } from './token-task.js';
@@ -21,6 +24,8 @@ export interface SamplingOptions {
   step: number;
   /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
   firstPrompt?: number;
+  /** Interrupts the sampling: its reason is thrown. */
+  signal?: AbortSignal;
 }
 
 /** Sequences that are sampled at once at most: bounds the memory of the cache. */
@@ -36,14 +41,17 @@ export async function sampleGroups<E extends Example>(
   const { promptLength, maxTokens } = task;
   const prompts = examples.map((example) => encodePrompt(task, example.prompt));
   const groups: Group<E>[] = [];
-  const promptsAtOnce = Math.max(1, Math.floor(sequencesAtOnce / groupSize));
+  // A pass reads all prompts once; the following ones add a token to each completion.
+  const growing = Math.min(sequencesAtOnce, sequencesAPass(policy, 1, 'forward'));
+  const readable = sequencesAPass(policy, promptLength, 'forward');
+  const promptsAtOnce = Math.max(1, Math.min(Math.floor(growing / groupSize), readable));
   for (let first = 0; first < prompts.length; first += promptsAtOnce) {
     const some = prompts.slice(first, first + promptsAtOnce);
     const rows = some.flatMap((tokens, i) =>
       Array.from({ length: groupSize }, (_, sample) => ({ tokens, prompt: firstPrompt + first + i, sample })),
     );
     const completions = await sample(policy, rows, { ...options, promptLength, maxTokens });
-    some.forEach((prompt, i) => {
+    for (const [i, prompt] of some.entries()) {
       const example = examples[first + i];
       const own = completions.slice(i * groupSize, (i + 1) * groupSize);
       groups.push({
@@ -55,7 +63,9 @@ export async function sampleGroups<E extends Example>(
           return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
         }),
       });
-    });
+      // A task's scorer may be slow.
+      await breathe(options.signal);
+    }
   }
   return groups;
 }
@@ -73,11 +83,12 @@ function scoreOf<E extends Example>(task: Task<E>, text: string, example: E): nu
 
 /**
  * Asks every reward about every completion and adds the verdicts up, in place. NumericFault where a sum is not finite in
- * float32, in which devices compute; see `askRewards` for what else it throws.
+ * float32, in which devices compute; see `askRewards` for what else it throws, and for `signal`.
  */
 export async function rewardGroups<E extends Example>(
   groups: readonly Group<E>[],
   rewards: readonly Reward<E>[],
+  signal?: AbortSignal,
 ): Promise<void> {
   const questions = groups.flatMap(({ example, completions }) =>
     completions.map(({ text, tokens, truncated, score }) => ({
@@ -87,7 +98,7 @@ export async function rewardGroups<E extends Example>(
       score,
     })),
   );
-  const verdicts = await askRewards(rewards, questions);
+  const verdicts = await askRewards(rewards, questions, signal);
   groups
     .flatMap(({ completions }) => completions)
     .forEach((completion, i) => {
@@ -109,10 +120,12 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[
   return total;
 }
 
-/** Whether a group's rewards differ: where they do not, every centred advantage is 0. */
+/** Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. */
 export function isInformative({ completions }: Group): boolean {
-  const rewards = completions.map(({ reward }) => reward).filter((reward) => !Number.isNaN(reward));
-  return rewards.some((reward) => reward !== rewards[0]);
+  return hasSpread(
+    completions.map(({ reward }) => reward),
+    'float64',
+  );
 }
 
 /** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */

@@ -27,6 +27,8 @@ export interface SampleOptions {
   temperature: number;
   seed: number;
   step: number;
+  /** Interrupts the sampling: its reason is thrown. */
+  signal?: AbortSignal;
 }
 
 export interface Completion {
@@ -56,7 +58,7 @@ export async function sample(
   options: SampleOptions,
 ): Promise<Completion[]> {
   if (rows.length === 0) return [];
-  const { maxTokens, temperature, seed, step } = options;
+  const { maxTokens, temperature, seed, step, signal } = options;
   const { end } = policy.vocabulary;
   const stream = { seed, purpose: 'sampling', index: step } as const;
   const drafts = rows.map((row): Draft => ({ row, tokens: [], logProbs: [], ended: false }));
@@ -81,7 +83,7 @@ export async function sample(
         draft.logProbs.push(Math.log(probability));
         draft.ended = choices.tokens[b] === end;
       });
-      await breathe();
+      await breathe(signal);
     }
   } finally {
     decoder.dispose();

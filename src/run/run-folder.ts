@@ -48,7 +48,12 @@ export class RunFolder {
   }
 
   get checkpoints(): string {
-    return join(this.path, 'checkpoints');
+    return checkpointParents(this.path)[0];
+  }
+
+  /** Checkpoints of the warm start, numbered by its updates. Removed once there is a checkpoint of a step. */
+  get warmStart(): string {
+    return checkpointParents(this.path)[1];
   }
 
   logPath(name: LogName): string {
@@ -107,6 +112,11 @@ export class RunFolder {
 
 function ofLogs<T>(of: (name: LogName) => T): Record<LogName, T> {
   return Object.fromEntries(logs.map((name) => [name, of(name)])) as Record<LogName, T>;
+}
+
+/** The folders that hold checkpoints of steps and of the warm start. */
+export function checkpointParents(runDir: string): [steps: string, warmStart: string] {
+  return [join(runDir, 'checkpoints'), join(runDir, 'warm-start')];
 }
 
 /** The config.json of a run folder; undefined where there is none. Error for one that is no JSON. */

@@ -9,6 +9,7 @@ import {
   type CheckpointFiles,
   type Disk,
   disk,
+  type FoundCheckpoint,
   type KeepOptions,
   listCheckpoints,
   manifestName,
@@ -20,8 +21,8 @@ import {
   writeCheckpoint,
 } from './checkpoint.js';
 import { differences, type Identity } from './drift.js';
-import { type LogSizes, RunFolder, readRunConfig } from './run-folder.js';
-import { lockRun } from './run-lock.js';
+import { checkpointParents, type LogSizes, RunFolder, readRunConfig } from './run-folder.js';
+import { lockRun, type RunLock } from './run-lock.js';
 import type { Counters, SavedState } from './state.js';
 import { TensorBoardWriter } from './tensorboard.js';
 
@@ -42,7 +43,6 @@ export interface OpenOptions {
   resume: 'auto' | 'never' | (string & {});
   allowDrift: boolean;
   config: RunConfig;
-  keep: Omit<KeepOptions, 'best'>;
 }
 
 /** state.json of a checkpoint. */
@@ -51,6 +51,8 @@ interface StateFile {
   updates: number;
   anchor: AnchorState | null;
   logs: LogSizes;
+  /** See `SavedState`; left out where it is false. */
+  isWarmStart?: boolean;
 }
 
 /** A state and the checkpoint that it comes from. */
@@ -70,11 +72,14 @@ export interface StepRecord {
   warnings: readonly string[];
 }
 
-/** Holds the folder's lock and its files: `close` lets go of them. */
+/**
+ * Holds the folder's lock and files until `close`. Methods that write throw, without having written anything, if another process
+ * has taken the folder.
+ */
 export class Run {
   /** What there is to be told about where the run goes on from. */
   readonly notices: string[] = [];
-  private unlock: () => void;
+  private readonly lock: RunLock;
   private readonly folder: RunFolder;
   private events: TensorBoardWriter | undefined;
   /** As it was written. */
@@ -82,16 +87,21 @@ export class Run {
   private readonly keep: Omit<KeepOptions, 'best'>;
   private readonly disk: Disk;
 
-  /** Takes the folder. Error when another process has it. `on` is for tests of a disk that fails. */
-  constructor({ runDir, keep }: Pick<OpenOptions, 'runDir' | 'keep'>, on: Disk = disk) {
+  /** Takes the folder. Throws an Error if another process is using it, unless `takeOver` is set. */
+  constructor({ runDir, keep, takeOver }: { runDir: string; keep: Omit<KeepOptions, 'best'>; takeOver: boolean }) {
     fs.mkdirSync(runDir, { recursive: true });
     this.keep = keep;
-    this.disk = on;
-    this.unlock = lockRun(runDir);
+    this.lock = lockRun(runDir, { takeOver });
+    // Writing a checkpoint takes time, so the lock is checked again before it is moved into place.
+    const rename = (from: string, to: string) => {
+      this.lock.confirm();
+      disk.rename(from, to);
+    };
+    this.disk = Object.assign(Object.create(disk) as Disk, { rename });
     try {
       this.folder = new RunFolder(runDir);
     } catch (error) {
-      this.unlock();
+      this.lock.release();
       throw error;
     }
   }
@@ -103,23 +113,28 @@ export class Run {
   /** The state that the run goes on from; undefined when it begins. Error where it must not go on. */
   begin({ resume, allowDrift, config, runDir }: OpenOptions): Loaded | undefined {
     const before = this.folder.readConfig() as RunConfig | undefined;
-    const isThere = before !== undefined || listCheckpoints(this.folder.checkpoints).length > 0;
+    const isThere = before !== undefined || listAll(this.path).length > 0;
     if (resume === 'never' && isThere) {
       throw new Error(`${runDir}: holds a run already; take another folder, or resume: 'auto'`);
     }
     if (before === undefined && Object.values(this.folder.sizes()).some((size) => size > 0)) {
       throw new Error(`${runDir}: holds logs without a config.json, which are no run of this trainer`);
     }
-    tidyCheckpoints(this.folder.checkpoints, this.disk);
+    for (const parent of checkpointParents(this.path)) tidyCheckpoints(parent, this.disk);
     const from =
       resume === 'auto' || resume === 'never'
         ? this.ownState(before, config, allowDrift)
         : this.foreignState(resume, config, allowDrift);
     this.config = { ...config, created: before?.created ?? config.created };
     this.folder.writeConfig(this.config);
-    const step = from?.state.counters.step;
-    this.openEvents(step === undefined ? (isThere ? 0 : undefined) : step + 1);
+    if (from && !from.state.isWarmStart) this.openEvents(from.state.counters.step + 1);
+    else this.openEvents(isThere ? 0 : undefined);
     return from;
+  }
+
+  /** Throws an Error if another process has taken the folder. */
+  confirm(): void {
+    this.lock.confirm();
   }
 
   /**
@@ -131,9 +146,7 @@ export class Run {
     const lost = this.folder.lostLogs();
     const { hasConfig } = this.folder;
     if (lost.length === 0 && hasConfig) return false;
-    fs.mkdirSync(path, { recursive: true });
-    this.unlock();
-    this.unlock = lockRun(path);
+    this.lock.confirm();
     this.folder.reopen(lost);
     if (!hasConfig && this.config) this.folder.writeConfig(this.config);
     this.openEvents(step + 1);
@@ -146,6 +159,7 @@ export class Run {
 
   /** The newest intact checkpoint, to which the logs are cut back: for the guard. */
   rollback(): Loaded {
+    this.lock.confirm();
     const { found } = newestCheckpoint(this.folder.checkpoints);
     if (!found) throw new Error(`${this.folder.checkpoints}: no checkpoint is intact`);
     const { state, logs } = decode(found.files, found.folder);
@@ -159,12 +173,13 @@ export class Run {
     return this.folder.sizes();
   }
 
-  /** Takes lines away that were written since. */
+  /** Removes lines written since then. Does nothing if another process has taken the folder: they may be its lines. */
   cutBack(sizes: LogSizes): void {
-    this.folder.truncate(sizes);
+    if (this.lock.isHeld) this.folder.truncate(sizes);
   }
 
   log(step: number, { metrics, timing, samples, warnings }: StepRecord): void {
+    this.lock.confirm();
     this.folder.append('metrics', { step, ...metrics });
     for (const sample of samples) this.folder.append('samples', { step, ...sample });
     for (const warning of warnings) this.folder.append('warnings', { step, warning });
@@ -179,20 +194,29 @@ export class Run {
 
   /** Saves a verified checkpoint, and only then removes those that need not be kept. Returns its folder. */
   save(state: SavedState): string {
-    const { step, best } = state.counters;
+    this.lock.confirm();
+    const { step, updates, best } = state.counters;
+    const { isWarmStart } = state;
     const logs = this.folder.sync();
     this.events?.flush();
-    const folder = writeCheckpoint(this.folder.checkpoints, step, encode(state, logs), this.disk);
+    const { checkpoints, warmStart } = this.folder;
+    const [parent, number] = isWarmStart ? [warmStart, updates] : [checkpoints, step];
+    const folder = writeCheckpoint(parent, number, encode(state, logs), this.disk);
     // Those of later steps are the broken ones that the run has passed over: they stand for nothing that may be removed.
-    const known = listCheckpoints(this.folder.checkpoints).filter((checkpoint) => checkpoint.step <= step);
-    for (const old of superfluous(known, { ...this.keep, best: best?.step })) this.tryToRemove(old.folder);
+    const known = listCheckpoints(parent).filter((checkpoint) => checkpoint.step <= number);
+    const { keepLast, keepEvery } = this.keep;
+    const keep = isWarmStart
+      ? { keepLast, keepEvery: null, best: undefined }
+      : { keepLast, keepEvery, best: best?.step };
+    for (const old of superfluous(known, keep)) this.tryToRemove(old.folder, removeCheckpoint);
+    if (!isWarmStart && fs.existsSync(warmStart)) this.tryToRemove(warmStart, (path, on) => on.remove(path));
     return folder;
   }
 
   /** A checkpoint that cannot be removed is told, and tried again: it is no reason to take back the step just saved. */
-  private tryToRemove(folder: string): void {
+  private tryToRemove(folder: string, remove: (folder: string, on: Disk) => void): void {
     try {
-      removeCheckpoint(folder, this.disk);
+      remove(folder, this.disk);
     } catch (error) {
       const notice = `${folder}: could not be removed: ${(error as Error).message}`;
       if (!this.notices.includes(notice)) this.notices.push(notice);
@@ -201,19 +225,20 @@ export class Run {
 
   /** See `RunFolder.writeFault`. */
   writeFault(step: number, fault: unknown): string {
+    this.lock.confirm();
     return this.folder.writeFault(step, fault);
   }
 
   close(): void {
     this.events?.close();
     this.folder.close();
-    this.unlock();
+    this.lock.release();
   }
 
   /** From the run that the folder holds, if it holds one. */
   private ownState(before: RunConfig | undefined, config: RunConfig, allowDrift: boolean): Loaded | undefined {
-    const { found, broken } = newestCheckpoint(this.folder.checkpoints);
-    if (before !== undefined) this.compare(this.folder.path, before, config, allowDrift);
+    const { found, broken } = newestOfRun(this.path);
+    if (before !== undefined) this.compare(this.path, before, config, allowDrift);
     if (!found) {
       if (broken.length > 0) throw new Error(`none of its checkpoints is intact:\n${describeBroken(broken)}`);
       if (before !== undefined) this.notices.push('the run had no checkpoint yet: it begins again');
@@ -234,8 +259,8 @@ export class Run {
   private foreignState(path: string, config: RunConfig, allowDrift: boolean): Loaded {
     const { folder, files } = openCheckpoint(path);
     const parent = dirname(resolve(folder));
-    const isOwn = parent === resolve(this.folder.checkpoints);
-    const own = listCheckpoints(this.folder.checkpoints);
+    const isOwn = checkpointParents(this.path).some((own) => resolve(own) === parent);
+    const own = listAll(this.path);
     if (isOwn ? resolve(own[0].folder) !== resolve(folder) : own.length > 0) {
       throw new Error(
         `${this.folder.path}: holds a run whose newest checkpoint is ${own[0].folder}; to go on from ${folder}, take another folder`,
@@ -267,19 +292,42 @@ export class Run {
   }
 }
 
-/** The files of a checkpoint given by its own path or by that of its run folder. Error when none is intact. */
+/** All checkpoints of a run folder, intact or not, newest first: those of steps, then those of the warm start. */
+function listAll(runDir: string): FoundCheckpoint[] {
+  return checkpointParents(runDir).flatMap(listCheckpoints);
+}
+
+/** The newest intact checkpoint of a run folder, and what is wrong with newer ones. */
+function newestOfRun(runDir: string): ReturnType<typeof newestCheckpoint> {
+  const broken: ReturnType<typeof newestCheckpoint>['broken'] = [];
+  for (const parent of checkpointParents(runDir)) {
+    const newest = newestCheckpoint(parent);
+    broken.push(...newest.broken);
+    if (newest.found) return { found: newest.found, broken };
+  }
+  return { found: undefined, broken };
+}
+
+/**
+ * The files of a checkpoint, given by its own path or that of its run folder, and its step, which is 0 during a warm start. Throws
+ * an Error if none is intact.
+ */
 export function openCheckpoint(path: string): { folder: string; step: number; files: CheckpointFiles } {
-  if (fs.existsSync(join(path, 'checkpoints'))) {
-    const { found, broken } = newestCheckpoint(join(path, 'checkpoints'));
-    if (found) return found;
+  if (checkpointParents(path).some((parent) => fs.existsSync(parent))) {
+    const { found, broken } = newestOfRun(path);
+    if (found) return opened(found.folder, found.files);
     throw new Error(`${path}: no checkpoint is intact\n${describeBroken(broken)}`.trimEnd());
   }
   if (!fs.existsSync(path)) throw new Error(`${path}: no such checkpoint or run folder`);
   try {
-    return { folder: path, ...readCheckpoint(path) };
+    return opened(path, readCheckpoint(path).files);
   } catch (error) {
     throw new Error(`${path}: not an intact checkpoint: ${(error as Error).message}`);
   }
+}
+
+function opened(folder: string, files: CheckpointFiles) {
+  return { folder, step: readState(files, folder).counters.step, files };
 }
 
 function describeBroken(broken: readonly { folder: string; reason: string }[]): string {
@@ -287,10 +335,10 @@ function describeBroken(broken: readonly { folder: string; reason: string }[]): 
 }
 
 function encode(
-  { weights, optimizer, reference, counters: { updates, anchor, ...counters } }: SavedState,
+  { weights, optimizer, reference, isWarmStart, counters: { updates, anchor, ...counters } }: SavedState,
   logs: LogSizes,
 ) {
-  const state: StateFile = { counters, updates, anchor, logs };
+  const state: StateFile = { counters, updates, anchor, logs, ...(isWarmStart && { isWarmStart }) };
   const files: CheckpointFiles = {
     'weights.safetensors': encodeSafetensors(weights, { step: String(counters.step) }),
     'optimizer.safetensors': encodeSafetensors(optimizer),
@@ -300,17 +348,23 @@ function encode(
   return files;
 }
 
+function partOf(files: CheckpointFiles, folder: string, name: string): Uint8Array {
+  if (!files[name]) throw new Error(`${folder}: expected ${name} in its manifest, got nothing`);
+  return files[name];
+}
+
+function readState(files: CheckpointFiles, folder: string): StateFile {
+  return JSON.parse(Buffer.from(partOf(files, folder, 'state.json')).toString()) as StateFile;
+}
+
 function decode(files: CheckpointFiles, folder: string): { state: SavedState; logs: LogSizes } {
-  const part = (name: string) => {
-    if (!files[name]) throw new Error(`${folder}: expected ${name} in its manifest, got nothing`);
-    return files[name];
-  };
-  const arrays = (name: string) => decodeSafetensors(part(name), join(folder, name));
-  const { counters, updates, anchor, logs } = JSON.parse(Buffer.from(part('state.json')).toString()) as StateFile;
+  const arrays = (name: string) => decodeSafetensors(partOf(files, folder, name), join(folder, name));
+  const { counters, updates, anchor, logs, isWarmStart = false } = readState(files, folder);
   const state: SavedState = {
     weights: arrays('weights.safetensors'),
     optimizer: arrays('optimizer.safetensors'),
     reference: files['reference.safetensors'] ? arrays('reference.safetensors') : null,
+    isWarmStart,
     counters: { ...counters, updates, anchor },
   };
   return { state, logs };

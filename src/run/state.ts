@@ -47,5 +47,7 @@ export interface SavedState {
   optimizer: Arrays;
   /** null without a KL term. */
   reference: Arrays | null;
+  /** Whether the warm start is not finished: `optimizer` and `counters.updates` are then those of its own optimizer. */
+  isWarmStart: boolean;
   counters: Counters & { updates: number; anchor: AnchorState | null };
 }

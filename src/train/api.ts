@@ -59,7 +59,10 @@ export interface TrainerOptions<E extends Example = Example> {
   iterations?: number;
   /** Updates an iteration: the completions are shuffled and dealt out to as many mini-batches. Default 1. */
   miniBatches?: number;
-  /** Completions of one forward and backward pass; a mini-batch adds up as many as it takes. Default: all of them. */
+  /**
+   * Completions per forward and backward pass; a mini-batch adds up as many passes as it takes. Default: all of them, but at most
+   * 4 billion parameters times positions per pass, because signals have to wait for the end of a pass.
+   */
   microBatchSize?: number;
   /**
    * DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until as
@@ -122,6 +125,11 @@ export interface TrainerOptions<E extends Example = Example> {
   resume?: 'auto' | 'never' | (string & {});
   /** Resume although configuration, tasks, vocabulary or backend differ from those of the run. Default false. */
   allowDrift?: boolean;
+  /**
+   * Take `runDir` from another process that is using it. That process then ends with an error before its next write. Default
+   * false: the folder is refused while that process is alive.
+   */
+  takeOver?: boolean;
   checkpoint?: {
     /** Steps between two checkpoints. Default 50. */
     every?: number;
@@ -131,6 +139,8 @@ export interface TrainerOptions<E extends Example = Example> {
     keepEvery?: number;
     /** A metric, such as `eval/hard/accuracy`: a step in which it is highest so far is saved, and kept. Default: none. */
     keepBest?: string;
+    /** Seconds between two checkpoints of the warm start; 0 saves after every update. Default 30. */
+    warmStartSeconds?: number;
   };
   guard?: {
     /**
@@ -168,6 +178,11 @@ export interface StepsOptions {
   max?: number;
   /** Ends the run after the step at hand, which is saved. */
   signal?: AbortSignal;
+  /**
+   * Seconds that the running step may take to finish after `signal` has aborted. A step that takes longer is discarded, and the
+   * state before it is saved. 0 discards it at once; Infinity always waits. Default 20.
+   */
+  grace?: number;
 }
 
 /** A stream that progress is written to, usually process.stdout; on a terminal a line stays put. */
@@ -180,7 +195,7 @@ export interface Output {
 export interface StartOptions {
   /** Where progress is shown. Default: nowhere. */
   output?: Output | null;
-  /** Ends the warm start: the run has then not begun. */
+  /** Interrupts the warm start and the first evaluation. The warm start's progress is saved, and the next call continues. */
   signal?: AbortSignal;
 }
 
@@ -195,7 +210,7 @@ export interface RunResult {
   /** Steps made in all. */
   steps: number;
   /** Why the run ended: `max` was reached, `signal` was aborted, or the process was told to end. */
-  ended: 'max' | 'aborted' | 'SIGINT' | 'SIGTERM';
+  ended: 'max' | 'aborted' | 'SIGHUP' | 'SIGINT' | 'SIGTERM';
   /** Of the last step; empty when there was none. */
   metrics: Metrics;
   /** Steps that changed the weights, of all that the run has made. */
@@ -221,13 +236,17 @@ export interface GrpoTrainer<E extends Example = Example> {
   /** Steps one after another. However the loop ends, the last complete step is saved. */
   steps(options?: StepsOptions): AsyncGenerator<GrpoStep<E>, void, void>;
   /**
-   * Steps with progress on a terminal. On SIGINT or SIGTERM the step at hand is finished and saved, `process.exitCode` set
-   * to 130 or 143; a second one ends the process at once. Writes report.html.
+   * Steps with progress on a terminal. On SIGINT, SIGTERM or SIGHUP the running step is finished, if that takes no longer than
+   * `grace`, and saved, and `process.exitCode` is set to 130, 143 or 129. A second signal saves the state before the running step
+   * and ends the process. Writes report.html.
    */
   run(options?: RunOptions): Promise<RunResult>;
-  /** Greedy generation on the tasks of `evaluate`, by name. */
-  evaluate(): Promise<Record<string, Evaluation>>;
-  /** Saves a checkpoint of the last complete step and returns its folder. Error before the run has begun. */
+  /** Greedy generation on the tasks of `evaluate`, by name. Throws the reason of `signal` if that aborts. */
+  evaluate(options?: { signal?: AbortSignal }): Promise<Record<string, Evaluation>>;
+  /**
+   * Saves a checkpoint of the last complete step, or of the warm start's last update, and returns its folder. May be called
+   * while a step is running. Throws an Error before the run has begun.
+   */
   save(): string;
   /**
    * Frees the optimiser's memory, not the policy's, and lets go of the run folder: when a step is at work, once it is complete

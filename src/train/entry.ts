@@ -1,6 +1,7 @@
 // The trainer as the package's root exports it: TensorFlow.js, which programs that train nothing need not have, is loaded
 // when a policy or a trainer is made.
 
+import { withTfjs } from '../base/missing-tfjs.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { TransformerPolicyOptions } from '../model/transformer-options.js';
 import type { Example } from '../tasks/task.js';
@@ -16,7 +17,7 @@ export const GrpoTrainer = {
    *   gone on with.
    */
   async create<E extends Example>(options: TrainerOptions<E>): Promise<GrpoTrainer<E>> {
-    const { createTrainer } = await withTfjs(() => import('./grpo.js'));
+    const { createTrainer } = await withTfjs('the trainer', () => import('./grpo.js'));
     return createTrainer(options);
   },
 } as const;
@@ -28,21 +29,10 @@ export const TransformerPolicy = {
    * @throws TypeError or RangeError that names the option, what was expected and what came.
    */
   async create(options: TransformerPolicyOptions): Promise<PolicyLike> {
-    const { createTransformerPolicy } = await withTfjs(() => import('../model/transformer-policy.js'));
+    const { createTransformerPolicy } = await withTfjs(
+      'the transformer policy',
+      () => import('../model/transformer-policy.js'),
+    );
     return createTransformerPolicy(options);
   },
 } as const;
-
-async function withTfjs<T>(load: () => Promise<T>): Promise<T> {
-  try {
-    return await load();
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes('@tensorflow/tfjs-core')) throw error;
-    throw new Error(
-      'the trainer needs TensorFlow.js: npm install @tensorflow/tfjs-node ' +
-        '(or, without native code, @tensorflow/tfjs-core and @tensorflow/tfjs-backend-wasm)',
-      { cause: error },
-    );
-  }
-}

@@ -3,6 +3,8 @@
 
 import { currentBackend } from '../backend/backend.js';
 import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
+import { EventLoopWatch } from '../base/event-loop.js';
+import { Interrupted, interruption, usualGrace } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { packageVersion } from '../base/version.js';
 import { type DeviceChoice, devices } from '../devices/devices.js';
@@ -44,20 +46,29 @@ import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
 import { warmStart } from './warm-start.js';
 
+/** A trainer for callers that keep their own files in its run folder, or that must be able to end at any moment. */
+export interface RunTrainer<E extends Example = Example> extends GrpoTrainer<E> {
+  /** Throws an Error if another process has taken the run folder: nothing may be written to it then. */
+  confirm(): void;
+  /** Saves the last complete state, even while a step is running, and releases the folder: before the process exits. */
+  abandon(): void;
+}
+
 /** See `GrpoTrainer.create`. */
-export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<GrpoTrainer<E>> {
+export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<RunTrainer<E>> {
   checkObject('options', options);
   const given = Promise.resolve(options.policy);
   // Where another option is refused first, nobody waits for a policy that fails.
   given.catch(() => {});
   const settings = resolveSettings(options);
   const parts = resolveParts(options);
-  const { runDir, resume = 'auto', allowDrift = false, notes = {} } = options;
+  const { runDir, resume = 'auto', allowDrift = false, takeOver = false, notes = {} } = options;
   if (runDir !== undefined && (typeof runDir !== 'string' || runDir === '')) {
     throw typeError('runDir', 'the path of a folder', runDir);
   }
   if (typeof resume !== 'string' || resume === '') throw typeError('resume', `'auto', 'never' or a path`, resume);
   checkBoolean('allowDrift', allowDrift);
+  checkBoolean('takeOver', takeOver);
   checkNotes(notes);
   if (runDir === undefined && settings.guard.action === 'rollback') {
     throw rangeError('guard.action', `'skip' or 'halt' without a runDir`, `'rollback'`);
@@ -81,10 +92,10 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   };
   if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
   const keep = settings.checkpoint;
-  const run = new Run({ runDir, keep });
+  const run = new Run({ runDir, keep, takeOver });
   let trainer: Trainer<E> | undefined;
   try {
-    const from = run.begin({ runDir, resume, allowDrift, config, keep });
+    const from = run.begin({ runDir, resume, allowDrift, config });
     trainer = new Trainer<E>(parts, settings, policy, run);
     if (from) trainer.load(from);
     return trainer;
@@ -144,7 +155,10 @@ const silent: Progress = { update: () => {}, print: () => {} };
 /** Non-TTY output gets a line at least this often, in seconds. */
 const lineEvery = 10;
 
-class Trainer<E extends Example> implements GrpoTrainer<E> {
+/** Seconds of a blocked event loop from which a notice says that signals have to wait. */
+const longStretch = 5;
+
+class Trainer<E extends Example> implements RunTrainer<E> {
   readonly notices: string[];
   private readonly state: TrainingState;
   private readonly task: TokenTask<E>;
@@ -155,13 +169,15 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   private progress = silent;
   /** Whether warm start and first evaluation are behind. */
   private begun = false;
-  /** The step whose state is on disk, and where. */
-  private saved: { step: number; folder: string } | undefined;
+  /** Which state is on disk, and where. */
+  private saved: { place: string; folder: string } | undefined;
   private looping = false;
   /** Whether a warm start or a step is at work. */
   private working = false;
   /** The state before the step at work. */
   private before: Snapshot | undefined;
+  /** The longest time, in seconds, for which a step has blocked the event loop. */
+  private longestStretch = 0;
   private disposed = false;
   /** Whether what the trainer held is given back. */
   private freed = false;
@@ -194,10 +210,10 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   /** Goes on from a saved state. One of another run becomes this run's first checkpoint: it stands on its own. */
   load({ state, folder, isOwn }: Loaded): void {
     this.state.load(state);
-    if (this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
-    this.begun = true;
-    if (isOwn) this.saved = { step: this.step, folder };
-    else this.saveNow();
+    this.begun = !state.isWarmStart;
+    if (this.begun && this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
+    if (isOwn) this.saved = { place: this.place, folder };
+    else if (this.isWorthSaving) this.saveNow();
   }
 
   async start(options: StartOptions = {}): Promise<void> {
@@ -206,45 +222,62 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     if (!this.begun) await this.alone(() => this.begin(options));
   }
 
+  /** If it is interrupted or fails, the warm start's progress is kept and saved, and the next call continues from there. */
   private async begin({ output = null, signal }: StartOptions): Promise<void> {
     if (output) this.progress = createProgress(output);
-    const began = performance.now();
-    const before = this.state.snapshot();
-    const logs = this.files?.mark();
+    let failure: Error | undefined;
     try {
       await this.warmStart(signal);
-      // Half a warm start is none: another call begins it anew.
-      if (signal?.aborted) return before.restore();
-      if (this.settings.loss.kl?.beta) this.state.holdReference();
-      const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics() : {};
+      const began = performance.now();
+      const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics(signal) : {};
       if (hasEvaluation(metrics)) {
         this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
       }
-      this.state.counters.seconds += secondsSince(began);
-      if (this.files) {
-        this.files.restore(0);
-        if (Object.keys(metrics).length > 0) this.files.log(0, { metrics, timing: {}, samples: [], warnings: [] });
-        this.saveNow();
-      }
-      this.begun = true;
+      this.completeStart(metrics, secondsSince(began));
     } catch (error) {
-      before.restore();
-      if (logs) this.files!.cutBack(logs);
+      if (this.state.warmStart?.updates === 0) this.state.endWarmStart();
+      if (signal?.aborted && error === signal.reason) return;
+      failure = error as Error;
       throw error;
     } finally {
-      before.dispose();
+      this.saveLast(failure);
+    }
+  }
+
+  /** The transition from warm start to reinforcement. Rolled back if it fails. */
+  private completeStart(metrics: Metrics, seconds: number): void {
+    const { state, files } = this;
+    const { warmStart, counters } = state;
+    const logs = files?.mark();
+    const before = counters.seconds;
+    try {
+      state.warmStart = undefined;
+      if (this.settings.loss.kl?.beta) state.holdReference();
+      counters.seconds += seconds;
+      files?.restore(0);
+      if (files && Object.keys(metrics).length > 0) files.log(0, { metrics, timing: {}, samples: [], warnings: [] });
+      if (files) this.saveNow();
+      this.begun = true;
+      warmStart?.dispose();
+    } catch (error) {
+      state.warmStart = warmStart;
+      state.dropReference();
+      counters.seconds = before;
+      if (logs) files!.cutBack(logs);
+      throw error;
     }
   }
 
   async *steps(options: StepsOptions = {}): AsyncGenerator<GrpoStep<E>, void, void> {
-    const { max = Infinity, signal } = checkStepsOptions(options, ['max', 'signal']);
+    const { max = Infinity, signal, grace = usualGrace } = checkStepsOptions(options, ['max', 'signal', 'grace']);
     if (this.looping) throw new Error('steps: expected one loop over a trainer at a time');
     this.looping = true;
     let failure: Error | undefined;
     try {
       await this.start({ signal });
-      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.makeStep());
+      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.makeStep(signal, grace));
     } catch (error) {
+      if (error instanceof Interrupted) return this.progress.print(`step ${this.step + 1}: ${error.message}`);
       failure = error as Error;
       throw error;
     } finally {
@@ -254,10 +287,14 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   }
 
   async run(options: RunOptions = {}): Promise<RunResult> {
-    checkStepsOptions(options, ['max', 'signal', 'output', 'onStep']);
-    const { max, signal, output = process.stdout, onStep } = options;
+    checkStepsOptions(options, ['max', 'signal', 'grace', 'output', 'onStep']);
+    const { max, signal, grace = usualGrace, output = process.stdout, onStep } = options;
     const progress = output ? createProgress(output) : silent;
-    const stop = listenForStop((name) => progress.print(`${name}: finishing the step; once more ends it at once`));
+    const stop = listenForStop({
+      onFirst: (name) =>
+        progress.print(`${name}: finishing the step (at most ${grace} s); a second signal discards it and ends now`),
+      onSecond: () => this.abandon(),
+    });
     this.progress = progress;
     let told = 0;
     const tellNotices = () => {
@@ -273,7 +310,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
         tellNotices();
         [began, first] = [performance.now(), this.step];
       }
-      for await (const step of this.steps({ max, signal: either })) {
+      for await (const step of this.steps({ max, signal: either, grace })) {
         metrics = step.metrics;
         const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
         const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
@@ -288,6 +325,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       }
       tellNotices();
       if (this.files && this.begun) {
+        this.confirm();
         // A report that cannot be made is told, and is no failure of the run.
         await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
       }
@@ -307,10 +345,11 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     };
   }
 
-  async evaluate(): Promise<Record<string, Evaluation>> {
+  async evaluate(options: { signal?: AbortSignal } = {}): Promise<Record<string, Evaluation>> {
+    const { signal } = checkStepsOptions(options, ['signal']);
     const results: Record<string, Evaluation> = {};
     for (const { name, task, examples } of this.evaluations) {
-      results[name] = await evaluate(this.policy, task, examples);
+      results[name] = await evaluate(this.policy, task, examples, signal);
     }
     return results;
   }
@@ -318,7 +357,12 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   save(): string {
     if (!this.files) throw new Error('save: expected a trainer with a runDir');
     this.requireInUse();
-    if (!this.begun) throw new Error('save: expected a run that has begun (start), got one that has not');
+    if (!this.isWorthSaving) throw new Error('save: expected a run that has begun (start), got one that has not');
+    return this.saveComplete();
+  }
+
+  /** Saves the current state, or the one before the running step. */
+  private saveComplete(): string {
     const { before } = this;
     if (!before) return this.saveNow();
     // A step is at work on weights and counters.
@@ -329,6 +373,19 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     } finally {
       now.restore();
       now.dispose();
+    }
+  }
+
+  confirm(): void {
+    this.files?.confirm();
+  }
+
+  abandon(): void {
+    if (!this.files || this.freed) return;
+    try {
+      if (this.isWorthSaving) this.saveComplete();
+    } finally {
+      this.files.close();
     }
   }
 
@@ -369,42 +426,88 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     }
   }
 
+  /** Names the state of the run, not counting the running step. */
+  private get place(): string {
+    const { warmStart } = this.state;
+    return warmStart ? `update ${warmStart.updates} of the warm start` : `step ${this.step}`;
+  }
+
+  /** False until the first update of a warm start, or until the run has begun: there is only the initial policy. */
+  private get isWorthSaving(): boolean {
+    return this.begun || (this.state.warmStart?.updates ?? 0) > 0;
+  }
+
   private saveNow(): string {
-    const files = this.files!;
+    const [files, place] = [this.files!, this.place];
     files.restore(this.step);
-    if (this.saved?.step !== this.step || !files.holds(this.saved.folder)) {
-      this.saved = { step: this.step, folder: files.save(this.state.save()) };
+    if (this.saved?.place !== place || !files.holds(this.saved.folder)) {
+      this.saved = { place, folder: files.save(this.state.save()) };
     }
     return this.saved.folder;
   }
 
+  /** Whenever the event loop turns, the state is that of a complete update. */
   private async warmStart(signal: AbortSignal | undefined): Promise<void> {
-    const { warmStart: settings, device } = this.settings;
+    const { warmStart: settings, device, checkpoint } = this.settings;
     if (!settings) return;
+    const { policy, task, state } = this;
+    const optimizer = state.beginWarmStart(settings.optimizer);
+    if (optimizer.updates > 0) this.progress.print(`warm start: continuing after update ${optimizer.updates}`);
     const exampleAt = (place: number) => this.order.at(place);
+    const shown = { loss: '', accuracy: '' };
     let accuracy: number | undefined;
-    let updates = 0;
-    for await (const step of warmStart({ policy: this.policy, task: this.task, exampleAt, settings, device })) {
+    let [looked, saved] = [performance.now(), performance.now()];
+    for await (const step of warmStart({ policy, task, exampleAt, settings, device, optimizer, signal })) {
+      const { updates, examples, loss } = step;
       accuracy = step.accuracy ?? accuracy;
-      updates = step.updates;
-      const right = accuracy === undefined ? '' : `, ${(100 * accuracy).toFixed(1)} % right`;
-      const text = `warm start, update ${step.updates} of at most ${settings.steps}: cross-entropy ${step.loss.toFixed(3)}${right}`;
-      this.progress.update(text, step.updates % (4 * settings.every) === 0);
-      this.state.counters.cursor = step.examples;
-      if (signal?.aborted) return;
+      state.counters.cursor = examples;
+      state.counters.seconds += secondsSince(looked);
+      looked = performance.now();
+      if (loss !== undefined) shown.loss = `: cross-entropy ${loss.toFixed(3)}`;
+      if (accuracy !== undefined) shown.accuracy = `, ${(100 * accuracy).toFixed(1)} % right`;
+      const text = `warm start, update ${updates} of at most ${settings.steps}${shown.loss}${shown.accuracy}`;
+      const isMilestone =
+        updates % (4 * settings.every) === 0 && (settings.until === null || step.accuracy !== undefined);
+      this.progress.update(text, isMilestone);
+      if (this.files && secondsSince(saved) >= checkpoint.warmStartSeconds) {
+        this.saveNow();
+        saved = performance.now();
+      }
     }
     if (settings.until === null || (accuracy ?? 0) >= settings.until) return;
     const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
     this.notices.push(
       accuracy === undefined
-        ? `the warm start has ended after ${updates} updates, before its first look at how many are right (warmStart.every)`
-        : `the warm start has ended after ${updates} updates with ${percent(accuracy)} right, short of ` +
+        ? `the warm start has ended after ${optimizer.updates} updates, before its first look at how many are right (warmStart.every)`
+        : `the warm start has ended after ${optimizer.updates} updates with ${percent(accuracy)} right, short of ` +
             `${percent(settings.until)} (warmStart.until); give it more steps, or easier problems`,
     );
   }
 
-  /** A step that happens whole or not at all. */
-  private async makeStep(): Promise<GrpoStep<E>> {
+  /** Makes a step, or none: a step that does not end within the grace period after the signal throws Interrupted. */
+  private async makeStep(signal: AbortSignal | undefined, grace: number): Promise<GrpoStep<E>> {
+    const loop = new EventLoopWatch();
+    const interrupt = interruption(signal, grace, loop, this.longestStretch);
+    try {
+      return await this.wholeStep(interrupt.signal, loop);
+    } finally {
+      interrupt.release();
+      loop.stop();
+      this.noteStretch(loop.longest);
+    }
+  }
+
+  private noteStretch(seconds: number): void {
+    if (seconds > longStretch && this.longestStretch <= longStretch) {
+      this.notices.push(
+        `a step blocks the event loop for ${seconds.toFixed(1)} s at a time, and signals have to wait as long; ` +
+          'a smaller microBatchSize makes its passes shorter',
+      );
+    }
+    this.longestStretch = Math.max(this.longestStretch, seconds);
+  }
+
+  private async wholeStep(signal: AbortSignal, loop: EventLoopWatch): Promise<GrpoStep<E>> {
     const began = performance.now();
     if (this.files?.restore(this.step)) this.saveNow();
     const before = this.state.snapshot();
@@ -416,7 +519,7 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       if (logs) this.files!.cutBack(logs);
     };
     try {
-      return await this.attempt(groups, began);
+      return await this.attempt(groups, began, signal, loop);
     } catch (error) {
       const { cursor } = this.state.counters;
       undo();
@@ -434,11 +537,16 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
   }
 
   /** Fills `groups` with what is sampled, so that it is known when the attempt fails. */
-  private async attempt(groups: Group<E>[], began: number): Promise<GrpoStep<E>> {
+  private async attempt(
+    groups: Group<E>[],
+    began: number,
+    signal: AbortSignal,
+    loop: EventLoopWatch,
+  ): Promise<GrpoStep<E>> {
     const { settings, state, policy, task } = this;
     const index = this.step + 1;
     const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
-    await this.sample(groups, index, timing);
+    await this.sample(groups, index, timing, signal);
     const chosen = [...groups].sort(informativeFirst).slice(0, settings.promptsPerStep);
 
     const scored = performance.now();
@@ -450,11 +558,12 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
       ...learner,
       promptLength: task.promptLength,
       maxTokens: task.maxTokens,
+      signal,
     });
     requireFiniteWeights(policy);
     Object.assign(timing, learnt.timing, { 'time/step': secondsSince(began) });
 
-    const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics() : {};
+    const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics(signal) : {};
     const metrics: Metrics = {
       ...advantages,
       ...rolloutMetrics(groups, this.rewards),
@@ -464,22 +573,23 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     };
     requireMetric(settings.checkpoint.keepBest, metrics);
     timing.tokens_per_second = metrics.tokens / timing['time/step'];
+    timing.event_loop_blocked = loop.longest;
     return this.commit({ index, metrics, timing, groups, warnings: [] }, began);
   }
 
   /** Rounds of prompts until enough groups have rewards that differ. */
-  private async sample(groups: Group<E>[], step: number, timing: Metrics): Promise<void> {
+  private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
     const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
     const { temperature } = sampling;
     for (let round = 0; round < dynamicSampling.maxRounds; round++) {
       const examples = Array.from({ length: promptsPerStep }, () => this.order.at(this.state.counters.cursor++));
       const began = performance.now();
-      const options = { groupSize, temperature, seed, step, firstPrompt: groups.length };
+      const options = { groupSize, temperature, seed, step, firstPrompt: groups.length, signal };
       const more = await sampleGroups(this.policy, this.task, examples, options);
       groups.push(...more);
       const sampled = performance.now();
       timing['time/sampling'] += (sampled - began) / 1e3;
-      await rewardGroups(more, this.rewards);
+      await rewardGroups(more, this.rewards, signal);
       timing['time/rewards'] += secondsSince(sampled);
       if (groups.filter(isInformative).length >= promptsPerStep) return;
     }
@@ -550,19 +660,20 @@ class Trainer<E extends Example> implements GrpoTrainer<E> {
     return { ...this.commit(skipped, began), fault: `${what}; skipped` };
   }
 
-  private async evaluationMetrics(): Promise<Metrics> {
-    const results = Object.entries(await this.evaluate());
+  private async evaluationMetrics(signal: AbortSignal | undefined): Promise<Metrics> {
+    const results = Object.entries(await this.evaluate({ signal }));
     return Object.assign({}, ...results.map(([name, result]) => evaluationMetrics(name, result)));
   }
 
-  /** However a loop ends, its last complete step is saved. `failure` is what ended it. */
+  /** Saves the last complete state when a loop or a warm start ends. `failure` is the error that ended it. */
   private saveLast(failure: Error | undefined): void {
-    if (!this.files || !this.begun || this.freed) return;
+    if (!this.files || !this.isWorthSaving || this.freed) return;
     try {
       this.saveNow();
     } catch (error) {
       if (!failure) throw error;
-      failure.message += `\n${(error as Error).message}`;
+      const { message } = error as Error;
+      if (!failure.message.includes(message)) failure.message += `\n${message}`;
     }
   }
 }

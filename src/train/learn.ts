@@ -2,6 +2,7 @@
 // loss and gradient, an update a mini-batch.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { permutation } from '../base/random.js';
 import { entropyThreshold } from '../devices/entropy.js';
@@ -11,6 +12,7 @@ import { logitsLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
 import type { Policy } from '../model/policy.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
+import { sequencesAPass } from '../rollout/pass-size.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
 import { type CompletionBatch, completionBatch, logitsOf, spread } from './completions.js';
@@ -28,6 +30,8 @@ export interface Learner {
   /** What prompts and completions are padded to. */
   promptLength: number;
   maxTokens: number;
+  /** Interrupts it between two micro-batches: its reason is thrown. */
+  signal?: AbortSignal;
 }
 
 export interface LearnResult {
@@ -54,16 +58,16 @@ interface MicroBatch extends CompletionBatch {
  * the gradient is not finite; Error where the sampler's log-probs are not those of the loss. Updates made before are made.
  */
 export async function learn(groups: readonly Group[], step: number, learner: Learner): Promise<LearnResult> {
-  const { settings, optimizer, policy } = learner;
+  const { settings, optimizer, policy, signal } = learner;
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
-  const refLogProbs = referenceLogProbs(rows, learner);
+  const refLogProbs = await referenceLogProbs(rows, learner);
   const updates: MetricsPart[] = [];
   const timing = { 'time/forward_backward': 0, 'time/loss': 0, 'time/optimizer': 0 };
   let mismatch: Metrics = {};
   for (let iteration = 0; iteration < settings.iterations; iteration++) {
     for (const miniBatch of dealOut(rows, settings, step, iteration)) {
-      const microBatches = split(miniBatch, settings.microBatchSize).map((some) => microBatch(some, learner));
-      const shared = sharedByMicroBatches(microBatches, learner);
+      const microBatches = split(miniBatch, learner).map((some) => microBatch(some, learner));
+      const shared = await sharedByMicroBatches(microBatches, learner);
       const reports: GrpoReport[] = [];
       const losses = microBatches.map((batch) => () => {
         const logits = logitsOf(policy, batch);
@@ -79,7 +83,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
         return loss;
       });
       const learningRate = optimizer.learningRate;
-      const result = await updatePolicy(policy, optimizer, losses);
+      const result = await updatePolicy(policy, optimizer, losses, signal);
       timing['time/forward_backward'] += result.forwardBackward;
       timing['time/optimizer'] += result.optimizer;
       if (updates.length === 0) mismatch = samplerMismatch(microBatches, reports, settings);
@@ -101,8 +105,9 @@ function dealOut(rows: readonly Row[], { miniBatches, seed }: Settings, step: nu
   return Array.from({ length: count }, (_, i) => shuffled.slice(bound(i), bound(i + 1)));
 }
 
-function split(rows: readonly Row[], size: number | null): Row[][] {
-  if (size === null) return [[...rows]];
+function split(rows: readonly Row[], { policy, settings, promptLength, maxTokens }: Learner): Row[][] {
+  const length = promptLength + maxTokens;
+  const size = settings.microBatchSize ?? sequencesAPass(policy, length, 'forward and backward');
   return Array.from({ length: Math.ceil(rows.length / size) }, (_, i) => rows.slice(i * size, (i + 1) * size));
 }
 
@@ -143,10 +148,10 @@ function lossInput(
 }
 
 /** The denominators of the whole mini-batch, with which losses and gradients of its micro-batches add up to its own. */
-function sharedByMicroBatches(
+async function sharedByMicroBatches(
   batches: readonly MicroBatch[],
   learner: Learner,
-): { input: { normalizer?: number; sequences?: number }; config: LossConfig } {
+): Promise<{ input: { normalizer?: number; sequences?: number }; config: LossConfig }> {
   const { loss } = learner.settings;
   if (batches.length === 1) return { input: {}, config: loss };
   const sum = (of: (batch: MicroBatch) => number) => batches.reduce((total, batch) => total + of(batch), 0);
@@ -156,10 +161,13 @@ function sharedByMicroBatches(
   if (loss.entropy === undefined) return { input, config: loss };
   const { topQuantile = 1 } = loss.entropy;
   if (topQuantile === 1 || tokens === 0) return { input, config: { ...loss, entropy: { ...loss.entropy, tokens } } };
-  const entropies = batches.flatMap((batch) => {
-    const all = tokenValues(batch, learner).entropies;
-    return [...all].filter((_, i) => batch.mask[i] !== 0);
-  });
+  const entropies: number[] = [];
+  for (const batch of batches) {
+    tokenValues(batch, learner).entropies.forEach((entropy, i) => {
+      if (batch.mask[i] !== 0) entropies.push(entropy);
+    });
+    await breathe(learner.signal);
+  }
   const threshold = entropyThreshold(entropies, topQuantile);
   const kept = entropies.filter((entropy) => entropy >= threshold).length;
   return { input, config: { ...loss, entropy: { ...loss.entropy, tokens: kept, threshold } } };
@@ -198,21 +206,24 @@ function tokenValues(
 }
 
 /** Log-probs of each completion under the reference policy; undefined without a KL term. */
-function referenceLogProbs(rows: readonly Row[], learner: Learner): Map<ScoredCompletion, Float32Array> | undefined {
-  const { reference, settings } = learner;
+async function referenceLogProbs(
+  rows: readonly Row[],
+  learner: Learner,
+): Promise<Map<ScoredCompletion, Float32Array> | undefined> {
+  const { reference, settings, signal } = learner;
   if (!settings.loss.kl?.beta) return undefined;
   if (!reference) throw new Error('a KL term needs a reference policy');
-  return reference.with(() => {
-    const byCompletion = new Map<ScoredCompletion, Float32Array>();
-    for (const some of split(rows, settings.microBatchSize)) {
-      const batch = microBatch(some, learner);
-      const { logProbs } = tokenValues(batch, learner);
-      some.forEach(({ completion }, b) => {
-        byCompletion.set(completion, logProbs.subarray(b * batch.shape.length, (b + 1) * batch.shape.length));
-      });
-    }
-    return byCompletion;
-  });
+  const byCompletion = new Map<ScoredCompletion, Float32Array>();
+  for (const some of split(rows, learner)) {
+    const batch = microBatch(some, learner);
+    const { logProbs } = reference.with(() => tokenValues(batch, learner));
+    some.forEach(({ completion }, b) => {
+      byCompletion.set(completion, logProbs.subarray(b * batch.shape.length, (b + 1) * batch.shape.length));
+    });
+    // The policy has its own weights again, so that they can be saved during the turn.
+    await breathe(signal);
+  }
+  return byCompletion;
 }
 
 function requireFinite({ metrics }: { metrics: Metrics }): void {

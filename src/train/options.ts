@@ -25,7 +25,7 @@ export interface Settings {
   groupSize: number;
   iterations: number;
   miniBatches: number;
-  /** null: as many as there are. */
+  /** null: as many as there are, as far as `sequencesAPass` allows. */
   microBatchSize: number | null;
   dynamicSampling: { maxRounds: number };
   maskTruncated: boolean;
@@ -45,7 +45,13 @@ export interface Settings {
   evaluation: { every: number; size: number | null; atStart: boolean };
   seed: number;
   device: DeviceChoice;
-  checkpoint: { every: number; keepLast: number; keepEvery: number | null; keepBest: string | null };
+  checkpoint: {
+    every: number;
+    keepLast: number;
+    keepEvery: number | null;
+    keepBest: string | null;
+    warmStartSeconds: number;
+  };
   guard: { action: 'skip' | 'rollback' | 'halt'; budget: number };
   samplesPerStep: number;
 }
@@ -88,6 +94,7 @@ const otherNames = [
   'runDir',
   'resume',
   'allowDrift',
+  'takeOver',
   'notes',
 ] as const satisfies (keyof TrainerOptions)[];
 
@@ -153,7 +160,7 @@ export function resolveSettings(options: unknown): Settings {
   const o = new Fields('', options, [...settingNames, ...otherNames]);
   const sampling = o.within('sampling', ['temperature', 'maxTokens', 'promptLength', 'maxLogProbDifference']);
   const evaluation = o.within('evaluation', ['every', 'size', 'atStart']);
-  const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest']);
+  const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
   const guard = o.within('guard', ['action', 'budget']);
   const rounds = o.has('dynamicSampling') && o.within('dynamicSampling', ['maxRounds']);
   return {
@@ -188,6 +195,7 @@ export function resolveSettings(options: unknown): Settings {
       keepLast: checkpoint.count('keepLast', 2),
       keepEvery: checkpoint.count('keepEvery', null),
       keepBest: checkpoint.has('keepBest') ? checkText(checkpoint.path('keepBest'), checkpoint.raw('keepBest')) : null,
+      warmStartSeconds: checkpoint.number('warmStartSeconds', 30, { min: 0 }),
     },
     guard: {
       action: guard.choice('action', 'skip', ['skip', 'rollback', 'halt']),
@@ -298,10 +306,11 @@ function resolveWarmStart(parent: Fields): WarmStartSettings {
 
 /** The options of `start`, `steps` and `run`, of which each knows some. TypeError or RangeError that names the field. */
 export function checkStepsOptions<T extends RunOptions>(options: T, known: readonly (keyof T & string)[]): T {
-  const { max, signal, output, onStep } = checkObject('options', options);
+  const { max, signal, grace, output, onStep } = checkObject('options', options);
   checkKeys('', options as Record<string, unknown>, known);
   if (max !== undefined && max !== Infinity) checkNumber('max', max, { min: 0, integer: true });
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw typeError('signal', 'an AbortSignal', signal);
+  if (grace !== undefined && grace !== Infinity) checkNumber('grace', grace, { min: 0 });
   if (output !== undefined && output !== null && typeof (output as Partial<Output>).write !== 'function') {
     throw typeError('output', 'a stream to write to, or null', output);
   }

@@ -1,9 +1,10 @@
-// SIGINT and SIGTERM for a run: the first asks it to end in good order, the second ends the process at once.
+// SIGINT, SIGTERM and SIGHUP (the terminal was closed): the first asks a run to end cleanly, the second to save what is
+// complete and end at once, a third ends the process immediately.
 
-export type StopSignal = 'SIGINT' | 'SIGTERM';
+export type StopSignal = 'SIGHUP' | 'SIGINT' | 'SIGTERM';
 
 /** What a shell expects of a process that a signal has ended. */
-export const exitCodes: Readonly<Record<StopSignal, number>> = { SIGINT: 130, SIGTERM: 143 };
+export const exitCodes: Readonly<Record<StopSignal, number>> = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
 export interface StopRequest {
   /** Aborts with the first signal. */
@@ -14,14 +15,26 @@ export interface StopRequest {
   release(): void;
 }
 
-export function listenForStop(onFirst: (signal: StopSignal) => void): StopRequest {
+export interface StopListeners {
+  onFirst(signal: StopSignal): void;
+  /** Saves what is complete. The process exits when it returns or resolves; with code 1 and a message if it fails. */
+  onSecond(signal: StopSignal): void | Promise<void>;
+}
+
+export function listenForStop({ onFirst, onSecond }: StopListeners): StopRequest {
   const controller = new AbortController();
   let received: StopSignal | undefined;
+  let isEnding = false;
   const listener = (signal: StopSignal) => {
-    if (received !== undefined) process.exit(exitCodes[signal]);
-    received = signal;
-    onFirst(signal);
-    controller.abort(new Error(signal));
+    if (received === undefined) {
+      received = signal;
+      onFirst(signal);
+      controller.abort(new Error(signal));
+    } else if (isEnding) process.exit(exitCodes[signal]);
+    else {
+      isEnding = true;
+      end(signal, onSecond);
+    }
   };
   const signals = Object.keys(exitCodes) as StopSignal[];
   for (const signal of signals) process.on(signal, listener);
@@ -34,4 +47,19 @@ export function listenForStop(onFirst: (signal: StopSignal) => void): StopReques
       for (const signal of signals) process.removeListener(signal, listener);
     },
   };
+}
+
+function end(signal: StopSignal, save: StopListeners['onSecond']): void {
+  const failed = (error: unknown) => {
+    process.stderr.write(`groupgrad: ${(error as Error).message}\n`);
+    process.exit(1);
+  };
+  try {
+    const saved = save(signal);
+    // Exit synchronously where possible, so that the running step cannot continue.
+    if (saved === undefined) process.exit(exitCodes[signal]);
+    saved.then(() => process.exit(exitCodes[signal]), failed);
+  } catch (error) {
+    failed(error);
+  }
 }

@@ -10,7 +10,7 @@ import type { Counters, SavedState } from '../run/state.js';
 import type { Arrays } from '../weights/safetensors.js';
 import { AdamW, type Variables } from './adamw.js';
 import { newHealth } from './health.js';
-import type { Settings } from './options.js';
+import type { OptimizerSettings, Settings } from './options.js';
 import { ReferencePolicy } from './reference-policy.js';
 
 /** Gives the state back that it was made of, as often as it is asked to. `dispose` frees what it keeps. */
@@ -22,13 +22,15 @@ export interface Snapshot {
 /** Owns the optimiser's and the reference policy's tensors, not the policy. */
 export class TrainingState {
   readonly optimizer: AdamW;
+  /** The optimizer of an unfinished warm start. */
+  warmStart: AdamW | undefined;
   anchor: DifficultyAnchor | undefined;
   reference: ReferencePolicy | undefined;
   counters: Counters = { step: 0, cursor: 0, faults: 0, seconds: 0, best: null, health: newHealth() };
 
   constructor(
     private readonly policy: Policy,
-    settings: Settings,
+    private readonly settings: Settings,
   ) {
     this.optimizer = new AdamW(policy.variables, settings.optimizer);
     const anchor = settings.hadw?.anchor ?? 'none';
@@ -37,11 +39,28 @@ export class TrainingState {
 
   /** The policy as it is now becomes the reference. */
   holdReference(): void {
-    this.reference?.dispose();
+    this.dropReference();
     this.reference = new ReferencePolicy(this.policy);
   }
 
-  /** Tensors are shared, not copied: a step replaces them. */
+  dropReference(): void {
+    this.reference?.dispose();
+    this.reference = undefined;
+  }
+
+  /** The optimizer of the warm start: that of an interrupted one, or a new one. */
+  beginWarmStart(settings: OptimizerSettings): AdamW {
+    this.warmStart ??= new AdamW(this.policy.variables, settings);
+    return this.warmStart;
+  }
+
+  /** Frees the optimizer of the warm start. */
+  endWarmStart(): void {
+    this.warmStart?.dispose();
+    this.warmStart = undefined;
+  }
+
+  /** The state of reinforcement before a step. Tensors are shared, not copied: a step replaces them. */
   snapshot(): Snapshot {
     const variables = Object.values(this.groups()).flatMap((group) => Object.values(group));
     const values = variables.map((variable) => tf.keep(tf.clone(variable)));
@@ -64,17 +83,23 @@ export class TrainingState {
   /** NumericFault when a weight or a moment is not finite: such a state must not be kept. */
   save(): SavedState {
     const { weights, means, squares } = this.groups();
-    const { reference, anchor, optimizer, counters } = this;
+    const { reference, anchor, counters, warmStart } = this;
+    const { updates } = warmStart ?? this.optimizer;
     return {
       weights: read('weight', weights),
       optimizer: { ...prefixed('mean', read('mean', means)), ...prefixed('square', read('square', squares)) },
       reference: reference ? read('reference weight', reference.weights) : null,
-      counters: { ...counters, updates: optimizer.updates, anchor: anchor?.toJSON() ?? null },
+      isWarmStart: warmStart !== undefined,
+      counters: { ...counters, updates, anchor: anchor?.toJSON() ?? null },
     };
   }
 
   /** RangeError, before anything is changed, when names or shapes are not this policy's. */
-  load({ weights, optimizer, reference, counters: { updates, anchor, ...counters } }: SavedState): void {
+  load({ weights, optimizer, reference, isWarmStart, counters: { updates, anchor, ...counters } }: SavedState): void {
+    const { warmStart } = this.settings;
+    this.endWarmStart();
+    // The settings have none any more (allowDrift): the warm start ends where it was.
+    if (isWarmStart && warmStart) this.beginWarmStart(warmStart.optimizer);
     const groups = this.groups();
     const means = unprefixed('mean', optimizer);
     const squares = unprefixed('square', optimizer);
@@ -90,20 +115,24 @@ export class TrainingState {
       this.holdReference();
     }
     assignAll(groups.weights, weights);
-    assignAll(groups.means, means);
-    assignAll(groups.squares, squares);
-    this.optimizer.updates = updates;
+    if (!isWarmStart || this.warmStart) {
+      assignAll(groups.means, means);
+      assignAll(groups.squares, squares);
+      (this.warmStart ?? this.optimizer).updates = updates;
+    }
     if (this.anchor && anchor) this.anchor = resumedAnchor(this.anchor, anchor);
     this.counters = { ...counters, health: counters.health ?? newHealth() };
   }
 
   dispose(): void {
+    this.endWarmStart();
     this.optimizer.dispose();
-    this.reference?.dispose();
+    this.dropReference();
   }
 
   private groups() {
-    return { weights: this.policy.variables, means: this.optimizer.means, squares: this.optimizer.squares };
+    const { means, squares } = this.warmStart ?? this.optimizer;
+    return { weights: this.policy.variables, means, squares };
   }
 }
 

@@ -18,13 +18,14 @@ export interface UpdateResult {
 
 /**
  * Differentiates a sum of scalar losses with respect to the policy's variables and updates them. The gradient is scaled
- * down to the optimiser's `maxGradientNorm` where its norm is larger. NumericFault, and no update, when the loss or the
- * gradient is not finite.
+ * down to the optimiser's `maxGradientNorm` where its norm is larger. No update is made when it throws: NumericFault where the
+ * loss or the gradient is not finite, the signal's reason where it aborts.
  */
 export async function updatePolicy(
   policy: Policy,
   optimizer: AdamW,
   losses: readonly (() => tf.Scalar)[],
+  signal?: AbortSignal,
 ): Promise<UpdateResult> {
   const start = performance.now();
   let gradients: Record<string, tf.Tensor> = {};
@@ -34,7 +35,7 @@ export async function updatePolicy(
       const own = differentiate(policy, microBatch);
       loss += own.loss;
       gradients = add(gradients, own.gradients);
-      await breathe();
+      await breathe(signal);
     }
     const norm = globalNorm(Object.values(gradients));
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {

@@ -9,7 +9,7 @@ import { encodePrompt, type TokenTask } from '../rollout/token-task.js';
 import type { Example } from '../tasks/task.js';
 import { encodeText } from '../text/vocabulary.js';
 import { grpoLoss } from '../tfjs/index.js';
-import { AdamW } from './adamw.js';
+import type { AdamW } from './adamw.js';
 import { completionBatch, logitsOf } from './completions.js';
 import type { WarmStartSettings } from './options.js';
 import { updatePolicy } from './update.js';
@@ -21,47 +21,58 @@ export interface WarmStart<E extends Example> {
   exampleAt: (place: number) => E;
   settings: WarmStartSettings;
   device: DeviceChoice;
+  /** Continues after the updates that this optimizer has made. */
+  optimizer: AdamW;
+  /** Interrupts it between two updates or during a look at the accuracy: its reason is thrown. */
+  signal?: AbortSignal;
 }
 
+/** An update that was made, or a look at the accuracy after it. */
 export interface WarmStartStep {
   /** Updates made, from 1. */
   updates: number;
   /** Examples taken so far. */
   examples: number;
-  /** Mean cross-entropy of a solution's tokens, in nats. */
-  loss: number;
-  /** The share of problems right, after the updates in which it was looked at. */
+  /** Of an update: the mean cross-entropy of a solution's tokens, in nats. */
+  loss?: number;
+  /** Of a look: the share of problems right. */
   accuracy?: number;
 }
 
-/** Yields after every update, until there were `steps` of them or the accuracy has reached `until`. */
+/**
+ * Yields after every update, and after every look at the accuracy, until there were `steps` updates or the accuracy has
+ * reached `until`.
+ */
 export async function* warmStart<E extends Example>({
   policy,
   task,
   exampleAt,
-  settings: { steps, batchSize, until, every, problems, optimizer: optimizerSettings },
+  settings: { steps, batchSize, until, every, problems },
   device,
+  optimizer,
+  signal,
 }: WarmStart<E>): AsyncGenerator<WarmStartStep> {
-  const optimizer = new AdamW(policy.variables, optimizerSettings);
   const probe = until === null ? [] : Array.from({ length: problems }, (_, i) => exampleAt(steps * batchSize + i));
   // The policy gradient with every advantage 1 is the gradient of the cross-entropy: one loss serves both phases.
   const advantages = new Float32Array(batchSize).fill(1);
   const options = { device, inPlace: policy.inPlace };
-  try {
-    for (let updates = 1; updates <= steps; updates++) {
-      const examples = Array.from({ length: batchSize }, (_, i) => exampleAt((updates - 1) * batchSize + i));
-      const batch = solutions(task, examples);
-      const { shape, targets: tokens, mask } = batch;
-      const { loss } = await updatePolicy(policy, optimizer, [
-        () => grpoLoss(logitsOf(policy, batch), { shape, tokens, mask, advantages }, presets.reinforce, options),
-      ]);
-      const step: WarmStartStep = { updates, examples: updates * batchSize, loss };
-      if (until !== null && updates % every === 0) step.accuracy = (await evaluate(policy, task, probe)).accuracy;
-      yield step;
-      if (step.accuracy !== undefined && step.accuracy >= until!) return;
+  for (;;) {
+    const { updates } = optimizer;
+    // Repeated after a resumption, which changes nothing.
+    if (until !== null && updates > 0 && updates % every === 0) {
+      const { accuracy } = await evaluate(policy, task, probe, signal);
+      yield { updates, examples: updates * batchSize, accuracy };
+      if (accuracy >= until) return;
     }
-  } finally {
-    optimizer.dispose();
+    if (updates === steps) return;
+    signal?.throwIfAborted();
+    const examples = Array.from({ length: batchSize }, (_, i) => exampleAt(updates * batchSize + i));
+    const batch = solutions(task, examples);
+    const { shape, targets: tokens, mask } = batch;
+    const update = () =>
+      grpoLoss(logitsOf(policy, batch), { shape, tokens, mask, advantages }, presets.reinforce, options);
+    const { loss } = await updatePolicy(policy, optimizer, [update], signal);
+    yield { updates: updates + 1, examples: (updates + 1) * batchSize, loss };
   }
 }
 

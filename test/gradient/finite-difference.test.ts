@@ -40,7 +40,10 @@ const surrogates: Record<string, Surrogate> = {
 const klTerms: LossConfig['kl'][] = [
   undefined,
   ...klEstimators.flatMap((estimator) =>
-    [false, true].map((importanceWeighted) => ({ beta: 0.3, estimator, importanceWeighted })),
+    [false, true].flatMap((importanceWeighted) => [
+      { beta: 0.3, estimator, importanceWeighted },
+      { beta: 0.3, estimator, importanceWeighted, logRatioClamp: 0.4 },
+    ]),
   ),
 ];
 

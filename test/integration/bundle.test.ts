@@ -109,7 +109,7 @@ describe('in a project', () => {
         const { available, detail, ...loss } = answer(finished) as Record<string, unknown>;
         assert.deepEqual(loss, expected.loss);
         assert.equal(available, false);
-        assert.match(String(detail), /in a bundle, mark groupgrad as external/);
+        assert.match(String(detail), /In a bundle, mark groupgrad as external/);
       } finally {
         rmSync(alone, { recursive: true, force: true });
       }

@@ -48,7 +48,7 @@ describe('groupgrad', () => {
   test('says what it can, and which it is', () => {
     const { status, stdout } = groupgrad('--help');
     assert.equal(status, 0);
-    for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'doctor']) {
+    for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'build', 'doctor']) {
       assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
       const help = groupgrad(command, '--help');
       assert.equal(help.status, 0);
@@ -69,6 +69,7 @@ describe('groupgrad', () => {
         ['train', 'addition', '--steps', 'many'],
         /^groupgrad: --steps: expected a whole number of at least 0, got "many"\n$/,
       ],
+      [['build', '--cuda', 'yes'], /^groupgrad: --cuda: expected one of on, off, auto, got "yes"\n$/],
       [['evaluate', 'x', '--backend', 'webgl'], /^groupgrad: --backend: expected one of tensorflow, wasm, cpu/],
       [['train', 'adition'], /^groupgrad: adition: no such file, and no built-in configuration \(.*addition/],
       [['report', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder or/],
@@ -99,7 +100,12 @@ describe('groupgrad', () => {
     );
     assert.ok(backends.find(({ name }) => name === 'cpu')?.available);
     for (const { detail } of [...devices, ...backends]) assert.ok(detail.length > 0);
-    assert.match(groupgrad('doctor').stdout, /^Node v[\d.]+, .*✓ cpu +@tensorflow\/tfjs-backend-cpu$/ms);
+    const text = groupgrad('doctor').stdout;
+    assert.match(text, /^groupgrad [\d.]+, Node v[\d.]+, .*^ {2}✓ cpu +@tensorflow\/tfjs-backend-cpu$/ms);
+    for (const title of ['Native addon', 'Devices', 'TensorFlow.js backends', 'Loss inside TensorFlow', 'Python']) {
+      assert.match(text, new RegExp(`^${title}`, 'm'));
+    }
+    for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
   });
 
   test('train, going on, evaluate, sample and report, from a JSON file', (t) => {

@@ -200,7 +200,7 @@ describe('a comparison', () => {
     await wait(1000);
     const stopped = await interrupt('SIGINT', 30);
     assert.equal(stopped.status, 130, stopped.stdout + stopped.stderr);
-    assert.match(stopped.stdout, /^SIGINT: finishing steps at hand/m);
+    assert.match(stopped.stdout, /^SIGINT: finishing the running steps/m);
     assert.ok(!existsSync(join(out, 'lock.json')));
     t.diagnostic(`ended after ${lengths.join(' and ')} of 60 steps`);
     assert.ok(lengths.every((length) => length < 60));

@@ -1,7 +1,11 @@
-// The package as npm would publish it: what is in it, and what installing it gives with and without a compiler.
+// The package as npm would publish it: what is in it, and what installing it gives, by every package manager, with install
+// scripts blocked and no compiler. Nothing is compiled here: the addon is the one of `npm run prebuild`, or, where that has not
+// been run, the checkout's own.
 
 import assert from 'node:assert/strict';
 import {
+  chmodSync,
+  copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -9,54 +13,72 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import test, { after, before, describe, type TestContext } from 'node:test';
-import { cannotBuild, outputOf, root, run } from '../support/native.js';
+import { ownBuild, platform, prebuiltAddon } from '../../src/devices/places.js';
+import { outputOf, root, run } from '../support/native.js';
 
 /** npm's own program, so that it also runs where PATH holds nothing but node. */
 const npmCli = [
   process.env.npm_execpath,
   join(dirname(process.execPath), '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js'),
-].find((path) => path !== undefined && existsSync(path));
-const noNpm = npmCli === undefined && 'npm was not found beside node';
+].find((path) => path?.endsWith('npm-cli.js') && existsSync(path)) as string;
 
-function npm(args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = {}): ReturnType<typeof run> {
-  // Settings that npm passes on to this process, such as the folder it runs in, are not for the npm started here.
-  const own = Object.entries(process.env).filter(
-    ([name]) => !/^npm_(config_(prefix|local)|package|lifecycle)/.test(name),
-  );
+const addon = [prebuiltAddon(), ownBuild().path].find((path) => existsSync(path));
+const skip = !npmCli ? 'npm was not found beside node' : addon === undefined && 'there is no addon: npm run prebuild';
+
+/** The environment of this process without what npm has set for it, with PATH as given. */
+function environment(path = process.env.PATH): NodeJS.ProcessEnv {
+  const own = Object.entries(process.env).filter(([name]) => !/^(npm_|GROUPGRAD_|INIT_CWD)/.test(name));
   const quiet = { npm_config_fund: 'false', npm_config_audit: 'false', npm_config_update_notifier: 'false' };
-  return run(process.execPath, [npmCli as string, ...args], {
-    cwd,
-    env: { ...Object.fromEntries(own), ...quiet, ...env },
-  });
+  return { ...Object.fromEntries(own), ...quiet, PATH: path };
+}
+
+function npm(args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = environment()): ReturnType<typeof run> {
+  return run(process.execPath, [npmCli, ...args], { cwd, env });
 }
 
 let folder = '';
+let checkout = '';
 let tarball = '';
 let packed: string[] = [];
+/** Holds node and sh, and no compiler. */
+let bin = '';
 
-/** Packs a copy of the checkout, so that `prepare` builds dist from nothing and the checkout's own stays as it is. */
-function pack(): void {
-  const copy = join(folder, 'checkout');
+/** A copy of the checkout with its addon, in which tests may break what they like. */
+function copyCheckout(): void {
+  checkout = join(folder, 'checkout');
   const listed = run('git', ['ls-files', '--cached', '--others', '--exclude-standard']);
   assert.equal(listed.status, 0, outputOf(listed));
   for (const file of listed.stdout.split('\n')) {
-    if (file !== '' && existsSync(join(root, file))) cpSync(join(root, file), join(copy, file), { recursive: true });
+    if (file !== '' && existsSync(join(root, file)))
+      cpSync(join(root, file), join(checkout, file), { recursive: true });
   }
-  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+  symlinkSync(join(root, 'node_modules'), join(checkout, 'node_modules'));
+  mkdirSync(join(checkout, 'prebuilds', platform), { recursive: true });
+  const manifest = join(dirname(prebuiltAddon()), 'build.json');
+  if (existsSync(manifest))
+    cpSync(dirname(prebuiltAddon()), join(checkout, 'prebuilds', platform), { recursive: true });
+  else copyFileSync(addon as string, join(checkout, 'prebuilds', platform, 'groupgrad.node'));
   // What a developer's checkout also holds, and what must not be published.
   for (const file of ['build/Release/groupgrad.node', 'native/cpu/stray.o', 'runs/1/checkpoint.bin', '.env']) {
-    mkdirSync(dirname(join(copy, file)), { recursive: true });
-    writeFileSync(join(copy, file), 'stray');
+    mkdirSync(dirname(join(checkout, file)), { recursive: true });
+    writeFileSync(join(checkout, file), 'stray');
   }
-  const result = npm(['pack', '--json', '--pack-destination', folder], copy);
+}
+
+function pack(): void {
+  const prepared = npm(['run', 'prepare'], checkout);
+  assert.equal(prepared.status, 0, outputOf(prepared));
+  // Its scripts have been run, or would compile.
+  const result = npm(['pack', '--json', '--ignore-scripts', '--pack-destination', folder], checkout);
   assert.equal(result.status, 0, outputOf(result));
-  const report: unknown = JSON.parse(result.stdout.slice(result.stdout.search(/^[[{]/m)));
+  const report: unknown = JSON.parse(result.stdout);
   // npm 11 and before: an array; later: by name.
   const [entry] = Object.values(report as Record<string, { filename: string; files: { path: string }[] }>);
   tarball = join(folder, entry.filename);
@@ -71,28 +93,97 @@ function filesIn(start: string): string[] {
   return files.map((file) => join(file.parentPath, file.name).slice(root.length + 1)).sort();
 }
 
-/** Installs the tarball into an empty folder; skips the test where npm cannot get the dependencies. */
-function install(t: TestContext, name: string, env: NodeJS.ProcessEnv): { home: string; output: string } | undefined {
-  const home = join(folder, name);
-  mkdirSync(home);
-  writeFileSync(join(home, 'package.json'), JSON.stringify({ name: 'consumer', private: true, type: 'module' }));
-  const result = npm(['install', '--prefer-offline', '--foreground-scripts', tarball], home, env);
-  const output = outputOf(result);
-  if (result.status !== 0 && /ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENOTCACHED|E40\d|E50\d|network/.test(output)) {
-    t.skip(`npm cannot get the dependencies: ${output.trim().split('\n')[0]}`);
-    return undefined;
-  }
-  assert.equal(result.status, 0, output);
-  return { home, output };
+const unreachable =
+  /ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENOTCACHED|E40\d|E50\d|network|ConnectionRefused|FailedToOpen/i;
+
+/** How each package manager adds packages; all but npm itself come from the registry. */
+const managers = {
+  'npm with --ignore-scripts': {
+    add: ['install', '--ignore-scripts', '--prefer-offline'],
+    run: 'npx',
+    install: 'npm install',
+  },
+  'npm 12': {
+    from: 'npm@12',
+    program: 'bin/npm-cli.js',
+    add: ['install', '--prefer-offline'],
+    run: 'npx',
+    install: 'npm install',
+  },
+  'pnpm 10': {
+    from: 'pnpm@10',
+    program: 'bin/pnpm.cjs',
+    add: ['add', '--prefer-offline'],
+    run: 'pnpm exec',
+    install: 'pnpm add',
+  },
+  'yarn 1': {
+    from: 'yarn@1',
+    program: 'bin/yarn.js',
+    add: ['add', '--prefer-offline'],
+    run: 'yarn',
+    install: 'yarn add',
+  },
+  bun: {
+    from: `@oven/bun-${process.platform}-${process.arch}`,
+    program: 'bin/bun',
+    add: ['add'],
+    run: 'bunx',
+    install: 'bun add',
+  },
+} as const;
+type Manager = keyof typeof managers;
+
+const tfjs = ['@tensorflow/tfjs-core@4.22.0', '@tensorflow/tfjs-backend-wasm@4.22.0'];
+/** Seconds. Only CI has its machine to itself. */
+const limit = process.env.CI ? 10 : 60;
+
+/** The command line of a package manager. Undefined, and the test skipped, where it cannot be had. */
+function command(t: TestContext, name: Manager): string[] | undefined {
+  const manager = managers[name];
+  if (!('from' in manager)) return [process.execPath, npmCli];
+  const home = join(folder, 'managers', name);
+  mkdirSync(home, { recursive: true });
+  const options = ['--no-save', '--ignore-scripts', '--prefer-offline', '--prefix', home];
+  const result = npm(['install', ...options, `it@npm:${manager.from}`], home);
+  if (result.status !== 0) return skipped(t, outputOf(result));
+  const program = join(home, 'node_modules', 'it', manager.program);
+  if (manager.program === 'bin/bun') chmodSync(program, 0o755);
+  return manager.program === 'bin/bun' ? [program] : [process.execPath, program];
 }
 
-function runIn(home: string, program: string): unknown {
+function skipped(t: TestContext, output: string): undefined {
+  assert.match(output, unreachable);
+  t.skip(`the registry cannot be reached: ${output.trim().split('\n').at(-1)}`);
+}
+
+/** Adds packages to an empty project, with nothing but node on PATH. Seconds, or undefined where they cannot be had. */
+function install(t: TestContext, name: Manager, packages: readonly string[], home: string): number | undefined {
+  const start = command(t, name);
+  if (!start) return undefined;
+  mkdirSync(home, { recursive: true });
+  if (!existsSync(join(home, 'package.json'))) {
+    writeFileSync(join(home, 'package.json'), JSON.stringify({ name: 'consumer', private: true, type: 'module' }));
+  }
+  const [program, ...args] = [...start, ...managers[name].add, ...packages];
+  const begin = performance.now();
+  const result = run(program, args, { cwd: home, env: environment(bin) });
+  if (result.status !== 0) return skipped(t, outputOf(result));
+  return (performance.now() - begin) / 1000;
+}
+
+function runIn(home: string, program: string, env: NodeJS.ProcessEnv = environment(bin)): unknown {
   writeFileSync(join(home, 'program.mjs'), program);
-  const env = { ...process.env };
-  delete env.GROUPGRAD_ADDON;
   const result = run(process.execPath, ['program.mjs'], { cwd: home, env });
   assert.equal(result.status, 0, outputOf(result));
-  return JSON.parse(result.stdout);
+  return JSON.parse(result.stdout.trim().split('\n').at(-1) as string);
+}
+
+function groupgrad(home: string, args: readonly string[], env = environment(bin)) {
+  return run(process.execPath, [join(home, 'node_modules', 'groupgrad', 'dist', 'cli', 'main.js'), ...args], {
+    cwd: home,
+    env,
+  });
 }
 
 const program = (device: string) => `
@@ -125,14 +216,19 @@ function checkLoss({ loss, gradient }: Answer): void {
   assert.deepEqual(gradient, [-0.125, 0.125, -0.125, 0.125]);
 }
 
-describe('the package', { skip: noNpm }, () => {
+describe('the package', { skip }, () => {
   before(() => {
     folder = mkdtempSync(join(tmpdir(), 'groupgrad-package-'));
+    bin = join(folder, 'bin');
+    mkdirSync(bin);
+    symlinkSync(process.execPath, join(bin, 'node'));
+    symlinkSync('/bin/sh', join(bin, 'sh'));
+    copyCheckout();
     pack();
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  test('holds all that is built from and nothing else', () => {
+  test('holds all that is built from, the addon, and nothing else', () => {
     assert.deepEqual(
       under('native/'),
       filesIn('native').filter((file) => !file.endsWith('.o')),
@@ -151,17 +247,25 @@ describe('the package', { skip: noNpm }, () => {
     );
     const pages = [...filesIn('docs'), ...filesIn('examples')].filter((path) => !path.startsWith('examples/studies'));
     assert.deepEqual([...under('docs/'), ...under('examples/')], pages);
-    const rest = packed.filter((path) => !/^(native|dist|docs|examples)\//.test(path));
+    assert.ok(packed.includes(`prebuilds/${platform}/groupgrad.node`));
+    const rest = packed.filter((path) => !/^(native|dist|docs|examples|prebuilds)\//.test(path));
     assert.deepEqual(rest, [
       'CHANGELOG.md',
       'CMakeLists.txt',
       'LICENSE',
       'README.md',
-      'binding.gyp',
       'package.json',
-      'scripts/install.mjs',
+      'scripts/prepare.mjs',
       'scripts/setup-tensorflow.mjs',
     ]);
+  });
+
+  test('is below 8 MB, and runs nothing at its installation', () => {
+    assert.ok(statSync(tarball).size < 8e6, `${statSync(tarball).size} bytes`);
+    const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object };
+    for (const name of ['preinstall', 'install', 'postinstall']) assert.ok(!(name in scripts), name);
+    // pnpm and yarn take it for an install script.
+    assert.ok(!packed.includes('binding.gyp'));
   });
 
   test('declares as dependencies what its installation and its files need', () => {
@@ -172,10 +276,11 @@ describe('the package', { skip: noNpm }, () => {
     const imported = under('dist/')
       .filter((path) => path.endsWith('.js'))
       .flatMap((path) => {
-        const source = readFileSync(join(folder, 'checkout', path), 'utf8');
+        const source = readFileSync(join(checkout, path), 'utf8');
         return [...source.matchAll(/(?:from|import) ?\(?['"]([^.'"][^'"]*)['"]/g)].map((match) => match[1]);
       })
-      .filter((name) => !name.startsWith('node:'))
+      // Examples in comments import the package itself; tsx is loaded where the sources are run, not dist.
+      .filter((name) => !/^(node:|groupgrad\b|tsx\b)/.test(name))
       .map((name) =>
         name
           .split('/')
@@ -185,30 +290,97 @@ describe('the package', { skip: noNpm }, () => {
     for (const name of imported) assert.ok(name in { ...dependencies, ...peerDependencies }, name);
   });
 
-  test('with a compiler: the addon is built, a loss runs on it, types resolve', { skip: cannotBuild() }, (t) => {
-    const installed = install(t, 'with-compiler', {});
-    if (!installed) return;
-    const { home, output } = installed;
-    assert.match(output, /groupgrad: native addon built with (cmake-js|node-gyp)/);
-    const answer = runIn(home, program('cpu')) as Answer;
-    assert.equal(answer.available, true, answer.detail);
-    assert.ok(answer.detail.endsWith(join('groupgrad', 'build', 'Release', 'groupgrad.node')), answer.detail);
-    checkLoss(answer);
+  for (const name of Object.keys(managers) as Manager[]) {
+    test(`${name}, scripts blocked, no compiler: the addon is there and a policy is trained`, (t) => {
+      const home = join(folder, name);
+      if (install(t, name, [tarball, ...tfjs], home) === undefined) return;
+      const begin = performance.now();
+      const answer = runIn(home, program('cpu')) as Answer;
+      assert.equal(answer.available, true, answer.detail);
+      assert.ok(answer.detail.endsWith(join('prebuilds', platform, 'groupgrad.node')), answer.detail);
+      checkLoss(answer);
+      const trained = runIn(
+        home,
+        `import { GrpoTrainer, presets, tasks, TransformerPolicy } from 'groupgrad';
+        const train = tasks.addition({ digits: 1, seed: 1 });
+        const size = { layers: 2, width: 32, heads: 4, hidden: 64 };
+        const trainer = await GrpoTrainer.create({
+          policy: TransformerPolicy.create({ ...size, vocabulary: train.characters, seed: 1 }),
+          train, loss: presets.dapo, hadw: {}, promptsPerStep: 16, groupSize: 4, seed: 1,
+        });
+        const losses = [];
+        for await (const step of trainer.steps({ max: 5 })) losses.push(step.metrics.loss);
+        console.log(JSON.stringify(losses));`,
+      ) as number[];
+      assert.equal(trained.length, 5);
+      for (const loss of trained) assert.ok(Number.isFinite(loss));
+      const seconds = (performance.now() - begin) / 1000;
+      t.diagnostic(`computed in ${seconds.toFixed(1)} s`);
+      assert.ok(seconds < limit, `${seconds} s`);
 
-    // The optional peer, without which groupgrad/tfjs is not there.
-    symlinkSync(join(root, 'node_modules', '@tensorflow'), join(home, 'node_modules', '@tensorflow'));
-    const tfjs = runIn(
+      const doctor = groupgrad(home, ['doctor', '--json']);
+      assert.equal(doctor.status, 0, outputOf(doctor));
+      const report = JSON.parse(doctor.stdout) as { addon: { detail: string }; packageManager: string };
+      assert.match(report.addon.detail, /^prebuilt, /);
+      assert.equal(report.packageManager, name.split(' ')[0]);
+    });
+  }
+
+  test('with tfjs-core, all packages in the cache: installed within seconds', (t) => {
+    const seconds = install(t, 'npm with --ignore-scripts', [tarball, tfjs[0]], join(folder, 'timed'));
+    if (seconds === undefined) return;
+    t.diagnostic(`${seconds.toFixed(1)} s`);
+    assert.ok(seconds < limit, `${seconds} s`);
+  });
+
+  test('without TensorFlow.js: the loss is there, and what trains says what to type', (t) => {
+    const home = join(folder, 'alone');
+    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    checkLoss(runIn(home, program('auto')) as Answer);
+    // tfjs-core alone takes 37 MB of the disk.
+    const files = readdirSync(join(home, 'node_modules'), { recursive: true, encoding: 'utf8' });
+    const bytes = files.reduce((sum, file) => sum + statSync(join(home, 'node_modules', file)).size, 0);
+    t.diagnostic(`${(bytes / 1e6).toFixed(1)} MB installed`);
+    assert.ok(bytes < 12e6, `${bytes} bytes`);
+
+    const typed = 'npm install @tensorflow/tfjs-core @tensorflow/tfjs-backend-wasm';
+    const messages = runIn(
       home,
-      `import * as tf from '@tensorflow/tfjs-core';
-      import '@tensorflow/tfjs-backend-cpu';
-      import { presets } from 'groupgrad';
-      import { grpoLoss } from 'groupgrad/tfjs';
-      const batch = { tokens: Int32Array.of(0, 1), advantages: Float32Array.of(0.5, -0.5) };
-      const gradient = tf.grad((x) => grpoLoss(x, batch, presets.grpo))(tf.zeros([2, 1, 2]));
-      console.log(JSON.stringify([...gradient.dataSync()]));`,
+      `import { TransformerPolicy } from 'groupgrad';
+      const policy = await TransformerPolicy.create({ vocabulary: '01' }).catch((problem) => problem.message);
+      const entry = await import('groupgrad/tfjs').catch((problem) => problem.message);
+      console.log(JSON.stringify({ policy, entry }));`,
     );
-    assert.deepEqual(tfjs, answer.gradient);
+    assert.deepEqual(messages, {
+      policy: `the transformer policy needs TensorFlow.js, which is not installed: ${typed}`,
+      entry: `groupgrad/tfjs needs TensorFlow.js, which is not installed: ${typed}`,
+    });
+    for (const args of [
+      ['train', 'addition'],
+      ['sample', 'runs/1', '1+1='],
+      ['compare', 'compare.json'],
+    ]) {
+      if (args[0] === 'compare') writeFileSync(join(home, args[1]), JSON.stringify(comparison));
+      const result = groupgrad(home, args);
+      assert.equal(result.status, 1, outputOf(result));
+      assert.ok(outputOf(result).includes(`needs TensorFlow.js, which is not installed: ${typed}`), outputOf(result));
+    }
+    // Of another package manager.
+    writeFileSync(join(home, 'pnpm-lock.yaml'), '');
+    rmSync(join(home, 'package-lock.json'));
+    const train = groupgrad(home, ['train', 'addition']);
+    assert.match(train.stderr, /^groupgrad: groupgrad train needs .*: pnpm add @tensorflow\/tfjs-core /);
 
+    const doctor = groupgrad(home, ['doctor']);
+    assert.equal(doctor.status, 0, outputOf(doctor));
+    checkDoctor(doctor.stdout);
+    assert.match(doctor.stdout, /✗ tfjs +not installed\n +→ pnpm add/);
+  });
+
+  test('its types hold in a strict project', (t) => {
+    const home = join(folder, 'types');
+    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    symlinkSync(join(root, 'node_modules', '@tensorflow'), join(home, 'node_modules', '@tensorflow'));
     const options = { module: 'NodeNext', moduleResolution: 'NodeNext', target: 'ES2022', strict: true, noEmit: true };
     // tfjs-core's own declarations want those of a browser; groupgrad's are checked in full.
     const files = { 'main.ts': false, 'tensors.ts': true };
@@ -238,32 +410,132 @@ describe('the package', { skip: noNpm }, () => {
     }
   });
 
-  test('without CMake, make or a compiler: it installs, says why there is no addon, and computes', (t) => {
-    const bin = join(folder, 'bin');
-    mkdirSync(bin);
-    symlinkSync(process.execPath, join(bin, 'node'));
-    symlinkSync('/bin/sh', join(bin, 'sh'));
-    const installed = install(t, 'without-compiler', { PATH: bin, CXX: '', CC: '' });
-    if (!installed) return;
-    const { home, output } = installed;
-    assert.match(output, /groupgrad: the native addon could not be built; the slow `reference` device remains\./);
-    assert.match(output, /cmake-js: CMake was not found/);
-    assert.match(output, /npm rebuild groupgrad/);
-    const answer = runIn(home, program('auto')) as Answer;
-    assert.equal(answer.available, false);
-    assert.match(answer.detail, /groupgrad\.node: no such file.*npm rebuild groupgrad/);
-    checkLoss(answer);
-
-    // Without TensorFlow.js the trainer says what is missing, and the command line runs as far as it goes.
-    const missing = runIn(
-      home,
-      `import { TransformerPolicy } from 'groupgrad';
-      const error = await TransformerPolicy.create({ vocabulary: '01' }).catch((problem) => problem);
-      console.log(JSON.stringify(error.message));`,
+  test('a project in which its scripts run, as npm rebuild runs prepare for a link: nothing is lost', (t) => {
+    const home = join(folder, 'linked');
+    const installed = join(folder, 'store', 'groupgrad');
+    mkdirSync(installed, { recursive: true });
+    const unpacked = run('tar', ['xzf', tarball, '-C', installed, '--strip-components=1']);
+    assert.equal(unpacked.status, 0, outputOf(unpacked));
+    mkdirSync(join(home, 'node_modules'), { recursive: true });
+    symlinkSync(installed, join(home, 'node_modules', 'groupgrad'));
+    writeFileSync(
+      join(home, 'package.json'),
+      JSON.stringify({ dependencies: { groupgrad: 'file:../store/groupgrad' } }),
     );
-    assert.match(String(missing), /^the trainer needs TensorFlow\.js: npm install @tensorflow\/tfjs-node/);
-    const doctor = run(process.execPath, [join(home, 'node_modules', '.bin', 'groupgrad'), 'doctor'], { cwd: home });
-    assert.equal(doctor.status, 1, outputOf(doctor));
-    assert.match(doctor.stdout, /✓ reference .*✗ tfjs /s);
+    const before = readdirSync(installed, { recursive: true }).sort();
+    const rebuilt = npm(['rebuild', 'groupgrad', '--foreground-scripts'], home);
+    assert.equal(rebuilt.status, 0, outputOf(rebuilt));
+    assert.match(outputOf(rebuilt), /prepare/); // it was run
+    const strip = (paths: typeof before) => paths.filter((path) => !/^node_modules|package-lock/.test(String(path)));
+    assert.deepEqual(strip(readdirSync(installed, { recursive: true }).sort()), strip(before));
+    t.diagnostic(outputOf(rebuilt).trim());
+  });
+
+  test('npx in a checkout runs the checkout', (t) => {
+    const built = join(checkout, 'build', 'Release', 'groupgrad.node');
+    copyFileSync(addon as string, built);
+    const main = join(checkout, 'dist', 'cli', 'main.js');
+    const dates = () => [built, main].map((file) => statSync(file).mtimeMs);
+    const before = dates();
+    const env = { ...environment(), npm_config_cache: join(folder, 'npx-cache') };
+    const begin = performance.now();
+    const result = npm(['exec', '--offline', '--', 'groupgrad', 'doctor', '--json'], checkout, env);
+    if (result.status !== 0 && unreachable.test(outputOf(result))) return skipped(t, outputOf(result));
+    assert.equal(result.status, 0, outputOf(result));
+    const { addon: found } = JSON.parse(result.stdout) as { addon: { detail: string } };
+    assert.equal(found.detail, `build of this checkout, ${join('build', 'Release', 'groupgrad.node')}`);
+    assert.deepEqual(dates(), before);
+    assert.ok(performance.now() - begin < 1000 * limit);
+  });
+
+  test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation leaves', (t) => {
+    const home = join(folder, 'builds');
+    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    // A compiler that has finished already.
+    const tools = join(folder, 'tools');
+    mkdirSync(tools);
+    const script = (name: string, text: string) =>
+      writeFileSync(join(tools, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+    for (const name of ['c++', 'ninja']) script(name, 'exit 0');
+    script(
+      'cmake',
+      `if [ "$1" = --build ]; then
+        echo "[1/2] compiling"; echo "[2/2] linking"; ${'/bin/cp'} '${addon}' "$2/groupgrad.node"
+      else while [ "$1" != -B ]; do shift; done; /bin/mkdir -p "$2"; echo "$@" > '${folder}/configured'; fi`,
+    );
+    const env = { ...environment([tools, bin].join(delimiter)), XDG_CACHE_HOME: join(folder, 'cache') };
+    const built = groupgrad(home, ['build', '--cuda', 'off', '--debug'], env);
+    assert.equal(built.status, 0, outputOf(built));
+    const cached = join(folder, 'cache', 'groupgrad');
+    const lines = built.stdout.trim().split('\n');
+    assert.match(lines[0], /^groupgrad build: version [\d.]+ for \w+-\w+, for debugging$/);
+    assert.ok(lines.includes('  compiling 100 %'), built.stdout);
+    assert.match(
+      built.stdout.replaceAll(/\s+/g, ' '),
+      /groupgrad build: built in \d+ s with CMake, .*, without the CUDA/,
+    );
+    const path = lines.at(-1) as string;
+    assert.ok(path.startsWith(join(cached, 'addons')) && path.endsWith('groupgrad.node'), path);
+    assert.match(readFileSync(join(folder, 'configured'), 'utf8'), /CUDA=OFF .*BUILD_TYPE=Debug/);
+    assert.deepEqual(readdirSync(cached), ['addons']);
+
+    rmSync(join(home, 'node_modules'), { recursive: true });
+    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    const own = runIn(home, program('cpu'), env) as Answer;
+    assert.ok(own.detail.endsWith(path), own.detail);
+    checkLoss(own);
+    // One that does not load is passed over, and doctor says so.
+    writeFileSync(path, 'no addon');
+    const after = runIn(home, program('cpu'), env) as Answer;
+    assert.ok(after.detail.endsWith(join('prebuilds', platform, 'groupgrad.node')), after.detail);
+    const doctor = groupgrad(home, ['doctor'], env);
+    assert.match(doctor.stdout.replaceAll(/\s+/g, ' '), /✓ addon prebuilt, .* passed over: .* could not be loaded/);
+    checkDoctor(doctor.stdout);
+
+    // A compiler that fails: its words, and nothing is left.
+    script('cmake', '[ "$1" = --build ] && echo "no such instruction" && exit 1; exit 0');
+    const failed = groupgrad(home, ['build', '--cuda', 'off'], env);
+    assert.equal(failed.status, 1);
+    assert.match(
+      failed.stderr,
+      /the addon could not be built with CMake: .*cmake --build ended with exit code 1\nno such instruction/,
+    );
+    assert.deepEqual(readdirSync(cached), ['addons']);
+  });
+
+  test('without an addon for the platform: what is missing, and what to type', (t) => {
+    const home = join(folder, 'bare');
+    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    rmSync(join(home, 'node_modules', 'groupgrad', 'prebuilds'), { recursive: true });
+    const env = { ...environment(bin), XDG_CACHE_HOME: join(folder, 'no-cache') };
+    const { available, detail, ...answer } = runIn(home, program('auto'), env) as Answer;
+    assert.equal(available, false);
+    checkLoss({ available, detail, ...answer });
+    const cause = `there is no native addon: groupgrad has no prebuilt addon for ${platform}. `;
+    const tools = 'a C++20 compiler (g++ 12 or clang 15, or newer) and CMake with make (or make and Python 3)';
+    assert.equal(detail, `${cause}To build it, install ${tools}, then type \`npx groupgrad build\`.`);
+    const built = groupgrad(home, ['build'], env);
+    assert.equal(built.status, 1);
+    assert.equal(built.stderr, `groupgrad: to build the addon, install ${tools}\n`);
+    const doctor = groupgrad(home, ['doctor'], env);
+    assert.equal(doctor.status, 0); // the loss works, on the reference device
+    checkDoctor(doctor.stdout);
+    assert.match(doctor.stdout, new RegExp(`✗ addon +groupgrad has no prebuilt addon for ${platform}\n`));
   });
 });
+
+const comparison = {
+  base: { train: { task: 'addition', digits: 1 }, policy: { layers: 1, width: 8, heads: 2, hidden: 12 }, steps: 1 },
+  variants: { grpo: { loss: 'grpo' }, dapo: { loss: 'dapo' } },
+  seeds: [1],
+};
+
+/** Nothing wider than a terminal, no line twice. */
+function checkDoctor(text: string): void {
+  const lines = text.split('\n').filter((line) => line !== '');
+  for (const line of lines) assert.ok(line.length <= 80, line);
+  const findings = lines
+    .filter((line) => /^ {2}[✓✗]/.test(line))
+    .map((line) => line.replace(/ needs (the native addon|TensorFlow\.js)$/, ''));
+  assert.equal(new Set(findings).size, findings.length, text);
+}

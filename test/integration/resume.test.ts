@@ -11,6 +11,7 @@ import { startBackend } from '../../src/backend/backend.js';
 import { defineReward, presets } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
 import { disk, newestCheckpoint } from '../../src/run/checkpoint.js';
+import type { Example } from '../../src/tasks/task.js';
 import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/train/api.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import { root } from '../support/native.js';
@@ -349,19 +350,280 @@ describe('a run that goes on', () => {
     policy.dispose();
   });
 
-  test('begins anew when its warm start was ended', async (t) => {
+  test('begins anew when its warm start was ended before its first update', async (t) => {
     const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'ended')];
     await train(t, options(whole), 2);
     const trainer = await open(t, options(runDir));
     const tensors = tf.memory().numTensors;
     const stop = new AbortController();
-    // The warm start waits for the event loop now and then; whenever it looks, it is told to end.
     stop.abort();
     await trainer.start({ signal: stop.signal });
     assert.equal(tf.memory().numTensors, tensors);
-    assert.ok(!fs.existsSync(join(runDir, 'checkpoints')));
+    assert.throws(() => trainer.save(), /expected a run that has begun/);
+    for (const folder of ['checkpoints', 'warm-start']) assert.ok(!fs.existsSync(join(runDir, folder)));
     for await (const _ of trainer.steps({ max: 2 }));
     assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+  });
+
+  describe('after a warm start that was interrupted', () => {
+    /** Learns for 6 updates of at most 9: by then half of the problems of every look are right. */
+    const warm = (runDir: string, change: Partial<TrainerOptions> = {}) => {
+      const train = { ...lengthTask(), size: 10, score: (text: string) => Number(text.length > 0) };
+      const optimizer = { learningRate: 0.05, warmupSteps: 3, schedule: 'cosine', totalSteps: 20 } as const;
+      const warmStart = { steps: 9, batchSize: 4, until: 0.8, every: 3, problems: 8, optimizer };
+      return options(runDir, { train, warmStart, checkpoint: { every: 4, warmStartSeconds: 1000 }, ...change });
+    };
+
+    /** Starts, and ends it when its progress first says `text`. What it said. */
+    async function startUntil(trainer: GrpoTrainer, text: string | RegExp): Promise<string[]> {
+      const stop = new AbortController();
+      const said: string[] = [];
+      const write = (line: string) => {
+        said.push(line);
+        if (line.match(text)) stop.abort();
+      };
+      await trainer.start({ signal: stop.signal, output: { write, isTTY: true, columns: 200 } });
+      return said;
+    }
+
+    const update = (line: string) => Number(/update (\d+) of at most/.exec(line)?.[1] ?? Number.NaN);
+
+    test('at any update, or while its accuracy is looked at, it is the run that was not interrupted', async (t) => {
+      const whole = join(temporaryFolder(t), 'whole');
+      const uninterrupted = await open(t, warm(whole));
+      const said = await startUntil(uninterrupted, /never/);
+      uninterrupted.dispose();
+      const last = update(said.at(-1)!);
+      assert.ok(last > 3 && last < 9 && said.at(-1)!.includes('% right'), `ended with ${said.at(-1)}`);
+      await train(t, warm(whole), 2);
+      const expected = lastingFiles(whole);
+      for (let updates = 1; updates <= last; updates++) {
+        const runDir = join(temporaryFolder(t), 'ended');
+        const first = await open(t, warm(runDir));
+        await startUntil(first, `update ${updates} of at most`);
+        assert.equal(first.step, 0);
+        first.dispose();
+        const folder = join(runDir, 'warm-start', `step-0000000${updates}`);
+        assert.ok(fs.existsSync(join(folder, 'manifest.json')), folder);
+        const second = await open(t, warm(runDir));
+        assert.deepEqual(second.notices, []);
+        const after = await startUntil(second, /never/);
+        assert.match(after[0], new RegExp(`warm start: continuing after update ${updates}`));
+        for await (const _ of second.steps({ max: 2 }));
+        second.dispose();
+        assert.deepEqual(lastingFiles(runDir), expected, `ended after update ${updates}`);
+        assert.ok(!fs.existsSync(join(runDir, 'warm-start')));
+      }
+    });
+
+    test('the same trainer goes on as well, and leaves no tensor behind', async (t) => {
+      const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'ended')];
+      await train(t, warm(whole), 2);
+      const [policy, tensors] = [tinyPolicy(), tf.memory().numTensors];
+      const trainer = await createTrainer(warm(runDir, { policy }));
+      await startUntil(trainer, 'update 2 of at most');
+      await startUntil(trainer, 'update 5 of at most');
+      for await (const _ of trainer.steps({ max: 2 }));
+      trainer.dispose();
+      assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+      const other = await createTrainer(warm(join(temporaryFolder(t), 'other'), { policy }));
+      await startUntil(other, 'update 2 of at most');
+      other.dispose();
+      assert.equal(tf.memory().numTensors, tensors);
+      policy.dispose();
+    });
+
+    test('in its first evaluation, it is that run too', async (t) => {
+      const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'ended')];
+      await train(t, warm(whole), 2);
+      const stop = new AbortController();
+      let asked = 0;
+      const short = {
+        ...tinyTask,
+        size: 6,
+        score: (text: string, example: Example) => {
+          // In the midst of it.
+          if (++asked === 3) stop.abort();
+          return tinyTask.score(text, example);
+        },
+      };
+      const evaluated = { evaluate: { short } };
+      const first = await open(t, warm(runDir, evaluated));
+      await first.start({ signal: stop.signal });
+      assert.ok(asked < 6, `${asked} completions were scored`);
+      first.dispose();
+      assert.ok(fs.existsSync(join(runDir, 'warm-start')) && !fs.existsSync(join(runDir, 'checkpoints')));
+      await train(t, warm(runDir, evaluated), 2);
+      assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+    });
+
+    test('a failure of it is told, and what it came to is saved', async (t) => {
+      const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'failed')];
+      await train(t, warm(whole), 1);
+      let asked = -Infinity;
+      const example = (index: number) => (++asked > 17 ? assert.fail('no such example') : lengthTask().example(index));
+      const trainer = await open(t, warm(runDir, { train: { ...warm(runDir).train, example } }));
+      asked = 0;
+      await assert.rejects(trainer.steps().next(), /no such example/);
+      trainer.dispose();
+      const saved = fs.readdirSync(join(runDir, 'warm-start'));
+      assert.deepEqual(saved, ['step-00000002']);
+      await train(t, warm(runDir), 1);
+      assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+    });
+
+    test('it is saved every so many seconds, and the last of those that are intact is taken', async (t) => {
+      const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'often')];
+      await train(t, warm(whole), 1);
+      const often = warm(runDir, { checkpoint: { every: 4, warmStartSeconds: 0 } });
+      const trainer = await open(t, often);
+      await startUntil(trainer, 'update 5 of at most');
+      trainer.dispose();
+      assert.deepEqual(fs.readdirSync(join(runDir, 'warm-start')), ['step-00000004', 'step-00000005']);
+      cut(join(runDir, 'warm-start', 'step-00000005', 'weights.safetensors'), 1);
+      const second = await open(t, warm(runDir));
+      assert.match(second.notices[0], /passed over .*step-00000005: weights\.safetensors: expected/s);
+      for await (const _ of second.steps({ max: 1 }));
+      assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+    });
+
+    test('it can be gone on with in another folder, and without its warm start where drift is allowed', async (t) => {
+      const folder = temporaryFolder(t);
+      const [whole, from, to, other] = ['whole', 'from', 'to', 'other'].map((name) => join(folder, name));
+      await train(t, warm(whole), 1);
+      const trainer = await open(t, warm(from));
+      await startUntil(trainer, 'update 2 of at most');
+      trainer.dispose();
+      await train(t, warm(to, { resume: from }), 1);
+      assert.deepEqual(lastingFiles(to).weights, lastingFiles(whole).weights);
+      await assert.rejects(train(t, warm(to, { resume: from }), 1), /holds a run whose newest checkpoint is/);
+      await train(
+        t,
+        warm(other, { resume: join(from, 'warm-start', 'step-00000002'), warmStart: undefined, allowDrift: true }),
+        1,
+      );
+      const { updates } = lastingFiles(other).state as { updates: number };
+      assert.equal(updates, 4);
+      await assert.rejects(
+        train(t, warm(from, { warmStart: { steps: 8 } }), 1),
+        /settings\.warmStart\.steps: 9, now 8/,
+      );
+    });
+  });
+
+  describe('told to end in a step', () => {
+    /** Its third step never ends: a reward waits for what does not come, and minds no signal. */
+    const hanging = (reached: () => void) => {
+      let calls = 0;
+      return [
+        defineReward('hangs', ({ completion }) => {
+          if (++calls <= 32) return completion.tokens.length;
+          reached();
+          return new Promise<number>(() => {});
+        }),
+      ];
+    };
+    const plain = { dynamicSampling: undefined, checkpoint: { every: 100 } } as const;
+    const counting = [defineReward('hangs', ({ completion }) => completion.tokens.length)];
+
+    for (const grace of [0, 0.2]) {
+      test(`it is undone after ${grace} s, and what was before it saved`, async (t) => {
+        const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'undone')];
+        await train(t, options(whole, { ...plain, rewards: counting }), 4);
+        const stop = new AbortController();
+        let told = 0;
+        const rewards = hanging(() => {
+          if (told === 0) told = performance.now();
+          stop.abort();
+        });
+        const trainer = await open(t, options(runDir, { ...plain, rewards }));
+        const made: number[] = [];
+        for await (const step of trainer.steps({ signal: stop.signal, grace })) made.push(step.index);
+        const waited = (performance.now() - told) / 1000;
+        assert.deepEqual([made, trainer.step], [[1, 2], 2]);
+        assert.ok(waited >= grace - 0.15 && waited < grace + 10, `after ${waited} s`);
+        trainer.dispose();
+        assert.equal(newestCheckpoint(join(runDir, 'checkpoints')).found?.step, 2);
+        await train(t, options(runDir, { ...plain, rewards: counting }), 4);
+        assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
+      });
+    }
+
+    for (const excuse of ['null', 'zero'] as const) {
+      test(`no reward of it counts as ${excuse} for that`, async (t) => {
+        const stop = new AbortController();
+        const rewards = [
+          defineReward(
+            'hangs',
+            () => {
+              stop.abort();
+              return new Promise<number>(() => {});
+            },
+            { onError: excuse },
+          ),
+        ];
+        const trainer = await open(t, options(join(temporaryFolder(t), 'run'), { ...plain, rewards }));
+        for await (const _ of trainer.steps({ signal: stop.signal, grace: 0 })) assert.fail('a step');
+        assert.equal(trainer.step, 0);
+      });
+    }
+
+    test('it is finished where it ends in time, however long that may be', async (t) => {
+      const trainer = await open(t, options(join(temporaryFolder(t), 'run'), plain));
+      const stop = new AbortController();
+      for await (const { index } of trainer.steps({ signal: stop.signal, grace: Infinity }))
+        if (index === 2) stop.abort();
+      assert.equal(trainer.step, 2);
+      await assert.rejects(trainer.steps({ grace: -1 }).next(), /^RangeError: grace: expected/);
+      await assert.rejects(trainer.run({ grace: '3' as never }), /^TypeError: grace: expected/);
+    });
+
+    test('its evaluation and its passes are undone as well, with the logs', async (t) => {
+      for (const where of ['evaluation', 'update', 'score'] as const) {
+        const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'undone')];
+        const stop = new AbortController();
+        let isArmed = false;
+        const abortIn = (place: string) => {
+          if (isArmed && place === where) stop.abort();
+        };
+        const given = (own = tinyPolicy()): Partial<TrainerOptions> => ({
+          ...plain,
+          train: {
+            ...lengthTask(),
+            size: 10,
+            score: (text) => {
+              abortIn('score');
+              return Number(text.length === 1);
+            },
+          },
+          evaluate: {
+            short: {
+              ...tinyTask,
+              size: 6,
+              score: () => {
+                abortIn('evaluation');
+                return 0;
+              },
+            },
+          },
+          policy: {
+            ...own,
+            logits: (...args) => {
+              abortIn('update');
+              return own.logits(...args);
+            },
+          } as Policy,
+        });
+        await train(t, options(whole, given()), 4);
+        const trainer = await open(t, options(runDir, given()));
+        for await (const { index } of trainer.steps({ signal: stop.signal, grace: 0 })) isArmed = index === 2;
+        assert.equal(trainer.step, 2, where);
+        trainer.dispose();
+        isArmed = false;
+        await train(t, options(runDir, given()), 4);
+        assert.deepEqual(lastingFiles(runDir), lastingFiles(whole), where);
+      }
+    });
   });
 
   test('refuses what differs, by name, unless drift is allowed', async (t) => {

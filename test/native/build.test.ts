@@ -1,14 +1,14 @@
 // CMakeLists.txt is the full build, binding.gyp the same addon for machines without CMake: they must not drift apart.
 
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import test from 'node:test';
 import { exists, outputOf, root, run, withFolder } from '../support/native.js';
 
 const read = (file: string) => readFileSync(join(root, file), 'utf8').replace(/#.*$/gm, '');
 const cmake = read('CMakeLists.txt');
-const gyp = read('binding.gyp');
+const gyp = read('native/groupgrad.gypi');
 
 function gypList(name: string): string[] {
   const list = new RegExp(`'${name}': \\[([^\\]]*)\\]`).exec(gyp)?.[1];
@@ -23,11 +23,12 @@ function cmakeArguments(call: RegExp): string[] {
 }
 
 const sources = [...cmake.matchAll(/(?<!test\/)\b(native\/[\w/]+\.(cpp|cu))\b/g)].map((match) => match[1]);
-/** What CMake builds where there is a CUDA compiler. */
-const needsCuda = (file: string) => /^native\/(cuda|c)\//.test(file);
+/** What CMake builds where there is a CUDA compiler, and for prebuilt addons. */
+const isExtra = (file: string) => /^native\/(cuda|c|portable)\//.test(file);
 
-test('both build systems list the same sources, but for those of CUDA', () => {
-  assert.deepEqual(gypList('sources').sort(), sources.filter((file) => !needsCuda(file)).sort());
+test('both build systems list the same sources, but for those of CUDA and of prebuilt addons', () => {
+  const listed = gypList('sources').map((file) => `native/${file}`);
+  assert.deepEqual(listed.sort(), sources.filter((file) => !isExtra(file)).sort());
 });
 
 test('CMake lists every source that there is', () => {
@@ -64,28 +65,38 @@ const why = !slow
     ? false
     : 'node-gyp needs make and Python 3';
 
-test('node-gyp builds an addon that computes', { skip: why }, () => {
+test('groupgrad build without CMake: node-gyp builds an addon that computes', { skip: why }, () => {
   withFolder((folder) => {
-    for (const file of ['native', 'src', 'binding.gyp', 'package.json', 'tsconfig.json']) {
-      cpSync(join(root, file), join(folder, file), { recursive: true });
+    // Everything that a build needs but CMake.
+    const bin = join(folder, 'bin');
+    mkdirSync(bin);
+    for (const path of (process.env.PATH ?? '').split(delimiter).filter((each) => existsSync(each))) {
+      for (const name of readdirSync(path).filter((each) => each !== 'cmake' && !existsSync(join(bin, each)))) {
+        symlinkSync(join(path, name), join(bin, name));
+      }
     }
+    for (const name of ['native', 'dist', 'package.json'])
+      cpSync(join(root, name), join(folder, name), { recursive: true });
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
-    const prefix = join(dirname(process.execPath), '..');
-    const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : [];
-    const nodeGyp = join(root, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
-    const built = run(process.execPath, [nodeGyp, 'rebuild', ...headers], { cwd: folder });
+    const { npm_config_node_gyp: _, ...inherited } = process.env;
+    const env = { ...inherited, GROUPGRAD_ADDON: '', PATH: bin, XDG_CACHE_HOME: join(folder, 'cache') };
+    const built = run(process.execPath, [join('dist', 'cli', 'main.js'), 'build', '--cuda', 'off'], {
+      cwd: folder,
+      env,
+    });
     assert.equal(built.status, 0, outputOf(built));
+    assert.match(built.stdout, /with node-gyp/);
     assert.doesNotMatch(outputOf(built), /warning:/i);
 
     const program = `
-      import { computeAdvantages, devices } from './src/index.js';
+      import { computeAdvantages, devices } from './dist/index.js';
       const { advantages } = computeAdvantages([0, 1], { groupSize: 2, scale: 'none' }, { device: 'cpu' });
       console.log(JSON.stringify({ advantages: [...advantages], cpu: devices().find((d) => d.name === 'cpu').detail }));`;
-    const env = { ...process.env, GROUPGRAD_ADDON: '' };
-    const ran = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd: folder, env });
+    const ran = run(process.execPath, ['--input-type=module', '-e', program], { cwd: folder, env });
     assert.equal(ran.status, 0, outputOf(ran));
     const { advantages, cpu } = JSON.parse(ran.stdout) as { advantages: number[]; cpu: string };
     assert.deepEqual(advantages, [-0.5, 0.5]);
-    assert.ok(cpu.endsWith(join('build', 'Release', 'groupgrad.node')), cpu);
+    assert.ok(cpu.endsWith(built.stdout.trim().split('\n').at(-1) as string), cpu);
+    assert.ok(cpu.includes(join(folder, 'cache', 'groupgrad', 'addons')), cpu);
   });
 });

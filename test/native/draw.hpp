@@ -128,6 +128,7 @@ inline LossConfig drawConfig(Random& random, bool wild, int64_t length) {
     c.klBeta = wild && random.chance(0.1) ? random.pick({1e-300, 1e30}) : random.uniform(0.01, 0.5);
     c.klEstimator = random.pick({KlEstimator::k1, KlEstimator::k2, KlEstimator::k3});
     c.klImportanceWeighted = random.chance(0.5);
+    if (random.chance(0.3)) c.klLogRatioClamp = wild ? random.pick({1e-300, 0.3, 20.0, 3e38}) : random.uniform(0.1, 1);
   }
   return c;
 }
@@ -354,7 +355,7 @@ inline AdvantageDraw drawAdvantages(Random& random) {
   const int64_t groups = random.integer(1, 12);
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t size = random.integer(1, 9);
-    const auto kind = random.integer(0, 5);
+    const auto kind = random.integer(0, 8);
     const double constant = random.pick({0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1e15 + 1, 0.0});
     for (int64_t i = 0; i < size; ++i) {
       double r = random.normal();
@@ -363,6 +364,9 @@ inline AdvantageDraw drawAdvantages(Random& random) {
       if (kind == 2 && random.chance(0.3)) r = double(kNan);
       if (kind == 3 && random.chance(0.3)) r = double(kNan);
       if (kind == 4) r = double(kNan);
+      if (kind == 6) r = constant * (1 + 0x1p-50 * double(random.integer(-2, 2)));  // equal but for rounding
+      if (kind == 7) r = std::ldexp(r, 990);
+      if (kind == 8) r = std::ldexp(r, -990);
       rewards.push_back(r);
     }
     offsets.push_back(int32_t(rewards.size()));
@@ -374,6 +378,7 @@ inline AdvantageDraw drawAdvantages(Random& random) {
   r.rewards = d.rewards.data();
   r.offsets = d.offsets.data();
   r.groups = groups;
+  r.singlePrecision = random.chance(0.3);
   r.center = random.pick({Center::mean, Center::leaveOneOut, Center::none});
   r.scale = random.pick({Scale::groupStd, Scale::batchStd, Scale::none});
   r.ddof = double(random.integer(0, 1));

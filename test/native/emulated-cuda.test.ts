@@ -22,8 +22,8 @@ function runTests(t: TestContext, patterns: string[], device: Record<string, str
   t.diagnostic(`${passed} tests passed`);
 }
 
-test('emulated CUDA device: golden vectors, traps, advantages', { skip }, (t) => {
-  runTests(t, ['oracle/golden', 'unit/reference-traps', 'unit/advantages', 'unit/configuration']);
+test('emulated CUDA device: golden vectors, KL, traps, advantages', { skip }, (t) => {
+  runTests(t, ['oracle/golden', 'oracle/kl', 'unit/reference-traps', 'unit/advantages', 'unit/configuration']);
 });
 
 test('emulated CUDA device: DeviceArray and the host API over it, with few allocations of pinned memory', {

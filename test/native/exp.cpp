@@ -1,6 +1,7 @@
 // native/core/exp.hpp against the correctly rounded exponential: expOf for one float, expInRange for vectors of them,
 // in each instruction set that this processor has. `exp [stride]` tries every stride-th float of the range; 1 tries
-// them all. Prints the largest error of each; exits with 1 where a promise of exp.hpp is broken.
+// them all. Prints the largest error of each; exits with 1 where a promise of exp.hpp is broken. The same for scaledExp
+// at a million values of every size.
 #include "../../native/core/exp.hpp"
 
 #include <cmath>
@@ -150,6 +151,31 @@ void all(const char* name, Form form, int64_t stride) {
   sweep(name, form, stride);
 }
 
+// scaledExp against a longer format: exp(x) and exp(x) - 1, relatively.
+void float64() {
+  double worst = 0, worstMinusOne = 0;
+  const auto relative = [](double got, long double expected) {
+    return expected == 0 ? std::abs(got) : double(std::abs((got - expected) / expected));
+  };
+  for (int i = 0; i < 1000000; ++i) {
+    const double size = std::pow(10.0, -12 + 14.85 * i / 1e6);
+    const double x = size > 708 ? 708 : size;
+    for (const double y : {x, -x}) {
+      const groupgrad::ScaledExp e = groupgrad::scaledExp(y);
+      worst = std::fmax(worst, relative(e.exp(), std::exp((long double)(y))));
+      worstMinusOne = std::fmax(worstMinusOne, relative(e.minusOne(), std::expm1((long double)(y))));
+    }
+  }
+  std::printf("float64: largest relative error of exp %.2g, of exp - 1 %.2g\n", worst, worstMinusOne);
+  check(worst < 1e-14, "float64", "exp within 1e-14", 0, float(worst));
+  check(worstMinusOne < 4e-14, "float64", "exp - 1 within 4e-14", 0, float(worstMinusOne));
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const auto value = [](double x) { return groupgrad::scaledExp(x).exp(); };
+  check(value(0) == 1 && groupgrad::scaledExp(0).minusOne() == 0, "float64", "exact at 0", 0, float(value(0)));
+  check(value(inf) == value(709) && value(-inf) == value(-708), "float64", "finite everywhere", 0, float(value(inf)));
+  check(value(nan) != value(nan), "float64", "NaN stays NaN", 0, float(value(nan)));
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -176,6 +202,7 @@ int main(int count, char** arguments) {
     std::printf("AVX-512: not tried, this processor does not have it\n");
   }
 #endif
+  float64();
   if (failures > 0) std::printf("%d failures\n", failures);
   return failures > 0 ? 1 : 0;
 }

@@ -481,8 +481,8 @@ void fuzzPolicy(Random& random, std::vector<Candidate>& devices, double large) {
 void checkAdvantages(const AdvantageDraw& d) {
   const AdvantageRequest& r = d.request;
   for (int64_t g = 0; g < r.groups; ++g) {
-    bool any = false, equal = true;
-    double first = 0;
+    bool any = false;
+    double low = double(kInf), high = -double(kInf);
     int64_t verdicts = 0;
     for (int64_t i = d.offsets[g]; i < d.offsets[g + 1]; ++i) {
       const bool verdict = d.rewards[i] == d.rewards[i];
@@ -490,12 +490,18 @@ void checkAdvantages(const AdvantageDraw& d) {
       require(r.hadw || r.weights[i] == 1, "without HA-DW every weight is 1");
       any |= r.advantages[i] != 0;
       if (!verdict) continue;
-      if (verdicts++ == 0) first = d.rewards[i];
-      equal &= d.rewards[i] == first;
+      ++verdicts;
+      low = std::min(low, d.rewards[i]);
+      high = std::max(high, d.rewards[i]);
     }
+    // Of the 0.1 to 1e15 and the rounding of 2^-50 that are drawn.
+    const bool equal = verdicts == 0 || high - low <= 0x1p-47 * std::max(std::abs(low), std::abs(high));
     require(r.active[g] == uint8_t(any), "active says whether the group has an advantage");
     require(verdicts > 0 ? r.groupMean[g] == r.groupMean[g] : r.groupMean[g] != r.groupMean[g], "mean of a group");
     if (equal) require(r.groupStd[g] == 0, "equal rewards have standard deviation 0");
+    if (high - low > 0x1p-20 * std::max(std::abs(low), std::abs(high))) {
+      require(r.groupStd[g] > 0, "rewards that differ have a standard deviation");
+    }
     if (equal && r.center != Center::none) require(!any, "equal rewards have advantage 0");
   }
 }

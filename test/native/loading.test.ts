@@ -11,7 +11,7 @@ import { outputOf, root, run, withFolder } from '../support/native.js';
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 
 const program = `
-  import { computeAdvantages, devices, policyLoss } from './src/index.js';
+  const { computeAdvantages, devices, policyLoss } = await import('./src/index.js');
   const warnings = [];
   process.on('warning', (warning) => warnings.push(warning.message));
   const call = (device) => computeAdvantages([0, 1], { groupSize: 2, scale: 'none' }, { device });
@@ -38,11 +38,11 @@ interface Report {
   warnings: string[];
 }
 
-function load(addon: string | undefined, cwd = root): Report {
-  const env = { ...process.env };
-  delete env.GROUPGRAD_ADDON;
+function load(addon: string | undefined, cwd = root, more: NodeJS.ProcessEnv = {}, first = ''): Report {
+  const env = { ...process.env, ...more };
+  for (const name of ['GROUPGRAD_ADDON', 'npm_config_user_agent', 'CXX']) delete env[name];
   if (addon !== undefined) env.GROUPGRAD_ADDON = addon;
-  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd, env });
+  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', first + program], { cwd, env });
   assert.equal(result.status, 0, outputOf(result));
   return JSON.parse(result.stdout) as Report;
 }
@@ -51,7 +51,7 @@ function load(addon: string | undefined, cwd = root): Report {
 function checkFailure(report: Report, remedy: string): string {
   const { available, detail, auto, loss, error, warnings } = report;
   assert.equal(available, false);
-  assert.match(detail, /^the native addon could not be loaded \(.*\)\. /);
+  assert.match(detail, /^there is no native addon: .*\. /);
   assert.ok(detail.endsWith(remedy), detail);
   assert.deepEqual(auto, [-0.5, 0.5]);
   assert.equal(loss, 2);
@@ -61,12 +61,11 @@ function checkFailure(report: Report, remedy: string): string {
 }
 
 const correct = 'Correct or unset GROUPGRAD_ADDON.';
-const install =
-  'Install a C++20 compiler with CMake or make, then run `npm rebuild groupgrad` (in a checkout: `npm run build:native`).';
+const install = 'To build it: `npm run build:native`.';
 
 test('GROUPGRAD_ADDON that names no file', () => {
   const reason = checkFailure(load('/nowhere/groupgrad.node'), correct);
-  assert.match(reason, /\/nowhere\/groupgrad\.node: no such file/);
+  assert.match(reason, /: GROUPGRAD_ADDON names \/nowhere\/groupgrad\.node, which does not exist\. /);
 });
 
 test('a file that is no addon', () => {
@@ -75,8 +74,9 @@ test('a file that is no addon', () => {
     for (const content of ['', 'not an addon'.repeat(1000)]) {
       writeFileSync(path, content);
       const reason = checkFailure(load(path), correct);
-      assert.ok(reason.includes(`(${path}: `), reason); // what follows is the system's own words
-      assert.ok(reason.length > `the native addon could not be loaded (${path}: ). ${correct}`.length, reason);
+      // What follows is the system's own words.
+      assert.match(reason, /: \S+groupgrad\.node could not be loaded: .+\. Correct/);
+      assert.ok(reason.includes(path), reason);
     }
   });
 });
@@ -84,7 +84,7 @@ test('a file that is no addon', () => {
 test('a folder in place of the addon', () => {
   withFolder((folder) => {
     const reason = checkFailure(load(folder), correct);
-    assert.ok(reason.includes(`(${folder}: `), reason);
+    assert.ok(reason.includes(`${folder} could not be loaded: `), reason);
   });
 });
 
@@ -106,7 +106,7 @@ test('an addon of another version', { skip }, () => {
     const path = join(folder, 'groupgrad.node');
     writeFileSync(path, withVersion(another));
     const reason = checkFailure(load(path), correct);
-    assert.ok(reason.includes(`(${path}: built for groupgrad ${another}, this is ${version})`), reason);
+    assert.ok(reason.includes(`: ${path} was built for groupgrad ${another}, this is ${version}. `), reason);
   });
 });
 
@@ -134,10 +134,22 @@ function withPackage(body: (folder: string, places: { built: string; prebuilt: s
   });
 }
 
-test('nothing built: every place that was tried, and how to build', () => {
-  withPackage((folder, { built, prebuilt }) => {
+test('nothing built: the cause, and how to build', () => {
+  withPackage((folder) => {
     const reason = checkFailure(load(undefined, folder), install);
-    assert.ok(reason.includes(`(${built}: no such file; ${prebuilt}: no such file)`), reason);
+    assert.equal(reason, `there is no native addon: this checkout has not been built. ${install}`);
+  });
+});
+
+test('nothing built and no compiler: what to install first', () => {
+  withPackage((folder) => {
+    const tools = 'a C++20 compiler (g++ 12 or clang 15, or newer) and CMake with make (or make and Python 3)';
+    const path = join(folder, 'bin');
+    mkdirSync(path);
+    checkFailure(
+      load(undefined, folder, { PATH: path }),
+      `To build it, install ${tools}, then type \`npm run build:native\`.`,
+    );
   });
 });
 
@@ -146,7 +158,38 @@ test('two places with two different reasons: both are told', { skip }, () => {
     writeFileSync(built, withVersion(another));
     writeFileSync(prebuilt, 'not an addon');
     const reason = checkFailure(load(undefined, folder), install);
-    assert.ok(reason.includes(`(${built}: built for groupgrad ${another}, this is ${version}; ${prebuilt}: `), reason);
+    const first = `${built} was built for groupgrad ${another}, this is ${version}`;
+    assert.ok(reason.includes(`: ${first}; ${prebuilt} could not be loaded: `), reason);
+  });
+});
+
+test('an addon for a newer glibc: that is the cause', {
+  skip: skip || (process.platform !== 'linux' && 'Linux alone'),
+}, () => {
+  withFolder((folder) => {
+    const addon = readFileSync((loaded as { path: string }).path);
+    const place = addon.indexOf('\0GLIBC_2.14\0');
+    assert.ok(place > 0);
+    addon.write('GLIBC_9.14', place + 1, 'latin1');
+    const path = join(folder, 'groupgrad.node');
+    writeFileSync(path, addon);
+    const reason = checkFailure(load(path), correct);
+    assert.ok(
+      reason.includes(`${path} could not be loaded: it needs glibc 9.14, and this system has an older one (`),
+      reason,
+    );
+  });
+});
+
+test('musl: the prebuilt addon is not tried', { skip: process.platform !== 'linux' && 'Linux alone' }, () => {
+  withPackage((folder, { prebuilt }) => {
+    writeFileSync(prebuilt, 'not an addon');
+    // As the executable of a Node.js on musl begins.
+    const node = join(folder, 'node');
+    writeFileSync(node, '\x7fELF…\0/lib/ld-musl-x86_64.so.1\0');
+    const reason = checkFailure(load(undefined, folder, {}, `process.execPath = ${JSON.stringify(node)};`), install);
+    const needs = `the prebuilt addon for ${process.platform}-${process.arch} needs glibc, and this Node.js uses musl`;
+    assert.ok(reason.includes(`this checkout has not been built; ${needs}. `), reason);
   });
 });
 

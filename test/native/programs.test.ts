@@ -24,3 +24,13 @@ test('fuzz: no request makes the CPU device err, read or write outside its array
 test('fuzz: the threads of the CPU device do not race', { skip: cannotBuild('thread') }, (t) => {
   succeeds(t, buildProgram('fuzz', { sanitizers: 'thread' }), ['12', '1', '0.5']);
 });
+
+test('engine_fuzz: no request makes the engine read or write outside its arrays, whatever the instruction set', {
+  skip: cannotBuild(memory),
+}, (t) => {
+  succeeds(t, buildProgram('engine_fuzz', { sanitizers: memory }), ['1500']);
+});
+
+test('engine_fuzz: the threads of the engine do not race', { skip: cannotBuild('thread') }, (t) => {
+  succeeds(t, buildProgram('engine_fuzz', { sanitizers: 'thread' }), ['150']);
+});

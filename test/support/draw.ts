@@ -68,6 +68,7 @@ function drawConfig(random: Random, length: number): LossConfig {
         beta: random.pick([0, 0.04, 0.5]),
         estimator: random.pick(klEstimators),
         importanceWeighted: random.chance(0.5),
+        ...(random.chance(0.3) && { logRatioClamp: random.uniform(0.1, 1) }),
       },
     }),
   };

@@ -1,11 +1,13 @@
 // A project in a temporary folder in which the package is installed as a user has it: built from the sources at hand, with
 // its dependencies, the peers named, and nothing else.
 
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import packageJson from '../../package.json' with { type: 'json' };
+import { loadAddon } from '../../src/devices/load.js';
+import { platform } from '../../src/devices/places.js';
 import { type Finished, runProgram } from './run-program.js';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -36,9 +38,9 @@ export function installedProject(peers: readonly string[]): Project {
     mkdirSync(dirname(to), { recursive: true });
     symlinkSync(from, to);
   };
-  for (const built of ['build', 'prebuilds']) {
-    if (existsSync(join(root, built))) link(join(root, built), join(home, built));
-  }
+  // The addon where the package brings it along, whichever this checkout has.
+  const { addon, path } = loadAddon() as { addon: unknown; path?: string };
+  if (addon) link(path!, join(home, 'prebuilds', platform, 'groupgrad.node'));
   for (const name of [...Object.keys(packageJson.dependencies), ...peers]) {
     link(join(root, 'node_modules', name), join(folder, 'node_modules', name));
   }

@@ -2,8 +2,7 @@
 
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -82,9 +81,13 @@ let emulatedAddon: string | undefined;
 export function buildEmulatedAddon(): string {
   if (emulatedAddon) return emulatedAddon;
   const folder = join(root, 'build', 'emulated');
-  const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
-  const result = run(process.execPath, [cmakeJs, 'compile', '-O', folder, '--CDGROUPGRAD_CUDA=EMULATED']);
-  if (result.status !== 0) throw new Error(`cmake-js failed:\n${outputOf(result)}`);
-  emulatedAddon = join(folder, 'Release', 'groupgrad.node');
+  for (const args of [
+    ['-S', root, '-B', folder, '-DGROUPGRAD_CUDA=EMULATED'],
+    ['--build', folder, '--parallel', String(availableParallelism())],
+  ]) {
+    const result = run('cmake', args);
+    if (result.status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${outputOf(result)}`);
+  }
+  emulatedAddon = join(folder, 'groupgrad.node');
   return emulatedAddon;
 }

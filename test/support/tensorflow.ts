@@ -9,7 +9,8 @@ async function probe(): Promise<string | false> {
     return false;
   } catch (error) {
     if (process.env.GROUPGRAD_REQUIRE_TENSORFLOW) throw error;
-    return `no TensorFlow (npm run setup:tensorflow): ${(error as Error).message.split('\n').at(-1)!.trim()}`;
+    const reasons = (error as Error).message.split('\n').slice(1, -1);
+    return `no TensorFlow (npm run setup:tensorflow): ${reasons.map((reason) => reason.trim()).join('; ')}`;
   }
 }
 

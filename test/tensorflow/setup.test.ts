@@ -2,7 +2,7 @@
 // own, a binding that computes.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { outputOf, root, run, withFolder } from '../support/native.js';
@@ -23,14 +23,23 @@ test('does nothing where tfjs-node works', { skip: noTensorflow }, () => {
   );
 });
 
-/** A project with tfjs-core alone. */
-function inProject(body: (folder: string) => void): void {
-  withFolder((folder) => {
-    const scope = join(folder, 'node_modules', '@tensorflow');
-    mkdirSync(scope, { recursive: true });
-    symlinkSync(join(root, 'node_modules', '@tensorflow', 'tfjs-core'), join(scope, 'tfjs-core'));
-    writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true }));
+const npmEnvironment = { npm_config_audit: 'false', npm_config_fund: 'false', npm_config_prefer_offline: 'true' };
+
+/** npm as a user types it, not as a child of the npm that runs this test. */
+function npm(args: readonly string[], cwd: string) {
+  const own = Object.entries(process.env).filter(([name]) => !/^npm_/.test(name));
+  return run('npm', args, { cwd, env: { ...Object.fromEntries(own), ...npmEnvironment } });
+}
+
+/** A project with tfjs-core alone. Gives why it cannot be made, where that is so. */
+function inProject(body: (folder: string) => void): string | undefined {
+  return withFolder((folder) => {
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'project', private: true }));
+    const installed = npm(['install', '@tensorflow/tfjs-core@4.22.0'], folder);
+    if (installed.status !== 0)
+      return `the registry cannot be reached: ${outputOf(installed).trim().split('\n').at(-1)}`;
     body(folder);
+    return undefined;
   });
 }
 
@@ -45,21 +54,47 @@ test('says what is missing or wrong', () => {
   });
 });
 
-test('where the package cannot be fetched: npm’s reason, and node_modules as it was', () => {
-  inProject((folder) => {
-    // A registry that refuses every connection.
-    const env = { npm_config_registry: 'http://127.0.0.1:9/', npm_config_fetch_retries: '0', npm_config_cache: folder };
-    const result = setup([], folder, env);
-    assert.equal(result.status, 1, outputOf(result));
-    assert.match(result.stderr, /npm could not fetch @tensorflow\/tfjs-node:.*ECONNREFUSED/s);
-    assert.ok(!existsSync(join(folder, 'node_modules', '@tensorflow', 'tfjs-node')));
+for (const loglevel of ['notice', 'silent']) {
+  test(`where the package cannot be fetched: npm’s reason, under log level ${loglevel} too, and all as it was`, (t) => {
+    const missing = inProject((folder) => {
+      const before = readFileSync(join(folder, 'package.json'), 'utf8');
+      // A registry that refuses every connection. `npm run -s` sets the log level.
+      const registry = { npm_config_registry: 'http://127.0.0.1:9/', npm_config_fetch_retries: '0' };
+      const env = { ...registry, npm_config_cache: join(folder, 'cache'), npm_config_loglevel: loglevel };
+      const result = setup([], folder, env);
+      assert.equal(result.status, 1, outputOf(result));
+      assert.match(result.stderr, /npm could not fetch @tensorflow\/tfjs-node:.*ECONNREFUSED/s);
+      assert.ok(!existsSync(join(folder, 'node_modules', '@tensorflow', 'tfjs-node')));
+      assert.equal(readFileSync(join(folder, 'package.json'), 'utf8'), before);
+    });
+    if (missing) t.skip(missing);
   });
+}
+
+test('where it cannot be built: the reasons, and it is not left in package.json', (t) => {
+  const missing = inProject((folder) => {
+    // A Python without pip, and no wheel unpacked yet.
+    const env = { PYTHON: 'false', XDG_CACHE_HOME: join(folder, 'cache') };
+    const result = setup(['--wheel', '--time-limit', '60'], folder, env);
+    assert.equal(result.status, 1, outputOf(result));
+    assert.match(result.stderr, /does not work\.\s+TensorFlow 2\.\S+ from its wheel: false -m pip download/);
+    assert.ok(!existsSync(join(folder, 'node_modules', '@tensorflow', 'tfjs-node')));
+    const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
+      dependencies: object;
+      optionalDependencies?: object;
+    };
+    assert.deepEqual(Object.keys(dependencies), ['@tensorflow/tfjs-core']);
+    assert.deepEqual(Object.keys(optionalDependencies ?? {}), []);
+  });
+  if (missing) t.skip(missing);
 });
 
 const slow = process.env.GROUPGRAD_SLOW_TESTS ? false : 'takes half a minute: set GROUPGRAD_SLOW_TESTS=1';
 
-test('in a project of its own: a binding that computes, beside the project’s tfjs-core', { skip: slow }, (t) => {
-  inProject((folder) => {
+test('in a project of its own: a binding that computes with the project’s tfjs-core, and that stays', {
+  skip: slow,
+}, (t) => {
+  const missing = inProject((folder) => {
     const result = setup(['--time-limit', '180'], folder);
     if (result.status !== 0) return t.skip(`it cannot be had here: ${outputOf(result).trim().split('\n').at(-1)}`);
     assert.match(result.stdout, /@tensorflow\/tfjs-node works, by .*: 4\.\S+, TensorFlow 2\.\S+, on the CPU/);
@@ -69,7 +104,15 @@ test('in a project of its own: a binding that computes, beside the project’s t
       const core = require('@tensorflow/tfjs-core');
       const tf = require('@tensorflow/tfjs-node');
       console.log(tf.engine() === core.engine() && core.getBackend());`;
-    const one = run(process.execPath, ['--preserve-symlinks', '-e', program], { cwd: folder });
-    assert.equal(one.stdout.trim(), 'tensorflow', outputOf(one));
+    const compute = () => run(process.execPath, ['-e', program], { cwd: folder });
+    assert.equal(compute().stdout.trim(), 'tensorflow', outputOf(compute()));
+
+    mkdirSync(join(folder, 'other'));
+    writeFileSync(join(folder, 'other', 'package.json'), JSON.stringify({ name: 'other', version: '1.0.0' }));
+    const other = npm(['install', './other'], folder);
+    assert.equal(other.status, 0, outputOf(other));
+    assert.doesNotMatch(outputOf(other), /removed/);
+    assert.equal(compute().stdout.trim(), 'tensorflow', outputOf(compute()));
   });
+  if (missing) t.skip(missing);
 });

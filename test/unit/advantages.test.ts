@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
+import { hasSpread } from '../../src/base/spread.js';
 import { aggregations, centers, scales } from '../../src/devices/settings.js';
 import {
   type AdvantageConfig,
@@ -116,6 +117,137 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           assert.equal(groupMean[0], Math.fround(0.7), label);
           assert.equal(active[0], center === 'none' ? 1 : 0, label);
         }
+      }
+    });
+
+    test('without a spread a centred advantage is 0, and a reward that is not centred is not divided', () => {
+      // Of the first group; the second decides whether the batch has a spread.
+      const groups: [string, number[]][] = [
+        ['a group of one', [0.7]],
+        ['equal rewards', [0.3, 0.3, 0.3]],
+        ['rewards equal but for rounding', [0.1 + 0.2, 0.3, 0.3]],
+        ['equal rewards below 0', [-2, -2]],
+        ['one verdict', [NaN, 0.7, NaN]],
+      ];
+      for (const [name, group] of groups) {
+        const reward = group.find((r) => !Number.isNaN(r)) as number;
+        for (const spread of [false, true]) {
+          const other = spread ? [reward - 1, reward + 1] : [reward];
+          const groupSizes = Int32Array.of(group.length, other.length);
+          const known = [...group, ...other].filter((r) => !Number.isNaN(r));
+          for (const epsilon of [0, 1e-4]) {
+            const uncentred = {
+              'group-std': reward,
+              'batch-std': spread ? reward / (std(known, 1) + epsilon) : reward,
+              none: reward,
+            };
+            for (const center of centers) {
+              for (const scale of scales) {
+                const config = { groupSizes, center, scale, epsilon };
+                const result = advantages([...group, ...other], config);
+                const label = `${name}, batch ${spread ? 'with' : 'without'} a spread, ${JSON.stringify(config)}`;
+                const expected = center === 'none' ? uncentred[scale] : 0;
+                group.forEach((r, i) => {
+                  const wanted = Number.isNaN(r) ? 0 : expected;
+                  assertNumber(result.advantages[i], wanted, 2e-7 * Math.abs(wanted), label);
+                });
+                assert.equal(result.active[0], expected === 0 ? 0 : 1, label);
+                assert.equal(result.groupStd[0], 0, label);
+              }
+            }
+          }
+        }
+      }
+    });
+
+    test('groups of one without a centre keep their rewards', () => {
+      const { advantages: a } = advantages([0.3, 0.7], { groupSize: 1, center: 'none' });
+      assert.deepEqual([...a], [Math.fround(0.3), Math.fround(0.7)]);
+    });
+
+    test('rewards that are equal but for rounding have no spread', () => {
+      const sum = (value: number, times: number) => new Array<number>(times).fill(value).reduce((a, b) => a + b, 0);
+      const groups = [
+        [0.1 + 0.2, 0.3, 0.3, 0.3],
+        [0.3, 0.3, 0.3, 0.1 + 0.2],
+        [0.1 + 0.7, 0.8],
+        [1.1 + 2.2, 3.3],
+        [1 - 0.9, 0.1],
+        [sum(0.1, 10), 1],
+        [sum(0.1, 100), 10],
+        [sum(0.7, 64), 0.7 * 64],
+        [-(0.1 + 0.2), -0.3],
+        [0.2 * 3 + 0.5 * 0.1, 0.65, 0.05 + 0.6],
+        [1e6 * (0.1 + 0.2), 3e5],
+        [1e-9 * (0.1 + 0.2), 3e-10],
+      ];
+      for (const group of groups) {
+        assert.ok(new Set(group).size > 1, `${group}: not equal to the last bit`);
+        for (const center of ['mean', 'leave-one-out'] as const) {
+          for (const scale of scales) {
+            const config = { groupSize: group.length, center, scale, epsilon: 0, hadw: { anchor: 0.5 } };
+            const { advantages: a, active, groupStd, weights, metrics } = advantages(group, config);
+            const label = `${group}, ${center}, ${scale}`;
+            assert.deepEqual([...a], new Array(group.length).fill(0), label);
+            assert.deepEqual([active[0], groupStd[0], metrics.frac_reward_zero_std], [0, 0, 1], label);
+            assert.ok(weights.every((w) => w === Math.fround(1.3)));
+          }
+        }
+        assert.equal(hasSpread(group, 'float64'), false);
+      }
+    });
+
+    test('a spread above that of rounding is a spread, however small', () => {
+      // By the rule of src/spread.ts: 2^-46 of the largest reward, 2^-21 where rewards come in float32.
+      const borders: [Rewards, boolean][] = [1, 0.3, -5, 1e6, 1e-9, 1e-300, 1e300].flatMap(
+        (size): [Rewards, boolean][] => [
+          [[size, size * (1 + 2 ** -47)], false],
+          [[size, size * (1 + 2 ** -45)], true],
+          [Float64Array.of(size, size * (1 + 2 ** -45)), true],
+        ],
+      );
+      borders.push([Float32Array.of(1, 1 + 2 ** -22), false], [Float32Array.of(1, 1 + 2 ** -20), true]);
+      borders.push([Float32Array.of(1000, 1000.0001), false], [Float32Array.of(1000, 1000.001), true]);
+      borders.push(
+        [[0, 1e-3, 1], true],
+        [[1, 1 + 1e-9], true],
+        [[1, 1 + 1e-12], true],
+        [[0, 1e-300], true],
+        [[0, 1e-3], true],
+      );
+      for (const [rewards, spread] of borders) {
+        for (const scale of ['group-std', 'batch-std'] as const) {
+          const result = advantages(rewards, { groupSize: rewards.length, scale, epsilon: 0 });
+          const label = `${rewards.constructor.name} ${rewards}, ${scale}`;
+          assert.equal(result.metrics.frac_reward_zero_std, spread ? 0 : 1, label);
+          assert.equal(result.groupStd[0] !== 0, spread, label);
+          assert.equal(result.active[0], spread ? 1 : 0, label);
+          assert.equal(
+            result.advantages.some((a) => a !== 0),
+            spread,
+            label,
+          );
+          const precision = rewards instanceof Float32Array ? 'float32' : 'float64';
+          assert.equal(hasSpread([...rewards], precision), spread, label);
+          if (rewards.length === 2) {
+            const size = spread ? Math.SQRT1_2 : 0;
+            const sign = Math.sign(rewards[0] - rewards[1]);
+            // The mean is rounded by up to 2^-53 of the rewards: 2^-7 of the smallest spread here.
+            assertNumber(result.advantages[0], sign * size, 2 ** -7, label);
+            assertNumber(result.advantages[1], -sign * size, 2 ** -7, label);
+          }
+        }
+      }
+    });
+
+    test('statistics do not depend on the size of the rewards', () => {
+      const rewards = [1, 0, 0.5, 0.25, -1];
+      const expected = advantages(rewards, { groupSize: 5, epsilon: 0 }).advantages;
+      for (const exponent of [-1000, -300, 300, 1000]) {
+        const scaled = rewards.map((r) => r * 2 ** exponent);
+        const { advantages: a, metrics } = advantages(scaled, { groupSize: 5, epsilon: 0 });
+        assert.deepEqual(a, expected, `2^${exponent}`);
+        assertNumber(metrics.reward_std / 2 ** exponent, std(rewards, 1), 1e-15, `2^${exponent}: reward_std`);
       }
     });
 

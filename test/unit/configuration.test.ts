@@ -81,7 +81,7 @@ test('every default is the documented one', () => {
     maxLength: 7,
     logRatioClamp: Infinity,
     offPolicyThreshold: Infinity,
-    kl: { beta: 0, estimator: 'k3', importanceWeighted: false },
+    kl: { beta: 0, estimator: 'k3', importanceWeighted: false, logRatioClamp: Infinity },
     entropy: { coefficient: 0, topQuantile: 1, tokens: NaN, threshold: NaN },
   });
   const parameters = (surrogate: Fields) => [...resolveLoss({ surrogate }, 1).surrogate.parameters];
@@ -214,7 +214,7 @@ describe('misspelt fields', () => {
     [
       policy({ config: { kl: { beta: 1, kind: 'k1' } } }),
       TypeError,
-      'config.kl.kind: unknown field; expected one of beta, estimator, importanceWeighted',
+      'config.kl.kind: unknown field; expected one of beta, estimator, importanceWeighted, logRatioClamp',
     ],
     [
       logits({ config: { entropy: { coefficient: 1, quantile: 0.2 } } }),
@@ -509,6 +509,16 @@ describe('configuration', () => {
       policy({ config: { kl: { beta: 1, importanceWeighted: 1 } } }),
       TypeError,
       'config.kl.importanceWeighted: expected a boolean, got 1',
+    ],
+    [
+      policy({ config: { kl: { beta: 1, logRatioClamp: 0 } } }),
+      RangeError,
+      'config.kl.logRatioClamp: expected a finite number above 0, got 0',
+    ],
+    [
+      policy({ config: { kl: { beta: 1, logRatioClamp: '20' } } }),
+      TypeError,
+      'config.kl.logRatioClamp: expected a finite number above 0, got "20"',
     ],
     [logits({ config: { entropy: [] } }), TypeError, 'config.entropy: expected an object, got an array of 0 values'],
     [

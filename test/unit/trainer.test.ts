@@ -36,11 +36,16 @@ async function stepsOf(trainer: GrpoTrainer, max: number): Promise<GrpoStep[]> {
   return steps;
 }
 
-function startWarm(policy: Policy, steps: number, batchSize: number) {
+async function* startWarm(policy: Policy, steps: number, batchSize: number) {
   const settings = resolveSettings({ warmStart: { steps, batchSize, optimizer: { learningRate: 1e-2 } } }).warmStart!;
   const task = tokenTask(tinyTask, policy.vocabulary, { promptLength: null, maxTokens: null });
   const exampleAt = (place: number) => tinyTask.example(place);
-  return warmStart<Example>({ policy, task, exampleAt, settings, device: 'auto' });
+  const optimizer = new AdamW(policy.variables, settings.optimizer);
+  try {
+    yield* warmStart<Example>({ policy, task, exampleAt, settings, device: 'auto', optimizer });
+  } finally {
+    optimizer.dispose();
+  }
 }
 
 function rewardsOf(groups: readonly Group[]): number[] {
@@ -191,7 +196,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
     test('a warm start lowers the cross-entropy, which begins near that of guessing', async () => {
       const policy = tinyPolicy();
       const losses: number[] = [];
-      for await (const { loss } of startWarm(policy, 60, 16)) losses.push(loss);
+      for await (const { loss } of startWarm(policy, 60, 16)) losses.push(loss!);
       const { size } = policy.vocabulary;
       policy.dispose();
       // Logits of a new policy have a variance of about 1, which adds about a half to ln V.
@@ -265,6 +270,15 @@ describe('the reinforcement loop', () => {
     assert.deepEqual(await count(() => 0, 1), { groups: 4, idle: 1 });
     let calls = 0;
     assert.deepEqual(await count(() => calls++ % 2, 3), { groups: 4, idle: 0 });
+  });
+
+  test('rewards that are equal but for rounding do not differ', async (t) => {
+    let calls = 0;
+    const sum = defineReward('sum', () => (calls++ % 2 ? 0.1 + 0.2 : 0.3));
+    const trainer = await tinyTrainer(t, { rewards: [sum], dynamicSampling: { maxRounds: 2 } });
+    const [{ groups, metrics }] = await stepsOf(trainer, 1);
+    assert.deepEqual([groups.length, metrics.frac_reward_zero_std], [8, 1]);
+    assert.ok(groups.every(({ completions }) => completions.every(({ advantage }) => advantage === 0)));
   });
 
   test('the groups learnt from are those whose rewards differ', async (t) => {

@@ -1,5 +1,6 @@
 // From rewards to advantages: group statistics, centring, scaling, HA-DW weights. Formulas: docs/losses.md, "Advantages".
 
+import { hasSpread } from '../../base/spread.js';
 import type { AdvantageOutput, AdvantagePlan, Metrics } from '../plan.js';
 
 /** Fills `output`. `accuracy` is the mean of all rewards with a verdict, NaN when there is none. */
@@ -8,12 +9,13 @@ export function computeAdvantages(
   output: AdvantageOutput,
 ): { accuracy: number; metrics: Metrics } {
   const { rewards, offsets, settings } = plan;
+  const precision = plan.singlePrecision ? 'float32' : 'float64';
   const { center, scale, ddof, epsilon, hadw } = settings;
   const groups = offsets.length - 1;
 
-  const batch = withVerdict(rewards);
-  const accuracy = mean(batch);
-  const batchStd = standardDeviation(batch, ddof);
+  const batch = statistics(rewards, precision);
+  const accuracy = batch.mean;
+  const batchStd = batch.std(ddof);
   // The batch's own mean stands in for an anchor that has seen nothing yet, as in the HA-DW authors' code.
   const anchor = hadw && (Number.isNaN(hadw.anchor) ? accuracy : hadw.anchor);
 
@@ -22,23 +24,19 @@ export function computeAdvantages(
   for (let g = 0; g < groups; g++) {
     const start = offsets[g];
     const end = offsets[g + 1];
-    const group = withVerdict(rewards.subarray(start, end));
-    const groupMean = mean(group);
-    const groupStd = standardDeviation(group, ddof);
-    output.groupMean[g] = groupMean;
-    output.groupStd[g] = groupStd;
+    const group = statistics(rewards.subarray(start, end), precision);
+    const groupStd = group.std(ddof);
+    output.groupMean[g] = group.mean;
+    // 0 for no spread and for nothing else: the smallest float32 where it would be rounded to 0.
+    output.groupStd[g] = group.spread ? Math.max(groupStd, 2 ** -149) : 0;
     output.active[g] = 0;
-    if (groupStd === 0) groupsWithoutSpread += 1;
+    if (!group.spread) groupsWithoutSpread += 1;
 
     for (let i = start; i < end; i++) {
       const verdict = !Number.isNaN(rewards[i]);
-      let advantage = 0;
-      if (verdict) {
-        advantage = centred(rewards[i], groupMean, group.length, center);
-        if (scale === 'group-std') advantage = divided(advantage, groupStd + epsilon);
-        if (scale === 'batch-std') advantage = divided(advantage, batchStd + epsilon);
-      }
-      const weight = hadw === null ? 1 : hadwWeight(advantage, groupMean, anchor as number, hadw.scale);
+      const std = { 'group-std': groupStd, 'batch-std': batchStd, none: 0 }[scale];
+      const advantage = verdict ? scaled(centred(rewards[i], group, center), std, epsilon) : 0;
+      const weight = hadw === null ? 1 : hadwWeight(advantage, group.mean, anchor as number, hadw.scale);
       if (verdict) verdictWeights.push(weight);
       output.weights[i] = weight;
       output.advantages[i] = advantage * weight; // HA-DW, eq. 17
@@ -48,9 +46,9 @@ export function computeAdvantages(
 
   const metrics: Metrics = {
     reward: accuracy,
-    reward_std: standardDeviation(batch, 1),
+    reward_std: batch.std(1),
     frac_reward_zero_std: groups > 0 ? groupsWithoutSpread / groups : 0,
-    nonFinite: rewards.length - batch.length,
+    nonFinite: rewards.length - batch.count,
   };
   if (hadw !== null) {
     metrics['hadw/anchor'] = anchor as number;
@@ -61,42 +59,49 @@ export function computeAdvantages(
   return { accuracy, metrics };
 }
 
-function withVerdict(rewards: Float64Array): number[] {
-  return Array.from(rewards).filter((reward) => !Number.isNaN(reward));
+/** Of rewards with a verdict. */
+interface Statistics {
+  count: number;
+  /** Whether they differ by more than rounding. */
+  spread: boolean;
+  /** NaN of none; of rewards without a spread exactly one of them, because the residue of r − mean, divided by a small epsilon, would become an advantage. */
+  mean: number;
+  /** sqrt(Σ (r − mean)² / (n − ddof)); 0 without a spread. */
+  std(ddof: number): number;
 }
 
-function allEqual(values: readonly number[]): boolean {
-  return values.every((value) => value === values[0]);
+function statistics(rewards: Float64Array, precision: 'float32' | 'float64'): Statistics {
+  const values = Array.from(rewards).filter((reward) => !Number.isNaN(reward));
+  const count = values.length;
+  const spread = hasSpread(values, precision);
+  const center = count === 0 ? NaN : spread ? mean(values) : values.reduce((a, b) => Math.min(a, b));
+  return { count, spread, mean: center, std: (ddof) => (spread ? deviation(values, center, ddof) : 0) };
 }
 
-/**
- * Of equal values exactly that value: ten times 0.1 add up to 0.9999999999999999, and the residue of r − mean, divided
- * by a small epsilon, would become an advantage.
- */
 function mean(values: readonly number[]): number {
-  if (values.length === 0) return NaN;
-  if (allEqual(values)) return values[0];
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** sqrt(Σ (r − mean)² / (n − ddof)) in two passes; 0 for equal values, for one value and for none. */
-function standardDeviation(values: readonly number[], ddof: number): number {
-  if (allEqual(values)) return 0;
-  const center = mean(values);
-  const squares = values.reduce((sum, value) => sum + (value - center) ** 2, 0);
-  return Math.sqrt(squares / (values.length - ddof));
+/** In units of a power of two near the largest deviation, so that squares neither overflow nor vanish. */
+function deviation(values: readonly number[], center: number, ddof: number): number {
+  const largest = values.reduce((max, value) => Math.max(max, Math.abs(value - center)), 0);
+  const unit = 2 ** Math.max(Math.floor(Math.log2(largest)), -1022);
+  const squares = values.reduce((sum, value) => sum + ((value - center) / unit) ** 2, 0);
+  return unit * Math.sqrt(squares / (values.length - ddof));
 }
 
-function centred(reward: number, groupMean: number, count: number, center: 'mean' | 'leave-one-out' | 'none'): number {
+function centred(reward: number, group: Statistics, center: 'mean' | 'leave-one-out' | 'none'): number {
   if (center === 'none') return reward;
-  if (center === 'mean' || count === 1) return reward - groupMean;
+  if (!group.spread) return 0;
+  if (center === 'mean') return reward - group.mean;
   // r − (Σ r − r) / (n − 1), RLOO (arXiv 2402.14740)
-  return ((reward - groupMean) * count) / (count - 1);
+  return ((reward - group.mean) * group.count) / (group.count - 1);
 }
 
-/** 0 stays 0 even when epsilon and the standard deviation are both 0. */
-function divided(advantage: number, divisor: number): number {
-  return advantage === 0 ? 0 : advantage / divisor;
+/** Without a spread there is no scale to divide by: epsilon alone is none. NaN where the spread is beyond float64's range. */
+function scaled(advantage: number, std: number, epsilon: number): number {
+  if (std === 0 || advantage === 0) return advantage;
+  return std < Infinity ? advantage / (std + epsilon) : NaN;
 }
 
 /** Φ = λ exp(−sgn(A) (p̂ − C)) (HA-DW, arXiv 2601.08521, eq. 13–16); λ for a zero advantage. */

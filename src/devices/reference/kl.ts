@@ -1,22 +1,112 @@
-// Schulman's estimators of KL(policy ‖ reference) from one sample (joschu.net/blog/kl-approx.html).
+// Schulman's estimators of KL(policy ‖ reference) from one sample (joschu.net/blog/kl-approx.html), times the importance
+// ratio ρ where they are importance-weighted. Formulas: docs/losses.md, "KL term".
 
-import type { KlEstimator } from '../settings.js';
+import type { LossPlan } from '../settings.js';
+import { mean, type SequenceRatios } from './ratio.js';
 
-/** The estimate k and its derivative with respect to ℓ. */
-export function klEstimate(estimator: KlEstimator, logProb: number, refLogProb: number): { k: number; slope: number } {
-  const d = refLogProb - logProb;
+/** The KL term of the masked-in tokens of one sequence, before β; every array has one entry a token. */
+export interface KlTerms {
+  /** ρ k. */
+  value: number[];
+  /** ∂(Σ value)/∂ℓ, all ways through ρ included. */
+  gradient: number[];
+}
+
+/** One token's value and what its gradient is made of. */
+interface TokenKl {
+  value: number;
+  /** ∂value/∂ℓ with ρ held fixed. */
+  own: number;
+  /** own + value, without the terms that cancel in that sum: ∂value/∂ℓ where ρ moves with ℓ. */
+  total: number;
+  /** value = exponential + rest, with all that grows like e^d in `exponential`; own = −exponential where the clamp does not cut. */
+  exponential: number;
+  rest: number;
+}
+
+/** `logProbs`, `refLogProbs` and `oldLogProbs` are those of the sequence's masked-in tokens. */
+export function klTerms(
+  { kl, ratio }: LossPlan,
+  logProbs: readonly number[],
+  refLogProbs: readonly number[],
+  oldLogProbs: readonly number[],
+  ratios: SequenceRatios,
+): KlTerms {
+  const weighted = kl.importanceWeighted;
+  const tokens = logProbs.map((logProb, t) => {
+    const d = refLogProbs[t] - logProb;
+    const c = Math.min(Math.max(d, -kl.logRatioClamp), kl.logRatioClamp);
+    if (!weighted) return tokenKl(kl.estimator, d, c, 0, c);
+    const log = ratios.log[t];
+    // Where neither clamp cuts, (ℓ − ℓ°) + (ℓʳ − ℓ).
+    const direct = ratio === 'token' && ratios.logSlope[t] === 1 && c === d;
+    return tokenKl(kl.estimator, d, c, log, direct ? refLogProbs[t] - oldLogProbs[t] : log + c);
+  });
+  return { value: tokens.map(({ value }) => value), gradient: gradients(tokens, weighted, ratio, ratios.logSlope) };
+}
+
+function gradients(
+  tokens: readonly TokenKl[],
+  weighted: boolean,
+  ratio: LossPlan['ratio'],
+  logSlope: readonly number[],
+): number[] {
+  // A clamp of the log-ratio that cuts keeps the gradient from flowing through ρ.
+  if (!weighted || ratio !== 'sequence') {
+    return tokens.map(({ own, total }, t) => (weighted && logSlope[t] === 1 ? total : own));
+  }
+  if (logSlope[0] === 0) return tokens.map(({ own }) => own);
+  // ρ moves with every token by 1/n: own + the mean of all values. Exponentials, which may be far larger than their
+  // differences, are compared with the first one, so that equal ones cancel exactly.
+  const shift = tokens[0].exponential;
+  const exponential = mean(tokens.map((token) => token.exponential - shift));
+  const rest = mean(tokens.map((token) => token.rest));
+  return tokens.map(({ own }) => exponential + (shift + own) + rest);
+}
+
+/** `d` = ℓʳ − ℓ, `c` the same clamped, ρ = exp(`log`), `exponent` = log + c. */
+function tokenKl(estimator: LossPlan['kl']['estimator'], d: number, c: number, log: number, exponent: number): TokenKl {
+  const ratio = Math.exp(log);
+  const cut = c < d || c > d; // not for NaN
+  const token = (value: number, own: number, total: number, exponential: number): TokenKl => ({
+    value,
+    own: cut ? 0 : own,
+    total: cut ? value : total,
+    exponential,
+    rest: estimator === 'k3' ? times(ratio, -c) : value,
+  });
   switch (estimator) {
     case 'k1':
-      return { k: -d, slope: 1 };
+      return token(times(ratio, -c), ratio, times(ratio, 1 - d), 0);
     case 'k2':
-      return { k: (d * d) / 2, slope: -d };
-    case 'k3':
-      return { k: exponentialRemainder(d), slope: -Math.expm1(d) };
+      return token(times(ratio, (c * c) / 2), times(ratio, -d), times(ratio, (d * (d - 2)) / 2), 0);
+    case 'k3': {
+      // ρ (e^c − 1), of which one form cancels near 0 and the other overflows before the product does.
+      const exponential = c < 1 ? times(ratio, Math.expm1(c)) : difference(Math.exp(exponent), ratio);
+      const value =
+        Math.abs(c) < 1 ? times(ratio, exponentialRemainder(c)) : difference(Math.exp(exponent), times(ratio, c + 1));
+      return token(value, -exponential, times(ratio, -d), exponential);
+    }
   }
 }
 
-/** e^d − 1 − d. The difference cancels for small d: there its series, cut where the next term is below 1e-16 of the sum. */
-function exponentialRemainder(d: number): number {
-  if (Math.abs(d) >= 1e-2) return Math.expm1(d) - d;
-  return d * d * (1 / 2 + d * (1 / 6 + d * (1 / 24 + d * (1 / 120 + d * (1 / 720 + d / 5040)))));
+/** ρ x, and 0 where x is 0 although ρ has overflowed. */
+function times(ratio: number, x: number): number {
+  return x === 0 && ratio === Infinity ? 0 : ratio * x;
+}
+
+/** a − b for the larger a: where it has overflowed, so has the difference. */
+function difference(a: number, b: number): number {
+  return a === Infinity ? a : a - b;
+}
+
+/** e^x − x − 1 for |x| < 1, where that form cancels: its series x²/2 + x³/6 + …, until it no longer changes. */
+function exponentialRemainder(x: number): number {
+  let sum = 0;
+  let term = (x * x) / 2;
+  for (let n = 3; sum + term !== sum; n++) {
+    sum += term;
+    term *= x / n;
+  }
+  return sum;
 }

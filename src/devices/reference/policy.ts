@@ -2,7 +2,7 @@
 
 import type { Metrics, PolicyPlan, TokenPlan } from '../plan.js';
 import { computeAdvantages } from './advantages.js';
-import { klEstimate } from './kl.js';
+import { klTerms } from './kl.js';
 import { newTally, tallyMetrics, tallySequence } from './metrics.js';
 import { mean, ratioGradient, type SequenceRatios, sequenceRatios } from './ratio.js';
 import { type SequenceTokens, surrogates } from './surrogate.js';
@@ -65,7 +65,17 @@ export function policyTerms(
     const ratios = sequenceRatios(plan, logProbs, sequence);
     const tokens = sequenceTokens(plan, logProbs, advantages, kept, sequence, ratios);
     const surrogate = surrogates[kind](tokens, parameters);
-    const kl = beta === 0 ? null : klTerms(plan, tokens, sequence);
+    const of = (values: ArrayLike<number>) => sequence.map((i) => values[i]);
+    const kl =
+      beta === 0
+        ? null
+        : klTerms(
+            config,
+            tokens.logProb,
+            of(plan.refLogProbs as Float32Array),
+            of(plan.oldLogProbs ?? logProbs),
+            ratios,
+          );
 
     const scale = scaleOf(n);
     const byLogRatio: number[] = [];
@@ -76,8 +86,7 @@ export function policyTerms(
       byLogProb.push(scale * surrogate.byLogProb[t]);
       if (kl !== null) {
         loss += scale * beta * kl.value[t];
-        byLogRatio[t] += scale * beta * kl.byLogRatio[t];
-        byLogProb[t] += scale * beta * kl.byLogProb[t];
+        byLogProb[t] += scale * beta * kl.gradient[t];
       }
     }
     const throughRatio = ratioGradient(config.ratio, byLogRatio, ratios);
@@ -162,25 +171,6 @@ function sequenceTokens(
     weight,
     live: sequence.map((_, t) => advantage[t] !== 0 && !dropped[t]),
   };
-}
-
-/** The KL estimate of each token, times ρ when importance-weighted, and its derivatives, before β. */
-function klTerms(
-  plan: TokenPlan,
-  tokens: SequenceTokens,
-  sequence: readonly number[],
-): { value: number[]; byLogRatio: number[]; byLogProb: number[] } {
-  const { estimator, importanceWeighted } = plan.loss.kl;
-  const refLogProbs = plan.refLogProbs as Float32Array;
-  const terms = { value: [] as number[], byLogRatio: [] as number[], byLogProb: [] as number[] };
-  sequence.forEach((i, t) => {
-    const { k, slope } = klEstimate(estimator, tokens.logProb[t], refLogProbs[i]);
-    const weight = importanceWeighted ? tokens.ratio[t] : 1;
-    terms.value.push(weight * k);
-    terms.byLogProb.push(weight * slope);
-    terms.byLogRatio.push(importanceWeighted ? weight * k : 0); // ∂(ρ k)/∂(log ρ) = ρ k
-  });
-  return terms;
 }
 
 /** Non-finite values among the masked-in inputs, log-probs apart. A sequence's advantage counts once. */

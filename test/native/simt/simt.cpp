@@ -179,7 +179,7 @@ void threadEntry() {
 }
 
 // Runs the threads of these blocks together, in an order that changes from round to round. In most launches one
-// block or one warp runs ahead of the others, so that what does not wait for them is found out.
+// block or one warp runs ahead of the others or behind them, so that what does not wait is found out.
 void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchConfig_t& config) {
   const unsigned threads = config.blockDim.x;
   std::vector<Thread> all(blocks.size() * threads);
@@ -203,11 +203,13 @@ void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchCo
   uint64_t seen = 0;
   int idle = 0;
   const std::size_t groupSize = machine.draw(2) == 0 ? threads : 32;
-  const std::size_t ahead = machine.draw(uint32_t(all.size())) / groupSize;
-  const bool even = machine.draw(4) == 0;
+  const std::size_t chosen = machine.draw(uint32_t(all.size())) / groupSize;
+  const uint32_t mode = machine.draw(5);  // 0: in step; 1, 2: the chosen one ahead; 3, 4: behind
   std::vector<bool> waits((all.size() + groupSize - 1) / groupSize);
   while (left > 0) {
-    for (std::size_t g = 0; g < waits.size(); ++g) waits[g] = !even && g != ahead && machine.draw(4) != 0;
+    for (std::size_t g = 0; g < waits.size(); ++g) {
+      waits[g] = mode > 2 ? g == chosen && machine.draw(16) != 0 : mode > 0 && g != chosen && machine.draw(4) != 0;
+    }
     const std::size_t start = machine.draw(uint32_t(all.size()));
     const bool forward = machine.draw(2) == 0;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -220,7 +222,7 @@ void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchCo
     }
     idle = machine.progress == seen ? idle + 1 : 0;
     seen = machine.progress;
-    if (idle > 100) die("deadlock: no thread can go on");
+    if (idle > 400) die("deadlock: no thread can go on");
   }
   machine.current = nullptr;
   for (const auto& block : blocks) {

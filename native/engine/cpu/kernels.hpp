@@ -1,0 +1,78 @@
+// The inner loops of the engine's CPU operations. The same sources (*.inl) are compiled once for each instruction set
+// (kernels_*.cpp); table.cpp picks the best one that the processor has and shares the work out to threads.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "../../core/bfloat16.hpp"
+#include "../../core/exp.hpp"
+#include "../operations.hpp"
+
+namespace groupgrad::engine::cpu {
+
+// Products are summed in blocks of this many k: a block is one chain of multiply-adds from 0, k ascending, and the
+// blocks are added up in ascending order. It is the same in every instruction set, and results depend on it.
+constexpr int64_t kBlockK = 512;
+// From one row of a packed block of A to the next, in bytes: a block of floats, or of bfloat16 in half of the space,
+// and a cache line, lest all rows fall into the same sets of the cache.
+constexpr int64_t kPanelStride = kBlockK * 4 + 64;
+
+// Blocks of bfloat16 are filled up with 0 to a multiple of this many k: what AMX multiplies at a time.
+constexpr int64_t kStepBfloat16 = 32;
+
+// One way to multiply: a tile of up to `rows` rows of A by a strip of `columns` columns of B.
+struct ProductKernel {
+  int rows;
+  int columns;
+  // Copies rows of a block of A, `k` <= kBlockK wide, to a panel, rounded to bfloat16 where the kernel multiplies it
+  // so.
+  void (*packRows)(const float* a, int64_t strideM, int64_t strideK, int64_t rows, int64_t k, void* panel);
+  // c[r][j] (+)= sum over k of panel[r][k] strip[k][j], for j < n <= columns.
+  void (*multiply)(int rows, const void* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
+                   bool accumulate);
+  // Before a thread's first product and after its last, where that is needed.
+  void (*enter)() = nullptr;
+  void (*leave)() = nullptr;
+};
+
+// How a strip of B is packed, columns [0, n) of `b`, the others 0.
+using PackStrip = void (*)(const Matrix& b, int64_t column, int64_t n, int64_t columns, void* strip);
+
+struct Kernels {
+  const char* name;
+  void (*unary)(Unary op, const float* x, float* y, int64_t n, float alpha);
+  // Strides are 0 or 1.
+  void (*binary)(Binary op, const float* a, int64_t strideA, const float* b, int64_t strideB, void* y, int64_t n);
+  void (*select)(const uint8_t* condition, const float* a, const float* b, float* y, int64_t n);
+  void (*cast)(Type from, Type to, const void* x, void* y, int64_t n);
+  double (*sumRow)(const float* x, int64_t n);
+  float (*extremeRow)(bool smallest, const float* x, int64_t n);
+  int64_t (*argRow)(bool smallest, const float* x, int64_t n);
+  // y[i] = the reduction over n rows, `stride` apart, of x[n, i].
+  void (*reduceColumns)(Reduction op, const float* x, int64_t n, int64_t stride, float* y, int64_t width);
+  void (*softmaxRow)(bool log, const float* x, float* y, int64_t n);
+  ProductKernel float32;   // A in float32, B in float32
+  ProductKernel mixed;     // A in float32, B in bfloat16
+  ProductKernel rounded;   // both in bfloat16
+  PackStrip packFloat32;   // [k][columns]
+  PackStrip packBfloat16;  // [k / 2][columns][2], filled up with 0 to a multiple of kStepBfloat16
+};
+
+extern const Kernels kBaselineKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+// In place of kAvx512Kernels.rounded where the processor has AVX512-BF16.
+extern const ProductKernel kAvx512Bf16Product;
+#if defined(__linux__)
+// Likewise where it has AMX, which the system must be asked for.
+extern const ProductKernel kAmxProduct;
+#endif
+#endif
+
+}  // namespace groupgrad::engine::cpu

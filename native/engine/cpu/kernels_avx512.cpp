@@ -1,0 +1,55 @@
+// The engine's kernels for AVX-512.
+#if defined(__x86_64__)
+
+// The standard library's functions may be shared with files for other targets, so they come before the target changes;
+// native/core's are always inlined.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#endif
+
+#include "kernels.hpp"
+
+namespace groupgrad::engine::cpu {
+namespace {
+
+constexpr int kWidth = 16;
+
+#include "../../cpu/simd.inl"
+#include "elementwise.inl"
+#include "matmul.inl"
+#include "pack.inl"
+#include "reduce.inl"
+
+}  // namespace
+
+const Kernels kAvx512Kernels = {"AVX-512",       unary,         binary,          select,        cast,
+                                sumRow,          extremeRow,    argRow,          reduceColumns, softmaxRow,
+                                kFloat32Product, kMixedProduct, kRoundedProduct, packFloat32,   packBfloat16};
+
+}  // namespace groupgrad::engine::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif

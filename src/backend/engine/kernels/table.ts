@@ -1,0 +1,20 @@
+// The native kernels of the backend by their names in tfjs.
+
+import type { EngineAddon } from '../../../devices/load.js';
+import { elementwiseKernels } from './elementwise.js';
+import { gatherKernels } from './gather.js';
+import type { Kernels } from './kernel.js';
+import { layoutKernels } from './layout.js';
+import { matMulKernels } from './matmul.js';
+import { reduceKernels } from './reduce.js';
+
+/** For an engine: the CPU's, or another device's with the same operations. */
+export function nativeKernels(engine: EngineAddon): Kernels {
+  return {
+    ...elementwiseKernels(engine),
+    ...layoutKernels,
+    ...reduceKernels(engine),
+    ...gatherKernels,
+    ...matMulKernels(engine),
+  };
+}

@@ -1,0 +1,87 @@
+// `groupgrad build`: the addon from source, for machines without a prebuilt one and for a CUDA toolkit of one's own.
+
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { packageVersion } from '../base/version.js';
+import { type BuildOptions, buildAddon, deliver } from '../devices/build.js';
+import { cacheFolder, isCheckout, ownBuild, platform, sourceFolder } from '../devices/places.js';
+import { parse, UsageError } from './arguments.js';
+import { wrap } from './terminal.js';
+
+export const help = `groupgrad build [--cuda on|off|auto] [--debug]
+
+  Compiles the native addon on this machine, which takes a minute without CUDA, and puts it into
+  $XDG_CACHE_HOME/groupgrad or ~/.cache/groupgrad, from where every project takes it, the prebuilt one notwithstanding,
+  and where a new installation leaves it. In a checkout it goes into build/Release.
+
+  --cuda     the CUDA device too: on (or fail), off, auto (where nvcc is found). Default: GROUPGRAD_CUDA, else auto,
+             in a checkout off
+  --debug    with debug information and little optimisation
+
+  Needs a C++20 compiler and CMake, or make and Python 3 in place of CMake. CUDAARCHS limits the GPUs that code is
+  made for, as CUDAARCHS=90; CMAKE_BUILD_PARALLEL_LEVEL the number of compilers at a time.
+`;
+
+const choices = ['on', 'off', 'auto'] as const;
+
+export async function build(args: readonly string[]): Promise<void> {
+  const { flags } = parse(args, [], { cuda: { type: 'string' }, debug: { type: 'boolean' } });
+  const cuda = cudaChoice(flags.cuda);
+  const say = (text: string) => console.log(wrap(text));
+  say(`groupgrad build: version ${packageVersion()} for ${platform}${flags.debug ? ', for debugging' : ''}`);
+  const start = performance.now();
+  const folder = buildFolder();
+  try {
+    const built = await buildAddon({ cuda, debug: flags.debug ?? false, folder: folder.path, onProgress: progress() });
+    for (const failure of built.failures) say(`groupgrad build: it could not be built ${failure}`);
+    const { path } = ownBuild();
+    deliver(built.addon, path);
+    if (built.library) deliver(built.library, join(dirname(path), basename(built.library)));
+    const seconds = Math.round((performance.now() - start) / 1000);
+    say(`groupgrad build: built in ${seconds} s with ${built.tools}${built.cuda ? '' : ', without the CUDA device'}`);
+    console.log(path);
+  } finally {
+    folder.release();
+  }
+}
+
+function cudaChoice(flag: string | undefined): BuildOptions['cuda'] {
+  const name = flag === undefined && process.env.GROUPGRAD_CUDA ? 'GROUPGRAD_CUDA' : '--cuda';
+  const text = flag ?? (process.env.GROUPGRAD_CUDA?.toLowerCase() || (isCheckout() ? 'off' : 'auto'));
+  const choice = choices.find((each) => each === text);
+  if (choice === undefined)
+    throw new UsageError(`${name}: expected one of ${choices.join(', ')}, got ${JSON.stringify(text)}`);
+  return choice;
+}
+
+/** A checkout's is kept, so that only what has changed is compiled again. */
+function buildFolder(): { path: string; release: () => void } {
+  if (isCheckout()) return { path: join(sourceFolder(), 'build', 'cmake'), release: () => {} };
+  mkdirSync(cacheFolder(), { recursive: true });
+  const path = mkdtempSync(join(cacheFolder(), 'building-'));
+  const remove = () => rmSync(path, { recursive: true, force: true });
+  const stop = (signal: NodeJS.Signals) => {
+    remove();
+    process.exit(signal === 'SIGINT' ? 130 : 143);
+  };
+  process.on('SIGINT', stop).on('SIGTERM', stop);
+  const release = () => {
+    process.off('SIGINT', stop).off('SIGTERM', stop);
+    remove();
+  };
+  return { path, release };
+}
+
+/** On a terminal one line that changes; elsewhere a line for each tenth. */
+function progress(): NonNullable<BuildOptions['onProgress']> {
+  let last = -1;
+  return (what, done) => {
+    const percent = Math.floor(100 * done);
+    if (process.stdout.isTTY) {
+      process.stdout.write(`\r\x1b[K  ${what} ${percent} %${done < 1 ? '' : '\r\x1b[K'}`);
+    } else if (done === 0 || Math.floor(percent / 10) > last) {
+      console.log(`  ${what} ${percent} %`);
+    }
+    last = Math.floor(percent / 10);
+  };
+}

@@ -1,0 +1,52 @@
+// Text within the width of a terminal.
+
+import { homedir } from 'node:os';
+import { isAbsolute, relative, sep } from 'node:path';
+
+/** The width of the terminal that standard output is; 80 elsewhere. */
+export function terminalWidth(): number {
+  return Math.max(40, process.stdout.columns ?? 80);
+}
+
+/**
+ * Text in lines of at most `width` columns, all but the first indented by `indent`. A word that is longer is broken, at a
+ * slash where it has one.
+ */
+export function wrap(text: string, { width = terminalWidth(), indent = 0 } = {}): string {
+  const room = width - indent;
+  const lines: string[] = [];
+  for (const paragraph of text.split('\n')) {
+    let line = '';
+    for (const word of paragraph.split(' ').flatMap((each) => pieces(each, room))) {
+      const joined = line === '' || word.isContinued ? line + word.text : `${line} ${word.text}`;
+      if (joined.length <= room) line = joined;
+      else {
+        lines.push(line);
+        line = word.text;
+      }
+    }
+    lines.push(line);
+  }
+  return lines.join(`\n${' '.repeat(indent)}`);
+}
+
+function pieces(word: string, room: number): { text: string; isContinued: boolean }[] {
+  const result: { text: string; isContinued: boolean }[] = [];
+  for (let rest = word; rest !== '' || result.length === 0; ) {
+    const slash = rest.lastIndexOf('/', room - 1);
+    const length = rest.length <= room ? rest.length : slash > 0 ? slash + 1 : room;
+    result.push({ text: rest.slice(0, length), isContinued: result.length > 0 });
+    rest = rest.slice(length);
+  }
+  return result;
+}
+
+/** A path as short as it can be typed: from the working directory, or from the home folder. */
+export function shortPath(path: string): string {
+  const within = (folder: string) => {
+    const way = relative(folder, path);
+    return way !== '' && !way.startsWith('..') && !isAbsolute(way) ? way : undefined;
+  };
+  const fromHome = within(homedir());
+  return within(process.cwd()) ?? (fromHome === undefined ? path : `~${sep}${fromHome}`);
+}

@@ -1,0 +1,215 @@
+// Compiles the addon from the package's sources: with CMake (the CUDA device too where it is wanted; driven by cmake-js in a
+// checkout, which has it), or, where there is no CMake, with the node-gyp that comes with npm. `groupgrad build`, a checkout's own build and the prebuilt addons come from here.
+
+import { spawn } from 'node:child_process';
+import { copyFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { thisFile } from '../base/package-folder.js';
+import { packageVersion } from '../base/version.js';
+import { sourceFolder } from './places.js';
+import { findCompiler, findNvcc, findProgram, missingTools } from './tools.js';
+
+export interface BuildOptions {
+  /** `auto`: the CUDA device where nvcc is found, and without it where that build fails. */
+  cuda: 'auto' | 'on' | 'off';
+  /** Debug information, little optimisation. */
+  debug?: boolean;
+  /** Folder of the compiler's files. What it holds of an earlier build is used again. */
+  folder: string;
+  /** The result of scripts/glibc-stubs.mjs, for an addon that runs on older Linux. */
+  glibcStubs?: string;
+  /** Told what is being done, and how much of it is: 0 to 1. */
+  onProgress?: (what: string, done: number) => void;
+}
+
+export interface Build {
+  /** The addon within `folder`. */
+  addon: string;
+  /** libgroupgrad, the entry for other languages, where the CUDA device was built. */
+  library?: string;
+  /** What it was built with. */
+  tools: string;
+  cuda: boolean;
+  /** What was tried first and did not work. */
+  failures: string[];
+}
+
+const require = createRequire(thisFile);
+const libraryName = process.platform === 'darwin' ? 'libgroupgrad.dylib' : 'libgroupgrad.so';
+
+/** @throws Error that says what is missing, or ends with what the compiler said. */
+export async function buildAddon(options: BuildOptions): Promise<Build> {
+  const { cuda } = options;
+  const nvcc = cuda === 'off' ? undefined : findNvcc();
+  const cmake = findProgram(['cmake']);
+  const missing = missingTools();
+  if (missing !== undefined) throw new Error(`to build the addon, install ${missing}`);
+  if (cuda === 'on' && !nvcc) throw new Error('--cuda on: nvcc was not found; put it on PATH, or set CUDACXX');
+  if (cuda === 'on' && !cmake)
+    throw new Error('--cuda on: CMake was not found, and node-gyp builds the CPU device alone');
+  const ways = [
+    ...(cmake && nvcc ? [{ tools: 'CMake and nvcc', cuda: true, run: () => runCMake(cmake, nvcc, options) }] : []),
+    ...(cmake && cuda !== 'on'
+      ? [{ tools: 'CMake', cuda: false, run: () => runCMake(cmake, undefined, options) }]
+      : []),
+    // It has no debug build and no way to link portably.
+    ...(!cmake ? [{ tools: 'node-gyp', cuda: false, run: () => runNodeGyp(options) }] : []),
+  ];
+  const failures: string[] = [];
+  for (const way of ways) {
+    try {
+      const addon = await way.run();
+      await check(addon);
+      const library = join(dirname(addon), libraryName);
+      const tools = `${way.tools}, ${findCompiler()}`;
+      return { addon, ...(way.cuda && { library }), tools, cuda: way.cuda, failures };
+    } catch (error) {
+      failures.push(`with ${way.tools}: ${(error as Error).message}`);
+    }
+  }
+  throw new Error(`the addon could not be built ${failures.join('\n\n')}`);
+}
+
+/** Copies a built file to where it is used; a process that has the file there open keeps the old one. */
+export function deliver(from: string, to: string): void {
+  mkdirSync(dirname(to), { recursive: true });
+  const staged = `${to}.${process.pid}`;
+  copyFileSync(from, staged);
+  renameSync(staged, to);
+}
+
+/** CMake's settings that do not depend on the kind of build, as `NAME=value`. */
+export function cmakeSettings(): string[] {
+  const folderOf = (name: string) => dirname(require.resolve(`${name}/package.json`)).replaceAll('\\', '/');
+  return [`GROUPGRAD_NODE_HEADERS=${folderOf('node-api-headers')}/include;${folderOf('node-addon-api')}`];
+}
+
+async function runCMake(
+  cmake: string,
+  nvcc: string | undefined,
+  { folder, debug = false, glibcStubs = '', onProgress }: BuildOptions,
+): Promise<string> {
+  const type = debug ? 'Debug' : 'Release';
+  const settings = [
+    ...cmakeSettings(),
+    `GROUPGRAD_CUDA=${nvcc ? 'ON' : 'OFF'}`,
+    `GROUPGRAD_GLIBC_STUBS=${glibcStubs}`,
+    `CMAKE_BUILD_TYPE=${type}`,
+  ];
+  const env = nvcc ? { CUDACXX: nvcc } : {};
+  const cmakeJs = resolveQuietly('cmake-js/bin/cmake-js');
+  const [configure, build] = cmakeJs
+    ? cmakeJsCommands(cmakeJs, folder, type, settings)
+    : cmakeCommands(cmake, folder, type, settings);
+  onProgress?.('configuring', 0);
+  try {
+    await runTool(...configure, { env });
+  } catch (error) {
+    // A folder that was moved, or whose compiler is gone, keeps CMake from starting again.
+    if (!existsSync(join(folder, 'CMakeCache.txt'))) throw error;
+    rmSync(join(folder, 'CMakeCache.txt'));
+    rmSync(join(folder, 'CMakeFiles'), { recursive: true, force: true });
+    await runTool(...configure, { env });
+  }
+  await runTool(...build, { env, onProgress });
+  return join(folder, 'groupgrad.node');
+}
+
+type Command = [program: string, args: string[]];
+
+/** To configure and to build. */
+type Commands = [configure: Command, build: Command];
+
+function cmakeCommands(cmake: string, folder: string, type: string, settings: readonly string[]): Commands {
+  // Given again for a folder that has been used, a generator must be the one that it was first.
+  const ninja = !existsSync(join(folder, 'CMakeCache.txt')) && findProgram(['ninja']) ? ['-G', 'Ninja'] : [];
+  const given = settings.map((setting) => `-D${setting}`);
+  return [
+    [cmake, ['-S', sourceFolder(), '-B', folder, ...ninja, ...given]],
+    [cmake, ['--build', folder, '--config', type, ...parallel()]],
+  ];
+}
+
+/** It chooses the generator by itself. */
+function cmakeJsCommands(script: string, folder: string, type: string, settings: readonly string[]): Commands {
+  const common = ['--directory', sourceFolder(), '--out', folder, '--config', type];
+  const given = settings.map((setting) => `--CD${setting}`);
+  const command = (name: string): Command => [process.execPath, [script, name, ...common, ...given, ...parallel()]];
+  return [command('configure'), command('build')];
+}
+
+function parallel(): string[] {
+  return process.env.CMAKE_BUILD_PARALLEL_LEVEL ? [] : ['--parallel', String(availableParallelism())];
+}
+
+/** node-gyp builds where the sources are, so that they are copied. */
+async function runNodeGyp({ folder, onProgress }: BuildOptions): Promise<string> {
+  const besideNode = join(dirname(process.execPath), '..');
+  const program = [
+    process.env.npm_config_node_gyp,
+    resolveQuietly('node-gyp/bin/node-gyp.js'),
+    join(besideNode, 'lib', 'node_modules', 'npm', 'node_modules', 'node-gyp', 'bin', 'node-gyp.js'),
+  ].find((path) => path !== undefined && existsSync(path));
+  if (!program) throw new Error('neither CMake nor node-gyp was found; install CMake');
+  mkdirSync(folder, { recursive: true });
+  for (const name of ['native', 'package.json'])
+    cpSync(join(sourceFolder(), name), join(folder, name), { recursive: true });
+  writeFileSync(join(folder, 'binding.gyp'), "{ 'includes': [ 'native/groupgrad.gypi' ] }\n");
+  // Node's own headers where they lie beside it, so that node-gyp need not download them.
+  const hasHeaders = existsSync(join(besideNode, 'include', 'node', 'node_api.h'));
+  const headers = hasHeaders && !process.env.npm_config_nodedir ? [`--nodedir=${besideNode}`] : [];
+  const env = { NODE_PATH: dirname(dirname(require.resolve('node-addon-api/package.json'))) };
+  onProgress?.('compiling', 0);
+  await runTool(process.execPath, [program, 'rebuild', ...headers], { cwd: folder, env });
+  return join(folder, 'build', 'Release', 'groupgrad.node');
+}
+
+function resolveQuietly(name: string): string | undefined {
+  try {
+    return require.resolve(name);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Loads the addon in a process of its own, which is all that a broken one can take with it. */
+async function check(addon: string): Promise<void> {
+  const said = await runTool(process.execPath, ['-p', `require(${JSON.stringify(addon)}).version`]);
+  if (said.trim() !== packageVersion()) {
+    throw new Error(`the addon says that it is of version ${said.trim()}, expected ${packageVersion()}`);
+  }
+}
+
+interface RunOptions extends Pick<BuildOptions, 'onProgress'> {
+  cwd?: string;
+  env?: NodeJS.ProcessEnv;
+}
+
+/** Gives what the program wrote to its standard output; Error with the end of all that it wrote where it fails. */
+function runTool(program: string, args: readonly string[], { cwd, env, onProgress }: RunOptions = {}): Promise<string> {
+  return new Promise((resolve, reject) => {
+    // What npm sets for its own children, a silent log level among it, is not for these.
+    const { npm_config_loglevel: _, ...inherited } = process.env;
+    const child = spawn(program, args, { cwd, env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+      output += text;
+      // As ninja ([3/40]) and make ([ 7%]) tell it.
+      const counts = [...text.matchAll(/^\[ *(\d+)(?:%|\/(\d+))\]/gm)].at(-1);
+      if (counts) onProgress?.('compiling', Number(counts[1]) / Number(counts[2] ?? 100));
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+    child.on('error', reject);
+    child.on('close', (status, signal) => {
+      if (status === 0) return resolve(said);
+      const end = output.trim().split('\n').slice(-25).join('\n');
+      reject(new Error(`${program} ${args[0]} ended with ${signal ?? `exit code ${status}`}\n${end}`));
+    });
+  });
+}

@@ -1,0 +1,15 @@
+// Bounds the size of one pass through a policy: a pass cannot be interrupted, and signals have to wait for its end.
+
+import type { Policy } from '../model/policy.js';
+
+/**
+ * Parameters times positions. Forward and backward take about 6 floating-point operations for each of them: here 24 billion,
+ * about 2 s on one core with the WebAssembly backend. The forward pass is a third of that.
+ */
+const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
+
+/** The largest number of sequences of `length` positions for one pass, at least 1. The same on every backend and machine. */
+export function sequencesAPass(policy: Policy, length: number, pass: keyof typeof mostWork): number {
+  const parameters = Object.values(policy.variables).reduce((sum, { size }) => sum + size, 0);
+  return Math.max(1, Math.floor(mostWork[pass] / (parameters * length)));
+}

@@ -1,0 +1,263 @@
+// Random requests to the engine's operations, meant to be built with sanitizers (GROUPGRAD_SANITIZE): every array is
+// allocated at its exact size. `engine_fuzz [runs] [seed]`: run i draws from seed + i. Whatever the request, its bits
+// do not depend on the number of threads, and no memory is read or written outside its arrays.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../../native/core/platform.hpp"
+#include "../../native/engine/cpu/engine.hpp"
+
+namespace groupgrad::engine::test {
+namespace {
+
+uint64_t currentSeed = 0;
+
+[[noreturn]] void fail(const char* what) {
+  std::printf("FAILED %s: repeat with `engine_fuzz 1 %llu`\n", what, (unsigned long long)currentSeed);
+  std::exit(1);
+}
+
+class Draw {
+ public:
+  explicit Draw(uint64_t seed) : engine_(seed) {}
+  int64_t integer(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(engine_); }
+  bool chance(double p) { return std::uniform_real_distribution<double>(0, 1)(engine_) < p; }
+  // Mostly small, now and then enough for several threads.
+  int64_t size() { return chance(0.2) ? integer(60000, 140000) : integer(0, 200); }
+  std::vector<float> floats(int64_t n) {
+    std::vector<float> result(size_t(n), 0);
+    std::normal_distribution<float> normal;
+    for (float& x : result) x = normal(engine_);
+    if (n > 0 && chance(0.2)) {
+      const float special[] = {__builtin_nanf(""), kInfinity, -kInfinity, -0.0f, 1e38f, -1e38f, 1e-40f, 3e9f};
+      result[size_t(integer(0, n - 1))] = special[integer(0, 7)];
+    }
+    return result;
+  }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+// What an operation writes to, with the exact size and without former values.
+template <class T>
+struct Output {
+  explicit Output(int64_t n) : size(n), data(new T[size_t(n)]) {}
+  int64_t size;
+  std::unique_ptr<T[]> data;
+  std::string bytes() const { return {reinterpret_cast<const char*>(data.get()), size_t(size) * sizeof(T)}; }
+};
+
+void require(const Status& status) {
+  if (!status.ok()) fail(status.message);
+}
+
+constexpr const Operations& op = cpu::kOperations;
+
+// Each draws a request, runs it, and gives the bytes of its result.
+std::string unary(Draw& d, void* s) {
+  const int64_t n = d.size();
+  const std::vector<float> x = d.floats(n);
+  Output<float> y(n);
+  require(op.unary(s, {Unary(d.integer(0, int64_t(std::size(kUnaryNames)) - 1)), n, 0.5f, x.data(), y.data.get()}));
+  return y.bytes();
+}
+
+template <class T>
+std::string binaryInto(Draw& d, void* s, Binary operation) {
+  BinaryRequest r{};
+  r.op = operation;
+  r.rank = int(d.integer(1, 4));
+  int64_t size = 1, a = 1, b = 1;
+  for (int axis = r.rank - 1; axis >= 0; --axis) {
+    r.shape[axis] = axis == 0 && d.chance(0.1) ? d.integer(500, 2000) : d.integer(1, 9);
+    const bool spreadA = d.chance(0.3), spreadB = d.chance(0.3);
+    r.strideA[axis] = spreadA ? 0 : a;
+    r.strideB[axis] = spreadB ? 0 : b;
+    if (!spreadA) a *= r.shape[axis];
+    if (!spreadB) b *= r.shape[axis];
+    size *= r.shape[axis];
+  }
+  const std::vector<float> x = d.floats(a), z = d.floats(b);
+  Output<T> y(size);
+  r.a = x.data();
+  r.b = z.data();
+  r.y = y.data.get();
+  require(op.binary(s, r));
+  return y.bytes();
+}
+std::string binary(Draw& d, void* s) {
+  const auto operation = Binary(d.integer(0, int64_t(std::size(kBinaryNames)) - 1));
+  return comparesValues(operation) ? binaryInto<uint8_t>(d, s, operation) : binaryInto<float>(d, s, operation);
+}
+
+std::string casts(Draw& d, void* s) {
+  const int64_t n = d.size();
+  const std::vector<float> x = d.floats(n);
+  Output<int32_t> whole(n);
+  require(op.cast(s, {Type::float32, Type::int32, n, x.data(), whole.data.get()}));
+  Output<uint8_t> truth(n);
+  require(op.cast(s, {Type::int32, Type::boolean, n, whole.data.get(), truth.data.get()}));
+  Output<uint16_t> half(n);
+  require(op.cast(s, {Type::float32, Type::bfloat16, n, x.data(), half.data.get()}));
+  Output<float> back(n);
+  require(op.cast(s, {Type::bfloat16, Type::float32, n, half.data.get(), back.data.get()}));
+  Output<float> chosen(n);
+  require(op.select(s, {n, truth.data.get(), x.data(), back.data.get(), chosen.data.get()}));
+  const float* const terms[] = {x.data(), chosen.data.get(), x.data()};
+  Output<float> sum(n);
+  require(op.addN(s, {n, terms, sum.data.get()}));
+  return whole.bytes() + truth.bytes() + half.bytes() + back.bytes() + chosen.bytes() + sum.bytes();
+}
+
+template <class T>
+std::string copyOf(Draw& d, void* s) {
+  CopyRequest r{};
+  r.bytes = int(sizeof(T));
+  r.rank = int(d.integer(1, 4));
+  std::vector<int> order;
+  int64_t size = 1;
+  for (int axis = 0; axis < r.rank; ++axis) {
+    r.shape[axis] = axis == 0 && d.chance(0.2) ? d.integer(500, 2000) : d.integer(1, 30);
+    order.insert(order.begin() + d.integer(0, axis), axis);
+    size *= r.shape[axis];
+  }
+  for (int64_t axis = r.rank - 1, stride = 1; axis >= 0; stride *= r.shape[axis--]) r.strideY[axis] = stride;
+  int64_t length = 1, begin = 0;  // of x, axes in another order, some of them backwards or spread
+  for (const int axis : order) {
+    if (d.chance(0.1)) continue;
+    r.strideX[axis] = length;
+    length *= r.shape[axis];
+    if (d.chance(0.2)) {
+      begin += r.strideX[axis] * (r.shape[axis] - 1);
+      r.strideX[axis] = -r.strideX[axis];
+    }
+  }
+  std::vector<T> x(size_t(length), T{});
+  for (T& value : x) value = T(d.integer(0, 255));
+  Output<T> y(size);
+  r.x = x.data() + begin;
+  r.y = y.data.get();
+  require(op.copy(s, r));
+  Output<T> filled(size);
+  require(op.fill(s, {r.bytes, size, 7, filled.data.get()}));
+  return y.bytes() + filled.bytes();
+}
+std::string copy(Draw& d, void* s) { return d.chance(0.5) ? copyOf<uint8_t>(d, s) : copyOf<uint32_t>(d, s); }
+
+std::string reductions(Draw& d, void* s) {
+  const int64_t n = d.chance(0.1) ? d.integer(60000, 140000) : d.integer(1, 600);
+  const int64_t outer = d.integer(0, 8), inner = n > 1000 ? 1 : d.chance(0.5) ? 1 : d.integer(1, 600);
+  const std::vector<float> x = d.floats(outer * n * inner);
+  Output<float> y(outer * inner);
+  if (outer > 0) require(op.reduce(s, {Reduction(d.integer(0, 3)), outer, n, inner, x.data(), y.data.get()}));
+  const int64_t rows = outer * inner;
+  Output<int32_t> places(rows);
+  require(op.arg(s, {d.chance(0.5), rows, n, x.data(), places.data.get()}));
+  Output<float> shares(rows * n);
+  require(op.softmax(s, {d.chance(0.5), rows, n, x.data(), shares.data.get()}));
+  return y.bytes() + places.bytes() + shares.bytes();
+}
+
+std::string rowsByIndex(Draw& d, void* s) {
+  const int64_t batch = d.integer(1, 3), outer = d.integer(1, 3), n = d.integer(1, 50), inner = d.integer(0, 300);
+  const int64_t count = d.integer(0, 60);
+  const std::vector<float> x = d.floats(batch * outer * n * inner);
+  std::vector<int32_t> indices;
+  for (int64_t i = 0; i < batch * count; ++i) indices.push_back(int32_t(d.integer(0, n - 1)));
+  Output<float> y(batch * outer * count * inner);
+  if (y.size > 0) {
+    require(op.gather(s, {4, batch, outer, n, inner, count, x.data(), indices.data(), y.data.get()}));
+  }
+  for (int32_t& index : indices) index += int32_t(d.integer(-1, 1));
+  const int64_t rows = batch * count;
+  const std::vector<float> terms = d.floats(rows * inner);
+  Output<float> sums(n * inner);
+  require(op.scatterAdd(s, {rows, n, inner, terms.data(), indices.data(), sums.data.get()}));
+  return y.bytes() + sums.bytes();
+}
+
+std::string products(Draw& d, void* s) {
+  MatMulRequest r{};
+  r.precision = Precision(d.integer(0, 1));
+  r.batch = d.chance(0.3) ? d.integer(0, 6) : 1;
+  r.m = d.integer(0, d.chance(0.2) ? 300 : 40);
+  r.right.k = d.chance(0.2) ? d.integer(500, 1100) : d.integer(0, 70);
+  r.right.n = d.integer(0, d.chance(0.2) ? 300 : 70);
+  const bool transposeA = d.chance(0.5), transposeB = d.chance(0.5), oneB = d.chance(0.5);
+  r.strideM = transposeA ? 1 : r.right.k;
+  r.strideK = transposeA ? r.m : 1;
+  r.right.strideK = transposeB ? 1 : r.right.n;
+  r.right.strideN = transposeB ? r.right.k : 1;
+  std::vector<double> batchA, batchB;
+  for (int64_t i = 0; i < r.batch; ++i) {
+    batchA.push_back(double(i * r.m * r.right.k));
+    batchB.push_back(oneB ? 0 : double(i * r.right.k * r.right.n));
+  }
+  r.batchA = batchA;
+  r.batchB = batchB;
+  const std::vector<float> a = d.floats(r.batch * r.m * r.right.k);
+  const std::vector<float> b = d.floats((oneB ? 1 : r.batch) * r.right.k * r.right.n);
+  std::vector<uint16_t> narrow(b.size());
+  require(op.cast(s, {Type::float32, Type::bfloat16, int64_t(b.size()), b.data(), narrow.data()}));
+  r.a = a.data();
+  if (d.chance(0.3)) {
+    r.right.bfloat16 = narrow.data();
+  } else {
+    r.right.float32 = b.data();
+  }
+  const std::vector<float> bias = d.floats(r.right.n);
+  if (d.chance(0.5)) r.bias = bias.data();
+  r.activates = d.chance(0.5);
+  r.activation = Unary::sigmoid;
+  Output<float> c(r.batch * r.m * r.right.n);
+  r.c = c.data.get();
+  require(op.matMul(s, r));
+  if (oneB && r.right.k > 0 && r.right.n > 0) {
+    PackedMatrix* packed = nullptr;
+    require(op.pack(s, r.precision, r.right, packed));
+    Output<float> again(c.size);
+    r.packed = packed;
+    r.c = again.data.get();
+    require(op.matMul(s, r));
+    op.freePacked(packed);
+    if (again.bytes() != c.bytes()) fail("a packed matrix changed the bits");
+  }
+  return c.bytes();
+}
+
+constexpr std::string (*kKinds[])(Draw&, void*) = {unary, binary, casts, copy, reductions, rowsByIndex, products};
+
+void run(uint64_t seed) {
+  currentSeed = seed;
+  Draw first(seed);
+  const auto kind = kKinds[first.integer(0, int64_t(std::size(kKinds)) - 1)];
+  const auto sets = cpu::instructionSets();
+  const char* set = sets[size_t(first.integer(0, int64_t(sets.size()) - 1))];
+  const Draw start = first;
+  std::string expected;
+  for (const int threads : {1, 3}) {
+    const auto state = cpu::createState();
+    cpu::setThreadCount(*state, threads);
+    if (!cpu::setInstructionSet(*state, set)) fail("no such instruction set");
+    Draw draw = start;
+    const std::string bytes = kind(draw, state.get());
+    if (threads == 1) expected = bytes;
+    if (bytes != expected) fail("the number of threads changed the bits");
+  }
+}
+
+}  // namespace
+}  // namespace groupgrad::engine::test
+
+int main(int count, char** arguments) {
+  const uint64_t runs = count > 1 ? std::strtoull(arguments[1], nullptr, 10) : 300;
+  const uint64_t seed = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 1;
+  for (uint64_t i = 0; i < runs; ++i) groupgrad::engine::test::run(seed + i);
+  std::printf("%llu requests to the engine\n", (unsigned long long)runs);
+}

@@ -1,0 +1,204 @@
+// Matrix products of the backend: a row's bits depend on the row and the matrix alone, in every instruction set and
+// precision; and they are as accurate as their arithmetic allows.
+
+import assert from 'node:assert/strict';
+import test, { after, before, describe } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { loadAddon } from '../../src/devices/load.js';
+import { seeded } from '../support/random.js';
+
+const loaded = loadAddon();
+const skip = loaded.addon ? false : loaded.reason;
+const api = loaded.addon ? await import('../../src/backend.js') : undefined;
+const sets = loaded.addon ? loaded.addon.engine.instructionSets() : [];
+
+// Three blocks of k, the last one of an odd size; columns that fill no strip.
+const [K, N, M] = [1101, 77, 70];
+
+function normal(seed: number, size: number): Float32Array {
+  const random = seeded(seed);
+  return Float32Array.from({ length: size }, () => random.normal());
+}
+
+const bits = (values: Float32Array) => Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+
+function sameBits(actual: Float32Array, expected: Float32Array, what: string): void {
+  if (bits(actual).equals(bits(expected))) return;
+  const at = actual.findIndex((value, i) => !Object.is(value, expected[i]));
+  assert.fail(`${what}: [${at}] is ${actual[at]}, expected ${expected[at]}`);
+}
+
+/** The values of what `body` makes. */
+function valuesOf(body: () => tf.Tensor): Float32Array {
+  return tf.tidy(() => body().dataSync() as Float32Array);
+}
+
+const transposeOf = (x: Float32Array, rows: number, columns: number) =>
+  Float32Array.from({ length: x.length }, (_, i) => x[(i % rows) * columns + Math.floor(i / rows)]);
+
+const roundToBfloat16 = (x: Float32Array) => {
+  const words = new Uint32Array(x.slice().buffer);
+  return new Float32Array(words.map((w) => ((w + 0x7fff + ((w >>> 16) & 1)) >>> 16) << 16).buffer);
+};
+
+describe('matrix products of the backend groupgrad', { skip }, () => {
+  const left = normal(1, M * K);
+  const right = normal(2, K * N);
+  let defaults: ReturnType<NonNullable<typeof api>['engineSettings']>;
+  before(async () => {
+    await tf.setBackend('groupgrad');
+    defaults = api!.engineSettings();
+  });
+  after(() => {
+    api!.configureEngine(defaults);
+    api!.setPrecision('float32');
+  });
+  const a = () => tf.tensor2d(left, [M, K]);
+  const b = () => tf.tensor2d(right, [K, N]);
+
+  for (const instructionSet of sets) {
+    for (const precision of ['float32', 'bfloat16'] as const) {
+      describe(`${instructionSet}, ${precision}`, () => {
+        let whole: Float32Array;
+        before(() => {
+          api!.configureEngine({ instructionSet, threads: 2 });
+          api!.setPrecision(precision);
+          whole = valuesOf(() => tf.matMul(a(), b()));
+        });
+
+        test(`rows do not depend on their number, from 1 to ${M}, nor on threads`, () => {
+          for (const threads of [1, 2]) {
+            api!.configureEngine({ threads });
+            for (let m = 1; m <= M; m++) {
+              const rows = left.subarray(0, m * K);
+              const some = valuesOf(() => tf.matMul(tf.tensor2d(rows, [m, K]), b()));
+              sameBits(some, whole.subarray(0, m * N), `${m} rows, ${threads} threads`);
+            }
+          }
+        });
+
+        test('rows do not depend on their place', () => {
+          for (const first of [1, 13, 14, 31, 69]) {
+            const rows = left.subarray(first * K);
+            const some = valuesOf(() => tf.matMul(tf.tensor2d(rows, [M - first, K]), b()));
+            sameBits(some, whole.subarray(first * N), `from row ${first}`);
+          }
+        });
+
+        test('columns do not depend on their number', () => {
+          for (const n of [1, 31, 32, 33, 64]) {
+            const some = valuesOf(() => tf.matMul(a(), tf.slice(b(), [0, 0], [K, n])));
+            sameBits(
+              some,
+              Float32Array.from({ length: M * n }, (_, i) => whole[Math.floor(i / n) * N + (i % n)]),
+              `${n}`,
+            );
+          }
+        });
+
+        test('transposed factors and positions in a batch give the same bits', () => {
+          const ta = tf.tensor2d(transposeOf(left, M, K), [K, M]);
+          const tb = tf.tensor2d(transposeOf(right, K, N), [N, K]);
+          sameBits(
+            valuesOf(() => tf.matMul(ta, b(), true)),
+            whole,
+            'a transposed',
+          );
+          sameBits(
+            valuesOf(() => tf.matMul(a(), tb, false, true)),
+            whole,
+            'b transposed',
+          );
+          sameBits(
+            valuesOf(() => tf.matMul(ta, tb, true, true)),
+            whole,
+            'both transposed',
+          );
+          const others = normal(3, M * K);
+          const batch = () => tf.stack([tf.tensor2d(others, [M, K]), a(), tf.tensor2d(others, [M, K])]);
+          const shared = valuesOf(() => tf.matMul(batch(), b()));
+          sameBits(shared.subarray(M * N, 2 * M * N), whole, 'in a batch with one matrix');
+          const own = valuesOf(() => tf.matMul(batch(), tf.stack([b(), b(), b()])));
+          sameBits(own.subarray(M * N, 2 * M * N), whole, 'in a batch of matrices');
+          sameBits(own, shared, 'a batch of equal matrices');
+        });
+
+        test('a packed matrix, a bias and an activation leave the bits as they are', () => {
+          const packedBytes = () => (tf.memory() as unknown as { packedBytes: number }).packedBytes;
+          const before = packedBytes();
+          const matrix = b();
+          for (let use = 0; use < 4; use++) {
+            sameBits(
+              valuesOf(() => tf.matMul(a(), matrix)),
+              whole,
+              `use ${use}`,
+            );
+          }
+          assert.ok(packedBytes() >= before + matrix.size * (precision === 'bfloat16' ? 2 : 4));
+          matrix.dispose();
+          assert.equal(packedBytes(), before);
+          const bias = tf.tensor1d(normal(4, N));
+          const [x, y] = [a(), b()];
+          const fused = valuesOf(() => tf.fused.matMul({ a: x, b: y, bias, activation: 'sigmoid' }));
+          sameBits(
+            fused,
+            valuesOf(() => tf.sigmoid(tf.add(tf.tensor2d(whole, [M, N]), bias))),
+            'fused',
+          );
+        });
+
+        test('a matrix packed in several pieces gives the same bits for few rows and many', () => {
+          const n = 2500; // 11 MB in float32
+          const matrix = normal(5, K * n);
+          const product = (m: number) =>
+            valuesOf(() => tf.matMul(tf.tensor2d(left.subarray(0, m * K), [m, K]), tf.tensor2d(matrix, [K, n])));
+          sameBits(product(3), product(M).subarray(0, 3 * n), 'three rows');
+        });
+
+        test('the error is within what the arithmetic allows', () => {
+          const rounded = precision === 'bfloat16';
+          const [x, y] = rounded ? [roundToBfloat16(left), roundToBfloat16(right)] : [left, right];
+          // n roundings of relative 2^-24 at most in a chain of n terms; AMX and AVX512-BF16 round twice a pair.
+          const unit = (K + 8) * 2 ** -24;
+          for (let i = 0; i < M; i += 23) {
+            for (let j = 0; j < N; j += 7) {
+              let [sum, size] = [0, 0];
+              for (let k = 0; k < K; k++) {
+                const term = x[i * K + k] * y[k * N + j];
+                sum += term;
+                size += Math.abs(term);
+              }
+              assert.ok(
+                Math.abs(whole[i * N + j] - sum) <= unit * size,
+                `[${i}, ${j}]: ${whole[i * N + j]}, not ${sum}`,
+              );
+            }
+          }
+        });
+
+        test('a compressed matrix multiplies as its rounded values do', () => {
+          const expected = valuesOf(() => tf.matMul(a(), tf.tensor2d(roundToBfloat16(right), [K, N])));
+          const compressed = tf.tidy(() => api!.compress(b()));
+          assert.ok(api!.isCompressed(compressed));
+          for (let use = 0; use < 3; use++) {
+            sameBits(
+              valuesOf(() => tf.matMul(a(), compressed)),
+              expected,
+              `use ${use}`,
+            );
+          }
+          compressed.dispose();
+        });
+      });
+    }
+  }
+
+  test('AVX2 and AVX-512 give the same bits in float32', { skip: !sets.includes('AVX-512') && 'needs AVX-512' }, () => {
+    api!.setPrecision('float32');
+    const [expected, ...others] = ['AVX2', 'AVX-512'].map((instructionSet) => {
+      api!.configureEngine({ instructionSet });
+      return valuesOf(() => tf.matMul(a(), b()));
+    });
+    for (const other of others) sameBits(other, expected, 'AVX-512');
+  });
+});

@@ -1,0 +1,106 @@
+// When a step must end, and what keeps signals waiting.
+
+import assert from 'node:assert/strict';
+import test, { describe, type TestContext } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+import { EventLoopWatch } from '../../src/base/event-loop.js';
+import { Interrupted, interruption } from '../../src/base/interruption.js';
+import type { Policy } from '../../src/model/policy.js';
+import { sequencesAPass } from '../../src/rollout/pass-size.js';
+
+function busy(milliseconds: number): void {
+  const began = performance.now();
+  while (performance.now() - began < milliseconds);
+}
+
+function watch(t: TestContext): EventLoopWatch {
+  const loop = new EventLoopWatch();
+  t.after(() => loop.stop());
+  return loop;
+}
+
+test('a stretch in which the event loop does not turn is measured, and the last one told apart', async (t) => {
+  const loop = watch(t);
+  await wait(60);
+  const before = loop.longest;
+  assert.deepEqual(loop.longest, before, 'asking makes no stretch');
+  busy(400);
+  await new Promise((resolve) => setImmediate(resolve));
+  const { justEnded, longest } = loop;
+  assert.ok(justEnded > 0.3 && longest >= justEnded, `${justEnded} and ${longest}`);
+  // Turns without a stretch of that length, on however busy a machine.
+  for (let turns = 0; loop.justEnded > 0.3; turns++) {
+    assert.ok(turns < 100);
+    await wait(25);
+  }
+  assert.ok(loop.longest >= longest);
+});
+
+describe('a step that is to end', () => {
+  /** The event loop as it would have been, in seconds. */
+  const loop = (justEnded: number, longest: number) => ({ justEnded, longest }) as EventLoopWatch;
+
+  /** Seconds after the request at which it is interrupted; undefined within a second of none. */
+  async function delay(grace: number, watched: EventLoopWatch, known: number): Promise<number | undefined> {
+    const request = new AbortController();
+    const { signal, release } = interruption(request.signal, grace, watched, known);
+    assert.equal(signal.aborted, false);
+    const began = performance.now();
+    request.abort();
+    while (!signal.aborted && performance.now() - began < 1000) await wait(5);
+    release();
+    if (!signal.aborted) return undefined;
+    assert.ok(signal.reason instanceof Interrupted);
+    assert.match(signal.reason.message, new RegExp(`did not end within ${grace} s`));
+    return (performance.now() - began) / 1000;
+  }
+
+  for (const [what, grace, watched, known, expected] of [
+    ['after its grace', 0.3, loop(0, 0), 0, 0.3],
+    ['at once without one', 0, loop(0, 0), 0, 0],
+    ['sooner by what the request has waited for', 20.3, loop(20, 0), 0, 0.3],
+    ['sooner by the longest stretch of the step, which may come again', 7.3, loop(0, 7), 3, 0.3],
+    ['sooner by the longest stretch of the steps before', 7.3, loop(0, 3), 7, 0.3],
+    ['sooner by both', 20.3, loop(12, 8), 2, 0.3],
+    ['at once when the next stretch may last too long', 20, loop(3, 18), 0, 0],
+  ] as const) {
+    test(`is interrupted ${what}`, async () => {
+      const seconds = await delay(grace, watched, known);
+      assert.ok(seconds !== undefined && seconds >= expected - 0.01, `after ${seconds} s`);
+      // The machine may be slow, but not that slow.
+      assert.ok(seconds < expected + 0.6, `after ${seconds} s`);
+    });
+  }
+
+  test('is not where it may take as long as it likes, or longer than a timer waits', async () => {
+    assert.equal(await delay(Infinity, loop(0, 0), 0), undefined);
+    assert.equal(await delay(1e9, loop(0, 0), 0), undefined);
+  });
+
+  test('counts from a request that came before it', async () => {
+    const { signal, release } = interruption(AbortSignal.abort(), 0, loop(0, 0), 0);
+    assert.equal(signal.aborted, true);
+    release();
+  });
+
+  test('is let go of: a request comes to nothing after that', async () => {
+    const request = new AbortController();
+    const first = interruption(request.signal, 0, loop(0, 0), 0);
+    const second = interruption(request.signal, 0.1, loop(0, 0), 0);
+    first.release();
+    request.abort();
+    second.release();
+    await wait(200);
+    assert.deepEqual([first.signal.aborted, second.signal.aborted], [false, false]);
+  });
+});
+
+test('a pass holds as many sequences as its parameters and their length allow, and at least one', () => {
+  const policy = (...sizes: number[]) =>
+    ({ variables: Object.fromEntries(sizes.map((size, i) => [i, { size }])) }) as unknown as Policy;
+  assert.equal(sequencesAPass(policy(300, 100), 10, 'forward and backward'), 1e6);
+  assert.equal(sequencesAPass(policy(300, 100), 10, 'forward'), 3e6);
+  assert.equal(sequencesAPass(policy(4_800_000), 32, 'forward and backward'), 26);
+  assert.equal(sequencesAPass(policy(1e9), 4, 'forward and backward'), 1);
+  assert.equal(sequencesAPass(policy(1e9), 5, 'forward and backward'), 1);
+});
