@@ -646,8 +646,9 @@ describe('a run that goes on', () => {
     await differs({ train: other }, /train\.examples: /);
     await differs({ rewards: [defineReward('accuracy', () => 1, { weight: 2 })] }, /rewards: /);
     await differs({ policy: tinyPolicy(4) }, /policy\.seed: 3, now 4/);
-    // How a run is kept is no part of what it computes.
-    const kept = await open(t, options(runDir, { checkpoint: { every: 9 }, notes: { why: 'a test' } }));
+    // How a run is kept and measured is no part of what it learns.
+    const change = { checkpoint: { every: 9 }, evaluation: { every: 7, size: 2 }, notes: { why: 'a test' } };
+    const kept = await open(t, options(runDir, change));
     assert.deepEqual(kept.notices, []);
     kept.dispose();
     const drifted = await open(t, options(runDir, { groupSize: 8, allowDrift: true }));
