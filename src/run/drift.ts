@@ -7,8 +7,8 @@ import type { Reward } from '../rollout/api.js';
 import { type FileSource, sourceOfTask, type TaskSource } from '../tasks/source.js';
 import type { Example, Task } from '../tasks/task.js';
 
-/** Settings that say how a run is kept, not what it computes. */
-const harmless = ['checkpoint'];
+/** Settings that say how a run is kept and measured, not what it learns. */
+const harmless = ['checkpoint', 'evaluation'];
 
 /** Facts of a run, as config.json holds them: plain JSON. */
 export type Identity = Record<string, unknown>;

@@ -349,8 +349,11 @@ test('a dry run checks everything, tells which runs there are, and writes nothin
   assert.deepEqual([starts, runs.length], [[0, 1], 4]);
   assert.ok(!existsSync(out));
   const wrong = await groupgrad('compare', file, '--out', out, '--set', 'pairs=[["weigthed","plain"]]');
-  assert.equal(wrong.status, 1);
-  assert.match(wrong.stderr, /^groupgrad: pairs\[0\]\[0\]: expected one of 'plain', 'weighted', got "weigthed"\n$/);
+  assert.equal(wrong.status, 2);
+  assert.match(
+    wrong.stderr,
+    /^groupgrad: --set pairs\[0\]\[0\]: expected one of 'plain', 'weighted', got "weigthed"\n$/,
+  );
   assert.match((await groupgrad('compare', file, '--jobs', '0')).stderr, /^groupgrad: --jobs: expected a whole number/);
   assert.match((await groupgrad('compare', 'nowhere.ts')).stderr, /^groupgrad: nowhere\.ts: no such file\n$/);
   assert.deepEqual(readdirSync(folder).includes('dry'), false);

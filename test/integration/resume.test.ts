@@ -392,6 +392,7 @@ describe('a run that goes on', () => {
     test('at any update, or while its accuracy is looked at, it is the run that was not interrupted', async (t) => {
       const whole = join(temporaryFolder(t), 'whole');
       const uninterrupted = await open(t, warm(whole));
+      // What it says of its first evaluation comes behind.
       const said = (await startUntil(uninterrupted, /never/)).filter((line) => line.includes('warm start'));
       uninterrupted.dispose();
       const last = update(said.at(-1)!);
@@ -646,8 +647,9 @@ describe('a run that goes on', () => {
     await differs({ train: other }, /train\.examples: /);
     await differs({ rewards: [defineReward('accuracy', () => 1, { weight: 2 })] }, /rewards: /);
     await differs({ policy: tinyPolicy(4) }, /policy\.seed: 3, now 4/);
-    // How a run is kept is no part of what it computes.
-    const kept = await open(t, options(runDir, { checkpoint: { every: 9 }, notes: { why: 'a test' } }));
+    // How a run is kept and measured is no part of what it learns.
+    const change = { checkpoint: { every: 9 }, evaluation: { every: 7, size: 2 }, notes: { why: 'a test' } };
+    const kept = await open(t, options(runDir, change));
     assert.deepEqual(kept.notices, []);
     kept.dispose();
     const drifted = await open(t, options(runDir, { groupSize: 8, allowDrift: true }));
