@@ -216,7 +216,8 @@ function referenceLogProbs(rows: readonly Row[], learner: Learner): Map<ScoredCo
 
 function requireFinite({ metrics }: { metrics: Metrics }): void {
   if (metrics.nonFinite > 0) {
-    throw new NumericFault(`expected finite logits and log-probs, got ${metrics.nonFinite} others`);
+    const what = 'finite logits, log-probs, advantages, losses and gradients';
+    throw new NumericFault(`expected ${what}, got ${metrics.nonFinite} values that are not`);
   }
 }
 
