@@ -11,7 +11,7 @@ namespace groupgrad {
 // Rewards that are equal but for rounding have no spread. A weighted sum of K rewards in floating point, with half a
 // unit in the last place u, is off by at most K u times the sum of its terms' sizes, so two such sums of equal value
 // differ by at most 2 K u of it: here K = 64 in float64 (u = 2^-53) and K = 4 in float32 (u = 2^-24), where rewards
-// have come in float32. As src/spread.ts has it.
+// have come in float32. As src/base/spread.ts has it.
 constexpr double kFloat64Rounding = 0x1p-46;
 constexpr double kFloat32Rounding = 0x1p-21;
 

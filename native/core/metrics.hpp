@@ -12,6 +12,28 @@ GROUPGRAD_INLINE bool clipsSequences(const PolicyRequest& r, bool surrogateNeeds
   return r.config.ratio != Ratio::token && !r.advantagesPerToken && !surrogateNeedsSequence;
 }
 
+// What is not finite in a sequence, by where it shows up first. Later counts follow from earlier ones: one NaN that is
+// read may make every gradient of its sequence NaN.
+struct NonFinite {
+  int64_t inputs = 0;     // values that were read
+  int64_t terms = 0;      // tokens whose part in the loss or its derivatives are not finite
+  int64_t gradients = 0;  // values of the gradient with respect to log-probs
+
+  // The three as one number, of which many can be added up: of up to 2^10 tokens here, with up to 2^3 inputs each.
+  static constexpr double kTerms = 0x1p16, kGradients = 0x1p32;
+  GROUPGRAD_INLINE double packed() const {
+    return double(inputs) + kTerms * double(terms) + kGradients * double(gradients);
+  }
+  GROUPGRAD_INLINE void add(double packed) {
+    const int64_t bits = int64_t(packed);
+    inputs += bits & 0xffff;
+    terms += bits >> 16 & 0xffff;
+    gradients += bits >> 32;
+  }
+
+  GROUPGRAD_INLINE int64_t count() const { return inputs > 0 ? inputs : terms > 0 ? terms : gradients; }
+};
+
 // Sums over masked-in tokens and over sequences. Parts can be merged.
 struct PolicyTotals {
   double loss = 0;  // surrogate + beta KL, times the aggregation's factor
@@ -62,5 +84,8 @@ GROUPGRAD_INLINE LossMetrics lossMetrics(const PolicyRequest& r, const PolicyTot
   m.phiMean = t.phi / (r.advantagesPerToken ? tokens : double(r.sequences));
   return m;
 }
+
+// A loss that is not finite in float32 counts where nothing that it is a sum of does.
+GROUPGRAD_INLINE void countLoss(LossMetrics& m) { m.nonFinite += m.nonFinite == 0 && !isFinite(float(m.loss)); }
 
 }  // namespace groupgrad

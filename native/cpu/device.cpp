@@ -108,6 +108,7 @@ Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) 
     r.groupStd[g] = writtenStd(group);
     r.active[g] = 0;
     withoutSpread += !group.spread;
+    if (group.count > 0) m.nonFinite += !isFinite(r.groupMean[g]) + !isFinite(r.groupStd[g]);
     for (int64_t i = begin; i < end; ++i) {
       const double reward = r.rewards[i];
       const double plain = groupAdvantage(reward, group, batch.std, r.center, r.scale, r.epsilon);
@@ -115,6 +116,7 @@ Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) 
       r.advantages[i] = float(plain * weight);
       r.weights[i] = float(weight);
       r.active[g] |= r.advantages[i] != 0;
+      m.nonFinite += !isFinite(r.advantages[i]) + !isFinite(r.weights[i]);
       if (reward == reward) {
         weightSum += weight;
         weightMin = std::min(weightMin, weight);
@@ -139,15 +141,13 @@ class PolicyCall {
     context.logProbs = request.logProbs;
     context.advantages = request.advantages;
     context.gradient = request.gradLogProbs;
-    needsSequence_ = groupgrad::needsSequence(r_.config);
+    context.needsSequence = needsSequence(r_.config);
     countTokens();
   }
 
   PolicyContext context;
 
   int64_t tokens() const { return tokens_; }
-  // Whether a quantity of the whole sequence enters each token's term.
-  bool needsSequence() const { return needsSequence_; }
   const SequenceState& sequence(int64_t b) const { return state_.sequences[std::size_t(b)]; }
 
   // A sequence's factor, ratio and surrogate quantity.
@@ -156,8 +156,8 @@ class PolicyCall {
   void terms(int64_t b, SequenceState& s, RunSums& sums, int64_t begin, int64_t end) const {
     state_.kernels.tokenTerms(context, b, s, sums, begin, end);
   }
-  void spread(int64_t b, const SequenceState& s, int64_t begin, int64_t end) const {
-    if (needsSequence_) state_.kernels.spreadSequence(context, b, s, begin, end);
+  void spread(int64_t b, SequenceState& s, int64_t begin, int64_t end) const {
+    if (context.needsSequence) state_.kernels.spreadSequence(context, b, s, begin, end);
   }
 
   // fn(run, sequence) for each sequence, in runs of sequences that are long enough for a thread.
@@ -182,9 +182,27 @@ class PolicyCall {
     });
   }
 
-  void metrics(LossMetrics& m) const;
+  void metrics(LossMetrics& m);
 
  private:
+  // Counts tokens whose term or derivative is not finite. Sums that are there anyway tell whether there may be some:
+  // one with such a value in it is not finite either.
+  void countTerms() {
+    double sum = 0;
+    for (const RunSums& run : state_.runs) sum += run.loss.total() + run.gradient.total();
+    for (int64_t b = 0; b < r_.sequences; ++b) sum += sequence(b).dLogRatio + sequence(b).dSequence;
+    if (std::isfinite(sum)) return;
+    PolicyCall counting = *this;
+    counting.context.gradient = nullptr;
+    counting.context.countsTerms = true;
+    forEachSequence([&](RunSums& sums, int64_t b) {
+      SequenceState scratch = sequence(b);
+      if (scratch.nonFinite.inputs > 0) return;
+      counting.terms(b, scratch, sums, 0, r_.length);
+      state_.sequences[std::size_t(b)].nonFinite.terms = scratch.nonFinite.terms;
+    });
+  }
+
   void countTokens() {
     state_.sequences.resize(std::size_t(r_.sequences));
     int64_t nonEmpty = 0;
@@ -200,16 +218,14 @@ class PolicyCall {
 
   State& state_;
   const PolicyRequest& r_;
-  bool needsSequence_ = false;
   int64_t tokens_ = 0;
 };
 
-void PolicyCall::metrics(LossMetrics& m) const {
+void PolicyCall::metrics(LossMetrics& m) {
   PolicyTotals t;
   t.tokens = double(tokens_);
   for (const RunSums& run : state_.runs) {
     t.loss += run.loss.total();
-    t.nonFinite += double(run.nonFinite);
     t.kl += run.kl.total();
     t.phi += run.phi;
     t.logRatio += run.logRatio.total();
@@ -220,11 +236,12 @@ void PolicyCall::metrics(LossMetrics& m) const {
     }
   }
   t.ratios = t.reads;
+  countTerms();
 
   // A sequence-level ratio counts a sequence once.
-  const bool needsSequence = surrogateNeedsSequence(r_.config);
+  const bool surrogateSequence = surrogateNeedsSequence(r_.config);
   const bool sequenceRatio = r_.config.ratio != Ratio::token;
-  const bool whole = clipsSequences(r_, needsSequence);
+  const bool whole = clipsSequences(r_, surrogateSequence);
   if (sequenceRatio) t.ratio = t.ratios = 0;
   for (int64_t b = 0; b < r_.sequences; ++b) {
     const SequenceState& s = sequence(b);
@@ -232,14 +249,16 @@ void PolicyCall::metrics(LossMetrics& m) const {
       t.phi += r_.advantagesPerToken ? 0 : 1;
       continue;
     }
-    if (!r_.advantagesPerToken) t.nonFinite += !isFinite(context.advantages[b]);
+    NonFinite nonFinite = s.nonFinite;
+    if (!r_.advantagesPerToken) nonFinite.inputs += !isFinite(context.advantages[b]);
+    t.nonFinite += double(nonFinite.count());
     if (sequenceRatio && !(context.skipInactive && context.advantages[b] == 0)) {
       t.ratio += double(s.ratio);
       t.ratios += 1;
     }
     t.addClipped(double(s.clippedLow), double(s.clippedHigh), double(s.tokens), whole);
   }
-  m = lossMetrics(r_, t, needsSequence);
+  m = lossMetrics(r_, t, surrogateSequence);
 }
 
 Status policyLoss(void* state, const PolicyRequest& request, LossMetrics& metrics) {
@@ -247,6 +266,7 @@ Status policyLoss(void* state, const PolicyRequest& request, LossMetrics& metric
     PolicyCall call(*static_cast<State*>(state), request);
     call.run();
     call.metrics(metrics);
+    countLoss(metrics);
     return {};
   } catch (const std::bad_alloc&) {
     return Status::make(StatusCode::outOfMemory, "%s", "not enough memory for the policy loss's scratch space");
@@ -292,7 +312,9 @@ class LogitsCall {
     }
     call_.metrics(m);
     addEntropy(m);
-    m.nonFinite += double(nonFinite_.load());
+    m.nonFinite += double(offending_.load());
+    countLoss(m);
+    m.nonFinite += double(overflows_.load());
   }
 
  private:
@@ -348,7 +370,7 @@ class LogitsCall {
       r_.logProbs[at] = float(row.logProb);
       r_.entropies[at] = row.entropy;
       // The policy loss counts a log-prob that is not finite once; the row may hold more such values.
-      if (row.nonFinite > 1) nonFinite_ += row.nonFinite - 1;
+      if (row.nonFinite > 1) offending_ += row.nonFinite - 1;
     }
   }
 
@@ -358,7 +380,9 @@ class LogitsCall {
       const int64_t at = b * policy_.length + t;
       const bool in = isIn(at);
       const float g = in ? policy_.gradLogProbs[at] : 0;
-      state_.kernels.backwardRow(rows_, at, state_.rows[std::size_t(at)], g, in && isKept(at) ? float(c) : 0.0f);
+      const int64_t overflows =
+          state_.kernels.backwardRow(rows_, at, state_.rows[std::size_t(at)], g, in && isKept(at) ? float(c) : 0.0f);
+      if (overflows > 0) overflows_ += overflows;
     }
   }
 
@@ -368,7 +392,7 @@ class LogitsCall {
 
   void runRowLocal() {
     // Sums over a sequence that do not depend on the rows: there are no old log-probs, so every ratio is 1.
-    if (call_.needsSequence()) {
+    if (call_.context.needsSequence) {
       std::fill_n(r_.logProbs, policy_.sequences * policy_.length, 0.0f);
       call_.run();
     } else {
@@ -379,7 +403,8 @@ class LogitsCall {
       SequenceState scratch = call_.sequence(b);
       RunSums scratchSums;
       call_.terms(b, scratch, scratchSums, begin, end);
-      call_.spread(b, call_.sequence(b), begin, end);
+      SequenceState flows = call_.sequence(b);
+      call_.spread(b, flows, begin, end);
       backward(b, begin, end);
     });
     call_.run();
@@ -428,7 +453,8 @@ class LogitsCall {
   RowContext rows_;
   bool skipInactive_ = false;
   double entropyTokens_ = 1;
-  std::atomic<int64_t> nonFinite_{0};
+  std::atomic<int64_t> offending_{0};  // logits, beyond the one that each log-prob shows
+  std::atomic<int64_t> overflows_{0};  // values of the gradient with respect to logits
 };
 
 Status logitsLoss(void* state, const LogitsRequest& request, LossMetrics& metrics) {

@@ -13,6 +13,7 @@
 #include "../core/config.hpp"
 #include "../core/exp.hpp"
 #include "../core/kl.hpp"
+#include "../core/metrics.hpp"
 #include "../core/platform.hpp"
 #include "../core/row.hpp"
 #include "../core/surrogate.hpp"
@@ -27,7 +28,8 @@ struct Lanes {
   double total() const;
 };
 struct RunSums {
-  Lanes loss;  // surrogate + beta KL, times the aggregation's factor
+  Lanes loss;      // surrogate + beta KL, times the aggregation's factor
+  Lanes gradient;  // with respect to log-probs: finite where all of them are, or nearly so
   Lanes kl;
   Lanes logRatio;  // raw log-ratios, of the tokens that were read
   Lanes ratio;     // token ratios, likewise
@@ -35,7 +37,6 @@ struct RunSums {
   alignas(64) float ratioMin[kLanes];
   alignas(64) float ratioMax[kLanes];
   double phi = 0;  // vespo
-  int64_t nonFinite = 0;
   RunSums();
 };
 
@@ -53,6 +54,7 @@ struct SequenceState {
   // Of the KL term, where its gradient flows through `ratio`: sums over tokens, and the first one's exponential.
   double klExponential = 0, klRest = 0, klShift = NAN;
   int64_t clippedLow = 0, clippedHigh = 0;  // tokens
+  NonFinite nonFinite;
 };
 
 // One policy-loss call, shared by all threads. Arrays as in PolicyRequest; `logProbs` may be scratch memory.
@@ -65,6 +67,10 @@ struct PolicyContext {
   float* gradient = nullptr;  // B*T
   Denominators denominators{1, 1};
 
+  // Whether tokens with a term that is not finite are counted: there are some.
+  bool countsTerms = false;
+  // Whether a quantity of the whole sequence enters each token's term: then spreadSequence() follows.
+  bool needsSequence = false;
   // Tokens without an advantage were not read: leave them out of the ratio's metrics.
   bool skipInactive = false;
 };
@@ -91,11 +97,12 @@ struct Kernels {
   void (*prepareSequence)(const PolicyContext&, int64_t sequence, SequenceState&);
   // Writes the gradient of tokens [begin, end) but for what flows through the sequence's quantities, which it sums up.
   void (*tokenTerms)(const PolicyContext&, int64_t sequence, SequenceState&, RunSums&, int64_t begin, int64_t end);
-  // Adds what flows through the sequence's quantities.
-  void (*spreadSequence)(const PolicyContext&, int64_t sequence, const SequenceState&, int64_t begin, int64_t end);
+  // Adds what flows through the sequence's quantities. Counts the gradient's values that are not finite.
+  void (*spreadSequence)(const PolicyContext&, int64_t sequence, SequenceState&, int64_t begin, int64_t end);
   RowStatistics (*forwardRow)(const RowContext&, int64_t row);
   // gradient and entropyGradient: of the loss with respect to the row's log-prob and entropy.
-  void (*backwardRow)(const RowContext&, int64_t row, const RowStatistics&, float gradient, float entropyGradient);
+  // Returns how many values are beyond the range of their type; a row of NaN has none.
+  int64_t (*backwardRow)(const RowContext&, int64_t row, const RowStatistics&, float gradient, float entropyGradient);
 };
 
 extern const Kernels kBaselineKernels;

@@ -359,6 +359,14 @@ GROUPGRAD_INLINE void surrogateTerms(const Surrogate& given, const PolicyContext
   state.clippedHigh += high;
 }
 
+// How many values of a gradient overflowed when the factor was applied.
+GROUPGRAD_INLINE int64_t countOverflow(const float* values, float factor, const Chunk& chunk) {
+  int32_t count = 0;
+  if (factor <= 1) return count;
+  for (int i = 0; i < chunk.size; ++i) count += notFinite(values[i]);
+  return count;
+}
+
 // The gradient with respect to the log-probs, but for what flows through the sequence's quantities, which is summed up.
 GROUPGRAD_INLINE void gradientOf(const PolicyContext& context, int64_t at, SequenceState& state, const Chunk& chunk,
                                  Terms& terms) {
@@ -368,27 +376,44 @@ GROUPGRAD_INLINE void gradientOf(const PolicyContext& context, int64_t at, Seque
   if (config.ratio == Ratio::token && config.logRatioClamp < double(kInfinity)) {
     for (int i = 0; i < chunk.padded; ++i) terms.dLogRatio[i] = isClamped(chunk, i) ? 0.0f : terms.dLogRatio[i];
   }
-  if (flows && config.ratio == Ratio::sequence) {
+  if (!flows) {
+    fill(terms.dLogRatio, 0, chunk);
+  } else if (config.ratio == Ratio::sequence) {
     state.dLogRatio += sum(terms.dLogRatio, chunk);
-  } else if (flows) {
+  } else {
     for (int i = 0; i < chunk.padded; ++i) terms.gradient[i] += terms.dLogRatio[i];
   }
   if (context.gradient) {
     const float factor = float(state.factor);
     float* out = context.gradient + at;
     for (int i = 0; i < chunk.size; ++i) out[i] = factor * terms.gradient[i];
+    // spreadSequence() counts where it has more to add.
+    if (!context.needsSequence) state.nonFinite.gradients += countOverflow(out, factor, chunk);
   }
+}
+
+// How many tokens have a term or a derivative that is not finite.
+template <class Surrogate>
+GROUPGRAD_INLINE int64_t countTerms(const Chunk& chunk, const Terms& terms) {
+  int32_t count = 0;
+  for (int i = 0; i < chunk.padded; ++i) {
+    int32_t bad = notFinite(terms.loss[i]) | notFinite(terms.gradient[i]) | notFinite(terms.dLogRatio[i]);
+    if constexpr (Surrogate::kSequence) bad |= notFinite(terms.dSequence[i]);
+    count += bad;
+  }
+  return count;
 }
 
 template <class Surrogate>
 GROUPGRAD_INLINE void addMetrics(const Surrogate& surrogate, const PolicyContext& context, const SequenceState& state,
                                  const Chunk& chunk, const Terms& terms, RunSums& sums) {
   const bool kl = context.request->config.klBeta != 0;
-  Sum loss, klSum, logRatio, ratio;
+  Sum loss, gradient, klSum, logRatio, ratio;
   Floats lowest = load<Floats>(sums.ratioMin), highest = load<Floats>(sums.ratioMax);
   Ints reads = load<Ints>(sums.reads);
   for (int i = 0; i < chunk.padded; i += kWidth) {
     loss.add(load<Floats>(terms.loss + i));
+    gradient.add(load<Floats>(terms.gradient + i));
     if (kl) klSum.add(load<Floats>(terms.kl + i));
     const Ints in = load<Ints>(chunk.in + i);
     const Ints read = context.skipInactive ? in & (load<Floats>(chunk.advantage + i) != 0) : in;
@@ -400,6 +425,7 @@ GROUPGRAD_INLINE void addMetrics(const Surrogate& surrogate, const PolicyContext
     reads -= read;
   }
   loss.addTo(sums.loss, state.factor);
+  gradient.addTo(sums.gradient);
   if (kl) klSum.addTo(sums.kl);
   ratio.addTo(sums.ratio);
   logRatio.addTo(sums.logRatio);
@@ -433,7 +459,7 @@ static void tokenTerms(const PolicyContext& context, int64_t sequence, SequenceS
     for (int64_t from = begin; from < end; from += kChunk) {
       const int64_t to = from + kChunk < end ? from + kChunk : end;
       const int64_t at = sequence * r.length + from;
-      sums.nonFinite += loadChunk(context, sequence, from, to, chunk);
+      state.nonFinite.inputs += loadChunk(context, sequence, from, to, chunk);
       if (r.config.ratio == Ratio::token) {
         for (int i = 0; i < chunk.padded; ++i) terms.ratio[i] = expOf(chunk.logRatio[i]);
       } else {
@@ -441,17 +467,19 @@ static void tokenTerms(const PolicyContext& context, int64_t sequence, SequenceS
       }
       surrogateTerms(surrogate, context, at, state, chunk, terms);
       if (r.config.klBeta != 0) {
-        sums.nonFinite += addKlOf(context, at, state, chunk, terms);
+        state.nonFinite.inputs += addKlOf(context, at, state, chunk, terms);
         if (context.gradient && spreadsKl(r.config, state)) sumKl(context, at, state, chunk);
       }
+      using Surrogate = std::decay_t<decltype(surrogate)>;
       gradientOf(context, at, state, chunk, terms);
-      if constexpr (std::decay_t<decltype(surrogate)>::kSequence) state.dSequence += sum(terms.dSequence, chunk);
+      if constexpr (Surrogate::kSequence) state.dSequence += sum(terms.dSequence, chunk);
       addMetrics(surrogate, context, state, chunk, terms, sums);
+      if (context.countsTerms) state.nonFinite.terms += countTerms<Surrogate>(chunk, terms);
     }
   });
 }
 
-static void spreadSequence(const PolicyContext& context, int64_t sequence, const SequenceState& state, int64_t begin,
+static void spreadSequence(const PolicyContext& context, int64_t sequence, SequenceState& state, int64_t begin,
                            int64_t end) {
   const PolicyRequest& r = *context.request;
   if (!context.gradient || state.tokens == 0) return;
@@ -463,13 +491,17 @@ static void spreadSequence(const PolicyContext& context, int64_t sequence, const
     for (int64_t from = begin; from < end; from += kChunk) {
       const int64_t to = from + kChunk < end ? from + kChunk : end;
       loadChunk(context, sequence, from, to, chunk);
+      if (spreadsKl(r.config, state)) spreadKl(context, sequence * r.length + from, state, chunk);
       float* gradient = context.gradient + sequence * r.length + from;
+      int32_t bad = 0;
       for (int i = 0; i < chunk.size; ++i) {
         const float slope = isClamped(chunk, i) ? 0.0f : surrogate.slope(tokenState(state, chunk, i, 1));
         const float flows = fromRatio + (slope != 0 ? fromSequence * slope : 0.0f);
-        gradient[i] += masked(flows, chunk.in[i]);
+        const float sum = gradient[i] + masked(flows, chunk.in[i]);
+        gradient[i] = sum;
+        bad += notFinite(sum);
       }
-      if (spreadsKl(r.config, state)) spreadKl(context, sequence * r.length + from, state, chunk);
+      state.nonFinite.gradients += bad;
     }
   });
 }

@@ -19,6 +19,7 @@ struct Storage<Dtype::float32> {
   GROUPGRAD_INLINE static float widen(float x) { return x; }
   GROUPGRAD_INLINE static float narrow(float x) { return x; }
   static constexpr float kLowest = -kInfinity;
+  static constexpr float kLargest = kFloatMax;
 };
 template <>
 struct Storage<Dtype::bfloat16> {
@@ -34,6 +35,7 @@ struct Storage<Dtype::bfloat16> {
   GROUPGRAD_INLINE static float widen(uint16_t x) { return __builtin_bit_cast(float, uint32_t(x) << 16); }
   GROUPGRAD_INLINE static uint16_t narrow(float x) { return uint16_t(toBfloat16<uint32_t>(x)); }
   static constexpr uint16_t kLowest = 0xff80;  // -inf
+  static constexpr float kLargest = 0x1.fep127f;
 };
 
 template <>
@@ -70,6 +72,7 @@ struct Storage<Dtype::float16> {
     return halves[0];
   }
   static constexpr uint16_t kLowest = 0xfc00;  // -inf
+  static constexpr float kLargest = 65504;
 };
 
 template <Dtype dtype>
@@ -186,9 +189,22 @@ static RowStatistics forwardRowOf(const RowContext& context, int64_t row) {
   return s;
 }
 
+// How many values of a gradient are not finite, where its factors say that there may be some: with z <= 0, |exp(z)
+// (constant + slope z)| is at most |constant| + |slope| / e.
 template <Dtype dtype>
-static void backwardRowOf(const RowContext& context, int64_t row, const RowStatistics& s, float gradient,
-                          float entropyGradient) {
+static int64_t countOverflows(const typename Storage<dtype>::Element* values, int64_t n,
+                              const RowFactors<double>& factors) {
+  const double largest =
+      std::max(std::fabs(factors.constant) + std::fabs(factors.slope) / 2, std::fabs(factors.atToken));
+  int64_t count = 0;
+  if (largest <= double(Storage<dtype>::kLargest)) return count;
+  for (int64_t j = 0; j < n; ++j) count += !isFinite(Storage<dtype>::widen(values[j]));
+  return count;
+}
+
+template <Dtype dtype>
+static int64_t backwardRowOf(const RowContext& context, int64_t row, const RowStatistics& s, float gradient,
+                             float entropyGradient) {
   using S = Storage<dtype>;
   using Element = typename S::Element;
   const LogitsRequest& r = *context.request;
@@ -197,11 +213,11 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
   if (!r.zeroed) std::memset(out + r.vocab, 0, std::size_t(r.rowStride - r.vocab) * sizeof(Element));
   if (gradient == 0 && entropyGradient == 0) {
     if (!r.zeroed) std::memset(out, 0, std::size_t(r.vocab) * sizeof(Element));
-    return;
+    return 0;
   }
-  if (s.nonFinite != 0 || gradient != gradient || entropyGradient != entropyGradient) {
+  if (s.nonFinite != 0 || !isFinite(gradient) || !isFinite(entropyGradient)) {
     for (int64_t j = 0; j < r.vocab; ++j) out[j] = S::narrow(NAN);
-    return;
+    return 0;
   }
 
   const RowFactors<double> factors =
@@ -238,6 +254,7 @@ static void backwardRowOf(const RowContext& context, int64_t row, const RowStati
   for (; j + kWidth <= r.vocab; j += kWidth) S::write(out + j, term(S::read(x + j)));
   if (j < r.vocab) writePart(j, r.vocab - j);
   out[r.tokens[row]] = S::narrow(float(factors.atToken));
+  return countOverflows<dtype>(out, r.vocab, factors);
 }
 
 static RowStatistics forwardRow(const RowContext& context, int64_t row) {
@@ -249,12 +266,12 @@ static RowStatistics forwardRow(const RowContext& context, int64_t row) {
   return forwardRowOf<Dtype::float16>(context, row);
 }
 
-static void backwardRow(const RowContext& context, int64_t row, const RowStatistics& s, float gradient,
-                        float entropyGradient) {
+static int64_t backwardRow(const RowContext& context, int64_t row, const RowStatistics& s, float gradient,
+                           float entropyGradient) {
   switch (context.request->dtype) {
     case Dtype::float32: return backwardRowOf<Dtype::float32>(context, row, s, gradient, entropyGradient);
     case Dtype::bfloat16: return backwardRowOf<Dtype::bfloat16>(context, row, s, gradient, entropyGradient);
     case Dtype::float16: break;
   }
-  backwardRowOf<Dtype::float16>(context, row, s, gradient, entropyGradient);
+  return backwardRowOf<Dtype::float16>(context, row, s, gradient, entropyGradient);
 }

@@ -116,11 +116,18 @@ __device__ void writeAdvantageMetrics(const DeviceRewards& r, AdvantageMetrics* 
   const GroupStatistics all = statisticsOf<Team>(r, 0, r.rewards, 1);
   const BatchStatistics batch = batchStatistics<Team>(r);
   double zeroStd = 0, weightSum = 0, weightMin = INFINITY, weightMax = -INFINITY;
-  for (int64_t g = Team::rank(); g < q.groups; g += Team::kSize) zeroStd += __ldcg(q.groupStd + g) == 0;
+  long long nonFinite = 0;
+  for (int64_t g = Team::rank(); g < q.groups; g += Team::kSize) {
+    const float mean = __ldcg(q.groupMean + g), std = __ldcg(q.groupStd + g);
+    zeroStd += std == 0;
+    // A group without a verdict has no mean.
+    nonFinite += !isFinite(std) + (!isFinite(mean) && !(mean != mean && std == 0));
+  }
   for (int64_t i = Team::rank(); i < r.rewards; i += Team::kSize) {
     const double reward = rewardAt(r, i);
-    if (reward != reward) continue;
     const double weight = __ldcg(q.weights + i);
+    nonFinite += !isFinite(__ldcg(q.advantages + i)) + !isFinite(float(weight)) + (reward != reward);
+    if (reward != reward) continue;
     weightSum += weight;
     weightMin = weight < weightMin ? weight : weightMin;
     weightMax = weight > weightMax ? weight : weightMax;
@@ -129,7 +136,7 @@ __device__ void writeAdvantageMetrics(const DeviceRewards& r, AdvantageMetrics* 
   m.accuracy = all.mean;
   m.rewardStd = all.std;
   m.zeroStdFraction = sum<Team>(zeroStd) / double(q.groups);
-  m.nonFinite = r.rewards - all.count;
+  m.nonFinite = sum<Team>(nonFinite);
   m.anchor = batch.anchor == batch.anchor ? batch.anchor : all.mean;
   weightSum = sum<Team>(weightSum);
   weightMin = Team::reduce(weightMin, Smaller());

@@ -136,12 +136,14 @@ cudaError_t logitsLoss(const DeviceTraits& traits, const Stream& s, const Logits
 
   if (r.gradLogits && isRowLocal(r)) {
     policy.purpose = PolicyPurpose::sequences;
+    rows.overflows = &policyScratch.header->overflows;
     cudaError_t error = launchPolicy(traits, s.stream, policy);
     if (error == cudaSuccess) error = launchRows(traits, s.stream, RowVisit::both, rows);
     if (error != cudaSuccess) return error;
     policy.purpose = PolicyPurpose::loss;
     policy.logProbs = r.logProbs;
     policy.entropies = r.entropies;
+    policy.gradient = scratch.gradient;
     return launchPolicy(traits, s.stream, policy);
   }
 
@@ -153,6 +155,7 @@ cudaError_t logitsLoss(const DeviceTraits& traits, const Stream& s, const Logits
   policy.logProbs = r.logProbs;
   policy.entropies = r.entropies;
   if (r.gradLogits) policy.request.gradLogProbs = scratch.gradient;
+  rows.overflows = &metrics->nonFinite;  // the policy loss has written it by then
   error = launchPolicy(traits, s.stream, policy);
   if (error != cudaSuccess || !r.gradLogits) return error;
   return launchRows(traits, s.stream, RowVisit::backward, rows);

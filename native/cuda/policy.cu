@@ -183,7 +183,7 @@ __device__ void setFlow(SequenceState& state, double dLogRatio, double dSequence
   state.fromSequence = float(share * dSequence);
 }
 
-__device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int64_t at, UnitSums& s) {
+__device__ void addToken(const PolicyLaunch& p, const Plan& plan, const SequenceState& state, int64_t at, UnitSums& s) {
   const PolicyRequest& r = p.request;
   if (!isIn(r, at)) {
     if (r.gradLogProbs) r.gradLogProbs[at] = 0;
@@ -193,14 +193,22 @@ __device__ void addToken(const PolicyLaunch& p, const SequenceState& state, int6
   const TokenInput t = readToken(r, at, state);
   const bool kept = !p.quantile || p.entropies[at] >= p.scratch.batch->entropyThreshold;
   const TokenTerms terms = termsOf(r, state, t, logProb, kept);
-  if (r.gradLogProbs) r.gradLogProbs[at] = state.factor * terms.gradient;
+  const float gradient = state.factor * terms.gradient;
+  if (r.gradLogProbs) r.gradLogProbs[at] = gradient;
+
+  NonFinite nonFinite;
+  nonFinite.inputs = nonFiniteOf(r, t, logProb);
+  nonFinite.terms = !areFinite(terms);
+  // addFlow() counts where it has more to add.
+  if (p.gradient) nonFinite.gradients = !isFinite(p.gradient[at]);
+  if (r.gradLogProbs && !plan.flows) nonFinite.gradients = !isFinite(gradient);
 
   s[sums::tokens] += 1;
   s[sums::loss] += double(state.factor) * double(terms.loss);
   s[sums::kl] += double(terms.kl);
   s[sums::dLogRatio] += double(terms.dLogRatio);
   s[sums::dSequence] += double(terms.dSequence);
-  s[sums::nonFinite] += nonFiniteOf(r, t, logProb);
+  s[sums::nonFinite] += nonFinite.packed();
   s[sums::clippedLow] += terms.clippedLow;
   s[sums::clippedHigh] += terms.clippedHigh;
   // One value a sequence with one advantage a sequence, else one a token.
@@ -270,10 +278,12 @@ __device__ void setMeans(KlFlow& flow, const UnitKl& sums, double tokens) {
   flow.means.rest = sums[kl::rest] / tokens;
 }
 
-// Adds what flows through the sequence's quantities to the gradient.
+// Adds what flows through the sequence's quantities to the gradient of unit `u`, and counts what is not finite.
 template <class Team>
-__device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const KlFlow& flow, const Unit& unit) {
+__device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const KlFlow& flow, int64_t u,
+                        const Unit& unit) {
   const PolicyRequest& r = p.request;
+  NonFinite nonFinite;
   const double beta = double(state.factor) * r.config.klBeta;
   forEachToken<Team>(r, unit, [&](int64_t at) {
     if (!isIn(r, at)) return;
@@ -284,7 +294,10 @@ __device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const
       const KlParts parts = klPartsOf(r.config, state, t, logProb);
       r.gradLogProbs[at] += float(beta * flow.means.total(parts.own));
     }
+    nonFinite.gradients += !isFinite(r.gradLogProbs[at]);
   });
+  const double bad = sum<Team>(nonFinite.packed());
+  if (bad > 0 && Team::rank() == 0) p.scratch.sums[u].value[sums::nonFinite] += bad;
 }
 
 // From what all units left. By one block.
@@ -298,11 +311,13 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   PolicyTotals own;
   for (int64_t b = threadIdx.x; b < r.sequences; b += kThreads) {
     double tokens = 0, low = 0, high = 0;
+    NonFinite nonFinite;
     for (int64_t part = 0; part < plan.unitsPerSequence; ++part) {
       const UnitSums& unit = p.scratch.sums[b * plan.unitsPerSequence + part];
       tokens += __ldcg(&unit.value[sums::tokens]);
       low += __ldcg(&unit.value[sums::clippedLow]);
       high += __ldcg(&unit.value[sums::clippedHigh]);
+      nonFinite.add(__ldcg(&unit.value[sums::nonFinite]));
     }
     if (tokens == 0) {
       own.phi += r.advantagesPerToken ? 0 : 1;
@@ -310,7 +325,7 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
     }
     if (!r.advantagesPerToken) {
       const float advantage = __ldcg(&p.scratch.sequences[b].advantage);
-      own.nonFinite += !isFinite(advantage);
+      nonFinite.inputs += !isFinite(advantage);
       if (sequenceRatio && !(p.skipInactive && advantage == 0)) {
         own.ratio += double(__ldcg(&p.scratch.sequences[b].ratio));
         own.ratios += 1;
@@ -319,6 +334,7 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
       own.ratio += double(__ldcg(&p.scratch.sequences[b].ratio));
       own.ratios += 1;
     }
+    own.nonFinite += double(nonFinite.count());
     own.addClipped(low, high, tokens, whole);
   }
   Fields<6, 2> perSequence;
@@ -343,12 +359,12 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   t.ratios = sequenceRatio ? perSequence[3] : t.reads;
   t.addRatioRange(-all[sums::minusRatioMin], all[sums::ratioMax]);
   t.phi = all[sums::phi] + perSequence[0];
-  t.nonFinite = all[sums::nonFinite] + perSequence[1] + double(static_cast<long long>(p.scratch.header->rowNonFinite));
+  t.nonFinite = perSequence[1] + double(static_cast<long long>(p.scratch.header->offending));
   t.clippedLow = perSequence[4];
   t.clippedHigh = perSequence[5];
   t.lowFractionMin = -perSequence[6];
   t.highFractionMax = perSequence[7];
-  p.scratch.header->rowNonFinite = 0;
+  p.scratch.header->offending = 0;
 
   LossMetrics m = lossMetrics(r, t, plan.surrogateSequence);
   if (p.entropies) {
@@ -356,6 +372,9 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
     const double coefficient = r.config.entropyCoefficient;
     if (coefficient != 0) m.loss -= coefficient * all[sums::keptEntropy] / p.scratch.batch->entropyTokens;
   }
+  countLoss(m);
+  m.nonFinite += p.scratch.header->overflows;
+  p.scratch.header->overflows = 0;
   *p.metrics = m;
 }
 
@@ -428,7 +447,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 
     UnitSums s;
     if (p.purpose == PolicyPurpose::loss || plan.flows) {
-      forEachToken<Team>(r, unit, [&](int64_t at) { addToken(p, state, at, s); });
+      forEachToken<Team>(r, unit, [&](int64_t at) { addToken(p, plan, state, at, s); });
       reduceFields<Team>(s);
       if (Team::rank() == 0) p.scratch.sums[u] = s;
     }
@@ -440,7 +459,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     }
     if (plan.flows && !plan.meetAfter) {
       setFlow(state, s[sums::dLogRatio], s[sums::dSequence]);
-      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, unit);
+      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, u, unit);
     }
     if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
   }
@@ -461,7 +480,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       setFlow(state, gradients[0], gradients[1]);
       KlFlow klFlow = klFlowOf<Team>(p, plan, state, unit.b);
       if (klFlow.flows) setMeans(klFlow, gatherKl<Team>(p, plan, unit.b), state.tokens);
-      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, unit);
+      if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, u, unit);
       if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
     }
   }

@@ -18,6 +18,7 @@ struct PolicyLaunch {
   PolicyPurpose purpose = PolicyPurpose::loss;
   const float* logProbs = nullptr;   // null: 0 everywhere
   const float* entropies = nullptr;  // null: no entropy term, no metric of entropy
+  const float* gradient = nullptr;   // with respect to log-probs, where rows have taken it: to be counted
   bool quantile = false;             // scratch.batch->entropyThreshold drops tokens
   bool skipInactive = false;         // tokens without an advantage were not read: they are left out of ratios
   bool hasRewards = false;

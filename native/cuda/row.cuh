@@ -13,11 +13,13 @@ namespace groupgrad::cuda {
 // then a word is put together from its halves.
 struct Float32 {
   static constexpr int kPerWord = 1;
+  static constexpr float kLargest = kFloatMax;
   __device__ static void unpack(uint32_t word, float* x) { x[0] = __uint_as_float(word); }
   __device__ static uint32_t pack(const float* x) { return __float_as_uint(x[0]); }
 };
 struct Bfloat16 {
   static constexpr int kPerWord = 2;
+  static constexpr float kLargest = 0x1.fep127f;
   __device__ static void unpack(uint32_t word, float* x) {
     x[0] = __uint_as_float(word << 16);
     x[1] = __uint_as_float(word & 0xffff0000u);
@@ -26,6 +28,7 @@ struct Bfloat16 {
 };
 struct Float16 {
   static constexpr int kPerWord = 2;
+  static constexpr float kLargest = 65504;
   __device__ static void unpack(uint32_t word, float* x) {
     x[0] = unpackFloat16(word);
     x[1] = unpackFloat16(word >> 16);
@@ -200,13 +203,32 @@ __device__ inline RowGradient gradientOf(const RowValues& v, float g, float c, f
   RowGradient out{RowGradient::zero, v.maximum, 0, 0, 0};
   if (g == 0 && c == 0) return out;
   out.kind = RowGradient::notANumber;
-  if (v.bad || v.logProb != v.logProb || g != g || c != c) return out;
+  if (v.bad || v.logProb != v.logProb || !isFinite(g) || !isFinite(c)) return out;
   out.kind = RowGradient::values;
   const RowFactors<float> f = rowFactors<float>({v.sum, v.meanZ, v.logProb, v.entropy}, g, c, inverseTemperature);
   out.constant = f.constant;
   out.slope = kLn2 * f.slope;
   out.atToken = f.atToken;
   return out;
+}
+
+// Whether a value of the gradient may be beyond the range of its type: with y <= 0, |exp2(y) (constant + slope y)| is
+// at most |constant| + |slope| / (e ln 2).
+template <class Element>
+__device__ inline bool mayOverflow(const RowGradient& g) {
+  const float others = fabsf(g.constant) + fabsf(g.slope) * 0.6f;
+  return g.kind == RowGradient::values && !(fmaxf(others, fabsf(g.atToken)) <= Element::kLargest);
+}
+
+// Counts those of `count` logits at `address`, by `threads` threads of which this is number `rank`.
+template <class Element>
+__device__ inline void countOverflows(const unsigned char* address, int64_t count, double* overflows, int rank,
+                                      int threads) {
+  int bad = 0;
+  for (int64_t i = rank; i < count; i += threads) {
+    bad += !isFinite(loadElement<Element>(address + i * kElementBytes<Element>));
+  }
+  if (bad != 0) atomicAdd(overflows, double(bad));
 }
 
 // What a row needs to know besides its logits; read while they are on their way.
@@ -254,13 +276,20 @@ __device__ inline RowGradient finishFirstVisit(RowVisit visit, const RowsLaunch&
     r.entropies[row] = v.entropy;
     if (visit == RowVisit::forward) p.records[row] = {v.maximum, v.sum, v.meanZ};
     // The policy loss counts the row's log-prob once; the row's values are counted where they are found.
-    if (v.bad) atomicAdd(&p.header->rowNonFinite, (unsigned long long)(v.allMinus ? r.vocab - 1 : -1));
+    if (v.bad) atomicAdd(&p.header->offending, (unsigned long long)(v.allMinus ? r.vocab - 1 : -1));
   }
   if (visit == RowVisit::forward) return {};
   const bool kept = !p.quantile || v.entropy >= in.batch.entropyThreshold;
   const TokenTerms terms = termsOf(r.policy, in.state, in.token, v.logProb, kept);
   const float g = in.state.factor * terms.gradient + sequenceFlow(r.policy, in.state, in.token, v.logProb);
+  if (write) p.gradient[row] = g;
   return gradientOf(v, g, kept ? in.batch.entropyGradient : 0, p.inverseTemperature);
+}
+
+// By one thread, once, for a row that is not read.
+__device__ inline void writeUnread(RowVisit visit, const RowsLaunch& p, int64_t row) {
+  p.request.logProbs[row] = p.request.entropies[row] = 0;
+  if (visit == RowVisit::both) p.gradient[row] = 0;
 }
 
 // By one thread, for `backward`.

@@ -19,7 +19,8 @@ struct RowsLaunch {
   const Batch* batch = nullptr;              // but for `forward`
   const SequenceState* sequences = nullptr;  // for `both`
   RowRecord* records = nullptr;              // but for `both`
-  const float* gradient = nullptr;           // for `backward`: with respect to log-probs
+  float* gradient = nullptr;                 // with respect to log-probs; `both` writes it
+  double* overflows = nullptr;               // values of the gradient that are beyond the range of their type
   bool skipInactive = false;                 // rows without an advantage are not read
   bool quantile = false;                     // batch->entropyThreshold drops tokens
   float inverseTemperature = 1;

@@ -259,7 +259,7 @@ __device__ void countOffending(const Slice<Element>& slice, const unsigned char*
   for (int i = int(threadIdx.x); i < slice.count; i += kClusterThreads) {
     bad += !(loadElement<Element>(data + slice.misalignment + i * slice.kBytes) <= kFloatMax);
   }
-  if (bad != 0) atomicAdd(&header.rowNonFinite, (unsigned long long)(bad));
+  if (bad != 0) atomicAdd(&header.offending, (unsigned long long)(bad));
 }
 
 #endif
@@ -292,7 +292,7 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
     if (shared.countOffending) countOffending(slice, data, *p.header);
     gradient = shared.gradient;
   } else if (!read && visit != RowVisit::backward) {
-    if (rank == 0 && threadIdx.x == 0) r.logProbs[row] = r.entropies[row] = 0;
+    if (rank == 0 && threadIdx.x == 0) writeUnread(visit, p, row);
   } else if (read) {
     gradient = recordedGradient(p, row);
     if (gradient.kind == RowGradient::values) {
@@ -306,6 +306,9 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
   unsigned char* to = out + slice.first * slice.kBytes;
   if (gradient.kind == RowGradient::values) {
     storeGradient(slice, gradient, data, to, p.scale, r.tokens[row]);
+    if (mayOverflow<Element>(gradient)) {
+      countOverflows<Element>(data + slice.misalignment, slice.count, p.overflows, int(threadIdx.x), kClusterThreads);
+    }
   } else if (gradient.kind == RowGradient::notANumber || !r.zeroed) {
     const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
     fillBytes<Element>(to, int64_t(slice.count) * slice.kBytes, value, int(threadIdx.x), kClusterThreads);

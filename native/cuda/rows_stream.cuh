@@ -238,11 +238,11 @@ __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThr
         for (int64_t i = Team::rank(); i < r.vocab; i += Team::kSize) {
           bad += !(loadElement<Element>(from + i * kBytes) <= kFloatMax);
         }
-        if (bad != 0) atomicAdd(&p.header->rowNonFinite, (unsigned long long)(bad));
+        if (bad != 0) atomicAdd(&p.header->offending, (unsigned long long)(bad));
         Team::sync();  // counted before the gradient is written over
       }
     } else if (!read && visit != RowVisit::backward) {
-      if (Team::rank() == 0) r.logProbs[row] = r.entropies[row] = 0;
+      if (Team::rank() == 0) writeUnread(visit, p, row);
     } else if (read) {
       gradient = recordedGradient(p, row);
     }
@@ -251,6 +251,10 @@ __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThr
       unsigned char* to = rowAddress(r.gradLogits, r, row, kBytes);
       if (gradient.kind == RowGradient::values) {
         differentiateRow<Element, Team>(gradient, from, to, vectors, residentNow, r.vocab, kept, scale, r.tokens[row]);
+        if (mayOverflow<Element>(gradient)) {
+          Team::sync();
+          countOverflows<Element>(to, r.vocab, p.overflows, Team::rank(), Team::kSize);
+        }
       } else if (gradient.kind == RowGradient::notANumber || !r.zeroed) {
         const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
         fillBytes<Element>(to, r.vocab * kBytes, value, Team::rank(), Team::kSize);

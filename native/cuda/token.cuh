@@ -111,6 +111,11 @@ __device__ inline KlParts klPartsOf(const LossConfig& config, const SequenceStat
   return parts;
 }
 
+// Whether a token's part in the loss and its derivatives are finite.
+__device__ inline bool areFinite(const TokenTerms& t) {
+  return isFinite(t.loss) && isFinite(t.gradient) && isFinite(t.dLogRatio) && isFinite(t.dSequence);
+}
+
 // What a token adds to the surrogate's sum over its sequence.
 __device__ inline float contributionOf(const PolicyRequest& r, const TokenInput& t, float logProb) {
   float contribution = 0;

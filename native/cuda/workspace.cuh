@@ -11,7 +11,8 @@ namespace groupgrad::cuda {
 // Kept from call to call: all zero between launches.
 struct Header {
   GridCounters grid;
-  unsigned long long rowNonFinite;  // offending logits beyond the one that each log-prob shows
+  unsigned long long offending;  // logits, beyond the one that each log-prob shows
+  double overflows;              // values of the gradient with respect to logits
 };
 
 // Written and read within one call.
@@ -57,7 +58,7 @@ enum : int {
   reads,
   clippedLow,
   clippedHigh,
-  nonFinite,
+  nonFinite,  // NonFinite, packed
   entropy,
   keptEntropy,
   kSums,

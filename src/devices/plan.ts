@@ -7,7 +7,7 @@ import type { AdvantageSettings, LossPlan } from './settings.js';
 export interface AdvantagePlan {
   rewards: Float64Array;
   offsets: Int32Array;
-  /** Whether the rewards were given in float32: how far equal ones may be apart (src/spread.ts). */
+  /** Whether the rewards were given in float32: how far equal ones may be apart (src/base/spread.ts). */
   singlePrecision: boolean;
   settings: AdvantageSettings;
 }

@@ -228,7 +228,8 @@ async function referenceLogProbs(
 
 function requireFinite({ metrics }: { metrics: Metrics }): void {
   if (metrics.nonFinite > 0) {
-    throw new NumericFault(`expected finite logits and log-probs, got ${metrics.nonFinite} others`);
+    const what = 'finite logits, log-probs, advantages, losses and gradients';
+    throw new NumericFault(`expected ${what}, got ${metrics.nonFinite} values that are not`);
   }
 }
 

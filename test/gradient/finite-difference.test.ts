@@ -40,10 +40,7 @@ const surrogates: Record<string, Surrogate> = {
 const klTerms: LossConfig['kl'][] = [
   undefined,
   ...klEstimators.flatMap((estimator) =>
-    [false, true].flatMap((importanceWeighted) => [
-      { beta: 0.3, estimator, importanceWeighted },
-      { beta: 0.3, estimator, importanceWeighted, logRatioClamp: 0.4 },
-    ]),
+    [false, true].map((importanceWeighted) => ({ beta: 0.3, estimator, importanceWeighted })),
   ),
 ];
 
@@ -63,12 +60,16 @@ function hidden(values: Float32Array, valuesPerToken = 1): Float32Array {
 /** A change to the inputs that every combination below is tried with. */
 interface Variation {
   config?: Partial<LossConfig>;
+  /** Of the KL term, where there is one. */
+  kl?: Partial<LossConfig['kl']>;
   change?: (input: PolicyInput | LogitsInput, random: Random) => void;
 }
 
 const variations: Record<string, Variation> = {
   plain: {},
   'log-ratio clamp': { config: { logRatioClamp: 0.25 } },
+  'KL log-ratio clamp': { kl: { logRatioClamp: 0.4 } },
+  'both log-ratio clamps': { config: { logRatioClamp: 0.25 }, kl: { logRatioClamp: 0.4 } },
   'off-policy mask': { config: { offPolicyThreshold: -0.02 } },
   'empty sequences dropped': { config: { emptySequences: 'drop' } },
   'maxLength 3': { config: { maxLength: 3 } },
@@ -288,13 +289,13 @@ for (const [name, surrogate] of Object.entries(surrogates)) {
   for (const ratio of ratios) {
     test(`policyLoss, ${name}, ratio ${ratio}: every aggregation, KL term and variation`, () => {
       let seed = 1;
-      for (const [variation, { config: extra, change }] of Object.entries(variations)) {
+      for (const [variation, { config: extra, kl: klExtra, change }] of Object.entries(variations)) {
         for (const aggregation of aggregations) {
           for (const kl of klTerms) {
             const random = seeded(seed++);
             const input = policyInput(random);
             change?.(input, random);
-            const config: LossConfig = { ratio, surrogate, aggregation, kl, ...extra };
+            const config: LossConfig = { ratio, surrogate, aggregation, kl: kl && { ...kl, ...klExtra }, ...extra };
             checkPolicy(input, config, `${variation}, ${JSON.stringify(config)}, seed ${seed - 1}`);
           }
         }
@@ -331,16 +332,17 @@ for (const [name, surrogate] of Object.entries(surrogates)) {
 
 test('logitsLoss: every variation', () => {
   let seed = 2000;
-  for (const [variation, { config: extra, change }] of Object.entries(variations)) {
+  for (const [variation, { config: extra, kl: klExtra, change }] of Object.entries(variations)) {
     for (const [name, surrogate] of Object.entries(surrogates)) {
       const random = seeded(seed++);
       const input: LogitsInput = { ...logitsInput(random), temperature: 1.3 };
       change?.(input, random);
+      const kl = random.pick(klTerms);
       const config: LossConfig = {
         ratio: random.pick(ratios),
         surrogate,
         aggregation: random.pick(aggregations),
-        kl: random.pick(klTerms),
+        kl: kl && { ...kl, ...klExtra },
         entropy: { coefficient: 0.1, topQuantile: 0.7 },
         ...extra,
       };

@@ -356,6 +356,14 @@ struct Sizes {
   }
 };
 
+// Whatever leaves a call and is not finite is counted.
+template <class Values>
+void requireCounted(const LossMetrics& m, const Values& gradient) {
+  bool finite = std::isfinite(m.loss);
+  for (const auto value : gradient) finite &= std::isfinite(double(value));
+  require(finite || m.nonFinite > 0, "what is not finite is counted");
+}
+
 void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
   const LogitsDraw d = drawLogits(random, large);
   const LossConfig& config = d.request.config;
@@ -370,6 +378,9 @@ void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
               "in place, with 2 threads: the same bits");
     }
     require(result == runLogits(candidate.device, d, 3, mode), "with 3 threads: the same bits");
+    std::vector<double> gradient;
+    for (int64_t i = 0; mode != Gradient::none && i < d.tokens() * d.rowStride; ++i) gradient.push_back(result.at(i));
+    requireCounted(result.metrics, gradient);
     // Without metrics, rows that can carry no gradient may stay unread: then they have no log-prob.
     if (d.request.metrics) checkRowsElsewhere(candidate.device, d, result);
     results.push_back(result);
@@ -454,8 +465,11 @@ void fuzzPolicy(Random& random, std::vector<Candidate>& devices, double large) {
       require(sameBits(result.gradient, other.gradient) && sameMetrics(result.metrics, other.metrics),
               "with 2 and 3 threads: the same bits");
     }
-    require(sameMetrics(result.metrics, runPolicy(candidate.device, d, 1, false).metrics),
-            "without a gradient: the same loss and metrics");
+    LossMetrics without = runPolicy(candidate.device, d, 1, false).metrics;
+    require(without.nonFinite <= result.metrics.nonFinite, "without a gradient: none of it counts");
+    without.nonFinite = result.metrics.nonFinite;
+    require(sameMetrics(result.metrics, without), "without a gradient: the same loss and metrics");
+    requireCounted(result.metrics, result.gradient);
     results.push_back(result);
   }
   if (d.wild) return;
@@ -523,6 +537,10 @@ void fuzzAdvantages(Random& random, std::vector<Candidate>& devices) {
     currentKernels = candidate.name;
     AdvantageMetrics m;
     require(candidate.device.advantages(candidate.device.state, r, m).ok(), "computeAdvantages succeeds");
+    for (int64_t i = 0; i < d.rewards.size(); ++i) {
+      const bool finite = std::isfinite(advantages[i]) && std::isfinite(weights[i]);
+      require(finite || m.nonFinite > 0, "what is not finite is counted");
+    }
     checkAdvantages(d);
     if (candidate.kernels == devices[0].kernels) {
       expected = advantages.copy();

@@ -309,6 +309,52 @@ function checkNaN(device: DeviceChoice, seed: number): void {
   assert.ok(elsewhere.every(Number.isFinite), `${label}: gradient of another sequence`);
 }
 
+/**
+ * A random request with values of every size in some places, so that something overflows or is not finite to begin with: the
+ * same count on every device. Two devices may differ within rounding of float32's largest number, and within a factor of 128
+ * of it, because they add up so many values in float32 or in float64; the inputs stay below.
+ */
+function checkExtremes(device: DeviceChoice, seed: number): number {
+  const random = seeded(seed);
+  const draw = random.chance(0.6) ? drawPolicy(random) : drawLogits(random);
+  const input: PolicyInput | LogitsInput = draw.input;
+  const { kl } = draw.config;
+  if (kl && random.chance(0.5)) kl.beta = 10 ** random.uniform(-30, 30);
+  const extreme = () =>
+    random.chance(0.2) ? random.pick([NaN, Infinity, -Infinity]) : random.pick([1, -1]) * 10 ** random.uniform(-30, 36);
+  const logProb = () => (random.chance(0.1) ? random.pick([NaN, -Infinity]) : -(10 ** random.uniform(0, 3)));
+  const change = (values: Float32Array | undefined, value: () => number) => {
+    for (let n = random.integer(0, 2); values && n > 0; n--) values[random.integer(0, values.length - 1)] = value();
+  };
+  if ('logProbs' in input) change(input.logProbs, logProb);
+  change(input.oldLogProbs, logProb);
+  change(input.refLogProbs, logProb);
+  change(input.advantages, extreme);
+  change(input.tokenWeights, () => Math.abs(extreme()));
+  if (input.rewards && random.chance(0.5)) {
+    const size = 10 ** random.uniform(0, 300);
+    input.rewards = Array.from(input.rewards, (reward) => reward * size);
+  }
+  const run = (on: DeviceChoice) => {
+    const options = { device: on };
+    const result =
+      'logits' in input ? logitsLoss(input, draw.config, options) : policyLoss(input, draw.config, options);
+    return { ...result, gradient: 'gradLogits' in result ? result.gradLogits : result.gradLogProbs };
+  };
+  const expected = run('reference');
+  const actual = run(device);
+  const label = describeDraw(seed, { input, config: draw.config });
+  assert.equal(actual.metrics.nonFinite, expected.metrics.nonFinite, `${label}: nonFinite`);
+  // Nothing leaves a call without being counted.
+  const dtype = ('dtype' in input && input.dtype) || 'float32';
+  const widen = { float32: (x: number) => x, bfloat16: fromBfloat16, float16: fromFloat16 }[dtype];
+  const finite = Array.from(actual.gradient as Float32Array, widen).every(Number.isFinite);
+  const fused = actual.advantage ? [...actual.advantage.advantages, ...actual.advantage.weights] : [];
+  const all = finite && Number.isFinite(actual.loss) && fused.every(Number.isFinite);
+  assert.ok(all || actual.metrics.nonFinite > 0, `${label}: not finite and not counted, loss ${actual.loss}`);
+  return actual.metrics.nonFinite;
+}
+
 for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) {
   describe(`${device} against the reference in float64`, { skip }, () => {
     test(`policyLoss: ${draws} random requests`, () => {
@@ -341,6 +387,12 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
 
     test(`one NaN among the inputs: counted, and in the loss where the reference has it, ${draws} random requests`, () => {
       for (let seed = 1; seed <= draws; seed++) checkNaN(device, seed);
+    });
+
+    test(`values of every size: the same count of what is not finite, ${3 * draws} random requests`, () => {
+      let counted = 0;
+      for (let seed = 1; seed <= 3 * draws; seed++) counted += Number(checkExtremes(device, seed) > 0);
+      assert.ok(counted > draws / 2 && counted < 2.5 * draws, `${counted} requests with something to count`);
     });
 
     for (const [vocab, dtype] of [

@@ -198,7 +198,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
     });
 
     test('a spread above that of rounding is a spread, however small', () => {
-      // By the rule of src/spread.ts: 2^-46 of the largest reward, 2^-21 where rewards come in float32.
+      // By the rule of src/base/spread.ts: 2^-46 of the largest reward, 2^-21 where rewards come in float32.
       const borders: [Rewards, boolean][] = [1, 0.3, -5, 1e6, 1e-9, 1e-300, 1e300].flatMap(
         (size): [Rewards, boolean][] => [
           [[size, size * (1 + 2 ** -47)], false],

@@ -2,6 +2,7 @@
 
 import { hasSpread } from '../../base/spread.js';
 import type { AdvantageOutput, AdvantagePlan, Metrics } from '../plan.js';
+import { isFiniteFloat32 } from './float32.js';
 
 /** Fills `output`. `accuracy` is the mean of all rewards with a verdict, NaN when there is none. */
 export function computeAdvantages(
@@ -21,6 +22,7 @@ export function computeAdvantages(
 
   const verdictWeights: number[] = [];
   let groupsWithoutSpread = 0;
+  let nonFinite = rewards.length - batch.count;
   for (let g = 0; g < groups; g++) {
     const start = offsets[g];
     const end = offsets[g + 1];
@@ -31,6 +33,7 @@ export function computeAdvantages(
     output.groupStd[g] = group.spread ? Math.max(groupStd, 2 ** -149) : 0;
     output.active[g] = 0;
     if (!group.spread) groupsWithoutSpread += 1;
+    if (group.count > 0) nonFinite += countBeyondFloat32(group.mean, groupStd);
 
     for (let i = start; i < end; i++) {
       const verdict = !Number.isNaN(rewards[i]);
@@ -41,6 +44,7 @@ export function computeAdvantages(
       output.weights[i] = weight;
       output.advantages[i] = advantage * weight; // HA-DW, eq. 17
       if (output.advantages[i] !== 0) output.active[g] = 1;
+      nonFinite += countBeyondFloat32(output.advantages[i], weight);
     }
   }
 
@@ -48,7 +52,7 @@ export function computeAdvantages(
     reward: accuracy,
     reward_std: batch.std(1),
     frac_reward_zero_std: groups > 0 ? groupsWithoutSpread / groups : 0,
-    nonFinite: rewards.length - batch.count,
+    nonFinite,
   };
   if (hadw !== null) {
     metrics['hadw/anchor'] = anchor as number;
@@ -57,6 +61,10 @@ export function computeAdvantages(
     metrics['hadw/weight_max'] = verdictWeights.length > 0 ? verdictWeights.reduce((a, b) => Math.max(a, b)) : 0;
   }
   return { accuracy, metrics };
+}
+
+function countBeyondFloat32(...values: number[]): number {
+  return values.filter((value) => !isFiniteFloat32(value)).length;
 }
 
 /** Of rewards with a verdict. */

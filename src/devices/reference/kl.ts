@@ -2,6 +2,7 @@
 // ratio ρ where they are importance-weighted. Formulas: docs/losses.md, "KL term".
 
 import type { LossPlan } from '../settings.js';
+import type { Limit } from './float32.js';
 import { mean, type SequenceRatios } from './ratio.js';
 
 /** The KL term of the masked-in tokens of one sequence, before β; every array has one entry a token. */
@@ -10,6 +11,8 @@ export interface KlTerms {
   value: number[];
   /** ∂(Σ value)/∂ℓ, all ways through ρ included. */
   gradient: number[];
+  /** Whether a token's gradient has parts of the whole sequence's tokens in it. */
+  shared: boolean;
 }
 
 /** One token's value and what its gradient is made of. */
@@ -31,33 +34,30 @@ export function klTerms(
   refLogProbs: readonly number[],
   oldLogProbs: readonly number[],
   ratios: SequenceRatios,
+  limit: Limit,
 ): KlTerms {
   const weighted = kl.importanceWeighted;
   const tokens = logProbs.map((logProb, t) => {
     const d = refLogProbs[t] - logProb;
     const c = Math.min(Math.max(d, -kl.logRatioClamp), kl.logRatioClamp);
-    if (!weighted) return tokenKl(kl.estimator, d, c, 0, c);
+    if (!weighted) return tokenKl(kl.estimator, d, c, 0, c, limit);
     const log = ratios.log[t];
     // Where neither clamp cuts, (ℓ − ℓ°) + (ℓʳ − ℓ).
     const direct = ratio === 'token' && ratios.logSlope[t] === 1 && c === d;
-    return tokenKl(kl.estimator, d, c, log, direct ? refLogProbs[t] - oldLogProbs[t] : log + c);
+    return tokenKl(kl.estimator, d, c, log, direct ? refLogProbs[t] - oldLogProbs[t] : log + c, limit);
   });
-  return { value: tokens.map(({ value }) => value), gradient: gradients(tokens, weighted, ratio, ratios.logSlope) };
+  // A clamp of the log-ratio that cuts keeps the gradient from flowing through ρ.
+  const flows = ratios.logSlope.map((slope) => weighted && slope === 1);
+  const shared = ratio === 'sequence' && flows[0];
+  const gradient = shared ? sharedGradient(tokens) : tokens.map(({ own, total }, t) => (flows[t] ? total : own));
+  return { value: tokens.map(({ value }) => limit(value)), gradient: gradient.map(limit), shared };
 }
 
-function gradients(
-  tokens: readonly TokenKl[],
-  weighted: boolean,
-  ratio: LossPlan['ratio'],
-  logSlope: readonly number[],
-): number[] {
-  // A clamp of the log-ratio that cuts keeps the gradient from flowing through ρ.
-  if (!weighted || ratio !== 'sequence') {
-    return tokens.map(({ own, total }, t) => (weighted && logSlope[t] === 1 ? total : own));
-  }
-  if (logSlope[0] === 0) return tokens.map(({ own }) => own);
-  // ρ moves with every token by 1/n: own + the mean of all values. Exponentials, which may be far larger than their
-  // differences, are compared with the first one, so that equal ones cancel exactly.
+/**
+ * Of tokens that share ρ, which moves with each of them by 1/n: own + the mean of all values. Exponentials, which may be
+ * far larger than their differences, are compared with the first one, so that equal ones cancel exactly.
+ */
+function sharedGradient(tokens: readonly TokenKl[]): number[] {
   const shift = tokens[0].exponential;
   const exponential = mean(tokens.map((token) => token.exponential - shift));
   const rest = mean(tokens.map((token) => token.rest));
@@ -65,8 +65,16 @@ function gradients(
 }
 
 /** `d` = ℓʳ − ℓ, `c` the same clamped, ρ = exp(`log`), `exponent` = log + c. */
-function tokenKl(estimator: LossPlan['kl']['estimator'], d: number, c: number, log: number, exponent: number): TokenKl {
-  const ratio = Math.exp(log);
+function tokenKl(
+  estimator: LossPlan['kl']['estimator'],
+  d: number,
+  c: number,
+  log: number,
+  exponent: number,
+  limit: Limit,
+): TokenKl {
+  const exp = (x: number) => limit(Math.exp(x));
+  const ratio = exp(log);
   const cut = c < d || c > d; // not for NaN
   const token = (value: number, own: number, total: number, exponential: number): TokenKl => ({
     value,
@@ -82,9 +90,9 @@ function tokenKl(estimator: LossPlan['kl']['estimator'], d: number, c: number, l
       return token(times(ratio, (c * c) / 2), times(ratio, -d), times(ratio, (d * (d - 2)) / 2), 0);
     case 'k3': {
       // ρ (e^c − 1), of which one form cancels near 0 and the other overflows before the product does.
-      const exponential = c < 1 ? times(ratio, Math.expm1(c)) : difference(Math.exp(exponent), ratio);
+      const exponential = c < 1 ? times(ratio, Math.expm1(c)) : difference(exp(exponent), ratio);
       const value =
-        Math.abs(c) < 1 ? times(ratio, exponentialRemainder(c)) : difference(Math.exp(exponent), times(ratio, c + 1));
+        Math.abs(c) < 1 ? times(ratio, exponentialRemainder(c)) : difference(exp(exponent), times(ratio, c + 1));
       return token(value, -exponential, times(ratio, -d), exponential);
     }
   }

@@ -5,20 +5,22 @@ import { entropyThreshold } from '../entropy.js';
 import type { LogitsPlan, Metrics } from '../plan.js';
 import { fromBfloat16, toBfloat16 } from './bfloat16.js';
 import { fromFloat16, toFloat16 } from './float16.js';
-import { isIn, policyTerms, resolveAdvantages } from './policy.js';
+import { isFiniteFloat32 } from './float32.js';
+import { countLoss, isIn, type PolicyTerms, policyTerms, resolveAdvantages } from './policy.js';
 
 export function logitsLoss(plan: LogitsPlan): { loss: number; metrics: Metrics; accuracy?: number } {
   const { accuracy, advantages, metrics: advantageMetrics } = resolveAdvantages(plan);
-  const nonFiniteLogits = fillLogProbsAndEntropies(plan);
+  const offendingLogits = fillLogProbsAndEntropies(plan);
   // From here on log-probs and entropies are read back as they were written: whoever passes the log-probs on as
   // oldLogProbs gets a ratio of exactly 1, whoever computes a threshold from the entropies the same kept tokens.
   const kept = keptTokens(plan);
-  const policy = policyTerms(plan, plan.logProbs, advantages, kept);
+  const policy = policyTerms(plan, plan.logProbs, advantages, kept, plan.gradLogits !== null);
   const entropy = entropyTerm(plan, kept);
-  fillGradient(plan, policy.gradient, entropy.derivative);
+  const overflows = fillGradient(plan, policy, entropy.derivative);
 
   const loss = policy.loss + entropy.loss;
-  const nonFinite = policy.metrics.nonFinite + nonFiniteLogits + (advantageMetrics.nonFinite ?? 0);
+  const computed = countLoss(policy.metrics.nonFinite + offendingLogits, loss) + overflows;
+  const nonFinite = computed + (advantageMetrics.nonFinite ?? 0);
   const metrics: Metrics = { ...advantageMetrics, ...policy.metrics, loss, nonFinite };
   if (plan.metrics) metrics.entropy = entropy.mean;
   return { loss, accuracy, metrics };
@@ -70,7 +72,7 @@ function rowStatistics(z: Float64Array): RowStatistics {
   return { logSumExp, entropy, nonFinite: 0 };
 }
 
-/** Writes plan.logProbs and plan.entropies; returns the number of non-finite values met. */
+/** Writes plan.logProbs and plan.entropies; returns how many logits are not finite beyond the one that a log-prob shows. */
 function fillLogProbsAndEntropies(plan: LogitsPlan): number {
   const z = new Float64Array(plan.vocab);
   let nonFinite = 0;
@@ -83,8 +85,7 @@ function fillLogProbsAndEntropies(plan: LogitsPlan): number {
     const logProb = z[plan.tokens[row]] - statistics.logSumExp;
     plan.logProbs[row] = logProb;
     plan.entropies[row] = statistics.entropy;
-    nonFinite += statistics.nonFinite;
-    if (logProb === -Infinity) nonFinite += 1; // a forbidden token was chosen
+    nonFinite += Math.max(0, statistics.nonFinite - 1);
   }
   return nonFinite;
 }
@@ -129,15 +130,18 @@ function entropyTerm(
 /**
  * Writes ∂loss/∂x_j = (g ∂ℓ/∂z_j + c ∂H/∂z_j) / T with g = ∂loss/∂ℓ, c = ∂loss/∂H, and, for the token a of the row,
  * ∂ℓ/∂z_j = [j = a] − p_j and ∂H/∂z_j = −p_j (log p_j + H). 0 at masked tokens, at tokens without a gradient, and in the columns beyond the vocabulary.
- * The gradient may take the place of the logits: a row is read before it is written.
+ * NaN where a row has no distribution or g or c is not finite in float32.
+ * The gradient may take the place of the logits: a row is read before it is written. Returns how many values are beyond the
+ * range of their type.
  */
-function fillGradient(plan: LogitsPlan, byLogProb: Float64Array, byEntropy: Float64Array): void {
+function fillGradient(plan: LogitsPlan, policy: PolicyTerms, byEntropy: Float64Array): number {
   const { gradLogits, vocab, rowStride, temperature, tokens } = plan;
-  if (gradLogits === null) return;
+  let overflows = 0;
+  if (gradLogits === null) return overflows;
   const z = new Float64Array(vocab);
   for (let row = 0; row < tokens.length; row++) {
     const start = row * rowStride;
-    const g = byLogProb[row];
+    const g = policy.gradient[row];
     const c = byEntropy[row];
     if (!isIn(plan, row) || (g === 0 && c === 0)) {
       gradLogits.fill(0, start, start + rowStride);
@@ -145,12 +149,16 @@ function fillGradient(plan: LogitsPlan, byLogProb: Float64Array, byEntropy: Floa
     }
     readRow(plan, row, z);
     const { logSumExp, entropy } = rowStatistics(z);
+    const isNumber = policy.finite[row] && isFiniteFloat32(c) && !Number.isNaN(logSumExp);
     for (let j = 0; j < vocab; j++) {
       const logP = z[j] - logSumExp;
       const p = Math.exp(logP);
       const byLogit = g * ((j === tokens[row] ? 1 : 0) - p) - (p === 0 ? 0 : c * p * (logP + entropy));
-      gradLogits[start + j] = write[plan.dtype](byLogit / temperature);
+      const written = write[plan.dtype](isNumber ? byLogit / temperature : NaN);
+      gradLogits[start + j] = written;
+      if (isNumber && !isFiniteFloat32(read[plan.dtype](written))) overflows += 1;
     }
     gradLogits.fill(0, start + vocab, start + rowStride);
   }
+  return overflows;
 }

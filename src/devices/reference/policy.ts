@@ -2,6 +2,7 @@
 
 import type { Metrics, PolicyPlan, TokenPlan } from '../plan.js';
 import { computeAdvantages } from './advantages.js';
+import { float32, float64, isFiniteFloat32, type Limit } from './float32.js';
 import { klTerms } from './kl.js';
 import { newTally, tallyMetrics, tallySequence } from './metrics.js';
 import { mean, ratioGradient, type SequenceRatios, sequenceRatios } from './ratio.js';
@@ -11,11 +12,15 @@ type Numbers = Float32Array | Float64Array;
 
 export function policyLoss(plan: PolicyPlan): { loss: number; metrics: Metrics; accuracy?: number } {
   const { accuracy, advantages, metrics: advantageMetrics } = resolveAdvantages(plan);
-  const { loss, gradient, metrics } = policyTerms(plan, plan.logProbs, advantages, null);
+  const { loss, gradient, metrics } = policyTerms(plan, plan.logProbs, advantages, null, plan.gradLogProbs !== null);
   plan.gradLogProbs?.set(gradient);
-  const badLogProbs = count(plan.logProbs.length, (i) => isIn(plan, i) && !Number.isFinite(plan.logProbs[i]));
-  const nonFinite = metrics.nonFinite + badLogProbs + (advantageMetrics.nonFinite ?? 0);
+  const nonFinite = countLoss(metrics.nonFinite, loss) + (advantageMetrics.nonFinite ?? 0);
   return { loss, accuracy, metrics: { ...advantageMetrics, ...metrics, nonFinite } };
+}
+
+/** A loss that is not finite counts where nothing that it is a sum of does. */
+export function countLoss(nonFinite: number, loss: number): number {
+  return nonFinite === 0 && !isFiniteFloat32(loss) ? 1 : nonFinite;
 }
 
 /**
@@ -32,73 +37,122 @@ export interface PolicyTerms {
   loss: number;
   /** ∂loss/∂ℓ, B*T; 0 at masked tokens. */
   gradient: Float64Array;
-  /** Without a KL term's `kl` when the plan wants no metrics; `nonFinite` counts all inputs but the log-probs. */
+  /** By token, whether ∂loss/∂ℓ is finite where it is computed in float32. */
+  finite: boolean[];
+  /** Without a KL term's `kl` when the plan wants no metrics. */
   metrics: Metrics;
 }
 
 /**
- * Surrogate and KL term of a batch. `kept` is what entropy.topQuantile leaves (κ); null: every token.
+ * Surrogate and KL term of a batch. `kept` is what entropy.topQuantile leaves (κ); null: every token. `differentiated`:
+ * whether the gradient is wanted, and so counts in `nonFinite`.
  */
 export function policyTerms(
   plan: TokenPlan,
   logProbs: Numbers,
   advantages: Numbers,
   kept: readonly boolean[] | null,
+  differentiated: boolean,
 ): PolicyTerms {
-  const { sequences, length, loss: config } = plan;
-  const { beta } = config.kl;
-  const { kind, parameters } = config.surrogate;
+  const { sequences, length } = plan;
   const gradient = new Float64Array(sequences * length);
+  const finite = new Array<boolean>(sequences * length).fill(true);
   const tally = newTally();
   let loss = 0;
+  let nonFinite = 0;
 
   const indices: number[][] = []; // of each sequence's masked-in tokens
   for (let b = 0; b < sequences; b++) indices.push(maskedInTokens(plan, b));
   const scaleOf = aggregationScale(plan, indices);
 
-  for (const sequence of indices) {
+  indices.forEach((sequence, b) => {
     const n = sequence.length;
     if (n === 0) {
       tally.emptySequences += 1;
-      continue;
+      return;
     }
     const ratios = sequenceRatios(plan, logProbs, sequence);
-    const tokens = sequenceTokens(plan, logProbs, advantages, kept, sequence, ratios);
-    const surrogate = surrogates[kind](tokens, parameters);
-    const of = (values: ArrayLike<number>) => sequence.map((i) => values[i]);
-    const kl =
-      beta === 0
-        ? null
-        : klTerms(
-            config,
-            tokens.logProb,
-            of(plan.refLogProbs as Float32Array),
-            of(plan.oldLogProbs ?? logProbs),
-            ratios,
-          );
-
+    const termsIn = (limit: Limit) =>
+      sequenceTerms(plan, sequenceTokens(plan, logProbs, advantages, kept, sequence, ratios, limit), sequence, ratios);
+    const terms = termsIn(float64);
+    const inFloat32 = areModerate(terms) ? terms : termsIn(float32);
     const scale = scaleOf(n);
-    const byLogRatio: number[] = [];
-    const byLogProb: number[] = [];
-    for (let t = 0; t < n; t++) {
-      loss += scale * surrogate.value[t];
-      byLogRatio.push(scale * surrogate.byLogRatio[t]);
-      byLogProb.push(scale * surrogate.byLogProb[t]);
-      if (kl !== null) {
-        loss += scale * beta * kl.value[t];
-        byLogProb[t] += scale * beta * kl.gradient[t];
-      }
-    }
-    const throughRatio = ratioGradient(config.ratio, byLogRatio, ratios);
-    for (let t = 0; t < n; t++) gradient[sequence[t]] = byLogProb[t] + throughRatio[t];
+    const slope = ({ own, shared }: SequenceTerms, t: number) => scale * (own[t] + shared[t]);
+    sequence.forEach((i, t) => {
+      loss += scale * terms.value[t];
+      gradient[i] = slope(terms, t);
+      finite[i] = isFiniteFloat32(slope(inFloat32, t));
+    });
+    // Counted where it begins: what follows from an input or a term that is not finite is not counted again.
+    nonFinite +=
+      countInputs(plan, logProbs, advantages, sequence, b) ||
+      inFloat32.nonFinite ||
+      (differentiated ? sequence.filter((i) => !finite[i]).length : 0);
+    tallySequence(tally, plan, terms.tokens, ratios, terms.phi, terms.kl);
+  });
 
-    tallySequence(tally, plan, tokens, ratios, surrogate.phi, kl?.value);
+  return { loss, gradient, finite, metrics: { ...tallyMetrics(tally, plan), loss, nonFinite } };
+}
+
+/** What a sequence adds to the loss, before the aggregation's factor; every array has one entry a token. */
+interface SequenceTerms {
+  tokens: SequenceTokens;
+  value: number[];
+  /** The gradient that a token has from itself, and what it gets from the sequence's tokens together. */
+  own: number[];
+  shared: number[];
+  phi?: number[];
+  /** Before β. */
+  kl?: number[];
+  /** How many tokens have a value or a derivative that float32 cannot hold. */
+  nonFinite: number;
+}
+
+/** Whether everything is so small that no product of it comes near float32's range. */
+function areModerate({ tokens, value, own, phi, kl }: SequenceTerms): boolean {
+  const { ratio, delta, advantage, weight, logProb } = tokens;
+  const sizes = [ratio, delta.map(Math.exp), advantage, weight, logProb, value, own, phi ?? [], kl ?? []];
+  return sizes.every((values) => values.every((x) => Math.abs(x) < 1e9));
+}
+
+function sequenceTerms(
+  plan: TokenPlan,
+  tokens: SequenceTokens,
+  sequence: readonly number[],
+  ratios: SequenceRatios,
+): SequenceTerms {
+  const { loss: config, oldLogProbs, refLogProbs } = plan;
+  const { beta } = config.kl;
+  const { kind, parameters } = config.surrogate;
+  const surrogate = surrogates[kind](tokens, parameters);
+  const of = (values: Float32Array) => sequence.map((i) => values[i]);
+  const old = oldLogProbs === null ? tokens.logProb : of(oldLogProbs);
+  const kl =
+    beta === 0 ? null : klTerms(config, tokens.logProb, of(refLogProbs as Float32Array), old, ratios, tokens.limit);
+
+  const byLogRatio = surrogate.byLogRatio.map((slope, t) => (ratios.logSlope[t] === 0 ? 0 : slope));
+  const throughRatio = ratioGradient(config.ratio, byLogRatio);
+  const terms: SequenceTerms = {
+    tokens,
+    value: [],
+    own: [],
+    shared: [],
+    phi: surrogate.phi,
+    kl: kl?.value,
+    nonFinite: 0,
+  };
+  for (let t = 0; t < sequence.length; t++) {
+    const klValue = kl === null ? 0 : beta * kl.value[t];
+    const klGradient = kl === null ? 0 : beta * kl.gradient[t];
+    const [fromSelf, fromAll] = config.ratio === 'sequence' ? [0, throughRatio[t]] : [throughRatio[t], 0];
+    terms.value.push(surrogate.value[t] + klValue);
+    terms.own.push(surrogate.byLogProb[t] + fromSelf + (kl?.shared ? 0 : klGradient));
+    terms.shared.push((surrogate.shared?.[t] ?? 0) + fromAll + (kl?.shared ? klGradient : 0));
+    // k itself too: devices multiply it by β after it has overflowed.
+    const parts = [kl?.value[t] ?? 0, terms.value[t], terms.own[t], byLogRatio[t]];
+    if (!parts.every(isFiniteFloat32)) terms.nonFinite += 1;
   }
-
-  const metrics = tallyMetrics(tally, plan);
-  metrics.loss = loss;
-  metrics.nonFinite = countNonFinite(plan, advantages, indices);
-  return { loss, gradient, metrics };
+  return terms;
 }
 
 /** Whether the token counts; where it does not, none of its values may be read. */
@@ -113,12 +167,6 @@ function maskedInTokens(plan: TokenPlan, sequence: number): number[] {
     if (isIn(plan, index)) tokens.push(index);
   }
   return tokens;
-}
-
-function count(length: number, isCounted: (index: number) => boolean): number {
-  let total = 0;
-  for (let i = 0; i < length; i++) if (isCounted(i)) total += 1;
-  return total;
 }
 
 /** The advantage of a token. */
@@ -156,6 +204,7 @@ function sequenceTokens(
   kept: readonly boolean[] | null,
   sequence: readonly number[],
   ratios: SequenceRatios,
+  limit: Limit,
 ): SequenceTokens {
   const advantage = sequence.map((i) => advantageAt(plan, advantages, i));
   const weight = sequence.map((i) => (plan.tokenWeights === null ? 1 : plan.tokenWeights[i]));
@@ -166,24 +215,28 @@ function sequenceTokens(
     logProb: sequence.map((i) => logProbs[i]),
     delta: ratios.delta,
     deltaSlope: ratios.deltaSlope,
-    ratio: ratios.log.map(Math.exp),
+    ratio: ratios.log.map((x) => limit(Math.exp(x))),
     advantage,
     weight,
     live: sequence.map((_, t) => advantage[t] !== 0 && !dropped[t]),
+    limit,
   };
 }
 
-/** Non-finite values among the masked-in inputs, log-probs apart. A sequence's advantage counts once. */
-function countNonFinite(plan: TokenPlan, advantages: Numbers, indices: readonly number[][]): number {
+/** Values that are not finite among what is read of a sequence. Its advantage counts once. */
+function countInputs(
+  plan: TokenPlan,
+  logProbs: Numbers,
+  advantages: Numbers,
+  sequence: readonly number[],
+  b: number,
+): number {
   const { oldLogProbs, refLogProbs, tokenWeights, advantagesPerToken } = plan;
-  const inputs = [oldLogProbs, plan.loss.kl.beta !== 0 ? refLogProbs : null, tokenWeights];
-  let total = 0;
-  indices.forEach((sequence, b) => {
-    for (const input of inputs) {
-      if (input !== null) total += sequence.filter((i) => !Number.isFinite(input[i])).length;
-    }
-    if (advantagesPerToken) total += sequence.filter((i) => !Number.isFinite(advantages[i])).length;
-    else if (sequence.length > 0 && !Number.isFinite(advantages[b])) total += 1;
-  });
+  const perToken = [logProbs, oldLogProbs, plan.loss.kl.beta !== 0 ? refLogProbs : null, tokenWeights];
+  if (advantagesPerToken) perToken.push(advantages);
+  let total = !advantagesPerToken && !Number.isFinite(advantages[b]) ? 1 : 0;
+  for (const input of perToken) {
+    if (input !== null) total += sequence.filter((i) => !Number.isFinite(input[i])).length;
+  }
   return total;
 }

@@ -51,9 +51,8 @@ export function mean(values: readonly number[]): number {
  * From ∂loss/∂(log-ratio of token t) to ∂loss/∂ℓ_t. A token ratio and GSPO-token's (arXiv 2507.18071, eq. 13–14) move
  * with their own token only; GSPO's moves with every token of the sequence, by 1/n each (eq. 10).
  */
-export function ratioGradient(ratio: Ratio, byLogRatio: readonly number[], ratios: SequenceRatios): number[] {
-  const own = byLogRatio.map((derivative, t) => (ratios.logSlope[t] === 0 ? 0 : derivative));
-  if (ratio !== 'sequence') return own;
-  const shared = mean(own);
-  return own.map(() => shared);
+export function ratioGradient(ratio: Ratio, byLogRatio: readonly number[]): readonly number[] {
+  if (ratio !== 'sequence') return byLogRatio;
+  const shared = mean(byLogRatio);
+  return byLogRatio.map(() => shared);
 }

@@ -1,6 +1,8 @@
 // The surrogates: one function each, from the masked-in tokens of one sequence to their losses and derivatives.
 // Formulas: docs/losses.md, "Surrogate". To add one, add its fields to src/loss/config.ts and its function here.
 
+import type { Limit } from './float32.js';
+
 /** The masked-in tokens of one sequence; every array has one entry a token. */
 export interface SequenceTokens {
   /** ℓ. */
@@ -17,6 +19,7 @@ export interface SequenceTokens {
   weight: number[];
   /** False where the surrogate is 0 by definition, whatever the ratio: A = 0, or a dropped token. */
   live: boolean[];
+  limit: Limit;
 }
 
 /** What a surrogate gives; every array has one entry a token. */
@@ -25,8 +28,10 @@ export interface SurrogateTerms {
   value: number[];
   /** ∂(Σ value)/∂(log of the token's `ratio`). */
   byLogRatio: number[];
-  /** ∂(Σ value)/∂ℓ apart from the way through the ratio. */
+  /** ∂(Σ value)/∂ℓ apart from the way through the ratio and from `shared`. */
   byLogProb: number[];
+  /** ∂(Σ value)/∂ℓ through a quantity of the whole sequence. */
+  shared?: number[];
   /** VESPO's weight φ. */
   phi?: number[];
 }
@@ -61,9 +66,9 @@ function eachToken(
     for (let t = 0; t < tokens.logProb.length; t++) {
       if (!tokens.live[t] || tokens.weight[t] === 0) continue;
       const token = formula(tokens.ratio[t], tokens.advantage[t], tokens.logProb[t], parameters);
-      terms.value[t] = tokens.weight[t] * token.value;
-      terms.byLogRatio[t] = tokens.weight[t] * token.byLogRatio;
-      terms.byLogProb[t] = tokens.weight[t] * token.byLogProb;
+      terms.value[t] = tokens.weight[t] * tokens.limit(token.value);
+      terms.byLogRatio[t] = tokens.weight[t] * tokens.limit(token.byLogRatio);
+      terms.byLogProb[t] = tokens.weight[t] * tokens.limit(token.byLogProb);
     }
     return terms;
   };
@@ -134,6 +139,7 @@ function reinforce(_ratio: number, advantage: number, logProb: number): TokenTer
 function gmpo(tokens: SequenceTokens, [low, high]: Float64Array): SurrogateTerms {
   const count = tokens.logProb.length;
   const terms = zeroTerms(count);
+  const shared = new Array<number>(count).fill(0);
   const clippedSlope: number[] = []; // ∂c_t/∂ℓ_t
   let sum = 0;
   for (let t = 0; t < count; t++) {
@@ -154,19 +160,19 @@ function gmpo(tokens: SequenceTokens, [low, high]: Float64Array): SurrogateTerms
     sum += clipped;
     clippedSlope.push(cut ? 0 : tokens.deltaSlope[t]);
   }
-  const geometricMean = Math.exp(sum / Math.max(count, 1));
+  const geometricMean = tokens.limit(Math.exp(sum / Math.max(count, 1)));
 
   let total = 0;
   for (let t = 0; t < count; t++) {
     if (!tokens.live[t] || tokens.weight[t] === 0) continue;
-    terms.value[t] = -tokens.weight[t] * tokens.advantage[t] * geometricMean;
+    terms.value[t] = -tokens.weight[t] * tokens.limit(tokens.advantage[t] * geometricMean);
     total += terms.value[t];
   }
   // ∂ exp(S)/∂ℓ_t = exp(S) ∂c_t/∂ℓ_t / n, and every token's loss holds exp(S).
   for (let t = 0; t < count; t++) {
-    if (clippedSlope[t] !== 0) terms.byLogProb[t] = (total * clippedSlope[t]) / count;
+    if (clippedSlope[t] !== 0) shared[t] = (total * clippedSlope[t]) / count;
   }
-  return terms;
+  return { ...terms, shared };
 }
 
 /**
@@ -189,11 +195,11 @@ function vespo(
   terms.phi = tokens.advantage.map((advantage) => {
     const k = advantage >= 0 ? kPositive : kNegative;
     const lambda = advantage >= 0 ? lambdaPositive : lambdaNegative;
-    return Math.exp(lambda + k * logV - lambda * Math.exp(logV));
+    return tokens.limit(Math.exp(lambda + k * logV - lambda * Math.exp(logV)));
   });
   for (let t = 0; t < count; t++) {
     if (!tokens.live[t]) continue;
-    terms.byLogProb[t] = -terms.phi[t] * tokens.advantage[t];
+    terms.byLogProb[t] = -tokens.limit(terms.phi[t] * tokens.advantage[t]);
     terms.value[t] = terms.byLogProb[t] * tokens.logProb[t];
   }
   return terms;
