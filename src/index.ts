@@ -5,6 +5,8 @@ export {
   type VariantChanges,
 } from './compare/define-comparison.js';
 export { defineConfig, type TaskDescription, type TrainConfig } from './config/define-config.js';
+export type { Column } from './data/columns.js';
+export type { DataFormat, Row } from './data/row-file.js';
 export { DeviceArray, type DeviceDtype } from './devices/device-array.js';
 export { type DeviceChoice, type DeviceInfo, devices } from './devices/devices.js';
 export type { LogitsDtype, Metrics } from './devices/plan.js';
@@ -42,7 +44,11 @@ export {
   type ChainOptions,
   type CountdownExample,
   type CountdownOptions,
+  type Dataset,
+  type DatasetExample,
+  type DatasetOptions,
   type DigitsOptions,
+  dataset,
   type Example,
   type GeneratedTask,
   type JsonlOptions,
@@ -50,6 +56,9 @@ export {
   type SudokuOptions,
   type Task,
   tasks,
+  type VerifiedDataset,
+  type Verifier,
+  type VerifierResult,
 } from './tasks/index.js';
 export { characterVocabulary, type Vocabulary } from './text/vocabulary.js';
 export type {

@@ -13,6 +13,15 @@ export { addition, type DigitsOptions } from './addition.js';
 export type { BanditExample, BanditOptions } from './bandit.js';
 export type { ChainOptions } from './chain.js';
 export type { CountdownExample, CountdownOptions } from './countdown.js';
+export {
+  type Dataset,
+  type DatasetExample,
+  type DatasetOptions,
+  dataset,
+  type VerifierResult,
+  type VerifiedDataset,
+  type Verifier,
+} from './dataset.js';
 export type { JsonlOptions } from './jsonl.js';
 export type { LettersOptions } from './letters.js';
 export type { GeneratorOptions, Range } from './options.js';
