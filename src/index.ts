@@ -44,6 +44,7 @@ export {
   type CountdownOptions,
   type DigitsOptions,
   type Example,
+  type GeneratedTask,
   type JsonlOptions,
   type LettersOptions,
   type SudokuOptions,

@@ -27,8 +27,11 @@ export interface Task<E extends Example = Example> {
    * RangeError for another index.
    */
   example(index: number): E;
-  /** The reward of a completion's text, in [0, 1]; 0 for anything but one answer in the task's form. */
-  score(text: string, example: E): number;
+  /**
+   * The reward of a completion's text, in [0, 1]; 0 for anything but one answer in the task's form. A promise where a grader
+   * takes its time; one that is not settled within a minute fails the step.
+   */
+  score(text: string, example: E): number | Promise<number>;
   /**
    * The problem that a prompt poses, of whatever size; undefined for a text that poses none. `groupgrad sample` needs it to tell
    * whether a completion is right. Optional.
@@ -38,6 +41,14 @@ export interface Task<E extends Example = Example> {
   readonly notation?: string;
   /** The answer in a completion as people write it: "521" to "125". undefined where the text has no answer in the task's form. */
   readAnswer?(text: string): string | undefined;
+}
+
+/** A task whose problems code generates: it knows its texts, and scores at once. */
+export interface GeneratedTask<E extends Example = Example> extends Task<E> {
+  readonly characters: string;
+  readonly maxPromptLength: number;
+  readonly maxSolutionLength: number;
+  score(text: string, example: E): number;
 }
 
 /** The first `count` different problems of a task, by their prompts. RangeError when it does not seem to have as many. */
