@@ -4,7 +4,7 @@ import type { Chart, Point, Series } from '../report/chart.js';
 import { everything } from './buckets.js';
 import type { ComparisonResult } from './result.js';
 import type { Measure, RunResult } from './results.js';
-import { estimate } from './statistics.js';
+import { estimate } from '../evaluation/statistics.js';
 import { interpolate } from './summary.js';
 
 /** Points of a curve at most. */

@@ -7,9 +7,9 @@ import { differences } from '../run/drift.js';
 import { duration } from '../train/progress.js';
 import { everything } from './buckets.js';
 import { curveCharts } from './curves.js';
-import { passes } from './estimators.js';
+import { passes } from '../evaluation/estimators.js';
 import type { ComparisonResult } from './result.js';
-import type { Estimate } from './statistics.js';
+import type { Estimate } from '../evaluation/statistics.js';
 import type { PairQuantity, PairSummary, Quantity, VariantSummary } from './summary.js';
 import { halfText, interval, pText, seedList } from './table.js';
 

@@ -9,7 +9,7 @@ import type { TrainerOptions } from '../train/api.js';
 import { resolveParts, resolveSettings } from '../train/options.js';
 import { type Buckets, checkBuckets } from './buckets.js';
 import type { ComparisonConfig, ProbeConfig } from './define-comparison.js';
-import { passes } from './estimators.js';
+import { passes } from '../evaluation/estimators.js';
 
 /** A comparison with every default: plain JSON, as plan.json of its folder holds it. */
 export interface Plan {

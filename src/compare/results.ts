@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { everything } from './buckets.js';
-import { equalGroupProbability, passAtK, passes } from './estimators.js';
+import { equalGroupProbability, passAtK, passes } from '../evaluation/estimators.js';
 import {
   comparisonFiles,
   type EvaluationLine,

@@ -2,12 +2,8 @@
 // process of its own writes the rows to a temporary file from which any of them can be read. hyparquet is loaded there alone.
 
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { moduleFile } from '../base/package-folder.js';
 import { SpoolFile } from './storage.js';
-
-/** Tests run the sources through tsx. */
-const isSource = import.meta.url.endsWith('.ts');
-const program = fileURLToPath(new URL(isSource ? './parquet-process.ts' : './parquet-process.js', import.meta.url));
 
 export interface SpooledRows {
   storage: SpoolFile;
@@ -21,8 +17,8 @@ export function spoolParquet(path: string): SpooledRows {
   const storage = new SpoolFile((spool) => {
     const { status, signal, stdout, stderr, error } = spawnSync(
       process.execPath,
-      [...(isSource ? ['--import', import.meta.resolve('tsx')] : []), program, path, spool],
-      { maxBuffer: Infinity, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: '' } },
+      [...process.execArgv, moduleFile('data/parquet-process'), path, spool],
+      { maxBuffer: Infinity, stdio: ['ignore', 'pipe', 'pipe'] },
     );
     if (error) throw error;
     if (status !== 0) {

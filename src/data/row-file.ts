@@ -107,7 +107,11 @@ function prepare(
     if (format === 'parquet') return { format, storage: file, sha256: hashFile(path) };
     const wide = isUtf16(beginning);
     const storage = wide ? new SpoolFile((spool) => writeFileSync(spool, decodeText(readFileSync(path)))) : file;
-    if (given === undefined && format === 'json' && !beginsArray(wide ? storage.read(0, Math.min(storage.size, pieceSize)) : beginning))
+    if (
+      given === undefined &&
+      format === 'json' &&
+      !beginsArray(wide ? storage.read(0, Math.min(storage.size, pieceSize)) : beginning)
+    )
       format = 'jsonl';
     return { format, storage, ...(wide && { sha256: hashFile(path) }) };
   } catch (error) {

@@ -18,9 +18,9 @@ export {
   type DatasetExample,
   type DatasetOptions,
   dataset,
-  type VerifierResult,
   type VerifiedDataset,
   type Verifier,
+  type VerifierResult,
 } from './dataset.js';
 export type { JsonlOptions } from './jsonl.js';
 export type { LettersOptions } from './letters.js';
