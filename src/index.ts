@@ -40,6 +40,7 @@ export {
   type BanditExample,
   type BanditOptions,
   type ChainOptions,
+  type CharacterTask,
   type CountdownExample,
   type CountdownOptions,
   type DigitsOptions,
@@ -50,6 +51,8 @@ export {
   type Task,
   tasks,
 } from './tasks/index.js';
+export type { ChatMessage } from './text/chat-template.js';
+export type { DecodeOptions, EncodeOptions, TextStream, Tokenizer } from './text/tokenizer.js';
 export { characterVocabulary, type Vocabulary } from './text/vocabulary.js';
 export type {
   GrpoStep,

@@ -7,12 +7,12 @@ import { hasSpread } from '../base/spread.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example, Task } from '../tasks/task.js';
-import { decodeTokens } from '../text/vocabulary.js';
+import { completionText } from '../text/tokenizer.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
 import { sequencesAPass } from './pass-size.js';
 import { askRewards } from './rewards.js';
 import { sample } from './sample.js';
-import { encodePrompt, type TokenTask } from './token-task.js';
+import { encodePrompts, type TokenTask } from './token-task.js';
 
 export interface SamplingOptions {
   /** Completions a prompt. */
@@ -39,7 +39,7 @@ export async function sampleGroups<E extends Example>(
   { groupSize, firstPrompt = 0, ...options }: SamplingOptions,
 ): Promise<Group<E>[]> {
   const { promptLength, maxTokens } = task;
-  const prompts = examples.map((example) => encodePrompt(task, example.prompt));
+  const prompts = await encodePrompts(task, examples);
   const groups: Group<E>[] = [];
   // A pass reads all prompts once; the following ones add a token to each completion.
   const growing = Math.min(sequencesAtOnce, sequencesAPass(policy, 1, 'forward'));
@@ -58,7 +58,7 @@ export async function sampleGroups<E extends Example>(
         example,
         prompt,
         completions: own.map((completion) => {
-          const text = decodeTokens(task.vocabulary, completion.tokens);
+          const text = completionText(task.tokenizer, completion.tokens);
           const score = completion.truncated ? 0 : scoreOf(task.task, text, example);
           return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
         }),
