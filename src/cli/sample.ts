@@ -66,7 +66,7 @@ export async function sample(args: readonly string[]): Promise<void> {
     const text = completionText(policy.tokenizer, own);
     const logProb = logProbs.reduce((sum, value) => sum + value, 0);
     const answer = (truncated ? undefined : task?.readAnswer?.(text)) ?? null;
-    const score = task && example ? (truncated ? 0 : task.score(text, example)) : null;
+    const score = task && example ? (truncated ? 0 : await task.score(text, example)) : null;
     if (flags.json) console.log(JSON.stringify({ prompt, completion: text, truncated, logProb, answer, score }));
     else {
       const remarks = [

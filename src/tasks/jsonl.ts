@@ -8,7 +8,7 @@ import { decodeText } from '../base/read-text.js';
 import { checkIndex } from './options.js';
 import { type FileSource, withSource } from './source.js';
 import { type Split, splitOf, splits } from './split.js';
-import type { CharacterTask, Example } from './task.js';
+import type { Example, Task } from './task.js';
 
 export interface JsonlOptions<Fields extends object = Record<string, unknown>> {
   /**
@@ -38,7 +38,7 @@ export interface JsonlOptions<Fields extends object = Record<string, unknown>> {
  */
 export function jsonl<Fields extends object = Record<string, unknown>>(
   options: JsonlOptions<Fields>,
-): CharacterTask<Example & Fields> {
+): Task<Example & Fields> {
   const o = checkObject('options', options);
   checkKeys('', o, ['path', 'split', 'characters', 'score']);
   const { path, split, characters, score } = o as unknown as JsonlOptions<Fields>;
@@ -52,7 +52,7 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
   const examples = chosen.map(({ example }) => example as Example & Fields);
   const longest = (field: 'prompt' | 'solution') =>
     lines.reduce((most, { example }) => Math.max(most, [...example[field]].length), 0);
-  const task: CharacterTask<Example & Fields> = {
+  const task: Task<Example & Fields> = {
     name: basename(path),
     characters: known,
     maxPromptLength: longest('prompt'),

@@ -31,8 +31,11 @@ export interface Task<E extends Example = Example> {
    * RangeError for another index.
    */
   example(index: number): E;
-  /** The reward of a completion's text, in [0, 1]; 0 for anything but one answer in the task's form. */
-  score(text: string, example: E): number;
+  /**
+   * The reward of a completion's text, in [0, 1]; 0 for anything but one answer in the task's form. A promise where a grader
+   * takes its time; one that is not settled within a minute fails the step.
+   */
+  score(text: string, example: E): number | Promise<number>;
   /**
    * The problem that a prompt poses, of whatever size; undefined for a text that poses none. `groupgrad sample` needs it to tell
    * whether a completion is right. Optional.
@@ -44,11 +47,12 @@ export interface Task<E extends Example = Example> {
   readAnswer?(text: string): string | undefined;
 }
 
-/** A task that knows the characters and lengths of its texts, as those do that generate them. */
-export interface CharacterTask<E extends Example = Example> extends Task<E> {
+/** A task whose problems code generates: it knows its texts, and scores at once. */
+export interface GeneratedTask<E extends Example = Example> extends Task<E> {
   readonly characters: string;
   readonly maxPromptLength: number;
   readonly maxSolutionLength: number;
+  score(text: string, example: E): number;
 }
 
 /** The first `count` different problems of a task, by their prompts. RangeError when it does not seem to have as many. */
