@@ -60,6 +60,8 @@ export {
   type Verifier,
   type VerifierResult,
 } from './tasks/index.js';
+export type { ChatMessage } from './text/chat-template.js';
+export type { DecodeOptions, EncodeOptions, TextStream, Tokenizer } from './text/tokenizer.js';
 export { characterVocabulary, type Vocabulary } from './text/vocabulary.js';
 export type {
   GrpoStep,

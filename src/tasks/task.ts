@@ -1,9 +1,13 @@
 // What a verifiable task is: problems that a generator makes and a program scores.
 
+import type { ChatMessage } from '../text/chat-template.js';
+
 /** One problem. */
 export interface Example {
-  /** What the policy is given. */
+  /** What the policy is given; with `messages`, what people are shown of it. */
   prompt: string;
+  /** A chat in place of a prompt: the policy is given what its chat template makes of it. */
+  messages?: readonly ChatMessage[];
   /** The right answer; one of them where there are several. */
   answer: string;
   /** A completion that is right, worked out where the task calls for it: what a warm start learns from. */
@@ -15,11 +19,11 @@ export interface Example {
 /** A lazy list of problems with a scorer. Pure: no state, and no text is ever evaluated as code. */
 export interface Task<E extends Example = Example> {
   readonly name: string;
-  /** Every character that prompts and solutions consist of. */
-  readonly characters: string;
-  /** The longest prompt and the longest solution, in characters. */
-  readonly maxPromptLength: number;
-  readonly maxSolutionLength: number;
+  /** Every character that prompts and solutions consist of. Left out by a task that does not know. */
+  readonly characters?: string;
+  /** The longest prompt and the longest solution, in characters. Left out by a task that does not know. */
+  readonly maxPromptLength?: number;
+  readonly maxSolutionLength?: number;
   /** Number of problems; left out for a list without an end. */
   readonly size?: number;
   /**
