@@ -57,7 +57,7 @@ export async function verify(args: readonly string[]): Promise<void> {
   const [path] = positionals;
   // Everything is read and checked before the first verdict.
   const places: string[] = [];
-  const file = blamingCall(() =>
+  const file = await blamingCall(() =>
     openRows(path, { format }, (row, where) => {
       readRow(row, where, columns, [grader, second], flags.expect);
       places.push(where);

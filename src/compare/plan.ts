@@ -3,13 +3,13 @@
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { checkConfig, resolveConfig, resolveTask, setValue } from '../config/load.js';
+import { passes } from '../evaluation/estimators.js';
 import { type Identity, identifyTask } from '../run/drift.js';
 import { distinctExamples, type Example, type Task } from '../tasks/task.js';
 import type { TrainerOptions } from '../train/api.js';
 import { resolveParts, resolveSettings } from '../train/options.js';
 import { type Buckets, checkBuckets } from './buckets.js';
 import type { ComparisonConfig, ProbeConfig } from './define-comparison.js';
-import { passes } from '../evaluation/estimators.js';
 
 /** A comparison with every default: plain JSON, as plan.json of its folder holds it. */
 export interface Plan {

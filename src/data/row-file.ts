@@ -1,5 +1,5 @@
 // A file of rows in JSON lines, JSON, CSV or Parquet, read by an index of where its rows lie: one pass finds and hashes them all, and
-// after that a row is read when it is asked for. The file is never in memory as a whole.
+// after that a row is read when it is asked for. A large file is never in memory as a whole.
 
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { decodeText, isUtf16 } from '../base/read-text.js';
 import { csvFields } from './csv.js';
 import { spoolParquet } from './parquet.js';
 import { CsvScanner, JsonArrayScanner, LineScanner, type RecordScanner } from './record-scanner.js';
-import { hashFile, pieceSize, SpoolFile, type Storage, UserFile } from './storage.js';
+import { hashFile, openUserFile, pieceSize, SpoolFile, type Storage } from './storage.js';
 
 /**
  * A row: its columns by name. CSV holds texts alone; of Parquet 64-bit integers are bigints, lists arrays, structs objects, and what
@@ -102,7 +102,7 @@ function prepare(
   }
   let format = given ?? formatOfEnding[ending];
   try {
-    const file = new UserFile(path);
+    const file = openUserFile(path);
     const beginning = file.read(0, Math.min(file.size, pieceSize));
     if (format === 'parquet') return { format, storage: file, sha256: hashFile(path) };
     const wide = isUtf16(beginning);

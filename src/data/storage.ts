@@ -1,5 +1,5 @@
-// The bytes that rows are read from: the user's own file, which must stay what it was, or a temporary file of ours for formats that
-// cannot be read from the middle.
+// The bytes that rows are read from: those of a small file, held in memory; a large file, which must stay what it was; or a temporary
+// file of ours for formats that cannot be read from the middle.
 
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
@@ -14,11 +14,34 @@ export interface Storage {
   read(start: number, length: number): Buffer;
 }
 
+/** Files up to this size are held: whatever happens to them later, a run goes on with what it has read. */
+const mostHeld = 2 ** 25;
+
+/** The content of a user's file as it is now. */
+export function openUserFile(path: string): Storage {
+  const { size } = fs.statSync(path);
+  return size > mostHeld ? new UserFile(path) : new HeldFile(path);
+}
+
+class HeldFile implements Storage {
+  readonly size: number;
+  private readonly bytes: Buffer;
+
+  constructor(path: string) {
+    this.bytes = fs.readFileSync(path);
+    this.size = this.bytes.length;
+  }
+
+  read(start: number, length: number): Buffer {
+    return this.bytes.subarray(start, start + length);
+  }
+}
+
 /**
- * A user's file. It is opened for each read, so that no data set keeps a file open; Error where it is no longer the file that
+ * A large file of the user's. It is opened for each read, so that no data set keeps a file open; Error where it is no longer the file that
  * was indexed, by its size and time of change.
  */
-export class UserFile implements Storage {
+class UserFile implements Storage {
   readonly size: number;
   private readonly changed: number;
 

@@ -28,7 +28,8 @@ export interface CompletionRecord {
 }
 
 /** The completions of one problem, in their order. */
-export interface ProblemRecord extends Pick<CompletionRecord, 'problem' | 'prompt' | 'answer' | 'difficulty' | 'columns'> {
+export interface ProblemRecord
+  extends Pick<CompletionRecord, 'problem' | 'prompt' | 'answer' | 'difficulty' | 'columns'> {
   completions: readonly CompletionRecord[];
 }
 
