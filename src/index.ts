@@ -41,6 +41,9 @@ export { defineReward, type RewardOptions } from './rollout/rewards.js';
 export {
   type BanditExample,
   type BanditOptions,
+  type Benchmark,
+  type BenchmarkName,
+  benchmarks,
   type ChainOptions,
   type CountdownExample,
   type CountdownOptions,
@@ -53,6 +56,8 @@ export {
   type GeneratedTask,
   type JsonlOptions,
   type LettersOptions,
+  type Problems,
+  type Scored,
   type SudokuOptions,
   type Task,
   tasks,

@@ -17,10 +17,11 @@ import { checkRowFileOptions, openRows, type Row, type RowFile, type RowFileOpti
 import type { ChatMessage } from '../text/chat-template.js';
 import type { Grade } from '../verify/grade.js';
 import { checkGold, type GraderName, gradeByName, graderNames } from '../verify/named.js';
+import { type BenchmarkName, benchmarkColumns, benchmarkNames, benchmarks } from './benchmarks.js';
 import { checkIndex } from './options.js';
 import { type FileSource, withSource } from './source.js';
 import { heldOutShare, type Split, splitOf, splits } from './split.js';
-import type { Example, Task } from './task.js';
+import type { Example, Problems, Scored, Task } from './task.js';
 
 /** One row as a problem. */
 export interface DatasetExample<R extends object = Row> extends Example {
@@ -37,6 +38,8 @@ export type Verifier<R extends object = Row> =
   | ((text: string, example: DatasetExample<R>) => VerifierResult | Promise<VerifierResult>);
 
 export interface DatasetOptions<R extends object = Row> extends RowFileOptions {
+  /** Settings of a public benchmark: the columns of its usual files, what its problems become, and its grader. Other options go first. */
+  benchmark?: BenchmarkName;
   /** What the policy is given: a text, or chat messages, of which the last is not the assistant's. Default: the column `prompt`. */
   prompt?: Column<R, string | readonly ChatMessage[]>;
   /** The right answer. Default: the column `answer`. */
@@ -59,21 +62,21 @@ export interface DatasetOptions<R extends object = Row> extends RowFileOptions {
   split?: Split | { part: Split; holdOut?: number };
   /** Rows to leave out: those for which it returns false. */
   filter?: (row: R) => boolean;
-  /** How completions are scored. Left out: by the first reward of the run that grades. */
+  /** How completions are scored. Default: the benchmark's; without one, by the first reward of the run that grades. */
   verify?: Verifier<R>;
 }
 
 /** Problems from files. Without a verifier they have no score of their own: a run scores them by its rewards. */
-export type Dataset<R extends object = Row> = Omit<Task<DatasetExample<R>>, 'score' | 'size'> &
-  Partial<Pick<Task<DatasetExample<R>>, 'score'>> & {
-    readonly size: number;
-    /** The paths of the files. */
-    readonly files: readonly string[];
-  };
+export interface Dataset<R extends object = Row> extends Problems<DatasetExample<R>> {
+  readonly size: number;
+  /** The paths of the files. */
+  readonly files: readonly string[];
+}
 
 export type VerifiedDataset<R extends object = Row> = Dataset<R> & Task<DatasetExample<R>>;
 
 const optionNames = [
+  'benchmark',
   'prompt',
   'answer',
   'solution',
@@ -160,12 +163,13 @@ export function dataset<R extends object = Row>(
       }
       return undefined;
     },
-    ...(verify !== undefined && { score: scorer(verify) }),
+    ...(verify !== undefined && graded(verify)),
   };
   return withSource(task, sourceOf(files, opened, checked, digest.digest('hex')));
 }
 
 interface CheckedOptions<R extends object> {
+  benchmark: BenchmarkName | undefined;
   prompt: Column<R>;
   answer: Column<R>;
   solution: Column<R>;
@@ -178,6 +182,8 @@ interface CheckedOptions<R extends object> {
   verify: Verifier<R> | undefined;
   reading: RowFileOptions;
 }
+
+const usualColumns = { prompt: 'prompt', answer: 'answer', solution: 'solution', difficulty: 'difficulty' };
 
 const placeholder = '{prompt}';
 
@@ -194,12 +200,17 @@ function checkPaths(paths: unknown): readonly string[] {
 function checkDatasetOptions<R extends object>(options: DatasetOptions<R>): CheckedOptions<R> {
   const given = checkObject('options', options) as DatasetOptions<R>;
   checkKeys('', given as Record<string, unknown>, optionNames);
-  const { template = placeholder, system, filter, verify, format, delimiter, split } = given;
+  const { benchmark } = given;
+  if (benchmark !== undefined) checkChoice('benchmark', benchmark, benchmarkNames);
+  const usual = benchmark === undefined ? usualColumns : benchmarkColumns(benchmark);
+  const known = benchmark === undefined ? undefined : benchmarks[benchmark];
+  const { template = known?.template ?? placeholder, verify = known?.verify } = given;
+  const { system, filter, format, delimiter, split } = given;
   const columns = {
-    prompt: given.prompt ?? 'prompt',
-    answer: given.answer ?? 'answer',
-    solution: given.solution ?? 'solution',
-    difficulty: given.difficulty ?? 'difficulty',
+    prompt: given.prompt ?? usual.prompt,
+    answer: given.answer ?? usual.answer,
+    solution: given.solution ?? usual.solution,
+    difficulty: given.difficulty ?? usual.difficulty,
   };
   for (const [field, column] of Object.entries(columns)) checkColumn(field, column);
   if (typeof template !== 'string') throw typeError('template', 'a text', template);
@@ -212,6 +223,7 @@ function checkDatasetOptions<R extends object>(options: DatasetOptions<R>): Chec
   if (filter !== undefined && typeof filter !== 'function') throw typeError('filter', 'a function of the row', filter);
   if (verify !== undefined && typeof verify !== 'function') checkChoice('verify', verify, graderNames);
   return {
+    benchmark,
     ...columns,
     template,
     chat,
@@ -273,24 +285,27 @@ function readExample<R extends object>(
   return { example: { prompt, ...(chat && { messages }), ...rest }, key: given };
 }
 
-/** The score that a verifier gives. TypeError or RangeError for a verdict that is none. */
-function scorer<R extends object>(verify: Verifier<R>) {
-  const verdict =
-    typeof verify === 'function'
-      ? verify
-      : (text: string, { answer }: DatasetExample<R>) => gradeByName(verify, text, answer);
-  return async (text: string, example: DatasetExample<R>): Promise<number> => {
-    const given: unknown = await verdict(text, example);
-    const judged = typeof given === 'object' && given !== null ? (given as Grade).correct : given;
-    if (typeof judged === 'boolean') return Number(judged);
-    return checkNumber('verify', judged, { min: 0, max: 1 });
+/** Score and grade by a verifier. They throw a TypeError or RangeError for a verdict that is none. */
+function graded<R extends object>(verify: Verifier<R>) {
+  const grade = async (text: string, example: DatasetExample<R>): Promise<Scored> => {
+    const given: unknown = await (typeof verify === 'function'
+      ? verify(text, example)
+      : gradeByName(verify, text, example.answer));
+    if (typeof given !== 'object' || given === null) return { score: scoreOf(given) };
+    const { correct, extracted, reason } = given as Partial<Grade>;
+    return { score: scoreOf(correct), extracted, reason };
   };
+  return { grade, score: async (text: string, example: DatasetExample<R>) => (await grade(text, example)).score };
+}
+
+function scoreOf(verdict: unknown): number {
+  return typeof verdict === 'boolean' ? Number(verdict) : checkNumber('verify', verdict, { min: 0, max: 1 });
 }
 
 function sourceOf<R extends object>(
   files: readonly string[],
   opened: readonly RowFile[],
-  { prompt, answer, solution, difficulty, template, chat, system, split, verify }: CheckedOptions<R>,
+  { benchmark, prompt, answer, solution, difficulty, template, chat, system, split, verify }: CheckedOptions<R>,
   problems: string,
 ): FileSource & Readonly<Record<string, unknown>> {
   const named = (value: unknown) => (typeof value === 'function' ? 'a function' : value);
@@ -306,6 +321,7 @@ function sourceOf<R extends object>(
     problems: opened.reduce((sum, { size }) => sum + size, 0),
     split: split?.part ?? null,
     ...(split && { holdOut: split.holdOut }),
+    ...(benchmark && { benchmark }),
     columns: { prompt: named(prompt), answer: named(answer), solution: named(solution), difficulty: named(difficulty) },
     template,
     chat,

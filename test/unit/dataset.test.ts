@@ -9,7 +9,7 @@ import test, { after, describe } from 'node:test';
 import fc from 'fast-check';
 import { CsvScanner, JsonArrayScanner, LineScanner, type RecordScanner } from '../../src/data/record-scanner.js';
 import { openRows, type Row } from '../../src/data/row-file.js';
-import { type DatasetOptions, dataset, verify } from '../../src/index.js';
+import { type BenchmarkName, benchmarks, type DatasetOptions, dataset, type Example, verify } from '../../src/index.js';
 import { identifyTask } from '../../src/run/drift.js';
 import { sourceOfTask } from '../../src/tasks/source.js';
 import type { Task } from '../../src/tasks/task.js';
@@ -473,6 +473,64 @@ describe('dataset', () => {
     // It is written to a run's config.json, bigints in rows and all.
     const wide = identify({ prompt: 'question', answer: 'large' }, join(parquet, 'gzip.parquet'));
     assert.deepEqual(JSON.parse(JSON.stringify(wide)).source, wide.source);
+  });
+
+  test('knows the columns, prompts and graders of benchmarks by name', async () => {
+    const boxed = " Let's think step by step and output the final answer within \\boxed{}.";
+    const cases: [BenchmarkName, object, Partial<Example>, string][] = [
+      [
+        'gsm8k',
+        { question: 'q', answer: 'It is\n#### 1,000' },
+        { answer: 'It is\n#### 1,000', solution: 'It is\n#### 1,000' },
+        '#### 1000',
+      ],
+      [
+        'math500',
+        { problem: 'q', answer: '\\frac12', solution: 's', level: 3, subject: 'A' },
+        { solution: 's', difficulty: 3 },
+        '\\boxed{0.5}',
+      ],
+      [
+        'math500',
+        { problem: 'q', solution: 'so \\boxed{\\frac{1}{2}}', level: 'Level 5' },
+        { answer: '\\frac{1}{2}', difficulty: 5 },
+        '\\boxed{0.5}',
+      ],
+      ['aime24', { Problem: 'q', Answer: 33, ID: '1' }, { answer: '33', solution: '33' }, '\\boxed{033}'],
+      ['aime25', { question: 'q', answer: '588' }, { answer: '588' }, '\\boxed{588}'],
+      ['amc23', { question: 'q', answer: 27.5, id: 1 }, { answer: '27.5' }, '\\boxed{\\frac{55}{2}}'],
+      ['minerva', { problem: 'q', solution: 'so \\boxed{4.5e33}' }, { answer: '4.5e33' }, '\\boxed{4.5e33}'],
+      [
+        'olympiadbench',
+        { question: 'q', final_answer: ['2', '3'], solution: ['a', 'b'], difficulty: 'Competition' },
+        { answer: '2, 3', difficulty: 0 },
+        '\\boxed{2,3}',
+      ],
+    ];
+    for (const [benchmark, row, expected, right] of cases) {
+      const task = dataset(file(JSON.stringify(row)), { benchmark });
+      const example = task.example(0);
+      assert.equal(example.prompt, `q${boxed}`);
+      for (const [field, value] of Object.entries(expected))
+        assert.equal(example[field as keyof Example], value, benchmark);
+      assert.equal(await task.score!(right, example), 1, benchmark);
+      assert.equal(await task.score!('\\boxed{1234567}', example), 0, benchmark);
+    }
+    assert.deepEqual(
+      cases.map(([name]) => name).filter((name, i, all) => all.indexOf(name) === i),
+      Object.keys(benchmarks),
+    );
+    const own = dataset(file('{"problem":"q","answer":"a"}'), {
+      benchmark: 'math500',
+      template: '{prompt}!',
+      verify: 'exact',
+    });
+    assert.equal(own.example(0).prompt, 'q!');
+    assert.equal(await own.score!('A', own.example(0)), 0);
+    assert.throws(() => dataset(file('{"task":"q","answer":"a"}'), { benchmark: 'aime24' }), {
+      message: /jsonl:1: prompt: .*expected one of the columns problem, question, got a row of task, answer/,
+    });
+    assert.throws(() => dataset(path, { benchmark: 'aime' as never }), { name: 'RangeError', message: /^benchmark: / });
   });
 
   const gsm8k = new URL('../../../shared/data/gsm8k/train.jsonl', import.meta.url).pathname;
