@@ -1,6 +1,7 @@
 // What the trainer needs of a policy. The transformer of this folder is one; a user's own tfjs model can be another.
 
 import type * as tf from '@tensorflow/tfjs-core';
+import type { Vocabulary } from '../text/vocabulary.js';
 import type { PolicyLike } from './policy-like.js';
 
 /**
@@ -24,10 +25,12 @@ export interface SequenceBatch {
 
 /** A distribution over token sequences with trainable parameters. Does not dispose of what it is given. */
 export interface Policy extends PolicyLike {
+  /** Columns of the logits, at least `tokenizer.vocabularySize`: ids from there on stand for nothing and are never sampled. */
+  readonly logitsSize: number;
   /** The trainable parameters, by name, always in the same order. */
   readonly variables: Readonly<Record<string, tf.Variable>>;
   /**
-   * Logits [sequences * (length − from), vocabulary.size]: row (b, i) predicts the token that follows column from + i.
+   * Logits [sequences * (length − from), logitsSize]: row (b, i) predicts the token that follows column from + i.
    * Differentiable with respect to the variables. `from` defaults to 0; rows of padding are finite and meaningless.
    */
   logits(batch: SequenceBatch, from?: number): tf.Tensor2D;
@@ -38,11 +41,21 @@ export interface Policy extends PolicyLike {
    * reading of it. Keeps room for `tokens` further tokens in each row.
    */
   decode(prompts: SequenceBatch, rows: Int32Array, tokens: number): Decoder;
+  /** Number of weights, trained or frozen: a pass is sized by it. Left out: those of `variables`. */
+  readonly weightCount?: number;
+  /**
+   * Runs `compute` as the policy that it was before anything was trained, without a second copy of its weights: with its adapter
+   * off. Left out by policies that change the weights they started with.
+   */
+  reference?<T>(compute: () => T): T;
 }
+
+/** A policy whose tokenizer was made of a vocabulary. */
+export type VocabularyPolicy = Policy & { readonly vocabulary: Vocabulary };
 
 /** A batch of sequences that grows by one token a call. */
 export interface Decoder {
-  /** Logits [rows, vocabulary.size] of the next token. Replaced, and the old ones freed, by each method that changes rows. */
+  /** Logits [rows, logitsSize] of the next token. Replaced, and the old ones freed, by each method that changes rows. */
   readonly logits: tf.Tensor2D;
   /** Appends one token to every row. RangeError when there is no room left. */
   append(tokens: Int32Array): void;
