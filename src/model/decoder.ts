@@ -11,8 +11,6 @@ import type { RefillableDecoder, SequenceBatch } from './policy.js';
 
 /** What the rows of a decoder are. */
 interface Rows {
-  /** [rows, V]. */
-  logits: tf.Tensor2D;
   /** One a layer. */
   caches: KvCache[];
   /** Tokens of each row, its prompt included, and how many more it may take. */
@@ -30,6 +28,7 @@ interface Rows {
 export class CachedDecoder implements RefillableDecoder {
   private constructor(
     private readonly model: ModelWeights,
+    public logits: tf.Tensor2D,
     private readonly rows: Rows,
     private readonly unembedding: Shared,
   ) {}
@@ -47,22 +46,17 @@ export class CachedDecoder implements RefillableDecoder {
         return takeParts(logitsOf(model, states, { rows: last }, unembedding.factor), lengths.length, promptOfRow);
       });
       const rows = {
-        logits,
         caches,
         lengths: promptOfRow.map((prompt) => lengths[prompt]),
         room: promptOfRow.map(() => tokens),
         contextLength: batch.contextLength!,
       };
-      return new CachedDecoder(model, rows, unembedding);
+      return new CachedDecoder(model, logits, rows, unembedding);
     } catch (error) {
       for (const cache of caches) cache.dispose();
       unembedding.release();
       throw error;
     }
-  }
-
-  get logits(): tf.Tensor2D {
-    return this.rows.logits;
   }
 
   append(tokens: Int32Array): void {
@@ -99,18 +93,18 @@ export class CachedDecoder implements RefillableDecoder {
   }
 
   select(selected: Int32Array): CachedDecoder {
-    const { logits, caches, lengths, room, contextLength } = this.rows;
+    const { caches, lengths, room, contextLength } = this.rows;
     const copies: KvCache[] = [];
     try {
       for (const cache of caches) copies.push(cache.select(selected));
       const rows = {
-        logits: tf.tidy(() => takeParts(logits, lengths.length, selected)),
         caches: copies,
         lengths: selected.map((row) => lengths[row]),
         room: selected.map((row) => room[row]),
         contextLength,
       };
-      return new CachedDecoder(this.model, rows, this.unembedding.share());
+      const logits = tf.tidy(() => takeParts(this.logits, lengths.length, selected));
+      return new CachedDecoder(this.model, logits, rows, this.unembedding.share());
     } catch (error) {
       for (const cache of copies) cache.dispose();
       throw error;
@@ -134,8 +128,8 @@ export class CachedDecoder implements RefillableDecoder {
           isReplaced.map((replaced) => Number(!replaced)),
           [isReplaced.length, 1],
         );
-        const placed = placeParts(others.logits, others.lengths.length, selected, at, isReplaced.length);
-        return tf.add<tf.Tensor2D>(tf.mul(rows.logits, kept), placed);
+        const placed = placeParts(source.logits, others.lengths.length, selected, at, isReplaced.length);
+        return tf.add<tf.Tensor2D>(tf.mul(this.logits, kept), placed);
       }),
     );
     at.forEach((row, i) => {
@@ -145,14 +139,14 @@ export class CachedDecoder implements RefillableDecoder {
   }
 
   dispose(): void {
-    this.rows.logits.dispose();
+    this.logits.dispose();
     for (const cache of this.rows.caches) cache.dispose();
     this.unembedding.release();
   }
 
   private exchangeLogits(logits: tf.Tensor2D): void {
-    this.rows.logits.dispose();
-    this.rows.logits = logits;
+    this.logits.dispose();
+    this.logits = logits;
   }
 
   private step(appended: readonly boolean[]): DecodeStep {
