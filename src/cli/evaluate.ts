@@ -2,8 +2,8 @@
 
 import { type Backend, backends } from '../backend/backend.js';
 import { resolveConfig, resolveTask } from '../config/load.js';
+import { evaluate as evaluatePolicy } from '../evaluation/evaluate.js';
 import type { Evaluation } from '../rollout/api.js';
-import { evaluate as evaluatePolicy } from '../rollout/evaluate.js';
 import { encodePrompts, tokenTask } from '../rollout/token-task.js';
 import type { Task } from '../tasks/task.js';
 import { evaluationExamples, resolveParts, scoredBy } from '../train/options.js';
