@@ -4,14 +4,23 @@ import type * as tf from '@tensorflow/tfjs-core';
 import type { Vocabulary } from '../text/vocabulary.js';
 import type { PolicyLike } from './policy-like.js';
 
-/** Left-padded sequences: row b holds its tokens in columns starts[b] … length − 1; what stands before them is not read. */
+/**
+ * Sequences padded to one length: row b holds its tokens from column starts[b] on; what stands before them is not read. Prompts
+ * that are to be continued end in the last column (`starts` differ). Sequences that are learned from begin in column 0
+ * (`starts` are 0), and shorter ones have padding behind them, whose logits nobody reads.
+ */
 export interface SequenceBatch {
   sequences: number;
   length: number;
   /** sequences * length token ids, row-major; also the columns of padding hold valid ids. */
   tokens: Int32Array;
-  /** The first column of each row that is not padding. */
+  /** The first column of each row that is not padding before it. */
   starts: Int32Array;
+  /**
+   * The most tokens that a sequence of this kind may come to have; default: `length`. Read by models whose positions depend on
+   * it (LongRoPE), so that a sequence gets the same logits in batches of different lengths.
+   */
+  contextLength?: number;
 }
 
 /** A distribution over token sequences with trainable parameters. Does not dispose of what it is given. */
@@ -46,10 +55,20 @@ export type VocabularyPolicy = Policy & { readonly vocabulary: Vocabulary };
 
 /** A batch of sequences that grows by one token a call. */
 export interface Decoder {
-  /** Logits [rows, logitsSize] of the next token. Replaced, and the old ones freed, by `append`. */
+  /** Logits [rows, logitsSize] of the next token. Replaced, and the old ones freed, by each method that changes rows. */
   readonly logits: tf.Tensor2D;
   /** Appends one token to every row. RangeError when there is no room left. */
   append(tokens: Int32Array): void;
   /** Frees the logits and the cache. */
   dispose(): void;
+}
+
+/** A decoder whose rows come and go. What a row computes does not depend on the others. */
+export interface RefillableDecoder extends Decoder {
+  /** As of `Decoder`; −1 for a row that takes no token, whose logits are then finite and meaningless. */
+  append(tokens: Int32Array): void;
+  /** A decoder of its own that goes on from copies of rows, which may repeat. */
+  select(rows: Int32Array): RefillableDecoder;
+  /** Row at[i] goes on from a copy of row rows[i] of another decoder of the same policy; the one before is forgotten. */
+  replace(at: Int32Array, source: RefillableDecoder, rows: Int32Array): void;
 }

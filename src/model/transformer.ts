@@ -63,7 +63,7 @@ export function createTransformer(
     // Made by a product, which reads none of what it gave.
     inPlace: true,
     logits: (batch, from = 0) => batchLogits(model, batch, from),
-    decode: (prompts, rows, tokens) => new CachedDecoder(model, prompts, rows, tokens),
+    decode: (prompts, rows, tokens) => CachedDecoder.start(model, prompts, rows, tokens),
     dispose: () => tf.dispose(variables),
   };
 }

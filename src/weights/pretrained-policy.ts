@@ -121,7 +121,7 @@ function policyOf({ architecture, model, variables, adapted, dispose }: Pretrain
     inPlace: true,
     logits: (...[batch, from = 0]: Parameters<Policy['logits']>): tf.Tensor2D => batchLogits(current, batch, from),
     decode: (...[prompts, rows, tokens]: Parameters<Policy['decode']>) =>
-      new CachedDecoder(current, prompts, rows, tokens),
+      CachedDecoder.start(current, prompts, rows, tokens),
     ...(adapted.length > 0 && { reference }),
     dispose,
   };
