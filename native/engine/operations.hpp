@@ -273,7 +273,7 @@ struct AttentionShape {
 
 // Queries [sequences, length, heads, headSize] against keys and values [sequences, length, keyValueHeads, headSize]. A
 // position's result depends on its query and on the keys and values that it sees alone, which are taken in blocks
-// counted from the start. Padding gives 0.
+// counted from the start; only a value that is not finite may make results before it NaN. Padding gives 0.
 struct AttentionRequest {
   AttentionShape shape;
   int64_t sequences, length;

@@ -265,6 +265,53 @@ std::string gatedUnits(Draw& d, void* s) {
   return y.bytes() + dGate.bytes() + dUp.bytes();
 }
 
+bool allFinite(const std::vector<float>& x) { return std::all_of(x.begin(), x.end(), isFinite); }
+
+// The last position of each sequence through a cache, compared with `y`, what attention over all positions gave.
+void decodesTheSame(Draw& d, void* s, const AttentionRequest& r, const std::string& y) {
+  const AttentionShape& shape = r.shape;
+  const int64_t heads = shape.keyValueHeads, size = shape.headSize, columns = d.integer(1, 60);
+  const int64_t row = shape.heads * size, width = heads * size;
+  DecodeAttentionRequest decode{};
+  decode.shape = shape;
+  decode.rows = r.sequences;
+  decode.columns = columns;
+  const std::vector<float> garbage(size_t(r.sequences * width * columns), 3);
+  std::vector<std::vector<float>> keyBlocks(size_t(r.length / columns + 1), garbage), valueBlocks = keyBlocks;
+  std::vector<int32_t> lengths;
+  std::vector<float> query, key, value;
+  std::string wanted;
+  for (int64_t i = 0; i < r.sequences; ++i) {
+    const int64_t end = (i + 1) * r.length;
+    lengths.push_back(int32_t(r.length - r.starts[i]) - 1);
+    query.insert(query.end(), r.query + (end - 1) * row, r.query + end * row);
+    key.insert(key.end(), r.key + (end - 1) * width, r.key + end * width);
+    value.insert(value.end(), r.value + (end - 1) * width, r.value + end * width);
+    wanted += y.substr(size_t((end - 1) * row) * sizeof(float), size_t(row) * sizeof(float));
+    for (int64_t p = 0; p < lengths.back(); ++p) {
+      const int64_t from = (i * r.length + r.starts[i] + p) * width;
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t to = ((i * heads + h) * columns + p % columns) * size;
+        std::copy_n(r.key + from + h * size, size, keyBlocks[size_t(p / columns)].data() + to);
+        std::copy_n(r.value + from + h * size, size, valueBlocks[size_t(p / columns)].data() + to);
+      }
+    }
+  }
+  std::vector<float*> keys, values;
+  for (auto& block : keyBlocks) keys.push_back(block.data());
+  for (auto& block : valueBlocks) values.push_back(block.data());
+  decode.keys = keys;
+  decode.values = values;
+  decode.lengths = lengths.data();
+  decode.query = query.data();
+  decode.key = key.data();
+  decode.value = value.data();
+  Output<float> decoded(int64_t(query.size()));
+  decode.y = decoded.data.get();
+  require(op.decodeAttention(s, decode));
+  if (decoded.bytes() != wanted) fail("a cache changed the bits of attention");
+}
+
 std::string attentions(Draw& d, void* s) {
   AttentionShape shape{};
   shape.keyValueHeads = d.integer(1, 3);
@@ -280,8 +327,12 @@ std::string attentions(Draw& d, void* s) {
   const std::vector<float> query = d.floats(queries * shape.headSize), dy = d.floats(queries * shape.headSize);
   const std::vector<float> key = d.floats(keys * shape.headSize), value = d.floats(keys * shape.headSize);
   Output<float> y(queries * shape.headSize), logSumExp(queries);
-  require(op.attention(s, {shape, sequences, length, starts.data(), query.data(), key.data(), value.data(),
-                           y.data.get(), logSumExp.data.get()}));
+  const AttentionRequest forward{shape,      sequences,    length,       starts.data(),       query.data(),
+                                 key.data(), value.data(), y.data.get(), logSumExp.data.get()};
+  require(op.attention(s, forward));
+  if (sequences * length > 0 && allFinite(query) && allFinite(key) && allFinite(value)) {
+    decodesTheSame(d, s, forward, y.bytes());
+  }
   Output<float> dQuery(queries * shape.headSize), dKey(keys * shape.headSize), dValue(keys * shape.headSize);
   require(op.attentionBackward(
       s, {shape, sequences, length, starts.data(), dy.data(), query.data(), key.data(), value.data(), y.data.get(),

@@ -258,6 +258,70 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         }
       });
 
+      test('a cache gives the bits of attention over all positions, and is written in place', () => {
+        const columns = 48;
+        for (const own of attentionCases) {
+          const [{ given, attributes }, { starts, length, heads, keyValueHeads, size }] = [attentionOf(own, 50), own];
+          const [mixed] = run('groupgrad.attention', given, attributes);
+          const rows = starts.length;
+          const [keys, values] = [0, 1].map((k) =>
+            Array.from({ length: Math.ceil(length / columns) }, (_, i) =>
+              tf.tensor(...normal(1000 + 2 * i + k, rows * keyValueHeads, columns, size)),
+            ),
+          );
+          const read = (blocks: tf.Tensor[]) => blocks.map((block) => block.dataSync<'float32'>().slice());
+          const [wantedKeys, wantedValues] = [read(keys), read(values)];
+          const { sequences: _, ...settings } = attributes;
+          for (let t = 0; t < length; t++) {
+            const row = (name: string, b: number) => {
+              const [all, [, width]] = given[name];
+              return (all as Float32Array).subarray((b * length + t) * width, (b * length + t + 1) * width);
+            };
+            const joined = (name: string) =>
+              tf.tensor2d(Float32Array.from(starts.flatMap((_, b) => [...row(name, b)])), [rows, given[name][1][1]]);
+            const lengths = Int32Array.from(starts, (start) => Math.max(-1, t - start));
+            const step = {
+              query: joined('query'),
+              key: joined('key'),
+              value: joined('value'),
+              lengths: tf.tensor1d(lengths, 'int32'),
+            };
+            const blocks = keys.flatMap((block, i) => [
+              [`keys${i}`, block],
+              [`values${i}`, values[i]],
+            ]);
+            api!.configureEngine({ threads: 1 + (t % 2) });
+            const inputs = { ...step, ...Object.fromEntries(blocks) };
+            const [y] = tf.engine().runKernel<tf.Tensor[]>('groupgrad.decodeAttention', inputs, settings);
+            const all = y.dataSync<'float32'>();
+            starts.forEach((start, b) => {
+              const width = heads * size;
+              const wanted = mixed.subarray((b * length + t) * width, (b * length + t + 1) * width);
+              const actual = all.subarray(b * width, (b + 1) * width);
+              assert.ok(bits(actual).equals(bits(wanted)), `${JSON.stringify(own)}: sequence ${b}, position ${t}`);
+              if (t < start) return;
+              const [block, column] = [Math.floor((t - start) / columns), (t - start) % columns];
+              for (let k = 0; k < keyValueHeads; k++) {
+                const at = ((b * keyValueHeads + k) * columns + column) * size;
+                wantedKeys[block].set(row('key', b).subarray(k * size, (k + 1) * size), at);
+                wantedValues[block].set(row('value', b).subarray(k * size, (k + 1) * size), at);
+              }
+            });
+            tf.dispose([step, y]);
+          }
+          // The positions were written, and nothing else.
+          for (const [blocks, wanted] of [
+            [keys, wantedKeys],
+            [values, wantedValues],
+          ] as const) {
+            read(blocks).forEach((block, i) => {
+              assert.ok(bits(block).equals(bits(wanted[i])), `block ${i}`);
+            });
+          }
+          tf.dispose([keys, values]);
+        }
+      });
+
       test('bits of all others depend neither on other rows nor on threads', () => {
         const [rows, n] = [700, 96];
         const rowwise: [string, (count: number) => Given, Attributes][] = [
@@ -347,6 +411,22 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
     refuse({ key: normal(1, 3, 4) }, {}, /key: expected at least 16 values, got 12/);
     refuse({}, { keyValueHeads: 3 }, /heads: expected a multiple of the heads of keys/);
     refuse({}, { window: -1 }, /window/);
+    const decode = (length: number) =>
+      run(
+        'groupgrad.decodeAttention',
+        {
+          query: normal(1, 1, 8),
+          key: normal(2, 1, 4),
+          value: normal(3, 1, 4),
+          lengths: [Int32Array.of(length), [1]],
+          keys0: normal(4, 1, 48, 4),
+          values0: normal(5, 1, 48, 4),
+        },
+        { heads: 2, keyValueHeads: 1, scale: 1, softCap: 0, window: 0 },
+      );
+    decode(47);
+    assert.throws(() => decode(48), /lengths\[0\]: expected an integer from -1 to 47, got 48/);
+    assert.throws(() => decode(-2), /lengths\[0\]/);
     const odd = () =>
       run(
         'groupgrad.rotary',
