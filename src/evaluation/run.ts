@@ -47,7 +47,7 @@ export async function runEvaluation<E extends Example>(
     const problems = groupRecords(held.records);
     const summary = summarise(problems);
     held.writeSummary(summary);
-    await writePage(reportPath(folder), renderEvaluation({ ...about, problems }, summary));
+    await writePage(reportPath(folder), renderEvaluation(readEvaluation(folder), summary));
     return { problems, summary };
   } finally {
     held.close();
