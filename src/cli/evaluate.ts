@@ -50,7 +50,7 @@ export const help = `groupgrad evaluate <model or run> [flags]
   --against DIR      compare with another evaluation of the same problems, by its folder
   --batch N          completions that are sampled and written together; default ${usualBatch}
   --take-over        take the folder from a process that is using it; that process then stops
-  --backend NAME     tensorflow, wasm or cpu
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
   --json             JSON on standard output
 ${dataHelp}`;
 
