@@ -23,7 +23,7 @@ export const help = `groupgrad train <task|file> [flags]
   --run DIR          the run folder; default: runs/<name>
   --steps N          steps after which the run ends, those before a resumption included
   --seed N           of the run
-  --backend NAME     tensorflow, wasm or cpu; default: the fastest that is installed
+  --backend NAME     groupgrad, tensorflow, wasm or cpu; default: the fastest that is installed
   --resume HOW       auto (default): go on with the run that the folder holds; never; or a checkpoint's path
   --allow-drift      go on although the configuration or the data has changed
   --take-over        take the run folder from a process that is using it; that process then stops
@@ -58,7 +58,7 @@ export async function train(args: readonly string[]): Promise<void> {
   const grace = numberFlag('grace', flags.grace, { min: 0 });
   const { resume = 'auto', 'allow-drift': allowDrift = false, 'take-over': takeOver = false, json = false } = flags;
   if (resume !== 'auto' && resume !== 'never') checkCheckpoint('--resume', resume);
-  blamingCall(() => checkConfigName(from));
+  await blamingCall(() => checkConfigName(from));
 
   const read = await readConfig(from);
   const change = (count: number) => {

@@ -40,10 +40,45 @@ export function shareTransposed(b: tf.Tensor2D): SharedFactor {
  * WebAssembly backend and refuses a size of 1. RangeError for an index out of range.
  */
 export function oneHotRows(indices: Int32Array, size: number): tf.Tensor2D {
+  const outside = indices.findIndex((index) => index < 0 || index >= size);
+  if (outside >= 0) throw rangeError(`indices[${outside}]`, `an index below ${size}`, String(indices[outside]));
+  return markedRows(indices, size);
+}
+
+/**
+ * x, whose first dimension holds `count` equal parts, with the parts that `indices` names in their place; zeros for an index of
+ * −1. Exact for finite x. The WebAssembly kernel for gathering goes value by value, so that a product with one-hot rows is used
+ * there; elsewhere a product may round its factors.
+ */
+export function takeParts<T extends tf.Tensor>(x: T, count: number, indices: Int32Array): T {
+  const [first, ...rest] = x.shape;
+  const rows: tf.Tensor2D = tf.reshape(x, [count, x.size / count]);
+  const parts = tf.getBackend() === 'wasm' ? matMul(markedRows(indices, count), rows) : gatherRows(rows, indices);
+  return tf.reshape(parts, [(first / count) * indices.length, ...rest]) as T;
+}
+
+/** Rows of x [N, D] by their index; zeros for −1. */
+function gatherRows(x: tf.Tensor2D, indices: Int32Array): tf.Tensor2D {
+  const own = tf.tensor1d(
+    indices.map((index) => Math.max(index, 0)),
+    'int32',
+  );
+  const rows = tf.gather(x, own);
+  if (!indices.includes(-1)) return rows;
+  return tf.mul(
+    rows,
+    tf.tensor2d(
+      Float32Array.from(indices, (index) => Number(index >= 0)),
+      [indices.length, 1],
+    ),
+  );
+}
+
+/** [N, size] with a 1 in column indices[n] of row n; a row of zeros for −1. */
+function markedRows(indices: Int32Array, size: number): tf.Tensor2D {
   const rows = new Float32Array(indices.length * size);
   indices.forEach((index, n) => {
-    if (index < 0 || index >= size) throw rangeError(`indices[${n}]`, `an index below ${size}`, String(index));
-    rows[n * size + index] = 1;
+    if (index >= 0) rows[n * size + index] = 1;
   });
   return tf.tensor2d(rows, [indices.length, size]);
 }

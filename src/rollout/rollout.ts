@@ -5,12 +5,12 @@ import { hasSpread } from '../base/spread.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
-import { decodeTokens } from '../text/vocabulary.js';
+import { completionText } from '../text/tokenizer.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
 import { sequencesAPass } from './pass-size.js';
 import { askRewards, askScores } from './rewards.js';
 import { sample } from './sample.js';
-import { encodePrompt, type TokenTask } from './token-task.js';
+import { encodePrompts, type TokenTask } from './token-task.js';
 
 export interface SamplingOptions {
   /** Completions a prompt. */
@@ -37,7 +37,7 @@ export async function sampleGroups<E extends Example>(
   { groupSize, firstPrompt = 0, ...options }: SamplingOptions,
 ): Promise<Group<E>[]> {
   const { promptLength, maxTokens } = task;
-  const prompts = examples.map((example) => encodePrompt(task, example.prompt));
+  const prompts = await encodePrompts(task, examples);
   const groups: Group<E>[] = [];
   // A pass reads all prompts once; the following ones add a token to each completion.
   const growing = Math.min(sequencesAtOnce, sequencesAPass(policy, 1, 'forward'));
@@ -51,7 +51,7 @@ export async function sampleGroups<E extends Example>(
     const completions = await sample(policy, rows, { ...options, promptLength, maxTokens });
     const sampled = completions.map((completion, i) => ({
       ...completion,
-      text: decodeTokens(task.vocabulary, completion.tokens),
+      text: completionText(task.tokenizer, completion.tokens),
       example: examples[first + Math.floor(i / groupSize)],
     }));
     const scores = await askScores(task.task, sampled, options.signal);

@@ -6,7 +6,7 @@ import type { AnchorOptions } from '../loss/anchor.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
-import type { Example, Task } from '../tasks/task.js';
+import type { Example, Problems } from '../tasks/task.js';
 
 export interface OptimizerOptions {
   /** Default 3e-4. */
@@ -45,9 +45,10 @@ export interface WarmStartOptions {
 export interface TrainerOptions<E extends Example = Example> {
   /** `TransformerPolicy.create(…)`, or a model of one's own through `definePolicy` of groupgrad/tfjs. */
   policy: PolicyLike | Promise<PolicyLike>;
-  train: Task<E>;
-  /** Tasks to evaluate on, by name. */
-  evaluate?: Readonly<Record<string, Task>>;
+  /** A task, or a `dataset`. Problems without a score of their own are scored by the first reward that grades. */
+  train: Problems<E>;
+  /** What to evaluate on, by name. */
+  evaluate?: Readonly<Record<string, Problems>>;
   /** At least one with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
   rewards?: readonly Reward<E>[];
 
@@ -87,9 +88,12 @@ export interface TrainerOptions<E extends Example = Example> {
   sampling?: {
     /** Above 0; the loss uses the same. Default 1. */
     temperature?: number;
-    /** Tokens of a completion at most, its end token included. Default: the task's longest solution and the end token. */
+    /**
+     * Tokens of a completion at most, its end token included. Default: as many as the task's longest solution has characters, and
+     * the end token; 256 where the task does not say.
+     */
     maxTokens?: number;
-    /** Tokens of a prompt at most. Default: the task's longest prompt. */
+    /** Tokens of a prompt at most. Default: the task's longest prompt for a policy of characters that is told, else 512. */
     promptLength?: number;
     /**
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference
