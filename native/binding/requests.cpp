@@ -140,6 +140,7 @@ int64_t readTokenSettings(const Napi::Object& plan, PolicyRequest& r) {
   r.normalizer = getNumber(plan, "normalizer");
   r.globalSequences = getNumber(plan, "globalSequences");
   r.metrics = getBoolean(plan, "metrics");
+  r.lossScale = getNumber(plan, "lossScale");
   r.threads = int32_t(getInteger(plan, "threads", 0, 1024));
   r.config = readLoss(getObject(plan, "loss"));
   r.advantagesPerToken = getBoolean(plan, "advantagesPerToken");

@@ -119,6 +119,9 @@ PolicyRequest convert(const groupgrad_policy_request& r) {
   out.normalizer = r.normalizer;
   out.globalSequences = r.global_sequences;
   out.metrics = r.metrics != 0;
+  require(r.loss_scale > 0 && r.loss_scale <= double(kFloatMax), "loss_scale",
+          "a number above 0 that is finite in float32");
+  out.lossScale = r.loss_scale;
   out.gradLogProbs = r.grad_log_probs;
   return out;
 }
@@ -212,6 +215,7 @@ void groupgrad_policy_request_init(groupgrad_policy_request* request) {
   *request = groupgrad_policy_request{};
   request->normalizer = request->global_sequences = NAN;
   request->metrics = 1;
+  request->loss_scale = 1;
   request->config.max_length = 1;
   request->config.log_ratio_clamp = request->config.off_policy_threshold = INFINITY;
   request->config.kl_estimator = GROUPGRAD_KL_K3;

@@ -107,7 +107,8 @@ typedef struct groupgrad_policy_request {
   double normalizer;       /* token count of the accumulation window; NaN: this batch's */
   double global_sequences; /* likewise */
   groupgrad_loss_config config;
-  int32_t metrics; /* 0: rows that can carry no gradient may stay unread; kl and entropy are not computed over them */
+  int32_t metrics;   /* 0: rows that can carry no gradient may stay unread; kl and entropy are not computed over them */
+  double loss_scale; /* the gradient is multiplied by it before it is rounded to its type; loss and metrics are not */
   float* grad_log_probs; /* out; null: no gradient; not used by groupgrad_logits_loss */
 } groupgrad_policy_request;
 

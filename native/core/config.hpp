@@ -80,7 +80,8 @@ struct PolicyRequest {
   double globalSequences = NAN;  // NaN: this batch's
   LossConfig config;
   bool metrics = true;
-  int32_t threads = 0;  // 0: one a core
+  int32_t threads = 0;   // 0: one a core
+  double lossScale = 1;  // of the gradient that leaves the call, and of nothing else
   float* gradLogProbs = nullptr;
 };
 

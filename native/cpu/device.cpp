@@ -282,6 +282,7 @@ class LogitsCall {
       : state_(state), r_(request), policy_(withScratch(state, request)), call_(state, policy_) {
     rows_.request = &request;
     rows_.inverseTemperature = float(1 / request.temperature);
+    rows_.gradientScale = request.policy.lossScale * double(rows_.inverseTemperature);
     const int64_t bytes = policy_.sequences * policy_.length * request.rowStride * int64_t(sizeof(float));
     rows_.streams = request.gradLogits != request.logits && bytes >= state.streamedBytes;
     skipInactive_ = skipsInactive(request);
@@ -325,6 +326,7 @@ class LogitsCall {
     if (request.gradLogits) {
       state.gradient.resize(std::size_t(policy.sequences * policy.length));
       policy.gradLogProbs = state.gradient.data();
+      policy.lossScale = 1;  // the rows apply it
     }
     return policy;
   }

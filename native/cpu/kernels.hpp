@@ -87,7 +87,8 @@ struct RowStatistics {
 struct RowContext {
   const LogitsRequest* request = nullptr;
   float inverseTemperature = 1;
-  bool streams = false;  // float32 gradients are written past the caches; bfloat16's are bound by arithmetic
+  double gradientScale = 1;  // of what is written: the loss scale over the temperature
+  bool streams = false;      // float32 gradients are written past the caches; bfloat16's are bound by arithmetic
 };
 
 struct Kernels {

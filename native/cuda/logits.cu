@@ -132,6 +132,7 @@ cudaError_t logitsLoss(const DeviceTraits& traits, const Stream& s, const Logits
   policy.quantile = rows.quantile;
   policy.skipInactive = rows.skipInactive;
   policy.request.gradLogProbs = nullptr;
+  policy.request.lossScale = 1;  // the rows apply it
   policy.metrics = metrics;
 
   if (r.gradLogits && isRowLocal(r)) {

@@ -199,13 +199,13 @@ struct RowGradient {
   float maximum, constant, slope, atToken;
 };
 
-__device__ inline RowGradient gradientOf(const RowValues& v, float g, float c, float inverseTemperature) {
+__device__ inline RowGradient gradientOf(const RowValues& v, float g, float c, float scale) {
   RowGradient out{RowGradient::zero, v.maximum, 0, 0, 0};
   if (g == 0 && c == 0) return out;
   out.kind = RowGradient::notANumber;
   if (v.bad || v.logProb != v.logProb || !isFinite(g) || !isFinite(c)) return out;
   out.kind = RowGradient::values;
-  const RowFactors<float> f = rowFactors<float>({v.sum, v.meanZ, v.logProb, v.entropy}, g, c, inverseTemperature);
+  const RowFactors<float> f = rowFactors<float>({v.sum, v.meanZ, v.logProb, v.entropy}, g, c, scale);
   out.constant = f.constant;
   out.slope = kLn2 * f.slope;
   out.atToken = f.atToken;
@@ -283,7 +283,7 @@ __device__ inline RowGradient finishFirstVisit(RowVisit visit, const RowsLaunch&
   const TokenTerms terms = termsOf(r.policy, in.state, in.token, v.logProb, kept);
   const float g = in.state.factor * terms.gradient + sequenceFlow(r.policy, in.state, in.token, v.logProb);
   if (write) p.gradient[row] = g;
-  return gradientOf(v, g, kept ? in.batch.entropyGradient : 0, p.inverseTemperature);
+  return gradientOf(v, g, kept ? in.batch.entropyGradient : 0, p.gradientScale);
 }
 
 // By one thread, once, for a row that is not read.
@@ -305,7 +305,7 @@ __device__ inline RowGradient recordedGradient(const RowsLaunch& p, int64_t row)
   v.bad = v.entropy != v.entropy;
   const bool kept = !p.quantile || v.entropy >= p.batch->entropyThreshold;
   const bool hasEntropy = r.policy.config.entropyCoefficient != 0;
-  return gradientOf(v, p.gradient[row], hasEntropy && kept ? p.batch->entropyGradient : 0, p.inverseTemperature);
+  return gradientOf(v, p.gradient[row], hasEntropy && kept ? p.batch->entropyGradient : 0, p.gradientScale);
 }
 
 // The gradient over a word's logits. `kSlope`: whether there is an entropy term.

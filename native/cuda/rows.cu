@@ -91,7 +91,10 @@ cudaError_t launchVisit(const DeviceTraits& traits, cudaStream_t stream, RowVisi
 }  // namespace
 
 RowsLaunch::RowsLaunch(const LogitsRequest& request)
-    : request(request), inverseTemperature(float(1 / request.temperature)), scale(inverseTemperature * kLog2e) {}
+    : request(request),
+      inverseTemperature(float(1 / request.temperature)),
+      gradientScale(float(request.policy.lossScale * double(inverseTemperature))),
+      scale(inverseTemperature * kLog2e) {}
 
 cudaError_t launchRows(const DeviceTraits& traits, cudaStream_t stream, RowVisit visit, const RowsLaunch& p) {
   switch (p.request.dtype) {

@@ -24,6 +24,7 @@ struct RowsLaunch {
   bool skipInactive = false;                 // rows without an advantage are not read
   bool quantile = false;                     // batch->entropyThreshold drops tokens
   float inverseTemperature = 1;
+  float gradientScale = 1;  // of what is written: the loss scale over the temperature
   float scale = 1;          // log2(e) / T
   int64_t sliceLogits = 0;  // of a block of a cluster
   int32_t chunkLogits = 0;  // of a slice

@@ -38,6 +38,8 @@ export interface TokenSettings {
   loss: LossPlan;
   /** False: rows whose gradient is known to be zero may stay unread. */
   metrics: boolean;
+  /** What the gradient is multiplied by before it is rounded to the type of its array. */
+  lossScale: number;
   /** Threads to use at most; 0: the device's choice. */
   threads: number;
 }

@@ -113,6 +113,10 @@ export function policyLoss(
 /**
  * The loss from logits: log-probs, entropies, loss, and the gradient with respect to the logits, in one call.
  * With `inPlace` the gradient takes the place of the logits and no second [B*T, V] array is made.
+ * @example
+ * // float16 logits of 50,257 columns: most of an unscaled gradient would flush to zero.
+ * const { gradLogits, metrics } = logitsLoss({ ...batch, dtype: 'float16' }, presets.dapo, { lossScale: 2 ** 24 });
+ * if (metrics.nonFinite > 0) throw new Error('halve the scale'); // else divide 2 ** 24 out of the weights' gradients in float32
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
 export function logitsLoss<I extends LogitsInput<DeviceArray>>(

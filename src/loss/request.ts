@@ -92,6 +92,12 @@ interface LossOptions extends RunOptions {
   gradient?: boolean;
   /** Default true. False: rows that can carry no gradient may stay unread; the metrics `kl` and `entropy` are left out. */
   metrics?: boolean;
+  /**
+   * Default 1. The gradient is multiplied by it before it is rounded to its array's type; loss and metrics are not. float16 needs
+   * it at large vocabularies and denominators, where a power of two keeps every bit. Divide it out again in float32
+   * (docs/losses.md, "Loss scale"). At least 2^-126.
+   */
+  lossScale?: number;
 }
 
 export interface PolicyOptions<D = never> extends LossOptions {
@@ -333,8 +339,15 @@ function planTokens<Floats, Bytes>(
     globalSequences: checkDenominator('sequences', globalSequences),
     loss,
     metrics: options.metrics === undefined ? true : checkBoolean('options.metrics', options.metrics),
+    lossScale: checkLossScale(options),
     threads: checkThreads(options.threads),
   };
+}
+
+function checkLossScale({ lossScale, gradient }: Record<string, unknown>): number {
+  if (lossScale === undefined) return 1;
+  if (gradient === false) throw new TypeError('options.lossScale: expected it only without gradient: false');
+  return checkNumber('options.lossScale', lossScale, { min: 2 ** -126 });
 }
 
 /** A count over a whole accumulation window; an empty window divides by 1. NaN where this batch decides. */
@@ -405,7 +418,7 @@ export function planPolicyTokens<Floats, Bytes>(
 /** `onCuda` here and below: whether arrays may be DeviceArrays. */
 export function planPolicy(input: unknown, config: unknown, options: unknown = {}, onCuda = false): PolicyPlan {
   const i = { ...checkObject('input', input) };
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'gradLogProbs']);
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'lossScale', 'gradLogProbs']);
   const plan = planPolicyTokens(i, config, o, arrays(onCuda));
   const { sequences, length } = plan;
   const shape = `${sequences} sequences x ${length}`;
@@ -474,7 +487,16 @@ export function checkTokens(
 
 export function planLogits(input: unknown, config: unknown, options: unknown = {}, onCuda = false): LogitsPlan {
   const i = { ...checkObject('input', input) };
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits', 'zeroed']);
+  const o = checkOptions(options, [
+    'device',
+    'threads',
+    'gradient',
+    'metrics',
+    'lossScale',
+    'inPlace',
+    'gradLogits',
+    'zeroed',
+  ]);
   const plan = planLogitsTokens(i, config, o, arrays(onCuda));
   const { sequences, length, rowStride, dtype } = plan;
   const rows = sequences * length;

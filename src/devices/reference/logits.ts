@@ -14,7 +14,7 @@ export function logitsLoss(plan: LogitsPlan): { loss: number; metrics: Metrics; 
   // From here on log-probs and entropies are read back as they were written: whoever passes the log-probs on as
   // oldLogProbs gets a ratio of exactly 1, whoever computes a threshold from the entropies the same kept tokens.
   const kept = keptTokens(plan);
-  const policy = policyTerms(plan, plan.logProbs, advantages, kept, plan.gradLogits !== null);
+  const policy = policyTerms(plan, plan.logProbs, advantages, kept, plan.gradLogits === null ? 0 : 1);
   const entropy = entropyTerm(plan, kept);
   const overflows = fillGradient(plan, policy, entropy.derivative);
 
@@ -128,14 +128,14 @@ function entropyTerm(
 }
 
 /**
- * Writes ∂loss/∂x_j = (g ∂ℓ/∂z_j + c ∂H/∂z_j) / T with g = ∂loss/∂ℓ, c = ∂loss/∂H, and, for the token a of the row,
+ * Writes ∂loss/∂x_j = (g ∂ℓ/∂z_j + c ∂H/∂z_j) / T, times the loss scale, with g = ∂loss/∂ℓ, c = ∂loss/∂H, and, for the token a of the row,
  * ∂ℓ/∂z_j = [j = a] − p_j and ∂H/∂z_j = −p_j (log p_j + H). 0 at masked tokens, at tokens without a gradient, and in the columns beyond the vocabulary.
  * NaN where a row has no distribution or g or c is not finite in float32.
  * The gradient may take the place of the logits: a row is read before it is written. Returns how many values are beyond the
  * range of their type.
  */
 function fillGradient(plan: LogitsPlan, policy: PolicyTerms, byEntropy: Float64Array): number {
-  const { gradLogits, vocab, rowStride, temperature, tokens } = plan;
+  const { gradLogits, vocab, rowStride, temperature, tokens, lossScale } = plan;
   let overflows = 0;
   if (gradLogits === null) return overflows;
   const z = new Float64Array(vocab);
@@ -154,7 +154,7 @@ function fillGradient(plan: LogitsPlan, policy: PolicyTerms, byEntropy: Float64A
       const logP = z[j] - logSumExp;
       const p = Math.exp(logP);
       const byLogit = g * ((j === tokens[row] ? 1 : 0) - p) - (p === 0 ? 0 : c * p * (logP + entropy));
-      const written = write[plan.dtype](isNumber ? byLogit / temperature : NaN);
+      const written = write[plan.dtype](isNumber ? (byLogit / temperature) * lossScale : NaN);
       gradLogits[start + j] = written;
       if (isNumber && !isFiniteFloat32(read[plan.dtype](written))) overflows += 1;
     }

@@ -12,7 +12,13 @@ type Numbers = Float32Array | Float64Array;
 
 export function policyLoss(plan: PolicyPlan): { loss: number; metrics: Metrics; accuracy?: number } {
   const { accuracy, advantages, metrics: advantageMetrics } = resolveAdvantages(plan);
-  const { loss, gradient, metrics } = policyTerms(plan, plan.logProbs, advantages, null, plan.gradLogProbs !== null);
+  const { loss, gradient, metrics } = policyTerms(
+    plan,
+    plan.logProbs,
+    advantages,
+    null,
+    plan.gradLogProbs === null ? 0 : plan.lossScale,
+  );
   plan.gradLogProbs?.set(gradient);
   const nonFinite = countLoss(metrics.nonFinite, loss) + (advantageMetrics.nonFinite ?? 0);
   return { loss, accuracy, metrics: { ...advantageMetrics, ...metrics, nonFinite } };
@@ -44,15 +50,15 @@ export interface PolicyTerms {
 }
 
 /**
- * Surrogate and KL term of a batch. `kept` is what entropy.topQuantile leaves (κ); null: every token. `differentiated`:
- * whether the gradient is wanted, and so counts in `nonFinite`.
+ * Surrogate and KL term of a batch. `kept` is what entropy.topQuantile leaves (κ); null: every token. `gradientScale`: what
+ * the gradient is multiplied by; 0 where it is not wanted, and so does not count in `nonFinite`.
  */
 export function policyTerms(
   plan: TokenPlan,
   logProbs: Numbers,
   advantages: Numbers,
   kept: readonly boolean[] | null,
-  differentiated: boolean,
+  gradientScale: number,
 ): PolicyTerms {
   const { sequences, length } = plan;
   const gradient = new Float64Array(sequences * length);
@@ -77,7 +83,7 @@ export function policyTerms(
     const terms = termsIn(float64);
     const inFloat32 = areModerate(terms) ? terms : termsIn(float32);
     const scale = scaleOf(n);
-    const slope = ({ own, shared }: SequenceTerms, t: number) => scale * (own[t] + shared[t]);
+    const slope = ({ own, shared }: SequenceTerms, t: number) => gradientScale * scale * (own[t] + shared[t]);
     sequence.forEach((i, t) => {
       loss += scale * terms.value[t];
       gradient[i] = slope(terms, t);
@@ -87,7 +93,7 @@ export function policyTerms(
     nonFinite +=
       countInputs(plan, logProbs, advantages, sequence, b) ||
       inFloat32.nonFinite ||
-      (differentiated ? sequence.filter((i) => !finite[i]).length : 0);
+      (gradientScale !== 0 ? sequence.filter((i) => !finite[i]).length : 0);
     tallySequence(tally, plan, terms.tokens, ratios, terms.phi, terms.kl);
   });
 
