@@ -15,14 +15,18 @@ export type { AdvantageConfig, EntropyConfig, KlConfig, LossConfig, Surrogate } 
 export {
   type AdvantageResult,
   computeAdvantages,
+  type LogitsBackwardResult,
   type LogitsResult,
   type LossResult,
+  logitsBackward,
   logitsLoss,
   type PolicyResult,
   policyLoss,
 } from './loss/losses.js';
 export { type PresetName, presets } from './loss/presets.js';
 export type {
+  LogitsBackwardInput,
+  LogitsBackwardOptions,
   LogitsInput,
   LogitsOptions,
   PolicyInput,

@@ -187,6 +187,7 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   const PolicyRequest& r = p.request;
   if (!isIn(r, at)) {
     if (r.gradLogProbs) r.gradLogProbs[at] = 0;
+    if (r.gradEntropies) r.gradEntropies[at] = 0;
     return;
   }
   const float logProb = logProbAt(p, at);
@@ -198,10 +199,17 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
 
   NonFinite nonFinite;
   nonFinite.inputs = nonFiniteOf(r, t, logProb);
+  // A row without a distribution has neither log-prob nor entropy: it counts once.
+  if (p.entropies) nonFinite.inputs += !isFinite(p.entropies[at]) && isFinite(logProb);
   nonFinite.terms = !areFinite(terms);
   // addFlow() counts where it has more to add.
   if (p.gradient) nonFinite.gradients = !isFinite(p.gradient[at]);
   if (r.gradLogProbs && !plan.flows) nonFinite.gradients = !isFinite(gradient);
+  if (r.gradEntropies) {
+    const float slope = kept ? float(r.lossScale) * p.scratch.batch->entropyGradient : 0;
+    r.gradEntropies[at] = slope;
+    nonFinite.gradients += !isFinite(slope);
+  }
 
   s[sums::tokens] += 1;
   s[sums::loss] += double(state.factor) * double(terms.loss);
@@ -574,10 +582,16 @@ cudaError_t policyLoss(const DeviceTraits& traits, const Stream& s, const Policy
   Cutter cutter(s.workspace);
   PolicyLaunch p{request, PolicyScratch(cutter, request)};
   p.logProbs = request.logProbs;
+  p.entropies = request.entropies;
+  p.quantile = request.config.topQuantile < 1;
   p.hasRewards = rewards != nullptr;
   if (rewards) p.rewards = *rewards;
   p.metrics = metrics;
   p.advantageMetrics = advantageMetrics;
+  if (p.quantile || request.config.entropyCoefficient != 0) {
+    const cudaError_t error = settleEntropies(s.stream, request, request.entropies, p.scratch.batch);
+    if (error != cudaSuccess) return error;
+  }
   return launchPolicy(traits, s.stream, p);
 }
 

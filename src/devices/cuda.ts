@@ -35,6 +35,10 @@ export function cudaDevice(addon: CudaAddon): Device {
       const pending = addon.policyLoss(withMemory(plan));
       return lazily(['loss', 'metrics', 'accuracy'], () => pending.read());
     },
+    logitsBackward(plan) {
+      const pending = addon.logitsBackward(withMemory(plan));
+      return lazily(['metrics'], () => pending.read());
+    },
     logitsLoss(plan) {
       const pending = addon.logitsLoss(withMemory(plan));
       return lazily(['loss', 'metrics', 'accuracy'], () => pending.read());

@@ -30,6 +30,7 @@ export interface CudaAddon {
   computeAdvantages(...args: Parameters<Device['computeAdvantages']>): Pending<Device['computeAdvantages']>;
   policyLoss(...args: Parameters<Device['policyLoss']>): Pending<Device['policyLoss']>;
   logitsLoss(...args: Parameters<Device['logitsLoss']>): Pending<Device['logitsLoss']>;
+  logitsBackward(...args: Parameters<Device['logitsBackward']>): Pending<Device['logitsBackward']>;
 }
 
 /** Values of tensors in memory: float32, int32, bool. */

@@ -8,12 +8,15 @@ import {
   checkOptions,
   checkThreads,
   freeingOnError,
+  type LogitsBackwardInput,
+  type LogitsBackwardOptions,
   type LogitsInput,
   type LogitsOptions,
   type PolicyInput,
   type PolicyOptions,
   planAdvantages,
   planLogits,
+  planLogitsBackward,
   planPolicy,
   type Rewards,
   type RunOptions,
@@ -51,6 +54,8 @@ export interface LossResult<D = never> {
 export interface PolicyResult<L = Float32Array> extends LossResult<L extends DeviceArray ? DeviceArray : never> {
   /** ∂loss/∂logProbs, B*T; 0 at masked tokens. Left out with `gradient: false`. */
   gradLogProbs?: Beside<L>;
+  /** ∂loss/∂entropies, B*T, where there is an entropy term; 0 at tokens that are masked out or not kept. */
+  gradEntropies?: Beside<L>;
 }
 
 export interface LogitsResult<L = LogitsInput['logits']>
@@ -83,7 +88,7 @@ export function computeAdvantages<R extends Rewards | DeviceArray>(
 }
 
 /**
- * The loss and its gradient from token log-probs.
+ * The loss and its gradient from token log-probs, and from entropies where the configuration has an entropy term.
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
 export function policyLoss<I extends PolicyInput<DeviceArray>>(
@@ -106,6 +111,7 @@ export function policyLoss(
     const plan = planPolicy(input, config, options, isCuda);
     return lossResult(device.policyLoss(plan), plan.advantage?.output, {
       ...(plan.gradLogProbs && { gradLogProbs: plan.gradLogProbs as Float32Array }),
+      ...(plan.gradEntropies && { gradEntropies: plan.gradEntropies as Float32Array }),
     });
   });
 }
@@ -142,6 +148,41 @@ export function logitsLoss(
       logProbs: plan.logProbs as Float32Array,
       entropies: plan.entropies as Float32Array,
     });
+  });
+}
+
+export interface LogitsBackwardResult<L = LogitsBackwardInput['logits']> {
+  /** ∂loss/∂logits in the layout and type of `logits`. */
+  gradLogits: L;
+  /** `nonFinite`: logits, gradients that were given, and values of the gradient beyond the range of their type. */
+  metrics: Metrics;
+}
+
+/**
+ * The backward pass of log-probs and entropies with respect to logits, for a gradient that is known already: `logitsLoss` is
+ * the log-probs and entropies of its rows, `policyLoss` of these, and this. A row depends on nothing but itself, so that rows may be
+ * taken in chunks and logits need never be in memory as a whole. Rows that are masked out or whose gradients are 0 are not read.
+ * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * @example
+ * const { logProbs, entropies } = logitsLoss({ ...batch, logits, tokens }, config, { gradient: false });
+ * const { gradLogProbs, gradEntropies } = policyLoss({ ...batch, logProbs, entropies }, config);
+ * const shape = { rows: tokens.length, vocab };
+ * const { gradLogits } = logitsBackward({ shape, logits, tokens, gradLogProbs, gradEntropies }, { inPlace: true });
+ */
+export function logitsBackward<I extends LogitsBackwardInput<DeviceArray>>(
+  input: I,
+  options: LogitsBackwardOptions<DeviceArray> = {},
+): LogitsBackwardResult<I['logits']> {
+  const { device, isCuda } = pickDevice(options?.device, holdsDeviceArray(input));
+  return freeingOnError(() => {
+    const plan = planLogitsBackward(input, options, isCuda);
+    const scalars = device.logitsBackward(plan);
+    return {
+      gradLogits: plan.gradLogits as I['logits'],
+      get metrics() {
+        return scalars.metrics;
+      },
+    };
   });
 }
 

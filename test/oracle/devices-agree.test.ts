@@ -122,7 +122,7 @@ function tolerance(plan: PolicyPlan | LogitsPlan, sizes: Sizes, bounds: Bounds):
   const gradientOf = (part: PolicyPlan | LogitsPlan): Float64Array => {
     const logProbs = plan.logProbs as Float32Array;
     const gradLogProbs = new Float64Array(logProbs.length);
-    referenceDevice.policyLoss({ ...part, logProbs, gradLogProbs });
+    referenceDevice.policyLoss({ ...part, logProbs, gradLogProbs, entropies: null, gradEntropies: null });
     return gradLogProbs;
   };
   const surrogate = gradientOf(alone.surrogate);
