@@ -15,9 +15,11 @@ export type { AdvantageConfig, EntropyConfig, KlConfig, LossConfig, Surrogate } 
 export {
   type AdvantageResult,
   computeAdvantages,
+  type LinearResult,
   type LogitsBackwardResult,
   type LogitsResult,
   type LossResult,
+  linearLoss,
   logitsBackward,
   logitsLoss,
   type PolicyResult,
@@ -25,6 +27,8 @@ export {
 } from './loss/losses.js';
 export { type PresetName, presets } from './loss/presets.js';
 export type {
+  LinearInput,
+  LinearOptions,
   LogitsBackwardInput,
   LogitsBackwardOptions,
   LogitsInput,

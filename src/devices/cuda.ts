@@ -27,6 +27,7 @@ function lazily<T extends object>(fields: readonly (keyof T & string)[], read: (
 
 export function cudaDevice(addon: CudaAddon): Device {
   return {
+    linearLoss: null,
     computeAdvantages(plan, output) {
       const pending = addon.computeAdvantages(withMemory(plan), withMemory(output));
       return lazily(['accuracy', 'metrics'], () => pending.read());

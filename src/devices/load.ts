@@ -13,7 +13,7 @@ import { missingTools } from './tools.js';
 export interface Addon {
   /** Version of the package that the addon was built from. */
   version: string;
-  cpu: Device & { instructionSet: string; threads: number };
+  cpu: Omit<Device, 'linearLoss'> & { instructionSet: string; threads: number };
   cuda: CudaAddon | { built: false };
   engine: EngineAddon;
   tensorflow: TensorflowAddon;

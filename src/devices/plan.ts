@@ -110,6 +110,29 @@ export interface LogitsBackwardPlan extends LogitsLayout {
   threads: number;
 }
 
+/** A loss from hidden states and the unembedding by which they become logits. */
+export interface LinearPlan extends TokenPlan {
+  /** D. */
+  hiddenSize: number;
+  vocab: number;
+  temperature: number;
+  /** Logits are softCap tanh(x / softCap) of products x; Infinity: x. */
+  softCap: number;
+  /** [B*T, D]. */
+  hidden: Float32Array;
+  /** [V, D]. */
+  unembedding: Float32Array;
+  tokens: Int32Array;
+  /** Rows whose logits are in memory at once: a multiple of `linearBlockRows`. */
+  chunkRows: number;
+  /** [B*T, D] and [V, D], zeros; null: not wanted. */
+  gradHidden: Float32Array | Float64Array | null;
+  gradUnembedding: Float32Array | Float64Array | null;
+  /** As in LogitsPlan. */
+  logProbs: Float32Array | Float64Array;
+  entropies: Float32Array | Float64Array;
+}
+
 /** Scalar results by metric name. */
 export type Metrics = Record<string, number>;
 
@@ -124,4 +147,6 @@ export interface Device {
   policyLoss(plan: PolicyPlan): LossScalars & { accuracy?: number };
   logitsLoss(plan: LogitsPlan): LossScalars & { accuracy?: number };
   logitsBackward(plan: LogitsBackwardPlan): { metrics: Metrics };
+  /** Null where the device has no matrix products. */
+  linearLoss: ((plan: LinearPlan) => LossScalars & { accuracy?: number }) | null;
 }

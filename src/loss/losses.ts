@@ -8,6 +8,8 @@ import {
   checkOptions,
   checkThreads,
   freeingOnError,
+  type LinearInput,
+  type LinearOptions,
   type LogitsBackwardInput,
   type LogitsBackwardOptions,
   type LogitsInput,
@@ -15,6 +17,7 @@ import {
   type PolicyInput,
   type PolicyOptions,
   planAdvantages,
+  planLinear,
   planLogits,
   planLogitsBackward,
   planPolicy,
@@ -183,6 +186,54 @@ export function logitsBackward<I extends LogitsBackwardInput<DeviceArray>>(
         return scalars.metrics;
       },
     };
+  });
+}
+
+export interface LinearResult extends LossResult {
+  /** ∂loss/∂hidden, [B, T, D]; 0 at masked tokens. With `gradient` true or 'hidden'. */
+  gradHidden?: Float32Array;
+  /** ∂loss/∂unembedding, [V, D]. With `gradient` true or 'unembedding'. */
+  gradUnembedding?: Float32Array;
+  /** Log-probs of the tokens, B*T; 0 at masked tokens. */
+  logProbs: Float32Array;
+  /** Entropies of softmax(logits / temperature) in nats, B*T; 0 at masked tokens. */
+  entropies: Float32Array;
+}
+
+/**
+ * The loss from the hidden states of a model's last layer and its unembedding, with both gradients: `logitsLoss` of
+ * hidden · unembeddingᵀ, whose B*T*V logits and their gradient are never in memory as a whole. They are made in chunks of rows, twice:
+ * once for log-probs and entropies, and once, after the loss over all of them is known, for the gradient. That is one product of
+ * the size more than with logits in memory. Every ratio, KL term, entropy term, quantile and metric is there; rows
+ * that are masked out are not read, those without a gradient not read again. No bit depends on `chunkRows`. On 'cpu' in float32.
+ * @throws TypeError or RangeError that names the field, what was expected and what came; RangeError where `device` is 'cuda'.
+ * @example
+ * const { loss, gradHidden, gradUnembedding } = linearLoss(
+ *   { shape: { sequences: 8, length: 512, hiddenSize: 896, vocab: 151936 }, hidden, unembedding, tokens, mask, oldLogProbs, advantages },
+ *   presets.gspo,
+ * );
+ */
+export function linearLoss(
+  input: LinearInput,
+  config: LossConfig,
+  options?: LinearOptions & { gradient?: true },
+): LinearResult & { gradHidden: Float32Array; gradUnembedding: Float32Array };
+export function linearLoss(input: LinearInput, config: LossConfig, options?: LinearOptions): LinearResult;
+export function linearLoss(input: LinearInput, config: LossConfig, options: LinearOptions = {}): LinearResult {
+  const onCuda = options?.device === 'cuda' || holdsDeviceArray(input);
+  const compute = onCuda ? null : pickDevice(options?.device).device.linearLoss;
+  if (compute === null) {
+    throw new RangeError(
+      "options.device: expected 'cpu' or 'reference' and typed arrays, because groupgrad has no matrix products on CUDA: " +
+        'call logitsLoss, policyLoss and logitsBackward on chunks of rows (docs/cuda.md)',
+    );
+  }
+  const plan = planLinear(input, config, options);
+  return lossResult(compute(plan), plan.advantage?.output, {
+    ...(plan.gradHidden && { gradHidden: plan.gradHidden as Float32Array }),
+    ...(plan.gradUnembedding && { gradUnembedding: plan.gradUnembedding as Float32Array }),
+    logProbs: plan.logProbs as Float32Array,
+    entropies: plan.entropies as Float32Array,
   });
 }
 

@@ -17,9 +17,11 @@ import {
 } from '../base/check.js';
 import { DeviceArray, type DeviceDtype } from '../devices/device-array.js';
 import type { DeviceChoice } from '../devices/devices.js';
+import { chunkRowsFor } from '../devices/linear.js';
 import {
   type AdvantageOutput,
   type AdvantagePlan,
+  type LinearPlan,
   type LogitsBackwardPlan,
   type LogitsDtype,
   type LogitsPlan,
@@ -100,6 +102,22 @@ export interface LogitsBackwardInput<D = never> {
   gradEntropies?: Float32Array | D | undefined;
 }
 
+/** Hidden states of a model's last layer, and the matrix by which they become logits. */
+export interface LinearInput extends TokenInput {
+  /** B, T, D and V. */
+  shape: { sequences: number; length: number; hiddenSize: number; vocab: number };
+  /** [B, T, D]: row b * T + t is what the logits of token t of sequence b are made of. */
+  hidden: Float32Array;
+  /** [V, D]: the logits of a row are its products with these rows. */
+  unembedding: Float32Array;
+  /** The chosen token of each row: B*T ids below `vocab`. */
+  tokens: Int32Array;
+  /** Logits are divided by it; at least 1e-6. Default 1. */
+  temperature?: number;
+  /** Logits are softCap · tanh(x / softCap) of the products x, as Gemma 2's are (`final_logit_softcapping`). Default: none. */
+  softCap?: number;
+}
+
 /** Rewards in any of these forms; NaN means "no verdict". */
 export type Rewards = Float32Array | Float64Array | readonly number[];
 
@@ -124,6 +142,18 @@ interface LossOptions extends GradientOptions {
   gradient?: boolean;
   /** Default true. False: rows that can carry no gradient may stay unread; the metrics `kl` and `entropy` are left out. */
   metrics?: boolean;
+}
+
+export interface LinearOptions extends Omit<LossOptions, 'gradient' | 'lossScale'> {
+  /** Default 'auto': 'cpu', or 'reference' without an addon. 'cuda' is refused: it has no matrix products. */
+  device?: DeviceChoice;
+  /** Default true: with respect to both. False: the loss and its metrics alone. */
+  gradient?: boolean | 'hidden' | 'unembedding';
+  /**
+   * Rows whose logits are in memory at once, rounded up to a multiple of 128. Default: as many as 256 MiB hold, at least 128. With a
+   * soft cap as much again. No bit of the results depends on it.
+   */
+  chunkRows?: number;
 }
 
 export interface PolicyOptions<D = never> extends LossOptions {
@@ -600,6 +630,55 @@ export function planLogitsBackward(input: unknown, options: unknown = {}, onCuda
   const { gradLogits, zeroed } = planLogitsGradient(o, logits, shape, inputs, onCuda);
   if (gradLogits === null) throw new Error('a gradient is always wanted here');
   return { rows, ...layout, ...settings, ...inputs, logits, gradLogits, zeroed };
+}
+
+export function planLinear(input: unknown, config: unknown, options: unknown = {}): LinearPlan {
+  const i = { ...checkObject('input', input) };
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'chunkRows']);
+  checkKeys('', i, [...tokenFields, 'hidden', 'unembedding', 'tokens', 'temperature', 'softCap']);
+  const s = { ...checkObject('shape', i.shape) };
+  checkKeys('shape', s, ['sequences', 'length', 'hiddenSize', 'vocab']);
+  const sequences = checkDimension('shape.sequences', s.sequences);
+  const length = checkDimension('shape.length', s.length);
+  const hiddenSize = checkDimension('shape.hiddenSize', s.hiddenSize);
+  const vocab = checkDimension('shape.vocab', s.vocab);
+  const temperature = checkTemperature(i.temperature);
+  const softCap = i.softCap === undefined ? Infinity : checkNumber('softCap', i.softCap, { above: 0 });
+  const wantedRows =
+    o.chunkRows === undefined
+      ? undefined
+      : checkNumber('options.chunkRows', o.chunkRows, { min: 1, max: maxDimension, integer: true });
+  const { hidden: wantsHidden, unembedding: wantsUnembedding } = checkGradients(o.gradient);
+  const plan = planTokens(i, resolveLoss(config, length), { ...o, gradient: true }, sequences, length, arrays(false));
+  const rows = sequences * length;
+  const [hiddenShape, matrixShape] = [`${sequences} sequences x ${length} x ${hiddenSize}`, `${vocab} x ${hiddenSize}`];
+  const hidden = checkArray('hidden', i.hidden, 'Float32Array', rows * hiddenSize, hiddenShape);
+  const unembedding = checkArray('unembedding', i.unembedding, 'Float32Array', vocab * hiddenSize, matrixShape);
+  const tokens = checkTokens(i.tokens, plan.mask, { sequences, length, vocab });
+  return {
+    ...plan,
+    hiddenSize,
+    vocab,
+    temperature,
+    softCap,
+    hidden,
+    unembedding,
+    tokens,
+    chunkRows: chunkRowsFor(vocab, wantedRows),
+    gradHidden: wantsHidden ? new Float32Array(hidden.length) : null,
+    gradUnembedding: wantsUnembedding ? new Float32Array(unembedding.length) : null,
+    logProbs: new Float32Array(rows),
+    entropies: new Float32Array(rows),
+  };
+}
+
+function checkGradients(value: unknown): { hidden: boolean; unembedding: boolean } {
+  if (value === undefined || typeof value === 'boolean') return { hidden: value ?? true, unembedding: value ?? true };
+  if (typeof value !== 'string') {
+    throw typeError('options.gradient', "a boolean, 'hidden' or 'unembedding'", value);
+  }
+  const one = checkChoice('options.gradient', value, ['hidden', 'unembedding']);
+  return { hidden: one === 'hidden', unembedding: one === 'unembedding' };
 }
 
 const arrayOf = { float32: 'Float32Array', bfloat16: 'Uint16Array', float16: 'Uint16Array' } as const;
