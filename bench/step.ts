@@ -143,7 +143,7 @@ async function makeStep(
   kind: Case,
   step: number,
 ): Promise<Times> {
-  const tokens = tokenTask(task, vocabulary, { promptLength: null, maxTokens: null });
+  const tokens = tokenTask(task, policy, { promptLength: null, maxTokens: null });
   const began = performance.now();
   const examples = Array.from({ length: settings.promptsPerStep }, (_, i) => task.example(4 * step + i));
   const groups = await sampleGroups(policy, tokens, examples, { groupSize: 8, temperature: 1, seed: 1, step });

@@ -52,12 +52,15 @@ export {
   type CountdownOptions,
   type DigitsOptions,
   type Example,
+  type GeneratedTask,
   type JsonlOptions,
   type LettersOptions,
   type SudokuOptions,
   type Task,
   tasks,
 } from './tasks/index.js';
+export type { ChatMessage } from './text/chat-template.js';
+export type { DecodeOptions, EncodeOptions, TextStream, Tokenizer } from './text/tokenizer.js';
 export { characterVocabulary, type Vocabulary } from './text/vocabulary.js';
 export type {
   GrpoStep,

@@ -2,7 +2,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, extname, join, parse } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The file that this code runs from. A bundle in CommonJS has no `import.meta.url`; its `__filename` is the bundle's. */
@@ -26,6 +26,22 @@ export function packageFolder(): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * The file of one of this package's modules, by its path without extension: `verify/worker`. For what runs in a thread or process
+ * of its own, or is loaded by name. A bundle takes the installed package's. Error where there is none.
+ */
+export function moduleFile(path: string): string {
+  // A bundle has another name.
+  if (parse(thisFile).name === 'package-folder') return join(dirname(thisFile), '..', path + extname(thisFile));
+  const folder = packageFolder();
+  if (folder === undefined) {
+    throw new Error(
+      `${path}.js: expected the package groupgrad to be installed around the bundle ${thisFile}, found none. Install it there, or mark groupgrad as external`,
+    );
+  }
+  return join(folder, 'dist', `${path}.js`);
 }
 
 function holdsPackage(folder: string): boolean {

@@ -11,9 +11,9 @@ export interface Changes {
 }
 
 /** Runs what depends on arguments alone: whatever it throws is a mistake of the call. */
-export function blamingCall<T>(run: () => T): T {
+export async function blamingCall<T>(run: () => T | Promise<T>): Promise<T> {
   try {
-    return run();
+    return await run();
   } catch (error) {
     throw new UsageError((error as Error).message, { cause: error });
   }

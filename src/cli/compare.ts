@@ -47,7 +47,7 @@ export async function compare(args: readonly string[]): Promise<void> {
   const takeOver = flags['take-over'] ?? false;
   const [file] = positionals;
   const set = flags.set ?? [];
-  blamingCall(() => checkConfigFile(file));
+  await blamingCall(() => checkConfigFile(file));
   const original = await loadChanged(file, []);
   const check = (count: number) => void resolvePlan(setAll(original, set.slice(0, count)));
   const plan = await blamingChanges({ set, check }, () => resolvePlan(setAll(original, set)));

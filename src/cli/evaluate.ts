@@ -4,7 +4,7 @@ import { type Backend, backends } from '../backend/backend.js';
 import { resolveConfig, resolveTask } from '../config/load.js';
 import type { Evaluation } from '../rollout/api.js';
 import { evaluate as evaluatePolicy } from '../rollout/evaluate.js';
-import { encodePrompt, tokenTask } from '../rollout/token-task.js';
+import { encodePrompts, tokenTask } from '../rollout/token-task.js';
 import type { Task } from '../tasks/task.js';
 import { evaluationExamples } from '../train/options.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
@@ -50,8 +50,8 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   for (const [name, task] of Object.entries(tasks)) {
     const own = given ? { promptLength: null, maxTokens: null } : settings.sampling;
     const examples = evaluationExamples(task, size ?? settings.evaluation.size);
-    const asTokens = tokenTask(task, policy.vocabulary, own);
-    if (given) blamingCall(() => examples.forEach(({ prompt }) => void encodePrompt(asTokens, prompt)));
+    const asTokens = tokenTask(task, policy, own);
+    if (given) await blamingCall(() => encodePrompts(asTokens, examples));
     results[name] = await evaluatePolicy(policy, asTokens, examples);
   }
   if (flags.json) {

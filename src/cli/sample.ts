@@ -3,8 +3,9 @@
 import { rangeError } from '../base/check.js';
 import { resolveConfig } from '../config/load.js';
 import { sample as samplePolicy } from '../rollout/sample.js';
+import { usualMaxTokens } from '../rollout/token-task.js';
 import type { Example, Task } from '../tasks/task.js';
-import { decodeTokens, encodeText, type Vocabulary } from '../text/vocabulary.js';
+import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
 import { numberFlag, parse } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { backendFlag } from './evaluate.js';
@@ -23,11 +24,8 @@ export const help = `groupgrad sample <run> <prompt> [flags]
   --json             JSON on standard output
 `;
 
-/** Tokens of a completion at most, for a run whose program says no other number. */
-const usualMaxTokens = 256;
-
-function encodePrompt(vocabulary: Vocabulary, prompt: string): Int32Array {
-  const tokens = encodeText(vocabulary, prompt);
+async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
+  const tokens = await encodeOne(tokenizer, prompt);
   if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
   return tokens;
 }
@@ -49,10 +47,10 @@ export async function sample(args: readonly string[]): Promise<void> {
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
-  const tokens = blamingCall(() => encodePrompt(policy.vocabulary, prompt));
+  const tokens = await blamingCall(() => encodePrompt(policy.tokenizer, prompt));
   const task = config && resolveConfig(config).train;
   const example = task?.parse?.(prompt);
-  const solution = task && task.maxSolutionLength + 1;
+  const solution = task?.maxSolutionLength && task.maxSolutionLength + 1;
   const completions = await samplePolicy(
     policy,
     Array.from({ length: count }, (_, i) => ({ tokens, prompt: 0, sample: i })),
@@ -65,10 +63,10 @@ export async function sample(args: readonly string[]): Promise<void> {
     },
   );
   for (const { tokens: own, logProbs, truncated } of completions) {
-    const text = decodeTokens(policy.vocabulary, own);
+    const text = completionText(policy.tokenizer, own);
     const logProb = logProbs.reduce((sum, value) => sum + value, 0);
     const answer = (truncated ? undefined : task?.readAnswer?.(text)) ?? null;
-    const score = task && example ? (truncated ? 0 : task.score(text, example)) : null;
+    const score = task && example ? (truncated ? 0 : await task.score(text, example)) : null;
     if (flags.json) console.log(JSON.stringify({ prompt, completion: text, truncated, logProb, answer, score }));
     else {
       const remarks = [

@@ -58,7 +58,7 @@ export async function train(args: readonly string[]): Promise<void> {
   const grace = numberFlag('grace', flags.grace, { min: 0 });
   const { resume = 'auto', 'allow-drift': allowDrift = false, 'take-over': takeOver = false, json = false } = flags;
   if (resume !== 'auto' && resume !== 'never') checkCheckpoint('--resume', resume);
-  blamingCall(() => checkConfigName(from));
+  await blamingCall(() => checkConfigName(from));
 
   const read = await readConfig(from);
   const change = (count: number) => {

@@ -223,7 +223,7 @@ function probeSampling(
 ): { task: TokenTask; temperature: number } {
   const { sampling } = resolveSettings({ ...options, sampling: config.base.sampling });
   const { maxTokens, promptLength, temperature } = sampling;
-  return { task: tokenTask(probeTask(config, seed), policy.vocabulary, { maxTokens, promptLength }), temperature };
+  return { task: tokenTask(probeTask(config, seed), policy, { maxTokens, promptLength }), temperature };
 }
 
 /** What the runs of a seed have in common. */

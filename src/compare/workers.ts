@@ -2,8 +2,7 @@
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
-import { extname } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { moduleFile } from '../base/package-folder.js';
 
 /** What a process is told to do. */
 export interface Assignment extends RunName {
@@ -83,7 +82,7 @@ export async function runAll(
 }
 
 async function runOne(run: RunName, { source, jobs, signal, end, onStart, onStep }: WorkersOptions): Promise<Outcome> {
-  const program = fileURLToPath(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
+  const program = moduleFile('compare/worker');
   const child = fork(program, {
     env: { ...process.env, ...threadLimits(jobs) },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],

@@ -3,9 +3,9 @@
 
 import { accessSync, constants, statSync } from 'node:fs';
 import { basename, dirname, extname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { backends } from '../backend/backend.js';
 import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import { moduleFile, thisFile } from '../base/package-folder.js';
 import { readText } from '../base/read-text.js';
 import type { LossConfig } from '../loss/config.js';
 import { type PresetName, presets } from '../loss/presets.js';
@@ -134,9 +134,8 @@ async function readConfigFile(path: string): Promise<unknown> {
   }
   const { createJiti } = await import('jiti');
   // This very package, so that a configuration needs no installation of its own beside it.
-  const own = (module: string) => fileURLToPath(new URL(`../${module}${extname(import.meta.url)}`, import.meta.url));
-  const jiti = createJiti(import.meta.url, {
-    alias: { 'groupgrad/tfjs': own('tfjs'), groupgrad: own('index') },
+  const jiti = createJiti(thisFile, {
+    alias: { 'groupgrad/tfjs': moduleFile('tfjs'), groupgrad: moduleFile('index') },
   });
   let loaded: unknown;
   try {

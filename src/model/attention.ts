@@ -27,8 +27,19 @@ export interface Visibility {
 /** Keys and values, [B * K, positions, head size] each. */
 export type KeysAndValues = [keys: tf.Tensor3D, values: tf.Tensor3D];
 
-/** All keys and values that attention sees, given those of the positions at hand: a cache stores them here. */
-export type KeyValueStore = (own: KeysAndValues) => KeysAndValues;
+/**
+ * Weighted values are summed over blocks of this many positions, counted from the first column, and the sums of blocks added in
+ * order: here and in the key-value cache (kv-cache.ts), which holds such blocks. A row then gets the same numbers from the
+ * cache as from a full forward pass. 48, because the batched products of tfjs's WebAssembly and plain backends cut their own
+ * sums there: on WebAssembly, the sum over blocks has the bits of the product over all columns.
+ */
+export const blockColumns = 48;
+
+/**
+ * Sequences that begin at column 0 get the same numbers in every batch whose length is a multiple of this: the softmax of
+ * the WebAssembly backend adds four columns at a time, and those behind the last whole four in another order.
+ */
+export const columnStep = 4;
 
 /** Added to a masked score: so far below any score that its probability is exactly 0, and yet finite. */
 export const maskedScore = -1e9;
@@ -50,7 +61,7 @@ const scoreBytes = 64 * 2 ** 20;
 
 /**
  * Attention of queries [B * T, H * size] over keys and values [B * T, K * size], to [B * T, H * size]. Gradients: `query`,
- * `key`, `value`; for attention without a store.
+ * `key`, `value`.
  *
  * Fused kernels: `groupgrad.attention` ({ query, key, value, starts }, { sequences, heads, keyValueHeads, scale, softCap,
  * window }) → value, logSumExp [B * T, H]; `groupgrad.attentionBackward` ({ dy, query, key, value, mixed, logSumExp, starts },
@@ -63,12 +74,10 @@ export function attention(
   visible: Visibility,
   shape: AttentionShape,
   keep: Keep,
-  store?: KeyValueStore,
 ): Computed {
   const [forward, backward] = fusedAttention();
   const { bias } = visible;
   if (!bias) return fused({ query, key, value }, visible, shape, keep, forward!, backward!);
-  if (store) return { value: stored(query, key, value, bias, shape, store), backward: noBackward };
   return composed({ query, key, value }, bias, shape, keep);
 }
 
@@ -110,28 +119,6 @@ function fused(
       return { query: dQuery, key: dKey, value: dValue };
     },
   };
-}
-
-function stored(
-  query: tf.Tensor2D,
-  key: tf.Tensor2D,
-  value: tf.Tensor2D,
-  bias: tf.Tensor4D,
-  shape: AttentionShape,
-  store: KeyValueStore,
-): tf.Tensor2D {
-  const { sequences, heads, keyValueHeads } = shape;
-  const queries = groupQueries(splitHeads(query, sequences, heads), shape);
-  const [keys, values] = store([
-    splitHeads(key, sequences, keyValueHeads),
-    splitHeads(value, sequences, keyValueHeads),
-  ]);
-  const { probabilities } = attentionProbabilities(queries, keys, bias, shape);
-  return joinHeads(ungroupQueries(tf.matMul(probabilities, values), shape), sequences);
-}
-
-function noBackward(): never {
-  throw new Error('attention: expected no key-value store where gradients are asked for');
 }
 
 /** Sequences in groups, so that the scores of all of them are never in memory together. */
@@ -178,11 +165,11 @@ function attentionGroup(
   const queries = groupQueries(splitHeads(query, sequences, heads), shape);
   const keys = splitHeads(key, sequences, keyValueHeads);
   const values = splitHeads(value, sequences, keyValueHeads);
-  const { probabilities, tanh } = attentionProbabilities(queries, keys, bias, shape);
+  const { probabilities, tanh } = attentionProbabilities(tf.matMul(queries, keys, false, true), bias, shape);
   const kept = { queries: keep(queries), keys: keep(keys), values: keep(values), probabilities: keep(probabilities) };
   const keptTanh = tanh && keep(tanh);
   return {
-    value: joinHeads(ungroupQueries(tf.matMul(probabilities, values), shape), sequences),
+    value: joinHeads(ungroupQueries(mixValues(probabilities, inBlocks(values)), shape), sequences),
     backward: (dy) =>
       tf.tidy(() => {
         const dMixed = groupQueries(splitHeads(dy, sequences, heads), shape);
@@ -203,16 +190,18 @@ function attentionGroup(
   };
 }
 
-/** [B * K, (H / K) * positions at hand, positions seen], of queries as `groupQueries` gives them; tanh(s / softCap) with a cap. */
-function attentionProbabilities(
-  queries: tf.Tensor3D,
-  keys: tf.Tensor3D,
+/**
+ * Of products of queries and keys, [B * K, (H / K) * positions at hand, positions seen], with queries as `groupQueries` gives
+ * them: probabilities of that shape, and tanh(s / softCap) with a cap.
+ */
+export function attentionProbabilities(
+  products: tf.Tensor3D,
   bias: tf.Tensor4D,
   { sequences, heads, scale, softCap }: AttentionShape,
 ): { probabilities: tf.Tensor3D; tanh?: tf.Tensor3D } {
-  const seen = keys.shape[1];
+  const seen = products.shape[2];
   return tf.tidy(() => {
-    const scaled = tf.mul<tf.Tensor3D>(tf.matMul(queries, keys, false, true), scale);
+    const scaled = tf.mul<tf.Tensor3D>(products, scale);
     const tanh = softCap === null ? undefined : tf.tanh<tf.Tensor3D>(tf.div(scaled, softCap));
     const scores = tanh ? tf.mul<tf.Tensor3D>(tanh, softCap!) : scaled;
     const biased = tf.add(tf.reshape(scores, [sequences, heads, -1, seen]), bias);
@@ -221,11 +210,40 @@ function attentionProbabilities(
   });
 }
 
+/** Sums of values [N, columns, size], which come in blocks, weighted by probabilities [N, M, columns]: [N, M, size]. */
+export function mixValues(probabilities: tf.Tensor3D, blocks: readonly tf.Tensor3D[]): tf.Tensor3D {
+  if (blocks.length === 1) return tf.matMul(probabilities, blocks[0]);
+  const [count, rows] = probabilities.shape;
+  let sum: tf.Tensor3D | undefined;
+  let from = 0;
+  for (const block of blocks) {
+    const before = sum;
+    sum = tf.tidy((): tf.Tensor3D => {
+      const weights = tf.slice(probabilities, [0, 0, from], [count, rows, block.shape[1]]);
+      const own: tf.Tensor3D = tf.matMul(weights, block);
+      return before ? tf.add(before, own) : own;
+    });
+    before?.dispose();
+    from += block.shape[1];
+  }
+  return sum!;
+}
+
+/** x [N, columns, size] cut into blocks of `blockColumns`, the last of which may be shorter. */
+function inBlocks(x: tf.Tensor3D): tf.Tensor3D[] {
+  const [count, columns, size] = x.shape;
+  if (columns <= blockColumns) return [x];
+  return Array.from({ length: Math.ceil(columns / blockColumns) }, (_, i) => {
+    const from = i * blockColumns;
+    return tf.slice(x, [0, from, 0], [count, Math.min(blockColumns, columns - from), size]);
+  });
+}
+
 /**
  * [B * H, T, size] to [B * K, (H / K) * T, size], as it lies: the heads that share keys and values one below the other, so that
  * one product holds them all against their keys, and in the backward pass adds up what they give back.
  */
-function groupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape): tf.Tensor3D {
+export function groupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape): tf.Tensor3D {
   if (keyValueHeads === heads) return x;
   const [rows, positions, size] = x.shape;
   const sharing = heads / keyValueHeads;
@@ -233,7 +251,7 @@ function groupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape):
 }
 
 /** The reverse of `groupQueries`. */
-function ungroupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape): tf.Tensor3D {
+export function ungroupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape): tf.Tensor3D {
   if (keyValueHeads === heads) return x;
   const [rows, positions, size] = x.shape;
   const sharing = heads / keyValueHeads;
@@ -241,7 +259,7 @@ function ungroupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape
 }
 
 /** [B * T, count * size] to [B * count, T, size]. A single position, as in decoding, lies as it is to lie. */
-function splitHeads(x: tf.Tensor2D, sequences: number, count: number): tf.Tensor3D {
+export function splitHeads(x: tf.Tensor2D, sequences: number, count: number): tf.Tensor3D {
   const [rows, width] = x.shape;
   const positions = rows / sequences;
   const shape: [number, number, number] = [sequences * count, positions, width / count];
@@ -251,7 +269,7 @@ function splitHeads(x: tf.Tensor2D, sequences: number, count: number): tf.Tensor
 }
 
 /** The reverse of `splitHeads`. */
-function joinHeads(x: tf.Tensor3D, sequences: number): tf.Tensor2D {
+export function joinHeads(x: tf.Tensor3D, sequences: number): tf.Tensor2D {
   const [rows, positions, size] = x.shape;
   const count = rows / sequences;
   const shape: [number, number] = [sequences * positions, count * size];

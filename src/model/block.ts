@@ -2,7 +2,7 @@
 // norm before each sum. The unit of recomputation.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, type KeyValueStore, type Visibility } from './attention.js';
+import { type AttentionShape, attention, type Visibility } from './attention.js';
 import { gatedUnit } from './gated-unit.js';
 import { linear } from './linear.js';
 import { asModule, linearOf, type ModelWeights, normOf } from './parameters.js';
@@ -15,7 +15,20 @@ export interface LayerContext {
   /** null: positions are not encoded in this layer. */
   rotation: Rotation | null;
   visible: Visibility;
-  store?: KeyValueStore;
+  /** Decoding. No gradients are asked for where it is there. */
+  cache?: AttentionCache;
+}
+
+/** Takes the place of attention in decoding, and remembers keys and values: kv-cache.ts. */
+export interface AttentionCache {
+  /** Of queries [N, H * size], keys and values [N, K * size]: [N, H * size]. */
+  attend(
+    query: tf.Tensor2D,
+    key: tf.Tensor2D,
+    value: tf.Tensor2D,
+    visible: Visibility,
+    shape: AttentionShape,
+  ): tf.Tensor2D;
 }
 
 /** The tensors of a context, which a backward pass needs again. */
@@ -97,7 +110,7 @@ function selfAttention(
   model: ModelWeights,
   name: string,
   x: tf.Tensor2D,
-  { sequences, rotation, visible, store }: LayerContext,
+  { sequences, rotation, visible, cache }: LayerContext,
   keep: Keep,
 ): Computed {
   const { heads, keyValueHeads, attention: scores } = model.shape;
@@ -106,7 +119,10 @@ function selfAttention(
     positioned(model, `${name}.${which}Norm`, projected.value[which], rotation, keep),
   );
   const shape = { sequences, heads, keyValueHeads, scale: scores.scale, softCap: scores.softCap };
-  const mixed = attention(query.value, key.value, projected.value.value, visible, shape, keep, store);
+  const inputs = [query.value, key.value, projected.value.value] as const;
+  const mixed: Computed = cache
+    ? { value: cache.attend(...inputs, visible, shape), backward: noBackward }
+    : attention(...inputs, visible, shape, keep);
   const output = asModule(`${name}.output`, linear(mixed.value, linearOf(model, `${name}.output`), keep));
   return {
     get value() {
@@ -118,10 +134,14 @@ function selfAttention(
       const { query: dQuery, key: dKey, value: dValue } = mixed.backward(dMixed as tf.Tensor2D, all);
       const { x: dq, ...queryNorm } = query.backward(dQuery as tf.Tensor2D, orX(wanted));
       const { x: dk, ...keyNorm } = key.backward(dKey as tf.Tensor2D, orX(wanted));
-      const inputs = projected.backward({ query: dq, key: dk, value: dValue } as Projected, wanted);
-      return { ...outputs, ...queryNorm, ...keyNorm, ...inputs };
+      const projections = projected.backward({ query: dq, key: dk, value: dValue } as Projected, wanted);
+      return { ...outputs, ...queryNorm, ...keyNorm, ...projections };
     },
   };
+}
+
+function noBackward(): never {
+  throw new Error('decoding: expected that no gradients are asked for');
 }
 
 type Projected = Record<'query' | 'key' | 'value', tf.Tensor2D>;

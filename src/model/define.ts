@@ -1,13 +1,19 @@
 // A policy out of a tfjs model of one's own: its variables, and a function from token ids to logits.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
+import { checkBoolean, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
+import { checkTokenizer, paddingOf, type Tokenizer } from '../text/tokenizer.js';
 import { checkVocabulary, type Vocabulary } from '../text/vocabulary.js';
+import { vocabularyTokenizer } from '../text/vocabulary-tokenizer.js';
 import type { Decoder, Policy, SequenceBatch } from './policy.js';
 
 export interface PolicyDefinition {
-  /** Its characters, or a vocabulary of one's own. */
-  vocabulary: string | Vocabulary;
+  /** Its characters, or a vocabulary of one's own. Either this or `tokenizer`. */
+  vocabulary?: string | Vocabulary;
+  /** A tokenizer, such as one of a model folder. Either this or `vocabulary`. */
+  tokenizer?: Tokenizer;
+  /** Columns of the logits, where the model has more than the tokenizer has ids. Default: as many. */
+  logitsSize?: number;
   /** The trainable parameters by name: float32 variables. */
   variables: Readonly<Record<string, tf.Variable>>;
   /** See `Policy.logits`. Must be differentiable with respect to the variables, and the same however often it is called. */
@@ -25,18 +31,20 @@ export interface PolicyDefinition {
 
 /** A policy for the trainer. TypeError or RangeError that names the field. `dispose` frees the variables. */
 export function definePolicy(definition: PolicyDefinition): Policy {
-  const { vocabulary, variables, logits, inPlace = false, decode, description = {} } = definition;
+  const { variables, logits, inPlace = false, decode, description = {} } = definition;
   checkVariables(variables);
   if (typeof logits !== 'function') throw typeError('policy.logits', 'a function', logits);
   if (decode !== undefined && typeof decode !== 'function') throw typeError('policy.decode', 'a function', decode);
-  const words = checkVocabulary('policy.vocabulary', vocabulary);
+  const text = resolveText(definition);
+  const { tokenizer } = text;
   return {
-    vocabulary: words,
+    ...text,
+    logitsSize: checkLogitsSize(definition.logitsSize ?? tokenizer.vocabularySize, tokenizer),
     variables,
     description: { type: 'custom', ...checkObject('policy.description', description) },
     logits,
     inPlace: checkBoolean('policy.inPlace', inPlace),
-    decode: decode ?? ((prompts, rows) => new RecomputingDecoder(logits, prompts, rows, words.end)),
+    decode: decode ?? ((prompts, rows) => new RecomputingDecoder(logits, prompts, rows, paddingOf(tokenizer))),
     dispose: () => tf.dispose(variables as Record<string, tf.Variable>),
   };
 }
@@ -44,7 +52,8 @@ export function definePolicy(definition: PolicyDefinition): Policy {
 /** Checks what the trainer is given for a policy. */
 export function checkPolicy(value: unknown): Policy {
   const policy = checkObject('policy', value) as unknown as Policy;
-  checkVocabulary('policy.vocabulary', policy.vocabulary);
+  if (policy.vocabulary !== undefined) checkVocabulary('policy.vocabulary', policy.vocabulary);
+  checkLogitsSize(policy.logitsSize, checkTokenizer('policy.tokenizer', policy.tokenizer));
   checkVariables(policy.variables);
   checkObject('policy.description', policy.description);
   checkBoolean('policy.inPlace', policy.inPlace);
@@ -52,6 +61,19 @@ export function checkPolicy(value: unknown): Policy {
     if (typeof policy[method] !== 'function') throw typeError(`policy.${method}`, 'a function', policy[method]);
   }
   return policy;
+}
+
+function resolveText({ vocabulary, tokenizer }: PolicyDefinition): Pick<Policy, 'vocabulary' | 'tokenizer'> {
+  if (tokenizer === undefined) {
+    const words = checkVocabulary('policy.vocabulary', vocabulary);
+    return { vocabulary: words, tokenizer: vocabularyTokenizer(words) };
+  }
+  if (vocabulary !== undefined) throw typeError('policy.vocabulary', 'nothing beside policy.tokenizer', vocabulary);
+  return { tokenizer: checkTokenizer('policy.tokenizer', tokenizer) };
+}
+
+function checkLogitsSize(size: unknown, { vocabularySize }: Tokenizer): number {
+  return checkNumber('policy.logitsSize', size, { min: vocabularySize, integer: true });
 }
 
 function checkVariables(variables: unknown): void {

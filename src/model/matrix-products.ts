@@ -40,10 +40,26 @@ export function shareTransposed(b: tf.Tensor2D): SharedFactor {
  * WebAssembly backend and refuses a size of 1. RangeError for an index out of range.
  */
 export function oneHotRows(indices: Int32Array, size: number): tf.Tensor2D {
+  const outside = indices.findIndex((index) => index < 0 || index >= size);
+  if (outside >= 0) throw rangeError(`indices[${outside}]`, `an index below ${size}`, String(indices[outside]));
+  return markedRows(indices, size);
+}
+
+/**
+ * x, whose first dimension holds `count` equal parts, with the parts that `indices` names in their place; zeros for an index of
+ * −1. By a product with one-hot rows, exact for finite x: the WebAssembly kernel for gathering goes value by value.
+ */
+export function takeParts<T extends tf.Tensor>(x: T, count: number, indices: Int32Array): T {
+  const [first, ...rest] = x.shape;
+  const parts = matMul(markedRows(indices, count), tf.reshape(x, [count, x.size / count]));
+  return tf.reshape(parts, [(first / count) * indices.length, ...rest]) as T;
+}
+
+/** [N, size] with a 1 in column indices[n] of row n; a row of zeros for −1. */
+function markedRows(indices: Int32Array, size: number): tf.Tensor2D {
   const rows = new Float32Array(indices.length * size);
   indices.forEach((index, n) => {
-    if (index < 0 || index >= size) throw rangeError(`indices[${n}]`, `an index below ${size}`, String(index));
-    rows[n * size + index] = 1;
+    if (index >= 0) rows[n * size + index] = 1;
   });
   return tf.tensor2d(rows, [indices.length, size]);
 }

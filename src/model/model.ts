@@ -1,9 +1,9 @@
 // A decoder-only language model: token ids to states and logits. One definition serves every family (architecture.ts says
-// what differs), training (all positions at once) and sampling (one position a call, with a store of keys and values).
+// what differs), training (all positions at once) and sampling (one position a call, with a cache of keys and values).
 
 import * as tf from '@tensorflow/tfjs-core';
-import { causalBias, hasFusedAttention, type KeyValueStore, type Visibility } from './attention.js';
-import { block, contextTensors, type LayerContext, withTensors } from './block.js';
+import { causalBias, hasFusedAttention, type Visibility } from './attention.js';
+import { type AttentionCache, block, contextTensors, type LayerContext, withTensors } from './block.js';
 import { embedding } from './embedding.js';
 import { matMul, matMulTransposed, type SharedFactor, transposedMatMul } from './matrix-products.js';
 import { asModule, type ModelShape, type ModelWeights, normOf, trainedOf } from './parameters.js';
@@ -20,18 +20,19 @@ export interface ModelContext {
   /** By the window, null for none. */
   visible: (window: number | null) => Visibility;
   /** Of one layer; for decoding. */
-  store?: (layer: number) => KeyValueStore;
+  cache?: (layer: number) => AttentionCache;
 }
 
 /** Rotations and masks for all positions of a batch at once. Call within tf.tidy. */
 export function batchContext({ shape, frequencies }: ModelWeights, batch: SequenceBatch): ModelContext {
-  const { sequences, length, starts } = batch;
+  const { sequences, length, starts, contextLength = length } = batch;
+  const positions = Array.from({ length }, (_, i) => i);
   const isFused = hasFusedAttention();
   const known = new Map<number | null, Visibility>();
   const startsTensor = tf.tensor1d(starts, 'int32');
   return {
     sequences,
-    rotations: rotationsOf(shape, (rotary) => frequencies(rotary, length), 0, length),
+    rotations: rotationsOf(shape, (rotary) => frequencies(rotary, contextLength), positions),
     visible: (window) => {
       const bias = () => (isFused ? {} : { bias: causalBias(batch, window) });
       const found = known.get(window) ?? { ...bias(), starts: startsTensor, window: window ?? 0 };
@@ -44,13 +45,10 @@ export function batchContext({ shape, frequencies }: ModelWeights, batch: Sequen
 export function rotationsOf(
   { layers, headSize }: ModelShape,
   frequencies: (rotary: number) => Frequencies,
-  from: number,
-  count: number,
+  positions: ArrayLike<number>,
 ): Rotation[] {
   const rotaries = layers.flatMap(({ rotary }) => (rotary === null ? [] : [rotary]));
-  return Array.from({ length: Math.max(-1, ...rotaries) + 1 }, (_, i) =>
-    rotation(frequencies(i), headSize, from, count),
-  );
+  return Array.from({ length: Math.max(-1, ...rotaries) + 1 }, (_, i) => rotation(frequencies(i), headSize, positions));
 }
 
 /** States after the last layer, [B * T, D], of token ids [B * T]; before the final norm. */
@@ -67,7 +65,7 @@ export function forward(model: ModelWeights, tokens: Int32Array, context: ModelC
       sequences: context.sequences,
       rotation: layer.rotary === null ? null : context.rotations[layer.rotary],
       visible: context.visible(layer.window),
-      store: context.store?.(i),
+      cache: context.cache?.(i),
     };
     const trained = trainedOf(model, `layers.${i}`);
     const input = { x, wantsX: isTrained, trained, constants: contextTensors(own), recompute };

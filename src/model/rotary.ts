@@ -6,7 +6,7 @@ import { type Computed, fusedKernel, type Gradients, type Keep } from './part.js
 
 /** The rotations of some positions. */
 export interface Rotation {
-  /** [positions, head size] each. Dimensions of a head that are not rotated have cosine 1 and sine 0. */
+  /** [positions, head size] each: of the positions of one sequence, which all sequences of a batch share. Dimensions of a head that are not rotated have cosine 1 and sine 0. */
   cos: tf.Tensor2D;
   sin: tf.Tensor2D;
   /** rotateHalf as a matrix [head size, head size]: one small product costs less than slices and a concatenation. */
@@ -22,23 +22,22 @@ export interface Frequencies {
   attentionFactor: number;
 }
 
-/** Rotations of the positions from … from + count − 1 for heads of `size` dimensions. */
+/** Rotations of positions for heads of `size` dimensions. */
 export function rotation(
   { frequencies, attentionFactor }: Frequencies,
   size: number,
-  from: number,
-  count: number,
+  positions: ArrayLike<number>,
 ): Rotation {
   const half = frequencies.length;
   const round = frequencies instanceof Float32Array ? Math.fround : (angle: number) => angle;
   const table = (f: (angle: number) => number, fixed: number) =>
     tf.tensor2d(
-      Float32Array.from({ length: count * size }, (_, i) => {
+      Float32Array.from({ length: positions.length * size }, (_, i) => {
         const place = i % size;
         if (place >= 2 * half) return fixed;
-        return f(round((from + Math.floor(i / size)) * frequencies[place % half])) * attentionFactor;
+        return f(round(positions[Math.floor(i / size)] * frequencies[place % half])) * attentionFactor;
       }),
-      [count, size],
+      [positions.length, size],
     );
   const matrix = new Float32Array(size * size);
   for (let i = 0; i < half; i++) {

@@ -16,8 +16,11 @@ export interface TransformerPolicyOptions {
   keyValueHeads?: number;
   /** Width of the feed-forward blocks. */
   hidden?: number;
-  /** The characters that it reads and writes, usually `task.characters`, or a vocabulary of one's own. */
-  vocabulary: string | Vocabulary;
+  /**
+   * The characters that it reads and writes, usually `task.characters`, or a vocabulary of one's own. Nothing, as a task states that
+   * does not generate its texts, is refused.
+   */
+  vocabulary: string | Vocabulary | undefined;
   /** Of its random weights. Default 0. */
   seed?: number;
   /** The tfjs backend to start. Default: the one that runs; where none does, the fastest that is installed. */

@@ -3,7 +3,7 @@
 import { ensureBackend } from '../backend/backend.js';
 import { checkChoice, checkKeys, checkNumber, checkObject } from '../base/check.js';
 import { checkVocabulary } from '../text/vocabulary.js';
-import type { Policy } from './policy.js';
+import type { VocabularyPolicy } from './policy.js';
 import { createTransformer, type TransformerSize } from './transformer.js';
 import type { TransformerPolicyOptions, TransformerPreset } from './transformer-options.js';
 
@@ -17,7 +17,7 @@ export const transformerPresets: Readonly<Record<TransformerPreset, Omit<Transfo
 const sizeFields = ['layers', 'width', 'heads', 'keyValueHeads', 'hidden'] as const;
 
 /** A transformer with random weights. TypeError or RangeError that names the option. */
-export async function createTransformerPolicy(options: TransformerPolicyOptions): Promise<Policy> {
+export async function createTransformerPolicy(options: TransformerPolicyOptions): Promise<VocabularyPolicy> {
   const o = { ...checkObject('policy', options) };
   checkKeys('policy', o, ['preset', 'vocabulary', 'seed', 'backend', ...sizeFields]);
   const { preset = 'micro', vocabulary, seed = 0, backend } = options;

@@ -5,10 +5,11 @@ import * as tf from '@tensorflow/tfjs-core';
 import { checkNumber } from '../base/check.js';
 import { normal } from '../base/random.js';
 import type { Vocabulary } from '../text/vocabulary.js';
+import { vocabularyTokenizer } from '../text/vocabulary-tokenizer.js';
 import { CachedDecoder } from './decoder.js';
 import { batchContext, forward, logitsOf } from './model.js';
 import type { ModelShape, ModelWeights } from './parameters.js';
-import type { Policy, SequenceBatch } from './policy.js';
+import type { SequenceBatch, VocabularyPolicy } from './policy.js';
 
 /** The size of a transformer; every field a positive integer. */
 export interface TransformerSize {
@@ -40,7 +41,7 @@ export function createTransformer(
   { layers, width, heads, keyValueHeads, hidden, recompute = false }: TransformerSettings,
   vocabulary: Vocabulary,
   seed: number,
-): Policy {
+): VocabularyPolicy {
   const size = { layers, width, heads, keyValueHeads, hidden };
   checkSize(size);
   const variables = createWeights({ ...size, vocabulary: vocabulary.size }, seed);
@@ -55,12 +56,14 @@ export function createTransformer(
   };
   return {
     vocabulary,
+    tokenizer: vocabularyTokenizer(vocabulary),
+    logitsSize: vocabulary.size,
     description: { type: 'transformer', ...size, seed },
     variables,
     // Made by a product, which reads none of what it gave.
     inPlace: true,
     logits: (batch, from = 0) => logits(model, batch, from),
-    decode: (prompts, rows, tokens) => new CachedDecoder(model, prompts, rows, tokens),
+    decode: (prompts, rows, tokens) => CachedDecoder.start(model, prompts, rows, tokens),
     dispose: () => tf.dispose(variables),
   };
 }

@@ -10,11 +10,22 @@ export interface Choices {
   probabilities: Float32Array;
 }
 
+export interface ChoiceOptions {
+  /** A number in [0, 1) for each row. Left out: the most likely token is taken, the lowest id of equals. */
+  points?: Float64Array;
+  /** Ids from here on are not chosen. Their probabilities count: those of the others are what they are beside them. */
+  allowed?: number;
+}
+
 /**
  * One token for each row of logits [rows, V] under softmax(logits / temperature): the one in whose share of the
- * probabilities `points[row]` in [0, 1) falls. Without points the most likely one, the lowest id of equals.
+ * probabilities of allowed tokens `points[row]` falls.
  */
-export function chooseTokens(logits: tf.Tensor2D, temperature: number, points?: Float64Array): Choices {
+export function chooseTokens(
+  logits: tf.Tensor2D,
+  temperature: number,
+  { points, allowed = logits.shape[1] }: ChoiceOptions = {},
+): Choices {
   const [rows, vocabulary] = logits.shape;
   const size = blockSize(vocabulary);
   const count = vocabulary / size;
@@ -27,9 +38,16 @@ export function chooseTokens(logits: tf.Tensor2D, temperature: number, points?: 
   };
   const blocks = tf.tidy(() => {
     const scaled = temperature === 1 ? logits : tf.div<tf.Tensor2D>(logits, temperature);
-    return tf.reshape(tf.softmax(scaled), [rows * count, size]);
+    const probabilities = tf.softmax(scaled);
+    return tf.reshape(allowed < vocabulary ? withoutFrom(probabilities, allowed) : probabilities, [rows * count, size]);
   });
   try {
+    if (points && allowed < vocabulary) {
+      const kept = read(() => tf.sum(tf.reshape(blocks, [rows, vocabulary]), 1));
+      remaining.forEach((point, row) => {
+        remaining[row] = point * kept[row];
+      });
+    }
     const chosen = new Int32Array(rows);
     if (count > 1) {
       const totals = read(() => (points ? tf.sum(blocks, 1) : tf.max(blocks, 1)));
@@ -45,6 +63,15 @@ export function chooseTokens(logits: tf.Tensor2D, temperature: number, points?: 
   } finally {
     blocks.dispose();
   }
+}
+
+/** Probabilities [rows, V] with 0 for the ids from `allowed` on. */
+function withoutFrom(probabilities: tf.Tensor2D, allowed: number): tf.Tensor2D {
+  const [rows, vocabulary] = probabilities.shape;
+  return tf.pad(tf.slice(probabilities, [0, 0], [rows, allowed]), [
+    [0, 0],
+    [0, vocabulary - allowed],
+  ]);
 }
 
 /** Vocabularies from which blocks are worth their operations. */

@@ -10,6 +10,6 @@ const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
 
 /** The largest number of sequences of `length` positions for one pass, at least 1. The same on every backend and machine. */
 export function sequencesAPass(policy: Policy, length: number, pass: keyof typeof mostWork): number {
-  const parameters = Object.values(policy.variables).reduce((sum, { size }) => sum + size, 0);
+  const parameters = policy.weightCount ?? Object.values(policy.variables).reduce((sum, { size }) => sum + size, 0);
   return Math.max(1, Math.floor(mostWork[pass] / (parameters * length)));
 }

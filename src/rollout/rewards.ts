@@ -6,8 +6,11 @@ import { breathe, isBreathless } from '../base/breathe.js';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
-import type { Example } from '../tasks/task.js';
+import type { Example, Task } from '../tasks/task.js';
 import type { Reward, RewardInput, Verdict } from './api.js';
+
+/** Milliseconds that a reward or a task's score may take. */
+const usualTimeLimit = 60_000;
 
 export interface RewardOptions {
   /** What the verdict is multiplied by in the sum of rewards; 0 makes it a mere metric. Default 1. */
@@ -34,7 +37,7 @@ export function defineReward<E extends Example = Example>(
   if (!/^[\w.-]+$/.test(name)) throw rangeError('name', 'letters, digits, and any of _ . -', describe(name));
   if (typeof judge !== 'function') throw typeError(field, 'a function', judge);
   checkKeys(field, checkObject(field, options), ['weight', 'timeLimit', 'concurrency', 'onError']);
-  const { weight = 1, timeLimit = 60_000, concurrency = 16, onError = 'throw' } = options;
+  const { weight = 1, timeLimit = usualTimeLimit, concurrency = 16, onError = 'throw' } = options;
   const reward = { name, weight, timeLimit, concurrency, onError, judge };
   checkReward(field, reward);
   return reward;
@@ -63,34 +66,74 @@ export async function askRewards<E extends Example>(
   questions: readonly RewardQuestion<E>[],
   signal?: AbortSignal,
 ): Promise<Verdict[][]> {
+  return await stoppable(signal, async (stop) => {
+    const asked = rewards.map((reward) =>
+      askAll(questions, reward.concurrency, stop, (question) => verdict(reward, question, stop.signal)),
+    );
+    await Promise.allSettled(asked);
+    if (stop.signal.aborted) throw stop.signal.reason;
+    return await Promise.all(asked);
+  });
+}
+
+/** Scores in flight at once: as many as keep the workers of graders busy. */
+const scoresAtOnce = 64;
+
+/**
+ * The task's score of each completion, in order; 0 for a truncated one. NumericFault where a score is not finite, TypeError or
+ * RangeError where it is no number in [0, 1], and whatever the task throws: the first of them stops the others. So does
+ * `signal`, with its reason.
+ */
+export async function askScores<E extends Example>(
+  task: Pick<Task<E>, 'name' | 'score'>,
+  completions: readonly { example: E; text: string; truncated: boolean }[],
+  signal?: AbortSignal,
+): Promise<number[]> {
   await breathe(signal);
+  return await stoppable(signal, async (stop) => {
+    const scores = await askAll(completions, scoresAtOnce, stop, async ({ example, text, truncated }) => {
+      if (truncated) return 0;
+      const score = await withTimeLimit(() => task.score(text, example), usualTimeLimit, stop.signal);
+      if (typeof score === 'number' && score >= 0 && score <= 1) return score;
+      const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
+      if (typeof score === 'number' && !Number.isFinite(score)) {
+        throw new NumericFault(`${field}: expected a finite number, got ${score}`);
+      }
+      return checkNumber(field, score, { min: 0, max: 1 });
+    });
+    if (stop.signal.aborted) throw stop.signal.reason;
+    return scores;
+  });
+}
+
+/** Runs with a controller of its own that aborts when `signal` does. */
+async function stoppable<T>(signal: AbortSignal | undefined, run: (stop: AbortController) => Promise<T>): Promise<T> {
   const stop = new AbortController();
   const interrupt = () => stop.abort(signal!.reason);
   signal?.addEventListener('abort', interrupt);
   // One listener a call at work.
   setMaxListeners(0, stop.signal);
   try {
-    const asked = rewards.map((reward) => askReward(reward, questions, stop));
-    await Promise.allSettled(asked);
-    if (stop.signal.aborted) throw stop.signal.reason;
-    return await Promise.all(asked);
+    return await run(stop);
   } finally {
     signal?.removeEventListener('abort', interrupt);
   }
 }
 
-async function askReward<E extends Example>(
-  reward: Reward<E>,
-  questions: readonly RewardQuestion<E>[],
+/** What each question gives, in order, with at most `concurrency` in flight. The first failure aborts `stop`. */
+async function askAll<Q, A>(
+  questions: readonly Q[],
+  concurrency: number,
   stop: AbortController,
-): Promise<Verdict[]> {
-  const verdicts = new Array<Verdict>(questions.length).fill(null);
+  ask: (question: Q) => Promise<A>,
+): Promise<A[]> {
+  const answers = new Array<A>(questions.length);
   let next = 0;
   const worker = async () => {
     try {
       while (next < questions.length && !stop.signal.aborted) {
         const index = next++;
-        verdicts[index] = await verdict(reward, questions[index], stop.signal);
+        answers[index] = await ask(questions[index]);
         // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
         await breathe();
       }
@@ -100,13 +143,13 @@ async function askReward<E extends Example>(
     }
   };
   const workers: Promise<void>[] = [];
-  while (workers.length < reward.concurrency && next < questions.length && !stop.signal.aborted) {
+  while (workers.length < concurrency && next < questions.length && !stop.signal.aborted) {
     workers.push(worker());
     // So would the first calls of all workers together.
     if (isBreathless()) await breathe();
   }
   await Promise.all(workers);
-  return verdicts;
+  return answers;
 }
 
 async function verdict<E extends Example>(

@@ -1,18 +1,16 @@
 // Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
-import { breathe } from '../base/breathe.js';
-import { checkNumber, describe } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { hasSpread } from '../base/spread.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
-import type { Example, Task } from '../tasks/task.js';
-import { decodeTokens } from '../text/vocabulary.js';
+import type { Example } from '../tasks/task.js';
+import { completionText } from '../text/tokenizer.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
 import { sequencesAPass } from './pass-size.js';
-import { askRewards } from './rewards.js';
+import { askRewards, askScores } from './rewards.js';
 import { sample } from './sample.js';
-import { encodePrompt, type TokenTask } from './token-task.js';
+import { encodePrompts, type TokenTask } from './token-task.js';
 
 export interface SamplingOptions {
   /** Completions a prompt. */
@@ -39,7 +37,7 @@ export async function sampleGroups<E extends Example>(
   { groupSize, firstPrompt = 0, ...options }: SamplingOptions,
 ): Promise<Group<E>[]> {
   const { promptLength, maxTokens } = task;
-  const prompts = examples.map((example) => encodePrompt(task, example.prompt));
+  const prompts = await encodePrompts(task, examples);
   const groups: Group<E>[] = [];
   // A pass reads all prompts once; the following ones add a token to each completion.
   const growing = Math.min(sequencesAtOnce, sequencesAPass(policy, 1, 'forward'));
@@ -51,34 +49,25 @@ export async function sampleGroups<E extends Example>(
       Array.from({ length: groupSize }, (_, sample) => ({ tokens, prompt: firstPrompt + first + i, sample })),
     );
     const completions = await sample(policy, rows, { ...options, promptLength, maxTokens });
+    const sampled = completions.map((completion, i) => ({
+      ...completion,
+      text: completionText(task.tokenizer, completion.tokens),
+      example: examples[first + Math.floor(i / groupSize)],
+    }));
+    const scores = await askScores(task.task, sampled, options.signal);
+    const scored = sampled.map(({ example: _, ...completion }, i) => ({
+      ...completion,
+      score: scores[i],
+      rewards: {},
+      reward: Number.NaN,
+      advantage: 0,
+    }));
     for (const [i, prompt] of some.entries()) {
-      const example = examples[first + i];
-      const own = completions.slice(i * groupSize, (i + 1) * groupSize);
-      groups.push({
-        example,
-        prompt,
-        completions: own.map((completion) => {
-          const text = decodeTokens(task.vocabulary, completion.tokens);
-          const score = completion.truncated ? 0 : scoreOf(task.task, text, example);
-          return { ...completion, text, score, rewards: {}, reward: Number.NaN, advantage: 0 };
-        }),
-      });
-      // A task's scorer may be slow.
-      await breathe(options.signal);
+      const own = scored.slice(i * groupSize, (i + 1) * groupSize);
+      groups.push({ example: examples[first + i], prompt, completions: own });
     }
   }
   return groups;
-}
-
-/** A task's score: NumericFault where it is not finite, TypeError or RangeError where it is no number in [0, 1]. */
-function scoreOf<E extends Example>(task: Task<E>, text: string, example: E): number {
-  const score: unknown = task.score(text, example);
-  if (typeof score === 'number' && score >= 0 && score <= 1) return score;
-  const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
-  if (typeof score === 'number' && !Number.isFinite(score)) {
-    throw new NumericFault(`${field}: expected a finite number, got ${score}`);
-  }
-  return checkNumber(field, score, { min: 0, max: 1 });
 }
 
 /**

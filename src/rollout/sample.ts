@@ -7,6 +7,7 @@ import { NumericFault } from '../base/numeric-fault.js';
 import { uniform } from '../base/random.js';
 import { checkLogits } from '../model/check-logits.js';
 import type { Decoder, Policy, SequenceBatch } from '../model/policy.js';
+import { paddingOf } from '../text/tokenizer.js';
 import { chooseTokens } from './choose.js';
 
 /** One completion to be sampled: the tokens of its prompt, and its place in the step. */
@@ -59,7 +60,7 @@ export async function sample(
 ): Promise<Completion[]> {
   if (rows.length === 0) return [];
   const { maxTokens, temperature, seed, step, signal } = options;
-  const { end } = policy.vocabulary;
+  const { endTokens, vocabularySize } = policy.tokenizer;
   const stream = { seed, purpose: 'sampling', index: step } as const;
   const drafts = rows.map((row): Draft => ({ row, tokens: [], logProbs: [], ended: false }));
   const decoder = startDecoder(policy, rows, options);
@@ -69,8 +70,8 @@ export async function sample(
       if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
       const point = ({ row, ended }: Draft) => (ended ? 0 : uniform(stream, row.prompt, row.sample, position));
       const points = temperature === 0 ? undefined : Float64Array.from(drafts, point);
-      const logits = checkLogits(decoder.logits, rows.length, policy.vocabulary.size);
-      const choices = chooseTokens(logits, temperature || 1, points);
+      const logits = checkLogits(decoder.logits, rows.length, policy.logitsSize);
+      const choices = chooseTokens(logits, temperature || 1, { points, allowed: vocabularySize });
       drafts.forEach((draft, b) => {
         if (draft.ended) return;
         const probability = choices.probabilities[b];
@@ -81,7 +82,7 @@ export async function sample(
         }
         draft.tokens.push(choices.tokens[b]);
         draft.logProbs.push(Math.log(probability));
-        draft.ended = choices.tokens[b] === end;
+        draft.ended = endTokens.includes(choices.tokens[b]);
       });
       await breathe(signal);
     }
@@ -99,7 +100,7 @@ function startDecoder(policy: Policy, rows: readonly SampleRow[], options: Sampl
   const prompts = new Map(rows.map(({ prompt, tokens }) => [prompt, tokens]));
   const numbers = [...prompts.keys()];
   const indices = new Map(numbers.map((prompt, index) => [prompt, index]));
-  const batch = padPrompts([...prompts.values()], options.promptLength, policy.vocabulary.end);
+  const batch = padPrompts([...prompts.values()], options.promptLength, paddingOf(policy.tokenizer));
   const promptOfRow = Int32Array.from(rows, ({ prompt }) => indices.get(prompt)!);
   const decoder = checkObject('policy.decode', policy.decode(batch, promptOfRow, options.maxTokens - 1));
   for (const method of ['append', 'dispose']) {

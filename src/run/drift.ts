@@ -26,11 +26,10 @@ export function identify(facts: {
 }): Identity {
   const { settings, policy, train, evaluate, rewards, backend, device, evaluationSize } = facts;
   const evaluated = Object.entries(evaluate).map(([name, task]) => [name, identifyTask(task, evaluationSize)]);
-  const { size, end, id } = policy.vocabulary;
   return {
     settings,
     policy: policy.description,
-    vocabulary: { id, size, end },
+    vocabulary: identifyText(policy),
     variables: Object.fromEntries(Object.entries(policy.variables).map(([name, { shape }]) => [name, shape])),
     train: identifyTask(train),
     evaluate: Object.fromEntries(evaluated),
@@ -40,14 +39,21 @@ export function identify(facts: {
   };
 }
 
+/** What a policy reads and writes. What tells one model folder's tokenizer from another's is in the policy's description. */
+function identifyText({ vocabulary, tokenizer }: Policy): Record<string, unknown> {
+  if (!vocabulary) return { size: tokenizer.vocabularySize, end: tokenizer.endTokens };
+  const { id, size, end } = vocabulary;
+  return { id, size, end };
+}
+
 /** What identifies a task: plain JSON. */
 export interface TaskIdentity {
   name: string;
-  characters: string;
+  characters?: string;
   /** null without an end. */
   size: number | null;
-  maxPromptLength: number;
-  maxSolutionLength: number;
+  maxPromptLength?: number;
+  maxSolutionLength?: number;
   /** Left out for a task made by a program of the user's: only its problems are known. */
   source?: TaskSource;
   examples: ExamplesIdentity;

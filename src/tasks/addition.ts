@@ -3,7 +3,7 @@
 import { generatedTask } from './generate.js';
 import { drawNumber, lastDigitFirst, readOperands, reversedNumbers } from './numbers.js';
 import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
-import type { Example, Task } from './task.js';
+import type { Example, GeneratedTask } from './task.js';
 
 export interface DigitsOptions extends GeneratorOptions {
   /** Digits of each number, fewest and most, from 1 to 4. Default [1, 2]. */
@@ -14,7 +14,7 @@ export interface DigitsOptions extends GeneratorOptions {
  * Addition. The answer is written from its last digit to its first. The difficulty is the number of columns to be added
  * plus the number of carries. a + b and b + a are one problem.
  */
-export function addition(options: DigitsOptions): Task {
+export function addition(options: DigitsOptions): GeneratedTask {
   return columnTask('addition', '+', options, {
     order: (x, y) => [x, y],
     result: (x, y) => x + y,
@@ -26,7 +26,7 @@ export function addition(options: DigitsOptions): Task {
  * Subtraction of the smaller number from the larger. The answer is written from its last digit to its first. The
  * difficulty is the number of columns plus the number of borrows.
  */
-export function subtraction(options: DigitsOptions): Task {
+export function subtraction(options: DigitsOptions): GeneratedTask {
   return columnTask('subtraction', '-', options, {
     order: (x, y) => [Math.max(x, y), Math.min(x, y)],
     result: (x, y) => x - y,
@@ -41,7 +41,7 @@ interface Operation {
   problem: (a: number, b: number) => [number, number];
 }
 
-function columnTask(name: string, operator: '+' | '-', options: DigitsOptions, operation: Operation): Task {
+function columnTask(name: string, operator: '+' | '-', options: DigitsOptions, operation: Operation): GeneratedTask {
   const digits = checkRange('digits', checkOptions(options, ['digits']).digits ?? [1, 2], { min: 1, max: 4 });
   const most = digits[1];
   const sign = operator === '+' ? 1 : -1;

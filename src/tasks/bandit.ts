@@ -4,7 +4,7 @@ import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../b
 import { integer, type Stream } from '../base/random.js';
 import { checkIndex, checkSize } from './options.js';
 import { withSource } from './source.js';
-import type { Example, Task } from './task.js';
+import type { Example, GeneratedTask } from './task.js';
 
 export interface BanditOptions {
   /** Which arms win. An integer from 0. */
@@ -37,7 +37,7 @@ const armNames = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX';
  * is the rung's probability. Example i is of rung i mod rungs; the difficulty is the number of arms that lose. Nothing can be
  * learnt from one prompt for another, so that there is no split.
  */
-export function bandit(options: BanditOptions): Task<BanditExample> {
+export function bandit(options: BanditOptions): GeneratedTask<BanditExample> {
   const o = checkObject('options', options);
   checkKeys('', o, ['seed', 'probabilities', 'arms', 'contexts', 'size']);
   const {
@@ -55,7 +55,7 @@ export function bandit(options: BanditOptions): Task<BanditExample> {
   checkSize(size);
   const names = armNames.slice(0, arms);
   const stream: Stream = { seed, purpose: 'examples' };
-  const task: Task<BanditExample> = {
+  const task: GeneratedTask<BanditExample> = {
     name: `bandit ladder of ${rungs} rungs and ${arms} arms`,
     characters: `0123456789:=${names}`,
     maxPromptLength: String(rungs - 1).length + String(contexts - 1).length + 2,

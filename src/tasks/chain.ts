@@ -3,7 +3,7 @@
 import { type Draw, generatedTask } from './generate.js';
 import { drawNumber, finalAnswer, lastDigitFirst, readNumber, reversedNumbers } from './numbers.js';
 import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
-import type { Example, Task } from './task.js';
+import type { Example, GeneratedTask } from './task.js';
 
 export interface ChainOptions extends GeneratorOptions {
   /** Numbers of a chain, fewest and most, from 2 to 8. Default [2, 4]. */
@@ -18,7 +18,7 @@ export interface ChainOptions extends GeneratorOptions {
  * last, joined by ';', then '#' and the answer; the answer alone where there are none. The difficulty is the number of
  * operations, products counted twice. Chains that differ in the order of their parts or of factors are one problem.
  */
-export function chain(options: ChainOptions): Task {
+export function chain(options: ChainOptions): GeneratedTask {
   const o = checkOptions(options, ['terms', 'digits']);
   const terms = checkRange('terms', o.terms ?? [2, 4], { min: 2, max: 8 });
   const digits = checkRange('digits', o.digits ?? 1, { min: 1, max: 2 });

@@ -4,7 +4,7 @@ import { checkNumber } from '../base/check.js';
 import { readExpression } from './expression.js';
 import { type Draw, generatedTask, tryOften } from './generate.js';
 import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
-import type { Example, Task } from './task.js';
+import type { Example, GeneratedTask } from './task.js';
 
 export interface CountdownOptions extends GeneratorOptions {
   /** How many numbers are given, fewest and most, from 2 to 5. Default [3, 4]. */
@@ -25,7 +25,7 @@ export interface CountdownExample extends Example {
  * (in rational arithmetic). The target is built from an expression, so that there is an answer; the difficulty is how many
  * numbers are given. The same numbers in another order are the same problem.
  */
-export function countdown(options: CountdownOptions): Task<CountdownExample> {
+export function countdown(options: CountdownOptions): GeneratedTask<CountdownExample> {
   const o = checkOptions(options, ['numbers', 'maxNumber', 'maxTarget']);
   const count = checkRange('numbers', o.numbers ?? [3, 4], { min: 2, max: 5 });
   const maxNumber = checkNumber('maxNumber', o.maxNumber ?? 25, { min: 2, max: 99, integer: true });

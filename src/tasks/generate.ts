@@ -4,12 +4,12 @@ import { integer, type Stream } from '../base/random.js';
 import { checkIndex, type GeneratorOptions } from './options.js';
 import { withSource } from './source.js';
 import { type ProblemKey, splitOf } from './split.js';
-import type { Example, Task } from './task.js';
+import type { Example, GeneratedTask } from './task.js';
 
 /** The next random integer in [0, below). */
 export type Draw = (below: number) => number;
 
-export interface Generator<E extends Example> extends Omit<Task<E>, 'size' | 'example'> {
+export interface Generator<E extends Example> extends Omit<GeneratedTask<E>, 'size' | 'example'> {
   /** The generator's own options with their defaults, which identify the task when a run resumes: plain JSON. */
   settings: Readonly<Record<string, unknown>>;
   /** Draws a problem; undefined when this attempt came to nothing. */
@@ -22,9 +22,9 @@ const maxAttempts = 10_000;
 export function generatedTask<E extends Example>(
   { seed, size, split = 'train' }: GeneratorOptions,
   { draw, settings, ...task }: Generator<E>,
-): Task<E> {
+): GeneratedTask<E> {
   const stream: Stream = { seed, purpose: 'examples' };
-  const made: Task<E> = {
+  const made: GeneratedTask<E> = {
     ...task,
     size,
     example(index) {

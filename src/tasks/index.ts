@@ -18,7 +18,7 @@ export type { LettersOptions } from './letters.js';
 export type { GeneratorOptions, Range } from './options.js';
 export type { Split } from './split.js';
 export type { SudokuOptions } from './sudoku.js';
-export { distinctExamples, type Example, type Task } from './task.js';
+export { distinctExamples, type Example, type GeneratedTask, type Task } from './task.js';
 
 /** All tasks by their names: `tasks.countdown({ numbers: [3, 4], seed: 1 })`. */
 export const tasks = {

@@ -2,7 +2,7 @@
 
 import { type Draw, generatedTask } from './generate.js';
 import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
-import type { Example, Task } from './task.js';
+import type { Example, GeneratedTask } from './task.js';
 
 export interface LettersOptions extends GeneratorOptions {
   /** Letters of a prompt, fewest and most, from 1 to 32. Default [1, 8]. */
@@ -12,12 +12,12 @@ export interface LettersOptions extends GeneratorOptions {
 const letters = 'abcdefghijklmnopqrstuvwxyz';
 
 /** Copying. The difficulty is the number of letters. */
-export function copy(options: LettersOptions): Task {
+export function copy(options: LettersOptions): GeneratedTask {
   return lettersTask('copying', options, (word) => ({ answer: word, problem: word }));
 }
 
 /** Reversing. The difficulty is the number of letters. A word and its reverse are one problem. */
-export function reverse(options: LettersOptions): Task {
+export function reverse(options: LettersOptions): GeneratedTask {
   return lettersTask('reversing', options, (word) => {
     const answer = [...word].reverse().join('');
     return { answer, problem: word < answer ? word : answer };
@@ -25,7 +25,7 @@ export function reverse(options: LettersOptions): Task {
 }
 
 /** Sorting into alphabetical order. The difficulty is the number of letters. All orders of some letters are one problem. */
-export function sort(options: LettersOptions): Task {
+export function sort(options: LettersOptions): GeneratedTask {
   return lettersTask('sorting', options, (word) => {
     const answer = [...word].sort().join('');
     return { answer, problem: answer };
@@ -36,7 +36,7 @@ function lettersTask(
   name: string,
   options: LettersOptions,
   solve: (word: string) => { answer: string; problem: string },
-): Task {
+): GeneratedTask {
   const length = checkRange('length', checkOptions(options, ['length']).length ?? [1, 8], { min: 1, max: 32 });
   const [fewest, most] = length;
   const pose = (word: string): Example => {

@@ -4,7 +4,7 @@ import type { DigitsOptions } from './addition.js';
 import { generatedTask } from './generate.js';
 import { drawNumber, finalAnswer, lastDigitFirst, readOperands, reversedNumbers } from './numbers.js';
 import { checkOptions, checkRange, rangeText } from './options.js';
-import type { Example, Task } from './task.js';
+import type { Example, GeneratedTask } from './task.js';
 
 /**
  * Multiplication. Numbers of a completion are written from their last digit to their first. The solution adds up the
@@ -12,7 +12,7 @@ import type { Example, Task } from './task.js';
  * answer; with one digit it is the answer alone. The difficulty is the product of the numbers of digits: the digit
  * products that the school method takes. a * b and b * a are one problem.
  */
-export function multiplication(options: DigitsOptions): Task {
+export function multiplication(options: DigitsOptions): GeneratedTask {
   const digits = checkRange('digits', checkOptions(options, ['digits']).digits ?? [1, 2], { min: 1, max: 4 });
   const most = digits[1];
   const pose = (a: number, b: number): Example => {

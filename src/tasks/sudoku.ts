@@ -2,7 +2,7 @@
 
 import { type Draw, generatedTask, tryOften } from './generate.js';
 import { checkOptions, checkRange, type GeneratorOptions, type Range, rangeText } from './options.js';
-import type { Example, Task } from './task.js';
+import type { Example, GeneratedTask } from './task.js';
 
 export interface SudokuOptions extends GeneratorOptions {
   /** Blank cells, fewest and most, from 2 to 12. Default [2, 8]. */
@@ -23,7 +23,7 @@ function everyGrid(): readonly string[] {
  * given ones included. The difficulty is the number of blanks. Puzzles with the same solution are one problem, so that no
  * grid of a held-out puzzle is met in training.
  */
-export function sudoku(options: SudokuOptions): Task {
+export function sudoku(options: SudokuOptions): GeneratedTask {
   const blanks = checkRange('blanks', checkOptions(options, ['blanks']).blanks ?? [2, 8], { min: 2, max: 12 });
   const [fewest, most] = blanks;
   return generatedTask<Example>(options, {

@@ -1,9 +1,13 @@
 // What a verifiable task is: problems that a generator makes and a program scores.
 
+import type { ChatMessage } from '../text/chat-template.js';
+
 /** One problem. */
 export interface Example {
-  /** What the policy is given. */
+  /** What the policy is given; with `messages`, what people are shown of it. */
   prompt: string;
+  /** A chat in place of a prompt: the policy is given what its chat template makes of it. */
+  messages?: readonly ChatMessage[];
   /** The right answer; one of them where there are several. */
   answer: string;
   /** A completion that is right, worked out where the task calls for it: what a warm start learns from. */
@@ -15,11 +19,11 @@ export interface Example {
 /** A lazy list of problems with a scorer. Pure: no state, and no text is ever evaluated as code. */
 export interface Task<E extends Example = Example> {
   readonly name: string;
-  /** Every character that prompts and solutions consist of. */
-  readonly characters: string;
-  /** The longest prompt and the longest solution, in characters. */
-  readonly maxPromptLength: number;
-  readonly maxSolutionLength: number;
+  /** Every character that prompts and solutions consist of. Left out by a task that does not know. */
+  readonly characters?: string;
+  /** The longest prompt and the longest solution, in characters. Left out by a task that does not know. */
+  readonly maxPromptLength?: number;
+  readonly maxSolutionLength?: number;
   /** Number of problems; left out for a list without an end. */
   readonly size?: number;
   /**
@@ -27,8 +31,11 @@ export interface Task<E extends Example = Example> {
    * RangeError for another index.
    */
   example(index: number): E;
-  /** The reward of a completion's text, in [0, 1]; 0 for anything but one answer in the task's form. */
-  score(text: string, example: E): number;
+  /**
+   * The reward of a completion's text, in [0, 1]; 0 for anything but one answer in the task's form. A promise where a grader
+   * takes its time; one that is not settled within a minute fails the step.
+   */
+  score(text: string, example: E): number | Promise<number>;
   /**
    * The problem that a prompt poses, of whatever size; undefined for a text that poses none. `groupgrad sample` needs it to tell
    * whether a completion is right. Optional.
@@ -38,6 +45,14 @@ export interface Task<E extends Example = Example> {
   readonly notation?: string;
   /** The answer in a completion as people write it: "521" to "125". undefined where the text has no answer in the task's form. */
   readAnswer?(text: string): string | undefined;
+}
+
+/** A task whose problems code generates: it knows its texts, and scores at once. */
+export interface GeneratedTask<E extends Example = Example> extends Task<E> {
+  readonly characters: string;
+  readonly maxPromptLength: number;
+  readonly maxSolutionLength: number;
+  score(text: string, example: E): number;
 }
 
 /** The first `count` different problems of a task, by their prompts. RangeError when it does not seem to have as many. */

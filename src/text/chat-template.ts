@@ -4,8 +4,8 @@
 import { fork } from 'node:child_process';
 import fs from 'node:fs';
 import { extname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import { moduleFile } from '../base/package-folder.js';
 import type { TokenRole } from './tokenizer-files.js';
 
 /** A message of a chat. Templates may read further fields: tool_calls, reasoning_content, … */
@@ -179,7 +179,7 @@ function serialize(request: RenderRequest): string {
 /** Runs a request in a process of its own, which ends with it. */
 async function run(request: RenderRequest): Promise<RenderAnswer> {
   const text = serialize(request);
-  const program = fileURLToPath(new URL(`./chat-process${extname(import.meta.url)}`, import.meta.url));
+  const program = moduleFile('text/chat-process');
   const child = fork(program, {
     execArgv: [...process.execArgv, `--max-old-space-size=${memoryLimit}`],
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],

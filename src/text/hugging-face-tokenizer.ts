@@ -19,6 +19,7 @@ export interface TokenizerOptions {
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabularySize: number;
   readonly endTokens: readonly number[];
+  readonly endToken: number | undefined;
   readonly paddingToken: number | null;
   readonly specialTokens: ReadonlyMap<string, number>;
   /** How chat messages become text; null where the folder has no chat template. */
@@ -39,6 +40,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.chat = chat;
     this.vocabularySize = files.tokens.length;
     this.endTokens = [...all].sort((a, b) => a - b);
+    this.endToken = end === -1 ? undefined : end;
     this.paddingToken = padding === -1 ? null : padding;
     const named = [...files.roles.values()].map((token) => [token, idOf(token)] as const).filter(([, id]) => id !== -1);
     const special = files.added.filter((token) => token.special).map(({ content, id }) => [content, id] as const);

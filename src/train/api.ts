@@ -87,9 +87,12 @@ export interface TrainerOptions<E extends Example = Example> {
   sampling?: {
     /** Above 0; the loss uses the same. Default 1. */
     temperature?: number;
-    /** Tokens of a completion at most, its end token included. Default: the task's longest solution and the end token. */
+    /**
+     * Tokens of a completion at most, its end token included. Default: as many as the task's longest solution has characters, and
+     * the end token; 256 where the task does not say.
+     */
     maxTokens?: number;
-    /** Tokens of a prompt at most. Default: the task's longest prompt. */
+    /** Tokens of a prompt at most. Default: the task's longest prompt for a policy of characters that is told, else 512. */
     promptLength?: number;
     /**
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference

@@ -54,7 +54,7 @@ export function completionBatch(
 
 /** A policy's logits [B * T, V] for the targets of a batch. */
 export function logitsOf(policy: Policy, { input, from, shape }: CompletionBatch): tf.Tensor2D {
-  return checkLogits(policy.logits(input, from), shape.sequences * shape.length, policy.vocabulary.size);
+  return checkLogits(policy.logits(input, from), shape.sequences * shape.length, policy.logitsSize);
 }
 
 /** Values of each completion's tokens in the layout of a batch's targets; 0 behind a completion's end. */

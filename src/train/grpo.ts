@@ -15,7 +15,7 @@ import { writeReport } from '../report/run/index.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
 import { evaluate, evaluationMetrics } from '../rollout/evaluate.js';
 import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
-import { encodePrompt, type TokenTask, tokenTask } from '../rollout/token-task.js';
+import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { identify } from '../run/drift.js';
 import { type Loaded, Run, type RunConfig } from '../run/run.js';
 import type { Example, Task } from '../tasks/task.js';
@@ -81,7 +81,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   const policy = checkPolicy(await given);
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
-  checkTexts(parts, policy, settings);
+  await checkTexts(parts, policy, settings);
   if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
   const config: RunConfig = {
     version: packageVersion(),
@@ -136,13 +136,15 @@ function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Par
   );
 }
 
-/** Every task's first prompt must be one that the policy can read. */
-function checkTexts({ train, evaluate }: Parts, policy: Policy, settings: Settings): void {
+/** Every task's first prompt must be one that the policy can read, and all prompts of a list that states no longest one. */
+async function checkTexts({ train, evaluate }: Parts, policy: Policy, settings: Settings): Promise<void> {
   const named = Object.entries(evaluate).map(([name, task]) => [`evaluate.${name}`, task] as const);
   for (const [field, task] of [['train', train] as const, ...named]) {
     const { prompt } = checkObject(`${field}.example(0)`, task.example(0));
     if (typeof prompt !== 'string') throw typeError(`${field}.example(0).prompt`, 'a text', prompt);
-    encodePrompt(tokenTask(task, policy.vocabulary, settings.sampling), prompt);
+    const count = task.maxPromptLength === undefined ? (task.size ?? 1) : 1;
+    const examples = Array.from({ length: count }, (_, i) => task.example(i));
+    await encodePrompts(tokenTask(task, policy, settings.sampling), examples);
   }
 }
 
@@ -197,7 +199,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     private readonly files: Run | undefined,
   ) {
     this.notices = files?.notices ?? [];
-    const tokens = (task: Task) => tokenTask(task, policy.vocabulary, settings.sampling);
+    const tokens = (task: Task) => tokenTask(task, policy, settings.sampling);
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
     this.rewards = parts.rewards as readonly Reward<E>[];

@@ -13,6 +13,7 @@ import { presets } from '../loss/presets.js';
 import type { Policy } from '../model/policy.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
 import { sequencesAPass } from '../rollout/pass-size.js';
+import { paddingOf } from '../text/tokenizer.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
 import { type CompletionBatch, completionBatch, logitsOf, spread } from './completions.js';
@@ -117,7 +118,7 @@ function microBatch(rows: readonly Row[], { promptLength, maxTokens, policy, set
     completion: tokens,
     masked: truncated && settings.maskTruncated,
   }));
-  const batch = completionBatch(pairs, { promptLength, length: maxTokens, padding: policy.vocabulary.end });
+  const batch = completionBatch(pairs, { promptLength, length: maxTokens, padding: paddingOf(policy.tokenizer) });
   return { ...batch, rows, tokens: batch.mask.reduce((sum, m) => sum + m, 0) };
 }
 
@@ -188,7 +189,7 @@ function tokenValues(
   try {
     const report = logitsLoss(
       {
-        shape: { ...shape, vocab: policy.vocabulary.size },
+        shape: { ...shape, vocab: policy.logitsSize },
         logits: logits.dataSync<'float32'>(),
         tokens: targets,
         mask,

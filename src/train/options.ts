@@ -340,11 +340,10 @@ function checkTask(field: string, value: unknown): asserts value is Task {
   for (const method of ['example', 'score'] as const) {
     if (typeof task[method] !== 'function') throw typeError(`${field}.${method}`, 'a function', task[method]);
   }
-  for (const length of ['maxPromptLength', 'maxSolutionLength'] as const) {
-    checkNumber(`${field}.${length}`, task[length], { min: 1, integer: true });
+  for (const number of ['maxPromptLength', 'maxSolutionLength', 'size'] as const) {
+    if (task[number] !== undefined) checkNumber(`${field}.${number}`, task[number], { min: 1, integer: true });
   }
-  if (task.size !== undefined) checkNumber(`${field}.size`, task.size, { min: 1, integer: true });
-  checkText(`${field}.characters`, task.characters);
+  if (task.characters !== undefined) checkText(`${field}.characters`, task.characters);
 }
 
 function checkRewards(rewards: unknown): readonly Reward[] {

@@ -1,13 +1,13 @@
 // Supervised warm start: cross-entropy on a task's own solutions, so that reinforcement has something to reinforce.
 
-import { describe, typeError } from '../base/check.js';
+import { describe, rangeError, typeError } from '../base/check.js';
 import type { DeviceChoice } from '../devices/devices.js';
 import { presets } from '../loss/presets.js';
 import type { Policy } from '../model/policy.js';
 import { evaluate } from '../rollout/evaluate.js';
-import { encodePrompt, type TokenTask } from '../rollout/token-task.js';
+import { encodePrompts, type TokenTask } from '../rollout/token-task.js';
 import type { Example } from '../tasks/task.js';
-import { encodeText } from '../text/vocabulary.js';
+import { encodeOne, paddingOf, type Tokenizer } from '../text/tokenizer.js';
 import { grpoLoss } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
 import { completionBatch, logitsOf } from './completions.js';
@@ -67,7 +67,7 @@ export async function* warmStart<E extends Example>({
     if (updates === steps) return;
     signal?.throwIfAborted();
     const examples = Array.from({ length: batchSize }, (_, i) => exampleAt(updates * batchSize + i));
-    const batch = solutions(task, examples);
+    const batch = await solutions(task, examples);
     const { shape, targets: tokens, mask } = batch;
     const update = () =>
       grpoLoss(logitsOf(policy, batch), { shape, tokens, mask, advantages }, presets.reinforce, options);
@@ -77,19 +77,33 @@ export async function* warmStart<E extends Example>({
 }
 
 /** Examples with their solutions and the end token. */
-function solutions(task: TokenTask, examples: readonly Example[]) {
-  const { vocabulary, promptLength, maxTokens } = task;
-  const pairs = examples.map(({ prompt, solution }) => {
-    if (typeof solution !== 'string')
-      throw typeError(`${task.task.name}, solution of ${describe(prompt)}`, 'a text', solution);
-    const completion = Int32Array.of(...encodeText(vocabulary, solution), vocabulary.end);
-    if (completion.length > maxTokens) {
-      throw new RangeError(
-        `${task.task.name}: expected solutions of at most ${maxTokens} tokens with their end (sampling.maxTokens), ` +
-          `got ${completion.length} in ${JSON.stringify(solution)}`,
-      );
-    }
-    return { prompt: encodePrompt(task, prompt), completion };
-  });
-  return completionBatch(pairs, { promptLength, length: maxTokens, padding: vocabulary.end });
+async function solutions(task: TokenTask, examples: readonly Example[]) {
+  const { tokenizer, promptLength, maxTokens } = task;
+  const completions = await Promise.all(examples.map((example) => encodeSolution(task, example)));
+  const prompts = await encodePrompts(task, examples);
+  const pairs = prompts.map((prompt, i) => ({ prompt, completion: completions[i] }));
+  return completionBatch(pairs, { promptLength, length: maxTokens, padding: paddingOf(tokenizer) });
+}
+
+async function encodeSolution(
+  { task, tokenizer, maxTokens }: TokenTask,
+  { prompt, solution }: Example,
+): Promise<Int32Array> {
+  if (typeof solution !== 'string')
+    throw typeError(`${task.name}, solution of ${describe(prompt)}`, 'a text', solution);
+  const ids = await encodeOne(tokenizer, solution, { addSpecialTokens: false });
+  const completion = Int32Array.of(...ids, endOf(tokenizer));
+  if (completion.length > maxTokens) {
+    throw new RangeError(
+      `${task.name}: expected solutions of at most ${maxTokens} tokens with their end (sampling.maxTokens), ` +
+        `got ${completion.length} in ${JSON.stringify(solution)}`,
+    );
+  }
+  return completion;
+}
+
+function endOf({ endToken, endTokens }: Tokenizer): number {
+  const end = endToken ?? endTokens[0];
+  if (end === undefined) throw rangeError('warmStart', 'a policy whose tokenizer has an end token', 'one without');
+  return end;
 }

@@ -3,7 +3,9 @@
 // job, and idle threads keep no process alive.
 
 import { availableParallelism } from 'node:os';
+import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { moduleFile } from '../base/package-folder.js';
 import type { Judgement, Pair } from './judge.js';
 
 /** What a worker is asked. */
@@ -26,11 +28,6 @@ const batchSize = 32;
 const threads = Math.min(2, availableParallelism());
 /** Starts in a row that may fail before jobs do. */
 const maxFailures = 3;
-
-/** Tests run the sources through tsx, whose loader threads do not inherit. */
-const isSource = import.meta.url.endsWith('.ts');
-const source = JSON.stringify(new URL('./worker.ts', import.meta.url).href);
-const loadSource = `import('tsx/esm/api').then(({ register }) => { register(); return import(${source}); })`;
 
 const waiting: Waiting[] = [];
 const members: Member[] = [];
@@ -67,7 +64,11 @@ class Member {
   private readonly worker: Worker;
 
   constructor() {
-    this.worker = new Worker(isSource ? loadSource : new URL('./worker.js', import.meta.url), {
+    const program = pathToFileURL(moduleFile('verify/worker'));
+    // Tests run the sources through tsx, whose loader threads do not inherit.
+    const isSource = program.pathname.endsWith('.ts');
+    const loadSource = `import('tsx/esm/api').then(({ register }) => { register(); return import('${program}'); })`;
+    this.worker = new Worker(isSource ? loadSource : program, {
       eval: isSource,
       resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 },
       // Whatever the program was started with is not for its graders.

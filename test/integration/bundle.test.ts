@@ -45,11 +45,15 @@ const programs = {
       console.log(JSON.stringify(steps));
     }
     main();`,
+  verify: `
+    import { verify } from 'groupgrad';
+    verify.maths('so it is \\\\boxed{x + 1}', '1 + x').then(({ correct }) => console.log(JSON.stringify([correct])));`,
 };
 const expected = {
   loss: { loss: 0, gradient: [-0.5, 0.5] },
   tfjs: [-0.125, 0.125, -0.125, 0.125],
   training: [1, 2],
+  verify: [true],
 };
 
 /** The last line, after what a device that is missing says. */
@@ -76,7 +80,7 @@ describe('in a project', () => {
   }
 
   for (const format of ['esm', 'cjs'] as const) {
-    for (const name of ['loss', 'tfjs', 'training'] as const) {
+    for (const name of ['loss', 'tfjs', 'training', 'verify'] as const) {
       test(`a bundle in ${format} runs: ${name}`, async () => {
         const entry = project.write(`${name}.mjs`, programs[name]);
         const outfile = join(project.folder, 'out', `${name}.${format === 'esm' ? 'mjs' : 'cjs'}`);
@@ -109,7 +113,7 @@ describe('in a project', () => {
         const { available, detail, ...loss } = answer(finished) as Record<string, unknown>;
         assert.deepEqual(loss, expected.loss);
         assert.equal(available, false);
-        assert.match(String(detail), /In a bundle, mark groupgrad as external/);
+        assert.match(String(detail), /To have it in a bundle, mark groupgrad as external/);
       } finally {
         rmSync(alone, { recursive: true, force: true });
       }

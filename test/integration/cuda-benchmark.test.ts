@@ -41,13 +41,7 @@ describe('the GPU benchmark', { skip: noBuild }, () => {
     const flags = ['-std=c++20', '-O1', '-Wall', '-Wextra', '-Werror', '-Wno-unknown-pragmas'];
     withFolder((folder) => {
       const output = join(folder, 'sanitize');
-      const own = [
-        '-DGROUPGRAD_VERSION="test"',
-        ...sources,
-        join(dirname(addon), '..', 'libgroupgrad_cuda.a'),
-        '-o',
-        output,
-      ];
+      const own = ['-DGROUPGRAD_VERSION="test"', ...sources, join(dirname(addon), 'libgroupgrad_cuda.a'), '-o', output];
       succeeds(compiler, [...flags, ...folders, ...own]);
       t.diagnostic(succeeds(output, ['40']).trim());
     });

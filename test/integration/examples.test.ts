@@ -25,7 +25,7 @@ const programs: Record<string, { args: string[]; last: RegExp }> = {
   'custom-model.ts': { args: ['2'], last: /^\d+ of 100 right$/ },
   'resume.ts': { args: [], last: /^the weights are the same, bit for bit$/ },
 };
-const configurations = ['jsonl.config.ts', 'ladder.json'];
+const configurations = ['jsonl.config.ts'];
 
 for (const [name, { args, last }] of Object.entries(programs)) {
   test(`examples/${name}`, (t) => {

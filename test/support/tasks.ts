@@ -1,9 +1,9 @@
 // Every generated task, easy and hard, as tests run over them.
 
 import { tasks } from '../../src/index.js';
-import type { Split, Task } from '../../src/tasks/index.js';
+import type { Example, GeneratedTask, Split } from '../../src/tasks/index.js';
 
-export type MakeTask = (options: { seed: number; size?: number; split?: Split }) => Task;
+export type MakeTask = (options: { seed: number; size?: number; split?: Split }) => GeneratedTask<Example>;
 
 /** All that have a split. */
 export const generated: Record<string, MakeTask> = {

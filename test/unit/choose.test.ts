@@ -58,6 +58,30 @@ for (const backend of ['cpu', 'wasm'] as const) {
         assert.deepEqual([...probabilities], [1, 1, 1]);
       });
 
+      test(`ids from the first that is not allowed are not chosen, and count, V = ${vocabulary}`, () => {
+        const allowed = Math.floor(0.7 * vocabulary);
+        const row = logitsOf(vocabulary, 0);
+        // Most of the probability is where nothing may be chosen.
+        row.fill(9, allowed);
+        const all = softmax(row, 1);
+        const kept = all.slice(0, allowed).reduce((sum, value) => sum + value, 0);
+        const points = Float64Array.from({ length: 40 }, (_, i) => (i + 0.5) / 40);
+        const { tokens, probabilities } = choose(
+          [...points].map(() => row),
+          1,
+          points,
+          allowed,
+        );
+        points.forEach((point, i) => {
+          const until = (end: number) => all.slice(0, end).reduce((sum, value) => sum + value, 0) / kept;
+          assert.ok(tokens[i] < allowed);
+          assert.ok(until(tokens[i]) <= point + 1e-5 && point - 1e-5 <= until(tokens[i] + 1), `point ${point}`);
+          assert.ok(Math.abs(probabilities[i] / all[tokens[i]] - 1) < 1e-4);
+        });
+        const best = choose([row], 1, undefined, allowed);
+        assert.equal(best.tokens[0], all.indexOf(Math.max(...all.slice(0, allowed))));
+      });
+
       test(`a row with a logit that is not finite has no probabilities, and others keep theirs, V = ${vocabulary}`, () => {
         for (const bad of [NaN, Infinity]) {
           const rows = [0, 1, 2].map((row) => logitsOf(vocabulary, row));
@@ -73,18 +97,18 @@ for (const backend of ['cpu', 'wasm'] as const) {
     test('leaves no tensor behind', () => {
       const logits = tf.tensor2d(logitsOf(2000, 0), [1, 2000]);
       const { numTensors } = tf.memory();
-      chooseTokens(logits, 0.5, Float64Array.of(0.5));
+      chooseTokens(logits, 0.5, { points: Float64Array.of(0.5) });
       assert.equal(tf.memory().numTensors, numTensors);
       logits.dispose();
     });
   });
 }
 
-function choose(rows: Float32Array[], temperature: number, points?: Float64Array) {
+function choose(rows: Float32Array[], temperature: number, points?: Float64Array, allowed?: number) {
   const all = Float32Array.from(rows.flatMap((row) => [...row]));
   const logits = tf.tensor2d(all, [rows.length, rows[0].length]);
   try {
-    return chooseTokens(logits, temperature, points);
+    return chooseTokens(logits, temperature, { points, allowed });
   } finally {
     logits.dispose();
   }

@@ -4,10 +4,12 @@
 // Bound: 1e-5 of the largest value: values of order 1 through some 10 float32 sums of at most 48 terms, in another order.
 
 import assert from 'node:assert/strict';
-import test, { after, before } from 'node:test';
+import test, { afterEach, before } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import type { Decoder, RefillableDecoder } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
+import { padPrompts } from '../../src/rollout/sample.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { assertArray } from '../support/compare.js';
 
@@ -145,6 +147,51 @@ const kernels: Record<string, Compute> = {
   },
 };
 
+/** Written from the contract in kv-cache.ts. */
+const decodeAttention: Compute = (inputs, shapes, attributes) => {
+  const [heads, keyValueHeads, scale, softCap, window] = ['heads', 'keyValueHeads', 'scale', 'softCap', 'window'].map(
+    (name) => Number(attributes[name]),
+  );
+  const { query, key, value, lengths } = inputs;
+  const [rows, width] = shapes.query;
+  const headSize = width / heads;
+  const mixed = new Float32Array(rows * width);
+  /** The `size` numbers of a position, in the memory of the cache. */
+  const at = (name: string, row: number, head: number, position: number) => {
+    const column = (row * keyValueHeads + head) * 48 + (position % 48);
+    return inputs[`${name}${Math.floor(position / 48)}`].subarray(column * headSize, (column + 1) * headSize);
+  };
+  for (let row = 0; row < rows; row++) {
+    const position = lengths[row];
+    if (position < 0) continue;
+    for (let head = 0; head < keyValueHeads; head++) {
+      const own = (row * keyValueHeads + head) * headSize;
+      at('keys', row, head, position).set(key.subarray(own, own + headSize));
+      at('values', row, head, position).set(value.subarray(own, own + headSize));
+    }
+    for (let head = 0; head < heads; head++) {
+      const shared = Math.floor((head * keyValueHeads) / heads);
+      const first = window === 0 ? 0 : Math.max(0, position - window + 1);
+      const seen = Array.from({ length: position - first + 1 }, (_, i) => first + i);
+      const products = seen.map((other) => {
+        const dot = at('keys', row, shared, other).reduce(
+          (sum, k, d) => sum + k * query[row * width + head * headSize + d],
+          0,
+        );
+        return softCap === 0 ? dot * scale : softCap * Math.tanh((dot * scale) / softCap);
+      });
+      const largest = Math.max(...products);
+      const total = products.reduce((sum, product) => sum + Math.exp(product - largest), 0);
+      seen.forEach((other, i) => {
+        at('values', row, shared, other).forEach((v, d) => {
+          mixed[row * width + head * headSize + d] += (Math.exp(products[i] - largest) / total) * v;
+        });
+      });
+    }
+  }
+  return [[mixed, [rows, width]]];
+};
+
 type Visit = (row: number, head: number, other: number, sharedHead: number, p: number, logSumExp: number) => void;
 
 /** Visits every pair that may see one another, with its probability. */
@@ -203,11 +250,47 @@ function logitsAndGradients(recompute: boolean): Record<string, Float32Array> {
   return all;
 }
 
+/** Logits of rows that come, go and grow over the ends of blocks, after every change. */
+function decodedLogits(): Float32Array {
+  const policy = createTransformer(size, vocabulary, 5);
+  const prompts = [3, 48, 70, 90].map((length, i) => Int32Array.from({ length }, (_, t) => (t * (i + 2)) % 7));
+  const store = policy.decode(padPrompts(prompts, 90, 0), Int32Array.of(0, 1, 2, 3), 60) as RefillableDecoder;
+  const decoder = store.select(Int32Array.of(1, 3, 0, 0));
+  const all: number[] = [];
+  const read = (from: Decoder, rows: number[]) => {
+    const values = from.logits.dataSync<'float32'>();
+    for (const row of rows) all.push(...values.subarray(row * vocabulary.size, (row + 1) * vocabulary.size));
+  };
+  for (let t = 0; t < 50; t++) {
+    decoder.append(Int32Array.of(t % 7, (t + 1) % 7, t < 7 ? t : -1, (3 * t) % 7));
+    read(decoder, t < 7 ? [0, 1, 2, 3] : [0, 1, 3]);
+  }
+  decoder.replace(Int32Array.of(2, 1), store, Int32Array.of(2, 0));
+  read(decoder, [0, 1, 2, 3]);
+  const fewer = decoder.select(Int32Array.of(2, 1));
+  for (let t = 0; t < 30; t++) {
+    fewer.append(Int32Array.of(t % 5, t % 3));
+    read(fewer, [0, 1]);
+  }
+  for (const own of [store, decoder, fewer, policy]) own.dispose();
+  return Float32Array.from(all);
+}
+
 before(() => startBackend('cpu'));
-after(() => {
-  for (const kernelName of Object.keys(kernels)) {
+afterEach(() => {
+  for (const kernelName of [...Object.keys(kernels), 'groupgrad.decodeAttention']) {
     if (tf.getKernel(kernelName, 'cpu')) tf.unregisterKernel(kernelName, 'cpu');
   }
+});
+
+test('decoding computes by its fused kernel, which writes the cache in place', () => {
+  const composed = decodedLogits();
+  register('groupgrad.decodeAttention', decodeAttention);
+  const before = tf.memory().numTensors;
+  calls.clear();
+  assertArray(decodedLogits(), composed, 1e-5, 'logits');
+  assert.equal(calls.get('groupgrad.decodeAttention'), size.layers * 80);
+  assert.equal(tf.memory().numTensors, before);
 });
 
 test('every primitive computes by the fused kernels of its name, forward and backward', () => {

@@ -120,9 +120,9 @@ test('the verdict that stops a run stops every reward, and is the one that is to
     throw new Error('out of order');
   });
   await assert.rejects(askRewards([slow, excused, failing], questions(9)), /reward 'failing' .*: out of order$/);
-  // Nobody goes on asking: not even the reward whose failures are excused.
+  // Nobody goes on asking: not even the reward whose failures are excused. A turn of the event loop may come between first calls.
   await after(20);
-  assert.deepEqual(calls, ['0', '1', '0']);
+  assert.deepEqual(calls.sort(), ['0', '0', '1']);
 });
 
 test('a reward may do to its tokens what it likes', async () => {
@@ -235,7 +235,7 @@ describe('rewards of a step', () => {
     };
     const field = /^addition of 1 digit, score of the completion ".*" to ".*": expected a finite number at least 0 and/;
     await assert.rejects(scored(true), { name: 'TypeError', message: field });
-    await assert.rejects(scored(Promise.resolve(1)), { name: 'TypeError', message: /got an object of class Promise$/ });
+    await assert.rejects(scored(Promise.resolve('1')), { name: 'TypeError', message: /got "1"$/ });
     await assert.rejects(scored(undefined), { name: 'TypeError', message: /got nothing$/ });
     await assert.rejects(scored(7), { name: 'RangeError', message: field });
     assert.match((await scored(NaN))!, /^step 1: addition of 1 digit, score .*: expected a finite number, got NaN/);

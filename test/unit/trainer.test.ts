@@ -9,6 +9,8 @@ import type { Policy } from '../../src/model/policy.js';
 import type { Group } from '../../src/rollout/api.js';
 import { tokenTask } from '../../src/rollout/token-task.js';
 import type { Example } from '../../src/tasks/index.js';
+import { characterVocabulary, type Vocabulary } from '../../src/text/vocabulary.js';
+import { vocabularyTokenizer } from '../../src/text/vocabulary-tokenizer.js';
 import { AdamW } from '../../src/train/adamw.js';
 import type { GrpoStep, GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/train/api.js';
 import { completionBatch, spread } from '../../src/train/completions.js';
@@ -38,7 +40,7 @@ async function stepsOf(trainer: GrpoTrainer, max: number): Promise<GrpoStep[]> {
 
 async function* startWarm(policy: Policy, steps: number, batchSize: number) {
   const settings = resolveSettings({ warmStart: { steps, batchSize, optimizer: { learningRate: 1e-2 } } }).warmStart!;
-  const task = tokenTask(tinyTask, policy.vocabulary, { promptLength: null, maxTokens: null });
+  const task = tokenTask(tinyTask, policy, { promptLength: null, maxTokens: null });
   const exampleAt = (place: number) => tinyTask.example(place);
   const optimizer = new AdamW(policy.variables, settings.optimizer);
   try {
@@ -224,7 +226,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
       const policy = tinyPolicy();
       const losses: number[] = [];
       for await (const { loss } of startWarm(policy, 60, 16)) losses.push(loss!);
-      const { size } = policy.vocabulary;
+      const size = policy.logitsSize;
       policy.dispose();
       // Logits of a new policy have a variance of about 1, which adds about a half to ln V.
       assert.ok(Math.abs(losses[0] - Math.log(size)) < 1, `first loss ${losses[0]}`);
@@ -488,13 +490,14 @@ describe('the reinforcement loop', () => {
   });
 
   test('a vocabulary that gives no token ids or no text is refused where it shows', async (t) => {
-    const words = tinyPolicy().vocabulary;
+    const words = characterVocabulary(tinyTask.characters);
     const refused = async (change: Record<string, unknown>, message: RegExp, options: Partial<TrainerOptions> = {}) => {
       const policy = tinyPolicy();
       t.after(() => policy.dispose());
+      const vocabulary = { ...words, ...change } as Vocabulary;
       const given = {
         ...tinyOptions({ ...options }),
-        policy: { ...policy, vocabulary: { ...words, ...change } } as Policy,
+        policy: { ...policy, vocabulary, tokenizer: vocabularyTokenizer(vocabulary) } as Policy,
       };
       const run = async () => stepsOf(await createTrainer(given), 1);
       await assert.rejects(run, (error) => message.test(String(error)) || assert.fail(`${error}`));
@@ -603,9 +606,9 @@ describe('the reinforcement loop', () => {
     );
   });
 
-  test('a policy whose logits are not those of its vocabulary is refused', async (t) => {
+  test('a policy whose logits are not those that it states is refused', async (t) => {
     const policy = tinyPolicy();
-    const wide = { ...policy, vocabulary: { ...policy.vocabulary, size: 20 } } as Policy;
+    const wide = { ...policy, logitsSize: 20 } as Policy;
     await assert.rejects(stepsOf(await tinyTrainer(t, { policy: wide }), 1), {
       name: 'RangeError',
       message: 'policy: expected logits of shape [16, 20] (rows, vocabulary), got [16, 13]',
