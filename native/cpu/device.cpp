@@ -345,10 +345,7 @@ Status policyLoss(void* state, const PolicyRequest& request, LossMetrics& metric
 }
 
 RowContext rowsOf(const State& state, const LogitsRequest& request) {
-  RowContext rows;
-  rows.request = &request;
-  rows.inverseTemperature = float(1 / request.temperature);
-  rows.gradientScale = request.policy.lossScale * double(rows.inverseTemperature);
+  RowContext rows(request);
   const int64_t values = request.policy.sequences * request.policy.length * request.rowStride;
   rows.streams = request.gradLogits != request.logits && values * int64_t(sizeof(float)) >= state.streamedBytes;
   return rows;

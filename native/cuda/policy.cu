@@ -583,12 +583,12 @@ cudaError_t policyLoss(const DeviceTraits& traits, const Stream& s, const Policy
   PolicyLaunch p{request, PolicyScratch(cutter, request)};
   p.logProbs = request.logProbs;
   p.entropies = request.entropies;
-  p.quantile = request.config.topQuantile < 1;
+  p.quantile = request.entropies && request.config.topQuantile < 1;
   p.hasRewards = rewards != nullptr;
   if (rewards) p.rewards = *rewards;
   p.metrics = metrics;
   p.advantageMetrics = advantageMetrics;
-  if (p.quantile || request.config.entropyCoefficient != 0) {
+  if (p.quantile || (request.entropies && request.config.entropyCoefficient != 0)) {
     const cudaError_t error = settleEntropies(s.stream, request, request.entropies, p.scratch.batch);
     if (error != cudaSuccess) return error;
   }

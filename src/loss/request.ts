@@ -632,43 +632,58 @@ export function planLogitsBackward(input: unknown, options: unknown = {}, onCuda
   return { rows, ...layout, ...settings, ...inputs, logits, gradLogits, zeroed };
 }
 
-export function planLinear(input: unknown, config: unknown, options: unknown = {}): LinearPlan {
-  const i = { ...checkObject('input', input) };
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'chunkRows']);
-  checkKeys('', i, [...tokenFields, 'hidden', 'unembedding', 'tokens', 'temperature', 'softCap']);
-  const s = { ...checkObject('shape', i.shape) };
+/** The plan of a loss from hidden states, but for hidden states, unembedding and their gradients. `more`: names of these. */
+export function planLinearTokens(
+  input: Record<string, unknown>,
+  config: unknown,
+  options: Record<string, unknown>,
+  more: readonly string[] = [],
+): Omit<LinearPlan, 'hidden' | 'unembedding' | 'gradHidden' | 'gradUnembedding'> {
+  checkKeys('', input, [...tokenFields, ...more, 'tokens', 'temperature', 'softCap']);
+  const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length', 'hiddenSize', 'vocab']);
   const sequences = checkDimension('shape.sequences', s.sequences);
   const length = checkDimension('shape.length', s.length);
   const hiddenSize = checkDimension('shape.hiddenSize', s.hiddenSize);
   const vocab = checkDimension('shape.vocab', s.vocab);
-  const temperature = checkTemperature(i.temperature);
-  const softCap = i.softCap === undefined ? Infinity : checkNumber('softCap', i.softCap, { above: 0 });
-  const wantedRows =
-    o.chunkRows === undefined
+  const temperature = checkTemperature(input.temperature);
+  const softCap = input.softCap === undefined ? Infinity : checkNumber('softCap', input.softCap, { above: 0 });
+  const chunkRows =
+    options.chunkRows === undefined
       ? undefined
-      : checkNumber('options.chunkRows', o.chunkRows, { min: 1, max: maxDimension, integer: true });
-  const { hidden: wantsHidden, unembedding: wantsUnembedding } = checkGradients(o.gradient);
-  const plan = planTokens(i, resolveLoss(config, length), { ...o, gradient: true }, sequences, length, arrays(false));
-  const rows = sequences * length;
-  const [hiddenShape, matrixShape] = [`${sequences} sequences x ${length} x ${hiddenSize}`, `${vocab} x ${hiddenSize}`];
-  const hidden = checkArray('hidden', i.hidden, 'Float32Array', rows * hiddenSize, hiddenShape);
-  const unembedding = checkArray('unembedding', i.unembedding, 'Float32Array', vocab * hiddenSize, matrixShape);
-  const tokens = checkTokens(i.tokens, plan.mask, { sequences, length, vocab });
+      : checkNumber('options.chunkRows', options.chunkRows, { min: 1, max: maxDimension, integer: true });
+  const { metrics, threads } = options;
+  const loss = resolveLoss(config, length);
+  const plan = planTokens(input, loss, { metrics, threads }, sequences, length, arrays(false));
   return {
     ...plan,
     hiddenSize,
     vocab,
     temperature,
     softCap,
+    tokens: checkTokens(input.tokens, plan.mask, { sequences, length, vocab }),
+    chunkRows: chunkRowsFor(vocab, chunkRows),
+    logProbs: new Float32Array(sequences * length),
+    entropies: new Float32Array(sequences * length),
+  };
+}
+
+export function planLinear(input: unknown, config: unknown, options: unknown = {}): LinearPlan {
+  const i = { ...checkObject('input', input) };
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'chunkRows']);
+  const wanted = checkGradients(o.gradient);
+  const plan = planLinearTokens(i, config, o, ['hidden', 'unembedding']);
+  const { sequences, length, hiddenSize, vocab } = plan;
+  const values = (field: 'hidden' | 'unembedding', rows: number, shape: string) =>
+    checkArray(field, i[field], 'Float32Array', rows * hiddenSize, `${shape} x ${hiddenSize}`);
+  const hidden = values('hidden', sequences * length, `${sequences} sequences x ${length}`);
+  const unembedding = values('unembedding', vocab, String(vocab));
+  return {
+    ...plan,
     hidden,
     unembedding,
-    tokens,
-    chunkRows: chunkRowsFor(vocab, wantedRows),
-    gradHidden: wantsHidden ? new Float32Array(hidden.length) : null,
-    gradUnembedding: wantsUnembedding ? new Float32Array(unembedding.length) : null,
-    logProbs: new Float32Array(rows),
-    entropies: new Float32Array(rows),
+    gradHidden: wanted.hidden ? new Float32Array(hidden.length) : null,
+    gradUnembedding: wanted.unembedding ? new Float32Array(unembedding.length) : null,
   };
 }
 
