@@ -2,6 +2,7 @@
 // loudly.
 
 import { checkChoice } from '../base/check.js';
+import { cpuDevice } from './cpu.js';
 import { cudaDevice } from './cuda.js';
 import { type CudaResult, loadAddon, loadCuda } from './load.js';
 import type { Device } from './plan.js';
@@ -54,7 +55,7 @@ export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { d
     throw new RangeError(`options.device: '${choice}' is not available: ${inFull(cuda)}`);
   }
   const loaded = loadAddon();
-  if (loaded.addon) return { device: loaded.addon.cpu, isCuda: false };
+  if (loaded.addon) return { device: cpuDevice(loaded.addon), isCuda: false };
   if (choice === 'cpu') throw new RangeError(`options.device: 'cpu' is not available: ${loaded.reason}`);
   if (!warned) {
     warned = true;
