@@ -1,6 +1,7 @@
 // What users of rollouts write and get: rewards, groups of completions, evaluations, in types that stand without tfjs.
 
 import type { Example } from '../tasks/task.js';
+import type { Completion } from './engine.js';
 
 /** What a reward function is asked about. */
 export interface RewardInput<E extends Example = Example> {
@@ -34,12 +35,7 @@ export interface Reward<E extends Example = Example> {
 }
 
 /** A completion with what was thought of it. */
-export interface ScoredCompletion {
-  /** Token ids, the end token included unless truncated. */
-  tokens: Int32Array;
-  /** Log-probability of each token under the distribution sampled from. */
-  logProbs: Float32Array;
-  truncated: boolean;
+export interface ScoredCompletion extends Completion {
   text: string;
   /** The task's own score; 0 for a truncated completion. */
   score: number;
