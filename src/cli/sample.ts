@@ -6,6 +6,7 @@ import { policySampler } from '../rollout/sample.js';
 import { usualMaxTokens } from '../rollout/token-task.js';
 import type { Example, Task } from '../tasks/task.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
+import { resolveParts } from '../train/options.js';
 import { numberFlag, parse } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { backendFlag } from './evaluate.js';
@@ -48,7 +49,7 @@ export async function sample(args: readonly string[]): Promise<void> {
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
   const tokens = await blamingCall(() => encodePrompt(policy.tokenizer, prompt));
-  const task = config && resolveConfig(config).train;
+  const task = config && resolveParts(resolveConfig(config)).train;
   const example = task?.parse?.(prompt);
   const solution = task?.maxSolutionLength && task.maxSolutionLength + 1;
   const completions = await policySampler(policy).complete(
