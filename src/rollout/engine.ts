@@ -1,7 +1,7 @@
 // What gives completions: the policy's own sampler (sample.ts) is one such engine, servers can be others. Token ids go in and
 // come out; nothing is decoded and encoded again.
 
-import { checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
+import { type Bounds, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 
 /** Gives completions for prompts. */
 export interface RolloutEngine {
@@ -87,6 +87,13 @@ export function isCut({ topP = 1, topK, minP = 0 }: Cut): boolean {
   return topP < 1 || topK !== undefined || minP > 0;
 }
 
+/** What the settings of a cut may be. */
+export const cutBounds = {
+  topP: { above: 0, max: 1 },
+  topK: { min: 1, integer: true },
+  minP: { min: 0, max: 1 },
+} as const satisfies Record<keyof Cut, Bounds>;
+
 const maxAddress = 2 ** 31 - 1;
 
 /** Checks settings. TypeError or RangeError that names the field behind `at`, such as `sampling.`. */
@@ -96,30 +103,25 @@ export function checkSamplingSettings(at: string, given: SamplingSettings): void
   checkNumber(`${at}temperature`, settings.temperature, { min: 0 });
   checkNumber(`${at}seed`, settings.seed, { min: 0, integer: true });
   checkNumber(`${at}step`, settings.step, { min: 0, max: maxAddress, integer: true });
-  checkCut(at, settings);
-  checkStops(at, settings);
+  for (const name of ['topP', 'topK', 'minP'] as const) {
+    if (settings[name] !== undefined) checkNumber(`${at}${name}`, settings[name], cutBounds[name]);
+  }
+  checkStops(at, { stopTokens: settings.stopTokens, stopTexts: settings.stopTexts });
   if (settings.contextLength !== undefined) {
     checkNumber(`${at}contextLength`, settings.contextLength, { min: 1, integer: true });
   }
 }
 
-export function checkCut(at: string, { topP, topK, minP }: Cut): void {
-  if (topP !== undefined) checkNumber(`${at}topP`, topP, { above: 0, max: 1 });
-  if (topK !== undefined) checkNumber(`${at}topK`, topK, { min: 1, integer: true });
-  if (minP !== undefined) checkNumber(`${at}minP`, minP, { min: 0, max: 1 });
-}
-
-export function checkStops(
-  at: string,
-  { stopTokens, stopTexts }: Pick<SamplingSettings, 'stopTokens' | 'stopTexts'>,
-): void {
-  if (stopTokens !== undefined) {
-    if (!Array.isArray(stopTokens)) throw typeError(`${at}stopTokens`, 'a list of token ids', stopTokens);
-    for (const [i, id] of stopTokens.entries()) checkNumber(`${at}stopTokens[${i}]`, id, { min: 0, integer: true });
+/** Checks what ends a completion besides end tokens. */
+export function checkStops(at: string, { stopTokens, stopTexts }: Record<'stopTokens' | 'stopTexts', unknown>): void {
+  const list = (field: string, of: string, value: unknown): unknown[] => {
+    if (Array.isArray(value)) return value;
+    throw typeError(field, `a list of ${of}`, value);
+  };
+  for (const [i, id] of list(`${at}stopTokens`, 'token ids', stopTokens ?? []).entries()) {
+    checkNumber(`${at}stopTokens[${i}]`, id, { min: 0, integer: true });
   }
-  if (stopTexts === undefined) return;
-  if (!Array.isArray(stopTexts)) throw typeError(`${at}stopTexts`, 'a list of texts', stopTexts);
-  for (const [i, text] of stopTexts.entries()) {
+  for (const [i, text] of list(`${at}stopTexts`, 'texts', stopTexts ?? []).entries()) {
     if (typeof text !== 'string') throw typeError(`${at}stopTexts[${i}]`, 'a text', text);
     if (text === '') throw rangeError(`${at}stopTexts[${i}]`, 'a text that is not empty', describe(text));
   }

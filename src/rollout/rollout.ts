@@ -12,7 +12,8 @@ import { askRewards, askScores } from './rewards.js';
 import { policySampler } from './sample.js';
 import { encodePrompts, type TokenTask } from './token-task.js';
 
-export interface SamplingOptions extends Omit<SamplingSettings, 'maxTokens' | 'contextLength'> {
+export interface SamplingOptions
+  extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'> {
   /** Completions a prompt. */
   groupSize: number;
   /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
@@ -30,13 +31,13 @@ export async function sampleGroups<E extends Example>(
   examples: readonly E[],
   { groupSize, firstPrompt = 0, engine = policySampler(policy), ...options }: SamplingOptions,
 ): Promise<Group<E>[]> {
-  const { promptLength, maxTokens } = task;
+  const { promptLength, maxTokens, stopTokens, stopTexts } = task;
   const prompts = await encodePrompts(task, examples);
   const requests = prompts.flatMap((prompt, i) =>
     Array.from({ length: groupSize }, (_, sample) => ({ prompt, promptIndex: firstPrompt + i, sample })),
   );
   const contextLength = promptLength + maxTokens - 1;
-  const completions = await engine.complete(requests, { ...options, maxTokens, contextLength });
+  const completions = await engine.complete(requests, { ...options, maxTokens, contextLength, stopTokens, stopTexts });
   const sampled = completions.map((completion, i) => ({
     ...completion,
     text: completionText(task.tokenizer, completion.tokens),
