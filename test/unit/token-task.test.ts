@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { definePolicy } from '../../src/model/define.js';
 import type { Policy } from '../../src/model/policy.js';
-import { evaluate } from '../../src/rollout/evaluate.js';
+import { evaluate } from '../../src/evaluation/evaluate.js';
 import { sampleGroups } from '../../src/rollout/rollout.js';
 import { encodePrompts, tokenTask } from '../../src/rollout/token-task.js';
 import type { Example, Task } from '../../src/tasks/index.js';
