@@ -13,7 +13,7 @@ import { checkpointWeights, openCheckpoint, type RunConfig } from '../run/run.js
 import { checkpointParents, readRunConfig } from '../run/run-folder.js';
 import { charactersOf, characterVocabulary } from '../text/vocabulary.js';
 import type { Settings } from '../train/options.js';
-import { assignAll, checkArrays } from '../train/training-state.js';
+import { assignAll, checkShapes } from '../train/training-state.js';
 import { UsageError } from './arguments.js';
 
 export interface SavedRun {
@@ -62,7 +62,7 @@ export async function loadRun(
   }
   const { folder, step, files } = openCheckpoint(checkpoint ?? runDir);
   const weights = checkpointWeights(files, folder);
-  checkArrays('weights', policy.variables, weights);
+  checkShapes('weights', policy.variables, weights);
   assignAll(policy.variables, weights);
   return { policy, config, settings, checkpoint: folder, step };
 }
