@@ -40,6 +40,7 @@ import { saveAdapter, savedAdapter, saveModel } from './save-pretrained.js';
 /** The policy with its tensors. */
 export interface LoadedPolicy extends PretrainedPolicy, Policy {
   readonly weightCount: number;
+  readonly description: PretrainedDescription;
 }
 
 /** What `description` holds. */
