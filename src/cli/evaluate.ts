@@ -18,7 +18,7 @@ export const help = `groupgrad evaluate <run> [flags]
   --task TASK        instead of the run's own evaluation tasks: a name, or {"task":"addition","digits":[3,3]}
   --size N           examples of each task at most; default: the run's
   --seed N           of --task; default 0
-  --backend NAME     tensorflow, wasm or cpu
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
   --json             JSON on standard output
 `;
 

@@ -21,7 +21,7 @@ export const help = `groupgrad sample <run> <prompt> [flags]
   --max-tokens N     default: the run's
   --seed N           default 0
   --checkpoint PATH  another checkpoint than the newest
-  --backend NAME     tensorflow, wasm or cpu
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
   --json             JSON on standard output
 `;
 
