@@ -6,6 +6,7 @@ import type { PolicyLike } from '../model/policy-like.js';
 import type { TransformerPolicyOptions } from '../model/transformer-options.js';
 import type { DatasetOptions, Example, Problems, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../train/api.js';
+import type { PretrainedOptions } from '../weights/pretrained-options.js';
 
 type TaskName = keyof typeof tasks;
 
@@ -25,10 +26,13 @@ export interface TrainConfig<E extends Example = Example>
   train: Problems<E> | TaskDescription | DataDescription;
   evaluate?: Readonly<Record<string, Problems | TaskDescription | DataDescription>>;
   /**
-   * A transformer by its size, with the characters of `train`; or a function that makes another policy, called when the
-   * tfjs backend has started. Default: `{ preset: 'micro' }` with the run's seed.
+   * A transformer by its size, with the characters of `train`; a model by its folder in Hugging Face's layout; or a function that
+   * makes another policy, called when the tfjs backend has started. Default: `{ preset: 'micro' }` with the run's seed.
    */
-  policy?: Partial<Omit<TransformerPolicyOptions, 'backend'>> | (() => PolicyLike | Promise<PolicyLike>);
+  policy?:
+    | Partial<Omit<TransformerPolicyOptions, 'backend'>>
+    | ({ model: string } & Omit<PretrainedOptions, 'backend' | 'onProgress'>)
+    | (() => PolicyLike | Promise<PolicyLike>);
   /** A loss, a preset's name, or a preset with changes. Default: the trainer's. */
   loss?: LossConfig | PresetName | ({ preset: PresetName } & Partial<LossConfig>);
   /** Steps after which the run ends. Default: it does not end. */

@@ -65,6 +65,8 @@ export interface Policy extends PolicyLike {
    * off. Left out by policies that change the weights they started with.
    */
   reference?<T>(compute: () => T): T;
+  /** Files for each checkpoint that others can use as they stand, by name: an adapter as PEFT reads it. */
+  checkpointFiles?(): Readonly<Record<string, Iterable<Uint8Array>>>;
 }
 
 /** A policy whose tokenizer was made of a vocabulary. */

@@ -26,14 +26,14 @@ import {
 } from './completions.js';
 import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
-import type { ReferencePolicy } from './reference-policy.js';
+import type { Reference } from './reference-policy.js';
 import { updatePolicy } from './update.js';
 
 export interface Learner {
   policy: Policy;
   optimizer: AdamW;
   /** Needed with a KL term. */
-  reference: ReferencePolicy | undefined;
+  reference: Reference | undefined;
   settings: Settings;
   /** Tokens of a prompt and of a completion at most. */
   promptLength: number;

@@ -35,13 +35,12 @@ import {
   type WeightType,
   weightTypes,
 } from './pretrained-options.js';
-import { saveAdapter, saveModel } from './save-pretrained.js';
+import { saveAdapter, savedAdapter, saveModel } from './save-pretrained.js';
 
 /** The policy with its tensors. */
 export interface LoadedPolicy extends PretrainedPolicy, Policy {
   readonly weightCount: number;
-  /** Writes the adapter as PEFT reads it; left out where every weight is trained. */
-  saveAdapter?(folder: string): void;
+  readonly description: PretrainedDescription;
 }
 
 /** What `description` holds. */
@@ -92,7 +91,7 @@ export async function loadPretrainedPolicy(path: string, options: PretrainedOpti
     description,
     weightCount: parameterCount(architecture),
     trainedCount: Object.values(variables).reduce((sum, { size }) => sum + size, 0),
-    ...(isAdapted && { saveAdapter: (to: string) => saveAdapter(loaded, own, to) }),
+    ...(isAdapted && { checkpointFiles: () => savedAdapter(loaded, own) }),
     save: async (to: string, given: SaveOptions = {}) => {
       const { merge = false } = checkSave(to, given);
       if (isAdapted && !merge) return saveAdapter(loaded, own, to);

@@ -81,8 +81,8 @@ describe('a trainer whose folder was taken over', () => {
     const trainer = await open(t, options(runDir));
     await trainTo(trainer, 1);
     const write = disk.write;
-    t.mock.method(disk, 'write', (path: string, bytes: Uint8Array) => {
-      write(path, bytes);
+    t.mock.method(disk, 'write', (path: string, pieces: Iterable<Uint8Array>) => {
+      write(path, pieces);
       if (path.endsWith('manifest.json')) fs.writeFileSync(join(runDir, 'lock.json'), '');
     });
     await assert.rejects(trainTo(trainer, 2), /its lock, .*lock\.json, was overwritten/);
