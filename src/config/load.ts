@@ -14,6 +14,7 @@ import { dataset, type Problems, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../train/api.js';
 import { builtins } from './builtins.js';
 import type { TaskDescription, TrainConfig } from './define-config.js';
+import { pretrained, pretrainedName } from './pretrained.js';
 
 type TaskName = TaskDescription['task'];
 
@@ -52,7 +53,7 @@ export function checkConfigFile(path: string): void {
 
 /** Error for what is neither the name of a built-in configuration nor the path of a file. */
 export function checkConfigName(from: string): void {
-  if (Object.hasOwn(builtins, from)) return;
+  if (Object.hasOwn(builtins, from) || from === pretrainedName) return;
   if (statSync(from, { throwIfNoEntry: false })) checkConfigFile(from);
   else {
     const known = Object.keys(builtins).join(', ');
@@ -65,6 +66,7 @@ const extensions = ['.json', '.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
 /** Reads a configuration; paths of files in it are relative to its own folder. Error or TypeError that names the file. */
 export async function readConfig(from: string): Promise<ReadConfig> {
   checkConfigName(from);
+  if (from === pretrainedName) return { path: from, name: from, original: { ...pretrained } };
   if (Object.hasOwn(builtins, from)) return { path: from, name: from, original: { ...builtins[from] } };
   const path = resolve(from);
   const name = basename(from).replace(/(\.config)?\.[^.]+$/, '');
@@ -271,7 +273,7 @@ async function resolvePolicy(policy: TrainConfig['policy'], train: Problems, see
   if ('model' in size) {
     const { model, ...options } = size;
     const { loadPretrainedPolicy } = await import('../weights/pretrained-policy.js');
-    return loadPretrainedPolicy(model as string, { seed, ...options });
+    return naming('policy', () => loadPretrainedPolicy(model as string, { seed, ...options }));
   }
   const { createTransformerPolicy } = await import('../model/transformer-policy.js');
   return createTransformerPolicy({ seed, vocabulary: train.characters, ...size });
