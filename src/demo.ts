@@ -2,7 +2,7 @@
 // GRPO and HA-DW. Exits with 1 when reinforcement did not raise the accuracy on problems held out from both.
 //
 //   npm run demo -- --seed 2            another policy, other problems
-//   npm run demo -- --backend cpu       tensorflow, wasm or cpu; default: the best that is installed
+//   npm run demo -- --backend cpu       groupgrad, tensorflow, wasm or cpu; default: the best that is installed
 //   npm run demo -- --steps 400         steps of reinforcement
 
 import { parseArgs } from 'node:util';

@@ -5,6 +5,8 @@ export {
   type VariantChanges,
 } from './compare/define-comparison.js';
 export { defineConfig, type TaskDescription, type TrainConfig } from './config/define-config.js';
+export type { Column } from './data/columns.js';
+export type { DataFormat, Row } from './data/row-file.js';
 export { DeviceArray, type DeviceDtype } from './devices/device-array.js';
 export { type DeviceChoice, type DeviceInfo, devices } from './devices/devices.js';
 export type { LogitsDtype, Metrics } from './devices/plan.js';
@@ -47,17 +49,29 @@ export { defineReward, type RewardOptions } from './rollout/rewards.js';
 export {
   type BanditExample,
   type BanditOptions,
+  type Benchmark,
+  type BenchmarkName,
+  benchmarks,
   type ChainOptions,
   type CountdownExample,
   type CountdownOptions,
+  type Dataset,
+  type DatasetExample,
+  type DatasetOptions,
   type DigitsOptions,
+  dataset,
   type Example,
   type GeneratedTask,
   type JsonlOptions,
   type LettersOptions,
+  type Problems,
+  type Scored,
   type SudokuOptions,
   type Task,
   tasks,
+  type VerifiedDataset,
+  type Verifier,
+  type VerifierResult,
 } from './tasks/index.js';
 export type { ChatMessage } from './text/chat-template.js';
 export type { DecodeOptions, EncodeOptions, TextStream, Tokenizer } from './text/tokenizer.js';

@@ -8,14 +8,12 @@
 //
 // --python, or GROUPGRAD_TORCH_PYTHON: a Python with PyTorch. Without one, and without tfjs-node, those columns stay empty.
 
-import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { machine } from '../machine.js';
+import { type Contender, program, pythonProgram, quantile, startPeers, takeTurns, timesAsFast } from './peer.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -37,28 +35,12 @@ const shapes = [
   [1, 896, 4864],
 ] as const;
 
-interface Contender {
-  name: string;
-  command: string;
-  args: string[];
-}
-
-const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
-const tfjs = (backend: string, precision = 'float32'): Contender => ({
-  name: precision === 'float32' ? backend : `${backend}, ${precision}`,
-  command: process.execPath,
-  args: ['--import', 'tsx', file('matmul-tfjs.ts'), backend, precision, String(threads)],
-});
+const tfjs = (backend: string, precision = 'float32'): Contender => {
+  const name = precision === 'float32' ? backend : `${backend}, ${precision}`;
+  return program(name, 'matmul-tfjs.ts', backend, precision, String(threads));
+};
 const torch = (precision: string): Contender[] =>
-  flags.python
-    ? [
-        {
-          name: `PyTorch, ${precision}`,
-          command: flags.python,
-          args: [file('matmul_torch.py'), precision, String(threads)],
-        },
-      ]
-    : [];
+  pythonProgram(flags.python, `PyTorch, ${precision}`, 'matmul_torch.py', precision, String(threads));
 const contenders: Contender[] = [
   tfjs('groupgrad'),
   ...torch('float32'),
@@ -68,65 +50,11 @@ const contenders: Contender[] = [
   tfjs('wasm'),
 ];
 
-/** A contender's process: given a shape, it answers with the seconds of one product, the best of a short series. */
-class Peer {
-  private readonly process: ChildProcess;
-  private readonly lines: AsyncIterator<string>;
-
-  constructor(readonly contender: Contender) {
-    this.process = spawn(contender.command, contender.args, { stdio: ['pipe', 'pipe', 'ignore'] });
-    this.lines = createInterface({ input: this.process.stdout! })[Symbol.asyncIterator]();
-  }
-
-  /** Its version, or undefined where it cannot run here. */
-  async start(): Promise<string | undefined> {
-    const { done, value } = await this.lines.next();
-    return done ? undefined : value;
-  }
-
-  async measure(shape: readonly number[]): Promise<number> {
-    this.process.stdin!.write(`${shape.join(' ')}\n`);
-    const { done, value } = await this.lines.next();
-    if (done) throw new Error(`${this.contender.name} ended`);
-    return Number(value);
-  }
-
-  stop(): void {
-    this.process.stdin!.end();
-  }
-}
-
-function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = q * (sorted.length - 1);
-  const low = Math.floor(at);
-  return sorted[low] + (at - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
-}
-
-const peers: Peer[] = [];
-const versions: Record<string, string> = {};
-for (const contender of contenders) {
-  const peer = new Peer(contender);
-  const version = await peer.start();
-  if (version === undefined) {
-    console.log(`${contender.name}: not here`);
-    continue;
-  }
-  versions[contender.name] = version;
-  peers.push(peer);
-}
-
+const { peers, versions } = await startPeers(contenders);
 const results = [];
 for (const shape of shapes) {
   const [m, k, n] = shape;
-  const samples: Record<string, number[]> = Object.fromEntries(peers.map(({ contender }) => [contender.name, []]));
-  for (const peer of peers) await peer.measure(shape); // memory, packing
-  for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < peers.length; i++) {
-      const peer = peers[(i + round) % peers.length];
-      samples[peer.contender.name].push(await peer.measure(shape));
-    }
-  }
+  const samples = await takeTurns(peers, shape.join(' '), rounds);
   const gigaflops = (seconds: number) => (2 * m * k * n) / seconds / 1e9;
   const measured = Object.entries(samples).map(([name, seconds]) => {
     const precision = name.includes('bfloat16') ? 'bfloat16' : 'float32';
@@ -135,12 +63,7 @@ for (const shape of shapes) {
       name,
       median: gigaflops(quantile(seconds, 0.5)),
       quartiles: [gigaflops(quantile(seconds, 0.75)), gigaflops(quantile(seconds, 0.25))],
-      timesPyTorch:
-        reference &&
-        quantile(
-          seconds.map((s, i) => reference[i] / s),
-          0.5,
-        ),
+      timesPyTorch: reference && timesAsFast(seconds, reference),
     };
   });
   results.push({ shape, measured });

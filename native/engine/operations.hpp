@@ -208,6 +208,134 @@ struct MatMulRequest {
   float* c;
 };
 
+// y = x scale (weight + offset) for each row of n values, scale = 1 / sqrt(mean(x^2) + epsilon).
+struct RmsNormRequest {
+  int64_t rows, n;
+  float epsilon, offset;
+  const float* x;
+  const float* weight;  // [n]
+  float* y;
+  float* scale;  // [rows]
+};
+
+// The gradient of the same, given that of y. The one of the weight adds up rows in stretches of 128.
+struct RmsNormBackwardRequest {
+  int64_t rows, n;
+  float offset;
+  const float* dy;
+  const float* x;
+  const float* weight;
+  const float* scale;
+  float* dx;
+  float* dWeight;  // null: not wanted
+};
+
+// Rotates the first `width` dimensions of each head, paired in halves; the others are copied. Row r of x [rows, heads,
+// size] turns by row r % positions of the tables [positions, size].
+struct RotaryRequest {
+  int64_t rows, heads, size, width, positions;
+  bool inverse;
+  const float* x;
+  const float* cos;
+  const float* sin;
+  float* y;
+};
+
+// y = activation(gate) up, with SiLU or GELU (by tanh).
+struct GatedUnitRequest {
+  bool gelu;
+  int64_t size;
+  const float* gate;
+  const float* up;
+  float* y;
+};
+
+struct GatedUnitBackwardRequest {
+  bool gelu;
+  int64_t size;
+  const float* dy;
+  const float* gate;
+  const float* up;
+  float* dGate;
+  float* dUp;
+};
+
+// The most heads of queries that share their keys and values.
+constexpr int64_t kMaxSharingHeads = 512;
+
+// Causal attention. Scores are query . key x scale, then softCap tanh(score / softCap) where there is a cap. Position t
+// of a sequence sees those from max(start, t - window + 1) to t; what lies before the start is padding.
+struct AttentionShape {
+  int64_t heads, keyValueHeads, headSize;  // each head of keys and values serves heads / keyValueHeads of queries
+  float scale, softCap;                    // 0: no cap
+  int64_t window;                          // 0: none
+};
+
+// Queries [sequences, length, heads, headSize] against keys and values [sequences, length, keyValueHeads, headSize]. A
+// position's result depends on its query and on the keys and values that it sees alone, which are taken in blocks
+// counted from the start; only a value that is not finite may make results before it NaN. Padding gives 0.
+struct AttentionRequest {
+  AttentionShape shape;
+  int64_t sequences, length;
+  const int32_t* starts;  // [sequences], each within [0, length]
+  const float* query;
+  const float* key;
+  const float* value;
+  float* y;
+  float* logSumExp;  // [sequences, length, heads], of the scores
+};
+
+// One new position for each of some rows, whose keys and values so far lie in blocks of `columns` positions: block i of
+// head h of row r at keys[i] + (r keyValueHeads + h) columns headSize. The new ones are written to their place first.
+// The result has the bits that AttentionRequest gives for the same position.
+struct DecodeAttentionRequest {
+  AttentionShape shape;
+  int64_t rows, columns;
+  const int32_t*
+      lengths;         // positions of each row before the new one, for which there is a block; -1: a row to pass over
+  const float* query;  // [rows, heads, headSize]
+  const float* key;    // [rows, keyValueHeads, headSize]
+  const float* value;
+  std::span<float*const> keys, values;
+  float* y;  // [rows, heads, headSize]; 0 in rows that are passed over
+};
+
+// The gradients of attention. `mixed` is what the forward pass gave as y.
+struct AttentionBackwardRequest {
+  AttentionShape shape;
+  int64_t sequences, length;
+  const int32_t* starts;
+  const float* dy;
+  const float* query;
+  const float* key;
+  const float* value;
+  const float* mixed;
+  const float* logSumExp;
+  float* dQuery;
+  float* dKey;
+  float* dValue;
+};
+
+// One update of AdamW by gradient x scale: mean and square are running means of the gradient and its square;
+// variable x (1 - decay) - rate mean / (sqrt(square / correction) + epsilon).
+struct AdamWRequest {
+  int64_t size;
+  double scale, beta1, beta2, epsilon, rate, decay, correction;
+  const float* variable;
+  const float* mean;
+  const float* square;
+  const float* gradient;
+  float* newVariable;
+  float* newMean;
+  float* newSquare;
+};
+
+// The sum of the squares of all values of the inputs, in float64.
+struct SumOfSquaresRequest {
+  std::span<const std::span<const float>> x;
+  double* y;
+};
+
 // A device. `state` holds its threads and scratch memory; one an environment. No exception crosses these.
 struct Operations {
   Status (*unary)(void* state, const UnaryRequest&);
@@ -222,6 +350,16 @@ struct Operations {
   Status (*gather)(void* state, const GatherRequest&);
   Status (*scatterAdd)(void* state, const ScatterAddRequest&);
   Status (*addN)(void* state, const AddNRequest&);
+  Status (*rmsNorm)(void* state, const RmsNormRequest&);
+  Status (*rmsNormBackward)(void* state, const RmsNormBackwardRequest&);
+  Status (*rotary)(void* state, const RotaryRequest&);
+  Status (*gatedUnit)(void* state, const GatedUnitRequest&);
+  Status (*gatedUnitBackward)(void* state, const GatedUnitBackwardRequest&);
+  Status (*attention)(void* state, const AttentionRequest&);
+  Status (*decodeAttention)(void* state, const DecodeAttentionRequest&);
+  Status (*attentionBackward)(void* state, const AttentionBackwardRequest&);
+  Status (*adamW)(void* state, const AdamWRequest&);
+  Status (*sumOfSquares)(void* state, const SumOfSquaresRequest&);
   Status (*matMul)(void* state, const MatMulRequest&);
   // Null in `packed` where memory does not suffice.
   Status (*pack)(void* state, Precision, const Matrix&, PackedMatrix*& packed);

@@ -8,9 +8,10 @@ import { checkChoice } from '../base/check.js';
 import { isMissing } from '../base/missing-tfjs.js';
 import { thisFile } from '../base/package-folder.js';
 import { addCommand } from '../base/package-manager.js';
+import { loadAddon } from '../devices/load.js';
 import { isCheckout } from '../devices/places.js';
 
-export const backends = ['tensorflow', 'wasm', 'cpu'] as const;
+export const backends = ['groupgrad', 'tensorflow', 'wasm', 'cpu'] as const;
 /** A tfjs backend by its name there. */
 export type Backend = (typeof backends)[number];
 
@@ -20,12 +21,18 @@ export interface StartedBackend {
   package: string;
 }
 
-/** The packages that hold a backend, best first. All are optional: what is not installed is passed over. */
-const packages: readonly { backend: Backend; name: string; load: (name: string) => Promise<void> }[] = [
+const cpuPackage = '@tensorflow/tfjs-backend-cpu';
+
+/**
+ * The packages that hold a backend, best first. All but our own are optional: what is not installed is passed over. `needs`:
+ * the package without which a backend is not there, where it is another.
+ */
+const packages: readonly { backend: Backend; name: string; needs?: string; load: (name: string) => Promise<void> }[] = [
   { backend: 'tensorflow', name: '@tensorflow/tfjs-node-gpu', load: loadTensorflow },
+  { backend: 'groupgrad', name: 'groupgrad', needs: cpuPackage, load: loadEngine },
   { backend: 'tensorflow', name: '@tensorflow/tfjs-node', load: loadTensorflow },
   { backend: 'wasm', name: '@tensorflow/tfjs-backend-wasm', load: loadWasm },
-  { backend: 'cpu', name: '@tensorflow/tfjs-backend-cpu', load: async (name) => void (await import(name)) },
+  { backend: 'cpu', name: cpuPackage, load: async (name) => void (await import(name)) },
 ];
 
 /** A package whose backend did not start, and why. */
@@ -50,21 +57,21 @@ export async function startBackend(wanted: Backend | 'auto' = 'auto'): Promise<S
 /** Like `startBackend`, with the failures in place of an error. */
 export async function tryBackends(wanted: Backend | 'auto'): Promise<StartedBackend | BackendFailure[]> {
   const failures: BackendFailure[] = [];
-  for (const { backend, name, load } of packages) {
+  for (const { backend, name, needs = name, load } of packages) {
     if (wanted !== 'auto' && wanted !== backend) continue;
     try {
       await load(name);
       if (!(await setBackend(backend))) throw new Error('it did not start');
       return { backend, package: name };
     } catch (error) {
-      failures.push({ package: name, reason: explain(error, name) });
+      failures.push({ package: name, reason: explain(error, needs, name) });
     }
   }
   return failures;
 }
 
-function explain(error: unknown, name: string): string {
-  if (isMissing(error, name)) return 'not installed';
+function explain(error: unknown, needs: string, name: string): string {
+  if (isMissing(error, needs)) return needs === name ? 'not installed' : `${needs} is not installed`;
   const { message } = error as Error;
   if (message.includes('tfjs_binding.node'))
     return 'installed without its native part, which a script of the package fetches';
@@ -78,7 +85,16 @@ export function howToGet(backend: Backend | 'auto'): string {
       ? 'npm run setup:tensorflow'
       : `node ${join('node_modules', 'groupgrad', 'scripts', 'setup-tensorflow.mjs')}`;
   }
-  return addCommand([`@tensorflow/tfjs-backend-${backend === 'cpu' ? 'cpu' : 'wasm'}`]);
+  if (backend === 'groupgrad') {
+    const loaded = loadAddon();
+    if (!loaded.addon) return loaded.remedy;
+  }
+  return addCommand([backend === 'wasm' ? '@tensorflow/tfjs-backend-wasm' : cpuPackage]);
+}
+
+async function loadEngine(): Promise<void> {
+  const { registerEngineBackend } = await import('./engine/register.js');
+  registerEngineBackend();
 }
 
 async function loadTensorflow(name: string): Promise<void> {

@@ -18,7 +18,15 @@ export function readText(path: string): string {
 
 /** As `readText`, for the content of a file. */
 export function decodeText(content: Uint8Array): string {
-  const marked = marks.find(({ bytes }) => bytes.every((byte, i) => content[i] === byte));
   // The decoder takes the mark of its own encoding away.
-  return new TextDecoder(marked?.encoding ?? 'utf-8', { fatal: true }).decode(content);
+  return new TextDecoder(markOf(content)?.encoding ?? 'utf-8', { fatal: true }).decode(content);
+}
+
+/** Whether content begins with a byte-order mark of UTF-16. */
+export function isUtf16(content: Uint8Array): boolean {
+  return markOf(content) !== undefined;
+}
+
+function markOf(content: Uint8Array) {
+  return marks.find(({ bytes }) => bytes.every((byte, i) => content[i] === byte));
 }

@@ -49,6 +49,12 @@ export function numberFlag(
   }
 }
 
+/** A flag's word, one of some. */
+export function choiceFlag<const T extends string>(name: string, text: string, choices: readonly T[]): T {
+  if (choices.includes(text as T)) return text as T;
+  throw new UsageError(`--${name}: expected one of ${choices.join(', ')}, got ${JSON.stringify(text)}`);
+}
+
 function boundsText({ min, max, integer }: NonNullable<Parameters<typeof checkNumber>[2]> = {}): string {
   const limits = [...(min === undefined ? [] : [`at least ${min}`]), ...(max === undefined ? [] : [`at most ${max}`])];
   return `${integer ? 'a whole number' : 'a number'}${limits.length > 0 ? ` of ${limits.join(' and ')}` : ''}`;

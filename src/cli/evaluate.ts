@@ -6,7 +6,7 @@ import type { Evaluation } from '../rollout/api.js';
 import { evaluate as evaluatePolicy } from '../rollout/evaluate.js';
 import { encodePrompts, tokenTask } from '../rollout/token-task.js';
 import type { Task } from '../tasks/task.js';
-import { evaluationExamples } from '../train/options.js';
+import { evaluationExamples, resolveParts, scoredBy } from '../train/options.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { loadRun } from './saved-run.js';
@@ -18,7 +18,7 @@ export const help = `groupgrad evaluate <run> [flags]
   --task TASK        instead of the run's own evaluation tasks: a name, or {"task":"addition","digits":[3,3]}
   --size N           examples of each task at most; default: the run's
   --seed N           of --task; default 0
-  --backend NAME     tensorflow, wasm or cpu
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
   --json             JSON on standard output
 `;
 
@@ -42,7 +42,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   });
   const tasks: Readonly<Record<string, Task>> = given
     ? { [given.name]: given }
-    : ((config && resolveConfig(config).evaluate) ?? {});
+    : ((config && resolveParts(resolveConfig(config)).evaluate) ?? {});
   if (Object.keys(tasks).length === 0) {
     throw new UsageError(`${positionals[0]}: its configuration names no task to evaluate on; say which with --task`);
   }
@@ -80,7 +80,7 @@ function taskFlag(text: string, seed: number): Task {
     throw new UsageError(`--task: expected a name or {"task": name, …}, got ${JSON.stringify(text)}`);
   }
   try {
-    return resolveTask('task', description, seed);
+    return scoredBy('task', resolveTask('task', description, seed), []);
   } catch (error) {
     // `task.task` is the task's name, `task.digits` one of its options.
     const message = (error as Error).message.replace(/^task\.(task: )?/, '');

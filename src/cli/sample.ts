@@ -6,6 +6,7 @@ import { sample as samplePolicy } from '../rollout/sample.js';
 import { usualMaxTokens } from '../rollout/token-task.js';
 import type { Example, Task } from '../tasks/task.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
+import { resolveParts } from '../train/options.js';
 import { numberFlag, parse } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { backendFlag } from './evaluate.js';
@@ -20,7 +21,7 @@ export const help = `groupgrad sample <run> <prompt> [flags]
   --max-tokens N     default: the run's
   --seed N           default 0
   --checkpoint PATH  another checkpoint than the newest
-  --backend NAME     tensorflow, wasm or cpu
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
   --json             JSON on standard output
 `;
 
@@ -48,7 +49,7 @@ export async function sample(args: readonly string[]): Promise<void> {
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
   const tokens = await blamingCall(() => encodePrompt(policy.tokenizer, prompt));
-  const task = config && resolveConfig(config).train;
+  const task = config && resolveParts(resolveConfig(config)).train;
   const example = task?.parse?.(prompt);
   const solution = task?.maxSolutionLength && task.maxSolutionLength + 1;
   const completions = await samplePolicy(

@@ -50,3 +50,9 @@ export function shortPath(path: string): string {
   const fromHome = within(homedir());
   return within(process.cwd()) ?? (fromHome === undefined ? path : `~${sep}${fromHome}`);
 }
+
+/** A text in one line, as JSON, with its end where it is longer than `most` characters: answers come last. */
+export function shorten(text: string, most: number): string {
+  const whole = [...text];
+  return JSON.stringify(whole.length <= most ? text : `…${whole.slice(-most).join('')}`);
+}

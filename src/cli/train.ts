@@ -23,7 +23,7 @@ export const help = `groupgrad train <task|file> [flags]
   --run DIR          the run folder; default: runs/<name>
   --steps N          steps after which the run ends, those before a resumption included
   --seed N           of the run
-  --backend NAME     tensorflow, wasm or cpu; default: the fastest that is installed
+  --backend NAME     groupgrad, tensorflow, wasm or cpu; default: the fastest that is installed
   --resume HOW       auto (default): go on with the run that the folder holds; never; or a checkpoint's path
   --allow-drift      go on although the configuration or the data has changed
   --take-over        take the run folder from a process that is using it; that process then stops

@@ -1,10 +1,10 @@
 // Curves of a variant over its seeds, for charts: means with their intervals against steps or tokens.
 
+import { estimate } from '../evaluation/statistics.js';
 import type { Chart, Point, Series } from '../report/chart.js';
 import { everything } from './buckets.js';
 import type { ComparisonResult } from './result.js';
 import type { Measure, RunResult } from './results.js';
-import { estimate } from './statistics.js';
 import { interpolate } from './summary.js';
 
 /** Points of a curve at most. */

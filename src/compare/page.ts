@@ -1,5 +1,7 @@
 // The report of a comparison: one HTML page that needs nothing else.
 
+import { passes } from '../evaluation/estimators.js';
+import type { Estimate } from '../evaluation/statistics.js';
 import { chartIds, numberCell, renderCharts, renderPage, renderTable, type Tile } from '../report/page.js';
 import { flatten, renderSettings } from '../report/settings.js';
 import { markup } from '../report/text.js';
@@ -7,9 +9,7 @@ import { differences } from '../run/drift.js';
 import { duration } from '../train/progress.js';
 import { everything } from './buckets.js';
 import { curveCharts } from './curves.js';
-import { passes } from './estimators.js';
 import type { ComparisonResult } from './result.js';
-import type { Estimate } from './statistics.js';
 import type { PairQuantity, PairSummary, Quantity, VariantSummary } from './summary.js';
 import { halfText, interval, pText, seedList } from './table.js';
 

@@ -3,13 +3,13 @@
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { checkConfig, resolveConfig, resolveTask, setValue } from '../config/load.js';
+import { passes } from '../evaluation/estimators.js';
 import { type Identity, identifyTask } from '../run/drift.js';
 import { distinctExamples, type Example, type Task } from '../tasks/task.js';
 import type { TrainerOptions } from '../train/api.js';
-import { resolveParts, resolveSettings } from '../train/options.js';
+import { resolveParts, resolveSettings, scoredBy } from '../train/options.js';
 import { type Buckets, checkBuckets } from './buckets.js';
 import type { ComparisonConfig, ProbeConfig } from './define-comparison.js';
-import { passes } from './estimators.js';
 
 /** A comparison with every default: plain JSON, as plan.json of its folder holds it. */
 export interface Plan {
@@ -161,7 +161,7 @@ function identifyCommon(comparison: ComparisonConfig, { probe, buckets }: Pick<P
   const { warmStart, sampling, shuffle, device } = resolveSettings(options);
   const policy = typeof config.policy === 'function' ? 'made by a function' : (config.policy ?? {});
   return {
-    train: identifyTask(options.train as Task),
+    train: identifyTask(options.train),
     policy,
     backend: config.backend ?? null,
     warmStart,
@@ -186,8 +186,8 @@ export function startConfig({ base }: ComparisonConfig, seed: number): TrainConf
   return checkConfig({ train, policy, backend, warmStart, sampling, shuffle, device, seed });
 }
 
-export function probeTask({ probe }: ComparisonConfig, seed: number): Task {
-  return resolveTask('probe.task', probe.task, seed);
+export function probeTask({ probe, base }: ComparisonConfig, seed: number): Task {
+  return scoredBy('probe.task', resolveTask('probe.task', probe.task, seed), base.rewards ?? []);
 }
 
 /** The different prompts that a seed's runs are measured on. RangeError for a task that does not have as many. */

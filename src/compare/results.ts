@@ -1,8 +1,8 @@
 // What the runs of a comparison have come to, read from its folder: curves by bucket for each run.
 
 import { join } from 'node:path';
+import { equalGroupProbability, passAtK, passes } from '../evaluation/estimators.js';
 import { everything } from './buckets.js';
-import { equalGroupProbability, passAtK, passes } from './estimators.js';
 import {
   comparisonFiles,
   type EvaluationLine,

@@ -1,10 +1,10 @@
 // What the runs of a comparison say together: for each variant and bucket means over seeds, for each pair differences.
 
+import { passes } from '../evaluation/estimators.js';
+import { type Estimate, estimate, type SignFlipTest, signFlipTest } from '../evaluation/statistics.js';
 import { everything } from './buckets.js';
-import { passes } from './estimators.js';
 import type { Pair, Plan } from './plan.js';
 import type { Results, RunResult } from './results.js';
-import { type Estimate, estimate, type SignFlipTest, signFlipTest } from './statistics.js';
 
 /**
  * Numbers of one run and bucket. `/mean`: over the run, by tokens. `train/…` is there for all buckets together alone: training

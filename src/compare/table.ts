@@ -1,7 +1,7 @@
 // A comparison's summary for a terminal.
 
+import type { Estimate } from '../evaluation/statistics.js';
 import type { ComparisonResult } from './result.js';
-import type { Estimate } from './statistics.js';
 import type { PairSummary, TimeToHalf, VariantSummary } from './summary.js';
 
 /** Lines of text. */

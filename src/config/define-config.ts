@@ -4,7 +4,7 @@ import type { LossConfig } from '../loss/config.js';
 import type { PresetName } from '../loss/presets.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { TransformerPolicyOptions } from '../model/transformer-options.js';
-import type { Example, Task, tasks } from '../tasks/index.js';
+import type { DatasetOptions, Example, Problems, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../train/api.js';
 
 type TaskName = keyof typeof tasks;
@@ -14,13 +14,16 @@ export type TaskDescription = {
   [K in TaskName]: { task: K } & Omit<Parameters<(typeof tasks)[K]>[0], 'seed'> & { seed?: number };
 }[TaskName];
 
+/** A data set by the path of its file or files, and its options. Functions of a row may stand in a configuration in code. */
+export type DataDescription = { data: string | readonly string[] } & DatasetOptions;
+
 export interface TrainConfig<E extends Example = Example>
   extends Omit<
     TrainerOptions<E>,
     'policy' | 'train' | 'evaluate' | 'loss' | 'runDir' | 'resume' | 'allowDrift' | 'notes'
   > {
-  train: Task<E> | TaskDescription;
-  evaluate?: Readonly<Record<string, Task | TaskDescription>>;
+  train: Problems<E> | TaskDescription | DataDescription;
+  evaluate?: Readonly<Record<string, Problems | TaskDescription | DataDescription>>;
   /**
    * A transformer by its size, with the characters of `train`; or a function that makes another policy, called when the
    * tfjs backend has started. Default: `{ preset: 'micro' }` with the run's seed.

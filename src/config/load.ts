@@ -10,7 +10,7 @@ import { readText } from '../base/read-text.js';
 import type { LossConfig } from '../loss/config.js';
 import { type PresetName, presets } from '../loss/presets.js';
 import type { PolicyLike } from '../model/policy-like.js';
-import { type Task, tasks } from '../tasks/index.js';
+import { dataset, type Problems, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../train/api.js';
 import { builtins } from './builtins.js';
 import type { TaskDescription, TrainConfig } from './define-config.js';
@@ -99,8 +99,8 @@ async function loadFile(path: string): Promise<unknown> {
   return withAbsolutePaths(await readConfigFile(path), dirname(path));
 }
 
-/** Settings that name files: `path` of a task's description, or the end of a dotted path to one. */
-const namesFile = /(^|\.)path$/;
+/** Settings that name files: `path` and `data` of a task's description, or the end of a dotted path to one. */
+const namesFile = /(^|\.)(path|data)$/;
 
 /** A copy in which paths of files are resolved against a folder. What is made in code stays as it is. */
 function withAbsolutePaths(value: unknown, folder: string): unknown {
@@ -108,9 +108,15 @@ function withAbsolutePaths(value: unknown, folder: string): unknown {
   if (!isPlain(value) || Object.getPrototypeOf(value) !== Object.prototype) return value;
   const entries = Object.entries(value).map(([name, part]) => [
     name,
-    namesFile.test(name) && typeof part === 'string' ? resolve(folder, part) : withAbsolutePaths(part, folder),
+    namesFile.test(name) ? absolute(part, folder) : withAbsolutePaths(part, folder),
   ]);
   return Object.fromEntries(entries);
+}
+
+/** A path, or several, as they are from everywhere. */
+function absolute(path: unknown, folder: string): unknown {
+  if (Array.isArray(path)) return path.map((one) => absolute(one, folder));
+  return typeof path === 'string' ? resolve(folder, path) : withAbsolutePaths(path, folder);
 }
 
 /** `train.path=data.jsonl` as it reads from every working directory. */
@@ -219,18 +225,29 @@ export function checkConfig(config: Record<string, unknown>): TrainConfig {
   return config as unknown as TrainConfig;
 }
 
-export function resolveTask(field: string, value: unknown, seed: number): Task {
+export function resolveTask(field: string, value: unknown, seed: number): Problems {
   const description = checkObject(field, value);
-  if (!('task' in description)) return description as unknown as Task;
+  if ('data' in description) {
+    const { data, ...options } = description;
+    return naming(field, () => dataset(data as string, options));
+  }
+  if (!('task' in description)) return description as unknown as Problems;
   const { task: name, ...options } = description;
   checkChoice(`${field}.task`, name, Object.keys(tasks) as TaskName[]);
-  const make = tasks[name as TaskName] as (options: unknown) => Task;
+  const make = tasks[name as TaskName] as (options: unknown) => Problems;
   // A file's problems are what they are: they take no seed.
   const seeded = name === 'jsonl' || 'seed' in options ? options : { ...options, seed };
+  return naming(field, () => make(seeded));
+}
+
+/** Runs what names its options; what it throws names them within `field`. */
+function naming<T>(field: string, run: () => T): T {
   try {
-    return make(seeded);
+    return run();
   } catch (error) {
-    (error as Error).message = `${field}.${(error as Error).message}`;
+    const { message } = error as Error;
+    // A message begins with an option, or with the place in a file.
+    (error as Error).message = `${field}${/^[a-z]\w*[.:[]/i.test(message) ? '.' : ': '}${message}`;
     throw error;
   }
 }
@@ -244,7 +261,7 @@ function resolveLoss(loss: TrainConfig['loss']): LossConfig | undefined {
   return { ...presets[preset as PresetName], ...changes };
 }
 
-async function resolvePolicy(policy: TrainConfig['policy'], train: Task, seed: number): Promise<PolicyLike> {
+async function resolvePolicy(policy: TrainConfig['policy'], train: Problems, seed: number): Promise<PolicyLike> {
   if (typeof policy === 'function') return policy();
   const size = { ...checkObject('policy', policy ?? {}) };
   if ('logits' in size) {

@@ -73,6 +73,69 @@ export interface EngineAddon {
   gather<V extends TensorValues | Uint16Array>(numbers: Float64Array, x: V, indices: Int32Array, y: V): void;
   scatterAdd(numbers: Float64Array, x: Float32Array, indices: Int32Array, y: Float32Array): void;
   addN(numbers: Float64Array, y: Float32Array, ...x: readonly Float32Array[]): void;
+  rmsNorm(numbers: Float64Array, x: Float32Array, weight: Float32Array, y: Float32Array, scale: Float32Array): void;
+  rmsNormBackward(
+    numbers: Float64Array,
+    dy: Float32Array,
+    x: Float32Array,
+    weight: Float32Array,
+    scale: Float32Array,
+    dx: Float32Array,
+    dWeight: Float32Array | null,
+  ): void;
+  rotary(numbers: Float64Array, x: Float32Array, cos: Float32Array, sin: Float32Array, y: Float32Array): void;
+  gatedUnit(numbers: Float64Array, gate: Float32Array, up: Float32Array, y: Float32Array): void;
+  gatedUnitBackward(
+    numbers: Float64Array,
+    dy: Float32Array,
+    gate: Float32Array,
+    up: Float32Array,
+    dGate: Float32Array,
+    dUp: Float32Array,
+  ): void;
+  attention(
+    numbers: Float64Array,
+    query: Float32Array,
+    key: Float32Array,
+    value: Float32Array,
+    starts: Int32Array,
+    y: Float32Array,
+    logSumExp: Float32Array,
+  ): void;
+  attentionBackward(
+    numbers: Float64Array,
+    dy: Float32Array,
+    query: Float32Array,
+    key: Float32Array,
+    value: Float32Array,
+    mixed: Float32Array,
+    logSumExp: Float32Array,
+    starts: Int32Array,
+    dQuery: Float32Array,
+    dKey: Float32Array,
+    dValue: Float32Array,
+  ): void;
+  /** `blocks`: keys and values of each block in turn, of which the new position is written in place. */
+  decodeAttention(
+    numbers: Float64Array,
+    query: Float32Array,
+    key: Float32Array,
+    value: Float32Array,
+    lengths: Int32Array,
+    y: Float32Array,
+    ...blocks: readonly Float32Array[]
+  ): void;
+  adamW(
+    numbers: Float64Array,
+    variable: Float32Array,
+    mean: Float32Array,
+    square: Float32Array,
+    gradient: Float32Array,
+    newVariable: Float32Array,
+    newMean: Float32Array,
+    newSquare: Float32Array,
+  ): void;
+  sumOfSquares(numbers: Float64Array, y: Float64Array, ...x: readonly Float32Array[]): void;
   matMul(
     numbers: Float64Array,
     a: Float32Array,

@@ -2,7 +2,7 @@
 
 import * as tf from '@tensorflow/tfjs-core';
 import { matMul, oneHotRows, transposedMatMul } from './matrix-products.js';
-import type { Computed, Gradients, Keep } from './part.js';
+import { type Computed, fusedKernel, type Gradients, type Keep } from './part.js';
 
 /**
  * Vocabularies from which rows are gathered. Below, a product with one-hot rows costs less: it takes no values out of the
@@ -10,15 +10,22 @@ import type { Computed, Gradients, Keep } from './part.js';
  */
 const gatheredFrom = 1024;
 
-/** Rows of the embedding [V, D] times `scale`, one for each token id: [N, D]. Gradient: `weight`. */
+/**
+ * Rows of the embedding [V, D] times `scale`, one for each token id: [N, D]. Gradient: `weight`.
+ *
+ * Fused kernel: `groupgrad.embeddingBackward` ({ dy, tokens }, { vocabulary }) → the gradient of gathering, [V, D].
+ */
 export function embedding(weight: tf.Tensor2D, scale: number, tokens: Int32Array, keep: Keep): Computed {
   const [vocabulary] = weight.shape;
   const scaled = (x: tf.Tensor2D): tf.Tensor2D => (scale === 1 ? x : tf.mul(x, scale));
-  if (vocabulary >= gatheredFrom) {
+  const fused = fusedKernel('groupgrad.embeddingBackward');
+  if (fused || vocabulary >= gatheredFrom) {
+    const ids = () => tf.tensor1d(tokens, 'int32');
+    const scatter = (dy: tf.Tensor2D) =>
+      fused ? fused({ dy, tokens: ids() }, { vocabulary })[0] : scatterSum(dy, tokens, vocabulary);
     return {
-      value: scaled(tf.gather(weight, tf.tensor1d(tokens, 'int32'))),
-      backward: (dy, wanted): Gradients =>
-        wanted('weight') ? { weight: scatterSum(scaled(dy), tokens, vocabulary) } : {},
+      value: scaled(tf.gather(weight, ids())),
+      backward: (dy, wanted): Gradients => (wanted('weight') ? { weight: scatter(scaled(dy)) } : {}),
     };
   }
   const hot = keep(oneHotRows(tokens, vocabulary));

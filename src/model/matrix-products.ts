@@ -47,12 +47,31 @@ export function oneHotRows(indices: Int32Array, size: number): tf.Tensor2D {
 
 /**
  * x, whose first dimension holds `count` equal parts, with the parts that `indices` names in their place; zeros for an index of
- * −1. By a product with one-hot rows, exact for finite x: the WebAssembly kernel for gathering goes value by value.
+ * −1. Exact for finite x. The WebAssembly kernel for gathering goes value by value, so that a product with one-hot rows is used
+ * there; elsewhere a product may round its factors.
  */
 export function takeParts<T extends tf.Tensor>(x: T, count: number, indices: Int32Array): T {
   const [first, ...rest] = x.shape;
-  const parts = matMul(markedRows(indices, count), tf.reshape(x, [count, x.size / count]));
+  const rows: tf.Tensor2D = tf.reshape(x, [count, x.size / count]);
+  const parts = tf.getBackend() === 'wasm' ? matMul(markedRows(indices, count), rows) : gatherRows(rows, indices);
   return tf.reshape(parts, [(first / count) * indices.length, ...rest]) as T;
+}
+
+/** Rows of x [N, D] by their index; zeros for −1. */
+function gatherRows(x: tf.Tensor2D, indices: Int32Array): tf.Tensor2D {
+  const own = tf.tensor1d(
+    indices.map((index) => Math.max(index, 0)),
+    'int32',
+  );
+  const rows = tf.gather(x, own);
+  if (!indices.includes(-1)) return rows;
+  return tf.mul(
+    rows,
+    tf.tensor2d(
+      Float32Array.from(indices, (index) => Number(index >= 0)),
+      [indices.length, 1],
+    ),
+  );
 }
 
 /** [N, size] with a 1 in column indices[n] of row n; a row of zeros for −1. */

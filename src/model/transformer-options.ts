@@ -24,5 +24,5 @@ export interface TransformerPolicyOptions {
   /** Of its random weights. Default 0. */
   seed?: number;
   /** The tfjs backend to start. Default: the one that runs; where none does, the fastest that is installed. */
-  backend?: 'tensorflow' | 'wasm' | 'cpu';
+  backend?: 'groupgrad' | 'tensorflow' | 'wasm' | 'cpu';
 }

@@ -1,6 +1,7 @@
 // What users of rollouts write and get: rewards, groups of completions, evaluations, in types that stand without tfjs.
 
 import type { Example } from '../tasks/task.js';
+import type { Grade } from '../verify/grade.js';
 
 /** What a reward function is asked about. */
 export interface RewardInput<E extends Example = Example> {
@@ -31,6 +32,8 @@ export interface Reward<E extends Example = Example> {
   readonly concurrency: number;
   readonly onError: 'throw' | 'null' | 'zero';
   judge(input: RewardInput<E>): Verdict | Promise<Verdict>;
+  /** The grade of a text that is complete; only rewards that grade have it. Problems without a score of their own are scored by it. */
+  grade?(text: string, example: E): Promise<Grade>;
 }
 
 /** A completion with what was thought of it. */

@@ -8,6 +8,7 @@ import {
   type CosineOptions,
   type ExactReward,
   type FormatOptions,
+  type GradingJudge,
   type Judge,
   judges,
   type MathsReward,
@@ -20,8 +21,13 @@ import { defineReward, type RewardOptions } from './rewards.js';
 /** As many calls at once as keep the graders' workers busy. */
 const concurrency = 64;
 
-function named<E extends Example>(name: string, judge: Judge<E>, options: RewardOptions = {}): Reward<E> {
-  return defineReward<E>(name, judge, { concurrency, ...options });
+function named<E extends Example>(
+  name: string,
+  judge: Judge<E> | GradingJudge<E>,
+  options: RewardOptions = {},
+): Reward<E> {
+  const reward = defineReward<E>(name, judge, { concurrency, ...options });
+  return 'grade' in judge ? { ...reward, grade: judge.grade } : reward;
 }
 
 /**

@@ -5,7 +5,7 @@ import { basename } from 'node:path';
 import type { Policy } from '../model/policy.js';
 import type { Reward } from '../rollout/api.js';
 import { type FileSource, sourceOfTask, type TaskSource } from '../tasks/source.js';
-import type { Example, Task } from '../tasks/task.js';
+import type { Example, Problems, Task } from '../tasks/task.js';
 
 /** Settings that say how a run is kept and measured, not what it learns. */
 const harmless = ['checkpoint', 'evaluation'];
@@ -33,7 +33,7 @@ export function identify(facts: {
     variables: Object.fromEntries(Object.entries(policy.variables).map(([name, { shape }]) => [name, shape])),
     train: identifyTask(train),
     evaluate: Object.fromEntries(evaluated),
-    rewards: rewards.map(({ judge: _, ...reward }) => reward),
+    rewards: rewards.map(({ judge: _judge, grade: _grade, ...reward }) => reward),
     backend,
     device,
   };
@@ -84,7 +84,7 @@ const oldProblems = 8;
  * Identifies a task by its name and sizes, the source of its problems, and a hash of problems. Without a source, the hash covers all
  * problems of a finite task, and of an infinite one the first `used` (default 64) and a sample of the rest.
  */
-export function identifyTask(task: Task, used: number = fewProblems): TaskIdentity {
+export function identifyTask(task: Problems, used: number = fewProblems): TaskIdentity {
   const { name, characters, size, maxPromptLength, maxSolutionLength } = task;
   const source = sourceOfTask(task);
   const indices =

@@ -1,10 +1,10 @@
-// Problems of one's own, from a file of JSON lines: {"prompt": "2+2=", "answer": "4"}.
+// Problems of one's own for a policy of characters, from a file of JSON lines: {"prompt": "2+2=", "answer": "4"}. It is read as data
+// sets are; what is added is what such a policy must know of the texts: their characters and lengths.
 
-import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
-import { decodeText } from '../base/read-text.js';
+import { optionalNumber, optionalText, textColumn } from '../data/columns.js';
+import { openRows, type Row } from '../data/row-file.js';
 import { checkIndex } from './options.js';
 import { type FileSource, withSource } from './source.js';
 import { type Split, splitOf, splits } from './split.js';
@@ -12,8 +12,8 @@ import type { Example, Task } from './task.js';
 
 export interface JsonlOptions<Fields extends object = Record<string, unknown>> {
   /**
-   * The file: UTF-8, or UTF-16 with a byte-order mark; one JSON object a line, blank lines are skipped. It is read once, when the
-   * task is made. A relative path is one from the working directory; in a configuration's `{ task: 'jsonl', path }` from the
+   * The file: UTF-8, or UTF-16 with a byte-order mark; one JSON object a line, blank lines are skipped. It is read and
+   * checked once, when the task is made, and row by row after that. A relative path is one from the working directory; in a configuration's `{ task: 'jsonl', path }` from the
    * configuration's own folder.
    */
   path: string;
@@ -32,8 +32,9 @@ export interface JsonlOptions<Fields extends object = Record<string, unknown>> {
 }
 
 /**
- * A task from a file, in the file's order. Each line holds `prompt` and `answer` (text), and may hold `solution` (text;
- * default the answer), `difficulty` (a number; default 0) and whatever else a scorer or reward wants to see in the example.
+ * A task from a file, in the file's order. Each line holds `prompt` and `answer` (a text or a number), and may hold `solution` (the
+ * same; default the answer), `difficulty` (a number; default 0) and whatever else a scorer or reward wants to see in the example. For
+ * other columns and formats, chats and graders, see `dataset`.
  * @throws TypeError or RangeError that names the line and the field.
  */
 export function jsonl<Fields extends object = Record<string, unknown>>(
@@ -42,108 +43,70 @@ export function jsonl<Fields extends object = Record<string, unknown>>(
   const o = checkObject('options', options);
   checkKeys('', o, ['path', 'split', 'characters', 'score']);
   const { path, split, characters, score } = o as unknown as JsonlOptions<Fields>;
-  if (typeof path !== 'string') throw typeError('path', 'the path of a file', path);
   if (split !== undefined) checkChoice('split', split, splits);
   if (score !== undefined && typeof score !== 'function') throw typeError('score', 'a function', score);
-  const { lines, sha256 } = readLines(path);
-  const known = characters === undefined ? charactersOf(lines) : checkCharacters(path, lines, characters);
-  const chosen = lines.filter(({ example }) => split === undefined || splitOf(example.prompt) === split);
+  const known = characters === undefined ? undefined : checkCharacters(characters);
+  const found = new Set<string>();
+  const chosen: number[] = [];
+  let [seen, maxPromptLength, maxSolutionLength] = [0, 0, 0];
+  const file = openRows(path, { format: 'jsonl' }, (row, where) => {
+    const { prompt, answer, solution } = readExample(row, where);
+    for (const character of prompt + answer + solution) {
+      if (known && !known.has(character)) {
+        throw rangeError(where, `characters of ${describe(characters)}`, describe(character));
+      }
+      found.add(character);
+    }
+    maxPromptLength = Math.max(maxPromptLength, [...prompt].length);
+    maxSolutionLength = Math.max(maxSolutionLength, [...solution].length);
+    if (split === undefined || splitOf(prompt) === split) chosen.push(seen);
+    seen++;
+  });
   if (chosen.length === 0) throw rangeError(path, `problems of the split '${split}'`, 'none');
-  const examples = chosen.map(({ example }) => example as Example & Fields);
-  const longest = (field: 'prompt' | 'solution') =>
-    lines.reduce((most, { example }) => Math.max(most, [...example[field]].length), 0);
+  const read = (row: number) => readExample(file.row(row), `${path}, row ${row + 1}`) as Example & Fields;
   const task: Task<Example & Fields> = {
     name: basename(path),
-    characters: known,
-    maxPromptLength: longest('prompt'),
-    maxSolutionLength: longest('solution'),
-    size: examples.length,
+    characters: characters ?? [...found].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!).join(''),
+    maxPromptLength,
+    maxSolutionLength,
+    size: chosen.length,
     example(index) {
-      checkIndex(index, examples.length);
-      return { ...examples[index] };
+      checkIndex(index, chosen.length);
+      return read(chosen[index]);
     },
     parse(prompt) {
-      const line = lines.find(({ example }) => example.prompt === prompt);
-      return line && { ...(line.example as Example & Fields) };
+      for (let row = 0; row < file.size; row++) {
+        const example = read(row);
+        if (example.prompt === prompt) return example;
+      }
+      return undefined;
     },
     score(text, example) {
       if (!score) return text === example.answer ? 1 : 0;
       return checkNumber('score', score(text, example), { min: 0, max: 1 });
     },
   };
-  const source: FileSource = { file: path, sha256, problems: lines.length, split: split ?? null };
+  const source: FileSource = { file: path, sha256: file.sha256, problems: file.size, split: split ?? null };
   return withSource(task, source);
 }
 
-interface Line {
-  number: number;
-  example: Example;
-}
-
-function readLines(path: string): { lines: Line[]; sha256: string } {
-  let content: Buffer;
-  let text: string;
-  try {
-    content = readFileSync(path);
-    text = decodeText(content);
-  } catch (error) {
-    throw new TypeError(
-      `path: expected a UTF-8 file that can be read, got ${describe(path)}: ${(error as Error).message}`,
-    );
-  }
-  const lines = text.split(/\r?\n/).flatMap((line, i): Line[] => {
-    return line.trim() === '' ? [] : [{ number: i + 1, example: readLine(`${path}:${i + 1}`, line) }];
-  });
-  if (lines.length === 0)
-    throw rangeError('path', 'a file with at least one line', `${describe(path)}, which has none`);
-  return { lines, sha256: createHash('sha256').update(content).digest('hex') };
-}
-
-function readLine(where: string, line: string): Example {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (error) {
-    throw new TypeError(`${where}: expected a JSON object, got ${describe(line)}: ${(error as Error).message}`);
-  }
-  const fields = checkObject(where, value);
-  const text = (field: string) => {
-    const content = fields[field];
-    if (typeof content !== 'string') throw typeError(`${where}: ${field}`, 'a text', content);
-    if (content === '') throw rangeError(`${where}: ${field}`, 'a text that is not empty', 'an empty one');
-    return content;
-  };
-  const answer = text('answer');
+function readExample(row: Row, where: string): Example {
+  const place = (field: string) => ({ where, field });
+  const answer = textColumn(row, 'answer', place('answer'));
   return {
-    ...fields,
-    prompt: text('prompt'),
+    ...row,
+    prompt: textColumn(row, 'prompt', place('prompt')),
     answer,
-    solution: fields.solution === undefined ? answer : text('solution'),
-    difficulty: fields.difficulty === undefined ? 0 : checkNumber(`${where}: difficulty`, fields.difficulty),
+    solution: optionalText(row, 'solution', place('solution')) ?? answer,
+    difficulty: optionalNumber(row, 'difficulty', place('difficulty')) ?? 0,
   };
 }
 
-function textsOf({ prompt, answer, solution }: Example): string {
-  return prompt + answer + solution;
-}
-
-function charactersOf(lines: readonly Line[]): string {
-  const found = new Set(lines.flatMap(({ example }) => [...new Set(textsOf(example))]));
-  return [...found].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!).join('');
-}
-
-function checkCharacters(path: string, lines: readonly Line[], characters: unknown): string {
+function checkCharacters(characters: unknown): Set<string> {
   if (typeof characters !== 'string') throw typeError('characters', 'a text', characters);
   const known = new Set(characters);
   if (known.size !== [...characters].length) {
     throw rangeError('characters', 'no character twice', describe(characters));
   }
-  for (const { number, example } of lines) {
-    for (const character of textsOf(example)) {
-      if (!known.has(character)) {
-        throw rangeError(`${path}:${number}`, `characters of ${describe(characters)}`, describe(character));
-      }
-    }
-  }
-  return characters;
+  return known;
 }

@@ -36,6 +36,8 @@ export interface Task<E extends Example = Example> {
    * takes its time; one that is not settled within a minute fails the step.
    */
   score(text: string, example: E): number | Promise<number>;
+  /** The score with what was read as the answer, for evaluations to show. Optional. */
+  grade?(text: string, example: E): Scored | Promise<Scored>;
   /**
    * The problem that a prompt poses, of whatever size; undefined for a text that poses none. `groupgrad sample` needs it to tell
    * whether a completion is right. Optional.
@@ -46,6 +48,19 @@ export interface Task<E extends Example = Example> {
   /** The answer in a completion as people write it: "521" to "125". undefined where the text has no answer in the task's form. */
   readAnswer?(text: string): string | undefined;
 }
+
+/** What was made of a completion. */
+export interface Scored {
+  /** In [0, 1]. */
+  score: number;
+  /** What was read as the answer; null where none was found, left out where a scorer does not say. */
+  extracted?: string | null;
+  /** Why the score is what it is, in a few words. */
+  reason?: string;
+}
+
+/** Problems that need not have a score: a run then scores them by the first of its rewards that grades. */
+export type Problems<E extends Example = Example> = Omit<Task<E>, 'score'> & Partial<Pick<Task<E>, 'score'>>;
 
 /** A task whose problems code generates: it knows its texts, and scores at once. */
 export interface GeneratedTask<E extends Example = Example> extends Task<E> {

@@ -3,6 +3,7 @@
 // count of updates, from which the bias corrections and the learning rate follow.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { fusedKernel } from '../model/part.js';
 import type { OptimizerSettings } from './options.js';
 import { learningRateAt } from './schedule.js';
 
@@ -36,12 +37,18 @@ export class AdamW {
     return learningRateAt(this.updates + 1, this.settings);
   }
 
-  /** One update by gradients under the variables' names, each multiplied by `scale`. Without one, a variable stays. */
+  /**
+   * One update by gradients under the variables' names, each multiplied by `scale`. Without one, a variable stays.
+   *
+   * Fused kernel: `groupgrad.adamW` ({ variable, mean, square, gradient }, { scale, beta1, beta2, epsilon, rate, decay,
+   * correction }) → the next variable, mean and square; `rate` holds the bias correction of the mean, `correction` is that
+   * of the square, and `decay` the share of the variable that goes.
+   */
   update(gradients: Readonly<Record<string, tf.Tensor>>, scale = 1): void {
     const rate = this.learningRate;
     this.updates++;
     for (const [name, gradient] of Object.entries(gradients)) {
-      tf.tidy(() => this.updateOne(name, tf.mul(gradient, scale), rate));
+      tf.tidy(() => this.updateOne(name, gradient, scale, rate));
     }
   }
 
@@ -49,16 +56,27 @@ export class AdamW {
     tf.dispose([...Object.values(this.means), ...Object.values(this.squares)]);
   }
 
-  private updateOne(name: string, gradient: tf.Tensor, rate: number): void {
+  private updateOne(name: string, gradient: tf.Tensor, scale: number, learningRate: number): void {
     const { betas, epsilon, weightDecay } = this.settings;
     const [variable, mean, square] = [this.variables[name], this.means[name], this.squares[name]];
-    mean.assign(blend(mean, gradient, betas[0]));
-    square.assign(blend(square, tf.square(gradient), betas[1]));
     // The running means start at 0; dividing by 1 − βᵗ makes them averages of what they have seen.
-    const root = tf.sqrt(tf.div(square, 1 - betas[1] ** this.updates));
-    const direction = tf.div(mean, tf.add(root, epsilon));
-    const step = tf.mul(direction, rate / (1 - betas[0] ** this.updates));
-    const decay = variable.rank > 1 ? rate * weightDecay : 0;
+    const rate = learningRate / (1 - betas[0] ** this.updates);
+    const correction = 1 - betas[1] ** this.updates;
+    const decay = variable.rank > 1 ? learningRate * weightDecay : 0;
+    const fused = fusedKernel('groupgrad.adamW');
+    if (fused) {
+      const settings = { scale, beta1: betas[0], beta2: betas[1], epsilon, rate, decay, correction };
+      const next = fused({ variable, mean, square, gradient }, settings);
+      [variable, mean, square].forEach((tensor, i) => {
+        tensor.assign(next[i]);
+      });
+      return;
+    }
+    const scaled = tf.mul(gradient, scale);
+    mean.assign(blend(mean, scaled, betas[0]));
+    square.assign(blend(square, tf.square(scaled), betas[1]));
+    const direction = tf.div(mean, tf.add(tf.sqrt(tf.div(square, correction)), epsilon));
+    const step = tf.mul(direction, rate);
     variable.assign(tf.sub(decay > 0 ? tf.mul(variable, 1 - decay) : variable, step));
   }
 }

@@ -6,7 +6,7 @@ import type { AnchorOptions } from '../loss/anchor.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
-import type { Example, Task } from '../tasks/task.js';
+import type { Example, Problems } from '../tasks/task.js';
 
 export interface OptimizerOptions {
   /** Default 3e-4. */
@@ -45,9 +45,10 @@ export interface WarmStartOptions {
 export interface TrainerOptions<E extends Example = Example> {
   /** `TransformerPolicy.create(…)`, or a model of one's own through `definePolicy` of groupgrad/tfjs. */
   policy: PolicyLike | Promise<PolicyLike>;
-  train: Task<E>;
-  /** Tasks to evaluate on, by name. */
-  evaluate?: Readonly<Record<string, Task>>;
+  /** A task, or a `dataset`. Problems without a score of their own are scored by the first reward that grades. */
+  train: Problems<E>;
+  /** What to evaluate on, by name. */
+  evaluate?: Readonly<Record<string, Problems>>;
   /** At least one with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
   rewards?: readonly Reward<E>[];
 

@@ -16,7 +16,8 @@ import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.j
 import { presets } from '../loss/presets.js';
 import type { Reward } from '../rollout/api.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
-import type { Example, Task } from '../tasks/task.js';
+import { sourceOfTask, withSource } from '../tasks/source.js';
+import type { Example, Problems, Scored, Task } from '../tasks/task.js';
 import type { OptimizerOptions, Output, RunOptions, TrainerOptions, WarmStartOptions } from './api.js';
 
 /** Every number and choice of a run, defaults filled in: plain JSON, as config.json holds it. */
@@ -325,19 +326,53 @@ export interface Parts {
   rewards: readonly Reward[];
 }
 
-export function resolveParts<E extends Example>({ train, evaluate = {}, rewards }: TrainerOptions<E>): Parts {
+export function resolveParts<E extends Example>({
+  train,
+  evaluate = {},
+  rewards,
+}: Pick<TrainerOptions<E>, 'train' | 'evaluate' | 'rewards'>): Parts {
   checkTask('train', train);
-  for (const [name, task] of Object.entries(checkObject('evaluate', evaluate))) {
+  const sets = Object.entries(checkObject('evaluate', evaluate) as Readonly<Record<string, Problems>>);
+  for (const [name, task] of sets) {
     if (!/^[\w.-]+$/.test(name)) throw rangeError('evaluate', 'names of letters, digits and any of _ . -', `'${name}'`);
     checkTask(`evaluate.${name}`, task);
   }
-  return { train, evaluate, rewards: checkRewards(rewards ?? [accuracyReward]) };
+  const asked = checkRewards(rewards ?? [accuracyReward]);
+  return {
+    train: scoredBy('train', train as unknown as Problems, asked),
+    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, scoredBy(`evaluate.${name}`, task, asked)])),
+    rewards: asked,
+  };
 }
 
-function checkTask(field: string, value: unknown): asserts value is Task {
+/** Problems with their own score, or with that of the first reward that grades. */
+export function scoredBy(field: string, problems: Problems, rewards: readonly Reward[]): Task {
+  if (hasScore(problems)) return problems;
+  const grader = rewards.find((reward) => reward.grade !== undefined);
+  if (!grader) {
+    throw new TypeError(
+      `${field}: expected a verifier (dataset's \`verify\`), or a reward that grades, such as rewards.maths(), got neither`,
+    );
+  }
+  const grade = async (text: string, example: Example): Promise<Scored> => {
+    const { correct, extracted, reason } = await grader.grade!(text, example);
+    return { score: Number(correct), extracted, reason };
+  };
+  const score = async (text: string, example: Example) => (await grade(text, example)).score;
+  const source = sourceOfTask(problems);
+  const task = { ...problems, grade, score };
+  return source ? withSource(task, source) : task;
+}
+
+function hasScore(problems: Problems): problems is Task {
+  return problems.score !== undefined;
+}
+
+function checkTask(field: string, value: unknown): asserts value is Problems {
   const task = checkObject(field, value) as Partial<Task>;
   checkText(`${field}.name`, task.name);
-  for (const method of ['example', 'score'] as const) {
+  for (const method of ['example', 'score', 'grade'] as const) {
+    if (task[method] === undefined && method !== 'example') continue;
     if (typeof task[method] !== 'function') throw typeError(`${field}.${method}`, 'a function', task[method]);
   }
   for (const number of ['maxPromptLength', 'maxSolutionLength', 'size'] as const) {

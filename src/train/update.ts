@@ -4,6 +4,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { fusedKernel } from '../model/part.js';
 import type { Policy } from '../model/policy.js';
 import type { AdamW } from './adamw.js';
 
@@ -90,9 +91,16 @@ function add(total: Record<string, tf.Tensor>, more: Readonly<Record<string, tf.
   return total;
 }
 
-/** Root of the sum of the squares of all values. */
+/**
+ * Root of the sum of the squares of all values.
+ *
+ * Fused kernel: `groupgrad.globalNorm` (the tensors by their numbers) → the norm, a scalar.
+ */
 export function globalNorm(tensors: readonly tf.Tensor[]): number {
-  const norm = tf.tidy(() => tf.sqrt(tf.addN(tensors.map((tensor) => tf.sum(tf.square(tensor))))));
+  const fused = fusedKernel('groupgrad.globalNorm');
+  const norm = fused
+    ? fused(Object.fromEntries(tensors.entries()), {})[0]
+    : tf.tidy(() => tf.sqrt(tf.addN(tensors.map((tensor) => tf.sum(tf.square(tensor))))));
   const [value] = norm.dataSync();
   norm.dispose();
   return value;

@@ -46,8 +46,7 @@ export async function maths(completion: string, gold: string, options: NumericOp
  */
 export async function number(completion: string, gold: string, options: NumericOptions = {}): Promise<Grade> {
   const { bounds, tolerance } = checkNumeric(completion, gold, options);
-  const right = numberOf(answerOf(gold));
-  if (!right) throw rangeError('gold', 'a number', describe(gold));
+  const right = goldNumber(gold, 'gold');
   const long = tooLong(completion, bounds);
   if (long) return long;
   const extracted = extractAnswer(completion, (text) => numberOf(text) !== undefined);
@@ -57,6 +56,13 @@ export async function number(completion: string, gold: string, options: NumericO
   return sameQuantity(right, given, tolerance)
     ? accept(shown(extracted), 'the same number')
     : refuse(shown(extracted), 'another number');
+}
+
+/** The number that is right. RangeError that names the field where the text is none. */
+export function goldNumber(gold: string, field: string) {
+  const right = numberOf(answerOf(gold));
+  if (!right) throw rangeError(field, 'a number', describe(gold));
+  return right;
 }
 
 /** `number` for GSM8K, whose column `answer` holds a solution that ends with `#### 18`; the number alone will do too. */
@@ -81,15 +87,7 @@ export async function choice(completion: string, gold: string, options: ChoiceOp
   if (!Array.isArray(choices) || choices.some((text) => typeof text !== 'string'))
     throw typeError('options.choices', 'an array of strings', choices);
   if (choices.length > 26) throw rangeError('options.choices', 'at most 26 texts', String(choices.length));
-  const texts = choices.map(wordsOf);
-  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'.slice(0, choices.length || 26);
-  const right = letterOf(gold, letters, texts);
-  if (right === undefined)
-    throw rangeError(
-      'gold',
-      choices.length ? `a letter from A to ${letters.at(-1)}, or one of the choices` : 'a letter',
-      describe(gold),
-    );
+  const { letters, texts, right } = goldChoice(gold, choices, 'gold');
   const long = tooLong(completion, bounds);
   if (long) return long;
   const extracted = extractMarked(completion) ?? statedChoice(completion) ?? bareChoice(completion);
@@ -97,6 +95,18 @@ export async function choice(completion: string, gold: string, options: ChoiceOp
   const given = letterOf(extracted, letters, texts);
   if (given === undefined) return refuse(shown(extracted), 'the answer is none of the choices');
   return given === right ? accept(given, 'the right choice') : refuse(given, 'another choice');
+}
+
+/** The letter that is right, among those that there are. RangeError that names the field where the text is none of them. */
+export function goldChoice(gold: string, choices: readonly string[], field: string) {
+  const texts = choices.map(wordsOf);
+  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'.slice(0, choices.length || 26);
+  const right = letterOf(gold, letters, texts);
+  if (right === undefined) {
+    const expected = choices.length ? `a letter from A to ${letters.at(-1)}, or one of the choices` : 'a letter';
+    throw rangeError(field, expected, describe(gold));
+  }
+  return { letters, texts, right };
 }
 
 /** The letter of `B`, `(b)`, `B. Paris`, `Paris`; undefined where text and letter disagree, or two are named. */

@@ -29,24 +29,30 @@ export interface RewardQuery<E = { answer: string }> {
 
 export type Judge<E = { answer: string }> = (query: RewardQuery<E>) => number | Promise<number>;
 
+/** A judge that can also say what it read as the answer of a text that is complete. */
+export type GradingJudge<E = { answer: string }> = Judge<E> & { grade: (text: string, example: E) => Promise<Grade> };
+
+/** 1 for a right answer, 0 for a wrong one and for a completion that was cut off. */
+function judgeBy<E>(grade: GradingJudge<E>['grade']): GradingJudge<E> {
+  const judge: Judge<E> = async ({ completion: { text, truncated }, example }) =>
+    truncated ? 0 : Number((await grade(text, example)).correct);
+  return Object.assign(judge, { grade });
+}
+
 export interface GoldOption<E = { answer: string }> {
   /** The right answer to an example. Default: its field `answer`. */
   gold?: (example: E) => string;
 }
 
-/** 1 for a right answer, 0 for a wrong one and for a completion that was cut off. */
 function graded<E extends { answer: string }, O extends object>(
   grade: (text: string, gold: string, options: O) => Promise<Grade>,
   check: (options: O) => void,
   options: O & GoldOption<E>,
-): Judge<E> {
+): GradingJudge<E> {
   const { gold = ({ answer }: E) => answer, ...rest } = checkObject('options', options) as O & GoldOption<E>;
   if (typeof gold !== 'function') throw typeError('options.gold', 'a function', gold);
   check(rest as unknown as O);
-  return async ({ completion, example }) => {
-    if (completion.truncated) return 0;
-    return Number((await grade(completion.text, gold(example), rest as unknown as O)).correct);
-  };
+  return judgeBy((text, example) => grade(text, gold(example), rest as unknown as O));
 }
 
 export type MathsReward<E> = NumericOptions & GoldOption<E>;
@@ -57,40 +63,38 @@ export type ChoiceReward<E> = Omit<ChoiceOptions, 'choices'> &
     choices?: (example: E) => readonly string[];
   };
 
-const judgeMaths = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> =>
+const judgeMaths = <E extends { answer: string }>(options: MathsReward<E> = {}): GradingJudge<E> =>
   graded(maths, checkNumericOptions, options);
-const judgeGsm8k = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> =>
+const judgeGsm8k = <E extends { answer: string }>(options: MathsReward<E> = {}): GradingJudge<E> =>
   graded(gsm8k, checkNumericOptions, options);
-const judgeNumber = <E extends { answer: string }>(options: MathsReward<E> = {}): Judge<E> =>
+const judgeNumber = <E extends { answer: string }>(options: MathsReward<E> = {}): GradingJudge<E> =>
   graded(number, checkNumericOptions, options);
-const judgeExact = <E extends { answer: string }>(options: ExactReward<E> = {}): Judge<E> =>
+const judgeExact = <E extends { answer: string }>(options: ExactReward<E> = {}): GradingJudge<E> =>
   graded(exact, checkExactOptions, options);
 
-function judgeChoice<E extends { answer: string }>(options: ChoiceReward<E> = {}): Judge<E> {
+function judgeChoice<E extends { answer: string }>(options: ChoiceReward<E> = {}): GradingJudge<E> {
   const { choices, ...rest } = checkObject('options', options) as ChoiceReward<E>;
   if (choices !== undefined && typeof choices !== 'function') throw typeError('options.choices', 'a function', choices);
-  const judge = (texts?: readonly string[]): Judge<E> =>
+  const judge = (texts?: readonly string[]): GradingJudge<E> =>
     graded<E, GradeOptions>(
       (text, gold, given) => choice(text, gold, { ...given, ...(texts && { choices: texts }) }),
       checkGradeOptions,
       rest,
     );
   const withoutTexts = judge();
-  return (query) => (choices ? judge(choices(query.example)) : withoutTexts)(query);
+  return judgeBy((text, example) => (choices ? judge(choices(example)) : withoutTexts).grade(text, example));
 }
 
-const judgeRegex = (pattern: RegExp | string, options: GradeOptions = {}): Judge<unknown> => {
+const judgeRegex = (pattern: RegExp | string, options: GradeOptions = {}): GradingJudge<unknown> => {
   checkPattern('pattern', pattern);
   checkGradeOptions(options);
-  return async ({ completion }) =>
-    completion.truncated ? 0 : Number((await regex(completion.text, pattern, options)).correct);
+  return judgeBy((text) => regex(text, pattern, options));
 };
 
-const judgeJsonText = (schema: JsonSchema, options: GradeOptions = {}): Judge<unknown> => {
+const judgeJsonText = (schema: JsonSchema, options: GradeOptions = {}): GradingJudge<unknown> => {
   checkSchema('schema', schema);
   checkGradeOptions(options);
-  return async ({ completion }) =>
-    completion.truncated ? 0 : Number((await json(completion.text, schema, options)).correct);
+  return judgeBy((text) => json(text, schema, options));
 };
 
 export interface FormatOptions {
@@ -107,7 +111,9 @@ function judgeFormat(options: FormatOptions = {}): Judge<unknown> {
   if (pattern === undefined)
     return ({ completion }) => Number(!completion.truncated && hasThought(completion.text, opened ?? false));
   if (opened !== undefined) throw new TypeError('options.opened: expected only without a pattern');
-  return judgeRegex(pattern);
+  const matches = judgeRegex(pattern);
+  // Form is no answer: nothing is scored by it.
+  return (query) => matches(query);
 }
 
 /** `<think>`, something, `</think>`, something; each tag once. */

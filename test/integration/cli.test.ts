@@ -70,7 +70,10 @@ describe('groupgrad', () => {
         /^groupgrad: --steps: expected a whole number of at least 0, got "many"\n$/,
       ],
       [['build', '--cuda', 'yes'], /^groupgrad: --cuda: expected one of on, off, auto, got "yes"\n$/],
-      [['evaluate', 'x', '--backend', 'webgl'], /^groupgrad: --backend: expected one of tensorflow, wasm, cpu/],
+      [
+        ['evaluate', 'x', '--backend', 'webgl'],
+        /^groupgrad: --backend: expected one of groupgrad, tensorflow, wasm, cpu/,
+      ],
       [['train', 'adition'], /^groupgrad: adition: no such file, and no built-in configuration \(.*addition/],
       [['report', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder or/],
       [

@@ -231,7 +231,130 @@ std::string products(Draw& d, void* s) {
   return c.bytes();
 }
 
-constexpr std::string (*kKinds[])(Draw&, void*) = {unary, binary, casts, copy, reductions, rowsByIndex, products};
+std::string norms(Draw& d, void* s) {
+  const int64_t rows = d.integer(0, 300), n = d.integer(1, d.chance(0.2) ? 1200 : 70);
+  const float offset = d.chance(0.5) ? 1.0f : 0.0f;
+  const std::vector<float> x = d.floats(rows * n), weight = d.floats(n), dy = d.floats(rows * n);
+  Output<float> y(rows * n), scale(rows), dx(rows * n), dWeight(n);
+  require(op.rmsNorm(s, {rows, n, 1e-5f, offset, x.data(), weight.data(), y.data.get(), scale.data.get()}));
+  const bool wanted = d.chance(0.7);
+  if (!wanted) std::fill_n(dWeight.data.get(), n, 0.0f);
+  require(op.rmsNormBackward(s, {rows, n, offset, dy.data(), x.data(), weight.data(), scale.data.get(), dx.data.get(),
+                                 wanted ? dWeight.data.get() : nullptr}));
+  return y.bytes() + scale.bytes() + dx.bytes() + dWeight.bytes();
+}
+
+std::string rotations(Draw& d, void* s) {
+  const int64_t positions = d.integer(1, 20), rows = positions * d.integer(0, 8), heads = d.integer(1, 5);
+  const int64_t size = d.integer(1, 90), width = 2 * d.integer(0, size / 2);
+  const std::vector<float> x = d.floats(rows * heads * size), cos = d.floats(positions * size);
+  const std::vector<float> sin = d.floats(positions * size);
+  Output<float> y(rows * heads * size);
+  require(op.rotary(
+      s, {rows, heads, size, width, positions, d.chance(0.5), x.data(), cos.data(), sin.data(), y.data.get()}));
+  return y.bytes();
+}
+
+std::string gatedUnits(Draw& d, void* s) {
+  const int64_t n = d.size();
+  const bool gelu = d.chance(0.5);
+  const std::vector<float> gate = d.floats(n), up = d.floats(n), dy = d.floats(n);
+  Output<float> y(n), dGate(n), dUp(n);
+  require(op.gatedUnit(s, {gelu, n, gate.data(), up.data(), y.data.get()}));
+  require(op.gatedUnitBackward(s, {gelu, n, dy.data(), gate.data(), up.data(), dGate.data.get(), dUp.data.get()}));
+  return y.bytes() + dGate.bytes() + dUp.bytes();
+}
+
+bool allFinite(const std::vector<float>& x) { return std::all_of(x.begin(), x.end(), isFinite); }
+
+// The last position of each sequence through a cache, compared with `y`, what attention over all positions gave.
+void decodesTheSame(Draw& d, void* s, const AttentionRequest& r, const std::string& y) {
+  const AttentionShape& shape = r.shape;
+  const int64_t heads = shape.keyValueHeads, size = shape.headSize, columns = d.integer(1, 60);
+  const int64_t row = shape.heads * size, width = heads * size;
+  DecodeAttentionRequest decode{};
+  decode.shape = shape;
+  decode.rows = r.sequences;
+  decode.columns = columns;
+  const std::vector<float> garbage(size_t(r.sequences * width * columns), 3);
+  std::vector<std::vector<float>> keyBlocks(size_t(r.length / columns + 1), garbage), valueBlocks = keyBlocks;
+  std::vector<int32_t> lengths;
+  std::vector<float> query, key, value;
+  std::string wanted;
+  for (int64_t i = 0; i < r.sequences; ++i) {
+    const int64_t end = (i + 1) * r.length;
+    lengths.push_back(int32_t(r.length - r.starts[i]) - 1);
+    query.insert(query.end(), r.query + (end - 1) * row, r.query + end * row);
+    key.insert(key.end(), r.key + (end - 1) * width, r.key + end * width);
+    value.insert(value.end(), r.value + (end - 1) * width, r.value + end * width);
+    wanted += y.substr(size_t((end - 1) * row) * sizeof(float), size_t(row) * sizeof(float));
+    for (int64_t p = 0; p < lengths.back(); ++p) {
+      const int64_t from = (i * r.length + r.starts[i] + p) * width;
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t to = ((i * heads + h) * columns + p % columns) * size;
+        std::copy_n(r.key + from + h * size, size, keyBlocks[size_t(p / columns)].data() + to);
+        std::copy_n(r.value + from + h * size, size, valueBlocks[size_t(p / columns)].data() + to);
+      }
+    }
+  }
+  std::vector<float*> keys, values;
+  for (auto& block : keyBlocks) keys.push_back(block.data());
+  for (auto& block : valueBlocks) values.push_back(block.data());
+  decode.keys = keys;
+  decode.values = values;
+  decode.lengths = lengths.data();
+  decode.query = query.data();
+  decode.key = key.data();
+  decode.value = value.data();
+  Output<float> decoded(int64_t(query.size()));
+  decode.y = decoded.data.get();
+  require(op.decodeAttention(s, decode));
+  if (decoded.bytes() != wanted) fail("a cache changed the bits of attention");
+}
+
+std::string attentions(Draw& d, void* s) {
+  AttentionShape shape{};
+  shape.keyValueHeads = d.integer(1, 3);
+  shape.heads = shape.keyValueHeads * (d.chance(0.05) ? d.integer(60, 140) : d.integer(1, 4));
+  shape.headSize = d.chance(0.05) ? d.integer(500, 600) : d.integer(1, 40);
+  shape.scale = 0.3f;
+  shape.softCap = d.chance(0.3) ? 2.0f : 0.0f;
+  shape.window = d.chance(0.4) ? d.integer(1, 160) : 0;
+  const int64_t sequences = d.integer(0, 3), length = d.integer(0, d.chance(0.2) ? 300 : 40);
+  std::vector<int32_t> starts;
+  for (int64_t i = 0; i < sequences; ++i) starts.push_back(int32_t(d.chance(0.5) ? 0 : d.integer(0, length)));
+  const int64_t queries = sequences * length * shape.heads, keys = sequences * length * shape.keyValueHeads;
+  const std::vector<float> query = d.floats(queries * shape.headSize), dy = d.floats(queries * shape.headSize);
+  const std::vector<float> key = d.floats(keys * shape.headSize), value = d.floats(keys * shape.headSize);
+  Output<float> y(queries * shape.headSize), logSumExp(queries);
+  const AttentionRequest forward{shape,      sequences,    length,       starts.data(),       query.data(),
+                                 key.data(), value.data(), y.data.get(), logSumExp.data.get()};
+  require(op.attention(s, forward));
+  if (sequences * length > 0 && allFinite(query) && allFinite(key) && allFinite(value)) {
+    decodesTheSame(d, s, forward, y.bytes());
+  }
+  Output<float> dQuery(queries * shape.headSize), dKey(keys * shape.headSize), dValue(keys * shape.headSize);
+  require(op.attentionBackward(
+      s, {shape, sequences, length, starts.data(), dy.data(), query.data(), key.data(), value.data(), y.data.get(),
+          logSumExp.data.get(), dQuery.data.get(), dKey.data.get(), dValue.data.get()}));
+  return y.bytes() + logSumExp.bytes() + dQuery.bytes() + dKey.bytes() + dValue.bytes();
+}
+
+std::string updates(Draw& d, void* s) {
+  const int64_t n = d.size();
+  const std::vector<float> variable = d.floats(n), mean = d.floats(n), square = d.floats(n), gradient = d.floats(n);
+  Output<float> newVariable(n), newMean(n), newSquare(n);
+  require(op.adamW(s, {n, 0.5, 0.9, 0.999, 1e-8, 1e-3, 1e-5, 0.1, variable.data(), mean.data(), square.data(),
+                       gradient.data(), newVariable.data.get(), newMean.data.get(), newSquare.data.get()}));
+  const std::span<const float> all[] = {variable, mean, square};
+  Output<double> sum(1);
+  require(op.sumOfSquares(s, {all, sum.data.get()}));
+  return newVariable.bytes() + newMean.bytes() + newSquare.bytes() + sum.bytes();
+}
+
+constexpr std::string (*kKinds[])(Draw&, void*) = {unary,       binary,     casts,  copy,      reductions,
+                                                   rowsByIndex, products,   norms,  rotations, gatedUnits,
+                                                   attentions,  attentions, updates};
 
 void run(uint64_t seed) {
   currentSeed = seed;

@@ -11,6 +11,7 @@ import test, { before, describe } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import { loadAddon } from '../../src/devices/load.js';
 import type { LossConfig } from '../../src/loss/config.js';
 import { presets } from '../../src/loss/presets.js';
 import { tensorNames } from '../../src/model/families.js';
@@ -123,11 +124,16 @@ function assertLogProbs(actual: readonly number[], expected: readonly number[], 
   });
 }
 
-for (const name of Object.keys(golden)) {
-  describe(`${name}, as transformers and PEFT compute it`, { skip }, () => {
+const addon = loadAddon();
+const backends = ['wasm', 'groupgrad'] as const;
+const skipOn = (backend: (typeof backends)[number]) =>
+  skip || (backend === 'groupgrad' && !addon.addon ? addon.reason : false);
+
+for (const [name, backend] of Object.keys(golden).flatMap((family) => backends.map((own) => [family, own] as const))) {
+  describe(`${name}, as transformers and PEFT compute it, on ${backend}`, { skip: skipOn(backend) }, () => {
     const expected = golden[name];
     const tokens = () => sequences[name].sequences;
-    before(() => startBackend('wasm'));
+    before(() => startBackend(backend));
 
     test('log-probs', () => {
       const model = load(name);
@@ -183,78 +189,79 @@ for (const name of Object.keys(golden)) {
   });
 }
 
-describe('a model of tiny checkpoints', { skip }, () => {
-  before(() => startBackend('wasm'));
+for (const backend of backends)
+  describe(`a model of tiny checkpoints on ${backend}`, { skip: skipOn(backend) }, () => {
+    before(() => startBackend(backend));
 
-  test('the gradient is the same to the last bit where layers are computed again', () => {
-    for (const name of Object.keys(golden)) {
-      for (const adapter of [undefined, adapterOf(name)]) {
-        const [kept, again] = [false, true].map((recompute) => {
-          const model = load(name, { adapter, recompute });
-          const found = gradients(model, sequences[name].sequences[2]);
-          model.dispose();
-          return found;
-        });
-        assert.deepEqual(again, kept, name);
+    test('the gradient is the same to the last bit where layers are computed again', () => {
+      for (const name of Object.keys(golden)) {
+        for (const adapter of [undefined, adapterOf(name)]) {
+          const [kept, again] = [false, true].map((recompute) => {
+            const model = load(name, { adapter, recompute });
+            const found = gradients(model, sequences[name].sequences[2]);
+            model.dispose();
+            return found;
+          });
+          assert.deepEqual(again, kept, name);
+        }
       }
-    }
-  });
-
-  test('padding on the left changes log-probs by rounding alone, in every family', () => {
-    for (const name of Object.keys(golden)) {
-      const model = load(name);
-      const tokens = sequences[name].sequences[2];
-      const padded = {
-        sequences: 1,
-        length: tokens.length + 3,
-        tokens: Int32Array.of(0, 0, 0, ...tokens),
-        starts: Int32Array.of(3),
-      };
-      const [own, behind] = [alone(tokens), padded].map((batch) => tf.tidy(() => logits(model, batch)));
-      const values = behind.dataSync().subarray(3 * own.shape[1]);
-      own.dataSync().forEach((value, i) => {
-        assert.ok(Math.abs(value - values[i]) < 1e-4, `${name}, logit ${i}: ${value} and ${values[i]}`);
-      });
-      tf.dispose([own, behind]);
-      model.dispose();
-    }
-  });
-
-  test('selected rows are those of all', () => {
-    const name = 'qwen2-window';
-    const model = load(name);
-    const batch = alone(sequences[name].sequences[2]);
-    const rows = Int32Array.of(2, 7, 11);
-    const states = (selection: Parameters<typeof finalStates>[2]) =>
-      tf.tidy(() =>
-        finalStates(model.model, forward(model.model, batch.tokens, batchContext(model.model, batch)), selection),
-      );
-    const [all, some] = [states({ sequences: 1, from: 0 }), states({ rows })];
-    const width = all.shape[1];
-    rows.forEach((row, i) => {
-      const [expected, actual] = [all.dataSync().subarray(row * width, (row + 1) * width), some.dataSync()];
-      assert.deepEqual(actual.subarray(i * width, (i + 1) * width), expected);
     });
-    tf.dispose([all, some]);
-    model.dispose();
-  });
 
-  test('loading and gradients leave no tensor behind', () => {
-    const before = tf.memory().numTensors;
-    for (const adapter of [undefined, adapterOf('qwen3')]) {
-      const model = load('qwen3', { adapter });
-      gradients(model, sequences.qwen3.sequences[2]);
+    test('padding on the left changes log-probs by rounding alone, in every family', () => {
+      for (const name of Object.keys(golden)) {
+        const model = load(name);
+        const tokens = sequences[name].sequences[2];
+        const padded = {
+          sequences: 1,
+          length: tokens.length + 3,
+          tokens: Int32Array.of(0, 0, 0, ...tokens),
+          starts: Int32Array.of(3),
+        };
+        const [own, behind] = [alone(tokens), padded].map((batch) => tf.tidy(() => logits(model, batch)));
+        const values = behind.dataSync().subarray(3 * own.shape[1]);
+        own.dataSync().forEach((value, i) => {
+          assert.ok(Math.abs(value - values[i]) < 1e-4, `${name}, logit ${i}: ${value} and ${values[i]}`);
+        });
+        tf.dispose([own, behind]);
+        model.dispose();
+      }
+    });
+
+    test('selected rows are those of all', () => {
+      const name = 'qwen2-window';
+      const model = load(name);
+      const batch = alone(sequences[name].sequences[2]);
+      const rows = Int32Array.of(2, 7, 11);
+      const states = (selection: Parameters<typeof finalStates>[2]) =>
+        tf.tidy(() =>
+          finalStates(model.model, forward(model.model, batch.tokens, batchContext(model.model, batch)), selection),
+        );
+      const [all, some] = [states({ sequences: 1, from: 0 }), states({ rows })];
+      const width = all.shape[1];
+      rows.forEach((row, i) => {
+        const [expected, actual] = [all.dataSync().subarray(row * width, (row + 1) * width), some.dataSync()];
+        assert.deepEqual(actual.subarray(i * width, (i + 1) * width), expected);
+      });
+      tf.dispose([all, some]);
       model.dispose();
-    }
-    assert.equal(tf.memory().numTensors, before);
-  });
+    });
 
-  test('a new adapter changes nothing before it is trained', () => {
-    const [plain, adapted] = [load('qwen3'), load('qwen3', { lora: { rank: 4 } })];
-    const tokens = sequences.qwen3.sequences[2];
-    assert.deepEqual(logProbs(adapted, tokens), logProbs(plain, tokens));
-    assert.ok(Object.keys(adapted.variables).every((name) => name.includes('.lora_')));
-    plain.dispose();
-    adapted.dispose();
+    test('loading and gradients leave no tensor behind', () => {
+      const before = tf.memory().numTensors;
+      for (const adapter of [undefined, adapterOf('qwen3')]) {
+        const model = load('qwen3', { adapter });
+        gradients(model, sequences.qwen3.sequences[2]);
+        model.dispose();
+      }
+      assert.equal(tf.memory().numTensors, before);
+    });
+
+    test('a new adapter changes nothing before it is trained', () => {
+      const [plain, adapted] = [load('qwen3'), load('qwen3', { lora: { rank: 4 } })];
+      const tokens = sequences.qwen3.sequences[2];
+      assert.deepEqual(logProbs(adapted, tokens), logProbs(plain, tokens));
+      assert.ok(Object.keys(adapted.variables).every((name) => name.includes('.lora_')));
+      plain.dispose();
+      adapted.dispose();
+    });
   });
-});

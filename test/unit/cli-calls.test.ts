@@ -105,7 +105,10 @@ describe('a wrong call', () => {
     [['train', 'addition', '--steps', '1.5'], /^--steps: expected a whole number of at least 0, got "1\.5"$/],
     [['train', 'addition', '--steps=-1'], /^--steps: expected a whole number of at least 0, got "-1"$/],
     [['train', 'addition', '--seed', 'x'], /^--seed: expected a whole number/],
-    [['train', 'addition', '--backend', 'webgl'], /^--backend: expected one of tensorflow, wasm, cpu, got "webgl"$/],
+    [
+      ['train', 'addition', '--backend', 'webgl'],
+      /^--backend: expected one of groupgrad, tensorflow, wasm, cpu, got "webgl"$/,
+    ],
     [
       ['train', 'addition', '--resume', 'DIR/none'],
       /^--resume: expected a checkpoint or a run folder, got "DIR\/none"$/,
@@ -165,7 +168,7 @@ describe('a wrong call', () => {
     [['train', 'DIR/tiny.json', '--set', 'train.digits=9'], /^--set train\.digits: expected an integer at least 1/],
     [['train', 'DIR/tiny.json', '--set', 'train.task=adition'], /^--set train\.task: expected one of/],
     [['train', 'DIR/tiny.json', '--set', 'steps=-1'], /^--set steps: expected an integer at least 0, got -1$/],
-    [['train', 'DIR/tiny.json', '--set', 'backend=webgl'], /^--set backend: expected one of 'tensorflow'/],
+    [['train', 'DIR/tiny.json', '--set', 'backend=webgl'], /^--set backend: expected one of 'groupgrad'/],
     [['train', 'DIR/tiny.json', '--set', 'runDir=x'], /^--set runDir: expected nothing/],
     [
       ['train', 'DIR/tiny.json', '--set', 'policy.width=7'],

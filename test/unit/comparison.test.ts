@@ -7,14 +7,14 @@ import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
 import { normal } from '../../src/base/random.js';
 import { bucketOf, checkBuckets } from '../../src/compare/buckets.js';
-import { equalGroupProbability, passAtK } from '../../src/compare/estimators.js';
 import { adoptPlan, comparisonFiles, readJson } from '../../src/compare/folder.js';
 import { type Plan, resolvePlan, startConfig, variantConfig } from '../../src/compare/plan.js';
 import { buildResult } from '../../src/compare/result.js';
 import { readResults } from '../../src/compare/results.js';
-import { estimate, expandedTail, quantile, signFlipTest, studentQuantile } from '../../src/compare/statistics.js';
 import { censoredMedian, interpolate, meanOver, summarize } from '../../src/compare/summary.js';
 import { summaryTable } from '../../src/compare/table.js';
+import { equalGroupProbability, passAtK } from '../../src/evaluation/estimators.js';
+import { estimate, expandedTail, quantile, signFlipTest, studentQuantile } from '../../src/evaluation/statistics.js';
 import { type ComparisonConfig, defineComparison } from '../../src/index.js';
 
 const near = (actual: number | null, expected: number, tolerance: number) =>

@@ -11,10 +11,11 @@ import type { Decoder, RefillableDecoder } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { padPrompts } from '../../src/rollout/sample.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
+import { AdamW } from '../../src/train/adamw.js';
+import type { OptimizerSettings } from '../../src/train/options.js';
+import { globalNorm } from '../../src/train/update.js';
 import { assertArray } from '../support/compare.js';
-
-type Attributes = Record<string, number | boolean>;
-type Rows = Float32Array;
+import { type Attributes, type Primitive, primitives } from '../support/primitives.js';
 
 /** What was called, by name. */
 const calls = new Map<string, number>();
@@ -23,143 +24,42 @@ const size = { layers: 2, width: 16, heads: 4, keyValueHeads: 2, hidden: 24 };
 const tokens = Int32Array.of(0, 0, 1, 2, 3, 4, 6, 5, 3, 3, 2, 1);
 const batch = { sequences: 2, length: 6, tokens, starts: Int32Array.of(2, 0) };
 
-/** A kernel on arrays. */
-type Compute = (
-  inputs: Record<string, Rows>,
-  shapes: Record<string, number[]>,
-  attributes: Attributes,
-) => [Rows, number[]][];
-
-function register(kernelName: string, compute: Compute): void {
+function register(kernelName: string, compute = primitives[kernelName]): void {
   tf.registerKernel({
     kernelName,
     backendName: 'cpu',
     kernelFunc: ({ inputs, attrs, backend }) => {
       calls.set(kernelName, (calls.get(kernelName) ?? 0) + 1);
       const cpu = backend as unknown as {
-        readSync(id: object): Rows;
-        makeTensorInfo(shape: number[], dtype: string, values: Rows): tf.TensorInfo;
+        readSync(id: object): Float32Array;
+        makeTensorInfo(shape: readonly number[], dtype: string, values: Float32Array): tf.TensorInfo;
       };
       const entries = Object.entries(inputs) as [string, tf.TensorInfo][];
       const values = Object.fromEntries(entries.map(([name, { dataId }]) => [name, cpu.readSync(dataId)]));
       const shapes = Object.fromEntries(entries.map(([name, { shape }]) => [name, shape]));
       return compute(values, shapes, attrs as Attributes).map(([data, shape]) =>
-        cpu.makeTensorInfo(shape, 'float32', data),
+        cpu.makeTensorInfo(shape, 'float32', Float32Array.from(data)),
       );
     },
   });
 }
 
-const kernels: Record<string, Compute> = {
-  'groupgrad.rmsNorm': ({ x, weight }, { x: [rows, width] }, { epsilon, offset }) => {
-    const scale = Float32Array.from({ length: rows }, (_, n) => {
-      const row = x.subarray(n * width, (n + 1) * width);
-      return 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / width + Number(epsilon));
-    });
-    const value = x.map((v, i) => v * scale[Math.floor(i / width)] * (weight[i % width] + Number(offset)));
-    return [
-      [value, [rows, width]],
-      [scale, [rows, 1]],
-    ];
-  },
-  'groupgrad.rmsNormBackward': ({ dy, x, weight, scale }, { x: [rows, width] }, { offset, wantsWeight }) => {
-    const dx = new Float32Array(rows * width);
-    const dWeight = new Float32Array(width);
-    for (let n = 0; n < rows; n++) {
-      const unit = (d: number) => x[n * width + d] * scale[n];
-      const dUnit = (d: number) => dy[n * width + d] * (weight[d] + Number(offset));
-      let along = 0;
-      for (let d = 0; d < width; d++) along += (dUnit(d) * unit(d)) / width;
-      for (let d = 0; d < width; d++) {
-        dx[n * width + d] = (dUnit(d) - unit(d) * along) * scale[n];
-        dWeight[d] += dy[n * width + d] * unit(d);
-      }
-    }
-    return wantsWeight
-      ? [
-          [dx, [rows, width]],
-          [dWeight, [width]],
-        ]
-      : [[dx, [rows, width]]];
-  },
-  'groupgrad.rotary': ({ x, cos, sin }, { x: shape, cos: [count, headSize] }, { width, inverse }) => {
-    const half = Number(width) / 2;
-    const value = x.map((v, i) => {
-      const place = i % headSize;
-      if (place >= Number(width)) return v;
-      const row = (Math.floor(i / shape[1]) % count) * headSize + place;
-      const other = place < half ? -x[i + half] : x[i - half];
-      return v * cos[row] + (inverse ? -1 : 1) * other * sin[row];
-    });
-    return [[value, shape]];
-  },
-  'groupgrad.gatedUnit': ({ gate, up }, { gate: shape }) => [
-    [gate.map((g, i) => (g / (1 + Math.exp(-g))) * up[i]), shape],
-  ],
-  'groupgrad.gatedUnitBackward': ({ dy, gate, up }, { gate: shape }) => {
-    const sigmoid = gate.map((g) => 1 / (1 + Math.exp(-g)));
-    const slope = (i: number) => sigmoid[i] * (1 + gate[i] * (1 - sigmoid[i]));
-    return [
-      [dy.map((d, i) => d * up[i] * slope(i)), shape],
-      [dy.map((d, i) => d * gate[i] * sigmoid[i]), shape],
-    ];
-  },
-  'groupgrad.attention': (inputs, shapes, attributes) => {
-    const { heads, rows, headSize, probabilities } = scores(inputs, shapes, attributes);
-    const mixed = new Float32Array(rows * heads * headSize);
-    const logSumExp = new Float32Array(rows * heads);
-    probabilities((row, head, other, sharedHead, p, total) => {
-      logSumExp[row * heads + head] = total;
-      const values = shapes.value[1];
-      for (let d = 0; d < headSize; d++) {
-        mixed[(row * heads + head) * headSize + d] += p * inputs.value[other * values + sharedHead * headSize + d];
-      }
-    });
-    return [
-      [mixed, [rows, heads * headSize]],
-      [logSumExp, [rows, heads]],
-    ];
-  },
-  'groupgrad.attentionBackward': (inputs, shapes, attributes) => {
-    const { heads, rows, headSize, probabilities } = scores(inputs, shapes, attributes);
-    const { dy, query, key, value, mixed } = inputs;
-    const width = shapes.key[1];
-    const d = {
-      query: new Float32Array(query.length),
-      key: new Float32Array(key.length),
-      value: new Float32Array(value.length),
-    };
-    probabilities((row, head, other, sharedHead, p) => {
-      const [at, from] = [(row * heads + head) * headSize, other * width + sharedHead * headSize];
-      let slope = 0;
-      for (let i = 0; i < headSize; i++) slope += dy[at + i] * (value[from + i] - mixed[at + i]);
-      for (let i = 0; i < headSize; i++) {
-        d.value[from + i] += p * dy[at + i];
-        d.query[at + i] += p * slope * Number(attributes.scale) * key[from + i];
-        d.key[from + i] += p * slope * Number(attributes.scale) * query[at + i];
-      }
-    });
-    return [
-      [d.query, [rows, heads * headSize]],
-      [d.key, shapes.key],
-      [d.value, shapes.value],
-    ];
-  },
-};
-
 /** Written from the contract in kv-cache.ts. */
-const decodeAttention: Compute = (inputs, shapes, attributes) => {
+const decodeAttention: Primitive = (inputs, shapes, attributes) => {
   const [heads, keyValueHeads, scale, softCap, window] = ['heads', 'keyValueHeads', 'scale', 'softCap', 'window'].map(
     (name) => Number(attributes[name]),
   );
-  const { query, key, value, lengths } = inputs;
+  const { query, key, value, lengths } = inputs as Record<string, Float32Array>;
   const [rows, width] = shapes.query;
   const headSize = width / heads;
-  const mixed = new Float32Array(rows * width);
+  const mixed = new Float64Array(rows * width);
   /** The `size` numbers of a position, in the memory of the cache. */
   const at = (name: string, row: number, head: number, position: number) => {
     const column = (row * keyValueHeads + head) * 48 + (position % 48);
-    return inputs[`${name}${Math.floor(position / 48)}`].subarray(column * headSize, (column + 1) * headSize);
+    return (inputs[`${name}${Math.floor(position / 48)}`] as Float32Array).subarray(
+      column * headSize,
+      (column + 1) * headSize,
+    );
   };
   for (let row = 0; row < rows; row++) {
     const position = lengths[row];
@@ -192,43 +92,8 @@ const decodeAttention: Compute = (inputs, shapes, attributes) => {
   return [[mixed, [rows, width]]];
 };
 
-type Visit = (row: number, head: number, other: number, sharedHead: number, p: number, logSumExp: number) => void;
-
-/** Visits every pair that may see one another, with its probability. */
-function scores(
-  { query, key, starts }: Record<string, Rows>,
-  shapes: Record<string, number[]>,
-  attributes: Attributes,
-) {
-  const [sequences, heads, keyValueHeads, scale] = ['sequences', 'heads', 'keyValueHeads', 'scale'].map((name) =>
-    Number(attributes[name]),
-  );
-  const [rows, width] = shapes.query;
-  const headSize = width / heads;
-  const length = rows / sequences;
-  const probabilities = (visit: Visit) => {
-    for (let row = 0; row < rows; row++) {
-      const [b, t] = [Math.floor(row / length), row % length];
-      for (let head = 0; head < heads; head++) {
-        const sharedHead = Math.floor((head * keyValueHeads) / heads);
-        // A row of padding sees itself, so that its values stay finite.
-        const first = Math.min(starts[b], t);
-        const all = Array.from({ length: t - first + 1 }, (_, i) => {
-          const other = b * length + first + i;
-          let dot = 0;
-          for (let d = 0; d < headSize; d++) {
-            dot += query[row * width + head * headSize + d] * key[other * shapes.key[1] + sharedHead * headSize + d];
-          }
-          return { other, score: dot * scale };
-        });
-        const largest = Math.max(...all.map(({ score }) => score));
-        const total = largest + Math.log(all.reduce((sum, { score }) => sum + Math.exp(score - largest), 0));
-        for (const { other, score } of all) visit(row, head, other, sharedHead, Math.exp(score - total), total);
-      }
-    }
-  };
-  return { heads, rows, headSize, probabilities };
-}
+/** Those of the model; the others are the optimiser's. */
+const ofModel = Object.keys(primitives).filter((name) => !/adamW|globalNorm/.test(name));
 
 function logitsAndGradients(recompute: boolean): Record<string, Float32Array> {
   const policy = createTransformer({ ...size, recompute }, vocabulary, 5);
@@ -278,7 +143,7 @@ function decodedLogits(): Float32Array {
 
 before(() => startBackend('cpu'));
 afterEach(() => {
-  for (const kernelName of [...Object.keys(kernels), 'groupgrad.decodeAttention']) {
+  for (const kernelName of [...Object.keys(primitives), 'groupgrad.decodeAttention']) {
     if (tf.getKernel(kernelName, 'cpu')) tf.unregisterKernel(kernelName, 'cpu');
   }
 });
@@ -295,11 +160,54 @@ test('decoding computes by its fused kernel, which writes the cache in place', (
 
 test('every primitive computes by the fused kernels of its name, forward and backward', () => {
   const composed = logitsAndGradients(false);
-  for (const [name, compute] of Object.entries(kernels)) register(name, compute);
+  for (const name of ofModel) register(name);
   for (const recompute of [false, true]) {
     calls.clear();
     const fused = logitsAndGradients(recompute);
-    assert.deepEqual([...calls.keys()].sort(), Object.keys(kernels).sort());
+    assert.deepEqual([...calls.keys()].sort(), ofModel.sort());
     for (const [name, values] of Object.entries(composed)) assertArray(fused[name], values, 1e-5, name);
   }
+});
+
+function updated(): Float32Array[] {
+  const variables = { a: tf.variable(tf.tensor2d([1, -2, 3, 0.5], [2, 2])), b: tf.variable(tf.tensor1d([4, -1])) };
+  const settings: OptimizerSettings = {
+    learningRate: 0.1,
+    schedule: 'constant',
+    warmupSteps: 0,
+    betas: [0.9, 0.99],
+    epsilon: 1e-8,
+    weightDecay: 0.1,
+    maxGradientNorm: 1,
+    totalSteps: null,
+  };
+  const optimizer = new AdamW(variables, settings);
+  const norms: number[] = [];
+  for (const factor of [1, -0.5, 3]) {
+    tf.tidy(() => {
+      const gradients = { a: tf.mul(variables.a, factor), b: tf.tensor1d([0.25 * factor, factor]) };
+      norms.push(globalNorm(Object.values(gradients)));
+      optimizer.update(gradients, 0.7);
+    });
+  }
+  const tensors = [variables, optimizer.means, optimizer.squares].flatMap((own) => Object.values(own));
+  const values = [Float32Array.from(norms), ...tensors.map((tensor) => tensor.dataSync<'float32'>().slice())];
+  optimizer.dispose();
+  tf.dispose(variables);
+  return values;
+}
+
+test('so do the optimiser and the norm of the gradient', () => {
+  const composed = updated();
+  for (const name of ['groupgrad.adamW', 'groupgrad.globalNorm']) register(name);
+  calls.clear();
+  const fused = updated();
+  assert.deepEqual([...calls].sort(), [
+    ['groupgrad.adamW', 6],
+    ['groupgrad.globalNorm', 3],
+  ]);
+  composed.forEach((values, i) => {
+    assert.ok(values.every(Number.isFinite));
+    assertArray(fused[i], values, 1e-6, `tensor ${i}`);
+  });
 });

@@ -111,12 +111,15 @@ describe('jsonl', () => {
   test('what cannot be read is refused with the line and the field', () => {
     const good = '{"prompt": "a", "answer": "b"}\n';
     const cases: [string | Uint8Array, RegExp][] = [
-      [`${good}\n{"prompt": "a"}`, /^TypeError: .*jsonl:3: answer: expected a text, got nothing/],
-      ['{"prompt": 3, "answer": "b"}', /^TypeError: .*jsonl:1: prompt: expected a text, got 3/],
-      ['{"prompt": "a", "answer": 4}', /^TypeError: .*jsonl:1: answer: expected a text, got 4/],
+      [`${good}\n{"prompt": "a"}`, /^TypeError: .*jsonl:3: answer: expected the column "answer", got a row of prompt/],
+      ['{"prompt": [3], "answer": "b"}', /^TypeError: .*jsonl:1: prompt: expected a text or a number, got an array/],
+      ['{"prompt": "a", "answer": true}', /^TypeError: .*jsonl:1: answer: expected a text or a number, got true/],
       ['{"prompt": "", "answer": "b"}', /^RangeError: .*jsonl:1: prompt: .*not empty/],
       ['{"prompt": "a", "answer": ""}', /^RangeError: .*jsonl:1: answer: .*not empty/],
-      ['{"prompt": "a", "answer": "b", "solution": null}', /^TypeError: .*solution: expected a text, got null/],
+      [
+        '{"prompt": "a", "answer": "b", "solution": {}}',
+        /^TypeError: .*solution: expected a text or a number, got an object/,
+      ],
       ['{"prompt": "a", "answer": "b", "difficulty": "hard"}', /^TypeError: .*difficulty: .*got "hard"/],
       ['{"prompt": "a", "answer": "b", "difficulty": 1e999}', /^RangeError: .*difficulty/],
       [`${good}{"prompt": "a", "ans`, /^TypeError: .*jsonl:2: expected a JSON object, got "{/],
@@ -124,7 +127,7 @@ describe('jsonl', () => {
       ['null', /^TypeError: .*jsonl:1: expected an object, got null/],
       ['\n\n', /^RangeError: path: .*at least one line/],
       ['', /^RangeError: path: .*at least one line/],
-      [Uint8Array.of(0x22, 0xff, 0x22), /^TypeError: path: expected a UTF-8 file/],
+      [Uint8Array.of(0x22, 0xff, 0x22), /^TypeError: .*jsonl:1: expected UTF-8 text/],
     ];
     for (const [content, message] of cases) {
       const path = file(content);
@@ -150,6 +153,11 @@ describe('jsonl', () => {
     const [held] = [tasks.jsonl({ path: capitals }).example(0)];
     assert.deepEqual(task.parse!(held.prompt), held);
     assert.equal(task.parse!('Atlantis?'), undefined);
+  });
+
+  test('a number is a text where a text is meant, and null in an optional column is none', () => {
+    const path = file('{"prompt": 3, "answer": 4.5, "solution": null, "difficulty": "2"}');
+    assert.deepEqual(tasks.jsonl({ path }).example(0), { prompt: '3', answer: '4.5', solution: '4.5', difficulty: 2 });
   });
 
   test('a byte order mark and fields with names of prototypes are plain content', () => {

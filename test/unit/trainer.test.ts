@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import { loadAddon } from '../../src/devices/load.js';
 import { DifficultyAnchor, defineReward, presets } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
 import type { Group } from '../../src/rollout/api.js';
@@ -54,8 +55,10 @@ function rewardsOf(groups: readonly Group[]): number[] {
   return groups.flatMap(({ completions }) => completions.map(({ reward }) => reward));
 }
 
-for (const backend of ['cpu', 'wasm'] as const) {
-  describe(`the trainer on ${backend}`, () => {
+const addon = loadAddon();
+for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
+  const skip = backend === 'groupgrad' && !addon.addon && addon.reason;
+  describe(`the trainer on ${backend}`, { skip }, () => {
     before(async () => void (await startBackend(backend)));
 
     // Float32 state against float64: each step rounds a handful of times, 6e-8 each, of values that may nearly cancel.

@@ -1,7 +1,7 @@
 // The mixture study's figures.
 
 import type { ComparisonResult } from '../../../src/compare/result.js';
-import { estimate } from '../../../src/compare/statistics.js';
+import { estimate } from '../../../src/evaluation/statistics.js';
 import { type Chart, chartFile, type Point, type Series } from '../../../src/report/chart.js';
 
 export function figuresOf(result: ComparisonResult): { name: string; svg: string }[] {

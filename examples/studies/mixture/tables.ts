@@ -1,8 +1,8 @@
 // The mixture study's results as Markdown tables, which docs/hadw.md holds as they are. Shares are in percent.
 
 import type { ComparisonResult } from '../../../src/compare/result.js';
-import { estimate, signFlipTest } from '../../../src/compare/statistics.js';
 import type { PairSummary, SeedValues, VariantSummary } from '../../../src/compare/summary.js';
+import { estimate, signFlipTest } from '../../../src/evaluation/statistics.js';
 import { sum } from '../ladder/statistics.js';
 import { digits, signed, type Table, table } from '../markdown.js';
 

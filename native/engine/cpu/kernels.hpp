@@ -43,6 +43,11 @@ struct ProductKernel {
 // How a strip of B is packed, columns [0, n) of `b`, the others 0.
 using PackStrip = void (*)(const Matrix& b, int64_t column, int64_t n, int64_t columns, void* strip);
 
+// How scores become probabilities.
+struct Scoring {
+  float scale, softCap;
+};
+
 struct Kernels {
   const char* name;
   void (*unary)(Unary op, const float* x, float* y, int64_t n, float alpha);
@@ -56,6 +61,28 @@ struct Kernels {
   // y[i] = the reduction over n rows, `stride` apart, of x[n, i].
   void (*reduceColumns)(Reduction op, const float* x, int64_t n, int64_t stride, float* y, int64_t width);
   void (*softmaxRow)(bool log, const float* x, float* y, int64_t n);
+  // The scale of the row.
+  float (*rmsNormRow)(const float* x, const float* weight, float* y, int64_t n, float epsilon, float offset);
+  // Adds dy x scale to `dWeight` where it is not null.
+  void (*rmsNormBackwardRow)(const float* dy, const float* x, const float* weight, float scale, float offset, float* dx,
+                             float* dWeight, int64_t n);
+  void (*rotateHead)(const float* x, const float* cos, const float* sin, float* y, int64_t width, int64_t size,
+                     bool inverse);
+  void (*gatedUnit)(bool gelu, const float* gate, const float* up, float* y, int64_t n);
+  void (*gatedUnitBackward)(bool gelu, const float* dy, const float* gate, const float* up, float* dGate, float* dUp,
+                            int64_t n);
+  float (*dotRow)(const float* a, const float* b, int64_t n);
+  // A block of products of a query with keys, of which it sees [low, high): they become exp(score - largest) and 0, in
+  // whole vectors from the first on; `largest` and `total` go on over the blocks. Returns by what the sums of earlier
+  // blocks are to be multiplied.
+  float (*softmaxBlock)(float* products, int64_t low, int64_t high, int64_t n, const Scoring&, float& largest,
+                        float& total);
+  // Products become probabilities, and their gradients those of the products; outside [low, high) 0. `stride` 0: the
+  // same logSumExp and along (the product of the row's value with its gradient) for all.
+  void (*softmaxBlockBackward)(float* products, float* gradients, int64_t low, int64_t high, int64_t n, const Scoring&,
+                               const float* logSumExp, const float* along, int64_t stride);
+  void (*adamW)(const AdamWRequest&, int64_t begin, int64_t end);
+  double (*sumOfSquares)(const float* x, int64_t n);
   ProductKernel float32;   // A in float32, B in float32
   ProductKernel mixed;     // A in float32, B in bfloat16
   ProductKernel rounded;   // both in bfloat16

@@ -37,12 +37,35 @@ constexpr int kWidth = 16;
 #include "matmul.inl"
 #include "pack.inl"
 #include "reduce.inl"
+#include "transformer.inl"
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {"AVX-512",       unary,         binary,          select,        cast,
-                                sumRow,          extremeRow,    argRow,          reduceColumns, softmaxRow,
-                                kFloat32Product, kMixedProduct, kRoundedProduct, packFloat32,   packBfloat16};
+const Kernels kAvx512Kernels = {"AVX-512",
+                                unary,
+                                binary,
+                                select,
+                                cast,
+                                sumRow,
+                                extremeRow,
+                                argRow,
+                                reduceColumns,
+                                softmaxRow,
+                                rmsNormRow,
+                                rmsNormBackwardRow,
+                                rotateHead,
+                                gatedUnit,
+                                gatedUnitBackward,
+                                dotRow,
+                                softmaxBlock,
+                                softmaxBlockBackward,
+                                adamW,
+                                sumOfSquares,
+                                kFloat32Product,
+                                kMixedProduct,
+                                kRoundedProduct,
+                                packFloat32,
+                                packBfloat16};
 
 }  // namespace groupgrad::engine::cpu
 

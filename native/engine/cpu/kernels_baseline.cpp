@@ -11,11 +11,34 @@ constexpr int kWidth = 4;
 #include "matmul.inl"
 #include "pack.inl"
 #include "reduce.inl"
+#include "transformer.inl"
 
 }  // namespace
 
-const Kernels kBaselineKernels = {"baseline",      unary,         binary,          select,        cast,
-                                  sumRow,          extremeRow,    argRow,          reduceColumns, softmaxRow,
-                                  kFloat32Product, kMixedProduct, kRoundedProduct, packFloat32,   packBfloat16};
+const Kernels kBaselineKernels = {"baseline",
+                                  unary,
+                                  binary,
+                                  select,
+                                  cast,
+                                  sumRow,
+                                  extremeRow,
+                                  argRow,
+                                  reduceColumns,
+                                  softmaxRow,
+                                  rmsNormRow,
+                                  rmsNormBackwardRow,
+                                  rotateHead,
+                                  gatedUnit,
+                                  gatedUnitBackward,
+                                  dotRow,
+                                  softmaxBlock,
+                                  softmaxBlockBackward,
+                                  adamW,
+                                  sumOfSquares,
+                                  kFloat32Product,
+                                  kMixedProduct,
+                                  kRoundedProduct,
+                                  packFloat32,
+                                  packBfloat16};
 
 }  // namespace groupgrad::engine::cpu

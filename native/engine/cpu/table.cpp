@@ -80,7 +80,31 @@ bool setInstructionSet(State& state, std::string_view name) {
 int threadCount(const State& state) { return state.threads(); }
 void setThreadCount(State& state, int threads) { state.setThreads(std::max(1, threads)); }
 
-const Operations kOperations = {unary,   binary, select,     cast, copy,   fill, reduce,      arg,
-                                softmax, gather, scatterAdd, addN, matMul, pack, packedBytes, freePacked};
+const Operations kOperations = {unary,
+                                binary,
+                                select,
+                                cast,
+                                copy,
+                                fill,
+                                reduce,
+                                arg,
+                                softmax,
+                                gather,
+                                scatterAdd,
+                                addN,
+                                rmsNorm,
+                                rmsNormBackward,
+                                rotary,
+                                gatedUnit,
+                                gatedUnitBackward,
+                                attention,
+                                decodeAttention,
+                                attentionBackward,
+                                adamW,
+                                sumOfSquares,
+                                matMul,
+                                pack,
+                                packedBytes,
+                                freePacked};
 
 }  // namespace groupgrad::engine::cpu

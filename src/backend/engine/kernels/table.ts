@@ -1,4 +1,4 @@
-// The native kernels of the backend by their names in tfjs.
+// The native kernels of the backend by their names in tfjs, and those that tfjs does not have.
 
 import type { EngineAddon } from '../../../devices/load.js';
 import { elementwiseKernels } from './elementwise.js';
@@ -7,6 +7,7 @@ import type { Kernels } from './kernel.js';
 import { layoutKernels } from './layout.js';
 import { matMulKernels } from './matmul.js';
 import { reduceKernels } from './reduce.js';
+import { transformerKernels } from './transformer.js';
 
 /** For an engine: the CPU's, or another device's with the same operations. */
 export function nativeKernels(engine: EngineAddon): Kernels {
@@ -16,5 +17,6 @@ export function nativeKernels(engine: EngineAddon): Kernels {
     ...reduceKernels(engine),
     ...gatherKernels,
     ...matMulKernels(engine),
+    ...transformerKernels,
   };
 }

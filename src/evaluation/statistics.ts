@@ -1,8 +1,9 @@
-// What a few paired runs tell: intervals for a mean by the bootstrap over seeds, and the exact test of a difference.
+// What a few independent values tell, of seeds or of problems: intervals for a mean by the bootstrap, and the exact test of paired
+// differences.
 
 import { integer, uniform } from '../base/random.js';
 
-/** A mean over seeds. */
+/** A mean over seeds or problems. */
 export interface Estimate {
   /** null of no values. */
   mean: number | null;
@@ -12,10 +13,13 @@ export interface Estimate {
 }
 
 const level = 0.95;
-const resamples = 10_000;
+const usualResamples = 10_000;
+/** Values drawn for the resamples of many values: more would cost seconds, and change no digit that is shown. */
+const mostDrawn = 4e6;
+const fewestResamples = 1_000;
 
 /**
- * The mean of values of independent seeds with its bootstrap interval: the quantiles of the means of resamples, of as many
+ * The mean of independent values, of seeds or problems, with its bootstrap interval: the quantiles of the means of resamples, of as many
  * values drawn with replacement. Plain quantiles are too narrow for few values, as a standard deviation with the denominator n
  * is; they are moved outwards to where, for normal values, the interval is Student's (Hesterberg: "What teachers should know
  * about the bootstrap", The American Statistician 69, 2015, section 5.2: the expanded percentile interval). No mean of a resample is
@@ -27,15 +31,19 @@ export function estimate(values: readonly number[]): Estimate {
   if (n === 0) return { mean: null, low: null, high: null };
   const mean = values.reduce((sum, value) => sum + value, 0) / n;
   if (n === 1) return { mean, low: null, high: null };
-  const means = resampledMeans(values);
+  const means = resampledMeans(values, resamplesOf(n));
   const tail = expandedTail(n);
   return { mean, low: quantile(means, tail), high: quantile(means, 1 - tail) };
 }
 
+function resamplesOf(n: number): number {
+  return Math.max(fewestResamples, Math.min(usualResamples, Math.floor(mostDrawn / n)));
+}
+
 /** Means of resamples, in ascending order. */
-function resampledMeans(values: readonly number[]): Float64Array {
+function resampledMeans(values: readonly number[], resamples: number): Float64Array {
   const n = values.length;
-  const indices = resampleIndices(n);
+  const indices = resampleIndices(n, resamples);
   const means = new Float64Array(resamples);
   for (let r = 0; r < resamples; r++) {
     let sum = 0;
@@ -46,13 +54,15 @@ function resampledMeans(values: readonly number[]): Float64Array {
 }
 
 const drawn = new Map<number, Uint32Array>();
+const mostHeld = 8;
 
-/** Which of n values each resample holds: drawn once for each n. */
-function resampleIndices(n: number): Uint32Array {
+/** Which of n values each resample holds: drawn once for each n, of which the last few are held. */
+function resampleIndices(n: number, resamples: number): Uint32Array {
   let indices = drawn.get(n);
   if (!indices) {
     const stream = { seed: 0, purpose: 'bootstrap', index: n } as const;
     indices = Uint32Array.from({ length: resamples * n }, (_, i) => integer(stream, n, i));
+    if (drawn.size === mostHeld) drawn.delete(drawn.keys().next().value!);
     drawn.set(n, indices);
   }
   return indices;
@@ -118,7 +128,8 @@ export interface SignFlipTest {
 
 /** Differences of more seeds than this are tested with drawn signs. */
 const mostExact = 16;
-const drawnSigns = 100_000;
+const mostSigns = 100_000;
+const fewestSigns = 2_000;
 
 /**
  * Tests whether paired differences are symmetric around 0: the share of all ways to choose their signs whose mean is at least as
@@ -138,6 +149,7 @@ export function signFlipTest(differences: readonly number[]): SignFlipTest {
     return { p: count / 2 ** n, exact: true };
   }
   const stream = { seed: 0, purpose: 'sign-flips', index: n } as const;
+  const drawnSigns = Math.max(fewestSigns, Math.min(mostSigns, Math.floor(mostDrawn / n)));
   let count = 1;
   for (let draw = 0; draw < drawnSigns; draw++) if (isAsFar((i) => uniform(stream, draw, i) < 0.5)) count++;
   return { p: count / (drawnSigns + 1), exact: false };

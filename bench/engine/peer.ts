@@ -1,0 +1,110 @@
+// Contenders of a benchmark, each in a process of its own that waits while others compute: what else the machine does meets
+// all of them.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+export interface Contender {
+  name: string;
+  command: string;
+  args: string[];
+}
+
+/** A program of this folder by Node.js. */
+export function program(name: string, file: string, ...args: string[]): Contender {
+  return {
+    name,
+    command: process.execPath,
+    args: ['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url)), ...args],
+  };
+}
+
+/** A program of this folder by a Python, where there is one. */
+export function pythonProgram(python: string | undefined, name: string, file: string, ...args: string[]): Contender[] {
+  if (!python) return [];
+  return [{ name, command: python, args: [fileURLToPath(new URL(file, import.meta.url)), ...args] }];
+}
+
+/** A contender's process: it writes its version, and answers each line that it is sent by a line with seconds. */
+export class Peer {
+  private readonly process: ChildProcess;
+  private readonly lines: AsyncIterator<string>;
+
+  constructor(readonly contender: Contender) {
+    this.process = spawn(contender.command, contender.args, { stdio: ['pipe', 'pipe', 'ignore'] });
+    this.lines = createInterface({ input: this.process.stdout! })[Symbol.asyncIterator]();
+  }
+
+  /** Its version, or undefined where it cannot run here. */
+  async start(): Promise<string | undefined> {
+    const { done, value } = await this.lines.next();
+    return done ? undefined : value;
+  }
+
+  /** Error where it ended. NaN where it says that it cannot do what it is asked. */
+  async measure(request: string): Promise<number> {
+    this.process.stdin!.write(`${request}\n`);
+    const { done, value } = await this.lines.next();
+    if (done) throw new Error(`${this.contender.name} ended`);
+    return Number(value);
+  }
+
+  stop(): void {
+    this.process.stdin!.end();
+  }
+}
+
+/** Those that can run here, with their versions. */
+export async function startPeers(contenders: readonly Contender[]) {
+  const peers: Peer[] = [];
+  const versions: Record<string, string> = {};
+  for (const contender of contenders) {
+    const peer = new Peer(contender);
+    const version = await peer.start();
+    if (version === undefined) {
+      console.log(`${contender.name}: not here`);
+      continue;
+    }
+    versions[contender.name] = version;
+    peers.push(peer);
+  }
+  return { peers, versions };
+}
+
+/** Seconds by contender, one a round, in rounds in which every one has its turn. The first answer, which warms up, is dropped. */
+export async function takeTurns(
+  peers: readonly Peer[],
+  request: string,
+  rounds: number,
+): Promise<Record<string, number[]>> {
+  const samples: Record<string, number[]> = {};
+  const able: Peer[] = [];
+  for (const peer of peers) {
+    if (Number.isNaN(await peer.measure(request))) continue;
+    samples[peer.contender.name] = [];
+    able.push(peer);
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < able.length; i++) {
+      const peer = able[(i + round) % able.length];
+      samples[peer.contender.name].push(await peer.measure(request));
+    }
+  }
+  return samples;
+}
+
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = q * (sorted.length - 1);
+  const low = Math.floor(at);
+  return sorted[low] + (at - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
+}
+
+/** The median over rounds of how many times as fast `own` is as `other`. */
+export function timesAsFast(own: readonly number[], other: readonly number[]): number {
+  return quantile(
+    own.map((seconds, i) => other[i] / seconds),
+    0.5,
+  );
+}

@@ -1,0 +1,109 @@
+// Settings of public benchmarks, by name: how the columns of their usual files are called, how their problems are posed, which grader
+// decides, and how many completions a problem it takes. The files are the user's.
+
+import type { Column } from '../data/columns.js';
+import { lastBoxed } from '../verify/extract.js';
+import type { GraderName } from '../verify/named.js';
+
+export interface Benchmark {
+  /** Problems of the usual test set. */
+  problems: number;
+  /** The columns of the usual files: of these names, in any case of letters, the first that the row has a value for. */
+  prompt: readonly string[];
+  /** As `prompt`. A list is joined by commas; of a column `solution` only what its last \boxed holds is an answer. */
+  answer: readonly string[];
+  solution: readonly string[];
+  /** As `prompt`; of a text such as "Level 5" the number counts. */
+  difficulty: readonly string[];
+  /** Columns that results are told apart by. */
+  by: readonly string[];
+  /** What a problem becomes. */
+  template: string;
+  verify: GraderName;
+  /** Completions a problem: more where there are few problems. */
+  samples: number;
+}
+
+/** The prompt of the HA-DW paper (arXiv 2601.08521) for all of them. */
+const boxed = "{prompt} Let's think step by step and output the final answer within \\boxed{}.";
+
+const maths = {
+  prompt: ['problem', 'question'],
+  answer: ['answer', 'final_answer', 'solution'],
+  solution: ['solution'],
+  difficulty: ['level', 'difficulty'],
+  by: [],
+  template: boxed,
+  verify: 'maths',
+} as const;
+
+/** Settings by name: `dataset('math500.jsonl', { benchmark: 'math500' })`. */
+export const benchmarks = {
+  /** Grade-school problems; `answer` holds a solution that ends with `#### 18`. */
+  gsm8k: {
+    ...maths,
+    problems: 1319,
+    prompt: ['question', 'problem'],
+    answer: ['answer'],
+    solution: ['answer'],
+    verify: 'gsm8k',
+    samples: 1,
+  },
+  /** 500 problems of MATH's test set, with `level` from 1 to 5 and `subject`. */
+  math500: { ...maths, problems: 500, by: ['subject'], samples: 1 },
+  aime24: { ...maths, problems: 30, samples: 32 },
+  aime25: { ...maths, problems: 30, samples: 32 },
+  amc23: { ...maths, problems: 40, samples: 32 },
+  /** Minerva's undergraduate problems (OCW). */
+  minerva: { ...maths, problems: 272, samples: 4 },
+  /** OlympiadBench's open-ended English problems of mathematics; `final_answer` is a list of one text. */
+  olympiadbench: {
+    ...maths,
+    problems: 674,
+    prompt: ['question', 'problem'],
+    answer: ['final_answer', 'answer', 'solution'],
+    by: ['subfield'],
+    samples: 1,
+  },
+} as const satisfies Record<string, Benchmark>;
+
+export type BenchmarkName = keyof typeof benchmarks;
+
+export const benchmarkNames = Object.keys(benchmarks) as BenchmarkName[];
+
+/** The columns of a benchmark's files as functions of a row. */
+export function benchmarkColumns(name: BenchmarkName): {
+  prompt: Column<object, string>;
+  answer: Column<object, string>;
+  solution: Column<object, string>;
+  difficulty: Column<object, number>;
+} {
+  const { prompt, answer, solution, difficulty } = benchmarks[name];
+  return {
+    prompt: (row) => textIn(row, prompt) ?? missing(row, prompt),
+    answer: (row) => answerOf(row, answer) ?? missing(row, answer),
+    solution: (row) => textIn(row, solution) as string,
+    difficulty: (row) => Number(/\d+(\.\d+)?/.exec(textIn(row, difficulty) ?? '0')?.[0] ?? 0),
+  };
+}
+
+/** The first value among columns, as text. */
+function textIn(row: object, names: readonly string[]): string | undefined {
+  const columns = new Map(Object.entries(row).map(([column, value]) => [column.toLowerCase(), value as unknown]));
+  const value = names.map((name) => columns.get(name)).find((one) => one !== undefined && one !== null && one !== '');
+  if (Array.isArray(value)) return value.join(', ');
+  return value === undefined ? undefined : String(value);
+}
+
+function answerOf(row: object, names: readonly string[]): string | undefined {
+  for (const name of names) {
+    const value = textIn(row, [name]);
+    const answer = value !== undefined && name === 'solution' ? lastBoxed(value) : value;
+    if (answer) return answer;
+  }
+  return undefined;
+}
+
+function missing(row: object, names: readonly string[]): never {
+  throw new TypeError(`expected one of the columns ${names.join(', ')}, got a row of ${Object.keys(row).join(', ')}`);
+}

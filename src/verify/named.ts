@@ -1,0 +1,22 @@
+// The graders that need nothing but a right answer, by name.
+
+import type { Grade } from './grade.js';
+import { choice, exact, goldChoice, goldNumber, gsm8k, maths, number } from './graders.js';
+
+const graders = { maths, gsm8k, number, choice, exact } as const;
+
+/** A grader that is told by its name alone. */
+export type GraderName = keyof typeof graders;
+
+export const graderNames = Object.keys(graders) as GraderName[];
+
+/** The verdict of a grader with its usual options. */
+export function gradeByName(name: GraderName, completion: string, gold: string): Promise<Grade> {
+  return graders[name](completion, gold);
+}
+
+/** RangeError, before anything is graded, for a right answer that the grader cannot compare with. */
+export function checkGold(name: GraderName, gold: string, field = 'gold'): void {
+  if (name === 'number' || name === 'gsm8k') goldNumber(gold, field);
+  else if (name === 'choice') goldChoice(gold, [], field);
+}
