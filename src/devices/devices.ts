@@ -39,6 +39,7 @@ function inFull({ detail, remedy }: CudaResult): string {
   return remedy === undefined ? detail : `${detail}. ${remedy}`;
 }
 
+let cpu: Device | undefined;
 let warned = false;
 
 /**
@@ -55,7 +56,10 @@ export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { d
     throw new RangeError(`options.device: '${choice}' is not available: ${inFull(cuda)}`);
   }
   const loaded = loadAddon();
-  if (loaded.addon) return { device: cpuDevice(loaded.addon), isCuda: false };
+  if (loaded.addon) {
+    cpu ??= cpuDevice(loaded.addon);
+    return { device: cpu, isCuda: false };
+  }
   if (choice === 'cpu') throw new RangeError(`options.device: 'cpu' is not available: ${loaded.reason}`);
   if (!warned) {
     warned = true;

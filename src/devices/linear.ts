@@ -133,7 +133,8 @@ export function withGradients<R extends LossScalars>({ gradHidden, gradUnembeddi
   if (result.metrics.nonFinite > 0) return result;
   let nonFinite = 0;
   for (const gradient of [gradHidden, gradUnembedding]) {
-    for (const x of gradient ?? []) if (!Number.isFinite(Math.fround(x))) nonFinite++;
+    const size = gradient?.length ?? 0;
+    for (let i = 0; i < size; i++) if (!Number.isFinite(Math.fround(gradient![i]))) nonFinite++;
   }
   return { ...result, metrics: { ...result.metrics, nonFinite } };
 }
