@@ -132,7 +132,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   if (flags.data === undefined && (flags.out ?? flags.against) === undefined) {
     const tasks = builtIn ? { [builtIn.name]: builtIn } : model.tasks;
     if (Object.keys(tasks).length === 0) {
-      throw new UsageError(`${target}: there is no task of its own to evaluate on; say which with --data or --task`);
+      throw new UsageError(`${target}: it names no task to evaluate on; say which with --data or --task`);
     }
     const results: Record<string, Evaluation> = {};
     for (const [name, task] of Object.entries(tasks)) {
