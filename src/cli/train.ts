@@ -1,9 +1,9 @@
 // `groupgrad train`: a run from a configuration.
 
 import { statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join, parse as parsePath, resolve } from 'node:path';
 import { usualGrace } from '../base/interruption.js';
-import { builtins } from '../config/builtins.js';
+import { adapterLearningRate, builtins, modelConfig, modelConfigName } from '../config/builtins.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
 import { readRunConfig } from '../run/run-folder.js';
@@ -11,6 +11,7 @@ import type { GrpoTrainer, RunOptions, TrainerOptions } from '../train/api.js';
 import { healthLimits } from '../train/health.js';
 import { resolveParts, resolveSettings } from '../train/options.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
+import { graderNames } from '../verify/named.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall, blamingChanges, type Changes } from './blame.js';
 import { backendFlag } from './evaluate.js';
@@ -20,6 +21,15 @@ export const help = `groupgrad train <task|file> [flags]
 
   <task|file>        a task with a built-in configuration, or a configuration file (.ts, .js, .json); tasks:
                      ${Object.keys(builtins).join(', ')}
+  --model DIR        instead: a language model, a folder in Hugging Face's layout; with
+    --data FILE        its problems: .jsonl, .json, .csv or .parquet
+    --prompt COLUMN    where prompts are; default: prompt
+    --answer COLUMN    where answers are; default: answer
+    --chat             prompts are messages of a user, which the model's chat template puts into its form
+    --verify NAME      how completions are graded: ${graderNames.join(', ')}
+    --lora RANK        train an adapter in place of all weights
+    --hadw             weight advantages by history-aware difficulty (HA-DW)
+    --max-tokens N     of a completion; default ${modelConfig.sampling!.maxTokens}
   --run DIR          the run folder; default: runs/<name>
   --steps N          steps after which the run ends, those before a resumption included
   --seed N           of the run
@@ -34,7 +44,9 @@ export const help = `groupgrad train <task|file> [flags]
 `;
 
 export async function train(args: readonly string[]): Promise<void> {
-  const { flags, positionals } = parse(args, ['a task or configuration file'], {
+  const hasModel = args.some((arg) => /^--model(=|$)/.test(arg));
+  const { flags, positionals } = parse(args, hasModel ? [] : ['a task or configuration file'], {
+    ...modelFlags,
     run: { type: 'string' },
     steps: { type: 'string' },
     seed: { type: 'string' },
@@ -47,9 +59,9 @@ export async function train(args: readonly string[]): Promise<void> {
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
   });
-  const [from] = positionals;
+  const [from = modelConfigName] = positionals;
   // Flags are short ways to set something; what they set is kept with the run.
-  const set = [...(flags.set ?? [])];
+  const set = [...modelChanges(flags, hasModel), ...(flags.set ?? [])];
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
   if (seed !== undefined) set.push(`seed=${seed}`);
   const backend = backendFlag(flags.backend);
@@ -69,7 +81,7 @@ export async function train(args: readonly string[]): Promise<void> {
   const changes: Changes = { set, check: change };
   const { config, source } = await blamingChanges(changes, () => change(set.length));
   const max = steps ?? config.steps;
-  const runDir = flags.run ?? join('runs', read.name);
+  const runDir = flags.run ?? join('runs', hasModel ? modelRunName(flags) : read.name);
   checkRunDir(runDir);
   if (flags['dry-run']) return dryRun(await blamingChanges(changes, () => trainerOptions(config)), runDir, json);
 
@@ -83,6 +95,51 @@ export async function train(args: readonly string[]): Promise<void> {
   } finally {
     trainer.dispose();
   }
+}
+
+const modelFlags = {
+  model: { type: 'string' },
+  data: { type: 'string' },
+  prompt: { type: 'string' },
+  answer: { type: 'string' },
+  chat: { type: 'boolean' },
+  verify: { type: 'string' },
+  lora: { type: 'string' },
+  hadw: { type: 'boolean' },
+  'max-tokens': { type: 'string' },
+} as const;
+
+type ModelFlags = { [K in keyof typeof modelFlags]?: string | boolean };
+
+/** What the flags of a model set, as `--set` would. UsageError for those that need others. */
+function modelChanges(flags: ModelFlags, hasModel: boolean): string[] {
+  const { model, data, prompt, answer, chat, verify, hadw } = flags;
+  if (!hasModel) {
+    const other = Object.keys(modelFlags).find((name) => flags[name as keyof ModelFlags] !== undefined);
+    if (other !== undefined) throw new UsageError(`--${other}: expected --model beside it`);
+    return [];
+  }
+  if (data === undefined) throw new UsageError('--model: expected --data beside it');
+  const lora = numberFlag('lora', flags.lora as string | undefined, { min: 1, integer: true });
+  const maxTokens = numberFlag('max-tokens', flags['max-tokens'] as string | undefined, { min: 1, integer: true });
+  const values: [path: string, value: unknown][] = [
+    ['policy.model', model],
+    ['policy.lora', lora === undefined ? undefined : { rank: lora }],
+    ['optimizer.learningRate', lora === undefined ? undefined : adapterLearningRate],
+    ['train.data', data],
+    ['train.prompt', prompt],
+    ['train.answer', answer],
+    ['train.chat', chat],
+    ['train.verify', verify],
+    ['hadw', hadw ? {} : undefined],
+    ['sampling.maxTokens', maxTokens],
+  ];
+  return values.flatMap(([path, value]) => (value === undefined ? [] : [`${path}=${JSON.stringify(value)}`]));
+}
+
+/** `Qwen2.5-0.5B-train` of the model's folder and the file. */
+function modelRunName({ model, data }: ModelFlags): string {
+  return `${basename(resolve(String(model)))}-${parsePath(String(data)).name}`;
 }
 
 /** Everything about a configuration that can be told without its policy. */

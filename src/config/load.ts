@@ -12,7 +12,7 @@ import { type PresetName, presets } from '../loss/presets.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import { dataset, type Problems, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../train/api.js';
-import { builtins } from './builtins.js';
+import { builtins, modelConfig, modelConfigName } from './builtins.js';
 import type { TaskDescription, TrainConfig } from './define-config.js';
 
 type TaskName = TaskDescription['task'];
@@ -50,9 +50,12 @@ export function checkConfigFile(path: string): void {
   accessSync(path, constants.R_OK);
 }
 
+/** Configurations by name: of tasks, and the one that flags complete. */
+const named: Readonly<Record<string, Partial<TrainConfig>>> = { ...builtins, [modelConfigName]: modelConfig };
+
 /** Error for what is neither the name of a built-in configuration nor the path of a file. */
 export function checkConfigName(from: string): void {
-  if (Object.hasOwn(builtins, from)) return;
+  if (Object.hasOwn(named, from)) return;
   if (statSync(from, { throwIfNoEntry: false })) checkConfigFile(from);
   else {
     const known = Object.keys(builtins).join(', ');
@@ -65,7 +68,7 @@ const extensions = ['.json', '.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
 /** Reads a configuration; paths of files in it are relative to its own folder. Error or TypeError that names the file. */
 export async function readConfig(from: string): Promise<ReadConfig> {
   checkConfigName(from);
-  if (Object.hasOwn(builtins, from)) return { path: from, name: from, original: { ...builtins[from] } };
+  if (Object.hasOwn(named, from)) return { path: from, name: from, original: { ...named[from] } };
   const path = resolve(from);
   const name = basename(from).replace(/(\.config)?\.[^.]+$/, '');
   return { path, name, original: checkObject(path, await loadFile(path)) };

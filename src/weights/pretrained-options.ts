@@ -34,7 +34,7 @@ export interface PretrainedOptions {
   /** Of the random values of a new adapter's A, a non-negative integer. Default 0. */
   seed?: number;
   /** The tfjs backend to start. Default: the one that runs; where none does, the fastest that is installed. */
-  backend?: 'tensorflow' | 'wasm' | 'cpu';
+  backend?: 'groupgrad' | 'tensorflow' | 'wasm' | 'cpu';
   /**
    * Each layer is computed again in the backward pass, which then keeps its input alone: far less memory, a quarter more work, the
    * same gradient. Default true.
