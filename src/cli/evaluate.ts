@@ -48,7 +48,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   }
   const results: Record<string, Evaluation> = {};
   for (const [name, task] of Object.entries(tasks)) {
-    const own = given ? { promptLength: null, maxTokens: null } : settings.sampling;
+    const own = given ? { ...settings.sampling, promptLength: null, maxTokens: null } : settings.sampling;
     const examples = evaluationExamples(task, size ?? settings.evaluation.size);
     const asTokens = tokenTask(task, policy, own);
     if (given) await blamingCall(() => encodePrompts(asTokens, examples));

@@ -163,8 +163,9 @@ function compare(path: string, before: unknown, now: unknown, ignored: ReadonlyS
       compare(path ? `${path}.${key}` : key, before[key], now[key], ignored),
     );
   }
-  const [was, is] = [JSON.stringify(before), JSON.stringify(now)];
-  return was === is ? [] : [`${path}: ${was ?? 'nothing'}, now ${is ?? 'nothing'}`];
+  // An option that an earlier version did not know is null where it is left out.
+  if (JSON.stringify(before ?? null) === JSON.stringify(now ?? null)) return [];
+  return [`${path}: ${JSON.stringify(before) ?? 'nothing'}, now ${JSON.stringify(now) ?? 'nothing'}`];
 }
 
 const noneIgnored: ReadonlySet<string> = new Set();

@@ -15,6 +15,7 @@ import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
 import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
 import type { Reward } from '../rollout/api.js';
+import { checkStops, cutBounds } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
 import type { Example, Problems, Scored, Task } from '../tasks/task.js';
@@ -26,8 +27,10 @@ export interface Settings {
   groupSize: number;
   iterations: number;
   miniBatches: number;
-  /** null: as many as there are, as far as `sequencesAPass` allows. */
+  /** null: as many as `tokensPerMicroBatch` allows. */
   microBatchSize: number | null;
+  /** null: what `positionsAPass` allows without `microBatchSize`, any number with it. */
+  tokensPerMicroBatch: number | null;
   dynamicSampling: { maxRounds: number };
   maskTruncated: boolean;
   shuffle: boolean;
@@ -40,6 +43,13 @@ export interface Settings {
     maxTokens: number | null;
     promptLength: number | null;
     maxLogProbDifference: number;
+    /** null: no cut. */
+    topP: number | null;
+    topK: number | null;
+    minP: number | null;
+    /** null: none. */
+    stopTokens: readonly number[] | null;
+    stopTexts: readonly string[] | null;
   };
   optimizer: OptimizerSettings;
   warmStart: WarmStartSettings | null;
@@ -69,6 +79,7 @@ const settingNames = [
   'iterations',
   'miniBatches',
   'microBatchSize',
+  'tokensPerMicroBatch',
   'dynamicSampling',
   'maskTruncated',
   'shuffle',
@@ -85,6 +96,18 @@ const settingNames = [
   'guard',
   'samplesPerStep',
 ] as const satisfies (keyof Settings)[];
+
+const samplingNames = [
+  'temperature',
+  'maxTokens',
+  'promptLength',
+  'maxLogProbDifference',
+  'topP',
+  'topK',
+  'minP',
+  'stopTokens',
+  'stopTexts',
+] as const satisfies (keyof Settings['sampling'])[];
 
 /** The options that are not settings: things, and where the run is kept. */
 const otherNames = [
@@ -159,7 +182,12 @@ class Fields {
 /** Settings out of options. TypeError or RangeError that names the field, what was expected and what came. */
 export function resolveSettings(options: unknown): Settings {
   const o = new Fields('', options, [...settingNames, ...otherNames]);
-  const sampling = o.within('sampling', ['temperature', 'maxTokens', 'promptLength', 'maxLogProbDifference']);
+  const sampling = o.within('sampling', samplingNames);
+  const stops = {
+    stopTokens: (sampling.raw('stopTokens') ?? null) as readonly number[] | null,
+    stopTexts: (sampling.raw('stopTexts') ?? null) as readonly string[] | null,
+  };
+  checkStops('sampling.', stops);
   const evaluation = o.within('evaluation', ['every', 'size', 'atStart']);
   const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
   const guard = o.within('guard', ['action', 'budget']);
@@ -170,6 +198,7 @@ export function resolveSettings(options: unknown): Settings {
     iterations: o.count('iterations', 1),
     miniBatches: o.count('miniBatches', 1),
     microBatchSize: o.count('microBatchSize', null),
+    tokensPerMicroBatch: o.count('tokensPerMicroBatch', null),
     dynamicSampling: { maxRounds: rounds ? rounds.count('maxRounds', undefined) : 1 },
     maskTruncated: o.flag('maskTruncated', false),
     shuffle: o.flag('shuffle', true),
@@ -181,6 +210,10 @@ export function resolveSettings(options: unknown): Settings {
       maxTokens: sampling.count('maxTokens', null),
       promptLength: sampling.count('promptLength', null),
       maxLogProbDifference: sampling.number('maxLogProbDifference', 0.1, { above: 0 }),
+      topP: sampling.number('topP', null, cutBounds.topP),
+      topK: sampling.number('topK', null, cutBounds.topK),
+      minP: sampling.number('minP', null, cutBounds.minP),
+      ...stops,
     },
     optimizer: resolveOptimizer(o),
     warmStart: o.has('warmStart') ? resolveWarmStart(o) : null,
