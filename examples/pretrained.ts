@@ -11,32 +11,39 @@ const [steps = '40', runDir = 'runs/example-pretrained', model = '../shared/mode
 const word = 'dog';
 const maxTokens = 100;
 
-/** Beginnings of stories. There is no right answer: rewards judge the text. */
-function beginnings(name: string, prompts: readonly string[]): Task {
+/** Beginnings of stories, some with an end. There is no right answer: rewards judge the text. */
+function beginnings(name: string, stories: readonly (readonly [prompt: string, solution?: string])[]): Task {
   return {
     name,
-    size: prompts.length,
-    example: (index): Example => ({ prompt: prompts[index], answer: '', solution: '', difficulty: 0 }),
-    // What an evaluation counts: both at once. A story that was cut off scores 0.
+    size: stories.length,
+    example: (index): Example => {
+      const [prompt, solution = ''] = stories[index];
+      return { prompt, answer: '', solution, difficulty: 0 };
+    },
+    // A story that was cut off scores 0.
     score: (text) => Number(text.includes(word)),
   };
 }
 
+// The model never ends a story so soon: a short warm start on these shows it how.
 const train = beginnings('beginnings', [
-  'Once upon a time, there was a little girl named Lily.',
-  'Once upon a time, there was a boy named Tim.',
-  'One day, a cat went to the park.',
-  'One day, a little boy named Ben was sad.',
-  'There was a big tree.',
-  'Sue and Tom like to play.',
-  'A bird lived in a box.',
-  'Mom and Anna are in the kitchen.',
+  [
+    'Once upon a time, there was a little girl named Lily.',
+    ' She had a dog. They played in the park. Lily was very happy.',
+  ],
+  ['Once upon a time, there was a boy named Tim.', ' Tim liked to run. He ran and ran. Then he went home to his mom.'],
+  ['One day, a cat went to the park.', ' The cat saw a big bird. The bird was nice. They became good friends.'],
+  ['One day, a little boy named Ben was sad.', ' He lost his ball. His mom found it. Ben was not sad any more.'],
+  ['There was a big tree.', ' A bird sat in the tree. It was so pretty. The bird sang all day.'],
+  ['Sue and Tom like to play.', ' They have a dog. The dog likes to play too. They all have fun.'],
+  ['A bird lived in a box.', ' It wanted to fly. One day it flew up to the sky. It was happy.'],
+  ['Mom and Anna are in the kitchen.', ' They make a cake. The cake is good. They eat it all.'],
 ]);
 const heldOut = beginnings('held-out', [
-  'Once upon a time, there was a little bear.',
-  'One day, Sam and his mom went to the zoo.',
-  'Lucy had a red ball.',
-  'There was a man who lived by the sea.',
+  ['Once upon a time, there was a little bear.'],
+  ['One day, Sam and his mom went to the zoo.'],
+  ['Lucy had a red ball.'],
+  ['There was a man who lived by the sea.'],
 ]);
 
 const policy = await PretrainedPolicy.load(model, {
@@ -67,14 +74,17 @@ const trainer = await GrpoTrainer.create({
   promptsPerStep: 8,
   groupSize: 8,
   sampling: { maxTokens, promptLength: 32 },
+  warmStart: { steps: 10, batchSize: 8, optimizer: { learningRate: 4e-3 } },
   // The reference is the model without its adapter: what comes of it stays English.
-  loss: { ...presets.dapo, kl: { beta: 0.05 } },
+  loss: { ...presets.dapo, kl: { beta: 0.03 } },
   hadw: {},
   optimizer: { learningRate: 4e-3, warmupSteps: 3 },
   seed: 1,
   runDir,
 });
 
+console.log(await measure());
+await trainer.start({ output: process.stdout });
 console.log(await measure());
 await trainer.run({ max: Number(steps) });
 const [story] = await generate(policy, [heldOut.example(0).prompt], { maxTokens, seed: 2 });

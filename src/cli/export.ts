@@ -12,7 +12,7 @@ export const help = `groupgrad export <run> --to DIR [flags]
   --to DIR           what is written: a PEFT folder where the run trains an adapter, else a Hugging Face folder
   --merge            add the adapter to the weights, and write a Hugging Face folder
   --checkpoint PATH  another checkpoint than the newest
-  --backend NAME     tensorflow, wasm or cpu
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
 `;
 
 export async function exportRun(args: readonly string[]): Promise<void> {

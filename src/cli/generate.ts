@@ -17,7 +17,7 @@ export const help = `groupgrad generate <model> <text> [flags]
   --temperature T    default 0: always the most likely token
   --samples N        completions; default 1
   --seed N           default 0
-  --backend NAME     tensorflow, wasm or cpu
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
   --json             one JSON object a completion
 `;
 
