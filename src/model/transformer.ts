@@ -63,6 +63,7 @@ export function createTransformer(
     // Made by a product, which reads none of what it gave.
     inPlace: true,
     logits: (batch, from = 0) => logits(model, batch, from),
+    decodesExactly: true,
     decode: (prompts, rows, tokens) => CachedDecoder.start(model, prompts, rows, tokens),
     dispose: () => tf.dispose(variables),
   };
