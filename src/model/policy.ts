@@ -58,6 +58,11 @@ export interface Policy extends PolicyLike {
    * reading of it. Keeps room for `tokens` further tokens in each row.
    */
   decode(prompts: SequenceBatch, rows: Int32Array, tokens: number): Decoder;
+  /**
+   * Whether `decode` computes what `logits` computes of the same row, in the same order: on the backend groupgrad, which computes
+   * each row by itself, their logits are then equal to the last bit, and the trainer insists on it. Default false.
+   */
+  readonly decodesExactly?: boolean;
   /** Number of weights, trained or frozen: a pass is sized by it. Left out: those of `variables`. */
   readonly weightCount?: number;
   /**

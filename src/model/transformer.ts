@@ -65,6 +65,7 @@ export function createTransformer(
     inPlace: true,
     logits: (batch, from = 0) => batchLogits(model, batch, from),
     hidden: (batch, from = 0) => hiddenStates(model, batch, from),
+    decodesExactly: true,
     decode: (prompts, rows, tokens) => CachedDecoder.start(model, prompts, rows, tokens),
     dispose: () => tf.dispose(variables),
   };
