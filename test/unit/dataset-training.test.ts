@@ -69,7 +69,9 @@ test('what is scored by nothing is refused, by name', (t) => {
   const message = /^train.score: expected a function, a verifier .* or a reward that grades, .* got none$/;
   assert.throws(() => resolveParts({ train }), { name: 'TypeError', message });
   assert.throws(() => resolveParts({ train, rewards: [length, rewards.format()] }), { name: 'TypeError', message });
-  assert.throws(() => resolveParts({ train: verified, evaluate: { other: train } }), { message: /^evaluate\.other\.score: / });
+  assert.throws(() => resolveParts({ train: verified, evaluate: { other: train } }), {
+    message: /^evaluate\.other\.score: /,
+  });
   assert.equal(resolveParts({ train: verified }).train, verified);
 });
 
