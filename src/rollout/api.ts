@@ -2,6 +2,7 @@
 
 import type { Example } from '../tasks/task.js';
 import type { Grade } from '../verify/grade.js';
+import type { Completion } from './engine.js';
 
 /** What a reward function is asked about. */
 export interface RewardInput<E extends Example = Example> {
@@ -37,12 +38,7 @@ export interface Reward<E extends Example = Example> {
 }
 
 /** A completion with what was thought of it. */
-export interface ScoredCompletion {
-  /** Token ids, the end token included unless truncated. */
-  tokens: Int32Array;
-  /** Log-probability of each token under the distribution sampled from. */
-  logProbs: Float32Array;
-  truncated: boolean;
+export interface ScoredCompletion extends Completion {
   text: string;
   /** The task's own score; 0 for a truncated completion. */
   score: number;

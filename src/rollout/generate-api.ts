@@ -10,6 +10,16 @@ export interface GenerateOptions {
   maxTokens?: number;
   /** Divides the logits; 0 takes the most likely token, the lowest id of equals. Default 1. */
   temperature?: number;
+  /** Of the most likely tokens, those whose share of probability just reaches this are drawn from, in (0, 1]. Default: all. */
+  topP?: number;
+  /** As many of the most likely tokens are drawn from, at least 1. Default: all. */
+  topK?: number;
+  /** Tokens at least this share as likely as the most likely one are drawn from, in [0, 1]. Default: all. */
+  minP?: number;
+  /** Ids that end a completion, like the model's own end tokens. */
+  stopTokens?: readonly number[];
+  /** A completion ends with the token that completes one of these texts, which stays part of it. */
+  stopTexts?: readonly string[];
   /** Of the random numbers: each is addressed by seed, prompt, sample and position. Default 0. */
   seed?: number;
   /** Completions a prompt. Default 1. */

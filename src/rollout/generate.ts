@@ -11,9 +11,10 @@ import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
+import { checkSamplingSettings } from './engine.js';
 import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
 import { sequencesAPass } from './pass-size.js';
-import { sample } from './sample.js';
+import { policySampler } from './sample.js';
 import { usualMaxTokens } from './token-task.js';
 
 /** See `generate` of the package's entry. */
@@ -23,24 +24,21 @@ export async function generateFrom(
   options: GenerateOptions = {},
 ): Promise<Generated[]> {
   const policy = checkPolicy(given);
-  const { maxTokens = usualMaxTokens, temperature = 1, seed = 0, samples = 1, signal } = checkOptions(options);
+  const { samples = 1, maxTokens = usualMaxTokens, temperature = 1, seed = 0, ...others } = checkOptions(options);
   const ids = await encodeAll(policy, prompts);
-  const { tokenizer } = policy;
-  const rows = ids.flatMap((tokens, prompt) =>
-    Array.from({ length: samples }, (_, i) => ({ tokens, prompt, sample: i })),
+  const requests = ids.flatMap((prompt, promptIndex) =>
+    Array.from({ length: samples }, (_, sample) => ({ prompt, promptIndex, sample })),
   );
-  const atOnce = sequencesAPass(policy, 1, 'forward');
-  const results: Generated[] = [];
-  for (let first = 0; first < rows.length; first += atOnce) {
-    const some = rows.slice(first, first + atOnce);
-    const promptLength = some.reduce((most, { tokens }) => Math.max(most, tokens.length), 0);
-    const completions = await sample(policy, some, { promptLength, maxTokens, temperature, seed, step: 0, signal });
-    completions.forEach(({ tokens, logProbs, truncated }, i) => {
-      const text = completionText(tokenizer, tokens);
-      results.push({ text, tokens, logProbs, truncated, prompt: some[i].tokens });
-    });
-  }
-  return results;
+  const settings = { ...others, maxTokens, temperature, seed, step: 0 };
+  checkSamplingSettings('', settings);
+  const completions = await policySampler(policy).complete(requests, settings);
+  return completions.map(({ tokens, logProbs, truncated }, i) => ({
+    text: completionText(policy.tokenizer, tokens),
+    tokens,
+    logProbs,
+    truncated,
+    prompt: requests[i].prompt,
+  }));
 }
 
 /** See `tokenLogProbs` of the package's entry. */
@@ -144,14 +142,23 @@ function checkIds(field: string, ids: unknown, size: number): Int32Array {
   return own;
 }
 
-const optionNames = ['maxTokens', 'temperature', 'seed', 'samples', 'signal'] as const;
+const optionNames = [
+  'maxTokens',
+  'temperature',
+  'topP',
+  'topK',
+  'minP',
+  'stopTokens',
+  'stopTexts',
+  'seed',
+  'samples',
+  'signal',
+] as const;
 
+/** The sampler checks the others. */
 function checkOptions(options: GenerateOptions): GenerateOptions {
-  const { maxTokens, temperature, seed, samples, signal } = checkObject('options', options);
+  const { samples, signal } = checkObject('options', options);
   checkKeys('', options as Record<string, unknown>, optionNames);
-  if (maxTokens !== undefined) checkNumber('maxTokens', maxTokens, { min: 1, integer: true });
-  if (temperature !== undefined) checkNumber('temperature', temperature, { min: 0 });
-  if (seed !== undefined) checkNumber('seed', seed, { min: 0, integer: true });
   if (samples !== undefined) checkNumber('samples', samples, { min: 1, integer: true });
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw typeError('signal', 'an AbortSignal', signal);
   return options;

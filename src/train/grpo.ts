@@ -15,6 +15,7 @@ import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
 import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
+import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { identify } from '../run/drift.js';
 import { type Loaded, Run, type RunConfig } from '../run/run.js';
@@ -595,11 +596,17 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   /** Rounds of prompts until enough groups have rewards that differ. */
   private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
     const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
-    const { temperature } = sampling;
+    const engine = policySampler(this.policy, { device: this.settings.device });
     for (let round = 0; round < dynamicSampling.maxRounds; round++) {
       const examples = Array.from({ length: promptsPerStep }, () => this.order.at(this.state.counters.cursor++));
       const began = performance.now();
-      const options = { groupSize, temperature, seed, step, firstPrompt: groups.length, signal };
+      const cut = {
+        topP: sampling.topP ?? undefined,
+        topK: sampling.topK ?? undefined,
+        minP: sampling.minP ?? undefined,
+      };
+      const address = { seed, step, firstPrompt: groups.length };
+      const options = { groupSize, temperature: sampling.temperature, ...cut, ...address, signal, engine };
       const more = await sampleGroups(this.policy, this.task, examples, options);
       groups.push(...more);
       const sampled = performance.now();

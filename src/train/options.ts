@@ -16,6 +16,7 @@ import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
 import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
 import type { Reward } from '../rollout/api.js';
+import { checkStops, cutBounds } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
 import type { Example, Problems, Scored, Task } from '../tasks/task.js';
@@ -27,8 +28,10 @@ export interface Settings {
   groupSize: number;
   iterations: number;
   miniBatches: number;
-  /** null: as many as there are, as far as `sequencesAPass` allows. */
+  /** null: as many as `tokensPerMicroBatch` allows. */
   microBatchSize: number | null;
+  /** null: what `positionsAPass` allows without `microBatchSize`, any number with it. */
+  tokensPerMicroBatch: number | null;
   dynamicSampling: { maxRounds: number };
   maskTruncated: boolean;
   shuffle: boolean;
@@ -41,6 +44,13 @@ export interface Settings {
     maxTokens: number | null;
     promptLength: number | null;
     maxLogProbDifference: number;
+    /** null: no cut. */
+    topP: number | null;
+    topK: number | null;
+    minP: number | null;
+    /** null: none. */
+    stopTokens: readonly number[] | null;
+    stopTexts: readonly string[] | null;
   };
   optimizer: OptimizerSettings;
   warmStart: WarmStartSettings | null;
@@ -70,6 +80,7 @@ const settingNames = [
   'iterations',
   'miniBatches',
   'microBatchSize',
+  'tokensPerMicroBatch',
   'dynamicSampling',
   'maskTruncated',
   'shuffle',
@@ -86,6 +97,18 @@ const settingNames = [
   'guard',
   'samplesPerStep',
 ] as const satisfies (keyof Settings)[];
+
+const samplingNames = [
+  'temperature',
+  'maxTokens',
+  'promptLength',
+  'maxLogProbDifference',
+  'topP',
+  'topK',
+  'minP',
+  'stopTokens',
+  'stopTexts',
+] as const satisfies (keyof Settings['sampling'])[];
 
 /** The options that are not settings: things, and where the run is kept. */
 const otherNames = [
@@ -160,7 +183,12 @@ class Fields {
 /** Settings out of options. TypeError or RangeError that names the field, what was expected and what came. */
 export function resolveSettings(options: unknown): Settings {
   const o = new Fields('', options, [...settingNames, ...otherNames]);
-  const sampling = o.within('sampling', ['temperature', 'maxTokens', 'promptLength', 'maxLogProbDifference']);
+  const sampling = o.within('sampling', samplingNames);
+  const stops = {
+    stopTokens: (sampling.raw('stopTokens') ?? null) as readonly number[] | null,
+    stopTexts: (sampling.raw('stopTexts') ?? null) as readonly string[] | null,
+  };
+  checkStops('sampling.', stops);
   const evaluation = o.within('evaluation', ['every', 'size', 'atStart', 'samples', 'temperature', 'topP']);
   const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
   const guard = o.within('guard', ['action', 'budget']);
@@ -171,6 +199,7 @@ export function resolveSettings(options: unknown): Settings {
     iterations: o.count('iterations', 1),
     miniBatches: o.count('miniBatches', 1),
     microBatchSize: o.count('microBatchSize', null),
+    tokensPerMicroBatch: o.count('tokensPerMicroBatch', null),
     dynamicSampling: { maxRounds: rounds ? rounds.count('maxRounds', undefined) : 1 },
     maskTruncated: o.flag('maskTruncated', false),
     shuffle: o.flag('shuffle', true),
@@ -182,6 +211,10 @@ export function resolveSettings(options: unknown): Settings {
       maxTokens: sampling.count('maxTokens', null),
       promptLength: sampling.count('promptLength', null),
       maxLogProbDifference: sampling.number('maxLogProbDifference', 0.1, { above: 0 }),
+      topP: sampling.number('topP', null, cutBounds.topP),
+      topK: sampling.number('topK', null, cutBounds.topK),
+      minP: sampling.number('minP', null, cutBounds.minP),
+      ...stops,
     },
     optimizer: resolveOptimizer(o),
     warmStart: o.has('warmStart') ? resolveWarmStart(o) : null,
@@ -362,7 +395,7 @@ export function scoredBy(field: string, problems: Problems, rewards: readonly Re
   const grader = rewards.find((reward) => reward.grade !== undefined);
   if (!grader) {
     throw new TypeError(
-      `${field}: expected a verifier (dataset's \`verify\`), or a reward that grades, such as rewards.maths(), got neither`,
+      `${field}.score: expected a function, a verifier (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
     );
   }
   const grade = async (text: string, example: Example): Promise<Scored> => {

@@ -83,7 +83,7 @@ async function solutions(task: TokenTask, examples: readonly Example[]) {
   const completions = await Promise.all(examples.map((example) => encodeSolution(task, example)));
   const prompts = await encodePrompts(task, examples);
   const pairs = prompts.map((prompt, i) => ({ prompt, completion: completions[i] }));
-  return completionBatch(pairs, { promptLength, length: maxTokens, padding: paddingOf(tokenizer) });
+  return completionBatch(pairs, { padding: paddingOf(tokenizer), contextLength: promptLength + maxTokens - 1 });
 }
 
 async function encodeSolution(

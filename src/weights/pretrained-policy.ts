@@ -16,6 +16,7 @@ import {
 import { fileSha256 } from '../base/file-hash.js';
 import { parameterCount } from '../model/architecture.js';
 import { CachedDecoder } from '../model/decoder.js';
+import { hiddenStates } from '../model/hidden-states.js';
 import { batchLogits } from '../model/model.js';
 import type { ModelWeights } from '../model/parameters.js';
 import type { Policy } from '../model/policy.js';
@@ -35,13 +36,12 @@ import {
   type WeightType,
   weightTypes,
 } from './pretrained-options.js';
-import { saveAdapter, saveModel } from './save-pretrained.js';
+import { saveAdapter, savedAdapter, saveModel } from './save-pretrained.js';
 
 /** The policy with its tensors. */
 export interface LoadedPolicy extends PretrainedPolicy, Policy {
   readonly weightCount: number;
-  /** Writes the adapter as PEFT reads it; left out where every weight is trained. */
-  saveAdapter?(folder: string): void;
+  readonly description: PretrainedDescription;
 }
 
 /** What `description` holds. */
@@ -56,6 +56,8 @@ export interface PretrainedDescription extends Record<string, unknown> {
   /** null where the folder has no tokenizer.json. */
   tokenizer: string | null;
   dtype: WeightType | null;
+  /** Those that the options add. */
+  endTokens: readonly number[];
   /** null where every weight is trained. */
   lora: { rank: number; alpha: number | null; targets: string | readonly string[]; seed: number } | AdapterFiles | null;
 }
@@ -68,18 +70,27 @@ interface AdapterFiles {
 
 const floatTypeOf: Readonly<Record<WeightType, FloatType>> = { float32: 'F32', bfloat16: 'BF16', float16: 'F16' };
 
-const optionNames = ['lora', 'adapter', 'dtype', 'seed', 'backend', 'recompute', 'onProgress'] as const;
+const optionNames = ['lora', 'adapter', 'dtype', 'endTokens', 'seed', 'backend', 'recompute', 'onProgress'] as const;
 
 /** See `PretrainedPolicy.load`. */
 export async function loadPretrainedPolicy(path: string, options: PretrainedOptions = {}): Promise<LoadedPolicy> {
   if (typeof path !== 'string' || path === '') throw typeError('folder', 'the path of a model folder', path);
-  const { lora, adapter, dtype, seed = 0, backend, recompute = true, onProgress } = checkOptions(options);
+  const {
+    lora,
+    adapter,
+    dtype,
+    endTokens = [],
+    seed = 0,
+    backend,
+    recompute = true,
+    onProgress,
+  } = checkOptions(options);
   using folder = new PretrainedFolder(path);
   const { architecture } = folder;
-  const tokenizer = await loadTokenizer(folder);
+  const tokenizer = await loadTokenizer(folder, endTokens);
   await ensureBackend(backend);
   const type = dtype && floatTypeOf[dtype];
-  const description = describeFiles(folder, { lora, adapter, dtype, seed });
+  const description = describeFiles(folder, { lora, adapter, dtype, endTokens, seed });
   const loaded = loadModel(folder, { lora, adapter, type, seed, recompute, onProgress });
   const stored = folder.parameters.map((parameter) => ({ ...parameter, type: type ?? parameter.type }));
   const { variables, adapted } = loaded;
@@ -92,7 +103,7 @@ export async function loadPretrainedPolicy(path: string, options: PretrainedOpti
     description,
     weightCount: parameterCount(architecture),
     trainedCount: Object.values(variables).reduce((sum, { size }) => sum + size, 0),
-    ...(isAdapted && { saveAdapter: (to: string) => saveAdapter(loaded, own, to) }),
+    ...(isAdapted && { checkpointFiles: () => savedAdapter(loaded, own) }),
     save: async (to: string, given: SaveOptions = {}) => {
       const { merge = false } = checkSave(to, given);
       if (isAdapted && !merge) return saveAdapter(loaded, own, to);
@@ -120,6 +131,8 @@ function policyOf({ architecture, model, variables, adapted, dispose }: Pretrain
     // Made by a product or a cap, which read none of what they gave.
     inPlace: true,
     logits: (...[batch, from = 0]: Parameters<Policy['logits']>): tf.Tensor2D => batchLogits(current, batch, from),
+    hidden: (...[batch, from = 0]: Parameters<Policy['logits']>) => hiddenStates(current, batch, from),
+    decodesExactly: true,
     decode: (...[prompts, rows, tokens]: Parameters<Policy['decode']>) =>
       CachedDecoder.start(current, prompts, rows, tokens),
     ...(adapted.length > 0 && { reference }),
@@ -130,12 +143,13 @@ function policyOf({ architecture, model, variables, adapted, dispose }: Pretrain
 function checkOptions(options: PretrainedOptions): PretrainedOptions {
   const o = checkObject('options', options);
   checkKeys('', o, optionNames);
-  const { lora, adapter, dtype, seed, recompute, onProgress } = o;
+  const { lora, adapter, dtype, endTokens, seed, recompute, onProgress } = o;
   if (lora !== undefined) checkLora(lora);
   if (adapter !== undefined && (typeof adapter !== 'string' || adapter === '')) {
     throw typeError('adapter', 'the path of a PEFT folder', adapter);
   }
   if (dtype !== undefined) checkChoice('dtype', dtype, weightTypes);
+  if (endTokens !== undefined && !Array.isArray(endTokens)) throw typeError('endTokens', 'a list of ids', endTokens);
   if (seed !== undefined) checkNumber('seed', seed, { min: 0, integer: true });
   if (recompute !== undefined) checkBoolean('recompute', recompute);
   if (onProgress !== undefined && typeof onProgress !== 'function') {
@@ -164,8 +178,12 @@ function checkSave(folder: unknown, options: SaveOptions): SaveOptions {
   return options;
 }
 
-async function loadTokenizer({ path, architecture }: PretrainedFolder): Promise<Tokenizer> {
-  const { vocabularySize, endTokens } = architecture;
+async function loadTokenizer({ path, architecture }: PretrainedFolder, more: readonly number[]): Promise<Tokenizer> {
+  const { vocabularySize } = architecture;
+  for (const [i, id] of more.entries()) {
+    checkNumber(`endTokens[${i}]`, id, { min: 0, below: vocabularySize, integer: true });
+  }
+  const endTokens = [...more, ...architecture.endTokens];
   if (fs.existsSync(join(path, 'tokenizer.json'))) {
     return HuggingFaceTokenizer.load(path, { endTokens, modelSize: vocabularySize });
   }
@@ -175,7 +193,7 @@ async function loadTokenizer({ path, architecture }: PretrainedFolder): Promise<
 
 function describeFiles(
   { path, architecture, files }: PretrainedFolder,
-  { lora, adapter, dtype, seed = 0 }: PretrainedOptions,
+  { lora, adapter, dtype, endTokens = [], seed = 0 }: PretrainedOptions,
 ): PretrainedDescription {
   const hash = (name: string, folder = path) => fileSha256(join(folder, name));
   const tokenizer = join(path, 'tokenizer.json');
@@ -187,6 +205,7 @@ function describeFiles(
     weights: Object.fromEntries(files.names.map((name) => [name, hash(name)])),
     tokenizer: fs.existsSync(tokenizer) ? fileSha256(tokenizer) : null,
     dtype: dtype ?? null,
+    endTokens,
     lora: adapter === undefined ? describeLora(lora, seed) : describeAdapter(adapter),
   };
 }

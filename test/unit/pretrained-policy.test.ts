@@ -178,6 +178,8 @@ describe('policies from model folders', () => {
       [{ lora: { rank: 2, dropout: 0.1 } }, /lora\.dropout/],
       [{ adapter: 3 }, /^adapter: expected the path of a PEFT folder, got 3/],
       [{ dtype: 'int8' }, /^dtype: expected one of 'float32', 'bfloat16', 'float16', got "int8"/],
+      [{ endTokens: 1 }, /^endTokens: expected a list of ids, got 1/],
+      [{ endTokens: [16] }, /^endTokens\[0\]: expected an integer at least 0 and below 16, got 16/],
       [{ seed: -1 }, /^seed: expected an integer at least 0, got -1/],
       [{ recompute: 1 }, /^recompute: expected a boolean, got 1/],
       [{ onProgress: true }, /^onProgress: expected a function, got true/],
@@ -300,6 +302,7 @@ describe('policies from model folders', () => {
     const { tokenizer } = await load(t, folder);
     assert.deepEqual([...tokenizer.endTokens], [2, 5, 7]);
     assert.equal(tokenizer.endToken, 2);
+    assert.deepEqual([...(await load(t, folder, { endTokens: [1, 5] })).tokenizer.endTokens], [1, 2, 5, 7]);
   });
 
   test('a folder without a tokenizer works with ids, and says what is missing for text', async (t) => {
