@@ -4,16 +4,16 @@ import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../base/breathe.js';
 import { checkKeys, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
-import { logitsLoss } from '../loss/losses.js';
-import { presets } from '../loss/presets.js';
 import { checkLogits } from '../model/check-logits.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
+import { checkSamplingSettings } from './engine.js';
 import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
+import { tokenLogProbs } from './log-probs.js';
 import { sequencesAPass } from './pass-size.js';
-import { sample } from './sample.js';
+import { policySampler } from './sample.js';
 import { usualMaxTokens } from './token-task.js';
 
 /** See `generate` of the package's entry. */
@@ -23,24 +23,22 @@ export async function generateFrom(
   options: GenerateOptions = {},
 ): Promise<Generated[]> {
   const policy = checkPolicy(given);
-  const { maxTokens = usualMaxTokens, temperature = 1, seed = 0, samples = 1, signal } = checkOptions(options);
+  const { samples = 1, stop, signal, ...settings } = checkOptions(options);
+  const { maxTokens = usualMaxTokens, temperature = 1, seed = 0, stopTokens } = settings;
+  const sampling = { ...settings, maxTokens, temperature, seed, step: 0, stopTexts: stop };
+  checkSamplingSettings('', sampling);
   const ids = await encodeAll(policy, prompts);
-  const { tokenizer } = policy;
-  const rows = ids.flatMap((tokens, prompt) =>
-    Array.from({ length: samples }, (_, i) => ({ tokens, prompt, sample: i })),
+  const requests = ids.flatMap((prompt, promptIndex) =>
+    Array.from({ length: samples }, (_, i) => ({ prompt, promptIndex, sample: i })),
   );
-  const atOnce = sequencesAPass(policy, 1, 'forward');
-  const results: Generated[] = [];
-  for (let first = 0; first < rows.length; first += atOnce) {
-    const some = rows.slice(first, first + atOnce);
-    const promptLength = some.reduce((most, { tokens }) => Math.max(most, tokens.length), 0);
-    const completions = await sample(policy, some, { promptLength, maxTokens, temperature, seed, step: 0, signal });
-    completions.forEach(({ tokens, logProbs, truncated }, i) => {
-      const text = completionText(tokenizer, tokens);
-      results.push({ text, tokens, logProbs, truncated, prompt: some[i].tokens });
-    });
-  }
-  return results;
+  const completions = await policySampler(policy).complete(requests, { ...sampling, signal });
+  return completions.map(({ tokens, logProbs, truncated }, i) => ({
+    text: completionText(policy.tokenizer, tokens, stopTokens),
+    tokens,
+    logProbs,
+    truncated,
+    prompt: requests[i].prompt,
+  }));
 }
 
 /** See `tokenLogProbs` of the package's entry. */
@@ -75,31 +73,16 @@ function passLogProbs(policy: Policy, sequences: readonly Int32Array[]): Float32
   const [count, length] = [sequences.length, sequences[0].length];
   const tokens = new Int32Array(count * length);
   const targets = new Int32Array(count * length);
-  const mask = new Uint8Array(count * length);
   sequences.forEach((ids, b) => {
     tokens.set(ids, b * length);
     targets.set(ids.subarray(1), b * length);
-    mask.fill(1, b * length, (b + 1) * length - 1);
   });
   const batch = { sequences: count, length, tokens, starts: new Int32Array(count) };
-  const { logitsSize } = policy;
-  const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, logitsSize));
+  const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, policy.logitsSize));
   try {
-    const { logProbs, metrics } = logitsLoss(
-      {
-        shape: { sequences: count, length, vocab: logitsSize },
-        logits: logits.dataSync<'float32'>(),
-        tokens: targets,
-        mask,
-        advantages: new Float32Array(count),
-      },
-      presets.reinforce,
-      { gradient: false },
-    );
-    if (metrics.nonFinite > 0) {
-      throw new NumericFault(`logits: expected finite values, got ${metrics.nonFinite} that are not`);
-    }
-    return logProbs as Float32Array;
+    const logProbs = tokenLogProbs(logits.dataSync<'float32'>(), targets, 1, 'auto');
+    if (logProbs.some(Number.isNaN)) throw new NumericFault('logits: expected finite values, got others');
+    return logProbs;
   } finally {
     logits.dispose();
   }
@@ -144,15 +127,27 @@ function checkIds(field: string, ids: unknown, size: number): Int32Array {
   return own;
 }
 
-const optionNames = ['maxTokens', 'temperature', 'seed', 'samples', 'signal'] as const;
+const optionNames = [
+  'maxTokens',
+  'temperature',
+  'topP',
+  'topK',
+  'minP',
+  'stop',
+  'stopTokens',
+  'seed',
+  'samples',
+  'signal',
+] as const satisfies (keyof GenerateOptions)[];
 
+/** What the sampler does not check. */
 function checkOptions(options: GenerateOptions): GenerateOptions {
-  const { maxTokens, temperature, seed, samples, signal } = checkObject('options', options);
+  const { samples, stop, signal } = checkObject('options', options);
   checkKeys('', options as Record<string, unknown>, optionNames);
-  if (maxTokens !== undefined) checkNumber('maxTokens', maxTokens, { min: 1, integer: true });
-  if (temperature !== undefined) checkNumber('temperature', temperature, { min: 0 });
-  if (seed !== undefined) checkNumber('seed', seed, { min: 0, integer: true });
   if (samples !== undefined) checkNumber('samples', samples, { min: 1, integer: true });
+  if (stop !== undefined && !(Array.isArray(stop) && stop.every((text) => typeof text === 'string' && text !== ''))) {
+    throw typeError('stop', 'a list of texts', stop);
+  }
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw typeError('signal', 'an AbortSignal', signal);
   return options;
 }
