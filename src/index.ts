@@ -4,7 +4,13 @@ export {
   type ProbeConfig,
   type VariantChanges,
 } from './compare/define-comparison.js';
-export { defineConfig, type TaskDescription, type TrainConfig } from './config/define-config.js';
+export {
+  type DataDescription,
+  defineConfig,
+  type PretrainedDescription,
+  type TaskDescription,
+  type TrainConfig,
+} from './config/define-config.js';
 export type { Column } from './data/columns.js';
 export type { DataFormat, Row } from './data/row-file.js';
 export { DeviceArray, type DeviceDtype } from './devices/device-array.js';

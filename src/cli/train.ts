@@ -1,35 +1,29 @@
 // `groupgrad train`: a run from a configuration.
 
 import { statSync } from 'node:fs';
-import { basename, join, parse as parsePath, resolve } from 'node:path';
+import { join } from 'node:path';
 import { usualGrace } from '../base/interruption.js';
-import { adapterLearningRate, builtins, modelConfig, modelConfigName } from '../config/builtins.js';
+import { builtins } from '../config/builtins.js';
 import type { TrainConfig } from '../config/define-config.js';
-import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
+import { changeConfig, checkConfigName, readConfig, resolveConfig, setAll, trainerOptions } from '../config/load.js';
+import { heldOut, learningRates, pretrained } from '../config/pretrained.js';
 import { readRunConfig } from '../run/run-folder.js';
 import type { GrpoTrainer, RunOptions, TrainerOptions } from '../train/api.js';
 import { healthLimits } from '../train/health.js';
 import { resolveParts, resolveSettings } from '../train/options.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
-import { graderNames } from '../verify/named.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall, blamingChanges, type Changes } from './blame.js';
+import { dataHelp } from './data-flags.js';
 import { backendFlag } from './evaluate.js';
+import { pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
 import { checkCheckpoint } from './saved-run.js';
 
 export const help = `groupgrad train <task|file> [flags]
+groupgrad train --model DIR --data FILE --prompt COLUMN --answer COLUMN --verify GRADER [flags]
 
   <task|file>        a task with a built-in configuration, or a configuration file (.ts, .js, .json); tasks:
                      ${Object.keys(builtins).join(', ')}
-  --model DIR        instead: a language model, a folder in Hugging Face's layout; with
-    --data FILE        its problems: .jsonl, .json, .csv or .parquet
-    --prompt COLUMN    where prompts are; default: prompt
-    --answer COLUMN    where answers are; default: answer
-    --chat             prompts are messages of a user, which the model's chat template puts into its form
-    --verify NAME      how completions are graded: ${graderNames.join(', ')}
-    --lora RANK        train an adapter in place of all weights
-    --hadw             weight advantages by history-aware difficulty (HA-DW)
-    --max-tokens N     of a completion; default ${modelConfig.sampling!.maxTokens}
   --run DIR          the run folder; default: runs/<name>
   --steps N          steps after which the run ends, those before a resumption included
   --seed N           of the run
@@ -41,12 +35,23 @@ export const help = `groupgrad train <task|file> [flags]
   --set PATH=VALUE   change a setting: --set loss.kl.beta=0.04; may be repeated
   --dry-run          check everything, make one small step, write nothing
   --json             one JSON object a step on standard output, instead of progress
+
+  A pretrained model on problems of your own, without a configuration:
+  --model DIR        a model folder in Hugging Face's layout
+  --data FILE        problems: JSON lines, JSON, CSV or Parquet; may be repeated
+  --eval-data FILE   problems to evaluate on, with the same columns; may be repeated. Default: a held-out part of --data
+  --lora RANK        train an adapter of this rank, and nothing else; default: every weight
+  --adapter DIR      a PEFT folder to go on from
+  --hadw             weight advantages by the history of difficulty
+  --max-tokens N     tokens of a completion at most; default: ${pretrained.sampling!.maxTokens}
+${dataHelp.replace(/ {2}--part .*\n/, '').replace('hold out this share of the problems, by their text', `hold out this share of the problems, by their text; default: ${heldOut.share}`)}
+  Its other settings, which --set changes: ${JSON.stringify({ ...pretrained, sampling: undefined })};
+  with an adapter a learning rate of ${learningRates.lora}.
 `;
 
 export async function train(args: readonly string[]): Promise<void> {
   const hasModel = args.some((arg) => /^--model(=|$)/.test(arg));
   const { flags, positionals } = parse(args, hasModel ? [] : ['a task or configuration file'], {
-    ...modelFlags,
     run: { type: 'string' },
     steps: { type: 'string' },
     seed: { type: 'string' },
@@ -58,10 +63,12 @@ export async function train(args: readonly string[]): Promise<void> {
     set: { type: 'string', multiple: true },
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
+    ...pretrainedFlags,
   });
-  const [from = modelConfigName] = positionals;
+  const own = await blamingCall(() => pretrainedSettings(flags));
+  const from = own?.from ?? positionals[0];
   // Flags are short ways to set something; what they set is kept with the run.
-  const set = [...modelChanges(flags, hasModel), ...(flags.set ?? [])];
+  const set = [...(flags.set ?? [])];
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
   if (seed !== undefined) set.push(`seed=${seed}`);
   const backend = backendFlag(flags.backend);
@@ -72,16 +79,22 @@ export async function train(args: readonly string[]): Promise<void> {
   if (resume !== 'auto' && resume !== 'never') checkCheckpoint('--resume', resume);
   await blamingCall(() => checkConfigName(from));
 
-  const read = await readConfig(from);
+  const read = { ...(await readConfig(from)), ...(own && { name: own.name }) };
+  if (own) {
+    // What the flags make is wrong by itself, or with what --set changes.
+    read.original = setAll(read.original, own.set);
+    await blamingCall(() => checkSettings(changeConfig(read, []).config));
+  }
   const change = (count: number) => {
     const changed = changeConfig(read, set.slice(0, count));
     checkSettings(changed.config);
     return changed;
   };
   const changes: Changes = { set, check: change };
-  const { config, source } = await blamingChanges(changes, () => change(set.length));
+  const { config, source: changed } = await blamingChanges(changes, () => change(set.length));
+  const source = { ...changed, set: [...(own?.set ?? []), ...changed.set] };
   const max = steps ?? config.steps;
-  const runDir = flags.run ?? join('runs', hasModel ? modelRunName(flags) : read.name);
+  const runDir = flags.run ?? join('runs', read.name);
   checkRunDir(runDir);
   if (flags['dry-run']) return dryRun(await blamingChanges(changes, () => trainerOptions(config)), runDir, json);
 
@@ -95,51 +108,6 @@ export async function train(args: readonly string[]): Promise<void> {
   } finally {
     trainer.dispose();
   }
-}
-
-const modelFlags = {
-  model: { type: 'string' },
-  data: { type: 'string' },
-  prompt: { type: 'string' },
-  answer: { type: 'string' },
-  chat: { type: 'boolean' },
-  verify: { type: 'string' },
-  lora: { type: 'string' },
-  hadw: { type: 'boolean' },
-  'max-tokens': { type: 'string' },
-} as const;
-
-type ModelFlags = { [K in keyof typeof modelFlags]?: string | boolean };
-
-/** What the flags of a model set, as `--set` would. UsageError for those that need others. */
-function modelChanges(flags: ModelFlags, hasModel: boolean): string[] {
-  const { model, data, prompt, answer, chat, verify, hadw } = flags;
-  if (!hasModel) {
-    const other = Object.keys(modelFlags).find((name) => flags[name as keyof ModelFlags] !== undefined);
-    if (other !== undefined) throw new UsageError(`--${other}: expected --model beside it`);
-    return [];
-  }
-  if (data === undefined) throw new UsageError('--model: expected --data beside it');
-  const lora = numberFlag('lora', flags.lora as string | undefined, { min: 1, integer: true });
-  const maxTokens = numberFlag('max-tokens', flags['max-tokens'] as string | undefined, { min: 1, integer: true });
-  const values: [path: string, value: unknown][] = [
-    ['policy.model', model],
-    ['policy.lora', lora === undefined ? undefined : { rank: lora }],
-    ['optimizer.learningRate', lora === undefined ? undefined : adapterLearningRate],
-    ['train.data', data],
-    ['train.prompt', prompt],
-    ['train.answer', answer],
-    ['train.chat', chat],
-    ['train.verify', verify],
-    ['hadw', hadw ? {} : undefined],
-    ['sampling.maxTokens', maxTokens],
-  ];
-  return values.flatMap(([path, value]) => (value === undefined ? [] : [`${path}=${JSON.stringify(value)}`]));
-}
-
-/** `Qwen2.5-0.5B-train` of the model's folder and the file. */
-function modelRunName({ model, data }: ModelFlags): string {
-  return `${basename(resolve(String(model)))}-${parsePath(String(data)).name}`;
 }
 
 /** Everything about a configuration that can be told without its policy. */

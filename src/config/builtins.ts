@@ -90,20 +90,3 @@ export const builtins: Readonly<Record<string, TrainConfig>> = {
   subtraction: recipe({ task: 'subtraction', digits: [2, 2] }),
   sudoku: recipe({ task: 'sudoku', blanks: [2, 4] }),
 } satisfies Record<Exclude<TaskDescription['task'], 'jsonl'>, TrainConfig>;
-
-/** The name of what `groupgrad train --model` begins with. */
-export const modelConfigName = 'model';
-
-/** Of a language model from a folder; flags say which, and with what data it is trained. */
-export const modelConfig: Partial<TrainConfig> = {
-  promptsPerStep: 16,
-  groupSize: 8,
-  dynamicSampling: { maxRounds: 2 },
-  sampling: { maxTokens: 1024 },
-  loss: { preset: 'dapo' },
-  optimizer: { learningRate: 1e-6, warmupSteps: 10 },
-  evaluation: { atStart: false },
-};
-
-/** The same with an adapter, which takes larger steps. */
-export const adapterLearningRate = 1e-5;

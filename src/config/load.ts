@@ -12,8 +12,9 @@ import { type PresetName, presets } from '../loss/presets.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import { dataset, type Problems, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../train/api.js';
-import { builtins, modelConfig, modelConfigName } from './builtins.js';
+import { builtins } from './builtins.js';
 import type { TaskDescription, TrainConfig } from './define-config.js';
+import { pretrained, pretrainedName } from './pretrained.js';
 
 type TaskName = TaskDescription['task'];
 
@@ -50,12 +51,9 @@ export function checkConfigFile(path: string): void {
   accessSync(path, constants.R_OK);
 }
 
-/** Configurations by name: of tasks, and the one that flags complete. */
-const named: Readonly<Record<string, Partial<TrainConfig>>> = { ...builtins, [modelConfigName]: modelConfig };
-
 /** Error for what is neither the name of a built-in configuration nor the path of a file. */
 export function checkConfigName(from: string): void {
-  if (Object.hasOwn(named, from)) return;
+  if (Object.hasOwn(builtins, from) || from === pretrainedName) return;
   if (statSync(from, { throwIfNoEntry: false })) checkConfigFile(from);
   else {
     const known = Object.keys(builtins).join(', ');
@@ -68,7 +66,8 @@ const extensions = ['.json', '.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
 /** Reads a configuration; paths of files in it are relative to its own folder. Error or TypeError that names the file. */
 export async function readConfig(from: string): Promise<ReadConfig> {
   checkConfigName(from);
-  if (Object.hasOwn(named, from)) return { path: from, name: from, original: { ...named[from] } };
+  if (from === pretrainedName) return { path: from, name: from, original: { ...pretrained } };
+  if (Object.hasOwn(builtins, from)) return { path: from, name: from, original: { ...builtins[from] } };
   const path = resolve(from);
   const name = basename(from).replace(/(\.config)?\.[^.]+$/, '');
   return { path, name, original: checkObject(path, await loadFile(path)) };
@@ -102,17 +101,16 @@ async function loadFile(path: string): Promise<unknown> {
   return withAbsolutePaths(await readConfigFile(path), dirname(path));
 }
 
-/** Settings that name files: `path` and `data` of a task's description, `model` and `adapter` of a policy's. */
-const namesFile = /(^|\.)(path|data)$|^policy\.(model|adapter)$/;
+/** Settings that name files: `path` and `data` of a task, `model` and `adapter` of a policy, or the end of a dotted path to one. */
+const namesFile = /(^|\.)(path|data|model|adapter)$/;
 
 /** A copy in which paths of files are resolved against a folder. What is made in code stays as it is. */
-function withAbsolutePaths(value: unknown, folder: string, within = ''): unknown {
-  const isFile = (name: string) => namesFile.test(within + name);
+function withAbsolutePaths(value: unknown, folder: string): unknown {
   if (Array.isArray(value)) return value.map((part) => withAbsolutePaths(part, folder));
   if (!isPlain(value) || Object.getPrototypeOf(value) !== Object.prototype) return value;
   const entries = Object.entries(value).map(([name, part]) => [
     name,
-    isFile(name) ? absolute(part, folder) : withAbsolutePaths(part, folder, `${name}.`),
+    namesFile.test(name) ? absolute(part, folder) : withAbsolutePaths(part, folder),
   ]);
   return Object.fromEntries(entries);
 }
@@ -274,7 +272,7 @@ async function resolvePolicy(policy: TrainConfig['policy'], train: Problems, see
   if ('model' in size) {
     const { model, ...options } = size;
     const { loadPretrainedPolicy } = await import('../weights/pretrained-policy.js');
-    return loadPretrainedPolicy(model as string, { seed, ...options });
+    return naming('policy', () => loadPretrainedPolicy(model as string, { seed, ...options }));
   }
   const { createTransformerPolicy } = await import('../model/transformer-policy.js');
   return createTransformerPolicy({ seed, vocabulary: train.characters, ...size });
