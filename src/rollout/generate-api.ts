@@ -10,17 +10,16 @@ export interface GenerateOptions {
   maxTokens?: number;
   /** Divides the logits; 0 takes the most likely token, the lowest id of equals. Default 1. */
   temperature?: number;
-  /**
-   * Cut the distribution as in transformers, in this order: to the `topK` most likely tokens, to the fewest of those whose share reaches
-   * `topP`, in (0, 1], and to those at least `minP` times as likely as the most likely, in [0, 1]. Default: no cut.
-   */
-  topK?: number;
+  /** Of the most likely tokens, those whose share of probability just reaches this are drawn from, in (0, 1]. Default: all. */
   topP?: number;
+  /** As many of the most likely tokens are drawn from, at least 1. Default: all. */
+  topK?: number;
+  /** Tokens at least this share as likely as the most likely one are drawn from, in [0, 1]. Default: all. */
   minP?: number;
-  /** A completion ends with the token that completes one of these texts, which stays part of it. */
-  stop?: readonly string[];
-  /** Ids that end a completion besides the policy's end tokens. */
+  /** Ids that end a completion, like the model's own end tokens. */
   stopTokens?: readonly number[];
+  /** A completion ends with the token that completes one of these texts, which stays part of it. */
+  stopTexts?: readonly string[];
   /** Of the random numbers: each is addressed by seed, prompt, sample and position. Default 0. */
   seed?: number;
   /** Completions a prompt. Default 1. */
@@ -34,9 +33,9 @@ export interface Generated {
   text: string;
   /** Token ids, the end token included unless truncated. */
   tokens: Int32Array;
-  /** Log-probability of each token under the distribution sampled from, after its cut (temperature 1 where that is 0). */
+  /** Log-probability of each token under the distribution sampled from (under temperature 1 where that is 0). */
   logProbs: Float32Array;
-  /** Nothing ended it within `maxTokens`. */
+  /** Cut off after `maxTokens`. */
   truncated: boolean;
   /** The ids that were completed. */
   prompt: Int32Array;

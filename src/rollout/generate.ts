@@ -4,6 +4,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../base/breathe.js';
 import { checkKeys, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { logitsLoss } from '../loss/losses.js';
+import { presets } from '../loss/presets.js';
 import { checkLogits } from '../model/check-logits.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
@@ -11,7 +13,6 @@ import type { ChatMessage } from '../text/chat-template.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
 import { checkSamplingSettings } from './engine.js';
 import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
-import { tokenLogProbs } from './log-probs.js';
 import { sequencesAPass } from './pass-size.js';
 import { policySampler } from './sample.js';
 import { usualMaxTokens } from './token-task.js';
@@ -23,17 +24,16 @@ export async function generateFrom(
   options: GenerateOptions = {},
 ): Promise<Generated[]> {
   const policy = checkPolicy(given);
-  const { samples = 1, stop, signal, ...settings } = checkOptions(options);
-  const { maxTokens = usualMaxTokens, temperature = 1, seed = 0, stopTokens } = settings;
-  const sampling = { ...settings, maxTokens, temperature, seed, step: 0, stopTexts: stop };
-  checkSamplingSettings('', sampling);
+  const { samples = 1, maxTokens = usualMaxTokens, temperature = 1, seed = 0, ...others } = checkOptions(options);
   const ids = await encodeAll(policy, prompts);
   const requests = ids.flatMap((prompt, promptIndex) =>
-    Array.from({ length: samples }, (_, i) => ({ prompt, promptIndex, sample: i })),
+    Array.from({ length: samples }, (_, sample) => ({ prompt, promptIndex, sample })),
   );
-  const completions = await policySampler(policy).complete(requests, { ...sampling, signal });
+  const settings = { ...others, maxTokens, temperature, seed, step: 0 };
+  checkSamplingSettings('', settings);
+  const completions = await policySampler(policy).complete(requests, settings);
   return completions.map(({ tokens, logProbs, truncated }, i) => ({
-    text: completionText(policy.tokenizer, tokens, stopTokens),
+    text: completionText(policy.tokenizer, tokens, others.stopTokens),
     tokens,
     logProbs,
     truncated,
@@ -73,16 +73,31 @@ function passLogProbs(policy: Policy, sequences: readonly Int32Array[]): Float32
   const [count, length] = [sequences.length, sequences[0].length];
   const tokens = new Int32Array(count * length);
   const targets = new Int32Array(count * length);
+  const mask = new Uint8Array(count * length);
   sequences.forEach((ids, b) => {
     tokens.set(ids, b * length);
     targets.set(ids.subarray(1), b * length);
+    mask.fill(1, b * length, (b + 1) * length - 1);
   });
   const batch = { sequences: count, length, tokens, starts: new Int32Array(count) };
-  const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, policy.logitsSize));
+  const { logitsSize } = policy;
+  const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, logitsSize));
   try {
-    const logProbs = tokenLogProbs(logits.dataSync<'float32'>(), targets, 1, 'auto');
-    if (logProbs.some(Number.isNaN)) throw new NumericFault('logits: expected finite values, got others');
-    return logProbs;
+    const { logProbs, metrics } = logitsLoss(
+      {
+        shape: { sequences: count, length, vocab: logitsSize },
+        logits: logits.dataSync<'float32'>(),
+        tokens: targets,
+        mask,
+        advantages: new Float32Array(count),
+      },
+      presets.reinforce,
+      { gradient: false },
+    );
+    if (metrics.nonFinite > 0) {
+      throw new NumericFault(`logits: expected finite values, got ${metrics.nonFinite} that are not`);
+    }
+    return logProbs as Float32Array;
   } finally {
     logits.dispose();
   }
@@ -133,21 +148,18 @@ const optionNames = [
   'topP',
   'topK',
   'minP',
-  'stop',
   'stopTokens',
+  'stopTexts',
   'seed',
   'samples',
   'signal',
-] as const satisfies (keyof GenerateOptions)[];
+] as const;
 
-/** What the sampler does not check. */
+/** The sampler checks the others. */
 function checkOptions(options: GenerateOptions): GenerateOptions {
-  const { samples, stop, signal } = checkObject('options', options);
+  const { samples, signal } = checkObject('options', options);
   checkKeys('', options as Record<string, unknown>, optionNames);
   if (samples !== undefined) checkNumber('samples', samples, { min: 1, integer: true });
-  if (stop !== undefined && !(Array.isArray(stop) && stop.every((text) => typeof text === 'string' && text !== ''))) {
-    throw typeError('stop', 'a list of texts', stop);
-  }
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw typeError('signal', 'an AbortSignal', signal);
   return options;
 }

@@ -16,6 +16,7 @@ import {
 import { fileSha256 } from '../base/file-hash.js';
 import { parameterCount } from '../model/architecture.js';
 import { CachedDecoder } from '../model/decoder.js';
+import { hiddenStates } from '../model/hidden-states.js';
 import { batchLogits } from '../model/model.js';
 import type { ModelWeights } from '../model/parameters.js';
 import type { Policy } from '../model/policy.js';
@@ -119,6 +120,8 @@ function policyOf({ architecture, model, variables, adapted, dispose }: Pretrain
     // Made by a product or a cap, which read none of what they gave.
     inPlace: true,
     logits: (...[batch, from = 0]: Parameters<Policy['logits']>): tf.Tensor2D => batchLogits(current, batch, from),
+    hidden: (...[batch, from = 0]: Parameters<Policy['logits']>) => hiddenStates(current, batch, from),
+    decodesExactly: true,
     decode: (...[prompts, rows, tokens]: Parameters<Policy['decode']>) =>
       CachedDecoder.start(current, prompts, rows, tokens),
     ...(adapted.length > 0 && { reference }),

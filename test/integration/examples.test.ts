@@ -48,7 +48,7 @@ for (const name of configurations) {
   test(`examples/${name}`, (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     const flags = ['--run', runDir, '--steps', '2', '--set', 'warmStart=null', '--backend', 'wasm'];
-    const lines = runProgram('src/cli/main.ts', 'train', join('examples', name), ...flags)
+    const lines = runProgram('dist/cli/main.js', 'train', join('examples', name), ...flags)
       .trimEnd()
       .split('\n');
     assert.match(lines.at(-1)!, /^done after step 2; see /);
@@ -60,7 +60,7 @@ test('examples/comparison.ts', (t) => {
   const out = join(temporaryFolder(t), 'comparison');
   const small = ['base.steps=4', 'base.backend=wasm', 'base.warmStart.steps=20', 'seeds=1', 'probe.every=2'];
   const set = small.flatMap((change) => ['--set', change]);
-  const printed = runProgram('src/cli/main.ts', 'compare', join('examples', 'comparison.ts'), '--out', out, ...set);
+  const printed = runProgram('dist/cli/main.js', 'compare', join('examples', 'comparison.ts'), '--out', out, ...set);
   assert.match(printed, /^3 of 3 runs are finished; see /m);
   assert.ok(existsSync(join(out, 'report.html')));
 });

@@ -116,7 +116,7 @@ interface Started {
 
 describe('groupgrad', () => {
   function start(t: TestContext, wrapper: readonly string[], ...args: string[]): Started {
-    const program = [process.execPath, '--import', 'tsx', join(root, 'src', 'cli', 'main.ts'), ...args];
+    const program = [process.execPath, join(root, 'dist', 'cli', 'main.js'), ...args];
     const [command, ...rest] = [...wrapper, ...program];
     const child = spawn(command, rest, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';

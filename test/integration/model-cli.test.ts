@@ -10,7 +10,7 @@ import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
 
 function groupgrad(...args: string[]) {
-  const program = ['--import', 'tsx', join(root, 'src/cli/main.ts')];
+  const program = [join(root, 'dist/cli/main.js')];
   return spawnSync(process.execPath, [...program, ...args], { cwd: root, encoding: 'utf8', timeout: 120_000 });
 }
 

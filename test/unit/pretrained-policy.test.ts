@@ -286,10 +286,13 @@ describe('policies from model folders', () => {
     assert.ok(byToken.tokens.length <= 2 && !byToken.truncated);
     assert.equal(byToken.text, policy.tokenizer.decode(byToken.tokens.slice(0, -1)));
     const word = policy.tokenizer.decode([stop.tokens[1]]);
-    const byText = await again({ stop: [word] });
+    const byText = await again({ stopTexts: [word] });
     assert.ok(byText.text.endsWith(word) && byText.tokens.length <= 2);
     await assert.rejects(generate(policy, ['a'], { topP: 0 }), /^RangeError: topP: expected/);
-    await assert.rejects(generate(policy, ['a'], { stop: [''] }), /^TypeError: stop: expected a list of texts/);
+    await assert.rejects(
+      generate(policy, ['a'], { stopTexts: [''] }),
+      /^RangeError: stopTexts\[0\]: expected a text that is not empty/,
+    );
     await assert.rejects(
       generate(policy, ['a'], { stopTokens: [99] }),
       /stopTokens\[0\]: expected a token id from 0 to 9, got 99/,
