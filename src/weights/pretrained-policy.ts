@@ -81,7 +81,7 @@ export async function loadPretrainedPolicy(path: string, options: PretrainedOpti
     const type = dtype && floatTypeOf[dtype];
     const description = describeFiles(folder, { lora, adapter, dtype, seed });
     const loaded = loadModel(folder, { lora, adapter, type, seed, recompute, onProgress });
-    const stored = folder.parameters.map((parameter) => ({ ...parameter, type: type ?? parameter.type }));
+    const stored = [...folder.parameters, ...folder.copies].map((own) => ({ ...own, type: type ?? own.type }));
     return { ...policyOf(loaded), ...filesOf(loaded, { folder: resolve(path), stored }), tokenizer, description };
   } finally {
     folder.close();
