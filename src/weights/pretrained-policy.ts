@@ -26,7 +26,7 @@ import type { Tokenizer } from '../text/tokenizer.js';
 import { readEndTokens } from '../text/tokenizer-files.js';
 import { adapterNames } from './adapter.js';
 import type { FloatType } from './floats.js';
-import { PretrainedFolder } from './pretrained-folder.js';
+import { PretrainedFolder, type StoredParameter } from './pretrained-folder.js';
 import { loadModel, type PretrainedModel } from './pretrained-model.js';
 import {
   type LoraOptions,
@@ -74,30 +74,35 @@ const optionNames = ['lora', 'adapter', 'dtype', 'seed', 'backend', 'recompute',
 export async function loadPretrainedPolicy(path: string, options: PretrainedOptions = {}): Promise<LoadedPolicy> {
   if (typeof path !== 'string' || path === '') throw typeError('folder', 'the path of a model folder', path);
   const { lora, adapter, dtype, seed = 0, backend, recompute = true, onProgress } = checkOptions(options);
-  using folder = new PretrainedFolder(path);
-  const { architecture } = folder;
-  const tokenizer = await loadTokenizer(folder);
-  await ensureBackend(backend);
-  const type = dtype && floatTypeOf[dtype];
-  const description = describeFiles(folder, { lora, adapter, dtype, seed });
-  const loaded = loadModel(folder, { lora, adapter, type, seed, recompute, onProgress });
-  const stored = folder.parameters.map((parameter) => ({ ...parameter, type: type ?? parameter.type }));
-  const { variables, adapted } = loaded;
+  const folder = new PretrainedFolder(path);
+  try {
+    const tokenizer = await loadTokenizer(folder);
+    await ensureBackend(backend);
+    const type = dtype && floatTypeOf[dtype];
+    const description = describeFiles(folder, { lora, adapter, dtype, seed });
+    const loaded = loadModel(folder, { lora, adapter, type, seed, recompute, onProgress });
+    const stored = [...folder.parameters, ...folder.copies].map((own) => ({ ...own, type: type ?? own.type }));
+    return { ...policyOf(loaded), ...filesOf(loaded, { folder: resolve(path), stored }), tokenizer, description };
+  } finally {
+    folder.close();
+  }
+}
+
+/** What a policy is and saves in files. */
+function filesOf(model: PretrainedModel, source: { folder: string; stored: readonly StoredParameter[] }) {
+  const { architecture, variables, adapted } = model;
+  const { folder } = source;
   const isAdapted = adapted.length > 0;
-  const own = resolve(path);
   return {
-    ...policyOf(loaded),
-    tokenizer,
-    folder: own,
-    description,
+    folder,
     weightCount: parameterCount(architecture),
     trainedCount: Object.values(variables).reduce((sum, { size }) => sum + size, 0),
-    ...(isAdapted && { checkpointFiles: () => savedAdapter(loaded, own) }),
+    ...(isAdapted && { checkpointFiles: () => savedAdapter(model, folder) }),
     save: async (to: string, given: SaveOptions = {}) => {
       const { merge = false } = checkSave(to, given);
-      if (isAdapted && !merge) return saveAdapter(loaded, own, to);
-      if (resolve(to) === own) throw rangeError('folder', 'another folder than the loaded one', to);
-      saveModel(loaded, { folder: own, stored }, to);
+      if (isAdapted && !merge) return saveAdapter(model, folder, to);
+      if (resolve(to) === folder) throw rangeError('folder', 'another folder than the loaded one', to);
+      saveModel(model, source, to);
     },
   };
 }

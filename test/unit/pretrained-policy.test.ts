@@ -8,6 +8,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { generate, type PretrainedOptions, PretrainedPolicy, tokenLogProbs } from '../../src/index.js';
 import { HuggingFaceTokenizer } from '../../src/text/hugging-face-tokenizer.js';
+import { ModelFiles } from '../../src/weights/model-files.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { writeArrays } from '../../src/weights/safetensors-writer.js';
 import { tensorsOf, tinyConfig, tinyTokenizer, writeModelFolder } from '../support/model-folder.js';
@@ -360,6 +361,19 @@ describe('policies from model folders', () => {
     await assert.rejects(policy.save(folder), /RangeError: folder: expected another folder than the loaded one/);
     await assert.rejects(policy.save(''), /TypeError: folder: expected the path of a folder/);
     await assert.rejects(policy.save(join(parent, 'x'), { merged: true } as never), /merged/);
+  });
+
+  test('of tied embeddings that a file holds twice, both are saved', async (t) => {
+    const parent = temporaryFolder(t);
+    const config = { ...tinyConfig, tie_word_embeddings: true };
+    const tensors = tensorsOf(config);
+    tensors['lm_head.weight'] = tensors['model.embed_tokens.weight'];
+    const policy = await load(t, writeModelFolder(join(parent, 'model'), { config, tensors }));
+    assert.ok(!('unembedding' in policy.variables));
+    await policy.save(join(parent, 'saved'));
+    using saved = new ModelFiles(join(parent, 'saved'));
+    assert.deepEqual(saved.readFloats('lm_head.weight'), saved.readFloats('model.embed_tokens.weight'));
+    assert.equal([...saved.tensors()].length, Object.keys(tensors).length);
   });
 
   test('with LoRA only A and B are trained, B begins at 0, and the reference is the model without it', async (t) => {
