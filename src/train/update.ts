@@ -92,7 +92,7 @@ function add(total: Record<string, tf.Tensor>, more: Readonly<Record<string, tf.
 }
 
 /**
- * Root of the sum of the squares of all values.
+ * Root of the sum of the squares of all values. The squares of one tensor at a time are in memory.
  *
  * Fused kernel: `groupgrad.globalNorm` (the tensors by their numbers) → the norm, a scalar.
  */
@@ -100,7 +100,7 @@ export function globalNorm(tensors: readonly tf.Tensor[]): number {
   const fused = fusedKernel('groupgrad.globalNorm');
   const norm = fused
     ? fused(Object.fromEntries(tensors.entries()), {})[0]
-    : tf.tidy(() => tf.sqrt(tf.addN(tensors.map((tensor) => tf.sum(tf.square(tensor))))));
+    : tf.tidy(() => tf.sqrt(tf.addN(tensors.map((tensor) => tf.tidy(() => tf.sum(tf.square(tensor)))))));
   const [value] = norm.dataSync();
   norm.dispose();
   return value;

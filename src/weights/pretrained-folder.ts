@@ -33,6 +33,8 @@ export class PretrainedFolder {
   readonly files: ModelFiles;
   /** In the order of the model's modules. */
   readonly parameters: readonly StoredParameter[];
+  /** Tensors that the files hold once more: the unembedding that is the embedding. */
+  readonly copies: readonly StoredParameter[];
 
   /**
    * Reads the configuration and the headers of the weights, and checks that they fit; no weight is read but, where the
@@ -54,6 +56,7 @@ export class PretrainedFolder {
     try {
       this.architecture = asStored(architecture, this.files);
       this.parameters = matchTensors(this.architecture, this.files);
+      this.copies = copiesOf(this.architecture, this.files, this.parameters);
     } catch (error) {
       this.files.close();
       throw error;
@@ -113,6 +116,19 @@ function matchTensors(architecture: Architecture, files: ModelFiles): StoredPara
     if (!files.has(tensor)) throw rangeError(files.folder, `a tensor ${quoted(tensor)}`, 'none of that name');
     return { name, tensor, shape, type: checkTensor(files, files.tensor(tensor), shape) };
   });
+}
+
+/** Where embeddings are tied and the files hold both, the one that is not read. */
+function copiesOf(
+  architecture: Architecture,
+  files: ModelFiles,
+  parameters: readonly StoredParameter[],
+): StoredParameter[] {
+  const [, unembedding] = unembeddingPair({ ...architecture, tiedEmbeddings: false });
+  const isCopy = architecture.tiedEmbeddings && files.has(unembedding);
+  return parameters
+    .filter(({ name, tensor }) => isCopy && name === 'embedding' && tensor !== unembedding)
+    .map((embedding) => ({ ...embedding, tensor: unembedding }));
 }
 
 function checkTensor(files: ModelFiles, { name, type, shape }: TensorInfo, expected: readonly number[]): FloatType {

@@ -13,14 +13,17 @@ export interface TensorSource {
 
 /** The tensors of a safetensors file. It is open only while it is read. */
 export function fileTensors(path: string): TensorSource {
-  using file = new SafetensorsFile(path);
-  const shapes = Object.fromEntries([...file.tensors.values()].map(({ name, shape }) => [name, shape]));
+  const opened = <T>(use: (file: SafetensorsFile) => T): T => {
+    const file = new SafetensorsFile(path);
+    try {
+      return use(file);
+    } finally {
+      file.close();
+    }
+  };
   return {
-    shapes,
-    read: (name) => {
-      using opened = new SafetensorsFile(path);
-      return opened.readFloats(name);
-    },
+    shapes: opened(({ tensors }) => Object.fromEntries([...tensors.values()].map(({ name, shape }) => [name, shape]))),
+    read: (name) => opened((file) => file.readFloats(name)),
   };
 }
 

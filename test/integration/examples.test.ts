@@ -30,7 +30,7 @@ const programs: Record<string, { args: string[]; last: RegExp; needs?: string }>
   },
   'resume.ts': { args: [], last: /^the weights are the same, bit for bit$/ },
 };
-const configurations = ['jsonl.config.ts'];
+const configurations = ['dataset.config.ts', 'jsonl.config.ts'];
 
 for (const [name, { args, last, needs }] of Object.entries(programs)) {
   const skip = needs !== undefined && !existsSync(join(root, needs)) && `${needs} is missing`;
@@ -66,6 +66,7 @@ test('examples/comparison.ts', (t) => {
 });
 
 test('every example is run here, or is a study with a test of its own', () => {
-  const known = [...Object.keys(programs), ...configurations, 'capitals.jsonl', 'comparison.ts', 'studies'];
+  const data = ['capitals.jsonl', 'sums.csv'];
+  const known = [...Object.keys(programs), ...configurations, ...data, 'comparison.ts', 'studies'];
   assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());
 });
