@@ -151,17 +151,18 @@ async function makeStep(
   await rewardGroups(groups, [accuracyReward]);
   assignAdvantages(groups, groups, settings, undefined);
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((own) => ({ prompt, own })));
-  const { input, from, shape, targets, mask } = completionBatch(
+  const completions = completionBatch(
     rows.map(({ prompt, own }) => ({ prompt, completion: own.tokens })),
-    { promptLength: tokens.promptLength, length: tokens.maxTokens, padding: vocabulary.end },
+    { padding: vocabulary.end, contextLength: tokens.promptLength + tokens.maxTokens - 1 },
   );
+  const { input, from, shape, targets, mask } = completions;
   const batch = {
     shape,
     tokens: targets,
     mask,
     oldLogProbs: spread(
       rows.map(({ own }) => own.logProbs),
-      shape.length,
+      completions,
     ),
     advantages: Float32Array.from(rows, ({ own }) => own.advantage),
   };

@@ -136,7 +136,7 @@ struct Shape {
 groupgrad_loss_config drawConfig(Random& random, groupgrad_loss_config config, bool logits) {
   const double inf = INFINITY;
   config.ratio = int32_t(random.integer(GROUPGRAD_RATIO_TOKEN, GROUPGRAD_RATIO_SEQUENCE_TOKEN));
-  config.surrogate = int32_t(random.integer(GROUPGRAD_CLIP, GROUPGRAD_REINFORCE));
+  config.surrogate = int32_t(random.integer(0, GROUPGRAD_SURROGATE_COUNT - 1));
   const double parameters[][4] = {{0.2, 0.28, inf, 3}, {5, 1, 0, 0}, {1, 1.05, 0, 0},
                                   {0.4, 0.4, 0, 0},    {2, 3, 3, 2}, {}};
   std::memcpy(config.surrogate_parameters, parameters[config.surrogate], sizeof config.surrogate_parameters);

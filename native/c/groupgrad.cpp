@@ -13,6 +13,7 @@
 
 using namespace groupgrad;
 
+static_assert(GROUPGRAD_SURROGATE_COUNT == std::tuple_size_v<Surrogates>);
 static_assert(sizeof(groupgrad_loss_metrics) == sizeof(LossMetrics));
 static_assert(sizeof(groupgrad_advantage_metrics) == sizeof(AdvantageMetrics));
 

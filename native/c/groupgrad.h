@@ -44,7 +44,8 @@ enum groupgrad_surrogate {
   GROUPGRAD_SAPO,
   GROUPGRAD_GMPO,
   GROUPGRAD_VESPO,
-  GROUPGRAD_REINFORCE
+  GROUPGRAD_REINFORCE,
+  GROUPGRAD_SURROGATE_COUNT
 };
 
 /* Start each of these structs with its _init function, which fills what is optional with "not used". */

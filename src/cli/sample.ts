@@ -2,7 +2,7 @@
 
 import { rangeError } from '../base/check.js';
 import { resolveConfig } from '../config/load.js';
-import { sample as samplePolicy } from '../rollout/sample.js';
+import { policySampler } from '../rollout/sample.js';
 import { usualMaxTokens } from '../rollout/token-task.js';
 import type { Example, Task } from '../tasks/task.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
@@ -52,11 +52,9 @@ export async function sample(args: readonly string[]): Promise<void> {
   const task = config && resolveParts(resolveConfig(config)).train;
   const example = task?.parse?.(prompt);
   const solution = task?.maxSolutionLength && task.maxSolutionLength + 1;
-  const completions = await samplePolicy(
-    policy,
-    Array.from({ length: count }, (_, i) => ({ tokens, prompt: 0, sample: i })),
+  const completions = await policySampler(policy).complete(
+    Array.from({ length: count }, (_, i) => ({ prompt: tokens, promptIndex: 0, sample: i })),
     {
-      promptLength: tokens.length,
       maxTokens: limit ?? settings.sampling.maxTokens ?? solution ?? usualMaxTokens,
       temperature: given ?? (count === 1 ? 0 : settings.sampling.temperature),
       seed,

@@ -222,8 +222,7 @@ function probeSampling(
   seed: number,
 ): { task: TokenTask; temperature: number } {
   const { sampling } = resolveSettings({ ...options, sampling: config.base.sampling });
-  const { maxTokens, promptLength, temperature } = sampling;
-  return { task: tokenTask(probeTask(config, seed), policy, { maxTokens, promptLength }), temperature };
+  return { task: tokenTask(probeTask(config, seed), policy, sampling), temperature: sampling.temperature };
 }
 
 /** What the runs of a seed have in common. */

@@ -58,6 +58,11 @@ export interface Policy extends PolicyLike {
    * reading of it. Keeps room for `tokens` further tokens in each row.
    */
   decode(prompts: SequenceBatch, rows: Int32Array, tokens: number): Decoder;
+  /**
+   * Whether `decode` computes what `logits` computes of the same row, in the same order: on the backend groupgrad, which computes
+   * each row by itself, their logits are then equal to the last bit, and the trainer insists on it. Default false.
+   */
+  readonly decodesExactly?: boolean;
   /** Number of weights, trained or frozen: a pass is sized by it. Left out: those of `variables`. */
   readonly weightCount?: number;
   /**
@@ -65,6 +70,8 @@ export interface Policy extends PolicyLike {
    * off. Left out by policies that change the weights they started with.
    */
   reference?<T>(compute: () => T): T;
+  /** Files for each checkpoint that others can use as they stand, by name: an adapter as PEFT reads it. */
+  checkpointFiles?(): Readonly<Record<string, Iterable<Uint8Array>>>;
 }
 
 /** A policy whose tokenizer was made of a vocabulary. */

@@ -2,6 +2,8 @@
 // them are read first, and then the one block of each row that the choice falls in.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { keptTokens } from './cut.js';
+import type { Cut } from './engine.js';
 
 export interface Choices {
   /** One token id a row; any id where the row has no probabilities. */
@@ -63,6 +65,37 @@ export function chooseTokens(
   } finally {
     blocks.dispose();
   }
+}
+
+/**
+ * One token for each row of logits [rows, V] under softmax(logits / temperature) cut to its most likely tokens below `allowed`:
+ * the one in whose share of what the cut left `points[row]` in [0, 1) falls; and what it left, ascending ids for each row.
+ * The probabilities of rows that are not `wanted` are not looked at.
+ */
+export function chooseFromCut(
+  logits: tf.Tensor2D,
+  temperature: number,
+  cut: Cut,
+  { points, allowed, wanted }: { points: Float64Array; allowed: number; wanted: (row: number) => boolean },
+): Choices & { kept: Int32Array[] } {
+  const [rows, vocabulary] = logits.shape;
+  const all = read(() => tf.softmax(tf.div<tf.Tensor2D>(logits, temperature)));
+  const choices = { tokens: new Int32Array(rows), probabilities: new Float32Array(rows), kept: [] as Int32Array[] };
+  for (let row = 0; row < rows; row++) {
+    const own = part(all, row, vocabulary);
+    choices.probabilities[row] = own[0];
+    choices.kept.push(new Int32Array(0));
+    // A logit that is not finite makes all of its row's probabilities NaN.
+    if (!wanted(row) || Number.isNaN(own[0])) continue;
+    const kept = keptTokens(own, allowed, cut);
+    const values = Float32Array.from(kept, (id) => own[id]);
+    const total = values.reduce((sum, value) => sum + value, 0);
+    const { index } = draw(values, points[row] * total);
+    choices.tokens[row] = kept[index];
+    choices.probabilities[row] = values[index] / total;
+    choices.kept[row] = kept;
+  }
+  return choices;
 }
 
 /** Probabilities [rows, V] with 0 for the ids from `allowed` on. */

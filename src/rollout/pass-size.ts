@@ -8,8 +8,13 @@ import type { Policy } from '../model/policy.js';
  */
 const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
 
-/** The largest number of sequences of `length` positions for one pass, at least 1. The same on every backend and machine. */
-export function sequencesAPass(policy: Policy, length: number, pass: keyof typeof mostWork): number {
+/** The largest number of positions for one pass. The same on every backend and machine. */
+export function positionsAPass(policy: Policy, pass: keyof typeof mostWork): number {
   const parameters = policy.weightCount ?? Object.values(policy.variables).reduce((sum, { size }) => sum + size, 0);
-  return Math.max(1, Math.floor(mostWork[pass] / (parameters * length)));
+  return Math.floor(mostWork[pass] / parameters);
+}
+
+/** The largest number of sequences of `length` positions for one pass, at least 1. */
+export function sequencesAPass(policy: Policy, length: number, pass: keyof typeof mostWork): number {
+  return Math.max(1, Math.floor(positionsAPass(policy, pass) / length));
 }

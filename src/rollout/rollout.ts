@@ -7,67 +7,55 @@ import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
 import { completionText } from '../text/tokenizer.js';
 import type { Group, Reward, ScoredCompletion } from './api.js';
-import { sequencesAPass } from './pass-size.js';
+import type { RolloutEngine, SamplingSettings } from './engine.js';
 import { askRewards, askScores } from './rewards.js';
-import { sample } from './sample.js';
+import { policySampler } from './sample.js';
 import { encodePrompts, type TokenTask } from './token-task.js';
 
-export interface SamplingOptions {
+export interface SamplingOptions
+  extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'> {
   /** Completions a prompt. */
   groupSize: number;
-  /** Divides the logits; 0 takes the most likely token. */
-  temperature: number;
-  /** What addresses the random numbers, with the number of the prompt and of the sample. */
-  seed: number;
-  step: number;
   /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
   firstPrompt?: number;
   /** Interrupts the sampling: its reason is thrown. */
   signal?: AbortSignal;
+  /** What samples; default: the policy's own sampler. */
+  engine?: RolloutEngine;
 }
-
-/** Sequences that are sampled at once at most: bounds the memory of the cache. */
-const sequencesAtOnce = 512;
 
 /** Samples a group for each example, in order, with the task's scores and without rewards. */
 export async function sampleGroups<E extends Example>(
   policy: Policy,
   task: TokenTask<E>,
   examples: readonly E[],
-  { groupSize, firstPrompt = 0, ...options }: SamplingOptions,
+  { groupSize, firstPrompt = 0, engine = policySampler(policy), ...options }: SamplingOptions,
 ): Promise<Group<E>[]> {
-  const { promptLength, maxTokens } = task;
+  const { promptLength, maxTokens, stopTokens, stopTexts } = task;
   const prompts = await encodePrompts(task, examples);
-  const groups: Group<E>[] = [];
-  // A pass reads all prompts once; the following ones add a token to each completion.
-  const growing = Math.min(sequencesAtOnce, sequencesAPass(policy, 1, 'forward'));
-  const readable = sequencesAPass(policy, promptLength, 'forward');
-  const promptsAtOnce = Math.max(1, Math.min(Math.floor(growing / groupSize), readable));
-  for (let first = 0; first < prompts.length; first += promptsAtOnce) {
-    const some = prompts.slice(first, first + promptsAtOnce);
-    const rows = some.flatMap((tokens, i) =>
-      Array.from({ length: groupSize }, (_, sample) => ({ tokens, prompt: firstPrompt + first + i, sample })),
-    );
-    const completions = await sample(policy, rows, { ...options, promptLength, maxTokens });
-    const sampled = completions.map((completion, i) => ({
-      ...completion,
-      text: completionText(task.tokenizer, completion.tokens),
-      example: examples[first + Math.floor(i / groupSize)],
-    }));
-    const scores = await askScores(task.task, sampled, options.signal);
-    const scored = sampled.map(({ example: _, ...completion }, i) => ({
-      ...completion,
-      score: scores[i],
-      rewards: {},
-      reward: Number.NaN,
-      advantage: 0,
-    }));
-    for (const [i, prompt] of some.entries()) {
-      const own = scored.slice(i * groupSize, (i + 1) * groupSize);
-      groups.push({ example: examples[first + i], prompt, completions: own });
-    }
-  }
-  return groups;
+  const requests = prompts.flatMap((prompt, i) =>
+    Array.from({ length: groupSize }, (_, sample) => ({ prompt, promptIndex: firstPrompt + i, sample })),
+  );
+  const contextLength = promptLength + maxTokens - 1;
+  const completions = await engine.complete(requests, { ...options, maxTokens, contextLength, stopTokens, stopTexts });
+  const sampled = completions.map((completion, i) => ({
+    ...completion,
+    text: completionText(task.tokenizer, completion.tokens),
+    example: examples[Math.floor(i / groupSize)],
+  }));
+  const scores = await askScores(task.task, sampled, options.signal);
+  const scored = sampled.map(({ example: _, ...completion }, i) => ({
+    ...completion,
+    score: scores[i],
+    rewards: {},
+    reward: Number.NaN,
+    advantage: 0,
+  }));
+  return prompts.map((prompt, i) => ({
+    example: examples[i],
+    prompt,
+    completions: scored.slice(i * groupSize, (i + 1) * groupSize),
+  }));
 }
 
 /**

@@ -1,114 +1,422 @@
-// Sampling completions. The choice of a token depends on its row alone: the random number of each position is addressed
-// by (seed, step, prompt, sample, position), so a result does not depend on how the batch was cut.
+// The policy's own sampler: a rollout engine over its decoder. A bounded number of rows is decoded at once; where a row ends,
+// the next request takes its place. The choice of a token depends on its row alone: the random number of each position is
+// addressed by (seed, step, prompt, sample, position), so a completion does not depend on which rows were beside it.
 
 import { breathe } from '../base/breathe.js';
-import { checkObject, typeError } from '../base/check.js';
+import { checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { uniform } from '../base/random.js';
+import type { DeviceChoice } from '../devices/devices.js';
 import { checkLogits } from '../model/check-logits.js';
-import type { Decoder, Policy, SequenceBatch } from '../model/policy.js';
-import { paddingOf } from '../text/tokenizer.js';
-import { chooseTokens } from './choose.js';
+import type { Decoder, Policy, RefillableDecoder, SequenceBatch } from '../model/policy.js';
+import { paddingOf, type TextStream } from '../text/tokenizer.js';
+import { type Choices, chooseFromCut, chooseTokens } from './choose.js';
+import {
+  type Completion,
+  checkRequests,
+  checkSamplingSettings,
+  isCut,
+  type RolloutEngine,
+  type RolloutOptions,
+  type RolloutRequest,
+} from './engine.js';
+import { keepOnly } from './kept-tokens.js';
+import { tokenLogProbs } from './log-probs.js';
+import { sequencesAPass } from './pass-size.js';
 
-/** One completion to be sampled: the tokens of its prompt, and its place in the step. */
-export interface SampleRow {
-  /** At least one token; the same for rows of the same prompt. */
-  tokens: Int32Array;
-  /** Which prompt of the step, and which of the prompt's samples: the address of its random numbers. */
-  prompt: number;
-  sample: number;
+export interface SamplerOptions {
+  /** Rows that are decoded at once at most, at least 1. Default: 512, or as many as one pass of the policy bears. */
+  rows?: number;
+  /** Where log-probs are computed: on the device of the loss they have the bits that the loss sees. Default `'auto'`. */
+  device?: DeviceChoice;
 }
 
-export interface SampleOptions {
-  /** Prompts are padded to this many columns: a constant of the task rather than of the batch. */
-  promptLength: number;
-  /** Completions are cut off after this many tokens, the end token included. */
-  maxTokens: number;
-  /** Divides the logits. 0 takes the most likely token (the lowest id of equals). */
-  temperature: number;
-  seed: number;
-  step: number;
-  /** Interrupts the sampling: its reason is thrown. */
-  signal?: AbortSignal;
-}
+/** Bounds the memory of the cache. */
+const mostRows = 512;
 
-export interface Completion {
-  /** Token ids, the end token included unless truncated; their number is the completion's length. */
-  tokens: Int32Array;
-  /** Log-probability of each token under the distribution sampled from (under temperature 1 where that is 0). */
-  logProbs: Float32Array;
-  /** No end token within `maxTokens`. */
-  truncated: boolean;
+/** Prompts that are read in one pass at most, ahead of the rows that they are for. */
+const promptsAhead = 16;
+
+/**
+ * The rollout engine of a policy in this process.
+ *
+ * @example
+ * const engine = policySampler(policy);
+ * const requests = [0, 1, 2, 3].map((sample) => ({ prompt: Int32Array.of(5, 3), promptIndex: 0, sample }));
+ * const completions = await engine.complete(requests, { maxTokens: 32, temperature: 1, topP: 0.95, seed: 7, step: 0 });
+ */
+export function policySampler(policy: Policy, { rows, device = 'auto' }: SamplerOptions = {}): RolloutEngine {
+  if (rows !== undefined) checkNumber('rows', rows, { min: 1, integer: true });
+  return {
+    name: 'policy',
+    complete: async (requests, options) => {
+      const { vocabularySize } = policy.tokenizer;
+      checkRequests(requests, policy.logitsSize);
+      checkSamplingSettings('sampling.', options);
+      const outside = options.stopTokens?.findIndex((id) => id >= vocabularySize) ?? -1;
+      if (outside >= 0) {
+        const id = String(options.stopTokens![outside]);
+        throw rangeError(`sampling.stopTokens[${outside}]`, `a token id from 0 to ${vocabularySize - 1}`, id);
+      }
+      if (requests.length === 0) return [];
+      const slots = Math.min(rows ?? Math.min(mostRows, sequencesAPass(policy, 1, 'forward')), requests.length);
+      return new Sampling(policy, device, requests, options, slots).run();
+    },
+  };
 }
 
 /** A completion at work. */
 interface Draft {
-  row: SampleRow;
+  /** Of its request. */
+  index: number;
+  request: RolloutRequest;
   tokens: number[];
   logProbs: number[];
-  ended: boolean;
+  /** Ids that a cut left at each position. */
+  kept: Int32Array[];
+  isEnded: boolean;
+  /** What has been written, as far back as a stop text may reach; undefined without stop texts. */
+  text: { stream: TextStream; tail: string } | undefined;
 }
 
-/**
- * Samples one completion a row, in order. Rows of the same prompt share the reading of it.
- * RangeError for an empty or too long prompt, NumericFault for logits that are not finite.
- */
-export async function sample(
-  policy: Policy,
-  rows: readonly SampleRow[],
-  options: SampleOptions,
-): Promise<Completion[]> {
-  if (rows.length === 0) return [];
-  const { maxTokens, temperature, seed, step, signal } = options;
-  const { endTokens, vocabularySize } = policy.tokenizer;
-  const stream = { seed, purpose: 'sampling', index: step } as const;
-  const drafts = rows.map((row): Draft => ({ row, tokens: [], logProbs: [], ended: false }));
-  const decoder = startDecoder(policy, rows, options);
-  try {
-    for (let position = 0; position < maxTokens && !drafts.every((draft) => draft.ended); position++) {
-      // A row that has ended repeats its end token, unread, while others go on.
-      if (position > 0) decoder.append(Int32Array.from(drafts, (draft) => draft.tokens.at(-1)!));
-      const point = ({ row, ended }: Draft) => (ended ? 0 : uniform(stream, row.prompt, row.sample, position));
-      const points = temperature === 0 ? undefined : Float64Array.from(drafts, point);
-      const logits = checkLogits(decoder.logits, rows.length, policy.logitsSize);
-      const choices = chooseTokens(logits, temperature || 1, { points, allowed: vocabularySize });
-      drafts.forEach((draft, b) => {
-        if (draft.ended) return;
-        const probability = choices.probabilities[b];
-        if (Number.isNaN(probability)) {
-          throw new NumericFault(
-            `logits: expected finite values, got others at position ${position} of prompt ${draft.row.prompt}`,
-          );
-        }
-        draft.tokens.push(choices.tokens[b]);
-        draft.logProbs.push(Math.log(probability));
-        draft.ended = endTokens.includes(choices.tokens[b]);
+/** One call of the sampler. */
+class Sampling {
+  private readonly drafts: (Draft | undefined)[] = [];
+  private readonly results: Completion[];
+  private readonly endTokens: ReadonlySet<number>;
+  private readonly isCut: boolean;
+  private readonly prompts: PromptReader;
+  private readonly longestStop: number;
+  private decoder: Decoder | undefined;
+
+  constructor(
+    private readonly policy: Policy,
+    private readonly device: DeviceChoice,
+    requests: readonly RolloutRequest[],
+    private readonly options: RolloutOptions,
+    private readonly slots: number,
+  ) {
+    const { stopTokens = [], stopTexts = [], temperature } = options;
+    this.results = new Array(requests.length);
+    this.endTokens = new Set([...policy.tokenizer.endTokens, ...stopTokens]);
+    // The most likely token is left by every cut.
+    this.isCut = temperature !== 0 && isCut(options);
+    this.longestStop = stopTexts.reduce((most, text) => Math.max(most, text.length), 0);
+    this.prompts = new PromptReader(policy, requests, options);
+  }
+
+  async run(): Promise<Completion[]> {
+    try {
+      for (;;) {
+        this.admit();
+        if (this.drafts.every((draft) => draft === undefined || draft.isEnded)) return this.results;
+        this.chooseTokens();
+        await breathe(this.options.signal);
+        this.advance();
+      }
+    } finally {
+      this.decoder?.dispose();
+      this.prompts.dispose();
+    }
+  }
+
+  /** Gives rows that have ended to the next requests, where the decoder lets it; starts it where there is none. */
+  private admit(): void {
+    const { decoder } = this;
+    const free = this.drafts.flatMap((draft, row) => (draft === undefined ? [row] : []));
+    if (this.prompts.waiting === 0) return;
+    if (!decoder) {
+      const started = this.prompts.start(this.slots);
+      this.decoder = started.decoder;
+      started.requests.forEach(({ index, request }, row) => {
+        this.drafts[row] = this.draft(index, request);
       });
-      await breathe(signal);
+    } else if (isRefillable(decoder) && free.length > 0) {
+      const taken = this.prompts.fill(decoder, free);
+      taken.forEach(({ index, request }, i) => {
+        this.drafts[free[i]] = this.draft(index, request);
+      });
     }
-  } finally {
-    decoder.dispose();
   }
-  return drafts.map(({ tokens, logProbs, ended }) => ({
-    tokens: Int32Array.from(tokens),
-    logProbs: Float32Array.from(logProbs),
-    truncated: !ended,
-  }));
+
+  private draft(index: number, request: RolloutRequest): Draft {
+    const stream = this.longestStop > 0 ? this.policy.tokenizer.stream({ skipSpecialTokens: true }) : undefined;
+    const text = stream && { stream, tail: '' };
+    return { index, request, tokens: [], logProbs: [], kept: [], isEnded: false, text };
+  }
+
+  /** Chooses the next token of each row, and hands over what has ended. */
+  private chooseTokens(): void {
+    const { temperature, maxTokens } = this.options;
+    const logits = checkLogits(this.decoder!.logits, this.drafts.length, this.policy.logitsSize);
+    const choices = this.choose(logits);
+    for (const [row, draft] of this.drafts.entries()) {
+      if (isLive(draft) && Number.isNaN(choices.probabilities[row])) {
+        throw new NumericFault(
+          `logits: expected finite values, got others at position ${draft.tokens.length} of prompt ${draft.request.promptIndex}`,
+        );
+      }
+    }
+    const values = logits.dataSync<'float32'>();
+    const input = choices.kept ? keepOnly(values, this.policy.logitsSize, choices.kept) : values;
+    const logProbs = tokenLogProbs(input, choices.tokens, temperature || 1, this.device);
+    this.drafts.forEach((draft, row) => {
+      if (!isLive(draft)) return;
+      const token = choices.tokens[row];
+      draft.tokens.push(token);
+      draft.logProbs.push(logProbs[row]);
+      if (choices.kept) draft.kept.push(choices.kept[row]);
+      const isStopped = this.endTokens.has(token) || this.completesStop(draft, token);
+      if (isStopped || draft.tokens.length === maxTokens) this.finish(draft, row, !isStopped);
+    });
+  }
+
+  private choose(logits: ReturnType<typeof checkLogits>): Choices & { kept?: Int32Array[] } {
+    const { temperature, seed, step } = this.options;
+    const { vocabularySize: allowed } = this.policy.tokenizer;
+    if (temperature === 0) return chooseTokens(logits, 1, { allowed });
+    const stream = { seed, purpose: 'sampling', index: step } as const;
+    const points = Float64Array.from(this.drafts, (draft) =>
+      isLive(draft) ? uniform(stream, draft.request.promptIndex, draft.request.sample, draft.tokens.length) : 0,
+    );
+    if (!this.isCut) return chooseTokens(logits, temperature, { points, allowed });
+    const wanted = (row: number) => isLive(this.drafts[row]);
+    return chooseFromCut(logits, temperature, this.options, { points, allowed, wanted });
+  }
+
+  private completesStop(draft: Draft, token: number): boolean {
+    const { text } = draft;
+    if (!text) return false;
+    text.tail += text.stream.push(token);
+    if (this.options.stopTexts!.some((stop) => text.tail.includes(stop))) return true;
+    text.tail = text.tail.slice(Math.max(0, text.tail.length - this.longestStop + 1));
+    return false;
+  }
+
+  private finish(draft: Draft, row: number, truncated: boolean): void {
+    const { index, tokens, logProbs, kept } = draft;
+    const completion: Completion = {
+      tokens: Int32Array.from(tokens),
+      logProbs: Float32Array.from(logProbs),
+      truncated,
+      ...(this.isCut && { kept: joined(kept) }),
+    };
+    this.results[index] = completion;
+    draft.isEnded = true;
+    if (isRefillable(this.decoder!)) this.drafts[row] = undefined;
+    this.options.onCompletion?.(completion, index);
+  }
+
+  /** Appends what was chosen. Rows that nobody waits for any more leave, once they are half of all. */
+  private advance(): void {
+    const live = this.drafts.flatMap((draft, row) => (isLive(draft) ? [row] : []));
+    const { decoder } = this;
+    if (!decoder || live.length === 0) {
+      this.decoder?.dispose();
+      this.decoder = undefined;
+      this.drafts.length = 0;
+      return;
+    }
+    if (isRefillable(decoder) && this.prompts.waiting === 0 && 2 * live.length <= this.drafts.length) {
+      this.decoder = decoder.select(Int32Array.from(live));
+      decoder.dispose();
+      this.drafts.splice(0, this.drafts.length, ...live.map((row) => this.drafts[row]));
+    }
+    // A row of a decoder that cannot be refilled repeats its last token, unread, while others go on.
+    this.decoder!.append(Int32Array.from(this.drafts, (draft) => draft?.tokens.at(-1) ?? -1));
+  }
 }
 
-function startDecoder(policy: Policy, rows: readonly SampleRow[], options: SampleOptions): Decoder {
-  const prompts = new Map(rows.map(({ prompt, tokens }) => [prompt, tokens]));
-  const numbers = [...prompts.keys()];
-  const indices = new Map(numbers.map((prompt, index) => [prompt, index]));
-  const batch = padPrompts([...prompts.values()], options.promptLength, paddingOf(policy.tokenizer));
-  const promptOfRow = Int32Array.from(rows, ({ prompt }) => indices.get(prompt)!);
-  const decoder = checkObject('policy.decode', policy.decode(batch, promptOfRow, options.maxTokens - 1));
-  for (const method of ['append', 'dispose']) {
-    if (typeof decoder[method] !== 'function') {
-      throw typeError(`policy.decode(…).${method}`, 'a function', decoder[method]);
+function isLive(draft: Draft | undefined): draft is Draft {
+  return draft !== undefined && !draft.isEnded;
+}
+
+function isRefillable(decoder: Decoder): decoder is RefillableDecoder {
+  const { select, replace } = decoder as Partial<RefillableDecoder>;
+  return typeof select === 'function' && typeof replace === 'function';
+}
+
+function joined(kept: readonly Int32Array[]): NonNullable<Completion['kept']> {
+  const offsets = new Int32Array(kept.length + 1);
+  kept.forEach((own, t) => {
+    offsets[t + 1] = offsets[t] + own.length;
+  });
+  const ids = new Int32Array(offsets[kept.length]);
+  kept.forEach((own, t) => {
+    ids.set(own, offsets[t]);
+  });
+  return { ids, offsets };
+}
+
+interface Waiting {
+  index: number;
+  request: RolloutRequest;
+}
+
+/** A prompt that was read: a row of a decoder that nothing is appended to. */
+interface ReadPrompt {
+  store: { decoder: RefillableDecoder; prompts: number };
+  row: number;
+}
+
+/** Reads prompts, each once, some ahead of the requests for them, and keeps what was read until its last request has begun. */
+class PromptReader {
+  private next = 0;
+  /** Requests of each prompt that have not begun. */
+  private readonly requested = new Map<number, number>();
+  private readonly read = new Map<number, ReadPrompt>();
+  private readonly longest: number;
+  /** The policy's decoders keep their rows: only known once there was one. */
+  private isFixed = false;
+
+  constructor(
+    private readonly policy: Policy,
+    private readonly requests: readonly RolloutRequest[],
+    private readonly options: RolloutOptions,
+  ) {
+    for (const { promptIndex } of requests) this.requested.set(promptIndex, (this.requested.get(promptIndex) ?? 0) + 1);
+    this.longest = requests.reduce((most, { prompt }) => Math.max(most, prompt.length), 0);
+  }
+
+  get waiting(): number {
+    return this.requests.length - this.next;
+  }
+
+  /** A decoder of the next requests, at most `rows`. */
+  start(rows: number): { decoder: Decoder; requests: Waiting[] } {
+    if (this.isFixed) return this.startFixed(rows);
+    const first = this.requests[this.next].promptIndex;
+    if (!this.read.has(first)) {
+      const prompts = this.ahead(rows, promptsAhead);
+      const decoder = this.decode(prompts, Int32Array.from(prompts.keys()));
+      if (!isRefillable(decoder)) {
+        decoder.dispose();
+        this.isFixed = true;
+        return this.startFixed(rows);
+      }
+      this.remember(prompts, decoder);
+    }
+    const { store } = this.read.get(first)!;
+    const requests = this.take(rows, (own) => own.store === store);
+    const own = Int32Array.from(requests, ({ request }) => this.read.get(request.promptIndex)!.row);
+    // Rows for the requests of other stores are copies of the first until they are filled.
+    const more = Math.min(rows - requests.length, this.waiting);
+    const decoder = store.decoder.select(Int32Array.of(...own, ...new Int32Array(more).fill(own[0])));
+    this.release(requests);
+    try {
+      const places = Array.from({ length: more }, (_, i) => requests.length + i);
+      return { decoder, requests: [...requests, ...this.fill(decoder, places)] };
+    } catch (error) {
+      decoder.dispose();
+      throw error;
     }
   }
-  return decoder as unknown as Decoder;
+
+  /** Lets the next requests begin in rows of a decoder. */
+  fill(decoder: RefillableDecoder, rows: readonly number[]): Waiting[] {
+    const filled: Waiting[] = [];
+    while (filled.length < rows.length && this.waiting > 0) {
+      const first = this.requests[this.next].promptIndex;
+      const room = rows.length - filled.length;
+      if (!this.read.has(first)) {
+        const prompts = this.ahead(room, promptsAhead);
+        this.remember(prompts, this.decode(prompts, Int32Array.from(prompts.keys())) as RefillableDecoder);
+      }
+      const { store } = this.read.get(first)!;
+      const taken = this.take(room, (own) => own.store === store);
+      const at = Int32Array.from(taken, (_, i) => rows[filled.length + i]);
+      decoder.replace(
+        at,
+        store.decoder,
+        Int32Array.from(taken, ({ request }) => this.read.get(request.promptIndex)!.row),
+      );
+      this.release(taken);
+      filled.push(...taken);
+    }
+    return filled;
+  }
+
+  dispose(): void {
+    for (const { store } of this.read.values()) {
+      if (store.prompts > 0) store.decoder.dispose();
+      store.prompts = 0;
+    }
+  }
+
+  /** A decoder that rows cannot leave: of the next requests, with as many prompts as one pass reads. */
+  private startFixed(rows: number): { decoder: Decoder; requests: Waiting[] } {
+    const prompts = this.ahead(rows, 0);
+    const indices = new Map(prompts.map(({ promptIndex }, i) => [promptIndex, i]));
+    const requests: Waiting[] = [];
+    while (requests.length < rows && this.waiting > 0 && indices.has(this.requests[this.next].promptIndex)) {
+      requests.push({ index: this.next, request: this.requests[this.next] });
+      this.next++;
+    }
+    const promptOfRow = Int32Array.from(requests, ({ request }) => indices.get(request.promptIndex)!);
+    return { decoder: this.decode(prompts, promptOfRow), requests };
+  }
+
+  /** The next prompts that were not read: those of `rows` requests, and up to `least` in all, as far as one pass bears. */
+  private ahead(rows: number, least: number): RolloutRequest[] {
+    const most = sequencesAPass(this.policy, this.longest, 'forward');
+    const prompts = new Map<number, RolloutRequest>();
+    for (let i = this.next; i < this.requests.length && prompts.size < most; i++) {
+      if (i - this.next >= rows && prompts.size >= least) break;
+      const { promptIndex } = this.requests[i];
+      if (!this.read.has(promptIndex) && !prompts.has(promptIndex)) prompts.set(promptIndex, this.requests[i]);
+    }
+    return [...prompts.values()];
+  }
+
+  private take(count: number, where: (own: ReadPrompt) => boolean): Waiting[] {
+    const taken: Waiting[] = [];
+    while (taken.length < count && this.waiting > 0) {
+      const request = this.requests[this.next];
+      const own = this.read.get(request.promptIndex);
+      if (!own || !where(own)) break;
+      taken.push({ index: this.next, request });
+      this.next++;
+    }
+    return taken;
+  }
+
+  private remember(prompts: readonly RolloutRequest[], decoder: RefillableDecoder): void {
+    const store = { decoder, prompts: prompts.length };
+    prompts.forEach(({ promptIndex }, row) => {
+      this.read.set(promptIndex, { store, row });
+    });
+  }
+
+  /** Frees what no request waits for any more. */
+  private release(begun: readonly Waiting[]): void {
+    for (const { request } of begun) {
+      const { promptIndex } = request;
+      const left = this.requested.get(promptIndex)! - 1;
+      this.requested.set(promptIndex, left);
+      if (left > 0) continue;
+      const { store } = this.read.get(promptIndex)!;
+      this.read.delete(promptIndex);
+      store.prompts--;
+      if (store.prompts === 0) store.decoder.dispose();
+    }
+  }
+
+  private decode(prompts: readonly RolloutRequest[], promptOfRow: Int32Array): Decoder {
+    const { maxTokens, contextLength = this.longest + maxTokens - 1 } = this.options;
+    const batch = padPrompts(
+      prompts.map(({ prompt }) => prompt),
+      this.longest,
+      paddingOf(this.policy.tokenizer),
+    );
+    const given: unknown = this.policy.decode({ ...batch, contextLength }, promptOfRow, maxTokens - 1);
+    const decoder = checkObject('policy.decode', given);
+    for (const method of ['append', 'dispose']) {
+      if (typeof decoder[method] !== 'function') {
+        throw typeError(`policy.decode(…).${method}`, 'a function', decoder[method]);
+      }
+    }
+    return decoder as unknown as Decoder;
+  }
 }
 
 /** Left-pads prompts to `length` columns; `padding` is any token id. RangeError for an empty or too long prompt. */

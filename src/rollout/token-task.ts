@@ -13,6 +13,9 @@ export interface TokenTask<E extends Example = Example> {
   promptLength: number;
   /** Tokens of a completion at most, the end token included. */
   maxTokens: number;
+  /** What ends a completion besides the end tokens: see `SamplingSettings`. */
+  stopTokens?: readonly number[];
+  stopTexts?: readonly string[];
 }
 
 /** Tokens of a prompt at most, and of a completion, where neither the options nor the task say how many. */
@@ -26,7 +29,12 @@ export const usualMaxTokens = 256;
 export function tokenTask<E extends Example>(
   task: Task<E>,
   { tokenizer, vocabulary }: PolicyLike,
-  sizes: { promptLength: number | null; maxTokens: number | null },
+  sizes: {
+    promptLength: number | null;
+    maxTokens: number | null;
+    stopTokens?: readonly number[] | null;
+    stopTexts?: readonly string[] | null;
+  },
 ): TokenTask<E> {
   const { maxPromptLength, maxSolutionLength } = task;
   return {
@@ -34,6 +42,8 @@ export function tokenTask<E extends Example>(
     tokenizer,
     promptLength: sizes.promptLength ?? (vocabulary && maxPromptLength) ?? usualPromptLength,
     maxTokens: sizes.maxTokens ?? (maxSolutionLength === undefined ? usualMaxTokens : maxSolutionLength + 1),
+    stopTokens: sizes.stopTokens ?? undefined,
+    stopTexts: sizes.stopTexts ?? undefined,
   };
 }
 

@@ -145,7 +145,13 @@ export function isOldIdentity(identity: Identity): boolean {
 /** The paths in which two identities differ, with both values: `settings.groupSize: 8, now 16`. */
 export function differences(before: Identity, now: Identity): string[] {
   const ignored = new Set(harmless.map((name) => `settings.${name}`));
+  // Where a model's files are does not tell what they are.
+  if (isPretrained(before) && isPretrained(now)) ignored.add('policy.folder');
   return compare('', JSON.parse(JSON.stringify(before)), JSON.parse(JSON.stringify(now)), ignored);
+}
+
+function isPretrained({ policy }: Identity): boolean {
+  return isRecord(policy) && policy.type === 'pretrained';
 }
 
 function compare(path: string, before: unknown, now: unknown, ignored: ReadonlySet<string>): string[] {
@@ -157,8 +163,9 @@ function compare(path: string, before: unknown, now: unknown, ignored: ReadonlyS
       compare(path ? `${path}.${key}` : key, before[key], now[key], ignored),
     );
   }
-  const [was, is] = [JSON.stringify(before), JSON.stringify(now)];
-  return was === is ? [] : [`${path}: ${was ?? 'nothing'}, now ${is ?? 'nothing'}`];
+  // An option that an earlier version did not know is null where it is left out.
+  if (JSON.stringify(before ?? null) === JSON.stringify(now ?? null)) return [];
+  return [`${path}: ${JSON.stringify(before) ?? 'nothing'}, now ${JSON.stringify(now) ?? 'nothing'}`];
 }
 
 const noneIgnored: ReadonlySet<string> = new Set();

@@ -61,10 +61,17 @@ export interface TrainerOptions<E extends Example = Example> {
   /** Updates an iteration: the completions are shuffled and dealt out to as many mini-batches. Default 1. */
   miniBatches?: number;
   /**
-   * Completions per forward and backward pass; a mini-batch adds up as many passes as it takes. Default: all of them, but at most
-   * 4 billion parameters times positions per pass, because signals have to wait for the end of a pass.
+   * Completions per forward and backward pass at most; a mini-batch adds up as many passes as it takes. Default: as many as
+   * `tokensPerMicroBatch` allows.
    */
   microBatchSize?: number;
+  /**
+   * Tokens per forward and backward pass at most, prompts and padding included: bounds its memory. A mini-batch is sorted by
+   * length, the longest completions first, and each pass padded to its own longest, rounded up to a multiple of 4; a single
+   * completion may be longer. Default: 4 billion divided by the number of parameters, because signals have to wait for the
+   * end of a pass; no limit where `microBatchSize` is given.
+   */
+  tokensPerMicroBatch?: number;
   /**
    * DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until as
    * many groups have rewards that differ; it learns from those, and from others only for want of them. Default: none.
@@ -97,9 +104,22 @@ export interface TrainerOptions<E extends Example = Example> {
     promptLength?: number;
     /**
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference
-     * than this is an error. Default 0.1.
+     * than this is an error. Default 0.1. On the backend groupgrad any difference is an error where the policy
+     * `decodesExactly`.
      */
     maxLogProbDifference?: number;
+    /**
+     * Cut the distribution that training samples from: see `SamplingSettings`. The tokens that a cut leaves travel with each
+     * completion, and log-probs, ratios, KL and entropies are of the distribution over them. Default: no cut. Evaluation takes
+     * the most likely token.
+     */
+    topP?: number;
+    topK?: number;
+    minP?: number;
+    /** Ids that end a completion like the end tokens of the policy. Default: none. */
+    stopTokens?: readonly number[];
+    /** A completion ends with the token that completes one of these texts, which stays part of it. Default: none. */
+    stopTexts?: readonly string[];
   };
   optimizer?: OptimizerOptions;
   /** Default: none. */
@@ -114,6 +134,12 @@ export interface TrainerOptions<E extends Example = Example> {
     size?: number;
     /** Also before the first step. Default true. */
     atStart?: boolean;
+    /** Completions a problem. With several there are pass@k, the vote and the share truncated too. Default 1. */
+    samples?: number;
+    /** Default: 0, always the most likely token, for one completion a problem, else 1. */
+    temperature?: number;
+    /** The share of probability that tokens are drawn from, above 0 and at most 1. Default 1. */
+    topP?: number;
   };
 
   /** Default 0. */
@@ -245,7 +271,7 @@ export interface GrpoTrainer<E extends Example = Example> {
    * and ends the process. Writes report.html.
    */
   run(options?: RunOptions): Promise<RunResult>;
-  /** Greedy generation on the tasks of `evaluate`, by name. Throws the reason of `signal` if that aborts. */
+  /** Completions of the tasks of `evaluate`, sampled as `evaluation` says, by name. Throws the reason of `signal` if that aborts. */
   evaluate(options?: { signal?: AbortSignal }): Promise<Record<string, Evaluation>>;
   /**
    * Saves a checkpoint of the last complete step, or of the warm start's last update, and returns its folder. May be called

@@ -1,67 +1,94 @@
 // Prompts and their completions as one batch for a policy and for a loss.
 
 import type * as tf from '@tensorflow/tfjs-core';
+import { columnStep } from '../model/attention.js';
 import { checkLogits } from '../model/check-logits.js';
 import type { Policy, SequenceBatch } from '../model/policy.js';
-import { padPrompts } from '../rollout/sample.js';
+import type { KeptTokens } from '../rollout/engine.js';
+import { maskLogits } from '../rollout/kept-tokens.js';
 
 /**
- * Completions behind their prompts. The policy reads `input`; its logits from column `from` on predict `targets`, and
- * the loss counts the targets where `mask` is 1.
+ * Completions behind their prompts, each from column 0 on. The policy reads `input`; its logits from column `from` on predict
+ * `targets`, and the loss counts the targets where `mask` is 1.
  */
 export interface CompletionBatch {
   input: SequenceBatch;
   from: number;
-  /** B and T of targets and mask, [B * T] each: T is the length to which completions are padded. */
+  /** B and T of targets and mask, [B * T] each. */
   shape: { sequences: number; length: number };
+  /** Of each row, the place in 0 … T − 1 of its completion's first token: prompts differ in length. */
+  offsets: Int32Array;
   targets: Int32Array;
   mask: Uint8Array;
+  /** For each of the B * T places, the ids that its token was drawn from; undefined where those are all. */
+  kept?: (Int32Array | undefined)[];
+}
+
+export interface CompletionPair {
+  prompt: Int32Array;
+  completion: Int32Array;
+  /** Its tokens are read and do not count. */
+  masked?: boolean;
+  kept?: KeptTokens;
+}
+
+/** Columns that a policy reads of a prompt and its completion: the last token is never read, because nothing comes after it. */
+export function columnsOf({ prompt, completion }: CompletionPair): number {
+  return Math.ceil((prompt.length + completion.length - 1) / columnStep) * columnStep;
 }
 
 /**
- * Pads prompts on the left to `promptLength`, completions on the right to `length` tokens, with the token `padding`.
- * The tokens of a pair that is `masked` are read and do not count.
+ * Pads pairs on the right, with the token `padding`, to the longest of them. `contextLength` is the most that a prompt and its
+ * completion may come to.
  */
 export function completionBatch(
-  pairs: readonly { prompt: Int32Array; completion: Int32Array; masked?: boolean }[],
-  { promptLength, length, padding }: { promptLength: number; length: number; padding: number },
+  pairs: readonly CompletionPair[],
+  { padding, contextLength }: { padding: number; contextLength: number },
 ): CompletionBatch {
   const sequences = pairs.length;
-  const prompts = padPrompts(
-    pairs.map((pair) => pair.prompt),
-    promptLength,
-    padding,
-  );
+  const columns = pairs.reduce((most, pair) => Math.max(most, columnsOf(pair)), 0);
+  const from = pairs.reduce((least, { prompt }) => Math.min(least, prompt.length), Infinity) - 1;
+  const length = columns - from;
+  const offsets = Int32Array.from(pairs, ({ prompt }) => prompt.length - 1 - from);
+  const tokens = new Int32Array(sequences * columns).fill(padding);
   const targets = new Int32Array(sequences * length).fill(padding);
   const mask = new Uint8Array(sequences * length);
-  // The last target is never read: nothing comes after it.
-  const columns = promptLength + length - 1;
-  const tokens = new Int32Array(sequences * columns).fill(padding);
-  pairs.forEach(({ completion, masked }, b) => {
-    targets.set(completion, b * length);
-    if (!masked) mask.fill(1, b * length, b * length + completion.length);
-    tokens.set(prompts.tokens.subarray(b * promptLength, (b + 1) * promptLength), b * columns);
-    tokens.set(completion.subarray(0, length - 1), b * columns + promptLength);
+  const kept = pairs.some((pair) => pair.kept) ? new Array<Int32Array | undefined>(sequences * length) : undefined;
+  pairs.forEach(({ prompt, completion, masked, kept: own }, b) => {
+    const first = b * length + offsets[b];
+    targets.set(completion, first);
+    if (!masked) mask.fill(1, first, first + completion.length);
+    tokens.set(prompt, b * columns);
+    tokens.set(completion.subarray(0, -1), b * columns + prompt.length);
+    completion.forEach((_, t) => {
+      if (own) kept![first + t] = own.ids.subarray(own.offsets[t], own.offsets[t + 1]);
+    });
   });
   return {
-    input: { sequences, length: columns, tokens, starts: prompts.starts },
-    from: promptLength - 1,
+    input: { sequences, length: columns, tokens, starts: new Int32Array(sequences), contextLength },
+    from,
     shape: { sequences, length },
+    offsets,
     targets,
     mask,
+    ...(kept && { kept }),
   };
 }
 
-/** A policy's logits [B * T, V] for the targets of a batch. */
-export function logitsOf(policy: Policy, { input, from, shape }: CompletionBatch): tf.Tensor2D {
-  return checkLogits(policy.logits(input, from), shape.sequences * shape.length, policy.logitsSize);
+/** A policy's logits [B * T, V] for the targets of a batch, cut to the tokens that they were drawn from. */
+export function logitsOf(policy: Policy, { input, from, shape, kept }: CompletionBatch): tf.Tensor2D {
+  const logits = checkLogits(policy.logits(input, from), shape.sequences * shape.length, policy.logitsSize);
+  return kept ? maskLogits(logits, kept) : logits;
 }
 
-/** Values of each completion's tokens in the layout of a batch's targets; 0 behind a completion's end. */
-export function spread(values: readonly Float32Array[], length: number): Float32Array {
+/** Values of each completion's tokens in the layout of a batch's targets; 0 elsewhere. */
+export function spread(
+  values: readonly Float32Array[],
+  { offsets, shape: { length } }: Pick<CompletionBatch, 'offsets' | 'shape'>,
+): Float32Array {
   const result = new Float32Array(values.length * length);
   values.forEach((row, b) => {
-    result.set(row, b * length);
+    result.set(row, b * length + offsets[b]);
   });
   return result;
 }

@@ -9,12 +9,13 @@ import { NumericFault } from '../base/numeric-fault.js';
 import { packageVersion } from '../base/version.js';
 import { type DeviceChoice, devices } from '../devices/devices.js';
 import type { Metrics } from '../devices/plan.js';
+import { evaluate, evaluationMetrics } from '../evaluation/evaluate.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
-import { evaluate, evaluationMetrics } from '../rollout/evaluate.js';
 import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
+import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { identify } from '../run/drift.js';
 import { type Loaded, Run, type RunConfig } from '../run/run.js';
@@ -363,7 +364,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const { signal } = checkStepsOptions(options, ['signal']);
     const results: Record<string, Evaluation> = {};
     for (const { name, task, examples } of this.evaluations) {
-      results[name] = await evaluate(this.policy, task, examples, signal);
+      const sampling = { ...this.settings.evaluation, seed: this.settings.seed };
+      results[name] = await evaluate(this.policy, task, examples, sampling, signal);
     }
     return results;
   }
@@ -594,11 +596,17 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   /** Rounds of prompts until enough groups have rewards that differ. */
   private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
     const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
-    const { temperature } = sampling;
+    const engine = policySampler(this.policy, { device: this.settings.device });
     for (let round = 0; round < dynamicSampling.maxRounds; round++) {
       const examples = Array.from({ length: promptsPerStep }, () => this.order.at(this.state.counters.cursor++));
       const began = performance.now();
-      const options = { groupSize, temperature, seed, step, firstPrompt: groups.length, signal };
+      const cut = {
+        topP: sampling.topP ?? undefined,
+        topK: sampling.topK ?? undefined,
+        minP: sampling.minP ?? undefined,
+      };
+      const address = { seed, step, firstPrompt: groups.length };
+      const options = { groupSize, temperature: sampling.temperature, ...cut, ...address, signal, engine };
       const more = await sampleGroups(this.policy, this.task, examples, options);
       groups.push(...more);
       const sampled = performance.now();

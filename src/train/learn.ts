@@ -2,6 +2,7 @@
 // loss and gradient, an update a mini-batch.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { currentBackend } from '../backend/backend.js';
 import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { permutation } from '../base/random.js';
@@ -12,23 +13,30 @@ import { logitsLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
 import type { Policy } from '../model/policy.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
-import { sequencesAPass } from '../rollout/pass-size.js';
+import { positionsAPass } from '../rollout/pass-size.js';
 import { paddingOf } from '../text/tokenizer.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
-import { type CompletionBatch, completionBatch, logitsOf, spread } from './completions.js';
+import {
+  type CompletionBatch,
+  type CompletionPair,
+  columnsOf,
+  completionBatch,
+  logitsOf,
+  spread,
+} from './completions.js';
 import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
-import type { ReferencePolicy } from './reference-policy.js';
+import type { Reference } from './reference-policy.js';
 import { updatePolicy } from './update.js';
 
 export interface Learner {
   policy: Policy;
   optimizer: AdamW;
   /** Needed with a KL term. */
-  reference: ReferencePolicy | undefined;
+  reference: Reference | undefined;
   settings: Settings;
-  /** What prompts and completions are padded to. */
+  /** Tokens of a prompt and of a completion at most. */
   promptLength: number;
   maxTokens: number;
   /** Interrupts it between two micro-batches: its reason is thrown. */
@@ -51,6 +59,7 @@ interface Row {
 /** Completions of one forward and backward pass. */
 interface MicroBatch extends CompletionBatch {
   rows: readonly Row[];
+  /** Number of tokens that count. */
   tokens: number;
 }
 
@@ -87,7 +96,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
       const result = await updatePolicy(policy, optimizer, losses, signal);
       timing['time/forward_backward'] += result.forwardBackward;
       timing['time/optimizer'] += result.optimizer;
-      if (updates.length === 0) mismatch = samplerMismatch(microBatches, reports, settings);
+      if (updates.length === 0) mismatch = samplerMismatch(microBatches, reports, learner);
       updates.push(metricsOfUpdate(microBatches, reports, settings, result.gradientNorm, learningRate));
     }
   }
@@ -106,19 +115,38 @@ function dealOut(rows: readonly Row[], { miniBatches, seed }: Settings, step: nu
   return Array.from({ length: count }, (_, i) => shuffled.slice(bound(i), bound(i + 1)));
 }
 
-function split(rows: readonly Row[], { policy, settings, promptLength, maxTokens }: Learner): Row[][] {
-  const length = promptLength + maxTokens;
-  const size = settings.microBatchSize ?? sequencesAPass(policy, length, 'forward and backward');
-  return Array.from({ length: Math.ceil(rows.length / size) }, (_, i) => rows.slice(i * size, (i + 1) * size));
+/**
+ * The micro-batches of some rows: the longest rows first, as many in each as `microBatchSize` and `tokensPerMicroBatch` allow.
+ * Rows of equal length stay in order.
+ */
+function split(rows: readonly Row[], { policy, settings }: Learner): Row[][] {
+  const { microBatchSize, tokensPerMicroBatch } = settings;
+  const usual = microBatchSize === null ? positionsAPass(policy, 'forward and backward') : Infinity;
+  const most = { rows: microBatchSize ?? Infinity, tokens: tokensPerMicroBatch ?? usual };
+  const longestFirst = rows
+    .map((row) => ({ row, columns: columnsOf(pairOf(row, settings)) }))
+    .sort((a, b) => b.columns - a.columns);
+  const batches: Row[][] = [];
+  let columns = 0;
+  for (const { row, columns: own } of longestFirst) {
+    const last = batches.at(-1);
+    if (last && last.length < most.rows && (last.length + 1) * columns <= most.tokens) last.push(row);
+    else {
+      batches.push([row]);
+      columns = own;
+    }
+  }
+  return batches;
+}
+
+function pairOf({ prompt, completion: { tokens, truncated, kept } }: Row, settings: Settings): CompletionPair {
+  return { prompt, completion: tokens, masked: truncated && settings.maskTruncated, kept };
 }
 
 function microBatch(rows: readonly Row[], { promptLength, maxTokens, policy, settings }: Learner): MicroBatch {
-  const pairs = rows.map(({ prompt, completion: { tokens, truncated } }) => ({
-    prompt,
-    completion: tokens,
-    masked: truncated && settings.maskTruncated,
-  }));
-  const batch = completionBatch(pairs, { promptLength, length: maxTokens, padding: paddingOf(policy.tokenizer) });
+  const pairs = rows.map((row) => pairOf(row, settings));
+  const contextLength = promptLength + maxTokens - 1;
+  const batch = completionBatch(pairs, { padding: paddingOf(policy.tokenizer), contextLength });
   return { ...batch, rows, tokens: batch.mask.reduce((sum, m) => sum + m, 0) };
 }
 
@@ -136,12 +164,12 @@ function lossInput(
     temperature: settings.sampling.temperature,
     oldLogProbs: spread(
       completions.map(({ logProbs }) => logProbs),
-      shape.length,
+      batch,
     ),
     ...(refLogProbs && {
       refLogProbs: spread(
         completions.map((completion) => refLogProbs.get(completion)!),
-        shape.length,
+        batch,
       ),
     }),
     advantages: Float32Array.from(completions, ({ advantage }) => advantage),
@@ -153,7 +181,7 @@ async function sharedByMicroBatches(
   batches: readonly MicroBatch[],
   learner: Learner,
 ): Promise<{ input: { normalizer?: number; sequences?: number }; config: LossConfig }> {
-  const { loss } = learner.settings;
+  const loss = lossOf(learner);
   if (batches.length === 1) return { input: {}, config: loss };
   const sum = (of: (batch: MicroBatch) => number) => batches.reduce((total, batch) => total + of(batch), 0);
   const tokens = sum((batch) => batch.tokens);
@@ -172,6 +200,11 @@ async function sharedByMicroBatches(
   const threshold = entropyThreshold(entropies, topQuantile);
   const kept = entropies.filter((entropy) => entropy >= threshold).length;
   return { input, config: { ...loss, entropy: { ...loss.entropy, tokens: kept, threshold } } };
+}
+
+/** The loss, with a `maxLength` that does not depend on how long the rows of a batch are. */
+function lossOf({ settings: { loss }, maxTokens }: Learner): LossConfig {
+  return loss.aggregation === 'constant' ? { ...loss, maxLength: loss.maxLength ?? maxTokens } : loss;
 }
 
 /** Sequences with a token that counts. */
@@ -219,7 +252,8 @@ async function referenceLogProbs(
     const batch = microBatch(some, learner);
     const { logProbs } = reference.with(() => tokenValues(batch, learner));
     some.forEach(({ completion }, b) => {
-      byCompletion.set(completion, logProbs.subarray(b * batch.shape.length, (b + 1) * batch.shape.length));
+      const first = b * batch.shape.length + batch.offsets[b];
+      byCompletion.set(completion, logProbs.slice(first, first + completion.tokens.length));
     });
     // The policy has its own weights again, so that they can be saved during the turn.
     await breathe(signal);
@@ -238,13 +272,13 @@ function requireFinite({ metrics }: { metrics: Metrics }): void {
 function samplerMismatch(
   batches: readonly MicroBatch[],
   reports: readonly GrpoReport[],
-  { sampling }: Settings,
+  { policy, settings: { sampling } }: Learner,
 ): Metrics {
   let [sum, count, largest] = [0, 0, 0];
-  batches.forEach(({ rows, shape, mask }, i) => {
+  batches.forEach(({ rows, shape, offsets, mask }, i) => {
     rows.forEach(({ completion }, b) => {
       completion.logProbs.forEach((logProb, t) => {
-        const place = b * shape.length + t;
+        const place = b * shape.length + offsets[b] + t;
         if (!mask[place]) return;
         const difference = Math.abs(logProb - reports[i].logProbs[place]);
         sum += difference;
@@ -253,11 +287,14 @@ function samplerMismatch(
       });
     });
   });
-  if (largest > sampling.maxLogProbDifference) {
+  const isExact = policy.decodesExactly === true && currentBackend() === 'groupgrad';
+  if (largest > (isExact ? 0 : sampling.maxLogProbDifference)) {
+    const what = `the sampler's log-probs differ from those of the loss by up to ${largest.toPrecision(3)}`;
     throw new Error(
-      `the sampler's log-probs differ from those of the loss by up to ${largest.toPrecision(3)}, more than ` +
-        `sampling.maxLogProbDifference (${sampling.maxLogProbDifference}): does the policy's decode compute what its ` +
-        'logits compute, without dropout or other randomness?',
+      isExact
+        ? `${what}; on the backend groupgrad they are equal to the last bit where the policy's decode is exact (decodesExactly)`
+        : `${what}, more than sampling.maxLogProbDifference (${sampling.maxLogProbDifference}): does the policy's decode ` +
+            'compute what its logits compute, without dropout or other randomness?',
     );
   }
   return {

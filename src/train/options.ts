@@ -11,10 +11,12 @@ import {
   typeError,
 } from '../base/check.js';
 import { type DeviceChoice, deviceChoices } from '../devices/devices.js';
+import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
 import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
 import type { Reward } from '../rollout/api.js';
+import { checkStops, cutBounds } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
 import type { Example, Problems, Scored, Task } from '../tasks/task.js';
@@ -26,8 +28,10 @@ export interface Settings {
   groupSize: number;
   iterations: number;
   miniBatches: number;
-  /** null: as many as there are, as far as `sequencesAPass` allows. */
+  /** null: as many as `tokensPerMicroBatch` allows. */
   microBatchSize: number | null;
+  /** null: what `positionsAPass` allows without `microBatchSize`, any number with it. */
+  tokensPerMicroBatch: number | null;
   dynamicSampling: { maxRounds: number };
   maskTruncated: boolean;
   shuffle: boolean;
@@ -40,10 +44,17 @@ export interface Settings {
     maxTokens: number | null;
     promptLength: number | null;
     maxLogProbDifference: number;
+    /** null: no cut. */
+    topP: number | null;
+    topK: number | null;
+    minP: number | null;
+    /** null: none. */
+    stopTokens: readonly number[] | null;
+    stopTexts: readonly string[] | null;
   };
   optimizer: OptimizerSettings;
   warmStart: WarmStartSettings | null;
-  evaluation: { every: number; size: number | null; atStart: boolean };
+  evaluation: { every: number; size: number | null; atStart: boolean } & Omit<EvaluationSampling, 'seed'>;
   seed: number;
   device: DeviceChoice;
   checkpoint: {
@@ -69,6 +80,7 @@ const settingNames = [
   'iterations',
   'miniBatches',
   'microBatchSize',
+  'tokensPerMicroBatch',
   'dynamicSampling',
   'maskTruncated',
   'shuffle',
@@ -85,6 +97,18 @@ const settingNames = [
   'guard',
   'samplesPerStep',
 ] as const satisfies (keyof Settings)[];
+
+const samplingNames = [
+  'temperature',
+  'maxTokens',
+  'promptLength',
+  'maxLogProbDifference',
+  'topP',
+  'topK',
+  'minP',
+  'stopTokens',
+  'stopTexts',
+] as const satisfies (keyof Settings['sampling'])[];
 
 /** The options that are not settings: things, and where the run is kept. */
 const otherNames = [
@@ -159,8 +183,13 @@ class Fields {
 /** Settings out of options. TypeError or RangeError that names the field, what was expected and what came. */
 export function resolveSettings(options: unknown): Settings {
   const o = new Fields('', options, [...settingNames, ...otherNames]);
-  const sampling = o.within('sampling', ['temperature', 'maxTokens', 'promptLength', 'maxLogProbDifference']);
-  const evaluation = o.within('evaluation', ['every', 'size', 'atStart']);
+  const sampling = o.within('sampling', samplingNames);
+  const stops = {
+    stopTokens: (sampling.raw('stopTokens') ?? null) as readonly number[] | null,
+    stopTexts: (sampling.raw('stopTexts') ?? null) as readonly string[] | null,
+  };
+  checkStops('sampling.', stops);
+  const evaluation = o.within('evaluation', ['every', 'size', 'atStart', 'samples', 'temperature', 'topP']);
   const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
   const guard = o.within('guard', ['action', 'budget']);
   const rounds = o.has('dynamicSampling') && o.within('dynamicSampling', ['maxRounds']);
@@ -170,6 +199,7 @@ export function resolveSettings(options: unknown): Settings {
     iterations: o.count('iterations', 1),
     miniBatches: o.count('miniBatches', 1),
     microBatchSize: o.count('microBatchSize', null),
+    tokensPerMicroBatch: o.count('tokensPerMicroBatch', null),
     dynamicSampling: { maxRounds: rounds ? rounds.count('maxRounds', undefined) : 1 },
     maskTruncated: o.flag('maskTruncated', false),
     shuffle: o.flag('shuffle', true),
@@ -181,6 +211,10 @@ export function resolveSettings(options: unknown): Settings {
       maxTokens: sampling.count('maxTokens', null),
       promptLength: sampling.count('promptLength', null),
       maxLogProbDifference: sampling.number('maxLogProbDifference', 0.1, { above: 0 }),
+      topP: sampling.number('topP', null, cutBounds.topP),
+      topK: sampling.number('topK', null, cutBounds.topK),
+      minP: sampling.number('minP', null, cutBounds.minP),
+      ...stops,
     },
     optimizer: resolveOptimizer(o),
     warmStart: o.has('warmStart') ? resolveWarmStart(o) : null,
@@ -188,6 +222,7 @@ export function resolveSettings(options: unknown): Settings {
       every: evaluation.count('every', 50),
       size: evaluation.count('size', null),
       atStart: evaluation.flag('atStart', true),
+      ...resolveEvaluationSampling(evaluation),
     },
     seed: o.count('seed', 0, 0),
     device: o.choice('device', 'auto', deviceChoices),
@@ -204,6 +239,15 @@ export function resolveSettings(options: unknown): Settings {
     },
     samplesPerStep: o.count('samplesPerStep', 4, 0),
   };
+}
+
+function resolveEvaluationSampling(o: Fields): Omit<EvaluationSampling, 'seed'> {
+  const samples = o.count('samples', greedy.samples);
+  return checkEvaluationSampling('evaluation.', {
+    samples,
+    temperature: o.number('temperature', usualTemperature(samples), { min: 0 }),
+    topP: o.number('topP', greedy.topP, { above: 0, max: 1 }),
+  });
 }
 
 function resolveLossConfig(o: Fields): LossConfig {
@@ -351,7 +395,7 @@ export function scoredBy(field: string, problems: Problems, rewards: readonly Re
   const grader = rewards.find((reward) => reward.grade !== undefined);
   if (!grader) {
     throw new TypeError(
-      `${field}: expected a verifier (dataset's \`verify\`), or a reward that grades, such as rewards.maths(), got neither`,
+      `${field}.score: expected a function, a verifier (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
     );
   }
   const grade = async (text: string, example: Example): Promise<Scored> => {

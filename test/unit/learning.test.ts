@@ -2,15 +2,17 @@
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { aggregations, klEstimators, ratios } from '../../src/devices/settings.js';
 import { type LossConfig, presets } from '../../src/index.js';
+import type { Policy, SequenceBatch } from '../../src/model/policy.js';
 import type { Group, ScoredCompletion } from '../../src/rollout/api.js';
 import { AdamW } from '../../src/train/adamw.js';
 import { learn } from '../../src/train/learn.js';
 import { combineMetrics } from '../../src/train/metrics.js';
 import { resolveSettings } from '../../src/train/options.js';
-import { ReferencePolicy } from '../../src/train/reference-policy.js';
+import { createReference } from '../../src/train/reference-policy.js';
 import { assertArray } from '../support/compare.js';
 import { seeded } from '../support/random.js';
 import { tinyPolicy, tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';
@@ -19,7 +21,7 @@ import { tinyPolicy, tinyTask, tinyTrainer, weightsOf } from '../support/trainer
 function groups(isTruncated: (g: number, i: number) => boolean = (_, i) => i === 2): Group[] {
   return [0, 1, 2].map((g) => ({
     example: tinyTask.example(g),
-    prompt: Int32Array.of(1 + g, 11, 4, 12),
+    prompt: Int32Array.of(1 + g, 11, 4, 12).subarray(g),
     completions: [0, 1, 2, 3].map((i): ScoredCompletion => {
       const length = 1 + ((3 * g + 2 * i) % 5);
       return {
@@ -38,18 +40,18 @@ function groups(isTruncated: (g: number, i: number) => boolean = (_, i) => i ===
   }));
 }
 
-async function learnt(change: Record<string, unknown>, from = groups()) {
+async function learnt(change: Record<string, unknown>, from = groups(), changed = (policy: Policy) => policy) {
   const settings = resolveSettings({
     optimizer: { learningRate: 1e-2, maxGradientNorm: 1e6 },
     sampling: { maxLogProbDifference: 100 },
     ...change,
   });
-  const policy = tinyPolicy();
+  const policy = changed(tinyPolicy());
   // The reference is a policy of other weights, so that the KL term has something to pull towards.
   const other = tinyPolicy(9);
-  const reference = new ReferencePolicy(other);
+  const reference = createReference(other);
   const optimizer = new AdamW(policy.variables, settings.optimizer);
-  const held = Object.assign(new ReferencePolicy(policy), { weights: reference.weights });
+  const held = Object.assign(createReference(policy), { weights: reference.weights });
   const { metrics } = await learn(from, 1, {
     policy,
     optimizer,
@@ -140,6 +142,71 @@ describe('learning', () => {
           `${metric}: ${cut.metrics[metric]}, ${value}; ${about}`,
         );
       }
+    }
+  });
+
+  test('micro-batches hold as many tokens as they may, the longest completions first, and add up', async () => {
+    const loss = { ...presets.dr_grpo, kl: { beta: 0.3 } };
+    const whole = await learnt({ loss });
+    for (const [budget, size] of [
+      [1, undefined],
+      [20, undefined],
+      [37, 3],
+      [1000, 5],
+      [1000, undefined],
+    ] as const) {
+      const passes: SequenceBatch[] = [];
+      const given = { loss, tokensPerMicroBatch: budget, ...(size && { microBatchSize: size }) };
+      const cut = await learnt(given, groups(), (policy) => ({
+        ...policy,
+        logits: (batch, from) => {
+          passes.push(batch);
+          return policy.logits(batch, from);
+        },
+      }));
+      assertArray(cut.gradient, whole.gradient, 2e-5, `gradient in micro-batches of ${budget} tokens`);
+      // Each pass comes twice: the reference's log-probs, and the loss.
+      const shapes = passes.map(({ sequences, length }) => [sequences, length]);
+      const own = shapes.slice(shapes.length / 2);
+      assert.deepEqual(own, shapes.slice(0, shapes.length / 2));
+      assert.equal(
+        own.reduce((sum, [sequences]) => sum + sequences, 0),
+        12,
+      );
+      own.forEach(([sequences, length], i) => {
+        assert.ok(sequences * length <= budget || sequences === 1, `${shapes}`);
+        assert.ok(sequences <= (size ?? 12) && length <= (own[i - 1]?.[1] ?? 8), `${shapes}`);
+        // Another row would have been too many.
+        const isFull = sequences === size || (sequences + 1) * length > budget;
+        assert.ok(isFull || i === own.length - 1, `${shapes}`);
+      });
+      assert.ok(passes.every(({ starts }) => starts.every((start) => start === 0)));
+    }
+  });
+
+  test('a cut distribution is learnt from as if the tokens that it left were all there are', async () => {
+    // Of 13 ids the last two are cut away.
+    const ids = Int32Array.from({ length: 11 }, (_, id) => id);
+    const cut = groups().map((group) => ({
+      ...group,
+      completions: group.completions.map((own) => {
+        const offsets = Int32Array.from({ length: own.tokens.length + 1 }, (_, t) => t * ids.length);
+        return { ...own, kept: { ids: Int32Array.from([...own.tokens].flatMap(() => [...ids])), offsets } };
+      }),
+    }));
+    const loss = { ...presets.grpo, kl: { beta: 0.3 }, entropy: { coefficient: 0.1, topQuantile: 0.5 } };
+    const whole = await learnt({ loss }, cut);
+    const withoutTwo = (policy: Policy): Policy => ({
+      ...policy,
+      logits: (...args) => tf.add(policy.logits(...args), [...ids.map(() => 0), -1e9, -1e9]),
+    });
+    const expected = await learnt({ loss }, groups(), withoutTwo);
+    assert.deepEqual(whole, expected);
+    const plain = await learnt({ loss });
+    assert.ok(whole.gradient.some((g, i) => Math.abs(g - plain.gradient[i]) > 1e-3));
+    for (const microBatchSize of [1, 5]) {
+      const parts = await learnt({ loss, microBatchSize }, cut);
+      assertArray(parts.gradient, whole.gradient, 2e-5, `gradient in micro-batches of ${microBatchSize}`);
     }
   });
 

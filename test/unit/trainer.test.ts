@@ -379,6 +379,29 @@ describe('the reinforcement loop', () => {
     assert.equal(trainer.step, 0);
   });
 
+  test('before the first update the loss sees the log-probs of the sampler, bit for bit, also of cut distributions', async (t) => {
+    const cuts = [{}, { topP: 0.8, topK: 9 }, { minP: 0.05, temperature: 1.7, stopTokens: [3], stopTexts: ['41'] }];
+    for (const cut of cuts) {
+      const trainer = await tinyTrainer(t, {
+        policy: tinyPolicy(),
+        sampling: { maxTokens: 6, ...cut },
+        tokensPerMicroBatch: 40,
+        loss: { ...presets.grpo, kl: { beta: 0.1 } },
+      });
+      for (const { index, metrics, groups } of await stepsOf(trainer, 3)) {
+        assert.equal(metrics['sampling/log_prob_difference_max'], 0);
+        assert.ok(index > 1 || metrics.kl === 0, `${metrics.kl}`);
+        assert.deepEqual([metrics['ratio/min'], metrics['ratio/max']], [1, 1]);
+        const all = groups.flatMap(({ completions }) => completions);
+        assert.equal(
+          all.every(({ kept }) => kept !== undefined),
+          cut.topP !== undefined || cut.minP !== undefined,
+        );
+        if (cut.stopTokens) assert.ok(all.every(({ tokens }) => !tokens.subarray(0, -1).includes(3)));
+      }
+    }
+  });
+
   test('impossible options are refused by name', async () => {
     const policy = tinyPolicy();
     const refused = (change: Partial<TrainerOptions> | Record<string, unknown>, field: string, name = 'RangeError') =>
@@ -390,6 +413,12 @@ describe('the reinforcement loop', () => {
     await refused({ promptsPerStep: 0 }, 'promptsPerStep');
     await refused({ promptPerStep: 4 }, 'promptPerStep: unknown field', 'TypeError');
     await refused({ sampling: { temperature: 0 } }, 'sampling.temperature');
+    await refused({ tokensPerMicroBatch: 0 }, 'tokensPerMicroBatch: expected an integer at least 1, got 0');
+    await refused({ sampling: { topP: 0 } }, 'sampling.topP: expected a finite number above 0 and at most 1, got 0');
+    await refused({ sampling: { topK: 1.5 } }, 'sampling.topK: expected an integer at least 1, got 1.5');
+    await refused({ sampling: { minP: 2 } }, 'sampling.minP: expected a finite number at least 0 and at most 1, got 2');
+    await refused({ sampling: { stopTexts: ['a', ''] } }, 'sampling.stopTexts[1]: expected a text that is not empty');
+    await refused({ sampling: { stopTokens: 4 } }, 'sampling.stopTokens: expected a list of token ids', 'TypeError');
     await refused({ sampling: { top_p: 1 } }, 'sampling.top_p: unknown field', 'TypeError');
     await refused({ sampling: { promptLength: 2 } }, 'addition of 1 digit, prompt: expected 1 to 2 tokens');
     await refused({ optimizer: { learningRate: -1 } }, 'optimizer.learningRate');
@@ -554,10 +583,10 @@ describe('the reinforcement loop', () => {
       gives(async (own) => own),
       /^TypeError: policy: expected logits as a tensor, got an object of class Promise$/,
     );
-    const shapes = /^RangeError: policy: expected logits of shape \[64, 13\] \(rows, vocabulary\), got /.source;
+    const shapes = /^RangeError: policy: expected logits of shape \[80, 13\] \(rows, vocabulary\), got /.source;
     await refused(
       gives((own) => tf.slice(own, [0, 0], [-1, 12])),
-      new RegExp(`${shapes}\\[64, 12\\]$`),
+      new RegExp(`${shapes}\\[80, 12\\]$`),
     );
     await refused(
       gives((own) =>
@@ -566,15 +595,15 @@ describe('the reinforcement loop', () => {
           [0, 3],
         ]),
       ),
-      new RegExp(`${shapes}\\[64, 16\\]$`),
+      new RegExp(`${shapes}\\[80, 16\\]$`),
     );
     await refused(
       gives((own) => tf.slice(own, [1, 0])),
-      new RegExp(`${shapes}\\[63, 13\\]$`),
+      new RegExp(`${shapes}\\[79, 13\\]$`),
     );
     await refused(
-      gives((own) => tf.reshape(own, [16, 4, 13])),
-      new RegExp(`${shapes}\\[16, 4, 13\\]$`),
+      gives((own) => tf.reshape(own, [16, 5, 13])),
+      new RegExp(`${shapes}\\[16, 5, 13\\]$`),
     );
     await refused(
       gives((own) => tf.cast(own, 'int32')),
@@ -646,28 +675,38 @@ test('a task with an end is shuffled anew each time around; one without is taken
   assert.deepEqual(new ExampleOrder(tinyTask, true, 5).at(17), tinyTask.example(17));
 });
 
-test('a batch holds each prompt, its completion one column later, and a mask over the completion', () => {
+test('a batch holds each prompt from column 0, its completion behind it, and a mask over the targets', () => {
   const pairs = [
-    { prompt: Int32Array.of(1, 2, 3), completion: Int32Array.of(4, 5, 0) },
-    { prompt: Int32Array.of(6), completion: Int32Array.of(0) },
-    { prompt: Int32Array.of(2), completion: Int32Array.of(4, 5, 6), masked: true },
+    { prompt: Int32Array.of(1, 2, 3), completion: Int32Array.of(4, 5, 9) },
+    { prompt: Int32Array.of(6, 7), completion: Int32Array.of(9) },
+    { prompt: Int32Array.of(2, 3, 4, 5), completion: Int32Array.of(4, 5, 6), masked: true },
   ];
-  const batch = completionBatch(pairs, { promptLength: 3, length: 3, padding: 0 });
+  const batch = completionBatch(pairs, { padding: 0, contextLength: 20 });
   assert.deepEqual(batch, {
     input: {
       sequences: 3,
-      length: 5,
-      tokens: Int32Array.of(1, 2, 3, 4, 5, 0, 0, 6, 0, 0, 0, 0, 2, 4, 5),
-      starts: Int32Array.of(0, 2, 2),
+      // The longest has 4 + 3 − 1 columns; batches are multiples of 4 long.
+      length: 8,
+      tokens: Int32Array.of(...[1, 2, 3, 4, 5, 0, 0, 0], ...[6, 7, 0, 0, 0, 0, 0, 0], ...[2, 3, 4, 5, 4, 5, 0, 0]),
+      starts: Int32Array.of(0, 0, 0),
+      contextLength: 20,
     },
-    from: 2,
-    shape: { sequences: 3, length: 3 },
-    targets: Int32Array.of(4, 5, 0, 0, 0, 0, 4, 5, 6),
-    mask: Uint8Array.of(1, 1, 1, 1, 0, 0, 0, 0, 0),
+    // The last column of the shortest prompt.
+    from: 1,
+    shape: { sequences: 3, length: 7 },
+    offsets: Int32Array.of(1, 0, 2),
+    targets: Int32Array.of(...[0, 4, 5, 9, 0, 0, 0], ...[9, 0, 0, 0, 0, 0, 0], ...[0, 0, 4, 5, 6, 0, 0]),
+    mask: Uint8Array.of(...[0, 1, 1, 1, 0, 0, 0], ...[1, 0, 0, 0, 0, 0, 0], ...[0, 0, 0, 0, 0, 0, 0]),
   });
   assert.deepEqual(
-    spread([Float32Array.of(-1, -2, -3), Float32Array.of(-4)], 3),
-    Float32Array.of(-1, -2, -3, -4, 0, 0),
+    spread([Float32Array.of(-1, -2, -3), Float32Array.of(-4)], { ...batch, shape: { sequences: 2, length: 5 } }),
+    Float32Array.of(0, -1, -2, -3, 0, -4, 0, 0, 0, 0),
+  );
+  const kept = { ids: Int32Array.of(4, 5, 9, 9), offsets: Int32Array.of(0, 1, 3, 4) };
+  const cut = completionBatch([{ ...pairs[0], kept }, pairs[1]], { padding: 0, contextLength: 20 });
+  assert.deepEqual(
+    Array.from(cut.kept!, (ids) => ids && [...ids]),
+    [undefined, [4], [5, 9], [9], ...new Array(10)],
   );
 });
 

@@ -9,7 +9,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import type { Policy, SequenceBatch } from '../../src/model/policy.js';
 import { createTransformer, type TransformerConfig } from '../../src/model/transformer.js';
-import { type Completion, padPrompts, type SampleRow, sample } from '../../src/rollout/sample.js';
+import type { Completion, RolloutRequest, SamplingSettings } from '../../src/rollout/engine.js';
+import { padPrompts, policySampler } from '../../src/rollout/sample.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { assertArray } from '../support/compare.js';
 import { type PlainWeights, plainLogits } from '../support/plain-transformer.js';
@@ -26,7 +27,7 @@ const prompts = [
   [6, 5],
   [3, 3, 3],
 ].map((tokens) => Int32Array.from(tokens));
-const options = { promptLength: 6, maxTokens: 5, temperature: 0.8, seed: 11, step: 4 };
+const options = { maxTokens: 5, temperature: 0.8, seed: 11, step: 4 };
 
 const cases = (['cpu', 'wasm'] as const).flatMap((backend) =>
   Object.entries(attentions).map(([name, change]) => [backend, name, { ...size, ...change }] as const),
@@ -199,7 +200,7 @@ for (const [backend, attention, own] of cases) {
     test('greedy decoding takes the most likely tokens', async () => {
       const completions = await sample(policy, sampleRows(), { ...options, temperature: 0 });
       for (const [i, { tokens }] of completions.entries()) {
-        let context = sampleRows()[i].tokens;
+        let context = sampleRows()[i].prompt;
         for (const token of tokens) {
           const logits = read(policy.logits(unpadded(context), context.length - 1));
           assert.equal(token, logits.indexOf(Math.max(...logits)));
@@ -231,7 +232,7 @@ for (const [backend, attention, own] of cases) {
 
     test('sampled frequencies are the probabilities', async () => {
       const count = 2000;
-      const rows = Array.from({ length: count }, (_, i) => ({ tokens: prompts[1], prompt: 0, sample: i }));
+      const rows = Array.from({ length: count }, (_, i) => ({ prompt: prompts[1], promptIndex: 0, sample: i }));
       const drawn = await sample(policy, rows, { ...options, maxTokens: 1, temperature: 1 });
       const first = drawn.map(({ tokens }) => tokens[0]);
       const logits = read(policy.logits(unpadded(prompts[1]), 1));
@@ -333,9 +334,17 @@ function unpadded(tokens: Int32Array): SequenceBatch {
   return { sequences: 1, length: tokens.length, tokens, starts: Int32Array.of(0) };
 }
 
+function sample(
+  policy: Policy,
+  requests: readonly RolloutRequest[],
+  settings: SamplingSettings,
+): Promise<Completion[]> {
+  return policySampler(policy).complete(requests, settings);
+}
+
 /** Four samples of each prompt. */
-function sampleRows(): SampleRow[] {
-  return prompts.flatMap((tokens, prompt) => [0, 1, 2, 3].map((sample) => ({ tokens, prompt, sample })));
+function sampleRows(): RolloutRequest[] {
+  return prompts.flatMap((prompt, promptIndex) => [0, 1, 2, 3].map((sample) => ({ prompt, promptIndex, sample })));
 }
 
 /** The values of a tensor, which is freed. */
@@ -364,7 +373,7 @@ function weightedSum(x: tf.Tensor, coefficients: Float32Array): tf.Scalar {
 
 /** Log-probs of a completion from one forward pass over prompt and completion. */
 function recomputed(policy: Policy, row: number, { tokens }: Completion, temperature: number): number[] {
-  const prompt = sampleRows()[row].tokens;
+  const { prompt } = sampleRows()[row];
   const logits = read(policy.logits(unpadded(Int32Array.of(...prompt, ...tokens.subarray(0, -1))), prompt.length - 1));
   return [...tokens].map((token, t) => {
     const z = [...logits.subarray(t * 7, (t + 1) * 7)].map((logit) => logit / temperature);

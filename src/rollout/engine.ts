@@ -1,0 +1,150 @@
+// What gives completions: the policy's own sampler (sample.ts) is one such engine, servers can be others. Token ids go in and
+// come out; nothing is decoded and encoded again.
+
+import { type Bounds, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
+
+/** Gives completions for prompts. */
+export interface RolloutEngine {
+  /** Of the engine, for messages. */
+  readonly name: string;
+  /**
+   * One completion a request, in the order of the requests. What a request gets depends on itself, on the weights and on the
+   * settings, not on the other requests. Throws the signal's reason where it aborts, NumericFault for logits that are not finite.
+   */
+  complete(requests: readonly RolloutRequest[], options: RolloutOptions): Promise<Completion[]>;
+}
+
+/** A prompt that is to be completed once. */
+export interface RolloutRequest {
+  /** Token ids, at least one; the same for requests of the same prompt, which share its reading. */
+  prompt: Int32Array;
+  /** Number of the prompt in its step, and of the sample of that prompt: the address of its random numbers. */
+  promptIndex: number;
+  sample: number;
+}
+
+/**
+ * The distribution that tokens are drawn from is softmax(logits / temperature), cut to the `topK` most likely tokens, of those to
+ * the fewest whose share reaches `topP`, and of those to the ones at least `minP` times as likely as the most likely; each as in
+ * transformers. Of equally likely tokens the lower ids are kept.
+ */
+export interface SamplingSettings {
+  /** Completions are cut off after this many tokens, the end token included. */
+  maxTokens: number;
+  /** Divides the logits, at least 0. 0 takes the most likely token (the lowest id of equals), whatever the cuts. */
+  temperature: number;
+  /** In (0, 1]; default 1, no cut. */
+  topP?: number;
+  /** At least 1; default: no cut. */
+  topK?: number;
+  /** In [0, 1]; default 0, no cut. */
+  minP?: number;
+  /** Ids that end a completion like the end tokens of the policy. */
+  stopTokens?: readonly number[];
+  /** A completion ends with the token that completes one of these texts, which stays part of it. */
+  stopTexts?: readonly string[];
+  /** Address the random numbers, with the number of the prompt, of its sample and of the position in the completion. */
+  seed: number;
+  step: number;
+  /** Tokens of a prompt and its completion at most, for policies whose positions depend on it. Default: of these requests. */
+  contextLength?: number;
+}
+
+export interface RolloutOptions extends SamplingSettings {
+  /** Interrupts: its reason is thrown. */
+  signal?: AbortSignal;
+  /** Called with each completion as it is done, and the index of its request. */
+  onCompletion?: (completion: Completion, index: number) => void;
+}
+
+export interface Completion {
+  /** Token ids, the one that ends it included; their number is the completion's length. */
+  tokens: Int32Array;
+  /**
+   * Log-probability of each token under the distribution that it was drawn from: of the temperature (1 where that is 0), over all
+   * logits of the policy, or over the kept tokens where the distribution was cut.
+   */
+  logProbs: Float32Array;
+  /** No token or text ended it within `maxTokens`. */
+  truncated: boolean;
+  /** Where `topP`, `topK` or `minP` cut the distribution: what each token was drawn from. */
+  kept?: KeptTokens;
+}
+
+/** The tokens that a cut left for each position. They travel with a completion, because log-probs are of what was left. */
+export interface KeptTokens {
+  /** Ids of all positions, one position after the other, ascending within each. */
+  ids: Int32Array;
+  /** One more than positions: those of position t are ids[offsets[t]] … ids[offsets[t + 1] − 1]. */
+  offsets: Int32Array;
+}
+
+/** The settings that cut a distribution. */
+export type Cut = Pick<SamplingSettings, 'topP' | 'topK' | 'minP'>;
+
+/** Whether tokens are drawn from less than the whole distribution. */
+export function isCut({ topP = 1, topK, minP = 0 }: Cut): boolean {
+  return topP < 1 || topK !== undefined || minP > 0;
+}
+
+/** What the settings of a cut may be. */
+export const cutBounds = {
+  topP: { above: 0, max: 1 },
+  topK: { min: 1, integer: true },
+  minP: { min: 0, max: 1 },
+} as const satisfies Record<keyof Cut, Bounds>;
+
+const maxAddress = 2 ** 31 - 1;
+
+/** Checks settings. TypeError or RangeError that names the field behind `at`, such as `sampling.`. */
+export function checkSamplingSettings(at: string, given: SamplingSettings): void {
+  const settings = checkObject(at.slice(0, -1) || 'settings', given) as unknown as SamplingSettings;
+  checkNumber(`${at}maxTokens`, settings.maxTokens, { min: 1, integer: true });
+  checkNumber(`${at}temperature`, settings.temperature, { min: 0 });
+  checkNumber(`${at}seed`, settings.seed, { min: 0, integer: true });
+  checkNumber(`${at}step`, settings.step, { min: 0, max: maxAddress, integer: true });
+  for (const name of ['topP', 'topK', 'minP'] as const) {
+    if (settings[name] !== undefined) checkNumber(`${at}${name}`, settings[name], cutBounds[name]);
+  }
+  checkStops(at, { stopTokens: settings.stopTokens, stopTexts: settings.stopTexts });
+  if (settings.contextLength !== undefined) {
+    checkNumber(`${at}contextLength`, settings.contextLength, { min: 1, integer: true });
+  }
+}
+
+/** Checks what ends a completion besides end tokens. */
+export function checkStops(at: string, { stopTokens, stopTexts }: Record<'stopTokens' | 'stopTexts', unknown>): void {
+  const list = (field: string, of: string, value: unknown): unknown[] => {
+    if (Array.isArray(value)) return value;
+    throw typeError(field, `a list of ${of}`, value);
+  };
+  for (const [i, id] of list(`${at}stopTokens`, 'token ids', stopTokens ?? []).entries()) {
+    checkNumber(`${at}stopTokens[${i}]`, id, { min: 0, integer: true });
+  }
+  for (const [i, text] of list(`${at}stopTexts`, 'texts', stopTexts ?? []).entries()) {
+    if (typeof text !== 'string') throw typeError(`${at}stopTexts[${i}]`, 'a text', text);
+    if (text === '') throw rangeError(`${at}stopTexts[${i}]`, 'a text that is not empty', describe(text));
+  }
+}
+
+/** Checks requests to a policy whose ids are below `size`. TypeError or RangeError that names the field. */
+export function checkRequests(requests: readonly RolloutRequest[], size: number): void {
+  if (!Array.isArray(requests)) throw typeError('requests', 'a list of requests', requests);
+  const prompts = new Map<number, Int32Array>();
+  for (const [i, request] of requests.entries()) {
+    const { prompt, promptIndex, sample } = checkObject(`requests[${i}]`, request) as unknown as RolloutRequest;
+    checkNumber(`requests[${i}].promptIndex`, promptIndex, { min: 0, max: maxAddress, integer: true });
+    checkNumber(`requests[${i}].sample`, sample, { min: 0, max: maxAddress, integer: true });
+    const known = prompts.get(promptIndex);
+    if (known === prompt) continue;
+    const field = `requests[${i}].prompt`;
+    if (!isTypedArray(prompt, 'Int32Array')) throw typeError(field, 'an Int32Array', prompt);
+    if (prompt.length === 0) throw rangeError(field, 'at least one token', 'none');
+    const outside = prompt.find((id) => id < 0 || id >= size);
+    if (outside !== undefined) throw rangeError(field, `token ids from 0 to ${size - 1}`, String(outside));
+    if (known && (known.length !== prompt.length || known.some((id, t) => id !== prompt[t]))) {
+      throw rangeError(field, `the tokens that other requests of prompt ${promptIndex} have`, 'others');
+    }
+    prompts.set(promptIndex, prompt);
+  }
+}

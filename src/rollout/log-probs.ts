@@ -1,0 +1,19 @@
+// Log-probs of tokens by the arithmetic of the loss, so that those of the sampler are, to the last bit, those that the loss
+// computes from the same logits.
+
+import type { DeviceChoice } from '../devices/devices.js';
+import { logitsLoss } from '../loss/losses.js';
+import { presets } from '../loss/presets.js';
+
+/** Of one token for each row of logits [rows, V], under softmax(logits / temperature). */
+export function tokenLogProbs(
+  logits: Float32Array,
+  tokens: Int32Array,
+  temperature: number,
+  device: DeviceChoice,
+): Float32Array {
+  const rows = tokens.length;
+  const shape = { sequences: rows, length: 1, vocab: logits.length / rows };
+  const input = { shape, logits, tokens, temperature, advantages: new Float32Array(rows) };
+  return logitsLoss(input, presets.reinforce, { gradient: false, device }).logProbs;
+}
