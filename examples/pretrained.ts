@@ -5,11 +5,13 @@
 
 import { defineReward, type Example, GrpoTrainer, generate, PretrainedPolicy, presets, type Task } from 'groupgrad';
 
-const [steps = '40', runDir = 'runs/example-pretrained', model = '../shared/models/stories260k'] =
+const [steps = '15', runDir = 'runs/example-pretrained', model = '../shared/models/stories260k'] =
   process.argv.slice(2);
 
 const word = 'dog';
 const maxTokens = 100;
+// This model ends a story by beginning another: its files do not say so.
+const stopTokens = [1];
 
 /** Beginnings of stories, some with an end. There is no right answer: rewards judge the text. */
 function beginnings(name: string, stories: readonly (readonly [prompt: string, solution?: string])[]): Task {
@@ -48,14 +50,12 @@ const heldOut = beginnings('held-out', [
 
 const policy = await PretrainedPolicy.load(model, {
   lora: { rank: 8, alpha: 16, targets: 'all-linear' },
-  // This model ends a story by beginning another: its files do not say so.
-  endTokens: [1],
 });
 
 /** Shares of held-out stories, sampled as in training. */
 async function measure(): Promise<string> {
   const prompts = Array.from({ length: heldOut.size! }, (_, i) => heldOut.example(i).prompt);
-  const stories = await generate(policy, prompts, { maxTokens, samples: 16, seed: 1 });
+  const stories = await generate(policy, prompts, { maxTokens, stopTokens, samples: 16, seed: 1 });
   const share = (of: (story: (typeof stories)[number]) => boolean) =>
     (stories.filter(of).length / stories.length).toFixed(2);
   const mentions = share(({ text }) => text.includes(word));
@@ -73,7 +73,7 @@ const trainer = await GrpoTrainer.create({
   ],
   promptsPerStep: 8,
   groupSize: 8,
-  sampling: { maxTokens, promptLength: 32 },
+  sampling: { maxTokens, promptLength: 32, stopTokens },
   warmStart: { steps: 10, batchSize: 8, optimizer: { learningRate: 4e-3 } },
   // The reference is the model without its adapter: what comes of it stays English.
   loss: { ...presets.dapo, kl: { beta: 0.03 } },
@@ -87,7 +87,7 @@ console.log(await measure());
 await trainer.start({ output: process.stdout });
 console.log(await measure());
 await trainer.run({ max: Number(steps) });
-const [story] = await generate(policy, [heldOut.example(0).prompt], { maxTokens, seed: 2 });
+const [story] = await generate(policy, [heldOut.example(0).prompt], { maxTokens, stopTokens, seed: 2 });
 console.log(heldOut.example(0).prompt + story.text);
 console.log(await measure());
 await policy.save(`${runDir}/adapter`);

@@ -1,6 +1,7 @@
 // `groupgrad generate`: what a model writes.
 
 import { ensureBackend } from '../backend/backend.js';
+import { cutBounds } from '../rollout/engine.js';
 import { generateFrom } from '../rollout/generate.js';
 import { loadPretrainedPolicy } from '../weights/pretrained-policy.js';
 import { numberFlag, parse } from './arguments.js';
@@ -15,6 +16,7 @@ export const help = `groupgrad generate <model> <text> [flags]
   --adapter DIR      a PEFT folder
   --max-tokens N     default 256
   --temperature T    default 0: always the most likely token
+  --top-p P --top-k K --min-p P    cut the distribution
   --samples N        completions; default 1
   --seed N           default 0
   --backend NAME     groupgrad, tensorflow, wasm or cpu
@@ -27,6 +29,9 @@ export async function generate(args: readonly string[]): Promise<void> {
     adapter: { type: 'string' },
     'max-tokens': { type: 'string' },
     temperature: { type: 'string' },
+    'top-p': { type: 'string' },
+    'top-k': { type: 'string' },
+    'min-p': { type: 'string' },
     samples: { type: 'string' },
     seed: { type: 'string' },
     backend: { type: 'string' },
@@ -36,6 +41,9 @@ export async function generate(args: readonly string[]): Promise<void> {
   const options = {
     maxTokens: numberFlag('max-tokens', flags['max-tokens'], { min: 1, integer: true }),
     temperature: numberFlag('temperature', flags.temperature, { min: 0 }) ?? 0,
+    topP: numberFlag('top-p', flags['top-p'], cutBounds.topP),
+    topK: numberFlag('top-k', flags['top-k'], cutBounds.topK),
+    minP: numberFlag('min-p', flags['min-p'], cutBounds.minP),
     samples: numberFlag('samples', flags.samples, { min: 1, integer: true }),
     seed: numberFlag('seed', flags.seed, { min: 0, integer: true }),
   };

@@ -80,11 +80,7 @@ async function loadTrained(
   checkpoint: { folder: string; files: readonly string[] },
 ): Promise<LoadedPolicy> {
   const adapter = before.lora === null ? undefined : checkpoint.folder;
-  const policy = await loadPretrainedPolicy(before.folder, {
-    adapter,
-    dtype: before.dtype ?? undefined,
-    endTokens: before.endTokens,
-  });
+  const policy = await loadPretrainedPolicy(before.folder, { adapter, dtype: before.dtype ?? undefined });
   const base = ({ config, weights, tokenizer }: PretrainedDescription) =>
     JSON.stringify({ config, weights, tokenizer });
   if (base(policy.description) !== base(before)) {

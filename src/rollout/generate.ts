@@ -33,7 +33,7 @@ export async function generateFrom(
   checkSamplingSettings('', settings);
   const completions = await policySampler(policy).complete(requests, settings);
   return completions.map(({ tokens, logProbs, truncated }, i) => ({
-    text: completionText(policy.tokenizer, tokens),
+    text: completionText(policy.tokenizer, tokens, others.stopTokens),
     tokens,
     logProbs,
     truncated,

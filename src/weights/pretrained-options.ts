@@ -29,8 +29,6 @@ export interface PretrainedOptions {
    * each tensor's own type.
    */
   dtype?: WeightType;
-  /** Ids that end a completion, besides those that the folder's files name. */
-  endTokens?: readonly number[];
   /** Of the random values of a new adapter's A, a non-negative integer. Default 0. */
   seed?: number;
   /** The tfjs backend to start. Default: the one that runs; where none does, the fastest that is installed. */

@@ -56,8 +56,6 @@ export interface PretrainedDescription extends Record<string, unknown> {
   /** null where the folder has no tokenizer.json. */
   tokenizer: string | null;
   dtype: WeightType | null;
-  /** Those that the options add. */
-  endTokens: readonly number[];
   /** null where every weight is trained. */
   lora: { rank: number; alpha: number | null; targets: string | readonly string[]; seed: number } | AdapterFiles | null;
 }
@@ -70,27 +68,18 @@ interface AdapterFiles {
 
 const floatTypeOf: Readonly<Record<WeightType, FloatType>> = { float32: 'F32', bfloat16: 'BF16', float16: 'F16' };
 
-const optionNames = ['lora', 'adapter', 'dtype', 'endTokens', 'seed', 'backend', 'recompute', 'onProgress'] as const;
+const optionNames = ['lora', 'adapter', 'dtype', 'seed', 'backend', 'recompute', 'onProgress'] as const;
 
 /** See `PretrainedPolicy.load`. */
 export async function loadPretrainedPolicy(path: string, options: PretrainedOptions = {}): Promise<LoadedPolicy> {
   if (typeof path !== 'string' || path === '') throw typeError('folder', 'the path of a model folder', path);
-  const {
-    lora,
-    adapter,
-    dtype,
-    endTokens = [],
-    seed = 0,
-    backend,
-    recompute = true,
-    onProgress,
-  } = checkOptions(options);
+  const { lora, adapter, dtype, seed = 0, backend, recompute = true, onProgress } = checkOptions(options);
   using folder = new PretrainedFolder(path);
   const { architecture } = folder;
-  const tokenizer = await loadTokenizer(folder, endTokens);
+  const tokenizer = await loadTokenizer(folder);
   await ensureBackend(backend);
   const type = dtype && floatTypeOf[dtype];
-  const description = describeFiles(folder, { lora, adapter, dtype, endTokens, seed });
+  const description = describeFiles(folder, { lora, adapter, dtype, seed });
   const loaded = loadModel(folder, { lora, adapter, type, seed, recompute, onProgress });
   const stored = folder.parameters.map((parameter) => ({ ...parameter, type: type ?? parameter.type }));
   const { variables, adapted } = loaded;
@@ -143,13 +132,12 @@ function policyOf({ architecture, model, variables, adapted, dispose }: Pretrain
 function checkOptions(options: PretrainedOptions): PretrainedOptions {
   const o = checkObject('options', options);
   checkKeys('', o, optionNames);
-  const { lora, adapter, dtype, endTokens, seed, recompute, onProgress } = o;
+  const { lora, adapter, dtype, seed, recompute, onProgress } = o;
   if (lora !== undefined) checkLora(lora);
   if (adapter !== undefined && (typeof adapter !== 'string' || adapter === '')) {
     throw typeError('adapter', 'the path of a PEFT folder', adapter);
   }
   if (dtype !== undefined) checkChoice('dtype', dtype, weightTypes);
-  if (endTokens !== undefined && !Array.isArray(endTokens)) throw typeError('endTokens', 'a list of ids', endTokens);
   if (seed !== undefined) checkNumber('seed', seed, { min: 0, integer: true });
   if (recompute !== undefined) checkBoolean('recompute', recompute);
   if (onProgress !== undefined && typeof onProgress !== 'function') {
@@ -178,12 +166,8 @@ function checkSave(folder: unknown, options: SaveOptions): SaveOptions {
   return options;
 }
 
-async function loadTokenizer({ path, architecture }: PretrainedFolder, more: readonly number[]): Promise<Tokenizer> {
-  const { vocabularySize } = architecture;
-  for (const [i, id] of more.entries()) {
-    checkNumber(`endTokens[${i}]`, id, { min: 0, below: vocabularySize, integer: true });
-  }
-  const endTokens = [...more, ...architecture.endTokens];
+async function loadTokenizer({ path, architecture }: PretrainedFolder): Promise<Tokenizer> {
+  const { vocabularySize, endTokens } = architecture;
   if (fs.existsSync(join(path, 'tokenizer.json'))) {
     return HuggingFaceTokenizer.load(path, { endTokens, modelSize: vocabularySize });
   }
@@ -193,7 +177,7 @@ async function loadTokenizer({ path, architecture }: PretrainedFolder, more: rea
 
 function describeFiles(
   { path, architecture, files }: PretrainedFolder,
-  { lora, adapter, dtype, endTokens = [], seed = 0 }: PretrainedOptions,
+  { lora, adapter, dtype, seed = 0 }: PretrainedOptions,
 ): PretrainedDescription {
   const hash = (name: string, folder = path) => fileSha256(join(folder, name));
   const tokenizer = join(path, 'tokenizer.json');
@@ -205,7 +189,6 @@ function describeFiles(
     weights: Object.fromEntries(files.names.map((name) => [name, hash(name)])),
     tokenizer: fs.existsSync(tokenizer) ? fileSha256(tokenizer) : null,
     dtype: dtype ?? null,
-    endTokens,
     lora: adapter === undefined ? describeLora(lora, seed) : describeAdapter(adapter),
   };
 }

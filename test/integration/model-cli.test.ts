@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { writeModelFolder } from '../support/model-folder.js';
+import { words, writeModelFolder } from '../support/model-folder.js';
 import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
 
@@ -24,7 +24,8 @@ test('a model is trained on a file by flags alone, looked at, and exported', (t)
   const parent = temporaryFolder(t);
   const model = writeModelFolder(join(parent, 'words'));
   const data = join(parent, 'problems.jsonl');
-  const problems = ['a b', 'b c', 'c d', 'd a'].map((question) => JSON.stringify({ question, right: 'c' }));
+  const questions = words.flatMap((first) => words.map((second) => `${first} ${second}`));
+  const problems = questions.map((question) => JSON.stringify({ question, right: 'c' }));
   writeFileSync(data, `${problems.join('\n')}\n`);
   const runDir = join(parent, 'run');
   const flags = ['--model', model, '--data', data, '--prompt', 'question', '--answer', 'right', '--verify', 'exact'];
@@ -39,7 +40,7 @@ test('a model is trained on a file by flags alone, looked at, and exported', (t)
   succeed(...train, '--steps', '3', '--set', 'optimizer.learningRate=0.05');
   assert.deepEqual(
     readLines(join(runDir, 'metrics.jsonl')).map(({ step }) => step),
-    [1, 2, 3],
+    [0, 1, 2, 3],
   );
   const backend = ['--backend', 'wasm'];
   const sampled = JSON.parse(succeed('sample', runDir, 'a b', '--json', ...backend));
@@ -58,9 +59,12 @@ test('a model is trained on a file by flags alone, looked at, and exported', (t)
 test('calls that are wrong are told so', (t) => {
   const model = writeModelFolder(join(temporaryFolder(t), 'words'));
   const wrong: [string[], RegExp][] = [
-    [['train', '--model', model], /^groupgrad: --model: expected --data beside it/],
+    [['train', '--model', model], /^groupgrad: --data: expected a file of problems beside --model/],
     [['train', 'addition', '--lora', '4'], /^groupgrad: --lora: expected --model beside it/],
-    [['train', '--model', model, '--data', 'x', '--lora', 'many'], /^groupgrad: --lora: expected a whole number/],
+    [
+      ['train', '--model', model, '--data', 'x', '--verify', 'exact', '--lora', 'many'],
+      /^groupgrad: --lora: expected a whole number/,
+    ],
     [['train', 'addition', '--model', model, '--data', 'x'], /^groupgrad: expected no argument, got addition/],
     [['export', 'nowhere'], /^groupgrad: --to: expected the path of a folder, got nothing/],
     [['export', 'nowhere', '--to', 'x'], /^groupgrad: nowhere: expected a run folder/],
