@@ -36,6 +36,7 @@ export type {
 export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
 export type { Evaluation, Group, Reward, RewardInput, ScoredCompletion, Verdict } from './rollout/api.js';
+export type { Completion, KeptTokens } from './rollout/engine.js';
 export { rewards } from './rollout/graded-rewards.js';
 export { defineReward, type RewardOptions } from './rollout/rewards.js';
 export {
