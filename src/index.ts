@@ -4,7 +4,13 @@ export {
   type ProbeConfig,
   type VariantChanges,
 } from './compare/define-comparison.js';
-export { defineConfig, type TaskDescription, type TrainConfig } from './config/define-config.js';
+export {
+  type DataDescription,
+  defineConfig,
+  type PretrainedDescription,
+  type TaskDescription,
+  type TrainConfig,
+} from './config/define-config.js';
 export type { Column } from './data/columns.js';
 export type { DataFormat, Row } from './data/row-file.js';
 export { DeviceArray, type DeviceDtype } from './devices/device-array.js';
@@ -37,6 +43,8 @@ export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
 export type { Evaluation, Group, Reward, RewardInput, ScoredCompletion, Verdict } from './rollout/api.js';
 export type { Completion, KeptTokens } from './rollout/engine.js';
+export { generate, tokenLogProbs } from './rollout/entry.js';
+export type { Generated, GenerateOptions, Prompt } from './rollout/generate-api.js';
 export { rewards } from './rollout/graded-rewards.js';
 export { defineReward, type RewardOptions } from './rollout/rewards.js';
 export {
@@ -77,7 +85,7 @@ export type {
   TrainerOptions,
   WarmStartOptions,
 } from './train/api.js';
-export { GrpoTrainer, TransformerPolicy } from './train/entry.js';
+export { GrpoTrainer, PretrainedPolicy, TransformerPolicy } from './train/entry.js';
 export {
   type ChoiceOptions,
   type ExactOptions,
@@ -99,3 +107,4 @@ export type {
   RepetitionOptions,
   RewardQuery,
 } from './verify/rewards.js';
+export type { LoraOptions, PretrainedOptions, SaveOptions, WeightType } from './weights/pretrained-options.js';

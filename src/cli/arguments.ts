@@ -55,7 +55,11 @@ export function choiceFlag<const T extends string>(name: string, text: string, c
   throw new UsageError(`--${name}: expected one of ${choices.join(', ')}, got ${JSON.stringify(text)}`);
 }
 
-function boundsText({ min, max, integer }: NonNullable<Parameters<typeof checkNumber>[2]> = {}): string {
-  const limits = [...(min === undefined ? [] : [`at least ${min}`]), ...(max === undefined ? [] : [`at most ${max}`])];
+function boundsText({ min, above, max, integer }: NonNullable<Parameters<typeof checkNumber>[2]> = {}): string {
+  const limits = [
+    ...(min === undefined ? [] : [`at least ${min}`]),
+    ...(above === undefined ? [] : [`above ${above}`]),
+    ...(max === undefined ? [] : [`at most ${max}`]),
+  ];
   return `${integer ? 'a whole number' : 'a number'}${limits.length > 0 ? ` of ${limits.join(' and ')}` : ''}`;
 }

@@ -1,70 +1,310 @@
-// `groupgrad evaluate`: how often a saved policy is right, by greedy generation.
+// `groupgrad evaluate`: how often a model or a trained policy is right, and a folder with every completion.
 
+import { basename, join, resolve } from 'node:path';
 import { type Backend, backends } from '../backend/backend.js';
+import { packageVersion } from '../base/version.js';
 import { resolveConfig, resolveTask } from '../config/load.js';
+import { readColumn } from '../data/columns.js';
+import { hashFile } from '../data/storage.js';
+import { evaluate as evaluatePolicy } from '../evaluation/evaluate.js';
+import { isEvaluation, readEvaluation, reportPath } from '../evaluation/folder.js';
+import { notesOf, type ShownComparison } from '../evaluation/page.js';
+import { type EvaluationSummary, summarise } from '../evaluation/records.js';
+import { compareFolders, runEvaluation } from '../evaluation/run.js';
+import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
+import { interval, layOut, percent, pText } from '../evaluation/text.js';
+import type { Policy } from '../model/policy.js';
 import type { Evaluation } from '../rollout/api.js';
-import { evaluate as evaluatePolicy } from '../rollout/evaluate.js';
 import { encodePrompts, tokenTask } from '../rollout/token-task.js';
-import type { Task } from '../tasks/task.js';
-import { evaluationExamples, resolveParts, scoredBy } from '../train/options.js';
-import { numberFlag, parse, UsageError } from './arguments.js';
+import { manifestName } from '../run/checkpoint.js';
+import { identifyTask } from '../run/drift.js';
+import { readRunConfig } from '../run/run-folder.js';
+import { benchmarks } from '../tasks/benchmarks.js';
+import type { Example, Task } from '../tasks/task.js';
+import { evaluationExamples, resolveParts, type Settings, scoredBy } from '../train/options.js';
+import { createProgress } from '../train/progress.js';
+import { exitCodes, listenForStop } from '../train/signals.js';
+import { choiceFlag, numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall } from './blame.js';
+import { dataDescription, dataFlagNames, dataFlags, dataHelp } from './data-flags.js';
 import { loadRun } from './saved-run.js';
 
-export const help = `groupgrad evaluate <run> [flags]
+/** Enough to keep a decoder busy, few enough that little is lost when an evaluation is ended. */
+const usualBatch = 256;
 
-  <run>              a run folder
+export const help = `groupgrad evaluate <model or run> [flags]
+
+  <model or run>     a model folder in Hugging Face's layout, a run folder, or the folder of an evaluation, to be shown again
+  --data FILE        problems: JSON lines, JSON, CSV or Parquet; may be repeated. Left out: the run's own evaluation tasks
+  --task TASK        instead: a built-in task by its name, or {"task":"addition","digits":[3,3]}
   --checkpoint PATH  another checkpoint than the newest
-  --task TASK        instead of the run's own evaluation tasks: a name, or {"task":"addition","digits":[3,3]}
-  --size N           examples of each task at most; default: the run's
-  --seed N           of --task; default 0
+  --samples N        completions a problem; default: the benchmark's or the run's, or 1
+  --temperature T    default: 0 (always the most likely token) for one completion, else 1
+  --top-p P          the share of probability that tokens are drawn from; default: 1, all of it
+  --max-tokens N     tokens of a completion at most; default: the run's, or 256
+  --size N           problems of each task at most; default: all of --data, else the run's
+  --seed N           of the random numbers; default 0
+  --by COLUMN        tell results apart by a column of --data; may be repeated
+  --out DIR          the folder of the evaluation of --data or --task; the same command goes on where it was ended.
+                     Default with --data: runs/evaluate-<model>-<data>
+  --against DIR      compare with another evaluation of the same problems, by its folder
+  --batch N          completions that are sampled and written together; default ${usualBatch}
+  --take-over        take the folder from a process that is using it; that process then stops
   --backend NAME     groupgrad, tensorflow, wasm or cpu
   --json             JSON on standard output
-`;
+${dataHelp}`;
 
 export async function evaluate(args: readonly string[]): Promise<void> {
-  const { flags, positionals } = parse(args, ['a run folder'], {
-    checkpoint: { type: 'string' },
+  const { flags, positionals } = parse(args, ['a model folder or a run folder'], {
+    data: { type: 'string', multiple: true },
     task: { type: 'string' },
+    checkpoint: { type: 'string' },
+    samples: { type: 'string' },
+    temperature: { type: 'string' },
+    'top-p': { type: 'string' },
+    'max-tokens': { type: 'string' },
     size: { type: 'string' },
     seed: { type: 'string' },
+    by: { type: 'string', multiple: true },
+    out: { type: 'string' },
+    against: { type: 'string' },
+    batch: { type: 'string' },
+    'take-over': { type: 'boolean' },
     backend: { type: 'string' },
     json: { type: 'boolean' },
+    ...dataFlags,
   });
-  const size = numberFlag('size', flags.size, { min: 1, integer: true });
-  const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
-  const backend = backendFlag(flags.backend);
-  if (seed !== undefined && flags.task === undefined) throw new UsageError('--seed: expected --task beside it');
-  const given = flags.task === undefined ? undefined : taskFlag(flags.task, seed ?? 0);
-  const { policy, config, settings, checkpoint, step } = await loadRun(positionals[0], {
-    checkpoint: flags.checkpoint,
-    backend,
+  const [target] = positionals;
+  const json = flags.json ?? false;
+  if (flags.against !== undefined && !isEvaluation(flags.against)) {
+    throw new UsageError(`--against: expected the folder of an evaluation, got ${JSON.stringify(flags.against)}`);
+  }
+  if (isEvaluation(target)) {
+    const other = Object.keys(flags).find((name) => !['against', 'json'].includes(name));
+    if (other) throw new UsageError(`--${other}: expected a model or a run beside it, got the folder of an evaluation`);
+    const { title, problems } = readEvaluation(target);
+    if (problems.length === 0) throw new Error(`${target}: no problem has been completed`);
+    const shown = flags.against === undefined ? undefined : await compareFolders(flags.against, target);
+    return show({ title, folder: target, summary: summarise(problems), shown }, json);
+  }
+
+  const own = dataFlagNames.find((name) => flags[name] !== undefined) ?? (flags.by && 'by');
+  if (own !== undefined && flags.data === undefined) throw new UsageError(`--${own}: expected --data beside it`);
+  if (flags.data !== undefined && flags.task !== undefined) {
+    throw new UsageError('--task: expected one of --data and --task, got both');
+  }
+  for (const [name, value] of [
+    ['out', flags.out],
+    ['against', flags.against],
+  ]) {
+    if (value !== undefined && flags.data === undefined && flags.task === undefined) {
+      throw new UsageError(`--${name}: expected --data or --task beside it`);
+    }
+  }
+  const count = (name: 'samples' | 'max-tokens' | 'size' | 'batch') =>
+    numberFlag(name, flags[name], { min: 1, integer: true });
+  const given = {
+    samples: count('samples'),
+    temperature: numberFlag('temperature', flags.temperature, { min: 0 }),
+    topP: numberFlag('top-p', flags['top-p'], { above: 0, max: 1 }),
+    seed: numberFlag('seed', flags.seed, { min: 0, integer: true }),
+  };
+  const [size, batch, maxTokens] = [count('size'), count('batch') ?? usualBatch, count('max-tokens')];
+  const benchmark =
+    flags.benchmark === undefined
+      ? undefined
+      : benchmarks[choiceFlag('benchmark', flags.benchmark, Object.keys(benchmarks) as (keyof typeof benchmarks)[])];
+  const builtIn = flags.task === undefined ? undefined : taskFlag(flags.task, given.seed ?? 0);
+
+  const model = await loadModel(target, { checkpoint: flags.checkpoint, backend: backendFlag(flags.backend) });
+  const { policy, settings } = model;
+  const samples =
+    given.samples ?? benchmark?.samples ?? (builtIn || flags.data ? 1 : settings?.evaluation.samples) ?? 1;
+  const usual = builtIn || flags.data || given.samples !== undefined ? undefined : settings?.evaluation;
+  const sampling = blamingSampling({
+    samples,
+    temperature: given.temperature ?? usual?.temperature ?? usualTemperature(samples),
+    topP: given.topP ?? usual?.topP ?? greedy.topP,
+    seed: given.seed ?? greedy.seed,
   });
-  const tasks: Readonly<Record<string, Task>> = given
-    ? { [given.name]: given }
-    : ((config && resolveParts(resolveConfig(config)).evaluate) ?? {});
-  if (Object.keys(tasks).length === 0) {
-    throw new UsageError(`${positionals[0]}: its configuration names no task to evaluate on; say which with --task`);
+  const sizes = { promptLength: null, maxTokens: maxTokens ?? settings?.sampling.maxTokens ?? null };
+
+  if (flags.data === undefined && (flags.out ?? flags.against) === undefined) {
+    const tasks = builtIn ? { [builtIn.name]: builtIn } : model.tasks;
+    if (Object.keys(tasks).length === 0) {
+      throw new UsageError(`${target}: it names no task to evaluate on; say which with --data or --task`);
+    }
+    const results: Record<string, Evaluation> = {};
+    for (const [name, task] of Object.entries(tasks)) {
+      const examples = evaluationExamples(task, size ?? settings?.evaluation.size ?? null);
+      const own = builtIn
+        ? { promptLength: null, maxTokens: maxTokens ?? null }
+        : { ...settings!.sampling, ...(maxTokens && { maxTokens }) };
+      const asTokens = tokenTask(task, policy, own);
+      if (builtIn) await blamingCall(() => encodePrompts(asTokens, examples));
+      results[name] = await evaluatePolicy(policy, asTokens, examples, sampling);
+    }
+    return showResults(model, results, json);
   }
-  const results: Record<string, Evaluation> = {};
-  for (const [name, task] of Object.entries(tasks)) {
-    const own = given ? { ...settings.sampling, promptLength: null, maxTokens: null } : settings.sampling;
-    const examples = evaluationExamples(task, size ?? settings.evaluation.size);
-    const asTokens = tokenTask(task, policy, own);
-    if (given) await blamingCall(() => encodePrompts(asTokens, examples));
-    results[name] = await evaluatePolicy(policy, asTokens, examples);
+
+  const hasChat = Boolean(policy.tokenizer.chat);
+  const task =
+    builtIn ??
+    (await blamingCall(() =>
+      scoredBy('--verify', resolveTask('--data', dataDescription(flags.data!, flags, hasChat), 0), []),
+    ));
+  const by = [...new Set([...(benchmark?.by ?? []), ...(flags.by ?? [])])];
+  const title = `${model.name} on ${task.name}`;
+  const folder = flags.out ?? join('runs', `evaluate-${safeName(model.name)}-${safeName(task.name)}`);
+  const examples = evaluationExamples(task, size ?? (builtIn ? (settings?.evaluation.size ?? null) : null));
+  const asTokens = tokenTask(task, policy, sizes);
+  const about = {
+    version: packageVersion(),
+    title,
+    identity: {
+      model: model.identity,
+      data: identifyTask(task, examples.length),
+      problems: examples.length,
+      sampling: { ...sampling, maxTokens: asTokens.maxTokens },
+      by,
+    },
+  };
+  const progress = createProgress(json ? process.stderr : process.stdout);
+  const stop = listenForStop({
+    onFirst: (name) => progress.print(`${name}: ending; the same command goes on from here`),
+    onSecond: () => {},
+  });
+  try {
+    const { summary } = await runEvaluation(policy, asTokens, examples, {
+      ...sampling,
+      folder,
+      about,
+      batch,
+      takeOver: flags['take-over'],
+      columns: (example) => columnsOf(example, by),
+      signal: stop.signal,
+      onProgress: (done) =>
+        progress.update(`${done} of ${examples.length} problems`, done === 0 || done === examples.length),
+    });
+    if (process.stdout.isTTY && !json) progress.print(title);
+    const shown = flags.against === undefined ? undefined : await compareFolders(flags.against, folder);
+    show({ title, folder, summary, shown }, json);
+  } catch (error) {
+    if (error !== stop.signal.reason) throw error;
+    process.exitCode = exitCodes[stop.received!];
+  } finally {
+    stop.release();
+    policy.dispose();
   }
-  if (flags.json) {
+}
+
+/** RangeErrors of the sampling name their flag. */
+function blamingSampling(sampling: EvaluationSampling): EvaluationSampling {
+  try {
+    return checkEvaluationSampling('--', sampling);
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error });
+  }
+}
+
+/** The columns of an example's row, or of the example itself, as text. */
+function columnsOf(example: Example, by: readonly string[]): Record<string, string> {
+  const row = (example as { row?: object }).row ?? example;
+  return Object.fromEntries(
+    by.map((column) => [column, String(readColumn(row, column, { where: '--by', field: column }) ?? 'none')]),
+  );
+}
+
+function safeName(name: string): string {
+  return name.replace(/\.[a-z]+$/i, '').replace(/[^\w.-]+/g, '-');
+}
+
+interface Model {
+  name: string;
+  policy: Policy;
+  /** What an evaluation is held to when it goes on. */
+  identity: Record<string, unknown>;
+  /** Tasks that a run names to evaluate on. */
+  tasks: Readonly<Record<string, Task>>;
+  settings?: Settings;
+  checkpoint?: string;
+  step?: number;
+}
+
+/** A run's policy, or that of a model folder. UsageError where there is neither. */
+async function loadModel(path: string, options: { checkpoint?: string; backend?: Backend }): Promise<Model> {
+  const config = readRunConfig(path);
+  const name = basename(resolve(path));
+  if (config === undefined || (config as { identity?: unknown }).identity !== undefined) {
+    const { policy, config: source, settings, checkpoint, step } = await loadRun(path, options);
+    const identity = { policy: policy.description, step, checkpoint: hashFile(join(checkpoint, manifestName)) };
+    const tasks = (source && resolveParts(resolveConfig(source)).evaluate) ?? {};
+    return { name, policy, identity, tasks, settings, checkpoint, step };
+  }
+  if (options.checkpoint !== undefined) throw new UsageError('--checkpoint: expected a run folder, got a model folder');
+  const { loadPretrainedPolicy } = await import('../weights/pretrained-policy.js');
+  const policy = await loadPretrainedPolicy(path, { backend: options.backend });
+  return { name, policy, identity: { policy: policy.description }, tasks: {} };
+}
+
+function showResults({ checkpoint, step }: Model, results: Readonly<Record<string, Evaluation>>, json: boolean): void {
+  if (json) {
     process.stdout.write(`${JSON.stringify({ checkpoint, step, evaluation: results })}\n`);
     return;
   }
-  console.log(`${checkpoint}, step ${step}`);
-  for (const [name, { accuracy, count, byDifficulty }] of Object.entries(results)) {
+  if (checkpoint !== undefined) console.log(`${checkpoint}, step ${step}`);
+  for (const [name, { accuracy, count, byDifficulty, estimates }] of Object.entries(results)) {
     console.log(`${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`);
+    for (const [quantity, value] of Object.entries(estimates ?? {})) console.log(`  ${quantity}: ${interval(value)} %`);
     for (const part of byDifficulty) {
       console.log(`  difficulty ${part.difficulty}: ${(100 * part.accuracy).toFixed(1)} % of ${part.count}`);
     }
   }
+}
+
+interface Shown {
+  title: string;
+  folder: string;
+  summary: EvaluationSummary;
+  shown: ShownComparison | undefined;
+}
+
+function show({ title, folder, summary, shown }: Shown, json: boolean): void {
+  if (json) {
+    const comparison = shown && { against: shown.against, ...shown.comparison };
+    process.stdout.write(`${JSON.stringify({ title, folder, ...summary, ...(comparison && { comparison }) })}\n`);
+    return;
+  }
+  const { problems, samples, truncated, tokens, estimates, parts } = summary;
+  console.log(`${title}: ${problems} problems, ${samples} ${samples === 1 ? 'completion' : 'completions'} each`);
+  const names = Object.keys(estimates);
+  const rows = [
+    ['percent, 95 % interval', 'problems', ...names],
+    ['all', String(problems), ...names.map((name) => interval(estimates[name]))],
+    ...parts.map((part) => [
+      `${part.column} ${part.value}`,
+      String(part.problems),
+      ...names.map((name) => interval(part.estimates[name])),
+    ]),
+  ];
+  console.log(`\n${layOut(rows).join('\n')}\n`);
+  console.log(`${percent(truncated)} % cut off, ${tokens.toFixed(0)} tokens a completion`);
+  for (const note of notesOf(summary)) process.stderr.write(`warning: ${note} (--max-tokens)\n`);
+  if (shown) {
+    const { comparison, against } = shown;
+    console.log(
+      `\nAgainst ${against}, paired over ${comparison.problems} problems: ${comparison.better} better, ${comparison.worse} worse`,
+    );
+    const compared = comparison.quantities.map(({ name, before, after, difference, p }) => [
+      name,
+      percent(before),
+      percent(after),
+      interval(difference, true),
+      pText(p),
+    ]);
+    console.log(layOut([['', 'there', 'here', 'difference', 'p'], ...compared]).join('\n'));
+  }
+  console.log(`see ${reportPath(folder)}`);
 }
 
 function taskFlag(text: string, seed: number): Task {

@@ -25,6 +25,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'what a trained policy makes of a prompt',
     load: () => import('./sample.js').then(({ sample: run, help }) => ({ run, help })),
   },
+  data: {
+    summary: 'what a data file holds, and what a model would see of it',
+    load: () => import('./data.js').then(({ data: run, help }) => ({ run, help })),
+  },
   verify: {
     summary: 'grade the completions of a file, to try a grader before a run',
     load: () => import('./verify.js').then(({ verify: run, help }) => ({ run, help })),

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { usualGrace } from '../base/interruption.js';
 import { builtins } from '../config/builtins.js';
 import type { TrainConfig } from '../config/define-config.js';
-import { changeConfig, checkConfigName, readConfig, resolveConfig, trainerOptions } from '../config/load.js';
+import { changeConfig, checkConfigName, readConfig, resolveConfig, setAll, trainerOptions } from '../config/load.js';
+import { heldOut, learningRates, pretrained } from '../config/pretrained.js';
 import { readRunConfig } from '../run/run-folder.js';
 import type { GrpoTrainer, RunOptions, TrainerOptions } from '../train/api.js';
 import { healthLimits } from '../train/health.js';
@@ -13,10 +14,13 @@ import { resolveParts, resolveSettings } from '../train/options.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall, blamingChanges, type Changes } from './blame.js';
+import { dataHelp } from './data-flags.js';
 import { backendFlag } from './evaluate.js';
+import { pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
 import { checkCheckpoint } from './saved-run.js';
 
 export const help = `groupgrad train <task|file> [flags]
+groupgrad train --model DIR --data FILE --prompt COLUMN --answer COLUMN --verify GRADER [flags]
 
   <task|file>        a task with a built-in configuration, or a configuration file (.ts, .js, .json); tasks:
                      ${Object.keys(builtins).join(', ')}
@@ -31,10 +35,23 @@ export const help = `groupgrad train <task|file> [flags]
   --set PATH=VALUE   change a setting: --set loss.kl.beta=0.04; may be repeated
   --dry-run          check everything, make one small step, write nothing
   --json             one JSON object a step on standard output, instead of progress
+
+  A pretrained model on problems of your own, without a configuration:
+  --model DIR        a model folder in Hugging Face's layout
+  --data FILE        problems: JSON lines, JSON, CSV or Parquet; may be repeated
+  --eval-data FILE   problems to evaluate on, with the same columns; may be repeated. Default: a held-out part of --data
+  --lora RANK        train an adapter of this rank, and nothing else; default: every weight
+  --adapter DIR      a PEFT folder to go on from
+  --hadw             weight advantages by the history of difficulty
+  --max-tokens N     tokens of a completion at most; default: ${pretrained.sampling!.maxTokens}
+${dataHelp.replace(/ {2}--part .*\n/, '').replace('hold out this share of the problems, by their text', `hold out this share of the problems, by their text; default: ${heldOut.share}`)}
+  Its other settings, which --set changes: ${JSON.stringify({ ...pretrained, sampling: undefined })};
+  with an adapter a learning rate of ${learningRates.lora}.
 `;
 
 export async function train(args: readonly string[]): Promise<void> {
-  const { flags, positionals } = parse(args, ['a task or configuration file'], {
+  const hasModel = args.some((arg) => /^--model(=|$)/.test(arg));
+  const { flags, positionals } = parse(args, hasModel ? [] : ['a task or configuration file'], {
     run: { type: 'string' },
     steps: { type: 'string' },
     seed: { type: 'string' },
@@ -46,8 +63,10 @@ export async function train(args: readonly string[]): Promise<void> {
     set: { type: 'string', multiple: true },
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
+    ...pretrainedFlags,
   });
-  const [from] = positionals;
+  const own = await blamingCall(() => pretrainedSettings(flags));
+  const from = own?.from ?? positionals[0];
   // Flags are short ways to set something; what they set is kept with the run.
   const set = [...(flags.set ?? [])];
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
@@ -60,14 +79,20 @@ export async function train(args: readonly string[]): Promise<void> {
   if (resume !== 'auto' && resume !== 'never') checkCheckpoint('--resume', resume);
   await blamingCall(() => checkConfigName(from));
 
-  const read = await readConfig(from);
+  const read = { ...(await readConfig(from)), ...(own && { name: own.name }) };
+  if (own) {
+    // What the flags make is wrong by itself, or with what --set changes.
+    read.original = setAll(read.original, own.set);
+    await blamingCall(() => checkSettings(changeConfig(read, []).config));
+  }
   const change = (count: number) => {
     const changed = changeConfig(read, set.slice(0, count));
     checkSettings(changed.config);
     return changed;
   };
   const changes: Changes = { set, check: change };
-  const { config, source } = await blamingChanges(changes, () => change(set.length));
+  const { config, source: changed } = await blamingChanges(changes, () => change(set.length));
+  const source = { ...changed, set: [...(own?.set ?? []), ...changed.set] };
   const max = steps ?? config.steps;
   const runDir = flags.run ?? join('runs', read.name);
   checkRunDir(runDir);

@@ -2,6 +2,7 @@
 
 import { passes } from '../evaluation/estimators.js';
 import type { Estimate } from '../evaluation/statistics.js';
+import { interval, pText } from '../evaluation/text.js';
 import { chartIds, numberCell, renderCharts, renderPage, renderTable, type Tile } from '../report/page.js';
 import { flatten, renderSettings } from '../report/settings.js';
 import { markup } from '../report/text.js';
@@ -11,7 +12,7 @@ import { everything } from './buckets.js';
 import { curveCharts } from './curves.js';
 import type { ComparisonResult } from './result.js';
 import type { PairQuantity, PairSummary, Quantity, VariantSummary } from './summary.js';
-import { halfText, interval, pText, seedList } from './table.js';
+import { halfText, seedList } from './table.js';
 
 export function comparisonPage(title: string, result: ComparisonResult): string {
   const nextId = chartIds();

@@ -1,6 +1,6 @@
 // A comparison's summary for a terminal.
 
-import type { Estimate } from '../evaluation/statistics.js';
+import { interval, layOut, percent, pText } from '../evaluation/text.js';
 import type { ComparisonResult } from './result.js';
 import type { PairSummary, TimeToHalf, VariantSummary } from './summary.js';
 
@@ -49,24 +49,6 @@ function pairCells({ variant, baseline, bucket, quantities }: PairSummary): stri
   ];
 }
 
-/** A share in percent: `41.2 [38.0, 44.9]`. */
-export function interval({ mean, low, high }: Estimate, signed = false): string {
-  if (mean === null) return '–';
-  return low === null || high === null
-    ? percent(mean, signed)
-    : `${percent(mean, signed)} [${percent(low, signed)}, ${percent(high, signed)}]`;
-}
-
-export function percent(share: number, signed = false): string {
-  const text = (100 * Math.abs(share)).toFixed(1);
-  const isZero = Number(text) === 0;
-  return `${share < 0 && !isZero ? '−' : signed && !isZero ? '+' : ''}${text}`;
-}
-
-export function pText(p: number | null): string {
-  return p === null ? '–' : p < 0.001 ? '< 0.001' : p.toFixed(3);
-}
-
 export function seedList(values: readonly (number | null)[]): string {
   return values.map((value) => (value === null ? '–' : percent(value, true))).join(' ');
 }
@@ -80,14 +62,4 @@ export function halfText({ reached, runs, median_steps }: TimeToHalf): string {
 function range(values: readonly number[]): string {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   return low === high ? String(low) : `${low} to ${high}`;
-}
-
-function layOut(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]))
-      .join('  ')
-      .trimEnd(),
-  );
 }

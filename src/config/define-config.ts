@@ -6,6 +6,7 @@ import type { PolicyLike } from '../model/policy-like.js';
 import type { TransformerPolicyOptions } from '../model/transformer-options.js';
 import type { DatasetOptions, Example, Problems, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../train/api.js';
+import type { PretrainedOptions } from '../weights/pretrained-options.js';
 
 type TaskName = keyof typeof tasks;
 
@@ -17,6 +18,9 @@ export type TaskDescription = {
 /** A data set by the path of its file or files, and its options. Functions of a row may stand in a configuration in code. */
 export type DataDescription = { data: string | readonly string[] } & DatasetOptions;
 
+/** A language model from a folder in Hugging Face's layout, with the options of `PretrainedPolicy.load`. */
+export type PretrainedDescription = { model: string } & Omit<PretrainedOptions, 'backend' | 'onProgress'>;
+
 export interface TrainConfig<E extends Example = Example>
   extends Omit<
     TrainerOptions<E>,
@@ -25,10 +29,14 @@ export interface TrainConfig<E extends Example = Example>
   train: Problems<E> | TaskDescription | DataDescription;
   evaluate?: Readonly<Record<string, Problems | TaskDescription | DataDescription>>;
   /**
-   * A transformer by its size, with the characters of `train`; or a function that makes another policy, called when the
+   * A transformer by its size, with the characters of `train`; a model folder: `{ model: 'models/Qwen2.5-0.5B-Instruct', lora: { rank: 16 } }`;
+   * or a function that makes another policy, called when the
    * tfjs backend has started. Default: `{ preset: 'micro' }` with the run's seed.
    */
-  policy?: Partial<Omit<TransformerPolicyOptions, 'backend'>> | (() => PolicyLike | Promise<PolicyLike>);
+  policy?:
+    | Partial<Omit<TransformerPolicyOptions, 'backend'>>
+    | PretrainedDescription
+    | (() => PolicyLike | Promise<PolicyLike>);
   /** A loss, a preset's name, or a preset with changes. Default: the trainer's. */
   loss?: LossConfig | PresetName | ({ preset: PresetName } & Partial<LossConfig>);
   /** Steps after which the run ends. Default: it does not end. */

@@ -14,6 +14,7 @@ import { dataset, type Problems, tasks } from '../tasks/index.js';
 import type { TrainerOptions } from '../train/api.js';
 import { builtins } from './builtins.js';
 import type { TaskDescription, TrainConfig } from './define-config.js';
+import { pretrained, pretrainedName } from './pretrained.js';
 
 type TaskName = TaskDescription['task'];
 
@@ -52,7 +53,7 @@ export function checkConfigFile(path: string): void {
 
 /** Error for what is neither the name of a built-in configuration nor the path of a file. */
 export function checkConfigName(from: string): void {
-  if (Object.hasOwn(builtins, from)) return;
+  if (Object.hasOwn(builtins, from) || from === pretrainedName) return;
   if (statSync(from, { throwIfNoEntry: false })) checkConfigFile(from);
   else {
     const known = Object.keys(builtins).join(', ');
@@ -65,6 +66,7 @@ const extensions = ['.json', '.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
 /** Reads a configuration; paths of files in it are relative to its own folder. Error or TypeError that names the file. */
 export async function readConfig(from: string): Promise<ReadConfig> {
   checkConfigName(from);
+  if (from === pretrainedName) return { path: from, name: from, original: { ...pretrained } };
   if (Object.hasOwn(builtins, from)) return { path: from, name: from, original: { ...builtins[from] } };
   const path = resolve(from);
   const name = basename(from).replace(/(\.config)?\.[^.]+$/, '');
@@ -99,8 +101,8 @@ async function loadFile(path: string): Promise<unknown> {
   return withAbsolutePaths(await readConfigFile(path), dirname(path));
 }
 
-/** Settings that name files: `path` and `data` of a task's description, or the end of a dotted path to one. */
-const namesFile = /(^|\.)(path|data)$/;
+/** Settings that name files: `path` and `data` of a task, `model` and `adapter` of a policy, or the end of a dotted path to one. */
+const namesFile = /(^|\.)(path|data|model|adapter)$/;
 
 /** A copy in which paths of files are resolved against a folder. What is made in code stays as it is. */
 function withAbsolutePaths(value: unknown, folder: string): unknown {
@@ -266,6 +268,11 @@ async function resolvePolicy(policy: TrainConfig['policy'], train: Problems, see
   const size = { ...checkObject('policy', policy ?? {}) };
   if ('logits' in size) {
     throw typeError('policy', 'a size, or a function that makes the policy once the backend has started', policy);
+  }
+  if ('model' in size) {
+    const { model, ...options } = size;
+    const { loadPretrainedPolicy } = await import('../weights/pretrained-policy.js');
+    return naming('policy', () => loadPretrainedPolicy(model as string, { seed, ...options }));
   }
   const { createTransformerPolicy } = await import('../model/transformer-policy.js');
   return createTransformerPolicy({ seed, vocabulary: train.characters, ...size });

@@ -1,7 +1,7 @@
 // What an evaluation is: one record a completion, and what many of them come to.
 
 import { typeError } from '../base/check.js';
-import { normalise, textKey } from '../verify/normalise.js';
+import { answerKey } from '../verify/judge.js';
 import { passAtK } from './estimators.js';
 import { type Estimate, estimate } from './statistics.js';
 
@@ -85,14 +85,15 @@ export const isRight = ({ score }: Pick<CompletionRecord, 'score'>): boolean => 
 /**
  * The vote of a problem's completions: 1 where most of them give the right answer, 0 where they do not, the share of right ones among
  * answers that have equally many votes (as though one of those were drawn). A completion that was cut off or has no answer gives
- * no vote. Right answers are one however they are written; wrong ones are the same where they are so after normalisation.
+ * no vote. Right answers are one however they are written; wrong ones are the same where they are one number, or the same text after
+ * normalisation.
  */
 export function majority(completions: readonly CompletionRecord[]): number {
   const votes = new Map<string, number>();
   for (const { truncated, extracted, completion, ...rest } of completions) {
     if (truncated || extracted === null) continue;
     // A key of right answers is no key of a wrong one.
-    const key = isRight(rest) ? 'right' : `wrong ${textKey(normalise(extracted ?? completion.trim()))}`;
+    const key = isRight(rest) ? 'right' : `wrong ${extracted === undefined ? completion.trim() : answerKey(extracted)}`;
     votes.set(key, (votes.get(key) ?? 0) + 1);
   }
   const most = Math.max(0, ...votes.values());
@@ -122,7 +123,7 @@ function estimatesOf(problems: readonly ProblemRecord[]): Estimates {
  * What an evaluation comes to. TypeError where problems differ in how many completions they have: an unbiased estimate needs as many of
  * each.
  */
-export function summarise(problems: readonly ProblemRecord[]): EvaluationSummary {
+export function summarise(problems: readonly ProblemRecord[], { withParts = true } = {}): EvaluationSummary {
   const samples = problems[0]?.completions.length ?? 0;
   const uneven = problems.find(({ completions }) => completions.length !== samples);
   if (uneven) {
@@ -136,7 +137,7 @@ export function summarise(problems: readonly ProblemRecord[]): EvaluationSummary
     estimates: estimatesOf(problems),
     truncated: share(completions.filter(({ truncated }) => truncated).length),
     tokens: share(completions.reduce((sum, { tokens }) => sum + tokens, 0)),
-    parts: partsOf(problems),
+    parts: withParts ? partsOf(problems) : [],
   };
 }
 

@@ -115,6 +115,12 @@ export function logitsOf(
   );
 }
 
+/** See `Policy.logits`. */
+export function batchLogits(model: ModelWeights, batch: SequenceBatch, from: number): tf.Tensor2D {
+  const { sequences, tokens } = batch;
+  return tf.tidy(() => logitsOf(model, forward(model, tokens, batchContext(model, batch)), { sequences, from }));
+}
+
 /** The parameter whose rows are multiplied with the final states. */
 export function unembeddingName({ tiedEmbeddings }: ModelShape): string {
   return tiedEmbeddings ? 'embedding' : 'unembedding';

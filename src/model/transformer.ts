@@ -7,9 +7,9 @@ import { normal } from '../base/random.js';
 import type { Vocabulary } from '../text/vocabulary.js';
 import { vocabularyTokenizer } from '../text/vocabulary-tokenizer.js';
 import { CachedDecoder } from './decoder.js';
-import { batchContext, forward, logitsOf } from './model.js';
+import { batchLogits } from './model.js';
 import type { ModelShape, ModelWeights } from './parameters.js';
-import type { SequenceBatch, VocabularyPolicy } from './policy.js';
+import type { VocabularyPolicy } from './policy.js';
 
 /** The size of a transformer; every field a positive integer. */
 export interface TransformerSize {
@@ -62,7 +62,7 @@ export function createTransformer(
     variables,
     // Made by a product, which reads none of what it gave.
     inPlace: true,
-    logits: (batch, from = 0) => logits(model, batch, from),
+    logits: (batch, from = 0) => batchLogits(model, batch, from),
     decode: (prompts, rows, tokens) => CachedDecoder.start(model, prompts, rows, tokens),
     dispose: () => tf.dispose(variables),
   };
@@ -147,10 +147,4 @@ function initialValues(name: string, shape: number[], config: TransformerConfig,
   const adds = name.endsWith('.output') || name.endsWith('.down');
   const deviation = 1 / Math.sqrt(inputs * (adds ? 2 * config.layers : 1));
   return values.map((_, i) => deviation * normal({ seed, purpose: 'weights', index }, i));
-}
-
-/** See `Policy.logits`. */
-function logits(model: ModelWeights, batch: SequenceBatch, from: number): tf.Tensor2D {
-  const { sequences, tokens } = batch;
-  return tf.tidy(() => logitsOf(model, forward(model, tokens, batchContext(model, batch)), { sequences, from }));
 }

@@ -59,11 +59,20 @@ export interface Group<E extends Example = Example> {
 }
 
 export interface Evaluation {
-  /** Sum of the scores: the number of right answers where scores are 0 or 1. */
+  /** Sum over problems of the mean score of their completions: the number of right answers where there is one of 0 or 1 each. */
   correct: number;
   count: number;
   /** correct / count. */
   accuracy: number;
   /** Accuracy by difficulty, in ascending order. */
   byDifficulty: { difficulty: number; count: number; accuracy: number }[];
+  /** Completions a problem, where there is more than one. */
+  samples?: number;
+  /**
+   * Of several completions a problem, with 95 % intervals over problems: `avg@8` (the accuracy), `pass@1`, `pass@2`, … `pass@8`, and
+   * `maj@8`, the share of problems that a vote of the completions gets right.
+   */
+  estimates?: Readonly<Record<string, { mean: number | null; low: number | null; high: number | null }>>;
+  /** Of several completions a problem, the share that was cut off. */
+  truncated?: number;
 }

@@ -1,7 +1,7 @@
 // The tokenizer of a Hugging Face folder.
 
 import { join } from 'node:path';
-import { checkChoice, rangeError } from '../base/check.js';
+import { checkChoice, describe, rangeError } from '../base/check.js';
 import { ChatTemplate } from './chat-template.js';
 import { createEncoder, type Encoder, type EncoderName, encoderNames } from './encoders.js';
 import { readTokenDecoder, type TokenDecoderFactory } from './token-decoder.js';
@@ -11,6 +11,8 @@ import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export interface TokenizerOptions {
   /** Further ids that end a completion: those of the model's configuration. */
   endTokens?: readonly number[];
+  /** Rows of the model's embedding: a token beyond them, but for those of images and sounds, is refused. Left out: any may be. */
+  modelSize?: number;
   /** The package that encodes; when left out, `tokenizers` where it is installed, else @huggingface/tokenizers. */
   encoder?: EncoderName;
 }
@@ -32,14 +34,16 @@ export class HuggingFaceTokenizer implements Tokenizer {
     private readonly decoder: TokenDecoderFactory,
     chat: ChatTemplate | null,
     endTokens: readonly number[],
+    modelSize: number,
   ) {
     const idOf = (token: string | undefined) => (token === undefined ? -1 : files.tokens.indexOf(token));
     const end = idOf(files.roles.get('eos_token'));
     const padding = idOf(files.roles.get('pad_token'));
     const all = new Set([...endTokens, ...files.endTokens, ...(end === -1 ? [] : [end])]);
     this.chat = chat;
-    this.vocabularySize = files.tokens.length;
-    this.endTokens = [...all].sort((a, b) => a - b);
+    this.vocabularySize = Math.min(files.tokens.length, modelSize);
+    // A configuration may name ids that this tokenizer does not have: they never occur.
+    this.endTokens = [...all].filter((id) => id < this.vocabularySize).sort((a, b) => a - b);
     this.endToken = end === -1 ? undefined : end;
     this.paddingToken = padding === -1 ? null : padding;
     const named = [...files.roles.values()].map((token) => [token, idOf(token)] as const).filter(([, id]) => id !== -1);
@@ -58,9 +62,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
    * const tokenizer = await HuggingFaceTokenizer.load('models/Qwen2.5-0.5B-Instruct');
    * const [ids] = await tokenizer.encode(['Once upon a time']);
    */
-  static async load(folder: string, { endTokens = [], encoder }: TokenizerOptions = {}): Promise<HuggingFaceTokenizer> {
+  static async load(
+    folder: string,
+    { endTokens = [], modelSize = Infinity, encoder }: TokenizerOptions = {},
+  ): Promise<HuggingFaceTokenizer> {
     if (encoder !== undefined) checkChoice('encoder', encoder, encoderNames);
     const files = readTokenizerFiles(folder);
+    checkSize(folder, files, modelSize);
     const decoder = readTokenDecoder(files.tokenizer.decoder, 'tokenizer.json, decoder');
     let encode: Encoder;
     try {
@@ -69,7 +77,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
       throw rangeError(join(folder, 'tokenizer.json'), 'a tokenizer that can be used', (error as Error).message);
     }
     const chat = ChatTemplate.read(folder, files.config, files.roles);
-    return new HuggingFaceTokenizer(files, encode, decoder, chat, endTokens);
+    return new HuggingFaceTokenizer(files, encode, decoder, chat, endTokens, modelSize);
   }
 
   async encode(texts: readonly string[], { addSpecialTokens = true }: EncodeOptions = {}): Promise<Int32Array[]> {
@@ -100,5 +108,19 @@ export class HuggingFaceTokenizer implements Tokenizer {
       },
       end: () => decoder.end(),
     };
+  }
+}
+
+/** Tokens that stand for images and sounds, in tokenizers that text models share with others (Gemma 3): no text gives them. */
+const softToken = /^<\w+_soft_token>$/;
+
+/** RangeError for a token that the model has no row for. */
+function checkSize(folder: string, { tokens, added }: TokenizerFiles, modelSize: number): void {
+  const isSoft = (id: number) =>
+    added.some((token) => token.id === id && token.special && softToken.test(token.content));
+  for (let id = modelSize; id < tokens.length; id++) {
+    if (tokens[id] === undefined || isSoft(id)) continue;
+    const expected = `ids below the ${modelSize} rows of the model (vocab_size)`;
+    throw rangeError(join(folder, 'tokenizer.json'), expected, `${id}, that of ${describe(tokens[id])}`);
   }
 }

@@ -44,7 +44,6 @@ const maxId = 2 ** 24;
 export function readTokenizerFiles(folder: string): TokenizerFiles {
   const config = readJsonFile(join(folder, 'tokenizer_config.json')) ?? {};
   const specials = readJsonFile(join(folder, 'special_tokens_map.json')) ?? {};
-  const generation = readJsonFile(join(folder, 'generation_config.json')) ?? {};
   const tokenizer = readTokenizer(folder);
   const added = addedTokens(tokenizer, config);
   return {
@@ -58,7 +57,7 @@ export function readTokenizerFiles(folder: string): TokenizerFiles {
         return token === null ? [] : [[role, token] as const];
       }),
     ),
-    endTokens: idsOf('generation_config.json, eos_token_id', generation.eos_token_id ?? null),
+    endTokens: readEndTokens(folder),
   };
 }
 
@@ -81,6 +80,12 @@ function contentOf(field: string, token: Json): string | null {
   const { content } = checkObject(field, token);
   if (typeof content !== 'string') throw typeError(`${field}, content`, 'a string', content);
   return content;
+}
+
+/** Ids that end a text, by the generation_config.json of a folder; none where there is no such file. */
+export function readEndTokens(folder: string): number[] {
+  const generation = readJsonFile(join(folder, 'generation_config.json')) ?? {};
+  return idsOf('generation_config.json, eos_token_id', generation.eos_token_id ?? null);
 }
 
 /** One id, a list, or none. */

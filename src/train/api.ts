@@ -134,6 +134,12 @@ export interface TrainerOptions<E extends Example = Example> {
     size?: number;
     /** Also before the first step. Default true. */
     atStart?: boolean;
+    /** Completions a problem. With several there are pass@k, the vote and the share truncated too. Default 1. */
+    samples?: number;
+    /** Default: 0, always the most likely token, for one completion a problem, else 1. */
+    temperature?: number;
+    /** The share of probability that tokens are drawn from, above 0 and at most 1. Default 1. */
+    topP?: number;
   };
 
   /** Default 0. */
@@ -265,7 +271,7 @@ export interface GrpoTrainer<E extends Example = Example> {
    * and ends the process. Writes report.html.
    */
   run(options?: RunOptions): Promise<RunResult>;
-  /** Greedy generation on the tasks of `evaluate`, by name. Throws the reason of `signal` if that aborts. */
+  /** Completions of the tasks of `evaluate`, sampled as `evaluation` says, by name. Throws the reason of `signal` if that aborts. */
   evaluate(options?: { signal?: AbortSignal }): Promise<Record<string, Evaluation>>;
   /**
    * Saves a checkpoint of the last complete step, or of the warm start's last update, and returns its folder. May be called

@@ -5,6 +5,7 @@ import { withTfjs } from '../base/missing-tfjs.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { TransformerPolicyOptions } from '../model/transformer-options.js';
 import type { Example } from '../tasks/task.js';
+import type { PretrainedPolicy as Pretrained, PretrainedOptions } from '../weights/pretrained-options.js';
 import type { GrpoTrainer as Trainer, TrainerOptions } from './api.js';
 
 /** A run of GRPO. */
@@ -34,5 +35,33 @@ export const TransformerPolicy = {
       () => import('../model/transformer-policy.js'),
     );
     return createTransformerPolicy(options);
+  },
+} as const;
+
+/** A language model from a folder in Hugging Face's layout. */
+export type PretrainedPolicy = Pretrained;
+
+export const PretrainedPolicy = {
+  /**
+   * Loads a model of the families Llama, Qwen2, Qwen3, SmolLM3, Mistral, Gemma 2 and 3 or Phi-3 with its tokenizer and chat template,
+   * on the fastest tfjs backend that is installed unless one runs already. Weights are F32, BF16 or F16 in one safetensors file or in
+   * shards, and are held in float32. A folder without tokenizer.json can be used with token ids alone.
+   *
+   * @param folder config.json, the weights, tokenizer.json and what belongs to it
+   * @throws TypeError or RangeError, before memory is taken, that names the file or option: a family, a kind of rotary positions
+   *   or of adapter that is not known, quantised weights, a tensor that is missing, unexpected or of another shape, a tokenizer with
+   *   ids that the model has no row for
+   *
+   * @example
+   * const policy = await PretrainedPolicy.load('models/Qwen2.5-0.5B-Instruct', {
+   *   lora: { rank: 16, alpha: 32, targets: 'all-linear' },
+   * });
+   */
+  async load(folder: string, options: PretrainedOptions = {}): Promise<PretrainedPolicy> {
+    const { loadPretrainedPolicy } = await withTfjs(
+      'the pretrained policy',
+      () => import('../weights/pretrained-policy.js'),
+    );
+    return loadPretrainedPolicy(folder, options);
   },
 } as const;

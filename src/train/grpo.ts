@@ -9,11 +9,11 @@ import { NumericFault } from '../base/numeric-fault.js';
 import { packageVersion } from '../base/version.js';
 import { type DeviceChoice, devices } from '../devices/devices.js';
 import type { Metrics } from '../devices/plan.js';
+import { evaluate, evaluationMetrics } from '../evaluation/evaluate.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
-import { evaluate, evaluationMetrics } from '../rollout/evaluate.js';
 import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
@@ -364,7 +364,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const { signal } = checkStepsOptions(options, ['signal']);
     const results: Record<string, Evaluation> = {};
     for (const { name, task, examples } of this.evaluations) {
-      results[name] = await evaluate(this.policy, task, examples, signal);
+      const sampling = { ...this.settings.evaluation, seed: this.settings.seed };
+      results[name] = await evaluate(this.policy, task, examples, sampling, signal);
     }
     return results;
   }

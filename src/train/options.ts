@@ -11,6 +11,7 @@ import {
   typeError,
 } from '../base/check.js';
 import { type DeviceChoice, deviceChoices } from '../devices/devices.js';
+import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
 import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
@@ -53,7 +54,7 @@ export interface Settings {
   };
   optimizer: OptimizerSettings;
   warmStart: WarmStartSettings | null;
-  evaluation: { every: number; size: number | null; atStart: boolean };
+  evaluation: { every: number; size: number | null; atStart: boolean } & Omit<EvaluationSampling, 'seed'>;
   seed: number;
   device: DeviceChoice;
   checkpoint: {
@@ -188,7 +189,7 @@ export function resolveSettings(options: unknown): Settings {
     stopTexts: (sampling.raw('stopTexts') ?? null) as readonly string[] | null,
   };
   checkStops('sampling.', stops);
-  const evaluation = o.within('evaluation', ['every', 'size', 'atStart']);
+  const evaluation = o.within('evaluation', ['every', 'size', 'atStart', 'samples', 'temperature', 'topP']);
   const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
   const guard = o.within('guard', ['action', 'budget']);
   const rounds = o.has('dynamicSampling') && o.within('dynamicSampling', ['maxRounds']);
@@ -221,6 +222,7 @@ export function resolveSettings(options: unknown): Settings {
       every: evaluation.count('every', 50),
       size: evaluation.count('size', null),
       atStart: evaluation.flag('atStart', true),
+      ...resolveEvaluationSampling(evaluation),
     },
     seed: o.count('seed', 0, 0),
     device: o.choice('device', 'auto', deviceChoices),
@@ -237,6 +239,15 @@ export function resolveSettings(options: unknown): Settings {
     },
     samplesPerStep: o.count('samplesPerStep', 4, 0),
   };
+}
+
+function resolveEvaluationSampling(o: Fields): Omit<EvaluationSampling, 'seed'> {
+  const samples = o.count('samples', greedy.samples);
+  return checkEvaluationSampling('evaluation.', {
+    samples,
+    temperature: o.number('temperature', usualTemperature(samples), { min: 0 }),
+    topP: o.number('topP', greedy.topP, { above: 0, max: 1 }),
+  });
 }
 
 function resolveLossConfig(o: Fields): LossConfig {

@@ -2,9 +2,10 @@
 
 import { describe, rangeError, typeError } from '../base/check.js';
 import type { DeviceChoice } from '../devices/devices.js';
+import { evaluate } from '../evaluation/evaluate.js';
+import { greedy } from '../evaluation/sampling.js';
 import { presets } from '../loss/presets.js';
 import type { Policy } from '../model/policy.js';
-import { evaluate } from '../rollout/evaluate.js';
 import { encodePrompts, type TokenTask } from '../rollout/token-task.js';
 import type { Example } from '../tasks/task.js';
 import { encodeOne, paddingOf, type Tokenizer } from '../text/tokenizer.js';
@@ -60,7 +61,7 @@ export async function* warmStart<E extends Example>({
     const { updates } = optimizer;
     // Repeated after a resumption, which changes nothing.
     if (until !== null && updates > 0 && updates % every === 0) {
-      const { accuracy } = await evaluate(policy, task, probe, signal);
+      const { accuracy } = await evaluate(policy, task, probe, greedy, signal);
       yield { updates, examples: updates * batchSize, accuracy };
       if (accuracy >= until) return;
     }

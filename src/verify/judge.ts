@@ -60,6 +60,21 @@ function undecided(error: unknown): Judgement {
   return { correct: false, reason: `undecided: ${error.message}` };
 }
 
+/**
+ * A text that answers have in common which are the same number, or the same after normalisation: for counting votes. Other answers that
+ * are equal in value, such as 1 + x and x + 1, have different keys.
+ */
+export function answerKey(answer: string): string {
+  const normal = normalise(answer.slice(0, maxAnswer));
+  try {
+    const number = literal(parseAnswer(normal));
+    if (number) return `${number.value.n}/${number.value.d} ${number.unit ?? ''}`;
+  } catch (error) {
+    if (!(error instanceof Undecided)) throw error;
+  }
+  return textKey(normal);
+}
+
 /** Whether a text is an answer and nothing else: it has a meaning, and is no sentence. */
 export function isBareAnswer(text: string, gold: string): boolean {
   const normal = normalise(text);

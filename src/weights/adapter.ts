@@ -15,6 +15,8 @@ import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writ
 
 const configName = 'adapter_config.json';
 const weightsName = 'adapter_model.safetensors';
+/** The files of an adapter. */
+export const adapterNames = { config: configName, weights: weightsName } as const;
 
 /** The adapter of one linear map: y = x W + scale × (x A) B. */
 export interface AdaptedModule extends Target {

@@ -72,6 +72,11 @@ export class ModelFiles {
     return this.owner(name).bytePieces(name, pieceBytes);
   }
 
+  /** Of the files within the folder, in their order. */
+  get names(): string[] {
+    return this.files.map(({ path }) => basename(path));
+  }
+
   close(): void {
     for (const file of this.files) file.close();
   }

@@ -138,12 +138,14 @@ const companionNames = [
   'merges.txt',
   'chat_template.jinja',
   'chat_template.json',
+  'additional_chat_templates',
 ];
 
 /** Copies configuration and tokenizer, unchanged, to a folder that gets other weights. */
 export function copyCompanions(from: string, to: string): void {
   fs.mkdirSync(to, { recursive: true });
   for (const name of companionNames) {
-    if (fs.existsSync(join(from, name))) fs.copyFileSync(join(from, name), join(to, name));
+    if (fs.existsSync(join(from, name)))
+      fs.cpSync(join(from, name), join(to, name), { recursive: true, dereference: true });
   }
 }

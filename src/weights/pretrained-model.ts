@@ -2,28 +2,17 @@
 // frozen as tensors that nothing frees but `dispose`.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { checkNumber } from '../base/check.js';
+import { checkNumber, describe, rangeError } from '../base/check.js';
 import { uniform } from '../base/random.js';
 import type { Architecture } from '../model/architecture.js';
 import type { Adapter } from '../model/linear.js';
 import type { ModelWeights } from '../model/parameters.js';
 import { rotaryParameterFrequencies } from '../model/rotary-frequencies.js';
 import { AdapterFolder } from './adapter.js';
-import { selectTargets, type Target, type TargetRules } from './adapter-targets.js';
+import { checkEveryTarget, selectTargets, type Target } from './adapter-targets.js';
+import { decodeFloats, encodeFloats, type FloatType } from './floats.js';
 import type { PretrainedFolder } from './pretrained-folder.js';
-
-/** Which linear maps get a new adapter, and of which kind. */
-export interface LoraOptions {
-  /** Rank of A and B, a positive integer. */
-  rank: number;
-  /** The adapter's output is multiplied by alpha / rank. Default: twice the rank. */
-  alpha?: number;
-  /**
-   * The linear maps: ends of their paths in the Hugging Face model (`['q_proj', 'v_proj']`), a regular expression for whole
-   * paths, or `all-linear` (default): all but the unembedding.
-   */
-  targets?: TargetRules['targets'];
-}
+import type { LoraOptions } from './pretrained-options.js';
 
 /** A linear map with an adapter. */
 export interface AdapterPart extends Target {
@@ -44,8 +33,10 @@ export interface PretrainedModel {
 
 export interface LoadOptions {
   lora?: LoraOptions;
-  /** A PEFT folder. Goes before `lora`, which may only repeat its rank. */
+  /** A PEFT folder, to which `lora` may not be in contradiction. */
   adapter?: string;
+  /** What weights are rounded to; each tensor's own type when left out. */
+  type?: FloatType;
   /** Of A's random values. */
   seed: number;
   recompute: boolean;
@@ -62,10 +53,10 @@ export function loadModel(folder: PretrainedFolder, options: LoadOptions): Pretr
   const made: tf.Tensor[] = [];
   try {
     const adapters = options.adapter
-      ? readAdapter(options.adapter, architecture, made)
+      ? readAdapter(options.adapter, options.lora, architecture, made)
       : createAdapter(options.lora, architecture, options.seed, made);
     const isAdapted = adapters.parts.length > 0;
-    const weights = readWeights(folder, !isAdapted, made, options.onProgress);
+    const weights = readWeights(folder, !isAdapted, made, options);
     const variables = isAdapted ? adapters.variables : (weights as Record<string, tf.Variable>);
     const model: ModelWeights = {
       shape: architecture,
@@ -87,13 +78,15 @@ function readWeights(
   folder: PretrainedFolder,
   isTrained: boolean,
   made: tf.Tensor[],
-  onProgress?: LoadOptions['onProgress'],
+  { type: wanted, onProgress }: LoadOptions,
 ): Record<string, tf.Tensor> {
   const sizes = folder.parameters.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
   const total = sizes.reduce((a, b) => a + b, 0);
   let [read, told] = [0, 0];
-  const entries = folder.parameters.map(({ name, tensor, shape }, i) => {
-    const values = tf.tensor(folder.files.readFloats(tensor), [...shape]);
+  const entries = folder.parameters.map(({ name, tensor, shape, type }, i) => {
+    const floats = folder.files.readFloats(tensor);
+    if (wanted && wanted !== type) round(wanted, floats);
+    const values = tf.tensor(floats, [...shape]);
     const weight = isTrained ? asVariable(values) : tf.keep(values);
     made.push(weight);
     read += sizes[i];
@@ -106,20 +99,58 @@ function readWeights(
   return Object.fromEntries(entries);
 }
 
+/** Rounds values to a type, in place. */
+function round(type: FloatType, values: Float32Array): void {
+  if (type !== 'F32') decodeFloats(type, encodeFloats(type, values), values);
+}
+
 interface Adapters {
   parts: AdapterPart[];
   variables: Record<string, tf.Variable>;
   byModule: Record<string, Adapter>;
 }
 
-function readAdapter(path: string, architecture: Architecture, made: tf.Tensor[]): Adapters {
+function readAdapter(
+  path: string,
+  lora: LoraOptions | undefined,
+  architecture: Architecture,
+  made: tf.Tensor[],
+): Adapters {
   const folder = new AdapterFolder(path, architecture);
   try {
     const parts = folder.modules.map(({ module, path: own, rank, scale }) => ({ module, path: own, rank, scale }));
+    refuseUnembedding(`${path}, target_modules`, parts);
+    if (lora) checkAgreement(lora, parts, architecture);
     return adaptersOf(parts, made, ({ module }) => ({ a: folder.readA(module.name), b: folder.readB(module.name) }));
   } finally {
     folder.close();
   }
+}
+
+/** RangeError where options say another adapter than the one that is read. */
+function checkAgreement(lora: LoraOptions, parts: readonly AdapterPart[], architecture: Architecture): void {
+  const other = (field: string, expected: string | number, got: string | number) =>
+    rangeError(`lora.${field}`, `that of the adapter, ${expected}`, String(got));
+  for (const { rank, scale, path } of parts) {
+    if (lora.rank !== rank) throw other('rank', `${rank} at ${path}`, lora.rank);
+    const alpha = scale * rank;
+    if (lora.alpha !== undefined && Math.abs(lora.alpha - alpha) > 1e-6 * alpha) {
+      throw other('alpha', `${alpha} at ${path}`, lora.alpha);
+    }
+  }
+  if (lora.targets === undefined) return;
+  const targets = selectTargets(architecture, { targets: lora.targets }).map(({ path }) => path);
+  const own = parts.map(({ path }) => path);
+  const missing = own.find((path) => !targets.includes(path));
+  const extra = targets.find((path) => !own.includes(path));
+  if (missing !== undefined) throw other('targets', `with ${missing}`, 'others');
+  if (extra !== undefined) throw other('targets', `without ${extra}`, 'others');
+}
+
+/** Its adapter would have to be computed for every row of logits: no trainer's usual choice, and not built. */
+function refuseUnembedding(field: string, targets: readonly Target[]): void {
+  const found = targets.find(({ module }) => module.name === 'unembedding');
+  if (found) throw rangeError(field, 'linear maps but the unembedding', describe(found.path));
 }
 
 /** B is zero, so that the model computes what it did without the adapter. */
@@ -132,7 +163,9 @@ function createAdapter(
   if (!lora) return { parts: [], variables: {}, byModule: {} };
   const rank = checkNumber('lora.rank', lora.rank, { min: 1, integer: true });
   const alpha = checkNumber('lora.alpha', lora.alpha ?? 2 * rank, { above: 0 });
+  if (typeof lora.targets === 'object') checkEveryTarget(architecture, lora.targets, 'lora.targets');
   const targets = selectTargets(architecture, { targets: lora.targets ?? 'all-linear' });
+  refuseUnembedding('lora.targets', targets);
   const parts = targets.map((target) => ({ ...target, rank, scale: alpha / rank }));
   return adaptersOf(parts, made, ({ module: { shape } }, index) => ({
     a: initialA(rank, shape[1], seed, index),

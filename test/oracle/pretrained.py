@@ -2,6 +2,9 @@
 gradients of a weighted sum of the log-probs of sequence 2, each as its product with a fixed direction and its norm.
 
 usage: pretrained.py FOLDER... > expected.json        with torch, transformers and peft; FOLDER-adapter is taken where it is
+       pretrained.py --story FOLDER TEXT COUNT        the greedy continuation of a text: {"prompt": ids, "tokens": ids, "text": text}
+       pretrained.py --log-probs FOLDER < asked.json  of the sequences asked for, with the adapter in the folder "adapter" if it is
+                                                      not null, the model loaded by PEFT then: {"adapter": null, "sequences": []}
 
 The sequences are those of `expected.json` beside the folders. Weights are read as stored and computed with in float32, with
 plain attention; the log-softmax is in float64.
@@ -12,7 +15,7 @@ import os
 import sys
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def log_probs(model, tokens):
@@ -46,13 +49,38 @@ def gradients(model, tokens, parameters):
     return results
 
 
+def load(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def story(folder, text, count):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer.encode(text)
+    tokens = greedy(load(folder), prompt, int(count))
+    return {"prompt": prompt, "tokens": tokens, "text": tokenizer.decode(tokens, skip_special_tokens=True)}
+
+
+def asked_log_probs(folder):
+    asked = json.load(sys.stdin)
+    model = load(folder)
+    if asked["adapter"] is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, asked["adapter"]).eval()
+    return [log_probs(model, tokens) for tokens in asked["sequences"]]
+
+
 def main():
+    modes = {"--story": story, "--log-probs": asked_log_probs}
+    if sys.argv[1] in modes:
+        json.dump(modes[sys.argv[1]](*sys.argv[2:]), sys.stdout)
+        return
     results = {}
     for folder in sys.argv[1:]:
         name = os.path.basename(folder)
         with open(os.path.join(os.path.dirname(folder), "expected.json")) as file:
             sequences = json.load(file)[name]["sequences"]
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+        model = load(folder)
         own = {
             "logProbs": [log_probs(model, tokens) for tokens in sequences],
             "greedy": [greedy(model, tokens[:5], 12) for tokens in sequences[1:]],

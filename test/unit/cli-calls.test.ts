@@ -9,11 +9,13 @@ import { startBackend } from '../../src/backend/backend.js';
 import { UsageError } from '../../src/cli/arguments.js';
 import { bias } from '../../src/cli/bias.js';
 import { compare } from '../../src/cli/compare.js';
+import { data } from '../../src/cli/data.js';
 import { doctor } from '../../src/cli/doctor.js';
 import { evaluate } from '../../src/cli/evaluate.js';
 import { report } from '../../src/cli/report.js';
 import { sample } from '../../src/cli/sample.js';
 import { train } from '../../src/cli/train.js';
+import { verify } from '../../src/cli/verify.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import { tinyOptions, tinyPolicy } from '../support/trainer.js';
 
@@ -45,6 +47,7 @@ const files: Record<string, unknown> = {
 before(async () => {
   for (const [name, content] of Object.entries(files)) writeFileSync(at(name), JSON.stringify(content));
   writeFileSync(at('broken.json'), '{ "train": ');
+  writeFileSync(at('sums.csv'), 'prompt,answer\n1+1=,2\n');
   writeFileSync(at('settings.yaml'), 'train: addition');
   mkdirSync(at('empty'));
   mkdirSync(at('folder.json'));
@@ -59,7 +62,7 @@ before(async () => {
   writeFileSync(join(at('corrupted'), 'checkpoints', 'step-00000000', 'weights.safetensors'), '');
 });
 
-const commands = { bias, compare, doctor, evaluate, report, sample, train };
+const commands = { bias, compare, data, doctor, evaluate, report, sample, train, verify };
 type Call = [command: keyof typeof commands, ...args: string[]];
 
 async function failure([command, ...args]: Call): Promise<Error> {
@@ -88,7 +91,9 @@ describe('a wrong call', () => {
     // Too few and too many arguments.
     [['train'], /^expected a task or configuration file, got nothing$/],
     [['train', 'addition', 'copy'], /^expected a task or configuration file, got addition copy$/],
-    [['evaluate'], /^expected a run folder, got nothing$/],
+    [['evaluate'], /^expected a model folder or a run folder, got nothing$/],
+    [['data'], /^expected a data file, got nothing$/],
+    [['verify'], /^expected a file of completions, got nothing$/],
     [['sample', 'DIR/run'], /^expected a run folder and a prompt, got DIR\/run$/],
     [['report'], /^expected a run folder or that of a comparison, got nothing$/],
     [['compare'], /^expected a comparison file, got nothing$/],
@@ -117,7 +122,55 @@ describe('a wrong call', () => {
     [['train', 'addition', '--run', 'DIR/tiny.json'], /^--run: expected the path of a folder, got ".*tiny\.json"/],
     [['evaluate', 'DIR/run', '--size', '0'], /^--size: expected a whole number of at least 1, got "0"$/],
     [['evaluate', 'DIR/run', '--backend', 'gpu'], /^--backend: expected one of/],
-    [['evaluate', 'DIR/run', '--seed', '3'], /^--seed: expected --task beside it$/],
+    [['evaluate', 'DIR/run', '--by', 'subject'], /^--by: expected --data beside it$/],
+    [['evaluate', 'DIR/run', '--out', 'DIR/new'], /^--out: expected --data or --task beside it$/],
+    [
+      ['evaluate', 'DIR/run', '--data', 'DIR/sums.csv', '--task', 'copy'],
+      /^--task: expected one of --data and --task, got both$/,
+    ],
+    [
+      ['evaluate', 'DIR/run', '--samples', '2', '--temperature', '0'],
+      /^--temperature: expected a number above 0 for 2 samples/,
+    ],
+    [['evaluate', 'DIR/run', '--top-p', '0'], /^--top-p: expected a number of above 0 and at most 1, got "0"$/],
+    [['evaluate', 'DIR/run', '--data', 'DIR/sums.csv'], /^--verify: expected a verifier/],
+    [
+      ['evaluate', 'DIR/run', '--data', 'DIR/sums.csv', '--verify', 'sum'],
+      /^--verify: expected one of maths, .*, got "sum"$/,
+    ],
+    [
+      ['evaluate', 'DIR/run', '--data', 'DIR/none.csv', '--verify', 'maths'],
+      /^--data\.path: expected a file that can be read, got .*ENOENT/,
+    ],
+    [
+      ['evaluate', 'DIR/run', '--against', 'DIR/empty', '--task', 'copy'],
+      /^--against: expected the folder of an evaluation, got/,
+    ],
+    [['data', 'DIR/sums.csv', '--model', 'DIR/empty'], /^--model: expected the columns of the problems beside it/],
+    [
+      ['data', 'DIR/sums.csv', '--part', 'train', '--hold-out', '2'],
+      /^--hold-out: expected a number of at least 0 and at most 1/,
+    ],
+    [['verify', 'DIR/sums.csv'], /^--verify: expected one of maths/],
+    [
+      ['verify', 'DIR/sums.csv', '--verify', 'maths'],
+      /sums\.csv:2: completion: expected the column "completion", got a row of prompt, answer$/,
+    ],
+    [
+      ['verify', 'DIR/sums.csv', '--verify', 'maths', '--second', 'maths'],
+      /^--second: expected another grader than --verify, got maths$/,
+    ],
+    [['train', 'addition', '--lora', '8'], /^--lora: expected --model beside it$/],
+    [['train', '--model', 'DIR/empty'], /^--data: expected a file of problems beside --model$/],
+    [
+      ['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv'],
+      /^--verify: expected a grader, or --benchmark, beside --data$/,
+    ],
+    [
+      ['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv', '--verify', 'maths', '--part', 'train'],
+      /^--part: expected nothing/,
+    ],
+    [['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv', '--verify', 'maths'], /tokenizer\.json/],
     [['evaluate', 'DIR/run', '--checkpoint', 'DIR/none'], /^--checkpoint: expected a checkpoint or a run folder, got/],
     [['evaluate', 'DIR/run', '--task', 'adition'], /^--task: expected one of 'addition'.*, got "adition"$/],
     [['evaluate', 'DIR/run', '--task', '{"task"'], /^--task: /],
@@ -128,7 +181,7 @@ describe('a wrong call', () => {
     ],
     [['evaluate', 'DIR/run', '--task', '{"task":"jsonl","path":"DIR/none.jsonl"}'], /^--task: path: .*ENOENT/],
     [['evaluate', 'DIR/run', '--task', 'copy'], /^copying 1 to 8 letters, prompt "\w+=": text: expected characters of/],
-    [['evaluate', 'DIR/run'], /run: its configuration names no task to evaluate on; say which with --task$/],
+    [['evaluate', 'DIR/run'], /run: it names no task to evaluate on; say which with --data or --task$/],
     [['sample', 'DIR/run', '1+2=', '--count', '0'], /^--count: /],
     [['sample', 'DIR/run', '1+2=', '--temperature=-1'], /^--temperature: expected a number of at least 0, got "-1"$/],
     [['sample', 'DIR/run', '1+2=', '--max-tokens', 'x'], /^--max-tokens: /],

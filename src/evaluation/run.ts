@@ -1,0 +1,75 @@
+// An evaluation from its beginning, or from where it was ended, to its page.
+
+import { rangeError } from '../base/check.js';
+import type { Policy } from '../model/policy.js';
+import { writePage } from '../report/page.js';
+import { encodePrompts, type TokenTask } from '../rollout/token-task.js';
+import type { Example } from '../tasks/task.js';
+import { type CompletionOptions, completeExamples } from './evaluate.js';
+import { EvaluationFolder, type EvaluationIdentity, readEvaluation, reportPath } from './folder.js';
+import { renderEvaluation, type ShownComparison } from './page.js';
+import { comparePaired } from './paired.js';
+import { type EvaluationSummary, groupRecords, type ProblemRecord, summarise } from './records.js';
+
+export interface EvaluationRun<E extends Example> extends Omit<CompletionOptions<E>, 'first'> {
+  folder: string;
+  /** What the folder is held to when an evaluation goes on. */
+  about: EvaluationIdentity;
+  /** Completions that are sampled at once, and written together. */
+  batch: number;
+  takeOver?: boolean;
+  /** Problems done, after each batch and at the start. */
+  onProgress?: (done: number) => void;
+}
+
+/**
+ * Evaluates a policy on examples, going on where the folder's completions end. Writes completions.jsonl as it goes, one line a
+ * completion in the order of problems, the same whether it was ended on the way or not. The signal's reason is thrown where it aborts;
+ * what is complete is kept.
+ */
+export async function runEvaluation<E extends Example>(
+  policy: Policy,
+  task: TokenTask<E>,
+  examples: readonly E[],
+  { folder, about, batch, takeOver, onProgress, ...options }: EvaluationRun<E>,
+): Promise<{ problems: ProblemRecord[]; summary: EvaluationSummary }> {
+  const { samples } = options;
+  const held = new EvaluationFolder(folder, about, { samples, takeOver });
+  try {
+    const sized = await fitPrompts(task, examples);
+    const problemsAtOnce = Math.max(1, Math.floor(batch / samples));
+    for (let first = held.records.length / samples; first < examples.length; first += problemsAtOnce) {
+      onProgress?.(first);
+      const some = examples.slice(first, first + problemsAtOnce);
+      held.add(await completeExamples(policy, sized, some, { ...options, first }));
+    }
+    onProgress?.(examples.length);
+    const problems = groupRecords(held.records);
+    const summary = summarise(problems);
+    held.writeSummary(summary);
+    await writePage(reportPath(folder), renderEvaluation(readEvaluation(folder), summary));
+    return { problems, summary };
+  } finally {
+    held.close();
+  }
+}
+
+/** No prompt is too long to be evaluated: there is room for the longest. RangeError or TypeError for one that cannot be encoded. */
+async function fitPrompts<E extends Example>(task: TokenTask<E>, examples: readonly E[]): Promise<TokenTask<E>> {
+  const prompts = await encodePrompts({ ...task, promptLength: Number.MAX_SAFE_INTEGER } as TokenTask, examples);
+  return { ...task, promptLength: prompts.reduce((most, { length }) => Math.max(most, length), 1) };
+}
+
+/** Compares the evaluations of two folders, and writes the page of the second with the comparison in it. */
+export async function compareFolders(before: string, after: string): Promise<ShownComparison> {
+  const [there, here] = [readEvaluation(before), readEvaluation(after)];
+  for (const [folder, { problems }] of [
+    [before, there],
+    [after, here],
+  ] as const) {
+    if (problems.length === 0) throw rangeError(folder, 'an evaluation with completions', 'one without');
+  }
+  const shown = { against: there.title, comparison: comparePaired(there.problems, here.problems) };
+  await writePage(reportPath(after), renderEvaluation(here, summarise(here.problems), shown));
+  return shown;
+}

@@ -1,0 +1,155 @@
+// Completions and log-probs from a policy, outside of a task.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { breathe } from '../base/breathe.js';
+import { checkKeys, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
+import { NumericFault } from '../base/numeric-fault.js';
+import { logitsLoss } from '../loss/losses.js';
+import { presets } from '../loss/presets.js';
+import { checkLogits } from '../model/check-logits.js';
+import { checkPolicy } from '../model/define.js';
+import type { Policy } from '../model/policy.js';
+import type { ChatMessage } from '../text/chat-template.js';
+import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
+import { checkStops, cutBounds } from './engine.js';
+import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
+import { sequencesAPass } from './pass-size.js';
+import { policySampler } from './sample.js';
+import { usualMaxTokens } from './token-task.js';
+
+/** See `generate` of the package's entry. */
+export async function generateFrom(
+  given: unknown,
+  prompts: readonly Prompt[],
+  options: GenerateOptions = {},
+): Promise<Generated[]> {
+  const policy = checkPolicy(given);
+  const { maxTokens = usualMaxTokens, temperature = 1, seed = 0, samples = 1, ...rest } = checkOptions(options);
+  const ids = await encodeAll(policy, prompts);
+  const requests = ids.flatMap((prompt, promptIndex) =>
+    Array.from({ length: samples }, (_, sample) => ({ prompt, promptIndex, sample })),
+  );
+  const settings = { ...rest, maxTokens, temperature, seed, step: 0 };
+  const completions = await policySampler(policy).complete(requests, settings);
+  return completions.map(({ tokens, logProbs, truncated }, i) => {
+    const text = completionText(policy.tokenizer, tokens);
+    return { text, tokens, logProbs, truncated, prompt: requests[i].prompt };
+  });
+}
+
+/** See `tokenLogProbs` of the package's entry. */
+export async function tokenLogProbsOf(given: unknown, sequences: readonly Int32Array[]): Promise<Float32Array[]> {
+  const policy = checkPolicy(given);
+  if (!Array.isArray(sequences)) throw typeError('sequences', 'a list of Int32Array', sequences);
+  for (const [i, ids] of sequences.entries()) checkIds(`sequences[${i}]`, ids, policy.logitsSize);
+  const results: Float32Array[] = sequences.map(({ length }) => new Float32Array(length - 1));
+  // Sequences of one length need no padding: what one gets does not depend on the others.
+  const lengths = new Set(results.map((row) => row.length + 1));
+  for (const length of lengths) {
+    if (length < 2) continue;
+    const indices = [...sequences.keys()].filter((i) => sequences[i].length === length);
+    const atOnce = sequencesAPass(policy, length, 'forward');
+    for (let first = 0; first < indices.length; first += atOnce) {
+      const some = indices.slice(first, first + atOnce);
+      const logProbs = passLogProbs(
+        policy,
+        some.map((i) => sequences[i]),
+      );
+      some.forEach((index, b) => {
+        results[index].set(logProbs.subarray(b * length, b * length + length - 1));
+      });
+      await breathe();
+    }
+  }
+  return results;
+}
+
+/** [B * T] of B sequences of T tokens; the last of each row is without meaning. */
+function passLogProbs(policy: Policy, sequences: readonly Int32Array[]): Float32Array {
+  const [count, length] = [sequences.length, sequences[0].length];
+  const tokens = new Int32Array(count * length);
+  const targets = new Int32Array(count * length);
+  const mask = new Uint8Array(count * length);
+  sequences.forEach((ids, b) => {
+    tokens.set(ids, b * length);
+    targets.set(ids.subarray(1), b * length);
+    mask.fill(1, b * length, (b + 1) * length - 1);
+  });
+  const batch = { sequences: count, length, tokens, starts: new Int32Array(count) };
+  const { logitsSize } = policy;
+  const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, logitsSize));
+  try {
+    const { logProbs, metrics } = logitsLoss(
+      {
+        shape: { sequences: count, length, vocab: logitsSize },
+        logits: logits.dataSync<'float32'>(),
+        tokens: targets,
+        mask,
+        advantages: new Float32Array(count),
+      },
+      presets.reinforce,
+      { gradient: false },
+    );
+    if (metrics.nonFinite > 0) {
+      throw new NumericFault(`logits: expected finite values, got ${metrics.nonFinite} that are not`);
+    }
+    return logProbs as Float32Array;
+  } finally {
+    logits.dispose();
+  }
+}
+
+/** Ids of prompts: of texts with the tokenizer's special tokens, of chats as their template has them. */
+async function encodeAll({ tokenizer, logitsSize }: Policy, prompts: readonly Prompt[]): Promise<Int32Array[]> {
+  if (!Array.isArray(prompts)) throw typeError('prompts', 'a list of texts, chats or Int32Array', prompts);
+  const chats = prompts.filter(isChat);
+  if (chats.length > 0 && !tokenizer.chat) {
+    const first = prompts.findIndex(isChat);
+    throw rangeError(`prompts[${first}]`, 'no chat: the policy has no chat template', 'one');
+  }
+  const rendered = chats.length > 0 ? await tokenizer.chat!.render(chats) : [];
+  return Promise.all(
+    prompts.map(async (prompt, i) => {
+      const field = `prompts[${i}]`;
+      const ids = isChat(prompt)
+        ? encodeOne(tokenizer, rendered.shift()!, { addSpecialTokens: false })
+        : readPrompt(tokenizer, prompt, field);
+      return checkIds(field, await ids, logitsSize);
+    }),
+  );
+}
+
+function isChat(prompt: Prompt): prompt is readonly ChatMessage[] {
+  return Array.isArray(prompt);
+}
+
+async function readPrompt(tokenizer: Tokenizer, prompt: string | Int32Array, field: string): Promise<Int32Array> {
+  if (typeof prompt === 'string') return encodeOne(tokenizer, prompt);
+  if (isTypedArray(prompt, 'Int32Array')) return prompt;
+  throw typeError(field, 'a text, a list of messages or an Int32Array', prompt);
+}
+
+function checkIds(field: string, ids: unknown, size: number): Int32Array {
+  if (!isTypedArray(ids, 'Int32Array')) throw typeError(field, 'an Int32Array', ids);
+  const own = ids as Int32Array;
+  if (own.length === 0) throw rangeError(field, 'at least one token', describe(own));
+  const outside = own.find((id) => id < 0 || id >= size);
+  if (outside !== undefined) throw rangeError(field, `token ids from 0 to ${size - 1}`, String(outside));
+  return own;
+}
+
+const cutNames = ['topP', 'topK', 'minP'] as const;
+const optionNames = ['maxTokens', 'temperature', ...cutNames, 'stopTokens', 'stopTexts', 'seed', 'samples', 'signal'];
+
+function checkOptions(options: GenerateOptions): GenerateOptions {
+  const { maxTokens, temperature, seed, samples, signal } = checkObject('options', options);
+  checkKeys('', options as Record<string, unknown>, optionNames);
+  if (maxTokens !== undefined) checkNumber('maxTokens', maxTokens, { min: 1, integer: true });
+  if (temperature !== undefined) checkNumber('temperature', temperature, { min: 0 });
+  for (const name of cutNames) if (options[name] !== undefined) checkNumber(name, options[name], cutBounds[name]);
+  checkStops('', { stopTokens: options.stopTokens, stopTexts: options.stopTexts });
+  if (seed !== undefined) checkNumber('seed', seed, { min: 0, integer: true });
+  if (samples !== undefined) checkNumber('samples', samples, { min: 1, integer: true });
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw typeError('signal', 'an AbortSignal', signal);
+  return options;
+}

@@ -1,0 +1,56 @@
+// A loaded model written out: its adapter as PEFT reads it, or its weights as transformers does.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { writeAdapter } from './adapter.js';
+import { ModelFilesWriter } from './model-files.js';
+import { copyCompanions, type StoredParameter } from './pretrained-folder.js';
+import type { PretrainedModel } from './pretrained-model.js';
+
+/** Writes the adapter of a model that has one. `base` is what the adapter's configuration says it is for. */
+export function saveAdapter({ architecture, adapted, variables }: PretrainedModel, base: string, to: string): void {
+  const entries = adapted.map((part) => ({
+    ...part,
+    a: () => valuesOf(variables[`${part.module.name}.lora_A`]),
+    b: () => valuesOf(variables[`${part.module.name}.lora_B`]),
+  }));
+  writeAdapter(to, architecture, entries, { baseModel: base });
+}
+
+/**
+ * Writes weights, with an adapter added to them, under the names and in the types of `stored`, beside copies of `folder`'s other
+ * files.
+ */
+export function saveModel(
+  { model }: PretrainedModel,
+  { folder, stored }: { folder: string; stored: readonly StoredParameter[] },
+  to: string,
+): void {
+  copyCompanions(folder, to);
+  const entries = stored.map(({ tensor, type, shape }) => ({ name: tensor, type, shape }));
+  const names = new Map(stored.map(({ tensor, name }) => [tensor, name]));
+  const writer = new ModelFilesWriter(to, entries);
+  try {
+    for (const { name } of writer.tensors) writer.write(name, merged(model, names.get(name)!));
+  } catch (error) {
+    writer.abort();
+    throw error;
+  }
+  writer.finish();
+}
+
+/** W + scale × B A, [outputs, inputs], where the weight has an adapter; else W. */
+function merged({ weights, adapters }: PretrainedModel['model'], name: string): Float32Array {
+  const weight = weights[name];
+  if (!Object.hasOwn(adapters, name)) return valuesOf(weight);
+  const { a, b, scale } = adapters[name];
+  const sum = tf.tidy(() => tf.add(weight, tf.mul(tf.matMul(b, a), scale)));
+  try {
+    return valuesOf(sum);
+  } finally {
+    sum.dispose();
+  }
+}
+
+function valuesOf(tensor: tf.Tensor): Float32Array {
+  return tensor.dataSync<'float32'>();
+}

@@ -1,0 +1,405 @@
+// Policies from model folders: options, refusals by name before memory is taken, prompts, several end tokens, what is saved.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { join } from 'node:path';
+import test, { before, describe, type TestContext } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { startBackend } from '../../src/backend/backend.js';
+import { generate, type PretrainedOptions, PretrainedPolicy, tokenLogProbs } from '../../src/index.js';
+import { HuggingFaceTokenizer } from '../../src/text/hugging-face-tokenizer.js';
+import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
+import { writeArrays } from '../../src/weights/safetensors-writer.js';
+import { tensorsOf, tinyConfig, tinyTokenizer, writeModelFolder } from '../support/model-folder.js';
+import { temporaryFolder, weightsOf } from '../support/trainer.js';
+
+async function load(t: TestContext, folder: string, options: PretrainedOptions = {}): Promise<LoadedPolicy> {
+  const policy = (await PretrainedPolicy.load(folder, options)) as LoadedPolicy;
+  t.after(() => policy.dispose());
+  return policy;
+}
+
+/** A safetensors file out of a header, with `length` bytes behind it. */
+function rawFile(header: object, length: number, stated?: bigint): Buffer {
+  const json = Buffer.from(JSON.stringify(header));
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64LE(stated ?? BigInt(json.length));
+  return Buffer.concat([size, json, Buffer.alloc(length)]);
+}
+
+describe('policies from model folders', () => {
+  before(() => startBackend('cpu'));
+
+  test('a folder is refused by name, and no tensor is made', async (t) => {
+    const parent = temporaryFolder(t);
+    let count = 0;
+    const refused = async (change: (folder: string) => void, message: RegExp, options: PretrainedOptions = {}) => {
+      const folder = writeModelFolder(join(parent, String(count++)));
+      change(folder);
+      const { numTensors } = tf.memory();
+      await assert.rejects(PretrainedPolicy.load(folder, options), (error: Error) => {
+        assert.match(error.message, message);
+        return error instanceof RangeError || error instanceof TypeError;
+      });
+      assert.equal(tf.memory().numTensors, numTensors);
+    };
+    const file = (name: string, content: string | Buffer) => (folder: string) =>
+      fs.writeFileSync(join(folder, name), content);
+    const json = (name: string, content: object) => file(name, JSON.stringify(content));
+    const config = (change: object) => json('config.json', { ...tinyConfig, ...change });
+    const weights = (content: Buffer) => file('model.safetensors', content);
+    const shards = (map: Record<string, string>) => (folder: string) => {
+      fs.renameSync(join(folder, 'model.safetensors'), join(folder, 'one.safetensors'));
+      json('model.safetensors.index.json', { metadata: {}, weight_map: map })(folder);
+    };
+    const inOne = Object.fromEntries(Object.keys(tensorsOf(tinyConfig)).map((name) => [name, 'one.safetensors']));
+
+    // The configuration.
+    await refused(
+      config({ model_type: 'mamba2' }),
+      /config\.json, model_type: expected one of llama, .*, got "mamba2"/,
+    );
+    await refused(
+      config({ rope_scaling: { rope_type: 'spiral', factor: 2 } }),
+      /rope_type: expected one of .*"spiral"/,
+    );
+    await refused(config({ quantization_config: { quant_method: 'gptq' } }), /quantization_config: .*got "gptq"/);
+    await refused(config({ vocab_size: 12 }), /shape: expected \[12, 8\] as the configuration says, got \[16, 8\]/);
+    await refused(config({ hidden_size: 'eight' }), /hidden_size: expected .*got "eight"/);
+    await refused(file('config.json', `${'['.repeat(100_000)}`), /config\.json: expected JSON/);
+    await refused(
+      file('config.json', '{"vocab_size": 16, "vocab_size": 4}'),
+      /config\.json: .*the key "vocab_size" occurs/,
+    );
+    await refused((folder) => fs.rmSync(join(folder, 'config.json')), /expected a model folder with config\.json/);
+
+    // The weights.
+    await refused((folder) => fs.rmSync(join(folder, 'model.safetensors')), /expected model\.safetensors or/);
+    await refused(
+      (folder) => fs.truncateSync(join(folder, 'model.safetensors'), 3000),
+      /model\.safetensors.*truncated/,
+    );
+    await refused(weights(rawFile({}, 64, 2n ** 31n)), /a header of at most 100000000 bytes, got 2147483648/);
+    const entry = (start: number, end: number) => ({
+      dtype: 'F32',
+      shape: [(end - start) / 4],
+      data_offsets: [start, end],
+    });
+    await refused(weights(rawFile({ a: entry(0, 8), b: entry(4, 12) }, 12)), /"b".*offset|"b".*bytes/);
+    await refused(weights(rawFile({ a: entry(0, 16) }, 8)), /model\.safetensors/);
+    await refused(shards({ ...inOne, 'model.norm.weight': 'two.safetensors' }), /two\.safetensors/);
+    await refused(
+      shards({ ...inOne, 'model.norm.weight': '../other/one.safetensors' }),
+      /\.\.\/other\/one\.safetensors/,
+    );
+    await refused((folder) => {
+      shards(inOne)(folder);
+      fs.truncateSync(join(folder, 'one.safetensors'), 3000);
+    }, /one\.safetensors.*truncated/);
+    const tensors = tensorsOf(tinyConfig);
+    const rewritten = (change: object) => (folder: string) =>
+      writeArrays(join(folder, 'model.safetensors'), { ...tensors, ...change }, 'F32');
+    const { 'model.norm.weight': norm } = tensors;
+    await refused(rewritten({ 'model.norm.bias': norm }), /tensor "model\.norm\.bias": expected a tensor of llama/);
+    await refused(
+      rewritten({ 'model.norm.weight': { shape: [4], values: new Float32Array(4) } }),
+      /"model\.norm\.weight", shape: expected \[8\] as the configuration says, got \[4\]/,
+    );
+
+    // The tokenizer.
+    const token = (content: string, id: number) => ({
+      ...(tinyTokenizer() as { added_tokens: object[] }).added_tokens[0],
+      content,
+      id,
+    });
+    await refused(
+      json('tokenizer.json', tinyTokenizer({ vocab: { z: 16 } })),
+      /ids below the 16 rows of the model \(vocab_size\), got 16, that of "z"/,
+    );
+    await refused(json('tokenizer.json', tinyTokenizer({ added: [token('<x>', 40)] })), /got 40, that of "<x>"/);
+    await refused(file('tokenizer.json', '{'), /tokenizer\.json: expected JSON/);
+
+    // The adapter.
+    const adapter = (change: object, shape: [number, number]) => {
+      const folder = join(parent, `adapter-${count}`);
+      fs.mkdirSync(folder);
+      const given = { peft_type: 'LORA', r: 2, lora_alpha: 4, target_modules: ['q_proj'], ...change };
+      json('adapter_config.json', given)(folder);
+      const [outputs, inputs] = shape;
+      const matrices = [0, 1].flatMap((layer) => {
+        const name = `base_model.model.model.layers.${layer}.self_attn.q_proj.lora_`;
+        return [
+          [`${name}A.weight`, { shape: [2, inputs], values: new Float32Array(2 * inputs) }],
+          [`${name}B.weight`, { shape: [outputs, 2], values: new Float32Array(2 * outputs) }],
+        ];
+      });
+      writeArrays(join(folder, 'adapter_model.safetensors'), Object.fromEntries(matrices), 'F32');
+      return folder;
+    };
+    const none = () => {};
+    await refused(none, /lora_A\.weight", shape: expected \[2, 8\], got \[2, 10\] \(is it for another model\?\)/, {
+      adapter: adapter({}, [8, 10]),
+    });
+    await refused(none, /use_dora: expected a plain LoRA adapter/, { adapter: adapter({ use_dora: true }, [8, 8]) });
+    await refused(none, /expected an adapter folder with adapter_config\.json, got none/, { adapter: parent });
+    const fine = adapter({}, [8, 8]);
+    await refused(none, /lora\.rank: expected that of the adapter, 2 at .*, got 16/, {
+      adapter: fine,
+      lora: { rank: 16 },
+    });
+    await refused(none, /lora\.alpha: expected that of the adapter, 4 at .*, got 5/, {
+      adapter: fine,
+      lora: { rank: 2, alpha: 5 },
+    });
+    await refused(none, /lora\.targets: expected that of the adapter, without .*v_proj/, {
+      adapter: fine,
+      lora: { rank: 2, targets: ['q_proj', 'v_proj'] },
+    });
+    await refused(none, /lora\.targets: expected that of the adapter, with .*q_proj/, {
+      adapter: fine,
+      lora: { rank: 2, targets: ['v_proj'] },
+    });
+  });
+
+  test('options are refused by name', async (t) => {
+    const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
+    const cases: [options: unknown, message: RegExp][] = [
+      [{ lora: 4 }, /^lora: expected an object, got 4/],
+      [{ lora: {} }, /^lora\.rank: expected an integer at least 1, got nothing/],
+      [{ lora: { rank: 1.5 } }, /^lora\.rank: expected an integer at least 1, got 1\.5/],
+      [{ lora: { rank: 2, alpha: 0 } }, /^lora\.alpha: expected a finite number above 0, got 0/],
+      [{ lora: { rank: 2, targets: [] } }, /^lora\.targets: expected 'all-linear', .*got an array of 0 values/],
+      [{ lora: { rank: 2, targets: ['queries'] } }, /^lora\.targets: expected linear maps of llama .*got "queries"/],
+      [{ lora: { rank: 2, targets: 'queries' } }, /a linear map of llama, got "queries"/],
+      [
+        { lora: { rank: 2, targets: ['lm_head'] } },
+        /^lora\.targets: expected linear maps but the unembedding, got "lm_head"/,
+      ],
+      [{ lora: { rank: 2, dropout: 0.1 } }, /lora\.dropout/],
+      [{ adapter: 3 }, /^adapter: expected the path of a PEFT folder, got 3/],
+      [{ dtype: 'int8' }, /^dtype: expected one of 'float32', 'bfloat16', 'float16', got "int8"/],
+      [{ seed: -1 }, /^seed: expected an integer at least 0, got -1/],
+      [{ recompute: 1 }, /^recompute: expected a boolean, got 1/],
+      [{ onProgress: true }, /^onProgress: expected a function, got true/],
+      [{ quantize: true }, /quantize/],
+    ];
+    for (const [options, message] of cases) {
+      const { numTensors } = tf.memory();
+      await assert.rejects(PretrainedPolicy.load(folder, options as PretrainedOptions), (error: Error) => {
+        assert.match(error.message, message);
+        return true;
+      });
+      assert.equal(tf.memory().numTensors, numTensors);
+    }
+    await assert.rejects(PretrainedPolicy.load(join(folder, 'nowhere')), /expected a model folder with config\.json/);
+    await assert.rejects(
+      PretrainedPolicy.load(7 as never),
+      /^TypeError: folder: expected the path of a model folder, got 7/,
+    );
+  });
+
+  test('tokens for images, which a text model has no row for, are passed over', async (t) => {
+    const folder = join(temporaryFolder(t), 'model');
+    const image = { content: '<image_soft_token>', id: 16, special: true, normalized: false };
+    writeModelFolder(folder, { tokenizer: tinyTokenizer({ added: [image] }) });
+    const policy = await load(t, folder);
+    assert.equal(policy.tokenizer.vocabularySize, 16);
+    await assert.rejects(generate(policy, ['a <image_soft_token>']), /token ids from 0 to 15, got 16/);
+  });
+
+  test('a chat template that never ends is refused when it is used', async (t) => {
+    const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
+    const endless =
+      '{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}{% endfor %}';
+    fs.writeFileSync(join(folder, 'chat_template.jinja'), endless);
+    const { chat } = await HuggingFaceTokenizer.load(folder);
+    await assert.rejects(
+      chat!.render([[{ role: 'user', content: 'a' }]], { timeLimit: 300 }),
+      /RangeError: chat template/,
+    );
+  });
+
+  test('prompts are texts, chats or ids', async (t) => {
+    const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
+    fs.writeFileSync(join(folder, 'chat_template.jinja'), '{% for m in messages %}{{ m.content }} {% endfor %}</s>');
+    const policy = await load(t, folder);
+    const chat = [
+      { role: 'user', content: 'b c' },
+      { role: 'assistant', content: 'd' },
+    ];
+    const options = { maxTokens: 3, samples: 2, seed: 5 };
+    const all = await generate(policy, ['a b', chat, Int32Array.of(9, 8)], options);
+    assert.deepEqual(
+      all.map(({ prompt }) => [...prompt]),
+      [
+        [1, 3, 4],
+        [1, 3, 4],
+        [4, 5, 6, 2],
+        [4, 5, 6, 2],
+        [9, 8],
+        [9, 8],
+      ],
+    );
+    for (const { tokens, text, truncated, logProbs } of all) {
+      assert.ok(tokens.length <= 3 && logProbs.length === tokens.length);
+      assert.equal(truncated, tokens.at(-1) !== 2);
+      assert.ok(!text.includes('<'));
+    }
+    const again = await generate(policy, ['a b', chat, Int32Array.of(9, 8)], options);
+    assert.deepEqual(again, all);
+    const other = await generate(policy, ['a b', chat, Int32Array.of(9, 8)], { ...options, seed: 6 });
+    assert.notDeepEqual(other, all);
+    await assert.rejects(
+      generate(policy, [Int32Array.of(1, 16)]),
+      /^RangeError: prompts\[0\]: expected token ids from 0 to 15, got 16/,
+    );
+    await assert.rejects(
+      generate(policy, ['a', 5 as never]),
+      /^TypeError: prompts\[1\]: expected a text, a list of messages or an Int32Array, got 5/,
+    );
+    await assert.rejects(
+      generate(policy, [new Int32Array(0)]),
+      /^RangeError: prompts\[0\]: expected at least one token/,
+    );
+    await assert.rejects(generate(policy, ['a'], { temperature: -1 }), /^RangeError: temperature: /);
+    await assert.rejects(generate(policy, ['a'], { maxToken: 3 } as never), /maxToken/);
+    await assert.rejects(tokenLogProbs(policy, [Int32Array.of(-1)]), /^RangeError: sequences\[0\]: expected token ids/);
+    await assert.rejects(generate(policy, ['a'], { signal: AbortSignal.abort(new Error('enough')) }), /enough/);
+    assert.deepEqual(await generate(policy, []), []);
+  });
+
+  test('log-probs are those of float64 loops over the logits, one short of each sequence', async (t) => {
+    const policy = await load(t, writeModelFolder(join(temporaryFolder(t), 'model')));
+    const sequences = [
+      Int32Array.of(1, 3, 4, 9, 2),
+      Int32Array.of(7),
+      Int32Array.of(1, 3, 4, 9, 5),
+      Int32Array.of(2, 11),
+    ];
+    const found = await tokenLogProbs(policy, sequences);
+    assert.deepEqual(
+      found.map(({ length }) => length),
+      [4, 0, 4, 1],
+    );
+    sequences.forEach((ids, i) => {
+      const tensor = policy.logits({ sequences: 1, length: ids.length, tokens: ids, starts: Int32Array.of(0) });
+      const logits = tensor.arraySync();
+      tensor.dispose();
+      found[i].forEach((value, at) => {
+        const expected = logits[at][ids[at + 1]] - Math.log(logits[at].reduce((sum, z) => sum + Math.exp(z), 0));
+        assert.ok(Math.abs(value - expected) < 1e-5, `sequence ${i}, ${at}: ${value}, expected ${expected}`);
+      });
+    });
+  });
+
+  test('every end token of tokenizer, configuration and generation configuration ends a completion', async (t) => {
+    const folder = writeModelFolder(join(temporaryFolder(t), 'model'), {
+      config: { ...tinyConfig, eos_token_id: [5, 2] },
+    });
+    fs.writeFileSync(join(folder, 'generation_config.json'), '{"eos_token_id": [7, 99]}');
+    const { tokenizer } = await load(t, folder);
+    assert.deepEqual([...tokenizer.endTokens], [2, 5, 7]);
+    assert.equal(tokenizer.endToken, 2);
+  });
+
+  test('a folder without a tokenizer works with ids, and says what is missing for text', async (t) => {
+    const policy = await load(t, writeModelFolder(join(temporaryFolder(t), 'model'), { tokenizer: null }));
+    const [{ text, tokens }] = await generate(policy, [Int32Array.of(1, 3)], { maxTokens: 4, temperature: 0 });
+    assert.ok(text === '' && tokens.length > 0);
+    await assert.rejects(generate(policy, ['a']), /expected a folder with tokenizer\.json, to read text, got none/);
+  });
+
+  test('progress ends with all weights; types are rounded to and saved', async (t) => {
+    const parent = temporaryFolder(t);
+    const folder = writeModelFolder(join(parent, 'model'));
+    const told: [number, number][] = [];
+    const policy = await load(t, folder, { dtype: 'bfloat16', onProgress: (...step) => void told.push(step) });
+    assert.deepEqual(told.at(-1), [policy.weightCount, policy.weightCount]);
+    assert.equal(policy.trainedCount, policy.weightCount);
+    for (const values of Object.values(weightsOf(policy))) {
+      const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+      assert.ok(bits.every((value) => (value & 0xffff) === 0));
+    }
+    await policy.save(join(parent, 'saved'));
+    const saved = await load(t, join(parent, 'saved'));
+    assert.deepEqual(weightsOf(saved), weightsOf(policy));
+    assert.ok(
+      fs.statSync(join(parent, 'saved/model.safetensors')).size < fs.statSync(join(folder, 'model.safetensors')).size,
+    );
+    await assert.rejects(policy.save(folder), /RangeError: folder: expected another folder than the loaded one/);
+    await assert.rejects(policy.save(''), /TypeError: folder: expected the path of a folder/);
+    await assert.rejects(policy.save(join(parent, 'x'), { merged: true } as never), /merged/);
+  });
+
+  test('with LoRA only A and B are trained, B begins at 0, and the reference is the model without it', async (t) => {
+    const parent = temporaryFolder(t);
+    const folder = writeModelFolder(join(parent, 'model'));
+    const [plain, adapted] = [
+      await load(t, folder),
+      await load(t, folder, { lora: { rank: 2, targets: ['q_proj', 'down_proj'] } }),
+    ];
+    assert.deepEqual(Object.keys(adapted.variables).sort(), [
+      'layers.0.attention.query.lora_A',
+      'layers.0.attention.query.lora_B',
+      'layers.0.feedforward.down.lora_A',
+      'layers.0.feedforward.down.lora_B',
+      'layers.1.attention.query.lora_A',
+      'layers.1.attention.query.lora_B',
+      'layers.1.feedforward.down.lora_A',
+      'layers.1.feedforward.down.lora_B',
+    ]);
+    assert.equal(adapted.trainedCount, 2 * (2 * (8 + 8) + 2 * (12 + 8)));
+    const ids = [Int32Array.of(1, 3, 4, 5)];
+    const before = await tokenLogProbs(plain, ids);
+    assert.deepEqual(await tokenLogProbs(adapted, ids), before);
+    for (const [name, variable] of Object.entries(adapted.variables)) {
+      if (name.endsWith('B')) variable.assign(tf.tidy(() => tf.fill(variable.shape, 0.3)));
+    }
+    assert.notDeepEqual(await tokenLogProbs(adapted, ids), before);
+    const off = { ...adapted, logits: (...args) => adapted.reference!(() => adapted.logits(...args)) } as LoadedPolicy;
+    assert.deepEqual(await tokenLogProbs(off, ids), before);
+    assert.equal(plain.reference, undefined);
+    // Saved, and gone on from, by the same A and B.
+    await adapted.save(join(parent, 'adapter'));
+    const again = await load(t, folder, {
+      adapter: join(parent, 'adapter'),
+      lora: { rank: 2, targets: ['q_proj', 'down_proj'] },
+    });
+    assert.deepEqual(weightsOf(again), weightsOf(adapted));
+  });
+
+  test('a description tells other files and options apart, and not other places', async (t) => {
+    const parent = temporaryFolder(t);
+    const folder = writeModelFolder(join(parent, 'model'));
+    fs.cpSync(folder, join(parent, 'moved'), { recursive: true });
+    const tensors = tensorsOf(tinyConfig);
+    tensors['model.norm.weight'].values[0] += 1;
+    writeModelFolder(join(parent, 'other'), { tensors });
+    const describe = async (name: string, options: PretrainedOptions = {}) => {
+      const { folder: _, ...rest } = (await load(t, join(parent, name), options)).description;
+      return JSON.stringify(rest);
+    };
+    const own = await describe('model');
+    assert.equal(await describe('moved'), own);
+    const others = [
+      await describe('other'),
+      await describe('model', { lora: { rank: 2 } }),
+      await describe('model', { lora: { rank: 2 }, seed: 1 }),
+      await describe('model', { lora: { rank: 2, alpha: 3 } }),
+      await describe('model', { dtype: 'float16' }),
+    ];
+    assert.equal(new Set([own, ...others]).size, 6);
+  });
+
+  test('loading and disposing leaves no tensor', async (t) => {
+    const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
+    const { numTensors } = tf.memory();
+    for (const options of [{}, { lora: { rank: 2 } }]) {
+      const policy = await PretrainedPolicy.load(folder, options);
+      await generate(policy, ['a'], { maxTokens: 2 });
+      await tokenLogProbs(policy, [Int32Array.of(1, 2, 3)]);
+      policy.dispose();
+    }
+    assert.equal(tf.memory().numTensors, numTensors);
+  });
+});
