@@ -23,14 +23,22 @@ export type { AdvantageConfig, EntropyConfig, KlConfig, LossConfig, Surrogate } 
 export {
   type AdvantageResult,
   computeAdvantages,
+  type LinearResult,
+  type LogitsBackwardResult,
   type LogitsResult,
   type LossResult,
+  linearLoss,
+  logitsBackward,
   logitsLoss,
   type PolicyResult,
   policyLoss,
 } from './loss/losses.js';
 export { type PresetName, presets } from './loss/presets.js';
 export type {
+  LinearInput,
+  LinearOptions,
+  LogitsBackwardInput,
+  LogitsBackwardOptions,
   LogitsInput,
   LogitsOptions,
   PolicyInput,

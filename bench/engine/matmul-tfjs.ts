@@ -4,15 +4,14 @@
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Backend, startBackend } from '../../src/backend/backend.js';
+import { seconds } from './timing.js';
 
 const [backend, precision, threads] = process.argv.slice(2);
+await startBackend(backend as Backend);
 if (backend === 'groupgrad') {
   const api = await import('../../src/backend.js');
-  await tf.setBackend('groupgrad');
   api.setPrecision(precision as 'float32' | 'bfloat16');
   api.configureEngine({ threads: Number(threads) });
-} else {
-  await startBackend(backend as Backend);
 }
 console.log(`tfjs-core ${tf.version_core}`);
 
@@ -24,12 +23,5 @@ for await (const shape of createInterface({ input: process.stdin })) {
     factors = { shape, a: tf.randomUniform([m, k], -1, 1), b: tf.randomUniform([k, n], -1, 1) };
   }
   const { a, b } = factors;
-  // Short: the best of some runs within a tenth of a second.
-  let best = Infinity;
-  for (const start = performance.now(); performance.now() - start < 100 || best === Infinity; ) {
-    const begin = performance.now();
-    tf.matMul(a, b).dispose();
-    best = Math.min(best, performance.now() - begin);
-  }
-  console.log(best / 1000);
+  console.log(seconds(() => tf.matMul(a, b).dispose()));
 }

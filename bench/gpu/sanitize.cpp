@@ -136,7 +136,7 @@ struct Shape {
 groupgrad_loss_config drawConfig(Random& random, groupgrad_loss_config config, bool logits) {
   const double inf = INFINITY;
   config.ratio = int32_t(random.integer(GROUPGRAD_RATIO_TOKEN, GROUPGRAD_RATIO_SEQUENCE_TOKEN));
-  config.surrogate = int32_t(random.integer(GROUPGRAD_CLIP, GROUPGRAD_REINFORCE));
+  config.surrogate = int32_t(random.integer(0, GROUPGRAD_SURROGATE_COUNT - 1));
   const double parameters[][4] = {{0.2, 0.28, inf, 3}, {5, 1, 0, 0}, {1, 1.05, 0, 0},
                                   {0.4, 0.4, 0, 0},    {2, 3, 3, 2}, {}};
   std::memcpy(config.surrogate_parameters, parameters[config.surrogate], sizeof config.surrogate_parameters);
@@ -218,6 +218,29 @@ struct Metrics {
   DeviceArray<groupgrad_advantage_metrics> advantages;
 };
 
+struct Rows {
+  int64_t count, vocab, stride;
+  int32_t dtype;
+};
+
+template <class IsIn>
+void checkRows(const std::vector<unsigned char>& gradient, const Rows& rows, const IsIn& isIn) {
+  for (int64_t row = 0; row < rows.count; ++row) {
+    double sum = 0, size = 0;
+    for (int64_t i = 0; i < rows.vocab; ++i) {
+      const double value = decode(gradient, row * rows.stride + i, rows.dtype);
+      sum += value;
+      size += std::abs(value);
+    }
+    if (!isIn(row) && size != 0) fail("the gradient of a masked token is not zero");
+    // A row's gradient adds up to 0 but for the rounding of its values; float16 flushes what is below 2^-25.
+    const double rounding = rows.dtype == GROUPGRAD_FLOAT32 ? 1e-4 : 1e-2;
+    const double flushed = rows.dtype == GROUPGRAD_FLOAT16 ? double(rows.vocab) * 0x1p-25 : 0;
+    if (size == size && std::abs(sum) > rounding * size + flushed)
+      fail("the gradient of a row does not add up to zero");
+  }
+}
+
 void logitsRequest(Random& random) {
   const Shape shape{random.integer(1, 4), random.chance(0.1) ? 1100 : random.integer(1, 5)};
   const int64_t vocab = shape.length > 5 ? 9 : random.pick<int64_t>({7, 300, 1025, 5000, 20000, 40007, 180001});
@@ -267,20 +290,49 @@ void logitsRequest(Random& random) {
   };
   const std::vector<unsigned char> gradient = run(false);
   if (!sameBits(gradient, run(true))) fail("in place the bits are others");
-  for (int64_t row = 0; row < tokens; ++row) {
-    double sum = 0, size = 0;
-    for (int64_t i = 0; i < vocab; ++i) {
-      const double value = decode(gradient, row * stride + i, dtype);
-      sum += value;
-      size += std::abs(value);
-    }
-    if (!inputs.isIn(row) && size != 0) fail("the gradient of a masked token is not zero");
-    // A row's gradient adds up to 0 but for the rounding of its values; float16 flushes what is below 2^-25.
-    const double rounding = dtype == GROUPGRAD_FLOAT32 ? 1e-4 : 1e-2;
-    const double flushed = dtype == GROUPGRAD_FLOAT16 ? double(vocab) * 0x1p-25 : 0;
-    if (size == size && std::abs(sum) > rounding * size + flushed)
-      fail("the gradient of a row does not add up to zero");
-  }
+  checkRows(gradient, {tokens, vocab, stride, dtype}, [&](int64_t row) { return inputs.isIn(row); });
+}
+
+void logitsBackwardRequest(Random& random) {
+  const int64_t vocab = random.pick<int64_t>({3, 300, 1025, 5000, 40007, 180001});
+  const Rows rows{random.integer(1, 9), vocab, vocab + (random.chance(0.3) ? random.integer(1, 9) : 0),
+                  int32_t(random.integer(GROUPGRAD_FLOAT32, GROUPGRAD_FLOAT16))};
+  const std::vector<unsigned char> logits =
+      encode(generate<float>(rows.count * rows.stride, [&] { return random.uniform(-4, 4); }), rows.dtype);
+  const DeviceArray<int32_t> ids(generate<int32_t>(rows.count, [&] { return random.integer(0, vocab - 1); }));
+  const std::vector<uint8_t> in = generate<uint8_t>(rows.count, [&] { return random.chance(0.8) ? 1 : 0; });
+  const DeviceArray<uint8_t> mask(in);
+  const auto gradients = [&] {
+    return generate<float>(rows.count, [&] { return random.chance(0.2) ? 0 : random.uniform(-1, 1); });
+  };
+  const DeviceArray<float> byLogProb(gradients()), byEntropy(gradients());
+  groupgrad_logits_backward_request request;
+  groupgrad_logits_backward_request_init(&request);
+  request.rows = rows.count;
+  request.vocab = vocab;
+  request.row_stride = rows.stride;
+  request.dtype = rows.dtype;
+  request.tokens = ids.get();
+  request.temperature = random.pick({1.0, 0.7});
+  request.mask = mask.get();
+  request.grad_log_probs = byLogProb.get();
+  if (random.chance(0.5)) request.grad_entropies = byEntropy.get();
+  request.loss_scale = random.pick({1.0, 128.0});
+  const std::size_t bytes = groupgrad_logits_backward_workspace(&request);
+  DeviceArray<unsigned char> workspace(static_cast<int64_t>(bytes));
+  workspace.clear();
+  const auto run = [&](bool inPlace) {
+    const DeviceArray<unsigned char> input(logits), output(int64_t(logits.size()));
+    const DeviceArray<double> nonFinite(1);
+    request.logits = input.get();
+    request.grad_logits = inPlace ? input.get() : output.get();
+    check(groupgrad_logits_backward(&request, nonFinite.get(), workspace.get(), bytes, nullptr));
+    if (nonFinite.read()[0] != 0) fail("finite values are counted as not finite");
+    return (inPlace ? input : output).read();
+  };
+  const std::vector<unsigned char> gradient = run(false);
+  if (!sameBits(gradient, run(true))) fail("in place the bits are others");
+  checkRows(gradient, rows, [&](int64_t row) { return in[static_cast<std::size_t>(row)] != 0; });
 }
 
 void policyRequest(Random& random) {
@@ -337,6 +389,7 @@ int main(int count, char** arguments) {
     currentRequest = seed + uint64_t(i);
     Random random(currentRequest);
     logitsRequest(random);
+    logitsBackwardRequest(random);
     policyRequest(random);
     advantageRequest(random);
   }

@@ -33,6 +33,7 @@ class Addon : public Napi::Addon<Addon> {
     setMethod(cpu, "computeAdvantages", [this](const Napi::CallbackInfo& info) { return computeAdvantages(info); });
     setMethod(cpu, "policyLoss", [this](const Napi::CallbackInfo& info) { return policyLoss(info); });
     setMethod(cpu, "logitsLoss", [this](const Napi::CallbackInfo& info) { return logitsLoss(info); });
+    setMethod(cpu, "logitsBackward", [this](const Napi::CallbackInfo& info) { return logitsBackward(info); });
     exports.Set("version", kVersion);
     exports.Set("cpu", cpu);
     exports.Set("cuda", cudaExports(env, cpu_));
@@ -53,7 +54,9 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value policyLoss(const Napi::CallbackInfo& info) {
     LossInputs inputs(nullptr);
     readPolicy(argument(info, 0, "plan"), inputs);
-    return run(info.Env(), inputs, [&](LossMetrics& m) { return cpu_.policyLoss(cpu_.state, inputs.policy, m); });
+    return run(
+        info.Env(), inputs, [&](LossMetrics& m) { return cpu_.policyLoss(cpu_.state, inputs.policy, m); },
+        inputs.policy.entropies != nullptr);
   }
 
   Napi::Value logitsLoss(const Napi::CallbackInfo& info) {
@@ -63,9 +66,17 @@ class Addon : public Napi::Addon<Addon> {
         info.Env(), inputs, [&](LossMetrics& m) { return cpu_.logitsLoss(cpu_.state, request, m); }, true);
   }
 
+  Napi::Value logitsBackward(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const LogitsBackwardRequest request = readLogitsBackward(argument(info, 0, "plan"), nullptr);
+    double nonFinite = 0;
+    check(env, cpu_.logitsBackward(cpu_.state, request, nonFinite));
+    return backwardResult(env, nonFinite);
+  }
+
   // Advantages first where they come from rewards, then the loss.
   template <class Loss>
-  Napi::Value run(Napi::Env env, const LossInputs& inputs, const Loss& loss, bool entropy = false) {
+  Napi::Value run(Napi::Env env, const LossInputs& inputs, const Loss& loss, bool entropy) {
     AdvantageMetrics a;
     LossMetrics m;
     if (inputs.fused) check(env, cpu_.advantages(cpu_.state, inputs.advantage.request, a));

@@ -196,7 +196,7 @@ Napi::Value policyLoss(const Napi::CallbackInfo& info, const CudaPointer& cuda) 
   const auto operation = newOperation(info.Env(), cuda);
   LossInputs inputs(operation->state);
   readPolicy(argument(info, 0, "plan"), inputs);
-  return run(info.Env(), cuda, operation, inputs, inputs.policy, false,
+  return run(info.Env(), cuda, operation, inputs, inputs.policy, inputs.policy.entropies != nullptr,
              [&](cuda::State& state, const cuda::DeviceRewards* rewards, cuda::Pending& pending) {
                return cuda::submitPolicyLoss(state, inputs.policy, rewards, pending);
              });
@@ -210,6 +210,16 @@ Napi::Value logitsLoss(const Napi::CallbackInfo& info, const CudaPointer& cuda) 
              [&](cuda::State& state, const cuda::DeviceRewards* rewards, cuda::Pending& pending) {
                return cuda::submitLogitsLoss(state, request, rewards, pending);
              });
+}
+
+Napi::Value logitsBackward(const Napi::CallbackInfo& info, const CudaPointer& cuda) {
+  const Napi::Env env = info.Env();
+  const auto operation = newOperation(env, cuda);
+  const LogitsBackwardRequest request = readLogitsBackward(argument(info, 0, "plan"), operation->state);
+  check(env, cuda::submitLogitsBackward(*operation->state, request, operation->pending));
+  return lazily(env, operation, [](Napi::Env environment, const cuda::Results& results) {
+    return backwardResult(environment, results.loss.nonFinite);
+  });
 }
 
 }  // namespace
@@ -233,6 +243,7 @@ Napi::Object cudaExports(Napi::Env env, const Device& cpu) {
             [cuda](const Napi::CallbackInfo& info) { return computeAdvantages(info, cuda); });
   setMethod(exports, "policyLoss", [cuda](const Napi::CallbackInfo& info) { return policyLoss(info, cuda); });
   setMethod(exports, "logitsLoss", [cuda](const Napi::CallbackInfo& info) { return logitsLoss(info, cuda); });
+  setMethod(exports, "logitsBackward", [cuda](const Napi::CallbackInfo& info) { return logitsBackward(info, cuda); });
   return exports;
 }
 

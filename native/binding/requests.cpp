@@ -140,6 +140,7 @@ int64_t readTokenSettings(const Napi::Object& plan, PolicyRequest& r) {
   r.normalizer = getNumber(plan, "normalizer");
   r.globalSequences = getNumber(plan, "globalSequences");
   r.metrics = getBoolean(plan, "metrics");
+  r.lossScale = getNumber(plan, "lossScale");
   r.threads = int32_t(getInteger(plan, "threads", 0, 1024));
   r.config = readLoss(getObject(plan, "loss"));
   r.advantagesPerToken = getBoolean(plan, "advantagesPerToken");
@@ -199,6 +200,22 @@ void checkIds(Napi::Env env, const LogitsRequest& r) {
   }
 }
 
+// Takes the arrays with logits and their gradient, which may be the same memory, among them.
+void takeWithLogits(const Napi::Object& plan, LogitsRequest& r, int64_t values, bool optional, Arrays& arrays) {
+  const auto take = [&]<class T>(const T* logits, T* gradient) {
+    arrays.read(logits, plan, "logits", values);
+    arrays.write(gradient, plan, "gradLogits", values, optional);
+    arrays.take("gradLogits", "logits");
+    r.logits = logits;
+    r.gradLogits = gradient;
+  };
+  if (r.dtype == Dtype::float32) {
+    take(static_cast<const float*>(nullptr), static_cast<float*>(nullptr));
+  } else {
+    take(static_cast<const uint16_t*>(nullptr), static_cast<uint16_t*>(nullptr));
+  }
+}
+
 }  // namespace
 
 AdvantageInputs readAdvantage(const Napi::Object& plan, const Napi::Object& output, const void* device) {
@@ -215,9 +232,16 @@ void readPolicy(const Napi::Object& plan, LossInputs& inputs) {
   noteTokens(plan, inputs, arrays);
   const int64_t tokens = inputs.policy.sequences * inputs.policy.length;
   arrays.read(inputs.policy.logProbs, plan, "logProbs", tokens);
+  arrays.read(inputs.policy.entropies, plan, "entropies", tokens, true);
   arrays.write(inputs.policy.gradLogProbs, plan, "gradLogProbs", tokens, true);
+  arrays.write(inputs.policy.gradEntropies, plan, "gradEntropies", tokens, true);
   arrays.take();
   checkTokens(plan.Env(), inputs, arrays);
+  const LossConfig& config = inputs.policy.config;
+  if (!inputs.policy.entropies &&
+      (config.entropyCoefficient != 0 || config.topQuantile != 1 || inputs.policy.gradEntropies)) {
+    throw Napi::TypeError::New(plan.Env(), "entropies: expected a Float32Array because of the entropy term, got null");
+  }
 }
 
 LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
@@ -232,23 +256,33 @@ LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   arrays.read(r.tokens, plan, "tokens", rows);
   arrays.write(r.logProbs, plan, "logProbs", rows);
   arrays.write(r.entropies, plan, "entropies", rows);
-  const auto takeWithLogits = [&]<class T>(const T* logits, T* gradient) {
-    arrays.read(logits, plan, "logits", values);
-    arrays.write(gradient, plan, "gradLogits", values, true);
-    arrays.take("gradLogits", "logits");
-    r.logits = logits;
-    r.gradLogits = gradient;
-  };
-  if (r.dtype == Dtype::float32) {
-    takeWithLogits(static_cast<const float*>(nullptr), static_cast<float*>(nullptr));
-  } else {
-    takeWithLogits(static_cast<const uint16_t*>(nullptr), static_cast<uint16_t*>(nullptr));
-  }
+  takeWithLogits(plan, r, values, true, arrays);
   checkTokens(env, inputs, arrays);
   r.policy = inputs.policy;
   // On a device the kernels look for themselves.
   if (!arrays.isOnDevice("tokens") && !arrays.isOnDevice("mask")) checkIds(env, r);
   return r;
+}
+
+LogitsBackwardRequest readLogitsBackward(const Napi::Object& plan, const void* device) {
+  const Napi::Env env = plan.Env();
+  LogitsBackwardRequest request;
+  LogitsRequest& r = request.logits;
+  Arrays arrays(env, device);
+  const int64_t rows = r.policy.length = getInteger(plan, "rows", 1, kMaxDimension);
+  r.policy.sequences = 1;
+  r.policy.lossScale = getNumber(plan, "lossScale");
+  r.policy.threads = int32_t(getInteger(plan, "threads", 0, 1024));
+  readLogitsSettings(plan, r);
+  r.zeroed = getBoolean(plan, "zeroed");
+  const int64_t values = product(env, "shape", {rows, r.rowStride});
+  arrays.read(r.policy.mask, plan, "mask", rows, true);
+  arrays.read(r.tokens, plan, "tokens", rows);
+  arrays.read(request.gradLogProbs, plan, "gradLogProbs", rows);
+  arrays.read(request.gradEntropies, plan, "gradEntropies", rows, true);
+  takeWithLogits(plan, r, values, false, arrays);
+  if (!arrays.isOnDevice("tokens") && !arrays.isOnDevice("mask")) checkIds(env, r);
+  return request;
 }
 
 namespace {
@@ -317,6 +351,13 @@ Napi::Object lossResult(Napi::Env env, const PolicyRequest& policy, LossMetrics 
   writeMetrics(metrics, policy, m);
   if (entropy && policy.metrics) metrics.Set("entropy", m.entropy);
   result.Set("loss", m.loss);
+  result.Set("metrics", metrics);
+  return result;
+}
+
+Napi::Object backwardResult(Napi::Env env, double nonFinite) {
+  Napi::Object result = Napi::Object::New(env), metrics = Napi::Object::New(env);
+  metrics.Set("nonFinite", nonFinite);
   result.Set("metrics", metrics);
   return result;
 }

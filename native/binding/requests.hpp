@@ -32,6 +32,7 @@ struct LossInputs {
 void readPolicy(const Napi::Object& plan, LossInputs& inputs);
 // `inputs.policy` becomes the policy part of the request that is returned.
 LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs);
+LogitsBackwardRequest readLogitsBackward(const Napi::Object& plan, const void* device);
 
 // The same without the tensors, which TensorFlow holds.
 tensorflow::Call readAdvantageCall(const Napi::Object& plan);
@@ -43,6 +44,8 @@ AdvantageRequest readOutput(const Napi::Object& output, int64_t rewards, int64_t
 
 // { accuracy, metrics }.
 Napi::Object advantageResult(Napi::Env, const AdvantageRequest&, const AdvantageMetrics&);
+// { metrics } of a call that computes no loss.
+Napi::Object backwardResult(Napi::Env, double nonFinite);
 // { loss, metrics }, and `accuracy` where there is a request of fused advantages. `entropy`: from logits.
 Napi::Object lossResult(Napi::Env, const PolicyRequest&, LossMetrics, const AdvantageRequest* advantage,
                         const AdvantageMetrics&, bool entropy);

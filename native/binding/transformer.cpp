@@ -52,7 +52,7 @@ void rotary(const Engine& e, Call& call) {
   r.cos = call.values<const float>(2, "cos", table);
   r.sin = call.values<const float>(3, "sin", table);
   r.y = call.values<float>(4, "y", size);
-  check(call.env(), e.operations->rotary(e.state, r));
+  if (size > 0) check(call.env(), e.operations->rotary(e.state, r));
 }
 
 void gatedUnit(const Engine& e, Call& call) {
@@ -133,7 +133,7 @@ void attention(const Engine& e, Call& call) {
   r.starts = starts.data();
   r.y = call.values<float>(5, "y", sizes.query);
   r.logSumExp = call.values<float>(6, "logSumExp", sizes.statistics);
-  check(call.env(), e.operations->attention(e.state, r));
+  if (sizes.query > 0) check(call.env(), e.operations->attention(e.state, r));
 }
 
 void attentionBackward(const Engine& e, Call& call) {
@@ -150,7 +150,7 @@ void attentionBackward(const Engine& e, Call& call) {
   r.dQuery = call.values<float>(8, "dQuery", sizes.query);
   r.dKey = call.values<float>(9, "dKey", sizes.key);
   r.dValue = call.values<float>(10, "dValue", sizes.key);
-  check(call.env(), e.operations->attentionBackward(e.state, r));
+  if (sizes.query > 0) check(call.env(), e.operations->attentionBackward(e.state, r));
 }
 
 void decodeAttention(const Engine& e, Call& call) {

@@ -13,6 +13,7 @@
 
 using namespace groupgrad;
 
+static_assert(GROUPGRAD_SURROGATE_COUNT == std::tuple_size_v<Surrogates>);
 static_assert(sizeof(groupgrad_loss_metrics) == sizeof(LossMetrics));
 static_assert(sizeof(groupgrad_advantage_metrics) == sizeof(AdvantageMetrics));
 
@@ -98,8 +99,15 @@ cuda::DeviceRewards convert(const groupgrad_advantage_request& r) {
   return out;
 }
 
+constexpr int64_t kMost = 0x7fffffff;
+
+double checkLossScale(double scale) {
+  require(scale >= 0x1p-126 && scale <= double(kFloatMax), "loss_scale",
+          "a number of at least 2^-126 that is finite in float32");
+  return scale;
+}
+
 PolicyRequest convert(const groupgrad_policy_request& r) {
-  constexpr int64_t kMost = 0x7fffffff;
   PolicyRequest out;
   require(r.sequences > 0 && r.sequences <= kMost, "sequences", "a number from 1 to 2^31 - 1");
   require(r.length > 0 && r.length <= kMost, "length", "a number from 1 to 2^31 - 1");
@@ -108,6 +116,7 @@ PolicyRequest convert(const groupgrad_policy_request& r) {
   out.config = convert(r.config);
   require(out.config.klBeta == 0 || r.ref_log_probs, "ref_log_probs", "an array, because config.kl_beta is not 0");
   out.logProbs = r.log_probs;
+  out.entropies = r.entropies;
   out.oldLogProbs = r.old_log_probs;
   out.refLogProbs = r.ref_log_probs;
   out.mask = r.mask;
@@ -119,17 +128,17 @@ PolicyRequest convert(const groupgrad_policy_request& r) {
   out.normalizer = r.normalizer;
   out.globalSequences = r.global_sequences;
   out.metrics = r.metrics != 0;
+  out.lossScale = checkLossScale(r.loss_scale);
   out.gradLogProbs = r.grad_log_probs;
+  out.gradEntropies = r.grad_entropies;
   return out;
 }
 
-LogitsRequest convert(const groupgrad_logits_request& r) {
-  LogitsRequest out;
-  out.policy = convert(r.policy);
-  out.policy.logProbs = nullptr;
-  out.policy.gradLogProbs = nullptr;
-  require(r.vocab > 0 && r.vocab <= 0x7fffffff, "vocab", "a number from 1 to 2^31 - 1");
-  require(r.row_stride >= r.vocab && r.row_stride <= 0x7fffffff, "row_stride", "from vocab to 2^31 - 1");
+// What is common to requests over logits.
+template <class Request>
+void convertLogits(const Request& r, LogitsRequest& out) {
+  require(r.vocab > 0 && r.vocab <= kMost, "vocab", "a number from 1 to 2^31 - 1");
+  require(r.row_stride >= r.vocab && r.row_stride <= kMost, "row_stride", "from vocab to 2^31 - 1");
   require(r.temperature >= 1e-6 && r.temperature <= double(kFloatMax), "temperature",
           "a number of at least 1e-6 that is finite in float32");
   out.vocab = r.vocab;
@@ -140,8 +149,35 @@ LogitsRequest convert(const groupgrad_logits_request& r) {
   out.temperature = r.temperature;
   out.gradLogits = r.grad_logits;
   out.zeroed = r.zeroed != 0 && r.grad_logits != r.logits;
+}
+
+void requireAligned(const LogitsRequest& r) {
+  const uintptr_t bytes = r.dtype == Dtype::float32 ? 4 : 2;
+  require(reinterpret_cast<uintptr_t>(r.logits) % bytes == 0, "logits", "an address aligned to its type");
+  require(reinterpret_cast<uintptr_t>(r.gradLogits) % bytes == 0, "grad_logits", "an address aligned to its type");
+}
+
+LogitsRequest convert(const groupgrad_logits_request& r) {
+  LogitsRequest out;
+  out.policy = convert(r.policy);
+  out.policy.logProbs = out.policy.entropies = nullptr;
+  out.policy.gradLogProbs = out.policy.gradEntropies = nullptr;
+  convertLogits(r, out);
   out.logProbs = r.log_probs;
   out.entropies = r.entropies;
+  return out;
+}
+
+LogitsBackwardRequest convert(const groupgrad_logits_backward_request& r) {
+  LogitsBackwardRequest out;
+  require(r.rows > 0 && r.rows <= kMost, "rows", "a number from 1 to 2^31 - 1");
+  out.logits.policy.sequences = 1;
+  out.logits.policy.length = r.rows;
+  out.logits.policy.mask = r.mask;
+  out.logits.policy.lossScale = checkLossScale(r.loss_scale);
+  convertLogits(r, out.logits);
+  out.gradLogProbs = r.grad_log_probs;
+  out.gradEntropies = r.grad_entropies;
   return out;
 }
 
@@ -212,6 +248,7 @@ void groupgrad_policy_request_init(groupgrad_policy_request* request) {
   *request = groupgrad_policy_request{};
   request->normalizer = request->global_sequences = NAN;
   request->metrics = 1;
+  request->loss_scale = 1;
   request->config.max_length = 1;
   request->config.log_ratio_clamp = request->config.off_policy_threshold = INFINITY;
   request->config.kl_estimator = GROUPGRAD_KL_K3;
@@ -226,12 +263,21 @@ void groupgrad_logits_request_init(groupgrad_logits_request* request) {
   request->temperature = 1;
 }
 
+void groupgrad_logits_backward_request_init(groupgrad_logits_backward_request* request) {
+  *request = groupgrad_logits_backward_request{};
+  request->temperature = request->loss_scale = 1;
+}
+
 size_t groupgrad_advantages_workspace(const groupgrad_advantage_request*) { return cuda::advantagesWorkspace(); }
 size_t groupgrad_policy_workspace(const groupgrad_policy_request* request) {
   return workspaceOf(request, cuda::policyWorkspace);
 }
 size_t groupgrad_logits_workspace(const groupgrad_logits_request* request) {
   return workspaceOf(request, cuda::logitsWorkspace);
+}
+
+size_t groupgrad_logits_backward_workspace(const groupgrad_logits_backward_request*) {
+  return cuda::logitsBackwardWorkspace();
 }
 
 int groupgrad_advantages(const groupgrad_advantage_request* request, groupgrad_advantage_metrics* metrics,
@@ -252,8 +298,8 @@ int groupgrad_policy_loss(const groupgrad_policy_request* request, const groupgr
     const PolicyRequest r = convert(*request);
     cuda::DeviceRewards given;
     require(r.logProbs, "log_probs", "an array");
-    require(r.config.entropyCoefficient == 0 && r.config.topQuantile == 1, "config.entropy_coefficient, top_quantile",
-            "no entropy term: it needs logits");
+    const bool hasTerm = r.config.entropyCoefficient != 0 || r.config.topQuantile != 1;
+    require(r.entropies || (!hasTerm && !r.gradEntropies), "entropies", "an array, because there is an entropy term");
     require(rewards || r.advantages, "advantages", "an array, or rewards");
     if (rewards) {
       given = convert(*rewards);
@@ -277,9 +323,7 @@ int groupgrad_logits_loss(const groupgrad_logits_request* request, const groupgr
     const LogitsRequest r = convert(*request);
     require(r.logits && r.tokens && r.logProbs && r.entropies, "logits",
             "an array for each of logits, tokens, log_probs, entropies");
-    const uintptr_t bytes = r.dtype == Dtype::float32 ? 4 : 2;
-    require(reinterpret_cast<uintptr_t>(r.logits) % bytes == 0, "logits", "an address aligned to its type");
-    require(reinterpret_cast<uintptr_t>(r.gradLogits) % bytes == 0, "grad_logits", "an address aligned to its type");
+    requireAligned(r);
     cuda::DeviceRewards given;
     require(rewards || r.policy.advantages, "advantages", "an array, or rewards");
     if (rewards) {
@@ -293,6 +337,22 @@ int groupgrad_logits_loss(const groupgrad_logits_request* request, const groupgr
     if (error != cudaSuccess) return error;
     return cuda::logitsLoss(traits, where, r, rewards ? &given : nullptr, reinterpret_cast<LossMetrics*>(metrics),
                             reinterpret_cast<AdvantageMetrics*>(advantage_metrics));
+  });
+}
+
+int groupgrad_logits_backward(const groupgrad_logits_backward_request* request, double* non_finite, void* workspace,
+                              size_t workspace_bytes, void* stream) {
+  return guarded("groupgrad_logits_backward", [&] {
+    require(request && non_finite, "request, non_finite", "not null");
+    const LogitsBackwardRequest r = convert(*request);
+    require(r.logits.logits && r.logits.tokens && r.gradLogProbs && r.logits.gradLogits, "logits",
+            "an array for each of logits, tokens, grad_log_probs, grad_logits");
+    requireAligned(r.logits);
+    const cuda::Stream where = streamOf(stream, workspace, workspace_bytes, cuda::logitsBackwardWorkspace());
+    cuda::DeviceTraits traits;
+    const cudaError_t error = currentTraits(traits);
+    if (error != cudaSuccess) return error;
+    return cuda::logitsBackward(traits, where, r, non_finite);
   });
 }
 

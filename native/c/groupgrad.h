@@ -44,7 +44,8 @@ enum groupgrad_surrogate {
   GROUPGRAD_SAPO,
   GROUPGRAD_GMPO,
   GROUPGRAD_VESPO,
-  GROUPGRAD_REINFORCE
+  GROUPGRAD_REINFORCE,
+  GROUPGRAD_SURROGATE_COUNT
 };
 
 /* Start each of these structs with its _init function, which fills what is optional with "not used". */
@@ -63,7 +64,7 @@ typedef struct groupgrad_loss_config {
   int32_t kl_estimator;        /* groupgrad_kl */
   int32_t kl_importance_weighted;
   double kl_log_ratio_clamp;  /* infinity: off */
-  double entropy_coefficient; /* 0: no entropy term; it needs logits */
+  double entropy_coefficient; /* 0: no entropy term; it needs logits or entropies */
   double top_quantile;        /* 1: every token is kept */
   double entropy_tokens;      /* denominator of the entropy term; NaN: this batch's */
   double entropy_threshold;   /* with top_quantile; NaN: this batch's */
@@ -98,6 +99,7 @@ typedef struct groupgrad_policy_request {
   int64_t sequences;
   int64_t length;
   const float* log_probs; /* not used by groupgrad_logits_loss */
+  const float* entropies; /* with entropy_coefficient or top_quantile; likewise */
   const float* old_log_probs;
   const float* ref_log_probs; /* with kl_beta */
   const uint8_t* mask;        /* null: every token counts */
@@ -107,8 +109,10 @@ typedef struct groupgrad_policy_request {
   double normalizer;       /* token count of the accumulation window; NaN: this batch's */
   double global_sequences; /* likewise */
   groupgrad_loss_config config;
-  int32_t metrics; /* 0: rows that can carry no gradient may stay unread; kl and entropy are not computed over them */
+  int32_t metrics;   /* 0: rows that can carry no gradient may stay unread; kl and entropy are not computed over them */
+  double loss_scale; /* the gradient is multiplied by it before it is rounded to its type; loss and metrics are not */
   float* grad_log_probs; /* out; null: no gradient; not used by groupgrad_logits_loss */
+  float* grad_entropies; /* out; null: not wanted; likewise */
 } groupgrad_policy_request;
 
 /* An id outside of the vocabulary gives the token a log-prob of NaN, counted in non_finite. */
@@ -125,6 +129,24 @@ typedef struct groupgrad_logits_request {
   float* log_probs;  /* out */
   float* entropies;  /* out, nats */
 } groupgrad_logits_request;
+
+/* From the gradient with respect to log-probs and entropies to that with respect to logits, as groupgrad_logits_loss
+ * computes it. Arrays of rows hold one value a row. Rows that are masked out or have no gradient are not read. */
+typedef struct groupgrad_logits_backward_request {
+  int64_t rows;
+  int64_t vocab;
+  int64_t row_stride; /* logits from one row's start to the next */
+  int32_t dtype;      /* groupgrad_dtype */
+  const void* logits; /* rows * row_stride */
+  const int32_t* tokens;
+  double temperature;
+  const uint8_t* mask; /* null: every row counts */
+  const float* grad_log_probs;
+  const float* grad_entropies; /* null: 0 */
+  double loss_scale;           /* as in groupgrad_policy_request */
+  void* grad_logits;           /* out, in the layout and type of logits; may be logits */
+  int32_t zeroed;              /* grad_logits holds zeros: rows without a gradient are not written */
+} groupgrad_logits_backward_request;
 
 typedef struct groupgrad_advantage_metrics {
   double accuracy;
@@ -153,6 +175,7 @@ GROUPGRAD_EXPORT const char* groupgrad_error(void);
 GROUPGRAD_EXPORT void groupgrad_advantage_request_init(groupgrad_advantage_request* request);
 GROUPGRAD_EXPORT void groupgrad_policy_request_init(groupgrad_policy_request* request);
 GROUPGRAD_EXPORT void groupgrad_logits_request_init(groupgrad_logits_request* request);
+GROUPGRAD_EXPORT void groupgrad_logits_backward_request_init(groupgrad_logits_backward_request* request);
 
 /* Bytes of device memory that an operation works in, or 0 where groupgrad_error() says what is wrong with the request;
  * the arrays of logits, tokens and results need not be there yet. The caller fills it with zeros once, before its first
@@ -161,6 +184,7 @@ GROUPGRAD_EXPORT void groupgrad_logits_request_init(groupgrad_logits_request* re
 GROUPGRAD_EXPORT size_t groupgrad_advantages_workspace(const groupgrad_advantage_request* request);
 GROUPGRAD_EXPORT size_t groupgrad_policy_workspace(const groupgrad_policy_request* request);
 GROUPGRAD_EXPORT size_t groupgrad_logits_workspace(const groupgrad_logits_request* request);
+GROUPGRAD_EXPORT size_t groupgrad_logits_backward_workspace(const groupgrad_logits_backward_request* request);
 
 /* `metrics` is device memory. `stream` is a cudaStream_t. `rewards` may be null; else the advantages are computed from
  * them in the same call (by groupgrad_policy_loss in the same launch). */
@@ -175,6 +199,9 @@ GROUPGRAD_EXPORT int groupgrad_logits_loss(const groupgrad_logits_request* reque
                                            const groupgrad_advantage_request* rewards, groupgrad_loss_metrics* metrics,
                                            groupgrad_advantage_metrics* advantage_metrics, void* workspace,
                                            size_t workspace_bytes, void* stream);
+/* `non_finite` is device memory: how many values are not finite among what was read, and have overflowed. */
+GROUPGRAD_EXPORT int groupgrad_logits_backward(const groupgrad_logits_backward_request* request, double* non_finite,
+                                               void* workspace, size_t workspace_bytes, void* stream);
 
 #if defined(__cplusplus)
 }

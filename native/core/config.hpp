@@ -70,6 +70,7 @@ struct PolicyRequest {
   int64_t sequences = 0;
   int64_t length = 0;
   const float* logProbs = nullptr;
+  const float* entropies = nullptr;  // needed for an entropy term or a quantile
   const float* oldLogProbs = nullptr;
   const float* refLogProbs = nullptr;
   const uint8_t* mask = nullptr;
@@ -80,12 +81,14 @@ struct PolicyRequest {
   double globalSequences = NAN;  // NaN: this batch's
   LossConfig config;
   bool metrics = true;
-  int32_t threads = 0;  // 0: one a core
+  int32_t threads = 0;   // 0: one a core
+  double lossScale = 1;  // of the gradient that leaves the call, and of nothing else
   float* gradLogProbs = nullptr;
+  float* gradEntropies = nullptr;
 };
 
 struct LogitsRequest {
-  PolicyRequest policy;  // its logProbs and gradLogProbs are not used
+  PolicyRequest policy;  // its log-probs and entropies, and the gradients with respect to them, are not used
   int64_t vocab = 0;
   int64_t rowStride = 0;
   Dtype dtype = Dtype::float32;
@@ -96,6 +99,15 @@ struct LogitsRequest {
   bool zeroed = false;         // gradLogits holds zeros already: rows without a gradient need not be written
   float* logProbs = nullptr;
   float* entropies = nullptr;
+};
+
+// From the gradient with respect to log-probs and entropies to that with respect to logits, without a loss. Of
+// `logits.policy` sequences, length, mask, lossScale and threads alone count; its log-probs and entropies are not
+// written.
+struct LogitsBackwardRequest {
+  LogitsRequest logits;
+  const float* gradLogProbs = nullptr;   // one a row
+  const float* gradEntropies = nullptr;  // likewise; null: 0
 };
 
 struct LossMetrics {

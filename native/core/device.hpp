@@ -28,6 +28,8 @@ struct Device {
   Status (*advantages)(void* state, const AdvantageRequest&, AdvantageMetrics&) = nullptr;
   Status (*policyLoss)(void* state, const PolicyRequest&, LossMetrics&) = nullptr;
   Status (*logitsLoss)(void* state, const LogitsRequest&, LossMetrics&) = nullptr;
+  // nonFinite: values among what was read, and what overflowed.
+  Status (*logitsBackward)(void* state, const LogitsBackwardRequest&, double& nonFinite) = nullptr;
 };
 
 }  // namespace groupgrad

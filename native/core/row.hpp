@@ -27,13 +27,14 @@ struct RowFactors {
 
 // g and c: the loss's derivatives with respect to the row's log-prob and entropy.
 // dloss/dx_j = p_j / T (-g - c (z_j - log sum + H)) + [j = token] g / T with p_j = exp(z_j) / sum and
-// H - log sum = -meanZ. The token's own p - 1 is from its log-prob: no cancellation where p is near 1.
+// H - log sum = -meanZ; `scale` is 1 / T times the loss scale. The token's own p - 1 is from its log-prob: no
+// cancellation where p is near 1.
 template <class T>
-GROUPGRAD_INLINE RowFactors<T> rowFactors(const RowSums<T>& row, T g, T c, T inverseTemperature) {
-  const T scaled = inverseTemperature / row.sum;
+GROUPGRAD_INLINE RowFactors<T> rowFactors(const RowSums<T>& row, T g, T c, T scale) {
+  const T scaled = scale / row.sum;
   const T p = std::exp(row.logProb);
   const T entropyPart = p > 0 ? c * p * (row.logProb + row.entropy) : T(0);
-  return {scaled * (c * row.meanZ - g), -c * scaled, inverseTemperature * (-g * std::expm1(row.logProb) - entropyPart)};
+  return {scaled * (c * row.meanZ - g), -c * scaled, scale * (-g * std::expm1(row.logProb) - entropyPart)};
 }
 
 }  // namespace groupgrad

@@ -143,11 +143,23 @@ class PolicyCall {
     context.gradient = request.gradLogProbs;
     context.needsSequence = needsSequence(r_.config);
     countTokens();
+    const LossConfig& config = r_.config;
+    if (config.topQuantile < 1) {
+      context.entropies = request.entropies;
+      context.entropyThreshold = float(config.entropyThreshold);
+    }
+    entropyTokens_ = hasEntropyTokens() ? config.entropyTokens : double(std::max<int64_t>(1, tokens_));
   }
 
   PolicyContext context;
 
   int64_t tokens() const { return tokens_; }
+  bool isIn(int64_t at) const { return !r_.mask || r_.mask[at] != 0; }
+  bool isKept(int64_t at) const { return !context.entropies || r_.entropies[at] >= context.entropyThreshold; }
+  // Of the loss with respect to the token's entropy.
+  float entropyGradient(int64_t at) const {
+    return isIn(at) && isKept(at) ? float(0 - r_.config.entropyCoefficient / entropyTokens_) : 0.0f;
+  }
   const SequenceState& sequence(int64_t b) const { return state_.sequences[std::size_t(b)]; }
 
   // A sequence's factor, ratio and surrogate quantity.
@@ -172,8 +184,9 @@ class PolicyCall {
     });
   }
 
-  // Everything, from log-probs that are all there.
+  // Everything, from log-probs and entropies that are all there.
   void run() {
+    if (context.entropies) keepHighEntropy();
     forEachSequence([&](RunSums& sums, int64_t b) {
       SequenceState& s = state_.sequences[std::size_t(b)];
       prepare(b);
@@ -182,6 +195,7 @@ class PolicyCall {
     });
   }
 
+  void finishEntropies();
   void metrics(LossMetrics& m);
 
  private:
@@ -216,10 +230,65 @@ class PolicyCall {
     context.denominators = denominators(r_, tokens_, nonEmpty);
   }
 
+  bool hasEntropyTokens() const { return r_.config.entropyTokens == r_.config.entropyTokens; }
+  void keepHighEntropy();
+  void addEntropy(LossMetrics& m) const;
+
   State& state_;
   const PolicyRequest& r_;
   int64_t tokens_ = 0;
+  double entropyTokens_ = 1;  // the entropy term's denominator
 };
+
+// The threshold below which tokens are dropped: the k-th smallest entropy, k = ceil((1 - q) (N - 1) - 1e-9). And how
+// many are left.
+void PolicyCall::keepHighEntropy() {
+  const int64_t rows = r_.sequences * r_.length;
+  if (r_.config.entropyThreshold != r_.config.entropyThreshold) {
+    auto& kept = state_.kept;
+    kept.clear();
+    for (int64_t at = 0; at < rows; ++at) {
+      if (isIn(at) && r_.entropies[at] == r_.entropies[at]) kept.push_back(r_.entropies[at]);
+    }
+    context.entropyThreshold = -kInfinity;
+    if (!kept.empty()) {
+      const double rank = std::ceil((1 - r_.config.topQuantile) * double(kept.size() - 1) - 1e-9);
+      const auto nth = kept.begin() + int64_t(std::max(0.0, rank));
+      std::nth_element(kept.begin(), nth, kept.end());
+      context.entropyThreshold = *nth;
+    }
+  }
+  if (!hasEntropyTokens()) {
+    int64_t count = 0;
+    for (int64_t at = 0; at < rows; ++at) count += isIn(at) && isKept(at);
+    entropyTokens_ = double(std::max<int64_t>(1, count));
+  }
+}
+
+void PolicyCall::addEntropy(LossMetrics& m) const {
+  double sum = 0, kept = 0;
+  for (int64_t at = 0; at < r_.sequences * r_.length; ++at) {
+    if (!isIn(at)) continue;
+    sum += double(r_.entropies[at]);
+    kept += isKept(at) ? double(r_.entropies[at]) : 0.0;
+  }
+  m.entropy = sum / double(std::max<int64_t>(1, tokens_));
+  const double coefficient = r_.config.entropyCoefficient;
+  if (coefficient != 0) m.loss -= coefficient * kept / entropyTokens_;
+}
+
+// The gradient with respect to entropies; and what is not finite of both. A row without a distribution has neither
+// log-prob nor entropy: it counts once.
+void PolicyCall::finishEntropies() {
+  if (!r_.entropies) return;
+  for (int64_t at = 0; at < r_.sequences * r_.length; ++at) {
+    NonFinite& nonFinite = state_.sequences[std::size_t(at / r_.length)].nonFinite;
+    if (isIn(at)) nonFinite.inputs += !isFinite(r_.entropies[at]) && isFinite(r_.logProbs[at]);
+    if (!r_.gradEntropies) continue;
+    r_.gradEntropies[at] = float(r_.lossScale * double(entropyGradient(at)));
+    nonFinite.gradients += !isFinite(r_.gradEntropies[at]);
+  }
+}
 
 void PolicyCall::metrics(LossMetrics& m) {
   PolicyTotals t;
@@ -259,12 +328,14 @@ void PolicyCall::metrics(LossMetrics& m) {
     t.addClipped(double(s.clippedLow), double(s.clippedHigh), double(s.tokens), whole);
   }
   m = lossMetrics(r_, t, surrogateSequence);
+  if (r_.entropies) addEntropy(m);
 }
 
 Status policyLoss(void* state, const PolicyRequest& request, LossMetrics& metrics) {
   try {
     PolicyCall call(*static_cast<State*>(state), request);
     call.run();
+    call.finishEntropies();
     call.metrics(metrics);
     countLoss(metrics);
     return {};
@@ -273,87 +344,87 @@ Status policyLoss(void* state, const PolicyRequest& request, LossMetrics& metric
   }
 }
 
+RowContext rowsOf(const State& state, const LogitsRequest& request) {
+  RowContext rows(request);
+  const int64_t values = request.policy.sequences * request.policy.length * request.rowStride;
+  rows.streams = request.gradLogits != request.logits && values * int64_t(sizeof(float)) >= state.streamedBytes;
+  return rows;
+}
+
+// fn(sequence, begin, end) for blocks of tokens of one sequence, whose rows are valued together.
+template <class F>
+void forEachBlock(State& state, const PolicyRequest& r, int64_t vocab, const F& fn) {
+  const int64_t block = std::clamp<int64_t>(kLogitsPerBlock / vocab, 1, r.length);
+  const int64_t perSequence = (r.length + block - 1) / block;
+  const int64_t blocks = r.sequences * perSequence;
+  const int64_t logitsPerBlock = block * vocab;
+  const int64_t share = blocks / (kUnitsPerThread * state.threadsFor(r.threads, blocks));
+  const int64_t least = std::max<int64_t>(1, kLogitsPerUnitLeast / logitsPerBlock);
+  const int64_t perUnit = std::clamp(share, least, std::max(least, kLogitsPerUnitMost / logitsPerBlock));
+  const int64_t units = (blocks + perUnit - 1) / perUnit;
+  state.pool.forEach(units, state.threadsFor(r.threads, units), [&](int64_t unit) {
+    const int64_t last = std::min(blocks, (unit + 1) * perUnit);
+    for (int64_t i = unit * perUnit; i < last; ++i) {
+      const int64_t b = i / perSequence, begin = i % perSequence * block;
+      fn(b, begin, std::min(r.length, begin + block));
+    }
+  });
+}
+
 // The loss from logits. Two ways: where a row's gradient depends on nothing but the row, each block of rows is read,
 // valued and overwritten while it is in the cache; else all rows are read first, then the policy loss, then all rows
 // again.
 class LogitsCall {
  public:
   LogitsCall(State& state, const LogitsRequest& request)
-      : state_(state), r_(request), policy_(withScratch(state, request)), call_(state, policy_) {
-    rows_.request = &request;
-    rows_.inverseTemperature = float(1 / request.temperature);
-    const int64_t bytes = policy_.sequences * policy_.length * request.rowStride * int64_t(sizeof(float));
-    rows_.streams = request.gradLogits != request.logits && bytes >= state.streamedBytes;
+      : state_(state),
+        r_(request),
+        policy_(withScratch(state, request)),
+        call_(state, policy_),
+        rows_(rowsOf(state, request)) {
     skipInactive_ = skipsInactive(request);
     call_.context.skipInactive = skipInactive_;
     state.rows.resize(std::size_t(policy_.sequences * policy_.length));
   }
 
   void run(LossMetrics& m) {
-    const LossConfig& config = policy_.config;
-    const bool quantile = config.topQuantile < 1;
-    const bool threshold = config.entropyThreshold == config.entropyThreshold;
-    const bool counted = config.entropyTokens == config.entropyTokens;
-    if (quantile) {
-      call_.context.entropies = r_.entropies;
-      call_.context.entropyThreshold = float(config.entropyThreshold);
-    }
-    entropyTokens_ = counted ? config.entropyTokens : double(std::max<int64_t>(1, call_.tokens()));
-
     if (r_.gradLogits && isRowLocal(r_)) {
       runRowLocal();
     } else {
       forEachBlock([&](int64_t b, int64_t begin, int64_t end) { forward(b, begin, end); });
-      if (quantile) keepHighEntropy(threshold, counted);
       call_.run();
       if (r_.gradLogits) {
         forEachBlock([&](int64_t b, int64_t begin, int64_t end) { backward(b, begin, end); });
       }
     }
     call_.metrics(m);
-    addEntropy(m);
     m.nonFinite += double(offending_.load());
     countLoss(m);
     m.nonFinite += double(overflows_.load());
   }
 
  private:
-  // Log-probs are read from where the rows write them; gradients with respect to them go to scratch memory.
+  // Log-probs and entropies are read from where the rows write them; gradients with respect to them go to scratch
+  // memory.
   static PolicyRequest withScratch(State& state, const LogitsRequest& request) {
     PolicyRequest policy = request.policy;
     policy.logProbs = request.logProbs;
+    policy.entropies = request.entropies;
     if (request.gradLogits) {
       state.gradient.resize(std::size_t(policy.sequences * policy.length));
       policy.gradLogProbs = state.gradient.data();
+      policy.lossScale = 1;  // the rows apply it
     }
     return policy;
   }
 
-  bool isIn(int64_t at) const { return !policy_.mask || policy_.mask[at] != 0; }
-
   bool isRead(int64_t b, int64_t at) const {
-    return isIn(at) && !(skipInactive_ && policy_.advantages[policy_.advantagesPerToken ? at : b] == 0);
+    return call_.isIn(at) && !(skipInactive_ && policy_.advantages[policy_.advantagesPerToken ? at : b] == 0);
   }
 
-  // fn(sequence, begin, end) for blocks of tokens of one sequence, whose rows are valued together.
   template <class F>
-  void forEachBlock(const F& fn) {
-    const int64_t length = policy_.length;
-    const int64_t block = std::clamp<int64_t>(kLogitsPerBlock / r_.vocab, 1, length);
-    const int64_t perSequence = (length + block - 1) / block;
-    const int64_t blocks = policy_.sequences * perSequence;
-    const int64_t logitsPerBlock = block * r_.vocab;
-    const int64_t share = blocks / (kUnitsPerThread * state_.threadsFor(policy_.threads, blocks));
-    const int64_t least = std::max<int64_t>(1, kLogitsPerUnitLeast / logitsPerBlock);
-    const int64_t perUnit = std::clamp(share, least, std::max(least, kLogitsPerUnitMost / logitsPerBlock));
-    const int64_t units = (blocks + perUnit - 1) / perUnit;
-    state_.pool.forEach(units, state_.threadsFor(policy_.threads, units), [&](int64_t unit) {
-      const int64_t last = std::min(blocks, (unit + 1) * perUnit);
-      for (int64_t i = unit * perUnit; i < last; ++i) {
-        const int64_t b = i / perSequence, begin = i % perSequence * block;
-        fn(b, begin, std::min(length, begin + block));
-      }
-    });
+  void forEachBlock(const F& fn) const {
+    cpu::forEachBlock(state_, policy_, r_.vocab, fn);
   }
 
   void forward(int64_t b, int64_t begin, int64_t end) {
@@ -375,19 +446,13 @@ class LogitsCall {
   }
 
   void backward(int64_t b, int64_t begin, int64_t end) {
-    const double c = -policy_.config.entropyCoefficient / entropyTokens_;
     for (int64_t t = begin; t < end; ++t) {
       const int64_t at = b * policy_.length + t;
-      const bool in = isIn(at);
-      const float g = in ? policy_.gradLogProbs[at] : 0;
+      const float g = call_.isIn(at) ? policy_.gradLogProbs[at] : 0;
       const int64_t overflows =
-          state_.kernels.backwardRow(rows_, at, state_.rows[std::size_t(at)], g, in && isKept(at) ? float(c) : 0.0f);
+          state_.kernels.backwardRow(rows_, at, state_.rows[std::size_t(at)], g, call_.entropyGradient(at));
       if (overflows > 0) overflows_ += overflows;
     }
-  }
-
-  bool isKept(int64_t at) const {
-    return !call_.context.entropies || r_.entropies[at] >= call_.context.entropyThreshold;
   }
 
   void runRowLocal() {
@@ -410,49 +475,12 @@ class LogitsCall {
     call_.run();
   }
 
-  // The threshold below which tokens are dropped: the k-th smallest entropy, k = ceil((1 - q) (N - 1) - 1e-9).
-  void keepHighEntropy(bool threshold, bool counted) {
-    const int64_t rows = policy_.sequences * policy_.length;
-    if (!threshold) {
-      auto& kept = state_.kept;
-      kept.clear();
-      for (int64_t at = 0; at < rows; ++at) {
-        if (isIn(at) && r_.entropies[at] == r_.entropies[at]) kept.push_back(r_.entropies[at]);
-      }
-      call_.context.entropyThreshold = -kInfinity;
-      if (!kept.empty()) {
-        const double rank = std::ceil((1 - policy_.config.topQuantile) * double(kept.size() - 1) - 1e-9);
-        const auto nth = kept.begin() + int64_t(std::max(0.0, rank));
-        std::nth_element(kept.begin(), nth, kept.end());
-        call_.context.entropyThreshold = *nth;
-      }
-    }
-    if (!counted) {
-      int64_t count = 0;
-      for (int64_t at = 0; at < rows; ++at) count += isIn(at) && isKept(at);
-      entropyTokens_ = double(std::max<int64_t>(1, count));
-    }
-  }
-
-  void addEntropy(LossMetrics& m) const {
-    double sum = 0, kept = 0;
-    for (int64_t at = 0; at < policy_.sequences * policy_.length; ++at) {
-      if (!isIn(at)) continue;
-      sum += double(r_.entropies[at]);
-      kept += isKept(at) ? double(r_.entropies[at]) : 0.0;
-    }
-    m.entropy = sum / double(std::max<int64_t>(1, call_.tokens()));
-    const double coefficient = policy_.config.entropyCoefficient;
-    if (coefficient != 0) m.loss -= coefficient * kept / entropyTokens_;
-  }
-
   State& state_;
   const LogitsRequest& r_;
   const PolicyRequest policy_;
   PolicyCall call_;
   RowContext rows_;
   bool skipInactive_ = false;
-  double entropyTokens_ = 1;
   std::atomic<int64_t> offending_{0};  // logits, beyond the one that each log-prob shows
   std::atomic<int64_t> overflows_{0};  // values of the gradient with respect to logits
 };
@@ -466,8 +494,35 @@ Status logitsLoss(void* state, const LogitsRequest& request, LossMetrics& metric
   }
 }
 
+// The second half of a loss from logits alone. A row is read, valued and overwritten while it is in the cache.
+Status logitsBackward(void* opaque, const LogitsBackwardRequest& request, double& nonFinite) {
+  try {
+    State& state = *static_cast<State*>(opaque);
+    const LogitsRequest& r = request.logits;
+    const RowContext rows = rowsOf(state, r);
+    std::atomic<int64_t> bad{0};
+    forEachBlock(state, r.policy, r.vocab, [&](int64_t b, int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t at = b * r.policy.length + t;
+        const bool in = !r.policy.mask || r.policy.mask[at] != 0;
+        const float g = in ? request.gradLogProbs[at] : 0;
+        const float c = in && request.gradEntropies ? request.gradEntropies[at] : 0;
+        RowStatistics row;
+        if (g != 0 || c != 0) row = state.kernels.forwardRow(rows, at);
+        const int64_t overflows = state.kernels.backwardRow(rows, at, row, g, c);
+        const int64_t own = row.nonFinite + !isFinite(g) + !isFinite(c) + overflows;
+        if (own > 0) bad += own;
+      }
+    });
+    nonFinite = double(bad.load());
+    return {};
+  } catch (const std::bad_alloc&) {
+    return Status::make(StatusCode::outOfMemory, "%s", "not enough memory for the gradient's scratch space");
+  }
+}
+
 }  // namespace
 
-Device device(State& state) { return {&state, computeAdvantages, policyLoss, logitsLoss}; }
+Device device(State& state) { return {&state, computeAdvantages, policyLoss, logitsLoss, logitsBackward}; }
 
 }  // namespace groupgrad::cpu

@@ -85,8 +85,14 @@ struct RowStatistics {
 };
 
 struct RowContext {
-  const LogitsRequest* request = nullptr;
-  float inverseTemperature = 1;
+  explicit RowContext(const LogitsRequest& r)
+      : request(&r),
+        inverseTemperature(float(1 / r.temperature)),
+        gradientScale(r.policy.lossScale * double(inverseTemperature)) {}
+
+  const LogitsRequest* request;
+  float inverseTemperature;
+  double gradientScale;  // of what is written
   bool streams = false;  // float32 gradients are written past the caches; bfloat16's are bound by arithmetic
 };
 

@@ -317,7 +317,8 @@ static void spreadKl(const PolicyContext& context, int64_t at, const SequenceSta
   KlChunk parts;
   withEstimator(context.request->config,
                 [&](auto estimator) { klPartsOf<decltype(estimator)::value>(context, at, state, chunk, parts); });
-  const double n = double(state.tokens), factor = state.factor * context.request->config.klBeta;
+  const double n = double(state.tokens),
+               factor = state.factor * context.request->lossScale * context.request->config.klBeta;
   const KlMeans means{state.klExponential / n, state.klRest / n, state.klShift};
   float* gradient = context.gradient + at;
   for (int i = 0; i < chunk.size; ++i) gradient[i] += masked(float(factor * means.total(parts.own[i])), chunk.in[i]);
@@ -384,7 +385,7 @@ GROUPGRAD_INLINE void gradientOf(const PolicyContext& context, int64_t at, Seque
     for (int i = 0; i < chunk.padded; ++i) terms.gradient[i] += terms.dLogRatio[i];
   }
   if (context.gradient) {
-    const float factor = float(state.factor);
+    const float factor = float(state.factor * context.request->lossScale);
     float* out = context.gradient + at;
     for (int i = 0; i < chunk.size; ++i) out[i] = factor * terms.gradient[i];
     // spreadSequence() counts where it has more to add.
@@ -483,7 +484,7 @@ static void spreadSequence(const PolicyContext& context, int64_t sequence, Seque
                            int64_t end) {
   const PolicyRequest& r = *context.request;
   if (!context.gradient || state.tokens == 0) return;
-  const double factor = state.factor / double(state.tokens);
+  const double factor = state.factor * r.lossScale / double(state.tokens);
   const float fromRatio = float(factor * state.dLogRatio);
   const float fromSequence = float(factor * state.dSequence);
   Chunk chunk;

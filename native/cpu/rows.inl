@@ -221,7 +221,7 @@ static int64_t backwardRowOf(const RowContext& context, int64_t row, const RowSt
   }
 
   const RowFactors<double> factors =
-      rowFactors<double>({s.sum, s.meanZ, s.logProb, s.entropy}, gradient, entropyGradient, context.inverseTemperature);
+      rowFactors<double>({s.sum, s.meanZ, s.logProb, s.entropy}, gradient, entropyGradient, context.gradientScale);
   const Floats constant = splat(float(factors.constant)), slope = splat(float(factors.slope));
   const Floats m = splat(s.maximum), scale = splat(context.inverseTemperature);
   const auto term = [&](Floats values) __attribute__((always_inline)) {

@@ -368,6 +368,22 @@ void stageTokens(Staging& staging, PolicyRequest& r) {
   staging.input(r.tokenWeights, tokens);
 }
 
+void stageLogits(Staging& staging, LogitsRequest& r, int64_t rows) {
+  const int64_t bytes = rows * r.rowStride * (r.dtype == Dtype::float32 ? 4 : 2);
+  auto* logits = static_cast<unsigned char*>(const_cast<void*>(r.logits));
+  auto* gradient = static_cast<unsigned char*>(r.gradLogits);
+  if (logits == gradient) {
+    staging.both(logits, bytes);
+    gradient = logits;
+  } else {
+    staging.input(logits, bytes);
+    staging.output(gradient, bytes);
+    if (gradient != r.gradLogits) r.zeroed = false;  // its place on the device holds anything
+  }
+  r.logits = logits;
+  r.gradLogits = gradient;
+}
+
 // Stages the arrays, puts the operation and the copy of its numbers on the stream, and copies results back.
 template <class Stage, class Enqueue>
 Status submit(State& state, std::size_t workspace, const char* what, Pending& pending, const Stage& stage,
@@ -428,7 +444,9 @@ Status submitPolicyLoss(State& state, const PolicyRequest& request, const Device
         const int64_t tokens = r.sequences * r.length;
         stageTokens(staging, r);
         staging.input(r.logProbs, tokens);
+        staging.input(r.entropies, tokens);
         staging.output(r.gradLogProbs, tokens);
+        staging.output(r.gradEntropies, tokens);
         if (rewards && device.groupSize == 0) staging.input(device.request.offsets, device.request.groups + 1);
       },
       [&](const Stream& stream) {
@@ -445,29 +463,33 @@ Status submitLogitsLoss(State& state, const LogitsRequest& request, const Device
       state, logitsWorkspace(request), "logitsLoss", pending,
       [&](Staging& staging) {
         const int64_t rows = r.policy.sequences * r.policy.length;
-        const int64_t bytes = rows * r.rowStride * (r.dtype == Dtype::float32 ? 4 : 2);
-        auto* logits = static_cast<unsigned char*>(const_cast<void*>(r.logits));
-        auto* gradient = static_cast<unsigned char*>(r.gradLogits);
         stageTokens(staging, r.policy);
         staging.input(r.tokens, rows);
         staging.output(r.logProbs, rows);
         staging.output(r.entropies, rows);
-        if (logits == gradient) {
-          staging.both(logits, bytes);
-          gradient = logits;
-        } else {
-          staging.input(logits, bytes);
-          staging.output(gradient, bytes);
-          if (gradient != r.gradLogits) r.zeroed = false;  // its place on the device holds anything
-        }
-        r.logits = logits;
-        r.gradLogits = gradient;
+        stageLogits(staging, r, rows);
         if (rewards && device.groupSize == 0) staging.input(device.request.offsets, device.request.groups + 1);
       },
       [&](const Stream& stream) {
         return logitsLoss(state.traits, stream, r, rewards ? &device : nullptr, &state.results->loss,
                           &state.results->advantages);
       });
+}
+
+Status submitLogitsBackward(State& state, const LogitsBackwardRequest& request, Pending& pending) {
+  LogitsBackwardRequest q = request;
+  return submit(
+      state, logitsBackwardWorkspace(), "logitsBackward", pending,
+      [&](Staging& staging) {
+        LogitsRequest& r = q.logits;
+        const int64_t rows = r.policy.sequences * r.policy.length;
+        staging.input(r.policy.mask, rows);
+        staging.input(r.tokens, rows);
+        staging.input(q.gradLogProbs, rows);
+        staging.input(q.gradEntropies, rows);
+        stageLogits(staging, r, rows);
+      },
+      [&](const Stream& stream) { return logitsBackward(state.traits, stream, q, &state.results->loss.nonFinite); });
 }
 
 namespace {
@@ -510,8 +532,17 @@ Status logitsLossOf(void* opaque, const LogitsRequest& request, LossMetrics& met
   return status;
 }
 
+Status logitsBackwardOf(void* opaque, const LogitsBackwardRequest& request, double& nonFinite) {
+  State& state = *static_cast<State*>(opaque);
+  Results results;
+  const Status status = wait(
+      state, [&](Pending& pending) { return submitLogitsBackward(state, request, pending); }, results);
+  nonFinite = results.loss.nonFinite;
+  return status;
+}
+
 }  // namespace
 
-Device device(State& state) { return {&state, advantagesOf, policyLossOf, logitsLossOf}; }
+Device device(State& state) { return {&state, advantagesOf, policyLossOf, logitsLossOf, logitsBackwardOf}; }
 
 }  // namespace groupgrad::cuda

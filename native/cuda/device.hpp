@@ -52,6 +52,8 @@ Status synchronizeDevice();
 Status submitAdvantages(State&, const DeviceRewards&, Pending&);
 Status submitPolicyLoss(State&, const PolicyRequest&, const DeviceRewards*, Pending&);
 Status submitLogitsLoss(State&, const LogitsRequest&, const DeviceRewards*, Pending&);
+// Its number is the loss's nonFinite.
+Status submitLogitsBackward(State&, const LogitsBackwardRequest&, Pending&);
 
 // The same operations as functions that wait, over arrays on the device or on the host.
 Device device(State&);

@@ -21,6 +21,7 @@ struct DeviceRewards {
 std::size_t advantagesWorkspace();
 std::size_t policyWorkspace(const PolicyRequest&);
 std::size_t logitsWorkspace(const LogitsRequest&);
+std::size_t logitsBackwardWorkspace();
 
 struct Stream {
   cudaStream_t stream = nullptr;
@@ -42,5 +43,6 @@ cudaError_t policyLoss(const DeviceTraits&, const Stream&, const PolicyRequest&,
                        LossMetrics* metrics, AdvantageMetrics* advantageMetrics);
 cudaError_t logitsLoss(const DeviceTraits&, const Stream&, const LogitsRequest&, const DeviceRewards* rewards,
                        LossMetrics* metrics, AdvantageMetrics* advantageMetrics);
+cudaError_t logitsBackward(const DeviceTraits&, const Stream&, const LogitsBackwardRequest&, double* nonFinite);
 
 }  // namespace groupgrad::cuda

@@ -176,9 +176,9 @@ __device__ SequenceState stateOf(const PolicyRequest& r, const Plan& plan, const
 
 // dLogRatio, dSequence: the gradients with respect to the sequence's log-ratio and the surrogate's mean contribution,
 // summed over its tokens.
-__device__ void setFlow(SequenceState& state, double dLogRatio, double dSequence) {
+__device__ void setFlow(const PolicyRequest& r, SequenceState& state, double dLogRatio, double dSequence) {
   if (state.tokens == 0) return;
-  const double share = double(state.factor) / double(state.tokens);
+  const double share = double(state.factor) * r.lossScale / double(state.tokens);
   state.fromRatio = float(share * dLogRatio);
   state.fromSequence = float(share * dSequence);
 }
@@ -187,21 +187,29 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   const PolicyRequest& r = p.request;
   if (!isIn(r, at)) {
     if (r.gradLogProbs) r.gradLogProbs[at] = 0;
+    if (r.gradEntropies) r.gradEntropies[at] = 0;
     return;
   }
   const float logProb = logProbAt(p, at);
   const TokenInput t = readToken(r, at, state);
   const bool kept = !p.quantile || p.entropies[at] >= p.scratch.batch->entropyThreshold;
   const TokenTerms terms = termsOf(r, state, t, logProb, kept);
-  const float gradient = state.factor * terms.gradient;
+  const float gradient = state.factor * float(r.lossScale) * terms.gradient;
   if (r.gradLogProbs) r.gradLogProbs[at] = gradient;
 
   NonFinite nonFinite;
   nonFinite.inputs = nonFiniteOf(r, t, logProb);
+  // A row without a distribution has neither log-prob nor entropy: it counts once.
+  if (p.entropies) nonFinite.inputs += !isFinite(p.entropies[at]) && isFinite(logProb);
   nonFinite.terms = !areFinite(terms);
   // addFlow() counts where it has more to add.
   if (p.gradient) nonFinite.gradients = !isFinite(p.gradient[at]);
   if (r.gradLogProbs && !plan.flows) nonFinite.gradients = !isFinite(gradient);
+  if (r.gradEntropies) {
+    const float slope = kept ? float(r.lossScale) * p.scratch.batch->entropyGradient : 0;
+    r.gradEntropies[at] = slope;
+    nonFinite.gradients += !isFinite(slope);
+  }
 
   s[sums::tokens] += 1;
   s[sums::loss] += double(state.factor) * double(terms.loss);
@@ -284,7 +292,7 @@ __device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const
                         const Unit& unit) {
   const PolicyRequest& r = p.request;
   NonFinite nonFinite;
-  const double beta = double(state.factor) * r.config.klBeta;
+  const double beta = double(state.factor) * r.lossScale * r.config.klBeta;
   forEachToken<Team>(r, unit, [&](int64_t at) {
     if (!isIn(r, at)) return;
     const TokenInput t = readToken(r, at, state);
@@ -458,7 +466,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       setMeans(klFlow, own, state.tokens);
     }
     if (plan.flows && !plan.meetAfter) {
-      setFlow(state, s[sums::dLogRatio], s[sums::dSequence]);
+      setFlow(r, state, s[sums::dLogRatio], s[sums::dSequence]);
       if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, u, unit);
     }
     if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
@@ -477,7 +485,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       reduceFields<Team>(gradients);
       const float advantage = advantageOf(unit.b, false);
       SequenceState state = stateOf(r, plan, d, gatherQuantities<Team>(p, plan, unit.b), advantage);
-      setFlow(state, gradients[0], gradients[1]);
+      setFlow(r, state, gradients[0], gradients[1]);
       KlFlow klFlow = klFlowOf<Team>(p, plan, state, unit.b);
       if (klFlow.flows) setMeans(klFlow, gatherKl<Team>(p, plan, unit.b), state.tokens);
       if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, u, unit);
@@ -574,10 +582,16 @@ cudaError_t policyLoss(const DeviceTraits& traits, const Stream& s, const Policy
   Cutter cutter(s.workspace);
   PolicyLaunch p{request, PolicyScratch(cutter, request)};
   p.logProbs = request.logProbs;
+  p.entropies = request.entropies;
+  p.quantile = request.entropies && request.config.topQuantile < 1;
   p.hasRewards = rewards != nullptr;
   if (rewards) p.rewards = *rewards;
   p.metrics = metrics;
   p.advantageMetrics = advantageMetrics;
+  if (p.quantile || (request.entropies && request.config.entropyCoefficient != 0)) {
+    const cudaError_t error = settleEntropies(s.stream, request, request.entropies, p.scratch.batch);
+    if (error != cudaSuccess) return error;
+  }
   return launchPolicy(traits, s.stream, p);
 }
 

@@ -29,6 +29,9 @@ struct PolicyLaunch {
 
 cudaError_t launchPolicy(const DeviceTraits&, cudaStream_t, const PolicyLaunch&);
 
+// Writes what the entropy term takes from the batch: of all rows' entropies the threshold and the denominator.
+cudaError_t settleEntropies(cudaStream_t, const PolicyRequest&, const float* entropies, Batch*);
+
 // Whether a token's term, its factor included, needs a sum over its sequence.
 bool needsSequenceSums(const PolicyRequest&);
 

@@ -199,13 +199,13 @@ struct RowGradient {
   float maximum, constant, slope, atToken;
 };
 
-__device__ inline RowGradient gradientOf(const RowValues& v, float g, float c, float inverseTemperature) {
+__device__ inline RowGradient gradientOf(const RowValues& v, float g, float c, float scale) {
   RowGradient out{RowGradient::zero, v.maximum, 0, 0, 0};
   if (g == 0 && c == 0) return out;
   out.kind = RowGradient::notANumber;
   if (v.bad || v.logProb != v.logProb || !isFinite(g) || !isFinite(c)) return out;
   out.kind = RowGradient::values;
-  const RowFactors<float> f = rowFactors<float>({v.sum, v.meanZ, v.logProb, v.entropy}, g, c, inverseTemperature);
+  const RowFactors<float> f = rowFactors<float>({v.sum, v.meanZ, v.logProb, v.entropy}, g, c, scale);
   out.constant = f.constant;
   out.slope = kLn2 * f.slope;
   out.atToken = f.atToken;
@@ -241,8 +241,15 @@ struct RowInputs {
 
 __device__ inline bool isIn(const PolicyRequest& r, int64_t row) { return !r.mask || r.mask[row] != 0; }
 
-__device__ inline bool isRead(const RowsLaunch& p, int64_t row) {
+__device__ inline float givenEntropyGradient(const RowsLaunch& p, int64_t row) {
+  return p.gradEntropies ? p.gradEntropies[row] : 0;
+}
+
+__device__ inline bool isRead(RowVisit visit, const RowsLaunch& p, int64_t row) {
   const PolicyRequest& r = p.request.policy;
+  if (visit == RowVisit::given) {
+    return isIn(r, row) && (p.gradLogProbs[row] != 0 || givenEntropyGradient(p, row) != 0);
+  }
   return isIn(r, row) && !(p.skipInactive && r.advantages[r.advantagesPerToken ? row : row / r.length] == 0);
 }
 
@@ -267,10 +274,23 @@ __device__ inline RowInputs readInputs(RowVisit visit, const RowsLaunch& p, int6
   return in;
 }
 
-// By one thread, once: what the row's first visit found, and for `both` its gradient.
+// By one thread, once, for `given`: the row's gradient, and what is not finite in what was read.
+__device__ inline RowGradient givenGradient(const RowsLaunch& p, int64_t row, const RowValues& v, bool count) {
+  const float g = p.gradLogProbs[row], c = givenEntropyGradient(p, row);
+  if (count) {
+    // NaN and +inf are counted where they are found; an id outside of the vocabulary shows as a log-prob alone.
+    const int64_t logits = v.allMinus ? p.request.vocab : !v.bad && v.logProb != v.logProb;
+    const int64_t bad = logits + !isFinite(g) + !isFinite(c);
+    if (bad != 0) atomicAdd(&p.header->offending, (unsigned long long)(bad));
+  }
+  return gradientOf(v, g, c, p.gradientScale);
+}
+
+// By one thread, once: what the row's first visit found, and but for `forward` its gradient.
 __device__ inline RowGradient finishFirstVisit(RowVisit visit, const RowsLaunch& p, int64_t row, const RowInputs& in,
                                                const RowValues& v, bool write) {
   const LogitsRequest& r = p.request;
+  if (visit == RowVisit::given) return givenGradient(p, row, v, write);
   if (write) {
     r.logProbs[row] = v.logProb;
     r.entropies[row] = v.entropy;
@@ -283,11 +303,12 @@ __device__ inline RowGradient finishFirstVisit(RowVisit visit, const RowsLaunch&
   const TokenTerms terms = termsOf(r.policy, in.state, in.token, v.logProb, kept);
   const float g = in.state.factor * terms.gradient + sequenceFlow(r.policy, in.state, in.token, v.logProb);
   if (write) p.gradient[row] = g;
-  return gradientOf(v, g, kept ? in.batch.entropyGradient : 0, p.inverseTemperature);
+  return gradientOf(v, g, kept ? in.batch.entropyGradient : 0, p.gradientScale);
 }
 
 // By one thread, once, for a row that is not read.
 __device__ inline void writeUnread(RowVisit visit, const RowsLaunch& p, int64_t row) {
+  if (visit == RowVisit::given) return;
   p.request.logProbs[row] = p.request.entropies[row] = 0;
   if (visit == RowVisit::both) p.gradient[row] = 0;
 }
@@ -305,7 +326,7 @@ __device__ inline RowGradient recordedGradient(const RowsLaunch& p, int64_t row)
   v.bad = v.entropy != v.entropy;
   const bool kept = !p.quantile || v.entropy >= p.batch->entropyThreshold;
   const bool hasEntropy = r.policy.config.entropyCoefficient != 0;
-  return gradientOf(v, p.gradient[row], hasEntropy && kept ? p.batch->entropyGradient : 0, p.inverseTemperature);
+  return gradientOf(v, p.gradient[row], hasEntropy && kept ? p.batch->entropyGradient : 0, p.gradientScale);
 }
 
 // The gradient over a word's logits. `kSlope`: whether there is an entropy term.

@@ -69,8 +69,9 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, RowsLaunch
   }
   const auto kernel = streamRows<Element, visit, BlockTeam<kStreamThreads>>;
   const int64_t row = r.vocab * kBytes;
-  const int64_t room = traits.sharedMemoryPerBlock - kStreamHeader - 1024;  // 1024: static, and the driver's own
-  const int kept = visit == RowVisit::both ? int(std::max<int64_t>(0, std::min(row, room)) / Vector::kBytes) : 0;
+  const int64_t room = traits.sharedMemoryPerBlock - kStreamHeader - 1024;     // 1024: static, and the driver's own
+  constexpr bool twice = visit == RowVisit::both || visit == RowVisit::given;  // the row is wanted again
+  const int kept = twice ? int(std::max<int64_t>(0, std::min(row, room)) / Vector::kBytes) : 0;
   const auto shared = std::size_t(kStreamHeader + Vector::kBytes * kept);
   error = allowSharedMemory(kernel, traits.device, traits.sharedMemoryPerBlock);
   if (error != cudaSuccess) return error;
@@ -83,6 +84,7 @@ cudaError_t launchVisit(const DeviceTraits& traits, cudaStream_t stream, RowVisi
   switch (visit) {
     case RowVisit::both: return launchAs<Element, RowVisit::both>(traits, stream, p);
     case RowVisit::forward: return launchAs<Element, RowVisit::forward>(traits, stream, p);
+    case RowVisit::given: return launchAs<Element, RowVisit::given>(traits, stream, p);
     case RowVisit::backward: break;
   }
   return launchAs<Element, RowVisit::backward>(traits, stream, p);
@@ -91,7 +93,10 @@ cudaError_t launchVisit(const DeviceTraits& traits, cudaStream_t stream, RowVisi
 }  // namespace
 
 RowsLaunch::RowsLaunch(const LogitsRequest& request)
-    : request(request), inverseTemperature(float(1 / request.temperature)), scale(inverseTemperature * kLog2e) {}
+    : request(request),
+      inverseTemperature(float(1 / request.temperature)),
+      gradientScale(float(request.policy.lossScale * double(inverseTemperature))),
+      scale(inverseTemperature * kLog2e) {}
 
 cudaError_t launchRows(const DeviceTraits& traits, cudaStream_t stream, RowVisit visit, const RowsLaunch& p) {
   switch (p.request.dtype) {

@@ -274,7 +274,7 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
   const uint32_t rank = clusterRank(), ranks = clusterSize();
   const int64_t row = int64_t(blockIdx.x / ranks);
   const Slice<Element> slice(p, row, rank);
-  const bool read = isRead(p, row);
+  const bool read = isRead(visit, p, row);
 
   RowGradient gradient{};
   if (read && visit != RowVisit::backward) {

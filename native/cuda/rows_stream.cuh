@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThr
   const float scale = p.scale;
 
   for (int64_t row = int64_t(blockIdx.x) * kTeams + Team::index(); row < rows; row += int64_t(gridDim.x) * kTeams) {
-    const bool read = isRead(p, row);
+    const bool read = isRead(visit, p, row);
     const unsigned char* from = rowAddress(r.logits, r, row, kBytes);
     RowGradient gradient{};
     int residentNow = 0;

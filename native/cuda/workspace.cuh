@@ -25,7 +25,7 @@ struct Batch {
   __device__ static Batch of(const LossConfig& config, double tokens, float threshold) {
     const double given = config.entropyTokens;
     const double denominator = given == given ? given : tokens > 1 ? tokens : 1;
-    return {denominator, float(-config.entropyCoefficient / denominator), threshold};
+    return {denominator, float(0 - config.entropyCoefficient / denominator), threshold};
   }
 };
 

@@ -29,6 +29,14 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'what a data file holds, and what a model would see of it',
     load: () => import('./data.js').then(({ data: run, help }) => ({ run, help })),
   },
+  generate: {
+    summary: 'what a model of a Hugging Face folder writes',
+    load: () => import('./generate.js').then(({ generate: run, help }) => ({ run, help })),
+  },
+  export: {
+    summary: 'write a trained model or adapter for transformers, PEFT, vLLM or llama.cpp',
+    load: () => import('./export.js').then(({ exportRun: run, help }) => ({ run, help })),
+  },
   verify: {
     summary: 'grade the completions of a file, to try a grader before a run',
     load: () => import('./verify.js').then(({ verify: run, help }) => ({ run, help })),

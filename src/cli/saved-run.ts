@@ -13,7 +13,8 @@ import { checkpointWeights, openCheckpoint, type RunConfig } from '../run/run.js
 import { checkpointParents, readRunConfig } from '../run/run-folder.js';
 import { charactersOf, characterVocabulary } from '../text/vocabulary.js';
 import type { Settings } from '../train/options.js';
-import { assignAll, checkArrays } from '../train/training-state.js';
+import { assignAll, checkShapes } from '../train/training-state.js';
+import { type LoadedPolicy, loadPretrainedPolicy, type PretrainedDescription } from '../weights/pretrained-policy.js';
 import { UsageError } from './arguments.js';
 
 export interface SavedRun {
@@ -45,14 +46,19 @@ export async function loadRun(
     settings,
   } = checkObject(`${runDir}/config.json`, run.identity) as {
     policy: { type: string; seed: number } & TransformerSize;
-    vocabulary: { id: string };
+    vocabulary: { id?: string };
     settings: Settings;
   };
   const source = sourceOf(run.notes);
   const config = source && (await loadConfig(source.from, source.set)).config;
   await ensureBackend(backend ?? config?.backend);
-  const characters = charactersOf(vocabulary.id);
+  const characters = vocabulary.id === undefined ? undefined : charactersOf(vocabulary.id);
   let policy: Policy;
+  if (description.type === 'pretrained') {
+    const { folder, step, files } = openCheckpoint(checkpoint ?? runDir);
+    policy = await loadTrained(runDir, description as unknown as PretrainedDescription, { folder, files });
+    return { policy, config, settings, checkpoint: folder, step };
+  }
   if (description.type === 'transformer' && characters !== undefined) {
     policy = createTransformer(description, characterVocabulary(characters), description.seed);
   } else if (config) {
@@ -62,7 +68,29 @@ export async function loadRun(
   }
   const { folder, step, files } = openCheckpoint(checkpoint ?? runDir);
   const weights = checkpointWeights(files, folder);
-  checkArrays('weights', policy.variables, weights);
+  checkShapes('weights', policy.variables, weights);
   assignAll(policy.variables, weights);
   return { policy, config, settings, checkpoint: folder, step };
+}
+
+/** A pretrained policy with what a checkpoint has trained: its adapter, or all of its weights. */
+async function loadTrained(
+  runDir: string,
+  before: PretrainedDescription,
+  checkpoint: { folder: string; files: readonly string[] },
+): Promise<LoadedPolicy> {
+  const adapter = before.lora === null ? undefined : checkpoint.folder;
+  const policy = await loadPretrainedPolicy(before.folder, { adapter, dtype: before.dtype ?? undefined });
+  const base = ({ config, weights, tokenizer }: PretrainedDescription) =>
+    JSON.stringify({ config, weights, tokenizer });
+  if (base(policy.description) !== base(before)) {
+    policy.dispose();
+    throw new Error(`${before.folder}: expected the files that ${runDir} was begun with, got others`);
+  }
+  if (adapter === undefined) {
+    const weights = checkpointWeights(checkpoint.files, checkpoint.folder);
+    checkShapes('weights', policy.variables, weights);
+    assignAll(policy.variables, weights);
+  }
+  return policy;
 }

@@ -29,9 +29,9 @@ export interface TrainConfig<E extends Example = Example>
   train: Problems<E> | TaskDescription | DataDescription;
   evaluate?: Readonly<Record<string, Problems | TaskDescription | DataDescription>>;
   /**
-   * A transformer by its size, with the characters of `train`; a model folder: `{ model: 'models/Qwen2.5-0.5B-Instruct', lora: { rank: 16 } }`;
-   * or a function that makes another policy, called when the
-   * tfjs backend has started. Default: `{ preset: 'micro' }` with the run's seed.
+   * A transformer by its size, with the characters of `train`; a model by its folder in Hugging Face's layout
+   * (`{ model: 'models/Qwen2.5-0.5B-Instruct', lora: { rank: 16 } }`); or a function that makes another policy, called when the tfjs
+   * backend has started. Default: `{ preset: 'micro' }` with the run's seed.
    */
   policy?:
     | Partial<Omit<TransformerPolicyOptions, 'backend'>>

@@ -101,16 +101,17 @@ async function loadFile(path: string): Promise<unknown> {
   return withAbsolutePaths(await readConfigFile(path), dirname(path));
 }
 
-/** Settings that name files: `path` and `data` of a task, `model` and `adapter` of a policy, or the end of a dotted path to one. */
-const namesFile = /(^|\.)(path|data|model|adapter)$/;
+/** Settings that name files: `path` and `data` of a task's description, `model` and `adapter` of a policy's. */
+const namesFile = /(^|\.)(path|data)$|^policy\.(model|adapter)$/;
 
 /** A copy in which paths of files are resolved against a folder. What is made in code stays as it is. */
-function withAbsolutePaths(value: unknown, folder: string): unknown {
+function withAbsolutePaths(value: unknown, folder: string, within = ''): unknown {
+  const isFile = (name: string) => namesFile.test(within + name);
   if (Array.isArray(value)) return value.map((part) => withAbsolutePaths(part, folder));
   if (!isPlain(value) || Object.getPrototypeOf(value) !== Object.prototype) return value;
   const entries = Object.entries(value).map(([name, part]) => [
     name,
-    namesFile.test(name) ? absolute(part, folder) : withAbsolutePaths(part, folder),
+    isFile(name) ? absolute(part, folder) : withAbsolutePaths(part, folder, `${name}.`),
   ]);
   return Object.fromEntries(entries);
 }

@@ -27,6 +27,7 @@ function lazily<T extends object>(fields: readonly (keyof T & string)[], read: (
 
 export function cudaDevice(addon: CudaAddon): Device {
   return {
+    linearLoss: null,
     computeAdvantages(plan, output) {
       const pending = addon.computeAdvantages(withMemory(plan), withMemory(output));
       return lazily(['accuracy', 'metrics'], () => pending.read());
@@ -34,6 +35,10 @@ export function cudaDevice(addon: CudaAddon): Device {
     policyLoss(plan) {
       const pending = addon.policyLoss(withMemory(plan));
       return lazily(['loss', 'metrics', 'accuracy'], () => pending.read());
+    },
+    logitsBackward(plan) {
+      const pending = addon.logitsBackward(withMemory(plan));
+      return lazily(['metrics'], () => pending.read());
     },
     logitsLoss(plan) {
       const pending = addon.logitsLoss(withMemory(plan));

@@ -2,6 +2,7 @@
 // loudly.
 
 import { checkChoice } from '../base/check.js';
+import { cpuDevice } from './cpu.js';
 import { cudaDevice } from './cuda.js';
 import { type CudaResult, loadAddon, loadCuda } from './load.js';
 import type { Device } from './plan.js';
@@ -38,6 +39,7 @@ function inFull({ detail, remedy }: CudaResult): string {
   return remedy === undefined ? detail : `${detail}. ${remedy}`;
 }
 
+let cpu: Device | undefined;
 let warned = false;
 
 /**
@@ -54,7 +56,10 @@ export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { d
     throw new RangeError(`options.device: '${choice}' is not available: ${inFull(cuda)}`);
   }
   const loaded = loadAddon();
-  if (loaded.addon) return { device: loaded.addon.cpu, isCuda: false };
+  if (loaded.addon) {
+    cpu ??= cpuDevice(loaded.addon);
+    return { device: cpu, isCuda: false };
+  }
   if (choice === 'cpu') throw new RangeError(`options.device: 'cpu' is not available: ${loaded.reason}`);
   if (!warned) {
     warned = true;

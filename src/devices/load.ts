@@ -13,7 +13,7 @@ import { missingTools } from './tools.js';
 export interface Addon {
   /** Version of the package that the addon was built from. */
   version: string;
-  cpu: Device & { instructionSet: string; threads: number };
+  cpu: Omit<Device, 'linearLoss'> & { instructionSet: string; threads: number };
   cuda: CudaAddon | { built: false };
   engine: EngineAddon;
   tensorflow: TensorflowAddon;
@@ -30,6 +30,7 @@ export interface CudaAddon {
   computeAdvantages(...args: Parameters<Device['computeAdvantages']>): Pending<Device['computeAdvantages']>;
   policyLoss(...args: Parameters<Device['policyLoss']>): Pending<Device['policyLoss']>;
   logitsLoss(...args: Parameters<Device['logitsLoss']>): Pending<Device['logitsLoss']>;
+  logitsBackward(...args: Parameters<Device['logitsBackward']>): Pending<Device['logitsBackward']>;
 }
 
 /** Values of tensors in memory: float32, int32, bool. */

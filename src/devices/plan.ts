@@ -1,5 +1,5 @@
 // What a device receives (a validated request with every default filled in) and what it fills. The native addon and
-// the reference device implement the same three functions over these.
+// the reference device implement the same functions over these.
 
 import type { AdvantageSettings, LossPlan } from './settings.js';
 
@@ -38,6 +38,8 @@ export interface TokenSettings {
   loss: LossPlan;
   /** False: rows whose gradient is known to be zero may stay unread. */
   metrics: boolean;
+  /** What the gradient is multiplied by before it is rounded to the type of its array. */
+  lossScale: number;
   /** Threads to use at most; 0: the device's choice. */
   threads: number;
 }
@@ -57,8 +59,12 @@ export interface TokenPlan extends TokenSettings, TokenFields<Float32Array, Uint
 
 export interface PolicyPlan extends TokenPlan {
   logProbs: Float32Array;
+  /** B*T, in nats; null: no entropy term. */
+  entropies: Float32Array | null;
   /** B*T, written; null: no gradient wanted. */
   gradLogProbs: Float32Array | Float64Array | null;
+  /** Likewise; null without an entropy term too. */
+  gradEntropies: Float32Array | Float64Array | null;
 }
 
 export const logitsDtypes = ['float32', 'bfloat16', 'float16'] as const;
@@ -86,6 +92,47 @@ export interface LogitsPlan extends TokenPlan, LogitsSettings {
   entropies: Float32Array | Float64Array;
 }
 
+/** Rows of logits, of which a gradient is written. */
+export type LogitsLayout = Pick<
+  LogitsPlan,
+  'vocab' | 'rowStride' | 'dtype' | 'temperature' | 'logits' | 'tokens' | 'mask' | 'lossScale'
+>;
+
+/** From a gradient with respect to log-probs and entropies to that with respect to logits. One value a row each. */
+export interface LogitsBackwardPlan extends LogitsLayout {
+  rows: number;
+  gradLogProbs: Float32Array;
+  /** null: 0 everywhere. */
+  gradEntropies: Float32Array | null;
+  /** As in LogitsPlan. */
+  gradLogits: Float32Array | Float64Array | Uint16Array;
+  zeroed: boolean;
+  threads: number;
+}
+
+/** A loss from hidden states and the unembedding by which they become logits. */
+export interface LinearPlan extends TokenPlan {
+  /** D. */
+  hiddenSize: number;
+  vocab: number;
+  temperature: number;
+  /** Logits are softCap tanh(x / softCap) of products x; Infinity: x. */
+  softCap: number;
+  /** [B*T, D]. */
+  hidden: Float32Array;
+  /** [V, D]. */
+  unembedding: Float32Array;
+  tokens: Int32Array;
+  /** Rows whose logits are in memory at once: a multiple of `linearBlockRows`. */
+  chunkRows: number;
+  /** [B*T, D] and [V, D], zeros; null: not wanted. */
+  gradHidden: Float32Array | Float64Array | null;
+  gradUnembedding: Float32Array | Float64Array | null;
+  /** As in LogitsPlan. */
+  logProbs: Float32Array | Float64Array;
+  entropies: Float32Array | Float64Array;
+}
+
 /** Scalar results by metric name. */
 export type Metrics = Record<string, number>;
 
@@ -99,4 +146,7 @@ export interface Device {
   computeAdvantages(plan: AdvantagePlan, output: AdvantageOutput): { accuracy: number; metrics: Metrics };
   policyLoss(plan: PolicyPlan): LossScalars & { accuracy?: number };
   logitsLoss(plan: LogitsPlan): LossScalars & { accuracy?: number };
+  logitsBackward(plan: LogitsBackwardPlan): { metrics: Metrics };
+  /** Null where the device has no matrix products. */
+  linearLoss: ((plan: LinearPlan) => LossScalars & { accuracy?: number }) | null;
 }

@@ -8,12 +8,18 @@ import {
   checkOptions,
   checkThreads,
   freeingOnError,
+  type LinearInput,
+  type LinearOptions,
+  type LogitsBackwardInput,
+  type LogitsBackwardOptions,
   type LogitsInput,
   type LogitsOptions,
   type PolicyInput,
   type PolicyOptions,
   planAdvantages,
+  planLinear,
   planLogits,
+  planLogitsBackward,
   planPolicy,
   type Rewards,
   type RunOptions,
@@ -51,6 +57,8 @@ export interface LossResult<D = never> {
 export interface PolicyResult<L = Float32Array> extends LossResult<L extends DeviceArray ? DeviceArray : never> {
   /** ∂loss/∂logProbs, B*T; 0 at masked tokens. Left out with `gradient: false`. */
   gradLogProbs?: Beside<L>;
+  /** ∂loss/∂entropies, B*T, where there is an entropy term; 0 at tokens that are masked out or not kept. */
+  gradEntropies?: Beside<L>;
 }
 
 export interface LogitsResult<L = LogitsInput['logits']>
@@ -83,7 +91,7 @@ export function computeAdvantages<R extends Rewards | DeviceArray>(
 }
 
 /**
- * The loss and its gradient from token log-probs.
+ * The loss and its gradient from token log-probs, and from entropies where the configuration has an entropy term.
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
 export function policyLoss<I extends PolicyInput<DeviceArray>>(
@@ -106,6 +114,7 @@ export function policyLoss(
     const plan = planPolicy(input, config, options, isCuda);
     return lossResult(device.policyLoss(plan), plan.advantage?.output, {
       ...(plan.gradLogProbs && { gradLogProbs: plan.gradLogProbs as Float32Array }),
+      ...(plan.gradEntropies && { gradEntropies: plan.gradEntropies as Float32Array }),
     });
   });
 }
@@ -113,6 +122,10 @@ export function policyLoss(
 /**
  * The loss from logits: log-probs, entropies, loss, and the gradient with respect to the logits, in one call.
  * With `inPlace` the gradient takes the place of the logits and no second [B*T, V] array is made.
+ * @example
+ * // float16 logits of 50,257 columns: most of an unscaled gradient would flush to zero.
+ * const { gradLogits, metrics } = logitsLoss({ ...batch, dtype: 'float16' }, presets.dapo, { lossScale: 2 ** 24 });
+ * if (metrics.nonFinite > 0) throw new Error('halve the scale'); // else divide 2 ** 24 out of the weights' gradients in float32
  * @throws TypeError or RangeError that names the field, what was expected and what came.
  */
 export function logitsLoss<I extends LogitsInput<DeviceArray>>(
@@ -138,6 +151,89 @@ export function logitsLoss(
       logProbs: plan.logProbs as Float32Array,
       entropies: plan.entropies as Float32Array,
     });
+  });
+}
+
+export interface LogitsBackwardResult<L = LogitsBackwardInput['logits']> {
+  /** ∂loss/∂logits in the layout and type of `logits`. */
+  gradLogits: L;
+  /** `nonFinite`: logits, gradients that were given, and values of the gradient beyond the range of their type. */
+  metrics: Metrics;
+}
+
+/**
+ * The backward pass of log-probs and entropies with respect to logits, for a gradient that is known already: `logitsLoss` is
+ * the log-probs and entropies of its rows, `policyLoss` of these, and this. A row depends on nothing but itself, so that rows may be
+ * taken in chunks and logits need never be in memory as a whole. Rows that are masked out or whose gradients are 0 are not read.
+ * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * @example
+ * const { logProbs, entropies } = logitsLoss({ ...batch, logits, tokens }, config, { gradient: false });
+ * const { gradLogProbs, gradEntropies } = policyLoss({ ...batch, logProbs, entropies }, config);
+ * const shape = { rows: tokens.length, vocab };
+ * const { gradLogits } = logitsBackward({ shape, logits, tokens, gradLogProbs, gradEntropies }, { inPlace: true });
+ */
+export function logitsBackward<I extends LogitsBackwardInput<DeviceArray>>(
+  input: I,
+  options: LogitsBackwardOptions<DeviceArray> = {},
+): LogitsBackwardResult<I['logits']> {
+  const { device, isCuda } = pickDevice(options?.device, holdsDeviceArray(input));
+  return freeingOnError(() => {
+    const plan = planLogitsBackward(input, options, isCuda);
+    const scalars = device.logitsBackward(plan);
+    return {
+      gradLogits: plan.gradLogits as I['logits'],
+      get metrics() {
+        return scalars.metrics;
+      },
+    };
+  });
+}
+
+export interface LinearResult extends LossResult {
+  /** ∂loss/∂hidden, [B, T, D]; 0 at masked tokens. With `gradient` true or 'hidden'. */
+  gradHidden?: Float32Array;
+  /** ∂loss/∂unembedding, [V, D]. With `gradient` true or 'unembedding'. */
+  gradUnembedding?: Float32Array;
+  /** Log-probs of the tokens, B*T; 0 at masked tokens. */
+  logProbs: Float32Array;
+  /** Entropies of softmax(logits / temperature) in nats, B*T; 0 at masked tokens. */
+  entropies: Float32Array;
+}
+
+/**
+ * The loss from the hidden states of a model's last layer and its unembedding, with both gradients: `logitsLoss` of
+ * hidden · unembeddingᵀ, whose B*T*V logits and their gradient are never in memory as a whole. They are made in chunks of rows, twice:
+ * once for log-probs and entropies, and once, after the loss over all of them is known, for the gradient. That is one product of
+ * the size more than with logits in memory. Every ratio, KL term, entropy term, quantile and metric is there; rows
+ * that are masked out are not read, those without a gradient not read again. No bit depends on `chunkRows`. On 'cpu' in float32.
+ * @throws TypeError or RangeError that names the field, what was expected and what came; RangeError where `device` is 'cuda'.
+ * @example
+ * const { loss, gradHidden, gradUnembedding } = linearLoss(
+ *   { shape: { sequences: 8, length: 512, hiddenSize: 896, vocab: 151936 }, hidden, unembedding, tokens, mask, oldLogProbs, advantages },
+ *   presets.gspo,
+ * );
+ */
+export function linearLoss(
+  input: LinearInput,
+  config: LossConfig,
+  options?: LinearOptions & { gradient?: true },
+): LinearResult & { gradHidden: Float32Array; gradUnembedding: Float32Array };
+export function linearLoss(input: LinearInput, config: LossConfig, options?: LinearOptions): LinearResult;
+export function linearLoss(input: LinearInput, config: LossConfig, options: LinearOptions = {}): LinearResult {
+  const onCuda = options?.device === 'cuda' || holdsDeviceArray(input);
+  const compute = onCuda ? null : pickDevice(options?.device).device.linearLoss;
+  if (compute === null) {
+    throw new RangeError(
+      "options.device: expected 'cpu' or 'reference' and typed arrays, because groupgrad has no matrix products on CUDA: " +
+        'call logitsLoss, policyLoss and logitsBackward on chunks of rows (docs/cuda.md)',
+    );
+  }
+  const plan = planLinear(input, config, options);
+  return lossResult(compute(plan), plan.advantage?.output, {
+    ...(plan.gradHidden && { gradHidden: plan.gradHidden as Float32Array }),
+    ...(plan.gradUnembedding && { gradUnembedding: plan.gradUnembedding as Float32Array }),
+    logProbs: plan.logProbs as Float32Array,
+    entropies: plan.entropies as Float32Array,
   });
 }
 

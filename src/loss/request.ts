@@ -17,9 +17,12 @@ import {
 } from '../base/check.js';
 import { DeviceArray, type DeviceDtype } from '../devices/device-array.js';
 import type { DeviceChoice } from '../devices/devices.js';
+import { chunkRowsFor } from '../devices/linear.js';
 import {
   type AdvantageOutput,
   type AdvantagePlan,
+  type LinearPlan,
+  type LogitsBackwardPlan,
   type LogitsDtype,
   type LogitsPlan,
   type LogitsSettings,
@@ -62,6 +65,8 @@ export interface TokenInput<D = never> {
 export interface PolicyInput<D = never> extends TokenInput<D> {
   /** Log-probs of the tokens under the policy: B*T. */
   logProbs: Float32Array | D;
+  /** Entropies of the distributions that the tokens are from, in nats, B*T: needed for an entropy term or `topQuantile`. */
+  entropies?: Float32Array | D | undefined;
 }
 
 export interface LogitsInput<D = never> extends TokenInput<D> {
@@ -77,6 +82,42 @@ export interface LogitsInput<D = never> extends TokenInput<D> {
   temperature?: number;
 }
 
+/** Rows of logits, and a gradient with respect to what was made of each. Arrays of rows hold N values. */
+export interface LogitsBackwardInput<D = never> {
+  /** N, V, and the distance between two rows where the vocabulary is padded (default V). */
+  shape: { rows: number; vocab: number; rowStride?: number };
+  /** N*rowStride values: Float32Array, or Uint16Array with dtype 'bfloat16' or 'float16', or a DeviceArray. */
+  logits: Float32Array | Uint16Array | D;
+  /** Default: the DeviceArray's, else 'float32'. */
+  dtype?: LogitsDtype;
+  /** The chosen token of each row: ids below `vocab`. In a DeviceArray one outside of it makes its row NaN. */
+  tokens: Int32Array | D;
+  /** Logits are divided by it; at least 1e-6. Default 1. */
+  temperature?: number;
+  /** Non-zero: the row counts; the gradient of others is 0. Left out: all do. */
+  mask?: Uint8Array | D | undefined;
+  /** ∂loss/∂ℓ of each row's token. */
+  gradLogProbs: Float32Array | D;
+  /** ∂loss/∂H of each row's entropy. Left out: 0. */
+  gradEntropies?: Float32Array | D | undefined;
+}
+
+/** Hidden states of a model's last layer, and the matrix by which they become logits. */
+export interface LinearInput extends TokenInput {
+  /** B, T, D and V. */
+  shape: { sequences: number; length: number; hiddenSize: number; vocab: number };
+  /** [B, T, D]: row b * T + t is what the logits of token t of sequence b are made of. */
+  hidden: Float32Array;
+  /** [V, D]: the logits of a row are its products with these rows. */
+  unembedding: Float32Array;
+  /** The chosen token of each row: B*T ids below `vocab`. */
+  tokens: Int32Array;
+  /** Logits are divided by it; at least 1e-6. Default 1. */
+  temperature?: number;
+  /** Logits are softCap · tanh(x / softCap) of the products x, as Gemma 2's are (`final_logit_softcapping`). Default: none. */
+  softCap?: number;
+}
+
 /** Rewards in any of these forms; NaN means "no verdict". */
 export type Rewards = Float32Array | Float64Array | readonly number[];
 
@@ -87,11 +128,32 @@ export interface RunOptions {
   threads?: number;
 }
 
-interface LossOptions extends RunOptions {
+interface GradientOptions extends RunOptions {
+  /**
+   * Default 1. The gradient is multiplied by it before it is rounded to its array's type; loss and metrics are not. float16 needs
+   * it at large vocabularies and denominators, where a power of two keeps every bit. Divide it out again in float32
+   * (docs/losses.md, "Loss scale"). At least 2^-126.
+   */
+  lossScale?: number;
+}
+
+interface LossOptions extends GradientOptions {
   /** Default true. False: the loss and its metrics alone. */
   gradient?: boolean;
   /** Default true. False: rows that can carry no gradient may stay unread; the metrics `kl` and `entropy` are left out. */
   metrics?: boolean;
+}
+
+export interface LinearOptions extends Omit<LossOptions, 'gradient' | 'lossScale'> {
+  /** Default 'auto': 'cpu', or 'reference' without an addon. 'cuda' is refused: it has no matrix products. */
+  device?: DeviceChoice;
+  /** Default true: with respect to both. False: the loss and its metrics alone. */
+  gradient?: boolean | 'hidden' | 'unembedding';
+  /**
+   * Rows whose logits are in memory at once, rounded up to a multiple of 128. Default: as many as 256 MiB hold, at least 128. With a
+   * soft cap as much again. No bit of the results depends on it.
+   */
+  chunkRows?: number;
 }
 
 export interface PolicyOptions<D = never> extends LossOptions {
@@ -99,7 +161,8 @@ export interface PolicyOptions<D = never> extends LossOptions {
   gradLogProbs?: Float32Array | D;
 }
 
-export interface LogitsOptions<D = never> extends LossOptions {
+/** Where the gradient with respect to logits goes. */
+interface LogitsGradientOptions<D> {
   /** Default false. True: the gradient overwrites the logits and is returned in the same array. */
   inPlace?: boolean;
   /** Where to write the gradient (layout and type of `logits`) instead of into a new array. */
@@ -107,6 +170,10 @@ export interface LogitsOptions<D = never> extends LossOptions {
   /** Default false. True: `gradLogits` was given and holds zeros, so that rows without a gradient need not be written. */
   zeroed?: boolean;
 }
+
+export interface LogitsOptions<D = never> extends LossOptions, LogitsGradientOptions<D> {}
+
+export interface LogitsBackwardOptions<D = never> extends GradientOptions, LogitsGradientOptions<D> {}
 
 /** 2^31 − 1: the most sequences, tokens a sequence, and vocabulary entries; their products are only bounded by memory. */
 const maxDimension = 0x7fffffff;
@@ -283,6 +350,9 @@ const tokenFields = [
   'sequences',
 ] as const;
 
+/** Of a loss from log-probs, but for `entropies`. */
+export const policyFields = [...tokenFields, 'logProbs'] as const;
+
 /** How a per-token field is checked, and what the plan then holds: arrays here, tensors in src/tfjs. */
 export interface FieldKind<Floats, Bytes> {
   /** `shape` explains the length: "4 sequences x 32". */
@@ -333,8 +403,15 @@ function planTokens<Floats, Bytes>(
     globalSequences: checkDenominator('sequences', globalSequences),
     loss,
     metrics: options.metrics === undefined ? true : checkBoolean('options.metrics', options.metrics),
+    lossScale: checkLossScale(options),
     threads: checkThreads(options.threads),
   };
+}
+
+function checkLossScale({ lossScale, gradient }: Record<string, unknown>): number {
+  if (lossScale === undefined) return 1;
+  if (gradient === false) throw new TypeError('options.lossScale: expected it only without gradient: false');
+  return checkNumber('options.lossScale', lossScale, { min: 2 ** -126 });
 }
 
 /** A count over a whole accumulation window; an empty window divides by 1. NaN where this batch decides. */
@@ -383,20 +460,21 @@ export function checkOptions(options: unknown, known: readonly string[]): Record
   return o;
 }
 
-/** The plan of a loss from log-probs, but for the log-probs. Their length is B*T. */
+/** The plan of a loss from log-probs, but for the log-probs and entropies. Their length is B*T. */
 export function planPolicyTokens<Floats, Bytes>(
   input: Record<string, unknown>,
   config: unknown,
   options: Record<string, unknown>,
   kind: FieldKind<Floats, Bytes>,
+  hasEntropies = false,
 ): TokenSettings & TokenFields<Floats, Bytes> {
-  checkKeys('', input, [...tokenFields, 'logProbs']);
+  checkKeys('', input, policyFields);
   const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length']);
   const sequences = checkDimension('shape.sequences', s.sequences);
   const length = checkDimension('shape.length', s.length);
   const loss = resolveLoss(config, length);
-  if (loss.entropy.coefficient !== 0 || loss.entropy.topQuantile !== 1) {
+  if (!hasEntropies && (loss.entropy.coefficient !== 0 || loss.entropy.topQuantile !== 1)) {
     throw new RangeError('config.entropy: expected no entropy term, because entropies need logits: use logitsLoss');
   }
   return planTokens(input, loss, options, sequences, length, kind);
@@ -404,15 +482,23 @@ export function planPolicyTokens<Floats, Bytes>(
 
 /** `onCuda` here and below: whether arrays may be DeviceArrays. */
 export function planPolicy(input: unknown, config: unknown, options: unknown = {}, onCuda = false): PolicyPlan {
-  const i = { ...checkObject('input', input) };
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'gradLogProbs']);
-  const plan = planPolicyTokens(i, config, o, arrays(onCuda));
+  const { entropies: given, ...i } = checkObject('input', input);
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'lossScale', 'gradLogProbs']);
+  const hasEntropies = given !== undefined && given !== null;
+  const plan = planPolicyTokens(i, config, o, arrays(onCuda), hasEntropies);
   const { sequences, length } = plan;
   const shape = `${sequences} sequences x ${length}`;
-  const logProbs = checkPlaced('logProbs', i.logProbs, 'Float32Array', onCuda, sequences * length, shape);
+  const floats = (field: string, value: unknown) =>
+    checkPlaced(field, value, 'Float32Array', onCuda, sequences * length, shape);
+  const logProbs = floats('logProbs', i.logProbs);
+  const entropies = hasEntropies ? floats('entropies', given) : null;
   const gradLogProbs = policyGradient(o, logProbs, onCuda);
-  if (gradLogProbs !== null) checkApart('options.gradLogProbs', gradLogProbs, { logProbs, ...tokenInputs(plan) });
-  return { ...plan, logProbs, gradLogProbs };
+  if (gradLogProbs !== null) {
+    checkApart('options.gradLogProbs', gradLogProbs, { logProbs, entropies, ...tokenInputs(plan) });
+  }
+  const wantsEntropies = gradLogProbs !== null && plan.loss.entropy.coefficient !== 0;
+  const gradEntropies = wantsEntropies ? place(logProbs, 'Float32Array', logProbs.length) : null;
+  return { ...plan, logProbs, entropies, gradLogProbs, gradEntropies };
 }
 
 function policyGradient(
@@ -441,28 +527,48 @@ export function planLogitsTokens<Floats, Bytes>(
   checkKeys('shape', s, ['sequences', 'length', 'vocab', 'rowStride']);
   const sequences = checkDimension('shape.sequences', s.sequences);
   const length = checkDimension('shape.length', s.length);
-  const vocab = checkDimension('shape.vocab', s.vocab);
-  const rowStride =
-    s.rowStride === undefined
-      ? vocab
-      : checkNumber('shape.rowStride', s.rowStride, { min: vocab, max: maxDimension, integer: true });
-  const dtype = logitsDtype(input.dtype, input.logits);
-  const temperature =
-    input.temperature === undefined ? 1 : checkNumber('temperature', input.temperature, { min: 1e-6 });
+  const layout = planLayout(s, input);
   const plan = planTokens(input, resolveLoss(config, length), options, sequences, length, kind);
-  return { ...plan, vocab, rowStride, dtype, temperature };
+  return { ...plan, ...layout };
+}
+
+/** What is common to rows of logits. */
+function planLayout(
+  shape: Record<string, unknown>,
+  input: Record<string, unknown>,
+): Pick<LogitsSettings, 'vocab' | 'rowStride' | 'dtype' | 'temperature'> {
+  const vocab = checkDimension('shape.vocab', shape.vocab);
+  const rowStride =
+    shape.rowStride === undefined
+      ? vocab
+      : checkNumber('shape.rowStride', shape.rowStride, { min: vocab, max: maxDimension, integer: true });
+  const dtype = logitsDtype(input.dtype, input.logits);
+  return { vocab, rowStride, dtype, temperature: checkTemperature(input.temperature) };
+}
+
+export function checkTemperature(value: unknown): number {
+  return value === undefined ? 1 : checkNumber('temperature', value, { min: 1e-6 });
 }
 
 /** B*T ids, each within the vocabulary where its token is masked in. On the device, it looks for itself. */
 export function checkTokens(
   value: unknown,
   mask: Uint8Array | null,
-  settings: LogitsSettings,
+  { sequences, length, vocab }: Pick<LogitsSettings, 'sequences' | 'length' | 'vocab'>,
   onCuda = false,
 ): Int32Array {
-  const { sequences, length, vocab } = settings;
-  const shape = `${sequences} sequences x ${length}`;
-  const tokens = checkPlaced('tokens', value, 'Int32Array', onCuda, sequences * length, shape);
+  return checkIds(value, mask, vocab, sequences * length, `${sequences} sequences x ${length}`, onCuda);
+}
+
+function checkIds(
+  value: unknown,
+  mask: Uint8Array | null,
+  vocab: number,
+  rows: number,
+  shape: string | undefined,
+  onCuda: boolean,
+): Int32Array {
+  const tokens = checkPlaced('tokens', value, 'Int32Array', onCuda, rows, shape);
   if (isOnDevice(tokens) || isOnDevice(mask)) return tokens;
   for (let row = 0; row < tokens.length; row++) {
     if ((mask === null || mask[row] !== 0) && (tokens[row] < 0 || tokens[row] >= vocab)) {
@@ -474,54 +580,176 @@ export function checkTokens(
 
 export function planLogits(input: unknown, config: unknown, options: unknown = {}, onCuda = false): LogitsPlan {
   const i = { ...checkObject('input', input) };
-  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'inPlace', 'gradLogits', 'zeroed']);
+  const o = checkOptions(options, [
+    'device',
+    'threads',
+    'gradient',
+    'metrics',
+    'lossScale',
+    'inPlace',
+    'gradLogits',
+    'zeroed',
+  ]);
   const plan = planLogitsTokens(i, config, o, arrays(onCuda));
-  const { sequences, length, rowStride, dtype } = plan;
+  const { sequences, length, rowStride } = plan;
   const rows = sequences * length;
-  const kind = dtype === 'float32' ? 'Float32Array' : 'Uint16Array';
-  const values = rows * rowStride;
   const shape = `${sequences} sequences x ${length} x ${rowStride}`;
-  const logits = checkPlaced('logits', i.logits, kind, onCuda, values, shape);
+  const logits = checkLogits(i.logits, plan, rows, shape, onCuda);
   const tokens = checkTokens(i.tokens, plan.mask, plan, onCuda);
+  const gradient = planLogitsGradient(o, logits, shape, { tokens, ...tokenInputs(plan) }, onCuda);
+  return {
+    ...plan,
+    logits,
+    tokens,
+    ...gradient,
+    logProbs: place(logits, 'Float32Array', rows),
+    entropies: place(logits, 'Float32Array', rows),
+  };
+}
 
-  const inPlace = o.inPlace === undefined ? false : checkBoolean('options.inPlace', o.inPlace);
-  const gradient = o.gradient === undefined ? true : checkBoolean('options.gradient', o.gradient);
-  if (o.gradLogits !== undefined && (inPlace || !gradient)) {
+export function planLogitsBackward(input: unknown, options: unknown = {}, onCuda = false): LogitsBackwardPlan {
+  const i = { ...checkObject('input', input) };
+  const o = checkOptions(options, ['device', 'threads', 'lossScale', 'inPlace', 'gradLogits', 'zeroed']);
+  checkKeys('', i, ['shape', 'logits', 'dtype', 'tokens', 'temperature', 'mask', 'gradLogProbs', 'gradEntropies']);
+  const s = { ...checkObject('shape', i.shape) };
+  checkKeys('shape', s, ['rows', 'vocab', 'rowStride']);
+  const rows = checkDimension('shape.rows', s.rows);
+  const layout = planLayout(s, i);
+  const settings = { lossScale: checkLossScale(o), threads: checkThreads(o.threads) };
+  const optional = <K extends 'Uint8Array' | 'Float32Array'>(field: string, kind: K): ArrayTypes[K] | null => {
+    const value = i[field];
+    return value === undefined || value === null ? null : checkPlaced(field, value, kind, onCuda, rows);
+  };
+  const mask = optional('mask', 'Uint8Array');
+  const gradLogProbs = checkPlaced('gradLogProbs', i.gradLogProbs, 'Float32Array', onCuda, rows);
+  const gradEntropies = optional('gradEntropies', 'Float32Array');
+  const shape = `${rows} rows x ${layout.rowStride}`;
+  const logits = checkLogits(i.logits, layout, rows, shape, onCuda);
+  const tokens = checkIds(i.tokens, mask, layout.vocab, rows, undefined, onCuda);
+  const inputs = { tokens, mask, gradLogProbs, gradEntropies };
+  const { gradLogits, zeroed } = planLogitsGradient(o, logits, shape, inputs, onCuda);
+  if (gradLogits === null) throw new Error('a gradient is always wanted here');
+  return { rows, ...layout, ...settings, ...inputs, logits, gradLogits, zeroed };
+}
+
+/** The plan of a loss from hidden states, but for hidden states, unembedding and their gradients. `more`: names of these. */
+export function planLinearTokens(
+  input: Record<string, unknown>,
+  config: unknown,
+  options: Record<string, unknown>,
+  more: readonly string[] = [],
+): Omit<LinearPlan, 'hidden' | 'unembedding' | 'gradHidden' | 'gradUnembedding'> {
+  checkKeys('', input, [...tokenFields, ...more, 'tokens', 'temperature', 'softCap']);
+  const s = { ...checkObject('shape', input.shape) };
+  checkKeys('shape', s, ['sequences', 'length', 'hiddenSize', 'vocab']);
+  const sequences = checkDimension('shape.sequences', s.sequences);
+  const length = checkDimension('shape.length', s.length);
+  const hiddenSize = checkDimension('shape.hiddenSize', s.hiddenSize);
+  const vocab = checkDimension('shape.vocab', s.vocab);
+  const temperature = checkTemperature(input.temperature);
+  const softCap = input.softCap === undefined ? Infinity : checkNumber('softCap', input.softCap, { above: 0 });
+  const chunkRows =
+    options.chunkRows === undefined
+      ? undefined
+      : checkNumber('options.chunkRows', options.chunkRows, { min: 1, max: maxDimension, integer: true });
+  const { metrics, threads } = options;
+  const loss = resolveLoss(config, length);
+  const plan = planTokens(input, loss, { metrics, threads }, sequences, length, arrays(false));
+  return {
+    ...plan,
+    hiddenSize,
+    vocab,
+    temperature,
+    softCap,
+    tokens: checkTokens(input.tokens, plan.mask, { sequences, length, vocab }),
+    chunkRows: chunkRowsFor(vocab, chunkRows),
+    logProbs: new Float32Array(sequences * length),
+    entropies: new Float32Array(sequences * length),
+  };
+}
+
+export function planLinear(input: unknown, config: unknown, options: unknown = {}): LinearPlan {
+  const i = { ...checkObject('input', input) };
+  const o = checkOptions(options, ['device', 'threads', 'gradient', 'metrics', 'chunkRows']);
+  const wanted = checkGradients(o.gradient);
+  const plan = planLinearTokens(i, config, o, ['hidden', 'unembedding']);
+  const { sequences, length, hiddenSize, vocab } = plan;
+  const values = (field: 'hidden' | 'unembedding', rows: number, shape: string) =>
+    checkArray(field, i[field], 'Float32Array', rows * hiddenSize, `${shape} x ${hiddenSize}`);
+  const hidden = values('hidden', sequences * length, `${sequences} sequences x ${length}`);
+  const unembedding = values('unembedding', vocab, String(vocab));
+  return {
+    ...plan,
+    hidden,
+    unembedding,
+    gradHidden: wanted.hidden ? new Float32Array(hidden.length) : null,
+    gradUnembedding: wanted.unembedding ? new Float32Array(unembedding.length) : null,
+  };
+}
+
+function checkGradients(value: unknown): { hidden: boolean; unembedding: boolean } {
+  if (value === undefined || typeof value === 'boolean') return { hidden: value ?? true, unembedding: value ?? true };
+  if (typeof value !== 'string') {
+    throw typeError('options.gradient', "a boolean, 'hidden' or 'unembedding'", value);
+  }
+  const one = checkChoice('options.gradient', value, ['hidden', 'unembedding']);
+  return { hidden: one === 'hidden', unembedding: one === 'unembedding' };
+}
+
+const arrayOf = { float32: 'Float32Array', bfloat16: 'Uint16Array', float16: 'Uint16Array' } as const;
+
+function checkLogits(
+  value: unknown,
+  { dtype, rowStride }: Pick<LogitsSettings, 'dtype' | 'rowStride'>,
+  rows: number,
+  shape: string,
+  onCuda: boolean,
+): Float32Array | Uint16Array {
+  return checkPlaced('logits', value, arrayOf[dtype], onCuda, rows * rowStride, shape);
+}
+
+/** Where the gradient with respect to logits goes: over them, into an array that was given, or into a new one. */
+function planLogitsGradient(
+  options: Record<string, unknown>,
+  logits: Float32Array | Uint16Array,
+  shape: string,
+  inputs: Readonly<Record<string, ArrayBufferView | null>>,
+  onCuda: boolean,
+): Pick<LogitsPlan, 'gradLogits' | 'zeroed'> {
+  const { inPlace: over = false, gradient: wanted = true, gradLogits: given, zeroed: holdsZeros = false } = options;
+  const inPlace = checkBoolean('options.inPlace', over);
+  const gradient = checkBoolean('options.gradient', wanted);
+  if (given !== undefined && (inPlace || !gradient)) {
     throw new TypeError(`options.gradLogits: expected it only without ${inPlace ? 'inPlace' : 'gradient: false'}`);
   }
   if (inPlace && !gradient)
     throw new TypeError('options.inPlace: expected false together with gradient: false, got true');
 
+  const kind =
+    isTypedArray(logits, 'Float32Array') || (logits as unknown as DeviceArray).dtype === 'float32'
+      ? 'Float32Array'
+      : 'Uint16Array';
   let gradLogits: LogitsPlan['gradLogits'] = null;
   if (inPlace) gradLogits = logits;
-  else if (o.gradLogits !== undefined) {
-    gradLogits = checkPlaced('options.gradLogits', o.gradLogits, kind, onCuda, values, shape);
+  else if (given !== undefined) {
+    gradLogits = checkPlaced('options.gradLogits', given, kind, onCuda, logits.length, shape);
     checkSameType(gradLogits, logits);
-  } else if (gradient) gradLogits = place(logits, kind, values);
-  const zeroed = o.zeroed === undefined ? false : checkBoolean('options.zeroed', o.zeroed);
-  if (zeroed && o.gradLogits === undefined) {
+  } else if (gradient) gradLogits = place(logits, kind, logits.length);
+  const zeroed = checkBoolean('options.zeroed', holdsZeros);
+  if (zeroed && given === undefined) {
     throw new TypeError('options.zeroed: expected it only together with options.gradLogits, got true');
   }
 
   if (gradLogits !== null) {
-    const over =
+    const same =
       gradLogits === logits ||
       (gradLogits.buffer === logits.buffer && gradLogits.byteOffset === logits.byteOffset && !isOnDevice(logits));
-    if (over && zeroed)
+    if (same && zeroed)
       throw new TypeError('options.zeroed: expected false where the gradient overwrites the logits, got true');
-    const others = { tokens, ...tokenInputs(plan) };
-    checkApart(inPlace ? 'logits' : 'options.gradLogits', gradLogits, over ? others : { logits, ...others });
+    checkApart(inPlace ? 'logits' : 'options.gradLogits', gradLogits, same ? inputs : { logits, ...inputs });
   }
-
-  return {
-    ...plan,
-    logits,
-    tokens,
-    gradLogits,
-    zeroed: zeroed || (gradLogits !== null && !inPlace && o.gradLogits === undefined && !isOnDevice(logits)),
-    logProbs: place(logits, 'Float32Array', rows),
-    entropies: place(logits, 'Float32Array', rows),
-  };
+  const isNew = gradLogits !== null && !inPlace && given === undefined;
+  return { gradLogits, zeroed: zeroed || (isNew && !isOnDevice(logits)) };
 }
 
 function isOnDevice(array: unknown): boolean {

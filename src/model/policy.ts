@@ -23,6 +23,18 @@ export interface SequenceBatch {
   contextLength?: number;
 }
 
+/** Final states of some rows and the matrix that makes logits of them. */
+export interface HiddenStates {
+  /** [rows, D]; differentiable with respect to the variables. */
+  states: tf.Tensor2D;
+  /** [logitsSize, D], the policy's own: a row's logits are its products with these rows. */
+  unembedding: tf.Tensor2D;
+  /** Whether the unembedding is one of the variables, so that its gradient is wanted. */
+  trainsUnembedding: boolean;
+  /** Logits are softCap · tanh(x / softCap) of the products x. Left out: x. */
+  softCap?: number;
+}
+
 /** A distribution over token sequences with trainable parameters. Does not dispose of what it is given. */
 export interface Policy extends PolicyLike {
   /** Columns of the logits, at least `tokenizer.vocabularySize`: ids from there on stand for nothing and are never sampled. */
@@ -34,6 +46,11 @@ export interface Policy extends PolicyLike {
    * Differentiable with respect to the variables. `from` defaults to 0; rows of padding are finite and meaningless.
    */
   logits(batch: SequenceBatch, from?: number): tf.Tensor2D;
+  /**
+   * What `logits` of the same arguments are made of, so that they need not be in memory as a whole. Left out by policies whose
+   * logits are no such product.
+   */
+  hidden?(batch: SequenceBatch, from?: number): HiddenStates;
   /** Whether the loss may write its gradient over the logits: `inPlace` of `GrpoOptions` says when it may. */
   readonly inPlace: boolean;
   /**
@@ -41,6 +58,11 @@ export interface Policy extends PolicyLike {
    * reading of it. Keeps room for `tokens` further tokens in each row.
    */
   decode(prompts: SequenceBatch, rows: Int32Array, tokens: number): Decoder;
+  /**
+   * Whether `decode` computes what `logits` computes of the same row, in the same order: on the backend groupgrad, which computes
+   * each row by itself, their logits are then equal to the last bit, and the trainer insists on it. Default false.
+   */
+  readonly decodesExactly?: boolean;
   /** Number of weights, trained or frozen: a pass is sized by it. Left out: those of `variables`. */
   readonly weightCount?: number;
   /**
@@ -48,6 +70,8 @@ export interface Policy extends PolicyLike {
    * off. Left out by policies that change the weights they started with.
    */
   reference?<T>(compute: () => T): T;
+  /** Files for each checkpoint that others can use as they stand, by name: an adapter as PEFT reads it. */
+  checkpointFiles?(): Readonly<Record<string, Iterable<Uint8Array>>>;
 }
 
 /** A policy whose tokenizer was made of a vocabulary. */

@@ -7,6 +7,7 @@ import { normal } from '../base/random.js';
 import type { Vocabulary } from '../text/vocabulary.js';
 import { vocabularyTokenizer } from '../text/vocabulary-tokenizer.js';
 import { CachedDecoder } from './decoder.js';
+import { hiddenStates } from './hidden-states.js';
 import { batchLogits } from './model.js';
 import type { ModelShape, ModelWeights } from './parameters.js';
 import type { VocabularyPolicy } from './policy.js';
@@ -63,6 +64,8 @@ export function createTransformer(
     // Made by a product, which reads none of what it gave.
     inPlace: true,
     logits: (batch, from = 0) => batchLogits(model, batch, from),
+    hidden: (batch, from = 0) => hiddenStates(model, batch, from),
+    decodesExactly: true,
     decode: (prompts, rows, tokens) => CachedDecoder.start(model, prompts, rows, tokens),
     dispose: () => tf.dispose(variables),
   };

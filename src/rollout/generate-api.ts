@@ -10,16 +10,15 @@ export interface GenerateOptions {
   maxTokens?: number;
   /** Divides the logits; 0 takes the most likely token, the lowest id of equals. Default 1. */
   temperature?: number;
-  /**
-   * Cut the distribution: to the `topK` most likely tokens, of those to the fewest whose share reaches `topP`, of those to the
-   * ones at least `minP` times as likely as the most likely. Default: no cut.
-   */
+  /** Of the most likely tokens, those whose share of probability just reaches this are drawn from, in (0, 1]. Default: all. */
   topP?: number;
+  /** As many of the most likely tokens are drawn from, at least 1. Default: all. */
   topK?: number;
+  /** Tokens at least this share as likely as the most likely one are drawn from, in [0, 1]. Default: all. */
   minP?: number;
-  /** Ids that end a completion like the end tokens of the policy. Default: none. */
+  /** Ids that end a completion, like the model's own end tokens. */
   stopTokens?: readonly number[];
-  /** A completion ends with the token that completes one of these texts, which stays part of it. Default: none. */
+  /** A completion ends with the token that completes one of these texts, which stays part of it. */
   stopTexts?: readonly string[];
   /** Of the random numbers: each is addressed by seed, prompt, sample and position. Default 0. */
   seed?: number;
@@ -34,7 +33,7 @@ export interface Generated {
   text: string;
   /** Token ids, the end token included unless truncated. */
   tokens: Int32Array;
-  /** Log-probability of each token under the distribution sampled from, cut as it was (under temperature 1 where that is 0). */
+  /** Log-probability of each token under the distribution sampled from (under temperature 1 where that is 0). */
   logProbs: Float32Array;
   /** Cut off after `maxTokens`. */
   truncated: boolean;

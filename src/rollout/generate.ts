@@ -11,7 +11,7 @@ import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
-import { checkStops, cutBounds } from './engine.js';
+import { checkSamplingSettings } from './engine.js';
 import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
 import { sequencesAPass } from './pass-size.js';
 import { policySampler } from './sample.js';
@@ -24,17 +24,21 @@ export async function generateFrom(
   options: GenerateOptions = {},
 ): Promise<Generated[]> {
   const policy = checkPolicy(given);
-  const { maxTokens = usualMaxTokens, temperature = 1, seed = 0, samples = 1, ...rest } = checkOptions(options);
+  const { samples = 1, maxTokens = usualMaxTokens, temperature = 1, seed = 0, ...others } = checkOptions(options);
   const ids = await encodeAll(policy, prompts);
   const requests = ids.flatMap((prompt, promptIndex) =>
     Array.from({ length: samples }, (_, sample) => ({ prompt, promptIndex, sample })),
   );
-  const settings = { ...rest, maxTokens, temperature, seed, step: 0 };
+  const settings = { ...others, maxTokens, temperature, seed, step: 0 };
+  checkSamplingSettings('', settings);
   const completions = await policySampler(policy).complete(requests, settings);
-  return completions.map(({ tokens, logProbs, truncated }, i) => {
-    const text = completionText(policy.tokenizer, tokens);
-    return { text, tokens, logProbs, truncated, prompt: requests[i].prompt };
-  });
+  return completions.map(({ tokens, logProbs, truncated }, i) => ({
+    text: completionText(policy.tokenizer, tokens, others.stopTokens),
+    tokens,
+    logProbs,
+    truncated,
+    prompt: requests[i].prompt,
+  }));
 }
 
 /** See `tokenLogProbs` of the package's entry. */
@@ -138,17 +142,23 @@ function checkIds(field: string, ids: unknown, size: number): Int32Array {
   return own;
 }
 
-const cutNames = ['topP', 'topK', 'minP'] as const;
-const optionNames = ['maxTokens', 'temperature', ...cutNames, 'stopTokens', 'stopTexts', 'seed', 'samples', 'signal'];
+const optionNames = [
+  'maxTokens',
+  'temperature',
+  'topP',
+  'topK',
+  'minP',
+  'stopTokens',
+  'stopTexts',
+  'seed',
+  'samples',
+  'signal',
+] as const;
 
+/** The sampler checks the others. */
 function checkOptions(options: GenerateOptions): GenerateOptions {
-  const { maxTokens, temperature, seed, samples, signal } = checkObject('options', options);
+  const { samples, signal } = checkObject('options', options);
   checkKeys('', options as Record<string, unknown>, optionNames);
-  if (maxTokens !== undefined) checkNumber('maxTokens', maxTokens, { min: 1, integer: true });
-  if (temperature !== undefined) checkNumber('temperature', temperature, { min: 0 });
-  for (const name of cutNames) if (options[name] !== undefined) checkNumber(name, options[name], cutBounds[name]);
-  checkStops('', { stopTokens: options.stopTokens, stopTexts: options.stopTexts });
-  if (seed !== undefined) checkNumber('seed', seed, { min: 0, integer: true });
   if (samples !== undefined) checkNumber('samples', samples, { min: 1, integer: true });
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw typeError('signal', 'an AbortSignal', signal);
   return options;

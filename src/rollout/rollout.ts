@@ -40,7 +40,7 @@ export async function sampleGroups<E extends Example>(
   const completions = await engine.complete(requests, { ...options, maxTokens, contextLength, stopTokens, stopTexts });
   const sampled = completions.map((completion, i) => ({
     ...completion,
-    text: completionText(task.tokenizer, completion.tokens),
+    text: completionText(task.tokenizer, completion.tokens, task.stopTokens),
     example: examples[Math.floor(i / groupSize)],
   }));
   const scores = await askScores(task.task, sampled, options.signal);

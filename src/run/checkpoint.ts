@@ -5,12 +5,13 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { fileSha256 } from '../base/file-hash.js';
 
 /** What is asked of a disk, so that a test can let it fail. */
 export interface Disk {
   mkdir(path: string): void;
-  /** Creates or replaces a file, and returns when its bytes are on the disk. */
-  write(path: string, bytes: Uint8Array): void;
+  /** Creates or replaces a file of these bytes, piece by piece, and returns when they are on the disk. */
+  write(path: string, pieces: Iterable<Uint8Array>): void;
   rename(from: string, to: string): void;
   /** Returns when the names in a folder are on the disk. */
   syncFolder(path: string): void;
@@ -20,10 +21,10 @@ export interface Disk {
 
 export const disk: Disk = {
   mkdir: (path) => void fs.mkdirSync(path, { recursive: true }),
-  write(path, bytes) {
+  write(path, pieces) {
     const file = fs.openSync(path, 'w');
     try {
-      fs.writeFileSync(file, bytes);
+      for (const piece of pieces) fs.writeFileSync(file, piece);
       fs.fsyncSync(file);
     } finally {
       fs.closeSync(file);
@@ -43,8 +44,8 @@ export const disk: Disk = {
   remove: (path) => fs.rmSync(path, { recursive: true, force: true }),
 };
 
-/** Files of a checkpoint, by name. */
-export type CheckpointFiles = Record<string, Uint8Array>;
+/** What files of a checkpoint are to hold, by name: their bytes, piece by piece. */
+export type CheckpointFiles = Readonly<Record<string, Iterable<Uint8Array>>>;
 
 export interface Manifest {
   format: 1;
@@ -78,11 +79,12 @@ export function writeCheckpoint(parent: string, step: number, files: CheckpointF
     }
     on.remove(passing);
     on.mkdir(passing);
-    for (const [file, bytes] of Object.entries(files)) {
-      on.write(join(passing, file), bytes);
-      manifest.files[file] = { size: bytes.byteLength, sha256: sha256(bytes) };
+    for (const [file, pieces] of Object.entries(files)) {
+      const { observed, result } = observe(pieces);
+      on.write(join(passing, file), observed);
+      manifest.files[file] = result();
     }
-    on.write(join(passing, manifestName), Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`));
+    on.write(join(passing, manifestName), [Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`)]);
     on.syncFolder(passing);
     readCheckpoint(passing);
     if (fs.existsSync(folder)) removeCheckpoint(folder, on);
@@ -131,23 +133,24 @@ export function tidyCheckpoints(parent: string, on: Disk = disk): void {
     on.remove(join(parent, name));
 }
 
-/** The files of a checkpoint, verified against its manifest. Error that says what is wrong with it. */
-export function readCheckpoint(folder: string): { step: number; files: CheckpointFiles } {
+/** The step of a checkpoint and the names of its files, verified against its manifest. Error that says what is wrong with it. */
+export function readCheckpoint(folder: string): { step: number; files: string[] } {
   const manifest = readManifest(folder);
-  const files: CheckpointFiles = {};
   for (const [name, { size, sha256: expected }] of Object.entries(manifest.files)) {
-    const bytes = readFile(join(folder, name));
-    if (bytes.byteLength !== size) throw new Error(`${name}: expected ${size} bytes, got ${bytes.byteLength}`);
-    if (sha256(bytes) !== expected) throw new Error(`${name}: its SHA-256 is not that of the manifest`);
-    files[name] = bytes;
+    const path = join(folder, name);
+    const found = reading(path, () => fs.statSync(path).size);
+    if (found !== size) throw new Error(`${name}: expected ${size} bytes, got ${found}`);
+    const hash = reading(path, () => fileSha256(path));
+    if (hash !== expected) throw new Error(`${name}: its SHA-256 is not that of the manifest`);
   }
-  return { step: manifest.step, files };
+  return { step: manifest.step, files: Object.keys(manifest.files) };
 }
 
 function readManifest(folder: string): Manifest {
   let manifest: Manifest;
   try {
-    manifest = JSON.parse(readFile(join(folder, manifestName)).toString()) as Manifest;
+    const path = join(folder, manifestName);
+    manifest = JSON.parse(reading(path, () => fs.readFileSync(path, 'utf8'))) as Manifest;
   } catch (error) {
     throw new Error(`${manifestName}: ${(error as Error).message}`);
   }
@@ -158,9 +161,10 @@ function readManifest(folder: string): Manifest {
   return manifest;
 }
 
-function readFile(path: string): Buffer {
+/** What `read` gives; its error names the file. */
+function reading<T>(path: string, read: () => T): T {
   try {
-    return fs.readFileSync(path);
+    return read();
   } catch (error) {
     throw new Error(`${basename(path)}: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`);
   }
@@ -168,7 +172,7 @@ function readFile(path: string): Buffer {
 
 /** The newest intact checkpoint below `parent`, and what was wrong with newer ones. */
 export function newestCheckpoint(parent: string): {
-  found: (FoundCheckpoint & { files: CheckpointFiles }) | undefined;
+  found: (FoundCheckpoint & { files: string[] }) | undefined;
   broken: { folder: string; reason: string }[];
 } {
   const broken: { folder: string; reason: string }[] = [];
@@ -209,6 +213,16 @@ function attempt(action: () => void): void {
   }
 }
 
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
+/** The same pieces, and their size and SHA-256 once all have been taken. */
+function observe(pieces: Iterable<Uint8Array>) {
+  const hash = createHash('sha256');
+  let size = 0;
+  function* observed(): Generator<Uint8Array> {
+    for (const piece of pieces) {
+      hash.update(piece);
+      size += piece.byteLength;
+      yield piece;
+    }
+  }
+  return { observed: observed(), result: () => ({ size, sha256: hash.digest('hex') }) };
 }

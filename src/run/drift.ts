@@ -145,7 +145,13 @@ export function isOldIdentity(identity: Identity): boolean {
 /** The paths in which two identities differ, with both values: `settings.groupSize: 8, now 16`. */
 export function differences(before: Identity, now: Identity): string[] {
   const ignored = new Set(harmless.map((name) => `settings.${name}`));
+  // Where a model's files are does not tell what they are.
+  if (isPretrained(before) && isPretrained(now)) ignored.add('policy.folder');
   return compare('', JSON.parse(JSON.stringify(before)), JSON.parse(JSON.stringify(now)), ignored);
+}
+
+function isPretrained({ policy }: Identity): boolean {
+  return isRecord(policy) && policy.type === 'pretrained';
 }
 
 function compare(path: string, before: unknown, now: unknown, ignored: ReadonlySet<string>): string[] {

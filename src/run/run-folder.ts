@@ -138,7 +138,7 @@ export function readRunConfig(runDir: string): unknown {
 /** A file that is there with all of its text or, after a crash, as it was before. */
 export function writeWhole(path: string, text: string): void {
   const passing = `${path}.new`;
-  disk.write(passing, Buffer.from(text));
+  disk.write(passing, [Buffer.from(text)]);
   disk.rename(passing, path);
   disk.syncFolder(dirname(path));
 }

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Metrics } from '../devices/plan.js';
 import type { AnchorState } from '../loss/anchor.js';
-import { decodeSafetensors, encodeSafetensors } from '../weights/safetensors.js';
+import { fileTensors, safetensorsPieces, type TensorSource } from '../weights/tensor-source.js';
 import {
   type CheckpointFiles,
   type Disk,
@@ -320,7 +320,7 @@ function newestOfRun(runDir: string): ReturnType<typeof newestCheckpoint> {
  * The files of a checkpoint, given by its own path or that of its run folder, and its step, which is 0 during a warm start. Throws
  * an Error if none is intact.
  */
-export function openCheckpoint(path: string): { folder: string; step: number; files: CheckpointFiles } {
+export function openCheckpoint(path: string): { folder: string; step: number; files: readonly string[] } {
   if (checkpointParents(path).some((parent) => fs.existsSync(parent))) {
     const { found, broken } = newestOfRun(path);
     if (found) return opened(found.folder, found.files);
@@ -334,7 +334,7 @@ export function openCheckpoint(path: string): { folder: string; step: number; fi
   }
 }
 
-function opened(folder: string, files: CheckpointFiles) {
+function opened(folder: string, files: readonly string[]) {
   return { folder, step: readState(files, folder).counters.step, files };
 }
 
@@ -342,36 +342,42 @@ function describeBroken(broken: readonly { folder: string; reason: string }[]): 
   return broken.map(({ folder, reason }) => `  ${folder}: ${reason}`).join('\n');
 }
 
-function encode(
-  { weights, optimizer, reference, isWarmStart, counters: { updates, anchor, ...counters } }: SavedState,
-  logs: LogSizes,
-) {
+const weightsFile = 'weights.safetensors';
+const optimizerFile = 'optimizer.safetensors';
+const referenceFile = 'reference.safetensors';
+const stateFile = 'state.json';
+
+function encode(saved: SavedState, logs: LogSizes): CheckpointFiles {
+  const { weights, optimizer, reference, files, isWarmStart } = saved;
+  const { updates, anchor, ...counters } = saved.counters;
   const state: StateFile = { counters, updates, anchor, logs, ...(isWarmStart && { isWarmStart }) };
-  const files: CheckpointFiles = {
-    'weights.safetensors': encodeSafetensors(weights, { step: String(counters.step) }),
-    'optimizer.safetensors': encodeSafetensors(optimizer),
-    'state.json': Buffer.from(`${JSON.stringify(state, null, 1)}\n`),
+  return {
+    ...files,
+    [weightsFile]: safetensorsPieces(weights, { metadata: { step: String(counters.step) } }),
+    [optimizerFile]: safetensorsPieces(optimizer),
+    ...(reference && { [referenceFile]: safetensorsPieces(reference) }),
+    [stateFile]: [Buffer.from(`${JSON.stringify(state, null, 1)}\n`)],
   };
-  if (reference) files['reference.safetensors'] = encodeSafetensors(reference);
-  return files;
 }
 
-function partOf(files: CheckpointFiles, folder: string, name: string): Uint8Array {
-  if (!files[name]) throw new Error(`${folder}: expected ${name} in its manifest, got nothing`);
-  return files[name];
+/** The path of a file that a checkpoint's manifest must name. */
+function partOf(files: readonly string[], folder: string, name: string): string {
+  if (!files.includes(name)) throw new Error(`${folder}: expected ${name} in its manifest, got nothing`);
+  return join(folder, name);
 }
 
-function readState(files: CheckpointFiles, folder: string): StateFile {
-  return JSON.parse(Buffer.from(partOf(files, folder, 'state.json')).toString()) as StateFile;
+function readState(files: readonly string[], folder: string): StateFile {
+  return JSON.parse(fs.readFileSync(partOf(files, folder, stateFile), 'utf8')) as StateFile;
 }
 
-function decode(files: CheckpointFiles, folder: string): { state: SavedState; logs: LogSizes } {
-  const arrays = (name: string) => decodeSafetensors(partOf(files, folder, name), join(folder, name));
+function decode(files: readonly string[], folder: string): { state: SavedState; logs: LogSizes } {
+  const tensors = (name: string) => fileTensors(partOf(files, folder, name));
   const { counters, updates, anchor, logs, isWarmStart = false } = readState(files, folder);
   const state: SavedState = {
-    weights: arrays('weights.safetensors'),
-    optimizer: arrays('optimizer.safetensors'),
-    reference: files['reference.safetensors'] ? arrays('reference.safetensors') : null,
+    weights: tensors(weightsFile),
+    optimizer: tensors(optimizerFile),
+    reference: files.includes(referenceFile) ? tensors(referenceFile) : null,
+    files: {},
     isWarmStart,
     counters: { ...counters, updates, anchor },
   };
@@ -379,6 +385,6 @@ function decode(files: CheckpointFiles, folder: string): { state: SavedState; lo
 }
 
 /** The weights of a checkpoint. */
-export function checkpointWeights(files: CheckpointFiles, folder: string): SavedState['weights'] {
-  return decode(files, folder).state.weights;
+export function checkpointWeights(files: readonly string[], folder: string): TensorSource {
+  return fileTensors(partOf(files, folder, weightsFile));
 }

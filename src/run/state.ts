@@ -1,7 +1,7 @@
 // What a checkpoint keeps of a run besides its configuration.
 
 import type { AnchorState } from '../loss/anchor.js';
-import type { Arrays } from '../weights/safetensors.js';
+import type { TensorSource } from '../weights/tensor-source.js';
 
 /** What warnings depend on, besides a step's own metrics: plain JSON, in which null stands for what is not finite. */
 export interface Health {
@@ -43,10 +43,12 @@ export interface Counters {
 
 /** What a checkpoint holds. */
 export interface SavedState {
-  weights: Arrays;
-  optimizer: Arrays;
-  /** null without a KL term. */
-  reference: Arrays | null;
+  weights: TensorSource;
+  optimizer: TensorSource;
+  /** null without a KL term, and where the policy is its own reference with its adapter off. */
+  reference: TensorSource | null;
+  /** Further files for others to read, by name; written, and not read again. */
+  files: Readonly<Record<string, Iterable<Uint8Array>>>;
   /** Whether the warm start is not finished: `optimizer` and `counters.updates` are then those of its own optimizer. */
   isWarmStart: boolean;
   counters: Counters & { updates: number; anchor: AnchorState | null };

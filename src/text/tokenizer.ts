@@ -88,9 +88,13 @@ export async function encodeOne(tokenizer: Tokenizer, text: string, options?: En
   return ids as Int32Array;
 }
 
-/** What a completion says: the text of its ids without special tokens and without the token that ends it. */
-export function completionText(tokenizer: Tokenizer, ids: Int32Array): string {
-  const isEnded = ids.length > 0 && tokenizer.endTokens.includes(ids[ids.length - 1]);
+/**
+ * What a completion says: the text of its ids without special tokens and without the one that ends it, an end token of the
+ * tokenizer or one of `stopTokens`.
+ */
+export function completionText(tokenizer: Tokenizer, ids: Int32Array, stopTokens: readonly number[] = []): string {
+  const last = ids[ids.length - 1];
+  const isEnded = tokenizer.endTokens.includes(last) || stopTokens.includes(last);
   const own = isEnded ? ids.subarray(0, ids.length - 1) : ids;
   const text: unknown = tokenizer.decode(own, { skipSpecialTokens: true });
   if (typeof text === 'string') return text;

@@ -6,22 +6,35 @@ import type { Differentiated } from './batch.js';
 
 /** A scalar whose gradient with respect to `x` was computed together with its value. */
 export function differentiable(x: tf.Tensor, compute: (x: tf.Tensor) => Differentiated): tf.Scalar {
-  const operation = tf.customGrad((...inputs) => {
-    const [tensor] = inputs as unknown as [tf.Tensor];
+  return differentiableInAll([x], (tensor) => {
     const { loss, gradient } = compute(tensor);
-    if (gradient instanceof tf.Tensor) holdForBackward(gradient);
+    return { loss, gradients: [gradient] };
+  });
+}
+
+/** A scalar whose gradients with respect to `inputs` were computed together with its value, in the same order. */
+export function differentiableInAll(
+  inputs: readonly tf.Tensor[],
+  compute: (...inputs: tf.Tensor[]) => { loss: tf.Scalar; gradients: readonly (tf.Tensor | Float32Array)[] },
+): tf.Scalar {
+  const operation = tf.customGrad((...given) => {
+    const { loss, gradients } = compute(...(given.slice(0, inputs.length) as tf.Tensor[]));
+    for (const gradient of gradients) if (gradient instanceof tf.Tensor) holdForBackward(gradient);
     const gradFunc = (dy: tf.Tensor) => {
-      const held = gradient instanceof tf.Tensor ? gradient : tf.tensor(gradient, x.shape as number[], 'float32');
       // Nearly always 1: reading one number is cheaper than another pass over the gradient.
       const upstream = dy.dataSync()[0];
-      const result = upstream === 1 ? tf.clone(held) : tf.mul(held, upstream);
-      // A tape within another one may be read again.
-      if (tf.engine().state.gradientDepth === 0) held.dispose();
-      return result;
+      return gradients.map((gradient, i) => {
+        const { shape } = inputs[i];
+        const held = gradient instanceof tf.Tensor ? gradient : tf.tensor(gradient, shape as number[], 'float32');
+        const result = upstream === 1 ? tf.clone(held) : tf.mul(held, upstream);
+        // A tape within another one may be read again.
+        if (tf.engine().state.gradientDepth === 0) held.dispose();
+        return result;
+      });
     };
     return { value: loss, gradFunc };
   });
-  return operation(x) as tf.Scalar;
+  return operation(...inputs) as tf.Scalar;
 }
 
 /**

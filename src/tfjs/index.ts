@@ -7,11 +7,18 @@ import * as tf from '@tensorflow/tfjs-core';
 // The types of the methods that chained.ts adds.
 export type {} from '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops.js';
 
-import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
+import { checkBoolean, checkKeys, checkObject, rangeError, typeError } from '../base/check.js';
 import type { DeviceChoice } from '../devices/devices.js';
 import type { Metrics } from '../devices/plan.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
-import { checkOptions, checkThreads, type LogitsInput, type Rewards, type RunOptions } from '../loss/request.js';
+import {
+  checkOptions,
+  checkThreads,
+  type LogitsInput,
+  policyFields,
+  type Rewards,
+  type RunOptions,
+} from '../loss/request.js';
 import * as arrays from './arrays.js';
 import {
   type AdvantageTensors,
@@ -94,7 +101,7 @@ export function policyLoss(
   config: LossConfig,
   options: LossOptions<PolicyReport> = {},
 ): tf.Scalar {
-  checkObject('batch', batch);
+  checkKeys('', checkObject('batch', batch), policyFields);
   const { onResult, ...run } = checkReporting<LossOptions<PolicyReport>>(options, []);
   requireFloat('logProbs', logProbs);
   const input = { ...batch, shape: batch.shape ?? tokensShape(logProbs) };

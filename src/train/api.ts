@@ -104,7 +104,8 @@ export interface TrainerOptions<E extends Example = Example> {
     promptLength?: number;
     /**
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference
-     * than this is an error. Default 0.1.
+     * than this is an error. Default 0.1. On the backend groupgrad any difference is an error where the policy
+     * `decodesExactly`.
      */
     maxLogProbDifference?: number;
     /**

@@ -2,6 +2,7 @@
 // loss and gradient, an update a mini-batch.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { currentBackend } from '../backend/backend.js';
 import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { permutation } from '../base/random.js';
@@ -26,14 +27,14 @@ import {
 } from './completions.js';
 import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
-import type { ReferencePolicy } from './reference-policy.js';
+import type { Reference } from './reference-policy.js';
 import { updatePolicy } from './update.js';
 
 export interface Learner {
   policy: Policy;
   optimizer: AdamW;
   /** Needed with a KL term. */
-  reference: ReferencePolicy | undefined;
+  reference: Reference | undefined;
   settings: Settings;
   /** Tokens of a prompt and of a completion at most. */
   promptLength: number;
@@ -95,7 +96,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
       const result = await updatePolicy(policy, optimizer, losses, signal);
       timing['time/forward_backward'] += result.forwardBackward;
       timing['time/optimizer'] += result.optimizer;
-      if (updates.length === 0) mismatch = samplerMismatch(microBatches, reports, settings);
+      if (updates.length === 0) mismatch = samplerMismatch(microBatches, reports, learner);
       updates.push(metricsOfUpdate(microBatches, reports, settings, result.gradientNorm, learningRate));
     }
   }
@@ -271,7 +272,7 @@ function requireFinite({ metrics }: { metrics: Metrics }): void {
 function samplerMismatch(
   batches: readonly MicroBatch[],
   reports: readonly GrpoReport[],
-  { sampling }: Settings,
+  { policy, settings: { sampling } }: Learner,
 ): Metrics {
   let [sum, count, largest] = [0, 0, 0];
   batches.forEach(({ rows, shape, offsets, mask }, i) => {
@@ -286,11 +287,14 @@ function samplerMismatch(
       });
     });
   });
-  if (largest > sampling.maxLogProbDifference) {
+  const isExact = policy.decodesExactly === true && currentBackend() === 'groupgrad';
+  if (largest > (isExact ? 0 : sampling.maxLogProbDifference)) {
+    const what = `the sampler's log-probs differ from those of the loss by up to ${largest.toPrecision(3)}`;
     throw new Error(
-      `the sampler's log-probs differ from those of the loss by up to ${largest.toPrecision(3)}, more than ` +
-        `sampling.maxLogProbDifference (${sampling.maxLogProbDifference}): does the policy's decode compute what its ` +
-        'logits compute, without dropout or other randomness?',
+      isExact
+        ? `${what}; on the backend groupgrad they are equal to the last bit where the policy's decode is exact (decodesExactly)`
+        : `${what}, more than sampling.maxLogProbDifference (${sampling.maxLogProbDifference}): does the policy's decode ` +
+            'compute what its logits compute, without dropout or other randomness?',
     );
   }
   return {

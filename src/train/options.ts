@@ -395,7 +395,7 @@ export function scoredBy(field: string, problems: Problems, rewards: readonly Re
   const grader = rewards.find((reward) => reward.grade !== undefined);
   if (!grader) {
     throw new TypeError(
-      `${field}: expected a verifier (dataset's \`verify\`), or a reward that grades, such as rewards.maths(), got neither`,
+      `${field}.score: expected a function, a verifier (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
     );
   }
   const grade = async (text: string, example: Example): Promise<Scored> => {

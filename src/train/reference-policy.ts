@@ -3,8 +3,22 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Policy } from '../model/policy.js';
 
+export interface Reference {
+  /** Under the variables' names; left out where the policy is its own reference with its adapter off. */
+  readonly weights?: Readonly<Record<string, tf.Tensor>>;
+  /** What `compute` gives while the policy is the reference. */
+  with<T>(compute: () => T): T;
+  dispose(): void;
+}
+
+/** The policy as it is becomes the reference; one with an adapter is it with the adapter off, whatever the adapter holds. */
+export function createReference(policy: Policy): Reference {
+  if (!policy.reference) return new WeightsReference(policy);
+  return { with: (compute) => policy.reference!(compute), dispose: () => {} };
+}
+
 /** Owns a copy of the policy's weights: `dispose` frees it. */
-export class ReferencePolicy {
+class WeightsReference implements Reference {
   /** Under the variables' names. */
   readonly weights: Readonly<Record<string, tf.Tensor>>;
 

@@ -7,11 +7,11 @@ import { NumericFault } from '../base/numeric-fault.js';
 import { type AnchorState, DifficultyAnchor } from '../loss/anchor.js';
 import type { Policy } from '../model/policy.js';
 import type { Counters, SavedState } from '../run/state.js';
-import type { Arrays } from '../weights/safetensors.js';
+import type { TensorSource } from '../weights/tensor-source.js';
 import { AdamW, type Variables } from './adamw.js';
 import { newHealth } from './health.js';
 import type { OptimizerSettings, Settings } from './options.js';
-import { ReferencePolicy } from './reference-policy.js';
+import { createReference, type Reference } from './reference-policy.js';
 
 /** Gives the state back that it was made of, as often as it is asked to. `dispose` frees what it keeps. */
 export interface Snapshot {
@@ -25,7 +25,7 @@ export class TrainingState {
   /** The optimizer of an unfinished warm start. */
   warmStart: AdamW | undefined;
   anchor: DifficultyAnchor | undefined;
-  reference: ReferencePolicy | undefined;
+  reference: Reference | undefined;
   counters: Counters = { step: 0, cursor: 0, faults: 0, seconds: 0, best: null, health: newHealth() };
 
   constructor(
@@ -40,7 +40,7 @@ export class TrainingState {
   /** The policy as it is now becomes the reference. */
   holdReference(): void {
     this.dropReference();
-    this.reference = new ReferencePolicy(this.policy);
+    this.reference = createReference(this.policy);
   }
 
   dropReference(): void {
@@ -85,10 +85,14 @@ export class TrainingState {
     const { weights, means, squares } = this.groups();
     const { reference, anchor, counters, warmStart } = this;
     const { updates } = warmStart ?? this.optimizer;
+    requireFinite('weight', weights);
+    requireFinite('mean', means);
+    requireFinite('square', squares);
     return {
-      weights: read('weight', weights),
-      optimizer: { ...prefixed('mean', read('mean', means)), ...prefixed('square', read('square', squares)) },
-      reference: reference ? read('reference weight', reference.weights) : null,
+      weights: sourceOf(weights),
+      optimizer: sourceOf({ ...prefixed('mean', means), ...prefixed('square', squares) }),
+      reference: reference?.weights ? sourceOf(reference.weights) : null,
+      files: this.policy.checkpointFiles?.() ?? {},
       isWarmStart: warmStart !== undefined,
       counters: { ...counters, updates, anchor: anchor?.toJSON() ?? null },
     };
@@ -101,23 +105,17 @@ export class TrainingState {
     // The settings have none any more (allowDrift): the warm start ends where it was.
     if (isWarmStart && warmStart) this.beginWarmStart(warmStart.optimizer);
     const groups = this.groups();
-    const means = unprefixed('mean', optimizer);
-    const squares = unprefixed('square', optimizer);
-    const parts: [string, Variables, Arrays][] = [
-      ['weights', groups.weights, weights],
-      ['optimizer means', groups.means, means],
-      ['optimizer squares', groups.squares, squares],
-    ];
-    if (reference) parts.push(['reference weights', groups.weights, reference]);
-    for (const [what, variables, arrays] of parts) checkArrays(what, variables, arrays);
+    const moments = { ...prefixed('mean', groups.means), ...prefixed('square', groups.squares) };
+    checkShapes('weights', groups.weights, weights);
+    checkShapes('optimizer', moments, optimizer);
     if (reference) {
+      checkShapes('reference weights', groups.weights, reference);
       assignAll(groups.weights, reference);
       this.holdReference();
     }
     assignAll(groups.weights, weights);
     if (!isWarmStart || this.warmStart) {
-      assignAll(groups.means, means);
-      assignAll(groups.squares, squares);
+      assignAll(moments, optimizer);
       (this.warmStart ?? this.optimizer).updates = updates;
     }
     if (this.anchor && anchor) this.anchor = resumedAnchor(this.anchor, anchor);
@@ -147,31 +145,32 @@ function resumedAnchor(own: DifficultyAnchor, saved: AnchorState): DifficultyAnc
   return anchor;
 }
 
-function read(what: string, tensors: Readonly<Record<string, tf.Tensor>>): Arrays {
-  const entries = Object.entries(tensors).map(([name, tensor]) => {
-    // A copy: a backend may hand out memory that it goes on using.
-    const values = tensor.dataSync<'float32'>().slice();
+/** NumericFault where a value is not finite. */
+function requireFinite(what: string, variables: Variables): void {
+  for (const [name, variable] of Object.entries(variables)) {
+    const values = variable.dataSync<'float32'>();
     if (!values.every(Number.isFinite)) throw new NumericFault(`${what} ${name}: expected finite values, got others`);
-    return [name, { shape: tensor.shape, values }] as const;
-  });
-  return Object.fromEntries(entries);
+  }
 }
 
-function prefixed(prefix: string, arrays: Arrays): Arrays {
-  return Object.fromEntries(Object.entries(arrays).map(([name, array]) => [`${prefix}.${name}`, array]));
+/** Values as they are when they are read. */
+function sourceOf(tensors: Readonly<Record<string, tf.Tensor>>): TensorSource {
+  return {
+    shapes: Object.fromEntries(Object.entries(tensors).map(([name, { shape }]) => [name, shape])),
+    read: (name) => tensors[name].dataSync<'float32'>(),
+  };
 }
 
-function unprefixed(prefix: string, arrays: Arrays): Arrays {
-  const own = Object.entries(arrays).filter(([name]) => name.startsWith(`${prefix}.`));
-  return Object.fromEntries(own.map(([name, array]) => [name.slice(prefix.length + 1), array]));
+function prefixed(prefix: string, variables: Variables): Variables {
+  return Object.fromEntries(Object.entries(variables).map(([name, variable]) => [`${prefix}.${name}`, variable]));
 }
 
 /** RangeError where names or shapes are not those of the variables. */
-export function checkArrays(what: string, variables: Variables, arrays: Arrays): void {
-  const described = (shapes: [string, readonly number[]][]) =>
-    shapes.map(([name, shape]) => `${name} [${shape.join(', ')}]`).sort();
+export function checkShapes(what: string, variables: Variables, { shapes }: TensorSource): void {
+  const described = (all: [string, readonly number[]][]) =>
+    all.map(([name, shape]) => `${name} [${shape.join(', ')}]`).sort();
   const expected = described(Object.entries(variables).map(([name, { shape }]) => [name, shape as number[]]));
-  const came = described(Object.entries(arrays).map(([name, { shape }]) => [name, shape]));
+  const came = described(Object.entries(shapes));
   const missing = expected.find((one) => !came.includes(one));
   const extra = came.find((one) => !expected.includes(one));
   if (missing !== undefined || extra !== undefined) {
@@ -179,10 +178,10 @@ export function checkArrays(what: string, variables: Variables, arrays: Arrays):
   }
 }
 
-/** Writes loaded values into a policy's variables. */
-export function assignAll(variables: Variables, arrays: Arrays): void {
+/** Writes loaded values into variables of their names. */
+export function assignAll(variables: Variables, source: TensorSource): void {
   for (const [name, variable] of Object.entries(variables)) {
-    const values = tf.tensor(arrays[name].values, variable.shape as number[], 'float32');
+    const values = tf.tensor(source.read(name), variable.shape as number[], 'float32');
     variable.assign(values);
     values.dispose();
   }

@@ -11,7 +11,8 @@ import { patternKeys, selectTargets, type Target, type TargetRules } from './ada
 import type { FloatType } from './floats.js';
 import { quoted } from './header.js';
 import { SafetensorsFile } from './safetensors-file.js';
-import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writer.js';
+import { modelMetadata, syncFolder } from './safetensors-writer.js';
+import { safetensorsPieces, type TensorSource } from './tensor-source.js';
 
 const configName = 'adapter_config.json';
 const weightsName = 'adapter_model.safetensors';
@@ -235,20 +236,18 @@ export interface AdapterOptions {
 }
 
 /**
- * Writes an adapter in PEFT's layout, the configuration last. Every engine must compute the same with it, so all modules get one
+ * The files of an adapter in PEFT's layout, by name, piece by piece, the configuration last. Every engine must compute the same with it, so all modules get one
  * rank and one alpha: smaller ranks are filled up with zeros, and a scale that differs from the first module's is folded into B.
  * Scales of rsLoRA are folded into alpha.
  *
  * @param entries the modules, at least one
  */
-export function writeAdapter(
-  folder: string,
+export function adapterFiles(
   architecture: Architecture,
   entries: readonly AdapterEntry[],
   { baseModel = null, type = 'F32' }: AdapterOptions = {},
-): void {
+): Record<string, Iterable<Uint8Array>> {
   if (entries.length === 0) throw rangeError('entries', 'at least one adapted module', 'none');
-  fs.mkdirSync(folder, { recursive: true });
   const rank = Math.max(...entries.map((entry) => entry.rank));
   const { scale } = entries[0];
   const tensors = new Map(
@@ -262,20 +261,32 @@ export function writeAdapter(
       ] as const;
     }),
   );
-  const files = [...tensors].map(([name, { shape }]) => ({ name, type, shape }));
-  const writer = new SafetensorsWriter(join(folder, weightsName), files, { metadata: modelMetadata });
-  try {
-    for (const { name } of writer.tensors) writer.write(name, tensors.get(name)!.values());
-  } catch (error) {
-    writer.abort();
-    throw error;
-  }
-  writer.finish();
+  const source: TensorSource = {
+    shapes: Object.fromEntries([...tensors].map(([name, { shape }]) => [name, shape])),
+    read: (name) => tensors.get(name)!.values(),
+  };
   const targets = shortestTargets(
     architecture,
     entries.map(({ path }) => path),
   );
-  writeConfig(folder, adapterConfig(targets, rank, scale * rank, baseModel));
+  const config = adapterConfig(targets, rank, scale * rank, baseModel);
+  return {
+    [weightsName]: safetensorsPieces(source, { metadata: modelMetadata, type }),
+    [configName]: [Buffer.from(`${JSON.stringify(config, null, 2)}\n`)],
+  };
+}
+
+/** Writes an adapter: each file appears under its name when it is on the disk. See `adapterFiles`. */
+export function writeAdapter(
+  folder: string,
+  architecture: Architecture,
+  entries: readonly AdapterEntry[],
+  options: AdapterOptions = {},
+): void {
+  const files = adapterFiles(architecture, entries, options);
+  fs.mkdirSync(folder, { recursive: true });
+  for (const [name, pieces] of Object.entries(files)) writeFile(folder, name, pieces);
+  syncFolder(folder);
 }
 
 function adapterConfig(targets: readonly string[], rank: number, alpha: number, baseModel: string | null) {
@@ -325,15 +336,17 @@ function padColumns({ b, rank: own }: AdapterEntry, rank: number, factor: number
   return padded;
 }
 
-function writeConfig(folder: string, config: object): void {
-  const temporary = join(folder, `.${configName}.new`);
+function writeFile(folder: string, name: string, pieces: Iterable<Uint8Array>): void {
+  const temporary = join(folder, `.${name}.new`);
   const file = fs.openSync(temporary, 'w');
   try {
-    fs.writeFileSync(file, `${JSON.stringify(config, null, 2)}\n`);
+    for (const piece of pieces) fs.writeFileSync(file, piece);
     fs.fsyncSync(file);
+  } catch (error) {
+    fs.rmSync(temporary, { force: true });
+    throw error;
   } finally {
     fs.closeSync(file);
   }
-  fs.renameSync(temporary, join(folder, configName));
-  syncFolder(folder);
+  fs.renameSync(temporary, join(folder, name));
 }

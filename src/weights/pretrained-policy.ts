@@ -16,6 +16,7 @@ import {
 import { fileSha256 } from '../base/file-hash.js';
 import { parameterCount } from '../model/architecture.js';
 import { CachedDecoder } from '../model/decoder.js';
+import { hiddenStates } from '../model/hidden-states.js';
 import { batchLogits } from '../model/model.js';
 import type { ModelWeights } from '../model/parameters.js';
 import type { Policy } from '../model/policy.js';
@@ -35,13 +36,12 @@ import {
   type WeightType,
   weightTypes,
 } from './pretrained-options.js';
-import { saveAdapter, saveModel } from './save-pretrained.js';
+import { saveAdapter, savedAdapter, saveModel } from './save-pretrained.js';
 
 /** The policy with its tensors. */
 export interface LoadedPolicy extends PretrainedPolicy, Policy {
   readonly weightCount: number;
-  /** Writes the adapter as PEFT reads it; left out where every weight is trained. */
-  saveAdapter?(folder: string): void;
+  readonly description: PretrainedDescription;
 }
 
 /** What `description` holds. */
@@ -92,7 +92,7 @@ export async function loadPretrainedPolicy(path: string, options: PretrainedOpti
     description,
     weightCount: parameterCount(architecture),
     trainedCount: Object.values(variables).reduce((sum, { size }) => sum + size, 0),
-    ...(isAdapted && { saveAdapter: (to: string) => saveAdapter(loaded, own, to) }),
+    ...(isAdapted && { checkpointFiles: () => savedAdapter(loaded, own) }),
     save: async (to: string, given: SaveOptions = {}) => {
       const { merge = false } = checkSave(to, given);
       if (isAdapted && !merge) return saveAdapter(loaded, own, to);
@@ -120,6 +120,8 @@ function policyOf({ architecture, model, variables, adapted, dispose }: Pretrain
     // Made by a product or a cap, which read none of what they gave.
     inPlace: true,
     logits: (...[batch, from = 0]: Parameters<Policy['logits']>): tf.Tensor2D => batchLogits(current, batch, from),
+    hidden: (...[batch, from = 0]: Parameters<Policy['logits']>) => hiddenStates(current, batch, from),
+    decodesExactly: true,
     decode: (...[prompts, rows, tokens]: Parameters<Policy['decode']>) =>
       CachedDecoder.start(current, prompts, rows, tokens),
     ...(adapted.length > 0 && { reference }),

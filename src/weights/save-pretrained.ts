@@ -1,19 +1,27 @@
 // A loaded model written out: its adapter as PEFT reads it, or its weights as transformers does.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { writeAdapter } from './adapter.js';
+import { type AdapterEntry, adapterFiles, writeAdapter } from './adapter.js';
 import { ModelFilesWriter } from './model-files.js';
 import { copyCompanions, type StoredParameter } from './pretrained-folder.js';
 import type { PretrainedModel } from './pretrained-model.js';
 
 /** Writes the adapter of a model that has one. `base` is what the adapter's configuration says it is for. */
-export function saveAdapter({ architecture, adapted, variables }: PretrainedModel, base: string, to: string): void {
-  const entries = adapted.map((part) => ({
+export function saveAdapter(model: PretrainedModel, base: string, to: string): void {
+  writeAdapter(to, model.architecture, entriesOf(model), { baseModel: base });
+}
+
+/** The same files, for who writes them elsewhere. */
+export function savedAdapter(model: PretrainedModel, base: string): Record<string, Iterable<Uint8Array>> {
+  return adapterFiles(model.architecture, entriesOf(model), { baseModel: base });
+}
+
+function entriesOf({ adapted, variables }: PretrainedModel): AdapterEntry[] {
+  return adapted.map((part) => ({
     ...part,
     a: () => valuesOf(variables[`${part.module.name}.lora_A`]),
     b: () => valuesOf(variables[`${part.module.name}.lora_B`]),
   }));
-  writeAdapter(to, architecture, entries, { baseModel: base });
 }
 
 /**

@@ -92,6 +92,16 @@ const operations = [
   'gather',
   'scatterAdd',
   'addN',
+  'rmsNorm',
+  'rmsNormBackward',
+  'rotary',
+  'gatedUnit',
+  'gatedUnitBackward',
+  'attention',
+  'attentionBackward',
+  'decodeAttention',
+  'adamW',
+  'sumOfSquares',
   'matMul',
   'pack',
   'freePacked',
@@ -138,7 +148,9 @@ test('random calls of the addon either work or throw a TypeError or RangeError',
     const random = seeded(seed);
     const name = random.pick(operations);
     const numbers = Float64Array.from({ length: random.integer(0, 40) }, () => hostileNumber(random));
-    const args = Array.from({ length: random.integer(0, 5) }, () => hostileArgument(random, packed));
+    const args = Array.from({ length: random.integer(0, random.chance(0.5) ? 5 : 11) }, () =>
+      hostileArgument(random, packed),
+    );
     const first = random.chance(0.95) ? numbers : hostileArgument(random, packed);
     if (name === 'freePacked' && args.includes(packed)) continue;
     try {

@@ -12,16 +12,20 @@ import { loadAddon } from '../../src/devices/load.js';
 import {
   type AdvantageResult,
   computeAdvantages,
+  type LinearInput,
+  type LogitsBackwardInput,
   type LogitsResult,
+  linearLoss,
+  logitsBackward,
   logitsLoss,
   type PolicyResult,
   policyLoss,
 } from '../../src/index.js';
-import { planAdvantages, planLogits, planPolicy } from '../../src/loss/request.js';
+import { planAdvantages, planLogits, planLogitsBackward, planPolicy } from '../../src/loss/request.js';
 import { testedDevices } from '../support/devices.js';
 import { drawLogits, drawPolicy } from '../support/draw.js';
 import { detach, hostile, hostileKinds, replaceByGetter, Sentinel, throwing } from '../support/hostile.js';
-import { seeded } from '../support/random.js';
+import { fill, seeded } from '../support/random.js';
 
 const given = process.env.GROUPGRAD_FUZZ_RUNS;
 const parameters = given ? { numRuns: Number(given) } : { numRuns: 8000, seed: 1 };
@@ -255,7 +259,66 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       });
       fc.assert(property, parameters);
     });
+
+    test('logitsBackward', () => {
+      const property = fc.property(call, ({ seed, damages }) => {
+        const options = seed % 3 === 0 ? { inPlace: true } : {};
+        const args = argumentsOf([{ ...drawBackward(seed) }, options], device, damages);
+        const result = attempt(() => logitsBackward(...(args as Parameters<typeof logitsBackward>)));
+        if (damages.length === 0) assert.ok(result);
+        if (!result) return;
+        const { rows, vocab, rowStride = vocab } = (args[0] as Fields).shape as Fields;
+        assert.equal(result.gradLogits.length, Number(rows) * Number(rowStride));
+        assert.ok(result.metrics.nonFinite >= 0);
+      });
+      fc.assert(property, parameters);
+    });
+
+    test('linearLoss', { skip: device === 'cuda' && 'CUDA has no matrix products' }, () => {
+      const property = fc.property(call, ({ seed, damages }) => {
+        const { config } = drawPolicy(seeded(seed));
+        const args = argumentsOf([{ ...drawLinear(seed) }, structuredClone(config), {}], device, damages);
+        const result = attempt(() => linearLoss(...(args as Parameters<typeof linearLoss>)));
+        if (damages.length === 0) assert.ok(result);
+        if (!result) return;
+        const shape = (args[0] as Fields).shape as Fields;
+        const tokens = checkLoss(result, shape);
+        assert.equal(result.logProbs.length, tokens);
+        if (result.gradHidden) assert.equal(result.gradHidden.length, tokens * Number(shape.hiddenSize));
+        if (result.gradUnembedding) {
+          assert.equal(result.gradUnembedding.length, Number(shape.vocab) * Number(shape.hiddenSize));
+        }
+      });
+      // On the reference device a call of these sizes takes a millisecond.
+      fc.assert(property, { ...parameters, numRuns: Math.ceil(parameters.numRuns / 4) });
+    });
   });
+}
+
+function drawBackward(seed: number): LogitsBackwardInput {
+  const random = seeded(seed);
+  const { input } = drawLogits(random);
+  const { logits, dtype, tokens, temperature, mask } = input;
+  const { sequences, length, ...columns } = input.shape;
+  const rows = sequences * length;
+  const gradient = () => fill(rows, () => random.pick([0, random.normal()]));
+  const gradients = { gradLogProbs: gradient(), ...(random.chance(0.5) && { gradEntropies: gradient() }) };
+  return { shape: { rows, ...columns }, logits, dtype, tokens, temperature, mask, ...gradients };
+}
+
+function drawLinear(seed: number): LinearInput {
+  const random = seeded(seed);
+  const { input } = drawPolicy(random);
+  const { logProbs, ...tokens } = input;
+  const [hiddenSize, vocab] = [random.integer(1, 5), random.integer(1, 9)];
+  return {
+    ...tokens,
+    shape: { ...input.shape, hiddenSize, vocab },
+    hidden: fill(logProbs.length * hiddenSize, () => random.normal()),
+    unembedding: fill(vocab * hiddenSize, () => random.normal()),
+    tokens: Int32Array.from(logProbs, () => random.integer(0, vocab - 1)),
+    ...(random.chance(0.3) && { softCap: 2 }),
+  };
 }
 
 // The addon is called by src/loss alone, with plans that it checked. Whoever calls it with anything else must get an error.
@@ -263,7 +326,9 @@ const loaded = loadAddon();
 describe('random plans to the addon', { skip: loaded.addon ? false : loaded.reason }, () => {
   const { cpu } = loaded.addon ?? ({ cpu: {} } as { cpu: Record<string, never> });
 
-  function plans(seed: number, which: number): [name: 'computeAdvantages' | 'policyLoss' | 'logitsLoss', Arguments] {
+  const names = ['computeAdvantages', 'policyLoss', 'logitsLoss', 'logitsBackward'] as const;
+
+  function plans(seed: number, which: number): [name: (typeof names)[number], Arguments] {
     if (which === 0) {
       const [rewards, config] = drawRewards(seed);
       const { plan, output } = planAdvantages(rewards, config);
@@ -271,14 +336,17 @@ describe('random plans to the addon', { skip: loaded.addon ? false : loaded.reas
     }
     if (which === 1) {
       const { input, config, options } = drawPolicy(seeded(seed));
-      return ['policyLoss', [planPolicy(input, config, options)]];
+      const entropies = seed % 2 === 0 ? new Float32Array(input.logProbs.length).fill(1) : undefined;
+      const entropy = entropies && { coefficient: 0.1, topQuantile: 0.5 };
+      return ['policyLoss', [planPolicy({ ...input, entropies }, { ...config, ...(entropy && { entropy }) }, options)]];
     }
+    if (which === 2) return ['logitsBackward', [planLogitsBackward(drawBackward(seed))]];
     const { input, config, options } = drawLogits(seeded(seed));
     return ['logitsLoss', [planLogits(input, config, options)]];
   }
 
   test('give a result or throw', () => {
-    const property = fc.property(call, fc.nat(2), ({ seed, damages }, which) => {
+    const property = fc.property(call, fc.nat(3), ({ seed, damages }, which) => {
       const [name, args] = plans(seed, which);
       apply(args, damages);
       try {
@@ -292,7 +360,7 @@ describe('random plans to the addon', { skip: loaded.addon ? false : loaded.reas
   });
 
   test('no arguments, and arguments that are no objects, throw', () => {
-    for (const name of ['computeAdvantages', 'policyLoss', 'logitsLoss'] as const) {
+    for (const name of names) {
       const method = cpu[name] as (...args: Arguments) => unknown;
       assert.throws(() => method(), { name: 'TypeError', message: /^(plan|output): expected an object$/ });
       for (const kind of hostileKinds) {

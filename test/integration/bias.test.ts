@@ -13,7 +13,7 @@ import { temporaryFolder } from '../support/trainer.js';
 function bias(...args: string[]) {
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
-    ['--import', 'tsx', join(root, 'src', 'cli', 'main.ts'), 'bias', ...args],
+    [join(root, 'dist', 'cli', 'main.js'), 'bias', ...args],
     { cwd: root, encoding: 'utf8', timeout: 120_000 },
   );
   return { status, stdout, stderr };

@@ -57,7 +57,7 @@ describe('groupgrad train', () => {
       const runDir = join(temporaryFolder(t), name);
       const evaluation = '{"atStart": false, "every": 1000, "size": 8}';
       const flags = ['--run', runDir, '--steps', String(steps), '--set', `evaluation=${evaluation}`];
-      const program = ['--import', 'tsx', join(root, 'src', 'cli', 'main.ts'), 'train', name, ...flags];
+      const program = [join(root, 'dist', 'cli', 'main.js'), 'train', name, ...flags];
       const { status, output } = runProgram(process.execPath, program, { cwd: root });
       assert.equal(status, 0, output);
       assert.doesNotMatch(output, /warning: |the warm start has ended/);

@@ -11,7 +11,7 @@ import { setPath } from '../../src/config/load.js';
 import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
 
-const program = ['--import', 'tsx', join(root, 'src', 'cli', 'main.ts')];
+const program = [join(root, 'dist', 'cli', 'main.js')];
 
 function groupgrad(...args: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [...program, ...args], {

@@ -50,7 +50,7 @@ interface Ended {
 }
 
 function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-  const program = ['--import', 'tsx', join(root, 'src', 'cli', 'main.ts')];
+  const program = [join(root, 'dist', 'cli', 'main.js')];
   const child = spawn(process.execPath, [...program, ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (text) => {

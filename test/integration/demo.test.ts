@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import test from 'node:test';
 
 function runDemo(...flags: string[]) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'src/demo.ts', ...flags], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/demo.js', ...flags], {
     encoding: 'utf8',
     timeout: 120_000,
   });

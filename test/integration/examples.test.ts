@@ -19,16 +19,22 @@ function runProgram(...args: string[]) {
 }
 
 /** What each is given besides the run folder, and what its last line looks like. */
-const programs: Record<string, { args: string[]; last: RegExp }> = {
+const programs: Record<string, { args: string[]; last: RegExp; needs?: string }> = {
   'addition.ts': { args: ['2'], last: /^max after 2 steps: \d+ of 200 held-out problems right$/ },
   'custom-task.ts': { args: ['2'], last: /^\d of 9 right$/ },
   'custom-model.ts': { args: ['2'], last: /^\d+ of 100 right$/ },
+  'pretrained.ts': {
+    args: ['2'],
+    last: /^held-out stories: [\d.]+ mention a dog, [\d.]+ end within 100 tokens, [\d.]+ do both$/,
+    needs: '../shared/models/stories260k',
+  },
   'resume.ts': { args: [], last: /^the weights are the same, bit for bit$/ },
 };
 const configurations = ['jsonl.config.ts'];
 
-for (const [name, { args, last }] of Object.entries(programs)) {
-  test(`examples/${name}`, (t) => {
+for (const [name, { args, last, needs }] of Object.entries(programs)) {
+  const skip = needs !== undefined && !existsSync(join(root, needs)) && `${needs} is missing`;
+  test(`examples/${name}`, { skip }, (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     const lines = runProgram(join('examples', name), ...args, runDir)
       .trimEnd()
@@ -42,7 +48,7 @@ for (const name of configurations) {
   test(`examples/${name}`, (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     const flags = ['--run', runDir, '--steps', '2', '--set', 'warmStart=null', '--backend', 'wasm'];
-    const lines = runProgram('src/cli/main.ts', 'train', join('examples', name), ...flags)
+    const lines = runProgram('dist/cli/main.js', 'train', join('examples', name), ...flags)
       .trimEnd()
       .split('\n');
     assert.match(lines.at(-1)!, /^done after step 2; see /);
@@ -54,7 +60,7 @@ test('examples/comparison.ts', (t) => {
   const out = join(temporaryFolder(t), 'comparison');
   const small = ['base.steps=4', 'base.backend=wasm', 'base.warmStart.steps=20', 'seeds=1', 'probe.every=2'];
   const set = small.flatMap((change) => ['--set', change]);
-  const printed = runProgram('src/cli/main.ts', 'compare', join('examples', 'comparison.ts'), '--out', out, ...set);
+  const printed = runProgram('dist/cli/main.js', 'compare', join('examples', 'comparison.ts'), '--out', out, ...set);
   assert.match(printed, /^3 of 3 runs are finished; see /m);
   assert.ok(existsSync(join(out, 'report.html')));
 });

@@ -81,8 +81,8 @@ describe('a trainer whose folder was taken over', () => {
     const trainer = await open(t, options(runDir));
     await trainTo(trainer, 1);
     const write = disk.write;
-    t.mock.method(disk, 'write', (path: string, bytes: Uint8Array) => {
-      write(path, bytes);
+    t.mock.method(disk, 'write', (path: string, pieces: Iterable<Uint8Array>) => {
+      write(path, pieces);
       if (path.endsWith('manifest.json')) fs.writeFileSync(join(runDir, 'lock.json'), '');
     });
     await assert.rejects(trainTo(trainer, 2), /its lock, .*lock\.json, was overwritten/);
@@ -116,7 +116,7 @@ interface Started {
 
 describe('groupgrad', () => {
   function start(t: TestContext, wrapper: readonly string[], ...args: string[]): Started {
-    const program = [process.execPath, '--import', 'tsx', join(root, 'src', 'cli', 'main.ts'), ...args];
+    const program = [process.execPath, join(root, 'dist', 'cli', 'main.js'), ...args];
     const [command, ...rest] = [...wrapper, ...program];
     const child = spawn(command, rest, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';

@@ -935,7 +935,8 @@ describe('a disk that is full', () => {
       const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'full')];
       await train(t, options(whole, { checkpoint: { every: 2 } }), 5);
       await train(t, options(runDir, { checkpoint: { every: 2 } }), 2);
-      const write = t.mock.method(disk, 'write', (path: string, bytes: Uint8Array) => {
+      const write = t.mock.method(disk, 'write', (path: string, pieces: Iterable<Uint8Array>) => {
+        const bytes = Buffer.concat([...pieces]);
         if (!path.endsWith(file)) return fs.writeFileSync(path, bytes);
         fs.writeFileSync(path, bytes.subarray(0, bytes.length / 2));
         return noSpace();

@@ -16,7 +16,7 @@ interface Started {
 }
 
 function start(t: TestContext, ...args: string[]): Started {
-  const program = ['--import', 'tsx', join(root, 'src', 'cli', 'main.ts'), ...args];
+  const program = [join(root, 'dist', 'cli', 'main.js'), ...args];
   const child = spawn(process.execPath, program, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {

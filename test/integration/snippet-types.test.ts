@@ -25,8 +25,9 @@ const modes = {
 
 /** What snippets read and a page explains in words instead. */
 const given = `
-  declare const B: number, T: number, V: number;
+  declare const B: number, T: number, V: number, D: number;
   declare const logits: Float32Array, logProbs: Float32Array, oldLogProbs: Float32Array, refLogProbs: Float32Array;
+  declare const hidden: Float32Array, unembedding: Float32Array;
   declare const rewards: Float32Array, advantages: Float32Array, tokens: Int32Array, mask: Uint8Array, values: Uint16Array;
   declare const shape: { sequences: number; length: number; vocab: number };
   // It is large, and need not be installed here; it exports what tfjs-core does, and more.

@@ -22,8 +22,16 @@ function runTests(t: TestContext, patterns: string[], device: Record<string, str
   t.diagnostic(`${passed} tests passed`);
 }
 
-test('emulated CUDA device: golden vectors, KL, traps, advantages', { skip }, (t) => {
-  runTests(t, ['oracle/golden', 'oracle/kl', 'unit/reference-traps', 'unit/advantages', 'unit/configuration']);
+test('emulated CUDA device: golden vectors, KL, traps, advantages, loss scale, backward pass', { skip }, (t) => {
+  runTests(t, [
+    'oracle/golden',
+    'oracle/kl',
+    'unit/reference-traps',
+    'unit/advantages',
+    'unit/configuration',
+    'unit/loss-scale',
+    'unit/logits-backward',
+  ]);
 });
 
 test('emulated CUDA device: DeviceArray and the host API over it, with few allocations of pinned memory', {
@@ -40,7 +48,10 @@ test('emulated CUDA device: random requests against float64, gradients, sizes', 
 });
 
 test('emulated CUDA device of an older GPU, without clusters', { skip }, (t) => {
-  runTests(t, ['oracle/golden', 'unit/reference-traps'], { SIMT_CAPABILITY: '75', SIMT_SHARED_KIB: '64' });
+  runTests(t, ['oracle/golden', 'unit/reference-traps', 'unit/logits-backward'], {
+    SIMT_CAPABILITY: '75',
+    SIMT_SHARED_KIB: '64',
+  });
 });
 
 test('emulated CUDA device that can hold no cluster, and has no memory pools', { skip }, (t) => {

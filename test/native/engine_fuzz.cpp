@@ -1,6 +1,7 @@
 // Random requests to the engine's operations, meant to be built with sanitizers (GROUPGRAD_SANITIZE): every array is
 // allocated at its exact size. `engine_fuzz [runs] [seed]`: run i draws from seed + i. Whatever the request, its bits
 // do not depend on the number of threads, and no memory is read or written outside its arrays.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -275,9 +275,7 @@ void checkRow(const cpu::Kernels& kernels, const LogitsDraw& d, int64_t row, dou
   const bool half = d.dtype != Dtype::float32;
   r.logits = half ? (const void*)d.halfLogits.data() : d.logits.data();
   r.gradLogits = half ? (void*)halfGradient.data() : gradient.data();
-  cpu::RowContext context;
-  context.request = &r;
-  context.inverseTemperature = float(1 / d.temperature);
+  const cpu::RowContext context(r);
   const cpu::RowStatistics got = kernels.forwardRow(context, row);
   kernels.backwardRow(context, row, got, float(g), float(c));
 
@@ -364,8 +362,99 @@ void requireCounted(const LossMetrics& m, const Values& gradient) {
   require(finite || m.nonFinite > 0, "what is not finite is counted");
 }
 
+struct BackwardResult {
+  std::vector<float> gradient;
+  std::vector<uint16_t> halfGradient;
+  double nonFinite = 0;
+};
+
+BackwardResult runBackward(const Device& device, const LogitsDraw& d, const Buffer<float>& g, const Buffer<float>& c,
+                           double lossScale, int32_t threads, bool inPlace) {
+  LogitsBackwardRequest request;
+  LogitsRequest& r = request.logits;
+  r.policy.sequences = 1;
+  r.policy.length = d.tokens();
+  r.policy.mask = d.request.mask;
+  r.policy.threads = threads;
+  r.policy.lossScale = lossScale;
+  r.vocab = d.vocab;
+  r.rowStride = d.rowStride;
+  r.dtype = d.dtype;
+  r.tokens = d.tokenIds.data();
+  r.temperature = d.temperature;
+  request.gradLogProbs = g.data();
+  request.gradEntropies = c.data();
+  BackwardResult result;
+  const auto run = [&](const auto& logits, auto& gradient) {
+    using T = std::decay_t<decltype(logits[0])>;
+    Buffer<T> input(logits.copy(), 0), output(inPlace ? 0 : logits.size(), 0);
+    r.logits = input.data();
+    r.gradLogits = inPlace ? input.data() : output.data();
+    require(device.logitsBackward(device.state, request, result.nonFinite).ok(), "logitsBackward succeeds");
+    gradient = inPlace ? input.copy() : output.copy();
+  };
+  if (d.dtype == Dtype::float32) {
+    run(d.logits, result.gradient);
+  } else {
+    run(d.halfLogits, result.halfGradient);
+  }
+  return result;
+}
+
+// The rows of a draw with gradients of their own with respect to log-probs and entropies.
+void fuzzBackward(Random& random, std::vector<Candidate>& devices, const LogitsDraw& d) {
+  std::vector<float> g, c;
+  for (int64_t row = 0; row < d.tokens(); ++row) {
+    const bool in = d.isIn(row), wild = d.wild && random.chance(0.1);
+    g.push_back(!in || wild ? wildFloat(random) : random.pick({0.0f, 0.0f, 1.0f, -0.3f}));
+    c.push_back(!in ? wildFloat(random) : random.pick({0.0f, 0.0f, 0.01f, -0.5f}));
+  }
+  const Buffer<float> gradLogProbs(g, 0), gradEntropies(c, 0);
+  const double lossScale = random.pick({1.0, 64.0});
+  std::vector<BackwardResult> results;
+  const bool half = d.dtype != Dtype::float32;
+  const auto at = [&](const BackwardResult& r, int64_t i) {
+    return half ? fromHalf(d.dtype, r.halfGradient[std::size_t(i)]) : double(r.gradient[std::size_t(i)]);
+  };
+  for (const Candidate& candidate : devices) {
+    currentKernels = candidate.name;
+    const auto run = [&](int32_t threads, bool inPlace) {
+      return runBackward(candidate.device, d, gradLogProbs, gradEntropies, lossScale, threads, inPlace);
+    };
+    const BackwardResult result = run(1, false), again = run(2, true);
+    require(sameBits(result.gradient, again.gradient) && sameBits(result.halfGradient, again.halfGradient) &&
+                result.nonFinite == again.nonFinite,
+            "backward in place, with 2 threads: the same bits");
+    bool finite = true;
+    for (int64_t i = 0; i < d.tokens() * d.rowStride; ++i) {
+      const int64_t row = i / d.rowStride;
+      const bool flows = d.isIn(row) && (g[std::size_t(row)] != 0 || c[std::size_t(row)] != 0);
+      const double value = at(result, i);
+      require((flows && i % d.rowStride < d.vocab) || value == 0, "no gradient, and padding: zeros");
+      finite &= std::isfinite(value);
+    }
+    require(finite || result.nonFinite > 0, "what is not finite is counted");
+    results.push_back(result);
+  }
+  if (d.wild) return;
+  const double logV = std::log(double(d.vocab)), range = logV + 400;  // of z, whose error is an offset's too
+  const double additions = double(std::min<int64_t>(d.vocab, 4096)) / 16 + 3;
+  const double relative = 4 * kUnit * (5 * range + additions);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    currentKernels = devices[i].name;
+    require(results[i].nonFinite == 0, "finite values of order 1 are not counted");
+    for (int64_t j = 0; j < d.tokens() * d.rowStride; ++j) {
+      const double expected = at(results[0], j);
+      const double bound = relative * lossScale * (1 + 2 * logV) / d.temperature +
+                           (half ? 2 * roundingOf(d.dtype, std::abs(expected)) : 0);
+      requireWithin(std::abs(expected - at(results[i], j)), bound, worstAgreement, "kernels agree on a given gradient");
+    }
+  }
+}
+
 void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
   const LogitsDraw d = drawLogits(random, large);
+  fuzzBackward(random, devices, d);
   const LossConfig& config = d.request.config;
   const Gradient mode = random.chance(0.15) ? Gradient::none : Gradient::apart;
   std::vector<LogitsResult> results;

@@ -45,9 +45,10 @@ function terms<P extends PolicyPlan | LogitsPlan>(plan: P): Record<'surrogate' |
   const noKl = { ...loss.kl, beta: 0 };
   const noEntropy = { ...loss.entropy, coefficient: 0 };
   const advantages = new Float32Array(plan.sequences);
-  const inert = { ...plan, advantage: null, advantages, advantagesPerToken: false };
+  const unscaled = { ...plan, lossScale: 1 };
+  const inert = { ...unscaled, advantage: null, advantages, advantagesPerToken: false };
   return {
-    surrogate: { ...plan, loss: { ...loss, kl: noKl, entropy: noEntropy } },
+    surrogate: { ...unscaled, loss: { ...loss, kl: noKl, entropy: noEntropy } },
     kl: { ...inert, loss: { ...loss, entropy: noEntropy } },
     unit: {
       ...inert,
@@ -121,7 +122,7 @@ function tolerance(plan: PolicyPlan | LogitsPlan, sizes: Sizes, bounds: Bounds):
   const gradientOf = (part: PolicyPlan | LogitsPlan): Float64Array => {
     const logProbs = plan.logProbs as Float32Array;
     const gradLogProbs = new Float64Array(logProbs.length);
-    referenceDevice.policyLoss({ ...part, logProbs, gradLogProbs });
+    referenceDevice.policyLoss({ ...part, logProbs, gradLogProbs, entropies: null, gradEntropies: null });
     return gradLogProbs;
   };
   const surrogate = gradientOf(alone.surrogate);
@@ -142,7 +143,7 @@ function tolerance(plan: PolicyPlan | LogitsPlan, sizes: Sizes, bounds: Bounds):
   const shared = plan.loss.ratio === 'sequence' || plan.loss.surrogate.kind === 'gmpo';
   const surrogateScale = largest(surrogate) + (shared ? largestRatio * largest(flat) : 0);
   const forGradient = bounds.surrogate * surrogateScale + bounds.kl * (largest(kl) + klFactor * largest(unit));
-  if (!('vocab' in plan)) return { gradient: forGradient, loss: forLoss };
+  if (!('vocab' in plan)) return { gradient: plan.lossScale * forGradient, loss: forLoss };
 
   // On to the logits: ∂ℓ/∂x = ([j = token] − p) / T and ∂H/∂x = −p (log p + H) / T. Where p is near 1 or the row near
   // uniform they are small differences of numbers of order 1, so those numbers are the scale.
@@ -152,7 +153,7 @@ function tolerance(plan: PolicyPlan | LogitsPlan, sizes: Sizes, bounds: Bounds):
   const entropy = (entropyBound(plan.vocab) * Math.abs(coefficient)) / kept;
   return {
     // Twice: bounds.surrogate and bounds.kl also cover p, which has the error of a log-prob.
-    gradient: (2 * forGradient + entropy) / plan.temperature,
+    gradient: (plan.lossScale * (2 * forGradient + entropy)) / plan.temperature,
     loss: forLoss + entropy * masked,
   };
 }
@@ -223,6 +224,12 @@ function describeDraw(seed: number, request: object): string {
 function roundingOf(dtype: LogitsInput['dtype'], value: number): number {
   if (dtype === 'bfloat16') return value * 2 ** -8;
   return dtype === 'float16' ? Math.max(value * 2 ** -11, 2 ** -25) : 0;
+}
+
+/** With a loss scale in two of three requests that want a gradient. */
+function scaled<O extends { gradient?: boolean }>(seed: number, options: O): O & { lossScale?: number } {
+  const lossScale = [undefined, 256, 0.37][seed % 3];
+  return lossScale === undefined || options.gradient === false ? options : { ...options, lossScale };
 }
 
 /** One request on a device against the reference. */
@@ -359,7 +366,8 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
   describe(`${device} against the reference in float64`, { skip }, () => {
     test(`policyLoss: ${draws} random requests`, () => {
       for (let seed = 1; seed <= draws; seed++) {
-        const { input, config, options } = drawPolicy(seeded(seed));
+        const { input, config, options: drawn } = drawPolicy(seeded(seed));
+        const options = scaled(seed, drawn);
         const label = describeDraw(seed, { input, config, options });
         const plan = float64Policy(planPolicy(input, config, options));
         const expected = referenceDevice.policyLoss(plan);
@@ -380,7 +388,8 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
 
     test(`logitsLoss: ${draws} random requests`, () => {
       for (let seed = 1; seed <= draws; seed++) {
-        const { input, config, options } = drawLogits(seeded(seed));
+        const { input, config, options: drawn } = drawLogits(seeded(seed));
+        const options = scaled(seed, drawn);
         checkLogits(device, input, config, options, describeDraw(seed, { input, config, options }));
       }
     });

@@ -11,47 +11,16 @@ import type {
   LossConfig,
   PolicyInput,
   PolicyOptions,
-  Surrogate,
 } from '../../src/index.js';
 import { planLogits } from '../../src/loss/request.js';
 import { float64Logits } from './float64.js';
 import { fill, type Random } from './random.js';
+import { drawSurrogate } from './surrogates.js';
 
 export interface Draw<I, O> {
   input: I;
   config: LossConfig;
   options: O;
-}
-
-function drawSurrogate(random: Random): Surrogate {
-  const low = random.uniform(0.1, 0.4);
-  const high = random.uniform(0.1, 0.4);
-  switch (random.integer(0, 5)) {
-    case 0:
-      return {
-        kind: 'clip',
-        low,
-        high,
-        ...(random.chance(0.3) && { max: random.uniform(0.9, 2) }),
-        ...(random.chance(0.3) && { dual: random.uniform(1.1, 3) }),
-      };
-    case 1:
-      return { kind: 'cispo', high: 1 + high, ...(random.chance(0.5) && { low }) };
-    case 2:
-      return {
-        kind: 'sapo',
-        ...(random.chance(0.5) && { tauPositive: random.uniform(0.5, 2), tauNegative: random.uniform(0.5, 2) }),
-      };
-    case 3:
-      return { kind: 'gmpo', low, high };
-    case 4:
-      return {
-        kind: 'vespo',
-        ...(random.chance(0.3) && { kPositive: random.uniform(1, 3), lambdaNegative: random.uniform(1, 3) }),
-      };
-    default:
-      return { kind: 'reinforce' };
-  }
 }
 
 function drawConfig(random: Random, length: number): LossConfig {

@@ -24,7 +24,13 @@ function float64Tokens(plan: TokenPlan): Pick<TokenPlan, 'advantage'> {
 }
 
 export function float64Policy(plan: PolicyPlan): PolicyPlan & { gradLogProbs: Float64Array } {
-  return { ...plan, ...float64Tokens(plan), gradLogProbs: new Float64Array(plan.logProbs.length) };
+  const { logProbs, gradEntropies } = plan;
+  return {
+    ...plan,
+    ...float64Tokens(plan),
+    gradLogProbs: new Float64Array(logProbs.length),
+    gradEntropies: gradEntropies && new Float64Array(gradEntropies.length),
+  };
 }
 
 export function float64Logits(plan: LogitsPlan): LogitsPlan & {

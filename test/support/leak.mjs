@@ -1,7 +1,7 @@
 // Repeats each kind of call and prints how much resident memory grew, in bytes a call. A process of its own, with
 // --expose-gc and --import tsx: `leak.mjs <calls>`.
 
-const { computeAdvantages, logitsLoss, policyLoss } = await import('../../src/index.ts');
+const { computeAdvantages, linearLoss, logitsBackward, logitsLoss, policyLoss } = await import('../../src/index.ts');
 const { planAdvantages, planLogits } = await import('../../src/loss/request.ts');
 const { loadAddon } = await import('../../src/devices/load.ts');
 
@@ -29,6 +29,16 @@ const policy = {
   rewards: [0, 1],
   advantage: { groupSize: 2, hadw: {} },
 };
+const rows = { ...logits, shape: { rows: 8, vocab: 16 }, gradLogProbs: new Float32Array(8).fill(0.1) };
+for (const field of ['oldLogProbs', 'refLogProbs', 'advantages']) delete rows[field];
+const linear = {
+  ...tokens,
+  shape: { ...shape, hiddenSize: 3, vocab: 16 },
+  hidden: new Float32Array(24).fill(1),
+  unembedding: new Float32Array(48).fill(0.1),
+  tokens: new Int32Array(8),
+  advantages: new Float32Array(2).fill(1),
+};
 const badPlan = { ...planLogits(logits, config), tokens: new Int32Array(8).fill(16) };
 const { plan, output } = planAdvantages([0, 1], { groupSize: 2 });
 const badOutput = { ...output, weights: new Float32Array(3) };
@@ -47,6 +57,8 @@ const kinds = {
   computeAdvantages: () => computeAdvantages([0, 1, 1, 0], { groupSize: 2, hadw: { anchor: 0.5 } }, { device }),
   policyLoss: () => policyLoss(policy, config, { device }),
   logitsLoss: () => logitsLoss(logits, config, { device }),
+  logitsBackward: () => logitsBackward(rows, { device }),
+  linearLoss: () => linearLoss(linear, config, { device }),
   'a call that the host refuses': () => refused(() => logitsLoss({ ...logits, temperature: 0 }, config, { device })),
   'a loss that the addon refuses': () => refused(() => cpu.logitsLoss(badPlan)),
   'advantages that the addon refuses': () => refused(() => cpu.computeAdvantages(plan, badOutput)),

@@ -6,7 +6,7 @@ import { outputOf, root, run } from '../support/native.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
 test('the demo trains through operations inside TensorFlow', { skip: noTensorflow }, () => {
-  const args = ['--import', 'tsx', 'src/demo.ts', '--steps', '2', '--backend', 'tensorflow'];
+  const args = ['dist/demo.js', '--steps', '2', '--backend', 'tensorflow'];
   const result = run(process.execPath, args, { cwd: root, timeout: 240 });
   // TensorFlow's own lines about the processor.
   assert.doesNotMatch(outputOf(result), /cpu_feature_guard|rebuild TensorFlow/);

@@ -239,7 +239,7 @@ describe('misspelt fields', () => {
     [
       logits({ options: { inplace: true } }),
       TypeError,
-      'options.inplace: unknown field; expected one of device, threads, gradient, metrics, inPlace, gradLogits, zeroed',
+      'options.inplace: unknown field; expected one of device, threads, gradient, metrics, lossScale, inPlace, gradLogits, zeroed',
     ],
   ]);
 });

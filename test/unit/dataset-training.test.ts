@@ -66,10 +66,12 @@ test('what is scored by nothing is refused, by name', (t) => {
   const train = dataset(problems(temporaryFolder(t)), { prompt: 'q', answer: 'a' });
   const verified = dataset(train.files, { prompt: 'q', answer: 'a', verify: 'number' });
   const length = defineReward('length', ({ completion }) => completion.tokens.length);
-  const message = /^train: expected a verifier .* or a reward that grades, .* got neither$/;
+  const message = /^train.score: expected a function, a verifier .* or a reward that grades, .* got none$/;
   assert.throws(() => resolveParts({ train }), { name: 'TypeError', message });
   assert.throws(() => resolveParts({ train, rewards: [length, rewards.format()] }), { name: 'TypeError', message });
-  assert.throws(() => resolveParts({ train: verified, evaluate: { other: train } }), { message: /^evaluate\.other: / });
+  assert.throws(() => resolveParts({ train: verified, evaluate: { other: train } }), {
+    message: /^evaluate\.other\.score: /,
+  });
   assert.equal(resolveParts({ train: verified }).train, verified);
 });
 

@@ -12,7 +12,7 @@ import { AdamW } from '../../src/train/adamw.js';
 import { learn } from '../../src/train/learn.js';
 import { combineMetrics } from '../../src/train/metrics.js';
 import { resolveSettings } from '../../src/train/options.js';
-import { ReferencePolicy } from '../../src/train/reference-policy.js';
+import { createReference } from '../../src/train/reference-policy.js';
 import { assertArray } from '../support/compare.js';
 import { seeded } from '../support/random.js';
 import { tinyPolicy, tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';
@@ -49,9 +49,9 @@ async function learnt(change: Record<string, unknown>, from = groups(), changed 
   const policy = changed(tinyPolicy());
   // The reference is a policy of other weights, so that the KL term has something to pull towards.
   const other = tinyPolicy(9);
-  const reference = new ReferencePolicy(other);
+  const reference = createReference(other);
   const optimizer = new AdamW(policy.variables, settings.optimizer);
-  const held = Object.assign(new ReferencePolicy(policy), { weights: reference.weights });
+  const held = Object.assign(createReference(policy), { weights: reference.weights });
   const { metrics } = await learn(from, 1, {
     policy,
     optimizer,

@@ -268,6 +268,37 @@ describe('policies from model folders', () => {
     assert.deepEqual(await generate(policy, []), []);
   });
 
+  test('cuts, stop texts and stop tokens are those of the sampler', async (t) => {
+    const policy = await load(t, writeModelFolder(join(temporaryFolder(t), 'model')));
+    const sampled = { maxTokens: 12, samples: 8, seed: 3 };
+    const [greedy] = await generate(policy, ['a'], { maxTokens: 12, temperature: 0 });
+    for (const cut of [{ topK: 1 }, { topP: 1e-6 }, { minP: 1 }]) {
+      for (const { tokens, logProbs } of await generate(policy, ['a'], { ...sampled, ...cut })) {
+        assert.deepEqual(tokens, greedy.tokens);
+        // Of one token that is left, after the cut.
+        assert.ok(logProbs.every((value) => value === 0));
+      }
+    }
+    const free = await generate(policy, ['a'], sampled);
+    const stop = free.find(({ tokens }) => tokens.length > 2 && tokens[1] > 2)!;
+    const again = async (more: object) => (await generate(policy, ['a'], { ...sampled, ...more }))[free.indexOf(stop)];
+    const byToken = await again({ stopTokens: [stop.tokens[1]] });
+    assert.ok(byToken.tokens.length <= 2 && !byToken.truncated);
+    assert.equal(byToken.text, policy.tokenizer.decode(byToken.tokens.slice(0, -1)));
+    const word = policy.tokenizer.decode([stop.tokens[1]]);
+    const byText = await again({ stopTexts: [word] });
+    assert.ok(byText.text.endsWith(word) && byText.tokens.length <= 2);
+    await assert.rejects(generate(policy, ['a'], { topP: 0 }), /^RangeError: topP: expected/);
+    await assert.rejects(
+      generate(policy, ['a'], { stopTexts: [''] }),
+      /^RangeError: stopTexts\[0\]: expected a text that is not empty/,
+    );
+    await assert.rejects(
+      generate(policy, ['a'], { stopTokens: [99] }),
+      /stopTokens\[0\]: expected a token id from 0 to 9, got 99/,
+    );
+  });
+
   test('log-probs are those of float64 loops over the logits, one short of each sequence', async (t) => {
     const policy = await load(t, writeModelFolder(join(temporaryFolder(t), 'model')));
     const sequences = [

@@ -16,22 +16,15 @@ import {
   type PolicyInput,
   policyLoss,
   presets,
-  type Surrogate,
 } from '../../src/index.js';
 import { assertNumber, largest } from '../support/compare.js';
 import { testedDevices } from '../support/devices.js';
 import { fill, seeded } from '../support/random.js';
+import { surrogateExamples } from '../support/surrogates.js';
 
 const relative = 4e-6;
 
-const surrogates: Surrogate[] = [
-  { kind: 'clip', low: 0.2, high: 0.2 },
-  { kind: 'cispo', high: 1.2 },
-  { kind: 'sapo' },
-  { kind: 'gmpo', low: 0.2, high: 0.2 },
-  { kind: 'vespo' },
-  { kind: 'reinforce' },
-];
+const surrogates = Object.values(surrogateExamples());
 
 function close(actual: number, expected: number, label: string): void {
   assertNumber(actual, expected, relative * Math.abs(expected), label);

@@ -443,7 +443,7 @@ describe('the reinforcement loop', () => {
     await refused({ dynamicSampling: {} }, 'dynamicSampling.maxRounds', 'TypeError');
     await refused({ resume: 'runs/other' }, "resume: expected 'auto' or 'never' without a runDir");
     await refused({ notes: { size: 1n } }, 'notes: expected plain JSON', 'TypeError');
-    await refused({ train: { ...tinyTask, score: undefined } }, 'train: expected a verifier', 'TypeError');
+    await refused({ train: { ...tinyTask, score: undefined } }, 'train.score', 'TypeError');
     await refused({ evaluate: { 'a/b': tinyTask } }, 'evaluate');
     await refused({ guard: { action: 'rollback' } }, 'guard.action');
     const keepBest = { checkpoint: { keepBest: 'eval/hard/accuracy' } };

@@ -3,7 +3,8 @@
 
 import type { Device } from '../plan.js';
 import { computeAdvantages } from './advantages.js';
-import { logitsLoss } from './logits.js';
+import { linearLoss } from './linear.js';
+import { logitsBackward, logitsLoss } from './logits.js';
 import { policyLoss } from './policy.js';
 
-export const referenceDevice: Device = { computeAdvantages, policyLoss, logitsLoss };
+export const referenceDevice: Device = { computeAdvantages, policyLoss, logitsLoss, logitsBackward, linearLoss };

@@ -1,9 +1,9 @@
 // The loss from logits: log-probs, entropies, loss, metrics, and the gradient with respect to the logits.
 // Formulas: docs/losses.md, "Entropy" and before. A row is the V logits of one token.
 
-import { entropyThreshold } from '../entropy.js';
-import type { LogitsPlan, Metrics } from '../plan.js';
+import type { LogitsBackwardPlan, LogitsLayout, LogitsPlan, Metrics } from '../plan.js';
 import { fromBfloat16, toBfloat16 } from './bfloat16.js';
+import { entropyTerm } from './entropy.js';
 import { fromFloat16, toFloat16 } from './float16.js';
 import { isFiniteFloat32 } from './float32.js';
 import { countLoss, isIn, type PolicyTerms, policyTerms, resolveAdvantages } from './policy.js';
@@ -13,10 +13,9 @@ export function logitsLoss(plan: LogitsPlan): { loss: number; metrics: Metrics; 
   const offendingLogits = fillLogProbsAndEntropies(plan);
   // From here on log-probs and entropies are read back as they were written: whoever passes the log-probs on as
   // oldLogProbs gets a ratio of exactly 1, whoever computes a threshold from the entropies the same kept tokens.
-  const kept = keptTokens(plan);
-  const policy = policyTerms(plan, plan.logProbs, advantages, kept, plan.gradLogits !== null);
-  const entropy = entropyTerm(plan, kept);
-  const overflows = fillGradient(plan, policy, entropy.derivative);
+  const entropy = entropyTerm(plan, plan.entropies);
+  const policy = policyTerms(plan, plan.logProbs, advantages, plan.gradLogits === null ? 0 : 1, entropy.kept);
+  const overflows = plan.gradLogits === null ? 0 : fillGradient(plan, plan.gradLogits, policy, entropy.derivative);
 
   const loss = policy.loss + entropy.loss;
   const computed = countLoss(policy.metrics.nonFinite + offendingLogits, loss) + overflows;
@@ -42,7 +41,7 @@ const read = { float32: identity, bfloat16: fromBfloat16, float16: fromFloat16 }
 const write = { float32: identity, bfloat16: toBfloat16, float16: toFloat16 } as const;
 
 /** Reads the row into `z`, divided by the temperature. */
-function readRow(plan: LogitsPlan, row: number, z: Float64Array): void {
+function readRow(plan: LogitsLayout, row: number, z: Float64Array): void {
   const start = row * plan.rowStride;
   for (let j = 0; j < plan.vocab; j++) {
     z[j] = read[plan.dtype](plan.logits[start + j]) / plan.temperature;
@@ -90,75 +89,66 @@ function fillLogProbsAndEntropies(plan: LogitsPlan): number {
   return nonFinite;
 }
 
-/**
- * κ of entropy.topQuantile: the tokens whose entropy is at least the threshold; null keeps all. A row without an entropy
- * (NaN) is neither ranked nor kept: metrics.nonFinite reports it.
- */
-function keptTokens(plan: LogitsPlan): boolean[] | null {
-  const { topQuantile, threshold: given } = plan.loss.entropy;
-  if (topQuantile === 1) return null;
-  const entropies = Array.from(plan.entropies);
-  const threshold = Number.isNaN(given)
-    ? entropyThreshold(
-        entropies.filter((_, row) => isIn(plan, row)),
-        topQuantile,
-      )
-    : given;
-  return entropies.map((entropy) => entropy >= threshold);
-}
-
-/** −coefficient · Σ κ H / max(Σ κ, 1), and its derivative with respect to H, 0 at tokens that are not kept. */
-function entropyTerm(
-  plan: LogitsPlan,
-  kept: readonly boolean[] | null,
-): { loss: number; derivative: Float64Array; mean: number } {
-  const { coefficient, tokens } = plan.loss.entropy;
-  const rows = Array.from(plan.tokens.keys()).filter((row) => isIn(plan, row));
-  const keptRows = kept === null ? rows : rows.filter((row) => kept[row]);
-  const denominator = Math.max(Number.isNaN(tokens) ? keptRows.length : tokens, 1);
-  const sum = (of: readonly number[]) => of.reduce((total, row) => total + plan.entropies[row], 0);
-
-  const derivative = new Float64Array(plan.tokens.length);
-  for (const row of keptRows) derivative[row] = -coefficient / denominator;
-  return {
-    loss: coefficient === 0 ? 0 : (-coefficient * sum(keptRows)) / denominator,
-    derivative,
-    mean: rows.length > 0 ? sum(rows) / rows.length : 0,
-  };
-}
+/** ∂loss/∂ℓ of each row, and whether float32 holds it. */
+type ByLogProb = Pick<PolicyTerms, 'gradient' | 'finite'>;
 
 /**
- * Writes ∂loss/∂x_j = (g ∂ℓ/∂z_j + c ∂H/∂z_j) / T with g = ∂loss/∂ℓ, c = ∂loss/∂H, and, for the token a of the row,
+ * Writes ∂loss/∂x_j = (g ∂ℓ/∂z_j + c ∂H/∂z_j) / T, times the loss scale, with g = ∂loss/∂ℓ, c = ∂loss/∂H, and, for the token a of the row,
  * ∂ℓ/∂z_j = [j = a] − p_j and ∂H/∂z_j = −p_j (log p_j + H). 0 at masked tokens, at tokens without a gradient, and in the columns beyond the vocabulary.
  * NaN where a row has no distribution or g or c is not finite in float32.
  * The gradient may take the place of the logits: a row is read before it is written. Returns how many values are beyond the
- * range of their type.
+ * range of their type. `onRow` is told of each row that is read.
  */
-function fillGradient(plan: LogitsPlan, policy: PolicyTerms, byEntropy: Float64Array): number {
-  const { gradLogits, vocab, rowStride, temperature, tokens } = plan;
+function fillGradient(
+  plan: LogitsLayout,
+  gradLogits: Float32Array | Float64Array | Uint16Array,
+  byLogProb: ByLogProb,
+  byEntropy: ArrayLike<number>,
+  onRow: (row: RowStatistics) => void = () => {},
+): number {
+  const { vocab, rowStride, temperature, tokens, lossScale, mask } = plan;
   let overflows = 0;
-  if (gradLogits === null) return overflows;
   const z = new Float64Array(vocab);
   for (let row = 0; row < tokens.length; row++) {
     const start = row * rowStride;
-    const g = policy.gradient[row];
+    const g = byLogProb.gradient[row];
     const c = byEntropy[row];
-    if (!isIn(plan, row) || (g === 0 && c === 0)) {
+    if ((mask !== null && mask[row] === 0) || (g === 0 && c === 0)) {
       gradLogits.fill(0, start, start + rowStride);
       continue;
     }
     readRow(plan, row, z);
-    const { logSumExp, entropy } = rowStatistics(z);
-    const isNumber = policy.finite[row] && isFiniteFloat32(c) && !Number.isNaN(logSumExp);
+    const statistics = rowStatistics(z);
+    onRow(statistics);
+    const { logSumExp, entropy } = statistics;
+    const isNumber = byLogProb.finite[row] && isFiniteFloat32(c) && !Number.isNaN(logSumExp);
     for (let j = 0; j < vocab; j++) {
       const logP = z[j] - logSumExp;
       const p = Math.exp(logP);
       const byLogit = g * ((j === tokens[row] ? 1 : 0) - p) - (p === 0 ? 0 : c * p * (logP + entropy));
-      const written = write[plan.dtype](isNumber ? byLogit / temperature : NaN);
+      const written = write[plan.dtype](isNumber ? (byLogit / temperature) * lossScale : NaN);
       gradLogits[start + j] = written;
       if (isNumber && !isFiniteFloat32(read[plan.dtype](written))) overflows += 1;
     }
     gradLogits.fill(0, start + vocab, start + rowStride);
   }
   return overflows;
+}
+
+/** The second half of `logitsLoss`, from a gradient with respect to log-probs and entropies that is given. */
+export function logitsBackward(plan: LogitsBackwardPlan): { metrics: Metrics } {
+  const { gradLogProbs, gradEntropies, gradLogits, mask } = plan;
+  const gradient = Float64Array.from(gradLogProbs);
+  const byEntropy = gradEntropies ?? new Float64Array(gradient.length);
+  const finite = Array.from(gradient, isFiniteFloat32);
+  let inputs = 0;
+  gradient.forEach((g, row) => {
+    if (mask !== null && mask[row] === 0) return;
+    if (!isFiniteFloat32(g)) inputs += 1;
+    if (!isFiniteFloat32(byEntropy[row])) inputs += 1;
+  });
+  const overflows = fillGradient(plan, gradLogits, { gradient, finite }, byEntropy, ({ nonFinite }) => {
+    inputs += nonFinite;
+  });
+  return { metrics: { nonFinite: inputs + overflows } };
 }

@@ -2,6 +2,7 @@
 
 import type { Metrics, PolicyPlan, TokenPlan } from '../plan.js';
 import { computeAdvantages } from './advantages.js';
+import { entropyTerm } from './entropy.js';
 import { float32, float64, isFiniteFloat32, type Limit } from './float32.js';
 import { klTerms } from './kl.js';
 import { newTally, tallyMetrics, tallySequence } from './metrics.js';
@@ -11,11 +12,24 @@ import { type SequenceTokens, surrogates } from './surrogate.js';
 type Numbers = Float32Array | Float64Array;
 
 export function policyLoss(plan: PolicyPlan): { loss: number; metrics: Metrics; accuracy?: number } {
+  const { logProbs, entropies, gradLogProbs, gradEntropies, lossScale } = plan;
   const { accuracy, advantages, metrics: advantageMetrics } = resolveAdvantages(plan);
-  const { loss, gradient, metrics } = policyTerms(plan, plan.logProbs, advantages, null, plan.gradLogProbs !== null);
-  plan.gradLogProbs?.set(gradient);
-  const nonFinite = countLoss(metrics.nonFinite, loss) + (advantageMetrics.nonFinite ?? 0);
-  return { loss, accuracy, metrics: { ...advantageMetrics, ...metrics, nonFinite } };
+  const entropy = entropies && entropyTerm(plan, entropies);
+  const byEntropy = entropy && gradEntropies && entropy.derivative.map((c) => lossScale * c);
+  const gradientScale = gradLogProbs === null ? 0 : lossScale;
+  const kept = entropy?.kept ?? null;
+  const policy = policyTerms(plan, logProbs, advantages, gradientScale, kept, {
+    values: entropies,
+    gradient: byEntropy,
+  });
+  gradLogProbs?.set(policy.gradient);
+  if (byEntropy) gradEntropies?.set(byEntropy);
+
+  const loss = policy.loss + (entropy?.loss ?? 0);
+  const nonFinite = countLoss(policy.metrics.nonFinite, loss) + (advantageMetrics.nonFinite ?? 0);
+  const metrics: Metrics = { ...advantageMetrics, ...policy.metrics, loss, nonFinite };
+  if (entropy && plan.metrics) metrics.entropy = entropy.mean;
+  return { loss, accuracy, metrics };
 }
 
 /** A loss that is not finite counts where nothing that it is a sum of does. */
@@ -44,15 +58,17 @@ export interface PolicyTerms {
 }
 
 /**
- * Surrogate and KL term of a batch. `kept` is what entropy.topQuantile leaves (κ); null: every token. `differentiated`:
- * whether the gradient is wanted, and so counts in `nonFinite`.
+ * Surrogate and KL term of a batch. `gradientScale`: what the gradient is multiplied by; 0 where it is not wanted, and so does
+ * not count in `nonFinite`. `kept` is what entropy.topQuantile leaves (κ); null: every token. `entropies`: those that were
+ * given and the gradient with respect to them, which count as log-probs do.
  */
 export function policyTerms(
   plan: TokenPlan,
   logProbs: Numbers,
   advantages: Numbers,
+  gradientScale: number,
   kept: readonly boolean[] | null,
-  differentiated: boolean,
+  entropies: { values: Numbers | null; gradient: Numbers | null } = { values: null, gradient: null },
 ): PolicyTerms {
   const { sequences, length } = plan;
   const gradient = new Float64Array(sequences * length);
@@ -77,7 +93,7 @@ export function policyTerms(
     const terms = termsIn(float64);
     const inFloat32 = areModerate(terms) ? terms : termsIn(float32);
     const scale = scaleOf(n);
-    const slope = ({ own, shared }: SequenceTerms, t: number) => scale * (own[t] + shared[t]);
+    const slope = ({ own, shared }: SequenceTerms, t: number) => gradientScale * scale * (own[t] + shared[t]);
     sequence.forEach((i, t) => {
       loss += scale * terms.value[t];
       gradient[i] = slope(terms, t);
@@ -85,9 +101,10 @@ export function policyTerms(
     });
     // Counted where it begins: what follows from an input or a term that is not finite is not counted again.
     nonFinite +=
-      countInputs(plan, logProbs, advantages, sequence, b) ||
+      countInputs(plan, logProbs, entropies.values, advantages, sequence, b) ||
       inFloat32.nonFinite ||
-      (differentiated ? sequence.filter((i) => !finite[i]).length : 0);
+      countIn(sequence, (i) => gradientScale !== 0 && !finite[i]) +
+        countIn(sequence, (i) => entropies.gradient !== null && !isFiniteFloat32(entropies.gradient[i]));
     tallySequence(tally, plan, terms.tokens, ratios, terms.phi, terms.kl);
   });
 
@@ -223,10 +240,18 @@ function sequenceTokens(
   };
 }
 
-/** Values that are not finite among what is read of a sequence. Its advantage counts once. */
+function countIn(sequence: readonly number[], isCounted: (token: number) => boolean): number {
+  return sequence.filter(isCounted).length;
+}
+
+/**
+ * Values that are not finite among what is read of a sequence. Its advantage counts once, and an entropy where its log-prob
+ * does not: a row of logits without a distribution has neither.
+ */
 function countInputs(
   plan: TokenPlan,
   logProbs: Numbers,
+  entropies: Numbers | null,
   advantages: Numbers,
   sequence: readonly number[],
   b: number,
@@ -236,7 +261,10 @@ function countInputs(
   if (advantagesPerToken) perToken.push(advantages);
   let total = !advantagesPerToken && !Number.isFinite(advantages[b]) ? 1 : 0;
   for (const input of perToken) {
-    if (input !== null) total += sequence.filter((i) => !Number.isFinite(input[i])).length;
+    if (input !== null) total += countIn(sequence, (i) => !Number.isFinite(input[i]));
+  }
+  if (entropies !== null) {
+    total += countIn(sequence, (i) => !Number.isFinite(entropies[i]) && Number.isFinite(logProbs[i]));
   }
   return total;
 }

@@ -1,0 +1,39 @@
+// `groupgrad export`: a trained model or adapter in the layout that other programs read.
+
+import { rangeError } from '../base/check.js';
+import type { LoadedPolicy } from '../weights/pretrained-policy.js';
+import { parse, UsageError } from './arguments.js';
+import { backendFlag } from './evaluate.js';
+import { loadRun } from './saved-run.js';
+
+export const help = `groupgrad export <run> --to DIR [flags]
+
+  <run>              the folder of a run that trains a model of a Hugging Face folder
+  --to DIR           what is written: a PEFT folder where the run trains an adapter, else a Hugging Face folder
+  --merge            add the adapter to the weights, and write a Hugging Face folder
+  --checkpoint PATH  another checkpoint than the newest
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
+`;
+
+export async function exportRun(args: readonly string[]): Promise<void> {
+  const { flags, positionals } = parse(args, ['a run folder'], {
+    to: { type: 'string' },
+    merge: { type: 'boolean' },
+    checkpoint: { type: 'string' },
+    backend: { type: 'string' },
+  });
+  const [runDir] = positionals;
+  const { to, merge = false } = flags;
+  if (to === undefined) throw new UsageError('--to: expected the path of a folder, got nothing');
+  const backend = backendFlag(flags.backend);
+  const { policy, checkpoint, step } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
+  try {
+    if (policy.description.type !== 'pretrained') {
+      throw rangeError(runDir, 'a run of a model from a folder', `one of a policy of type ${policy.description.type}`);
+    }
+    await (policy as LoadedPolicy).save(to, { merge });
+  } finally {
+    policy.dispose();
+  }
+  console.log(`${to}: step ${step} of ${checkpoint}`);
+}

@@ -1,0 +1,63 @@
+// `groupgrad generate`: what a model writes.
+
+import { ensureBackend } from '../backend/backend.js';
+import { cutBounds } from '../rollout/engine.js';
+import { generateFrom } from '../rollout/generate.js';
+import { loadPretrainedPolicy } from '../weights/pretrained-policy.js';
+import { numberFlag, parse } from './arguments.js';
+import { blamingCall } from './blame.js';
+import { backendFlag } from './evaluate.js';
+
+export const help = `groupgrad generate <model> <text> [flags]
+
+  <model>            a folder in Hugging Face's layout
+  <text>             what is completed
+  --chat             the text is a user's message, which the model's chat template puts into its form
+  --adapter DIR      a PEFT folder
+  --max-tokens N     default 256
+  --temperature T    default 0: always the most likely token
+  --top-p P --top-k K --min-p P    cut the distribution
+  --samples N        completions; default 1
+  --seed N           default 0
+  --backend NAME     groupgrad, tensorflow, wasm or cpu
+  --json             one JSON object a completion
+`;
+
+export async function generate(args: readonly string[]): Promise<void> {
+  const { flags, positionals } = parse(args, ['a model folder', 'a text'], {
+    chat: { type: 'boolean' },
+    adapter: { type: 'string' },
+    'max-tokens': { type: 'string' },
+    temperature: { type: 'string' },
+    'top-p': { type: 'string' },
+    'top-k': { type: 'string' },
+    'min-p': { type: 'string' },
+    samples: { type: 'string' },
+    seed: { type: 'string' },
+    backend: { type: 'string' },
+    json: { type: 'boolean' },
+  });
+  const [folder, text] = positionals;
+  const options = {
+    maxTokens: numberFlag('max-tokens', flags['max-tokens'], { min: 1, integer: true }),
+    temperature: numberFlag('temperature', flags.temperature, { min: 0 }) ?? 0,
+    topP: numberFlag('top-p', flags['top-p'], cutBounds.topP),
+    topK: numberFlag('top-k', flags['top-k'], cutBounds.topK),
+    minP: numberFlag('min-p', flags['min-p'], cutBounds.minP),
+    samples: numberFlag('samples', flags.samples, { min: 1, integer: true }),
+    seed: numberFlag('seed', flags.seed, { min: 0, integer: true }),
+  };
+  await ensureBackend(backendFlag(flags.backend));
+  const policy = await blamingCall(() => loadPretrainedPolicy(folder, { adapter: flags.adapter }));
+  try {
+    const prompt = flags.chat ? [{ role: 'user', content: text }] : text;
+    const completions = await blamingCall(() => generateFrom(policy, [prompt], options));
+    for (const { text: written, tokens, logProbs, truncated } of completions) {
+      const logProb = logProbs.reduce((sum, value) => sum + value, 0);
+      if (flags.json) console.log(JSON.stringify({ text: written, tokens: [...tokens], logProb, truncated }));
+      else console.log(`${written}${truncated ? '…' : ''}`);
+    }
+  } finally {
+    policy.dispose();
+  }
+}

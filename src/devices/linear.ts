@@ -1,0 +1,180 @@
+// The loss from hidden states and an unembedding, whose logits are made in chunks of rows and never in memory as a whole: the
+// log-probs and entropies of all rows, the policy loss over them, and each chunk's logits again with the gradient over them.
+// What multiplies is the caller's (LinearProducts): a device's here, TensorFlow.js's in the trainer.
+
+import type { Device, LinearPlan, LogitsPlan, LossScalars, TokenPlan } from './plan.js';
+
+/**
+ * The gradient with respect to the unembedding is added up over blocks of so many rows with a gradient, and a chunk is a
+ * whole number of them: so no bit of it depends on the chunk.
+ */
+export const linearBlockRows = 128;
+
+/** Of the logits of a chunk, in bytes, where the caller names no number of rows. */
+const chunkBytes = 2 ** 28;
+
+/** The rows of a chunk: as many as `chunkBytes` hold, or what was asked for, rounded up to whole blocks. */
+export function chunkRowsFor(vocab: number, wanted?: number): number {
+  if (wanted !== undefined) return Math.ceil(wanted / linearBlockRows) * linearBlockRows;
+  return Math.max(1, Math.floor(chunkBytes / (4 * vocab * linearBlockRows))) * linearBlockRows;
+}
+
+/** The matrix products of a chunk. `rows`: indices of tokens, ascending; at most a chunk of them. */
+export interface LinearProducts {
+  /** What gradients with respect to log-probs and entropies are held in. */
+  readonly floats: typeof Float32Array | typeof Float64Array;
+  /** Logits of these rows, [rows, V]: each row's bits the same whatever the other rows are. They are written over. */
+  logits(rows: Int32Array): Float32Array;
+  /**
+   * Writes the gradient with respect to these rows' hidden states, and adds to that with respect to the unembedding, block by
+   * block of `linearBlockRows`. After `logits` of the same rows, which `gradLogits` stands in place of.
+   */
+  backward(rows: Int32Array, gradLogits: Float32Array): void;
+}
+
+/** What a loss over log-probs takes, and what those are computed from besides logits. */
+export interface LinearTokens
+  extends TokenPlan,
+    Pick<LogitsPlan, 'vocab' | 'tokens' | 'temperature' | 'logProbs' | 'entropies'> {
+  /** A multiple of `linearBlockRows`. */
+  chunkRows: number;
+}
+
+/** `differentiated`: whether `products.backward` is wanted. */
+export function linearLoss(
+  plan: LinearTokens,
+  device: Pick<Device, 'policyLoss' | 'logitsLoss' | 'logitsBackward'>,
+  products: LinearProducts,
+  differentiated: boolean,
+): LossScalars & { accuracy?: number } {
+  const { mask, vocab, temperature, threads, tokens, logProbs, entropies } = plan;
+  const at = (values: Float32Array | Float64Array, rows: Int32Array) => {
+    const some = values.slice(0, rows.length) as Float32Array;
+    rows.forEach((row, i) => {
+      some[i] = values[row];
+    });
+    return some;
+  };
+  const layout = {
+    vocab,
+    rowStride: vocab,
+    dtype: 'float32',
+    temperature,
+    threads,
+    lossScale: 1,
+    zeroed: false,
+  } as const;
+
+  logProbs.fill(0);
+  entropies.fill(0);
+  let offending = 0; // logits, beyond the one that each log-prob shows
+  const read = rowsWhere(tokens.length, (row) => mask === null || mask[row] !== 0);
+  for (const rows of chunks(read, plan.chunkRows)) {
+    const own = { logProbs: logProbs.slice(0, rows.length), entropies: entropies.slice(0, rows.length) };
+    const { metrics } = device.logitsLoss({
+      ...noLoss(plan, rows.length),
+      ...layout,
+      ...own,
+      logits: products.logits(rows),
+      tokens: tokensAt(tokens, rows),
+      gradLogits: null,
+    });
+    rows.forEach((row, i) => {
+      logProbs[row] = own.logProbs[i];
+      entropies[row] = own.entropies[i];
+    });
+    offending += metrics.nonFinite - own.logProbs.filter((x) => !Number.isFinite(x)).length;
+  }
+
+  const gradient = (wanted: boolean) => (wanted ? new products.floats(tokens.length) : null);
+  const gradLogProbs = gradient(differentiated);
+  const gradEntropies = gradient(differentiated && plan.loss.entropy.coefficient !== 0);
+  const policy = device.policyLoss({
+    ...plan,
+    lossScale: 1,
+    logProbs: logProbs as Float32Array,
+    entropies: entropies as Float32Array,
+    gradLogProbs,
+    gradEntropies,
+  });
+  let overflows = 0;
+  if (gradLogProbs !== null) {
+    const entropyAt = (row: number) => gradEntropies?.[row] ?? 0;
+    const flowing = rowsWhere(tokens.length, (row) => gradLogProbs[row] !== 0 || entropyAt(row) !== 0);
+    for (const rows of chunks(flowing, plan.chunkRows)) {
+      // What is not finite here was counted above.
+      const isNumber = (row: number) =>
+        Number.isFinite(gradLogProbs[row]) && Number.isFinite(entropyAt(row)) && !Number.isNaN(entropies[row]);
+      const numbers = Uint8Array.from(rows, (row) => Number(isNumber(row)));
+      const logits = products.logits(rows);
+      const { metrics } = device.logitsBackward({
+        ...layout,
+        rows: rows.length,
+        logits,
+        gradLogits: logits,
+        tokens: tokensAt(tokens, rows),
+        mask: numbers,
+        gradLogProbs: at(gradLogProbs, rows),
+        gradEntropies: gradEntropies && at(gradEntropies, rows),
+      });
+      overflows += metrics.nonFinite;
+      numbers.forEach((ok, i) => {
+        if (!ok) logits.fill(NaN, i * vocab, (i + 1) * vocab);
+      });
+      products.backward(rows, logits);
+    }
+  }
+  const { loss, accuracy, metrics } = policy;
+  return { loss, accuracy, metrics: { ...metrics, nonFinite: metrics.nonFinite + offending + overflows } };
+}
+
+/** With the values of the gradient that are not finite, where nothing that they are made of is counted. */
+export function withGradients<R extends LossScalars>({ gradHidden, gradUnembedding }: LinearPlan, result: R): R {
+  if (result.metrics.nonFinite > 0) return result;
+  let nonFinite = 0;
+  for (const gradient of [gradHidden, gradUnembedding]) {
+    const size = gradient?.length ?? 0;
+    for (let i = 0; i < size; i++) if (!Number.isFinite(Math.fround(gradient![i]))) nonFinite++;
+  }
+  return { ...result, metrics: { ...result.metrics, nonFinite } };
+}
+
+function rowsWhere(count: number, holds: (row: number) => boolean): Int32Array {
+  const rows = new Int32Array(count);
+  let found = 0;
+  for (let row = 0; row < count; row++) if (holds(row)) rows[found++] = row;
+  return rows.subarray(0, found);
+}
+
+function* chunks(rows: Int32Array, size: number): Generator<Int32Array> {
+  for (let begin = 0; begin < rows.length; begin += size) yield rows.subarray(begin, begin + size);
+}
+
+function tokensAt(tokens: Int32Array, rows: Int32Array): Int32Array {
+  return rows.map((row) => tokens[row]);
+}
+
+/** A plan whose log-probs and entropies alone are wanted: no term of a loss depends on anything but them. */
+function noLoss({ loss, threads }: TokenPlan, rows: number): TokenPlan {
+  return {
+    sequences: 1,
+    length: rows,
+    oldLogProbs: null,
+    refLogProbs: null,
+    mask: null,
+    advantages: new Float32Array(1),
+    advantagesPerToken: false,
+    advantage: null,
+    tokenWeights: null,
+    normalizer: NaN,
+    globalSequences: NaN,
+    loss: {
+      ...loss,
+      kl: { ...loss.kl, beta: 0 },
+      entropy: { coefficient: 0, topQuantile: 1, tokens: NaN, threshold: NaN },
+    },
+    metrics: true,
+    lossScale: 1,
+    threads,
+  };
+}

@@ -1,0 +1,212 @@
+// Models from folders in the trainer: with an adapter and in full, warm start, KL, checkpoints that others can use, resumption,
+// export.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { join } from 'node:path';
+import test, { before, describe, type TestContext } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { startBackend } from '../../src/backend/backend.js';
+import { exportRun } from '../../src/cli/export.js';
+import { loadRun } from '../../src/cli/saved-run.js';
+import {
+  defineReward,
+  type GrpoTrainer,
+  generate,
+  type PretrainedOptions,
+  PretrainedPolicy,
+  presets,
+  type TrainerOptions,
+  tokenLogProbs,
+} from '../../src/index.js';
+import type { Task } from '../../src/tasks/index.js';
+import { createTrainer } from '../../src/train/grpo.js';
+import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
+import { SafetensorsFile } from '../../src/weights/safetensors-file.js';
+import { tensorsOf, tinyConfig, words, writeModelFolder } from '../support/model-folder.js';
+import { lastingFiles, readLines, temporaryFolder, weightsOf } from '../support/trainer.js';
+
+/** Prompts of two words; what begins with c is right. Nothing says how long its texts are. */
+const task: Task = {
+  name: 'words',
+  size: 9,
+  example: (i) => ({
+    prompt: `${words[i % 3]} ${words[Math.floor(i / 3)]}`,
+    answer: 'c',
+    solution: 'c',
+    difficulty: 0,
+  }),
+  score: (text) => (text.startsWith('c') ? 1 : 0),
+};
+
+const lora = { rank: 2, alpha: 8 };
+
+async function open(
+  t: TestContext,
+  model: string,
+  options: PretrainedOptions,
+  change: Partial<TrainerOptions> = {},
+): Promise<{ trainer: GrpoTrainer; policy: LoadedPolicy }> {
+  const policy = (await PretrainedPolicy.load(model, options)) as LoadedPolicy;
+  t.after(() => policy.dispose());
+  const trainer = await createTrainer({
+    policy,
+    train: task,
+    evaluate: { all: task },
+    evaluation: { every: 3 },
+    promptsPerStep: 4,
+    groupSize: 4,
+    sampling: { maxTokens: 4, promptLength: 4 },
+    loss: { ...presets.grpo, kl: { beta: 0.1 } },
+    hadw: {},
+    optimizer: { learningRate: 2e-2 },
+    checkpoint: { every: 2 },
+    seed: 5,
+    ...change,
+  });
+  t.after(() => trainer.dispose());
+  return { trainer, policy };
+}
+
+const checkpointOf = (runDir: string, step: number) =>
+  join(runDir, `checkpoints/step-${String(step).padStart(8, '0')}`);
+const quiet = { output: null };
+
+describe('models from folders in the trainer', () => {
+  before(() => startBackend('wasm'));
+
+  for (const [kind, options] of [
+    ['an adapter', { lora }],
+    ['every weight', {}],
+  ] as const) {
+    test(`a run that trains ${kind} and is resumed ends as the run that was left alone, bit for bit`, async (t) => {
+      const parent = temporaryFolder(t);
+      const model = writeModelFolder(join(parent, 'model'));
+      const [whole, parts] = [join(parent, 'whole'), join(parent, 'parts')];
+      const warmStart = { steps: 4, batchSize: 4 };
+      const once = await open(t, model, options, { runDir: whole, warmStart });
+      await once.trainer.run({ max: 5, ...quiet });
+      for (const max of [1, 3, 5]) {
+        const { trainer } = await open(t, model, options, { runDir: parts, warmStart });
+        await trainer.run({ max, ...quiet });
+        trainer.dispose();
+      }
+      assert.deepEqual(lastingFiles(parts), lastingFiles(whole));
+      const metrics = readLines(join(whole, 'metrics.jsonl'));
+      // The reference is the model as it was before reinforcement; with an adapter, before the warm start too.
+      const kl = metrics.filter(({ step }) => (step as number) > 0).map((line) => line.kl as number);
+      assert.ok(kl.at(-1)! > 1e-6, `KL ${kl.join(', ')}`);
+      if (kind === 'every weight') assert.ok(Math.abs(kl[0]) < 1e-6, `KL of the first step ${kl[0]}`);
+    });
+  }
+
+  test('with an adapter only A and B have gradient, moments, snapshot and checkpoint, and there is no reference copy', async (t) => {
+    const parent = temporaryFolder(t);
+    const model = writeModelFolder(join(parent, 'model'));
+    const runDir = join(parent, 'run');
+    const { trainer, policy } = await open(t, model, { lora }, { runDir });
+    const before = tf.memory().numTensors;
+    await trainer.run({ max: 2, ...quiet });
+    assert.equal(tf.memory().numTensors, before);
+    const folder = checkpointOf(runDir, 2);
+    const names = (file: string) => {
+      using opened = new SafetensorsFile(join(folder, file));
+      return [...opened.tensors.keys()];
+    };
+    assert.ok(names('weights.safetensors').length > 0);
+    for (const name of [...names('weights.safetensors'), ...names('optimizer.safetensors')])
+      assert.match(name, /\.lora_[AB]$/);
+    assert.ok(!fs.existsSync(join(folder, 'reference.safetensors')));
+    // The frozen weights stand in config.json by their SHA-256.
+    const config = JSON.parse(fs.readFileSync(join(runDir, 'config.json'), 'utf8'));
+    assert.match(config.identity.policy.weights['model.safetensors'], /^[0-9a-f]{64}$/);
+    // The checkpoint is an adapter as it stands.
+    const ids = [Int32Array.of(1, 3, 4, 5, 6)];
+    const again = await PretrainedPolicy.load(model, { adapter: folder });
+    t.after(() => again.dispose());
+    assert.deepEqual(weightsOf(again), weightsOf(policy));
+    assert.deepEqual(await tokenLogProbs(again, ids), await tokenLogProbs(policy, ids));
+    const base = await PretrainedPolicy.load(model);
+    t.after(() => base.dispose());
+    assert.notDeepEqual(await tokenLogProbs(base, ids), await tokenLogProbs(policy, ids));
+  });
+
+  test('reinforcement and a warm start from solutions raise the reward', async (t) => {
+    const model = writeModelFolder(join(temporaryFolder(t), 'model'));
+    for (const options of [{ lora }, {}]) {
+      const { trainer, policy } = await open(t, model, options, {
+        loss: presets.dapo,
+        groupSize: 8,
+        rewards: [defineReward('begins', ({ completion }) => Number(completion.text.startsWith('c')))],
+      });
+      const first = async () => {
+        const completions = await generate(policy, ['a b', 'c a'], { maxTokens: 1, samples: 50 });
+        return completions.filter(({ tokens }) => tokens[0] === 5).length / 100;
+      };
+      const start = await first();
+      await trainer.run({ max: 25, ...quiet });
+      const end = await first();
+      assert.ok(end >= start + 0.3, `from ${start} to ${end}`);
+      trainer.dispose();
+      const warm = await open(t, model, options, {
+        warmStart: { steps: 60, batchSize: 9, optimizer: { learningRate: 2e-2 } },
+      });
+      await warm.trainer.start();
+      const [{ tokens }] = await generate(warm.policy, ['a b'], { maxTokens: 4, temperature: 0 });
+      assert.deepEqual([...tokens], [5, 2]);
+    }
+  });
+
+  test('a run goes on with the model elsewhere, and not with another model', async (t) => {
+    const parent = temporaryFolder(t);
+    const model = writeModelFolder(join(parent, 'model'));
+    const runDir = join(parent, 'run');
+    const first = await open(t, model, { lora }, { runDir });
+    await first.trainer.run({ max: 2, ...quiet });
+    first.trainer.dispose();
+    fs.renameSync(model, join(parent, 'moved'));
+    const second = await open(t, join(parent, 'moved'), { lora }, { runDir });
+    assert.equal(second.trainer.step, 2);
+    second.trainer.dispose();
+    const tensors = tensorsOf(tinyConfig);
+    tensors['model.norm.weight'].values[0] *= 1.5;
+    writeModelFolder(model, { tensors });
+    await assert.rejects(
+      open(t, model, { lora }, { runDir }),
+      /begun differently[\s\S]*policy\.weights\.model\.safetensors/,
+    );
+    (await loadRun(runDir, {})).policy.dispose();
+    writeModelFolder(join(parent, 'moved'), { tensors });
+    await assert.rejects(loadRun(runDir, {}), /expected the files that .* was begun with, got others/);
+  });
+
+  test('a run is exported as an adapter, merged, and in full', async (t) => {
+    const parent = temporaryFolder(t);
+    const model = writeModelFolder(join(parent, 'model'));
+    const log = t.mock.method(console, 'log', () => {});
+    const ids = [Int32Array.of(1, 3, 4, 5, 6)];
+    for (const [name, options] of [
+      ['adapter', { lora }],
+      ['full', {}],
+    ] as const) {
+      const runDir = join(parent, name);
+      const { trainer, policy } = await open(t, model, options, { runDir });
+      await trainer.run({ max: 2, ...quiet });
+      trainer.dispose();
+      const expected = await tokenLogProbs(policy, ids);
+      const load = async (folder: string, more: PretrainedOptions = {}) => {
+        const loaded = await PretrainedPolicy.load(folder, more);
+        t.after(() => loaded.dispose());
+        return tokenLogProbs(loaded, ids);
+      };
+      const [own, merged] = [join(parent, `${name}-own`), join(parent, `${name}-merged`)];
+      await exportRun([runDir, '--to', own]);
+      await exportRun([runDir, '--to', merged, '--merge']);
+      assert.deepEqual(await (name === 'adapter' ? load(model, { adapter: own }) : load(own)), expected);
+      const [values] = await load(merged);
+      for (const [i, value] of values.entries()) assert.ok(Math.abs(value - expected[0][i]) < 1e-4);
+    }
+    assert.match(String(log.mock.calls[0].arguments[0]), /adapter-own: step 2 of .*step-00000002/);
+    await assert.rejects(exportRun([join(parent, 'full')]), /--to: expected the path of a folder/);
+  });
+});

@@ -1,0 +1,34 @@
+// A run to be killed that trains a model of a folder by LoRA: `killed-model-run.ts <folder> <steps>`. Says "training" when it is
+// about to make its first step.
+
+import { fileURLToPath } from 'node:url';
+import { startBackend } from '../../src/backend/backend.js';
+import { defineReward, GrpoTrainer, PretrainedPolicy, presets } from '../../src/index.js';
+
+const [runDir, steps] = process.argv.slice(2);
+await startBackend('wasm');
+const model = fileURLToPath(new URL('../../../shared/models/stories260k', import.meta.url));
+const trainer = await GrpoTrainer.create({
+  policy: PretrainedPolicy.load(model, { lora: { rank: 4 } }),
+  train: {
+    name: 'beginnings',
+    size: 3,
+    example: (i) => ({ prompt: `One day, ${['Tim', 'Lily', 'a dog'][i]}`, answer: '', solution: '', difficulty: 0 }),
+    score: () => 0,
+  },
+  rewards: [
+    defineReward('letters', ({ completion }) => [...completion.text].filter((letter) => letter === 'o').length),
+  ],
+  promptsPerStep: 2,
+  groupSize: 4,
+  sampling: { maxTokens: 8, promptLength: 12 },
+  loss: { ...presets.grpo, kl: { beta: 0.05 } },
+  hadw: {},
+  optimizer: { learningRate: 1e-2 },
+  evaluation: { atStart: false },
+  checkpoint: { every: 1 },
+  runDir,
+});
+process.stdout.write('training\n');
+for await (const _ of trainer.steps({ max: Number(steps) }));
+trainer.dispose();

@@ -1,0 +1,98 @@
+// On the backend groupgrad the log-probs that were sampled are those that are trained on, to the last bit, and the trainer
+// insists on it: however many threads there are, however a step is cut, in both precisions of products.
+
+import assert from 'node:assert/strict';
+import test, { after, before, describe } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
+import { startBackend } from '../../src/backend/backend.js';
+import { loadAddon } from '../../src/devices/load.js';
+import type { Decoder, Policy, SequenceBatch } from '../../src/model/policy.js';
+import { createTransformer } from '../../src/model/transformer.js';
+import { characterVocabulary } from '../../src/text/vocabulary.js';
+import type { GrpoStep, TrainerOptions } from '../../src/train/api.js';
+import { tinyTask, tinyTrainer } from '../support/trainer.js';
+
+const loaded = loadAddon();
+const skip = loaded.addon ? false : loaded.reason;
+const api = loaded.addon ? await import('../../src/backend.js') : undefined;
+
+function policyOf(): Policy {
+  const size = { layers: 2, width: 16, heads: 4, keyValueHeads: 2, hidden: 24 };
+  return createTransformer(size, characterVocabulary(tinyTask.characters!), 3);
+}
+
+/** A policy whose decoder's logits are a little off. */
+function inexact(decodesExactly: boolean): Policy {
+  const policy = policyOf();
+  const decode = (prompts: SequenceBatch, rows: Int32Array, tokens: number): Decoder => {
+    const decoder = policy.decode(prompts, rows, tokens);
+    let logits = tf.mul<tf.Tensor2D>(decoder.logits, 1.001);
+    return {
+      get logits() {
+        return logits;
+      },
+      append: (next) => {
+        decoder.append(next);
+        logits.dispose();
+        logits = tf.mul(decoder.logits, 1.001);
+      },
+      dispose: () => {
+        logits.dispose();
+        decoder.dispose();
+      },
+    };
+  };
+  return { ...policy, decodesExactly, decode };
+}
+
+describe('sampling and training on the backend groupgrad', { skip }, () => {
+  let defaults: ReturnType<NonNullable<typeof api>['engineSettings']>;
+  before(async () => {
+    await startBackend('groupgrad');
+    defaults = api!.engineSettings();
+  });
+  after(() => {
+    api!.configureEngine(defaults);
+    api!.setPrecision('float32');
+  });
+
+  const cuts: Record<string, Partial<TrainerOptions>> = {
+    'micro-batches of one': { microBatchSize: 1 },
+    'one micro-batch': { microBatchSize: 64 },
+    'several updates a step': { miniBatches: 2, iterations: 2 },
+    'a cut distribution': { sampling: { maxTokens: 6, temperature: 0.7, topK: 5 } },
+  };
+  for (const [name, cut] of Object.entries(cuts)) {
+    for (const precision of ['float32', 'bfloat16'] as const) {
+      test(`agree to the last bit: ${name}, ${precision}`, async (t) => {
+        api!.setPrecision(precision);
+        const trainer = await tinyTrainer(t, {
+          policy: policyOf(),
+          sampling: { maxTokens: 6, temperature: 0.7 },
+          ...cut,
+        } as Partial<TrainerOptions>);
+        let threads = 1;
+        const steps: GrpoStep[] = [];
+        api!.configureEngine({ threads });
+        for await (const step of trainer.steps({ max: 6 })) {
+          steps.push(step);
+          threads = 3 - threads;
+          api!.configureEngine({ threads });
+        }
+        assert.equal(steps.length, 6);
+        for (const { metrics } of steps) assert.equal(metrics['sampling/log_prob_difference_max'], 0);
+      });
+    }
+  }
+
+  test('a policy that says so and does not is refused; one that does not say so is measured', async (t) => {
+    api!.setPrecision('float32');
+    const run = async (policy: Policy) => {
+      const trainer = await tinyTrainer(t, { policy });
+      const { value } = await trainer.steps({ max: 1 }).next();
+      return (value as GrpoStep).metrics['sampling/log_prob_difference_max'];
+    };
+    await assert.rejects(run(inexact(true)), /the sampler's log-probs differ .*decodesExactly/);
+    assert.ok((await run(inexact(false))) > 0);
+  });
+});
