@@ -90,6 +90,9 @@ export async function evaluate(args: readonly string[]): Promise<void> {
 
   const own = dataFlagNames.find((name) => flags[name] !== undefined) ?? (flags.by && 'by');
   if (own !== undefined && flags.data === undefined) throw new UsageError(`--${own}: expected --data beside it`);
+  if (flags.data !== undefined && flags.verify === undefined && flags.benchmark === undefined) {
+    throw new UsageError('--verify: expected a grader, or --benchmark, beside --data');
+  }
   if (flags.data !== undefined && flags.task !== undefined) {
     throw new UsageError('--task: expected one of --data and --task, got both');
   }
@@ -151,7 +154,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   const task =
     builtIn ??
     (await blamingCall(() =>
-      scoredBy('--verify', resolveTask('--data', dataDescription(flags.data!, flags, hasChat), 0), []),
+      scoredBy('--data', resolveTask('--data', dataDescription(flags.data!, flags, hasChat), 0), []),
     ));
   const by = [...new Set([...(benchmark?.by ?? []), ...(flags.by ?? [])])];
   const title = `${model.name} on ${task.name}`;

@@ -125,7 +125,7 @@ describe('a wrong call', () => {
     [['evaluate', 'DIR/run', '--by', 'subject'], /^--by: expected --data beside it$/],
     [['evaluate', 'DIR/run', '--out', 'DIR/new'], /^--out: expected --data or --task beside it$/],
     [
-      ['evaluate', 'DIR/run', '--data', 'DIR/sums.csv', '--task', 'copy'],
+      ['evaluate', 'DIR/run', '--data', 'DIR/sums.csv', '--verify', 'maths', '--task', 'copy'],
       /^--task: expected one of --data and --task, got both$/,
     ],
     [
@@ -133,7 +133,7 @@ describe('a wrong call', () => {
       /^--temperature: expected a number above 0 for 2 samples/,
     ],
     [['evaluate', 'DIR/run', '--top-p', '0'], /^--top-p: expected a number of above 0 and at most 1, got "0"$/],
-    [['evaluate', 'DIR/run', '--data', 'DIR/sums.csv'], /^--verify: expected a verifier/],
+    [['evaluate', 'DIR/run', '--data', 'DIR/sums.csv'], /^--verify: expected a grader, or --benchmark, beside --data$/],
     [
       ['evaluate', 'DIR/run', '--data', 'DIR/sums.csv', '--verify', 'sum'],
       /^--verify: expected one of maths, .*, got "sum"$/,

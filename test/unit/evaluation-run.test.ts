@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test, { after, before, describe } from 'node:test';
 import { startBackend } from '../../src/backend/backend.js';
 import { evaluate as evaluateCommand } from '../../src/cli/evaluate.js';
-import { evaluate, evaluationMetrics } from '../../src/evaluation/evaluate.js';
+import { completeExamples, evaluate, evaluationMetrics } from '../../src/evaluation/evaluate.js';
 import { readEvaluation } from '../../src/evaluation/folder.js';
 import { type EvaluationRun, runEvaluation } from '../../src/evaluation/run.js';
 import type { Policy } from '../../src/model/policy.js';
@@ -141,6 +141,21 @@ describe('evaluation in training', () => {
     assert.equal(same.samples, 4);
     assert.equal(first['eval/same/accuracy'], same.accuracy);
     assert.equal(first['eval/same/pass@4'], same.estimates!['pass@4'].mean);
+  });
+
+  test('draws from a share of probability: a small one leaves the most likely token alone', async () => {
+    const own = { ...sampling, temperature: 1, topP: 1e-6 };
+    const records = await completeExamples(policy, tokens(), examples, own);
+    const greedily = await completeExamples(policy, tokens(), examples, {
+      ...own,
+      samples: 1,
+      temperature: 0,
+      topP: 1,
+    });
+    assert.deepEqual(
+      records.map(({ completion }) => completion),
+      greedily.flatMap(({ completion }) => [completion, completion, completion]),
+    );
   });
 
   test('is greedy with one completion, and refuses several that would be the same', async () => {
