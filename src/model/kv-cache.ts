@@ -177,7 +177,7 @@ export class KvCache {
   ): tf.Tensor2D {
     const { sequences, heads, keyValueHeads } = shape;
     const own = [key, value].map((x) => splitHeads(x, sequences, keyValueHeads));
-    this.exchangeNewest((x, which) => tf.add(x, tf.matMul(place!, own[which])));
+    this.exchangeNewest((x, which) => tf.add(x, tf.mul(place!, own[which])));
     const all = [...this.blocks, this.newest!];
     return tf.tidy(() => {
       const queries = groupQueries(splitHeads(query, sequences, heads), shape);

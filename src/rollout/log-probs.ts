@@ -6,7 +6,7 @@ import { logitsLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
 
 /** Of one token for each row of logits [rows, V], under softmax(logits / temperature). */
-export function tokenLogProbs(
+export function logProbsOf(
   logits: Float32Array,
   tokens: Int32Array,
   temperature: number,

@@ -21,7 +21,7 @@ import {
   type RolloutRequest,
 } from './engine.js';
 import { keepOnly } from './kept-tokens.js';
-import { tokenLogProbs } from './log-probs.js';
+import { logProbsOf } from './log-probs.js';
 import { sequencesAPass } from './pass-size.js';
 
 export interface SamplerOptions {
@@ -159,7 +159,7 @@ class Sampling {
     }
     const values = logits.dataSync<'float32'>();
     const input = choices.kept ? keepOnly(values, this.policy.logitsSize, choices.kept) : values;
-    const logProbs = tokenLogProbs(input, choices.tokens, temperature || 1, this.device);
+    const logProbs = logProbsOf(input, choices.tokens, temperature || 1, this.device);
     this.drafts.forEach((draft, row) => {
       if (!isLive(draft)) return;
       const token = choices.tokens[row];

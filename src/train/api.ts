@@ -109,9 +109,10 @@ export interface TrainerOptions<E extends Example = Example> {
      */
     maxLogProbDifference?: number;
     /**
-     * Cut the distribution that training samples from: see `SamplingSettings`. The tokens that a cut leaves travel with each
-     * completion, and log-probs, ratios, KL and entropies are of the distribution over them. Default: no cut. Evaluation takes
-     * the most likely token.
+     * Cut the distribution that training samples from: to the `topK` most likely tokens, of those to the fewest whose share reaches
+     * `topP`, of those to the ones at least `minP` times as likely as the most likely. The tokens that a cut leaves travel with
+     * each completion, and log-probs, ratios, KL and entropies are of the distribution over them. Default: no cut. Evaluation
+     * takes the most likely token.
      */
     topP?: number;
     topK?: number;

@@ -1,7 +1,6 @@
 // Learning from a step's groups: completions dealt out to mini-batches, their micro-batches to one fused call each for
 // loss and gradient, an update a mini-batch.
 
-import * as tf from '@tensorflow/tfjs-core';
 import { currentBackend } from '../backend/backend.js';
 import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
@@ -9,22 +8,14 @@ import { permutation } from '../base/random.js';
 import { entropyThreshold } from '../devices/entropy.js';
 import type { Metrics } from '../devices/plan.js';
 import type { LossConfig } from '../loss/config.js';
-import { logitsLoss } from '../loss/losses.js';
-import { presets } from '../loss/presets.js';
 import type { Policy } from '../model/policy.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
 import { positionsAPass } from '../rollout/pass-size.js';
 import { paddingOf } from '../text/tokenizer.js';
-import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
+import type { GrpoReport } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
-import {
-  type CompletionBatch,
-  type CompletionPair,
-  columnsOf,
-  completionBatch,
-  logitsOf,
-  spread,
-} from './completions.js';
+import { batchLoss, batchValues, lossSource } from './batch-loss.js';
+import { type CompletionBatch, type CompletionPair, columnsOf, completionBatch, spread } from './completions.js';
 import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
 import type { Reference } from './reference-policy.js';
@@ -80,12 +71,11 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
       const shared = await sharedByMicroBatches(microBatches, learner);
       const reports: GrpoReport[] = [];
       const losses = microBatches.map((batch) => () => {
-        const logits = logitsOf(policy, batch);
+        const source = lossSource(policy, batch);
         const start = performance.now();
         const input = { ...lossInput(batch, settings, refLogProbs), ...shared.input };
-        const loss = grpoLoss(logits, input, shared.config, {
+        const loss = batchLoss(source, policy, batch, input, shared.config, {
           device: settings.device,
-          inPlace: policy.inPlace,
           onResult: (report) => void reports.push(report),
         });
         timing['time/loss'] += (performance.now() - start) / 1e3;
@@ -217,26 +207,10 @@ function tokenValues(
   batch: MicroBatch,
   { policy, settings }: Learner,
 ): { logProbs: Float32Array; entropies: Float32Array } {
-  const { shape, targets, mask } = batch;
-  const logits = tf.tidy(() => logitsOf(policy, batch));
-  try {
-    const report = logitsLoss(
-      {
-        shape: { ...shape, vocab: policy.logitsSize },
-        logits: logits.dataSync<'float32'>(),
-        tokens: targets,
-        mask,
-        temperature: settings.sampling.temperature,
-        advantages: new Float32Array(shape.sequences),
-      },
-      presets.reinforce,
-      { gradient: false, device: settings.device },
-    );
-    requireFinite(report);
-    return report;
-  } finally {
-    logits.dispose();
-  }
+  const { sampling, device } = settings;
+  const report = batchValues(policy, batch, { temperature: sampling.temperature, device });
+  requireFinite(report);
+  return report;
 }
 
 /** Log-probs of each completion under the reference policy; undefined without a KL term. */

@@ -7,6 +7,7 @@ import { linearLoss as computeLoss, type LinearProducts, linearBlockRows } from 
 import type { LossConfig } from '../loss/config.js';
 import { advantageResult } from '../loss/losses.js';
 import { type LinearInput, planLinearTokens } from '../loss/request.js';
+import { maskedScore } from '../model/attention.js';
 import { matMul, type SharedFactor, shareTransposed, transposedMatMul } from '../model/matrix-products.js';
 import type { HiddenStates } from '../model/policy.js';
 import { differentiableInAll } from '../tfjs/differentiable.js';
@@ -22,6 +23,8 @@ export interface LinearLossOptions {
   threads?: number;
   /** As in the host API's `linearLoss`. */
   chunkRows?: number;
+  /** For each of the B * T places, the ids that its token was drawn from; undefined where those are all. Left out: all. */
+  kept?: readonly (Int32Array | undefined)[];
   /** Called once, before the loss is returned. */
   onResult?: (report: GrpoReport) => void;
 }
@@ -32,38 +35,59 @@ export interface LinearLossOptions {
  * changes no bit on any backend.
  */
 export function linearLoss(
-  { states, unembedding, trainsUnembedding, softCap }: HiddenStates,
+  hidden: HiddenStates,
+  batch: LinearBatch,
+  config: LossConfig,
+  options: LinearLossOptions = {},
+): tf.Scalar {
+  const { states, unembedding, trainsUnembedding } = hidden;
+  const inputs = trainsUnembedding ? [states, unembedding] : [states];
+  return differentiableInAll(inputs, (rows) =>
+    compute({ ...hidden, states: rows as tf.Tensor2D }, batch, config, options, (report, products) => {
+      options.onResult?.(report);
+      return { loss: tf.scalar(report.loss), gradients: products.gradients() };
+    }),
+  );
+}
+
+/** The same without a gradient. */
+export function linearReport(
+  hidden: HiddenStates,
+  batch: LinearBatch,
+  config: LossConfig,
+  options: LinearLossOptions = {},
+): GrpoReport {
+  return compute(hidden, batch, config, options, (report) => report, false);
+}
+
+function compute<R>(
+  hidden: HiddenStates,
   { shape, ...batch }: LinearBatch,
   config: LossConfig,
-  { device: choice, onResult, ...options }: LinearLossOptions = {},
-): tf.Scalar {
+  { device: choice, onResult: _, kept, ...options }: LinearLossOptions,
+  use: (report: GrpoReport, products: TensorProducts) => R,
+  differentiated = true,
+): R {
+  const { softCap, unembedding } = hidden;
   const [vocab, hiddenSize] = unembedding.shape;
   const sizes = { ...shape, hiddenSize, vocab };
   const plan = planLinearTokens({ ...batch, shape: sizes, ...(softCap !== undefined && { softCap }) }, config, options);
-  const { device } = pickDevice(choice);
-  const inputs = trainsUnembedding ? [states, unembedding] : [states];
-  return differentiableInAll(inputs, (rows) => {
-    const products = new TensorProducts(
-      rows as tf.Tensor2D,
-      unembedding,
-      plan.softCap,
-      plan.chunkRows,
-      trainsUnembedding,
-    );
-    try {
-      const { accuracy, loss, metrics } = computeLoss(plan, device, products, true);
-      const advantage = plan.advantage && advantageResult(plan.advantage.output, { accuracy: accuracy!, metrics });
-      const [logProbs, entropies] = [plan.logProbs as Float32Array, plan.entropies as Float32Array];
-      onResult?.({ loss, metrics, logProbs, entropies, ...(advantage && { advantage }) });
-      return { loss: tf.scalar(loss), gradients: products.gradients() };
-    } finally {
-      products.dispose();
-    }
-  });
+  const products = new TensorProducts(hidden, plan.softCap, plan.chunkRows, kept);
+  try {
+    const { accuracy, loss, metrics } = computeLoss(plan, pickDevice(choice).device, products, differentiated);
+    const advantage = plan.advantage && advantageResult(plan.advantage.output, { accuracy: accuracy!, metrics });
+    const [logProbs, entropies] = [plan.logProbs as Float32Array, plan.entropies as Float32Array];
+    return use({ loss, metrics, logProbs, entropies, ...(advantage && { advantage }) }, products);
+  } finally {
+    products.dispose();
+  }
 }
 
 class TensorProducts implements LinearProducts {
   readonly floats = Float32Array;
+  private readonly states: tf.Tensor2D;
+  private readonly unembedding: tf.Tensor2D;
+  private readonly trainsUnembedding: boolean;
   private readonly chunk: Float32Array;
   /** Logits as they were before the gradient, where their soft cap has a slope. */
   private readonly capped: Float32Array | undefined;
@@ -72,12 +96,14 @@ class TensorProducts implements LinearProducts {
   private gradUnembedding: tf.Tensor2D | undefined;
 
   constructor(
-    private readonly states: tf.Tensor2D,
-    private readonly unembedding: tf.Tensor2D,
+    { states, unembedding, trainsUnembedding }: HiddenStates,
     private readonly softCap: number,
     chunkRows: number,
-    private readonly trainsUnembedding: boolean,
+    private readonly kept: LinearLossOptions['kept'],
   ) {
+    this.states = states;
+    this.unembedding = unembedding;
+    this.trainsUnembedding = trainsUnembedding;
     const rows = Math.min(chunkRows, states.shape[0]);
     this.chunk = new Float32Array(rows * unembedding.shape[0]);
     if (softCap < Infinity) this.capped = new Float32Array(this.chunk.length);
@@ -95,6 +121,10 @@ class TensorProducts implements LinearProducts {
     });
     const logits = chunk.subarray(0, rows.length * vocab);
     this.capped?.set(logits);
+    rows.forEach((row, i) => {
+      const ids = this.kept?.[row];
+      if (ids) keepIn(logits.subarray(i * vocab, (i + 1) * vocab), ids);
+    });
     return logits;
   }
 
@@ -143,4 +173,13 @@ class TensorProducts implements LinearProducts {
     this.gradUnembedding = tf.keep(before ? tf.add(before, gradient) : tf.clone(gradient));
     before?.dispose();
   }
+}
+
+/** What maskLogits (src/rollout/kept-tokens.ts) makes of a row, in place. The gradient is that of the logits. */
+function keepIn(logits: Float32Array, ids: Int32Array): void {
+  const kept = Float32Array.from(ids, (id) => logits[id]);
+  for (let i = 0; i < logits.length; i++) logits[i] += maskedScore;
+  ids.forEach((id, i) => {
+    logits[id] = kept[i];
+  });
 }

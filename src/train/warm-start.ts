@@ -9,9 +9,9 @@ import type { Policy } from '../model/policy.js';
 import { encodePrompts, type TokenTask } from '../rollout/token-task.js';
 import type { Example } from '../tasks/task.js';
 import { encodeOne, paddingOf, type Tokenizer } from '../text/tokenizer.js';
-import { grpoLoss } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
-import { completionBatch, logitsOf } from './completions.js';
+import { batchLoss, lossSource } from './batch-loss.js';
+import { completionBatch } from './completions.js';
 import type { WarmStartSettings } from './options.js';
 import { updatePolicy } from './update.js';
 
@@ -56,7 +56,6 @@ export async function* warmStart<E extends Example>({
   const probe = until === null ? [] : Array.from({ length: problems }, (_, i) => exampleAt(steps * batchSize + i));
   // The policy gradient with every advantage 1 is the gradient of the cross-entropy: one loss serves both phases.
   const advantages = new Float32Array(batchSize).fill(1);
-  const options = { device, inPlace: policy.inPlace };
   for (;;) {
     const { updates } = optimizer;
     // Repeated after a resumption, which changes nothing.
@@ -71,7 +70,9 @@ export async function* warmStart<E extends Example>({
     const batch = await solutions(task, examples);
     const { shape, targets: tokens, mask } = batch;
     const update = () =>
-      grpoLoss(logitsOf(policy, batch), { shape, tokens, mask, advantages }, presets.reinforce, options);
+      batchLoss(lossSource(policy, batch), policy, batch, { shape, tokens, mask, advantages }, presets.reinforce, {
+        device,
+      });
     const { loss } = await updatePolicy(policy, optimizer, [update], signal);
     yield { updates: updates + 1, examples: (updates + 1) * batchSize, loss };
   }

@@ -13,7 +13,7 @@ import { createTransformer } from '../../src/model/transformer.js';
 import { keptTokens } from '../../src/rollout/cut.js';
 import type { Completion, RolloutRequest, SamplingSettings } from '../../src/rollout/engine.js';
 import { keepOnly } from '../../src/rollout/kept-tokens.js';
-import { tokenLogProbs } from '../../src/rollout/log-probs.js';
+import { logProbsOf } from '../../src/rollout/log-probs.js';
 import { policySampler } from '../../src/rollout/sample.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 
@@ -295,7 +295,7 @@ function recomputed(
 ): Float32Array {
   const logits = logitsOf(policy, prompt, tokens);
   const ids = kept && Array.from(tokens, (_, t) => kept.ids.subarray(kept.offsets[t], kept.offsets[t + 1]));
-  return tokenLogProbs(ids ? keepOnly(logits, V, ids) : logits, tokens, temperature, 'auto');
+  return logProbsOf(ids ? keepOnly(logits, V, ids) : logits, tokens, temperature, 'auto');
 }
 
 function softmax(logits: ArrayLike<number>, temperature: number): Float64Array {

@@ -1,0 +1,74 @@
+// The loss of a batch under a policy: from its logits, or, where they would take too much memory, from its final states.
+
+import * as tf from '@tensorflow/tfjs-core';
+import { rangeError } from '../base/check.js';
+import type { DeviceChoice } from '../devices/devices.js';
+import type { LossConfig } from '../loss/config.js';
+import { logitsLoss } from '../loss/losses.js';
+import { presets } from '../loss/presets.js';
+import type { HiddenStates, Policy } from '../model/policy.js';
+import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
+import { type CompletionBatch, logitsOf } from './completions.js';
+import { type LinearBatch, linearLoss, linearReport } from './linear-loss.js';
+
+/** Bytes of logits up to which a batch's are in memory as a whole, which takes one product less. */
+export const mostLogitBytes = 2 ** 28;
+
+/** What the loss of a batch is taken of. `hidden`: its unembedding is the policy's. */
+export type LossSource = { logits: tf.Tensor2D } | { hidden: HiddenStates };
+
+export function lossSource(policy: Policy, batch: CompletionBatch, most = mostLogitBytes): LossSource {
+  const { input, from, shape } = batch;
+  const rows = shape.sequences * shape.length;
+  if (!policy.hidden || 4 * rows * policy.logitsSize <= most) return { logits: logitsOf(policy, batch) };
+  const hidden = policy.hidden(input, from);
+  const [states, matrix] = [hidden.states.shape, hidden.unembedding.shape];
+  if (states[0] !== rows || matrix[0] !== policy.logitsSize || states[1] !== matrix[1]) {
+    const expected = `hidden states [${rows}, D] and an unembedding [${policy.logitsSize}, D]`;
+    throw rangeError('policy', expected, `[${states.join(', ')}] and [${matrix.join(', ')}]`);
+  }
+  return { hidden };
+}
+
+export interface BatchLossOptions {
+  device: DeviceChoice;
+  onResult?: (report: GrpoReport) => void;
+}
+
+/** A scalar that tfjs differentiates with respect to the policy's variables. */
+export function batchLoss(
+  source: LossSource,
+  policy: Policy,
+  { kept }: CompletionBatch,
+  input: LinearBatch,
+  config: LossConfig,
+  options: BatchLossOptions,
+): tf.Scalar {
+  if ('logits' in source) return grpoLoss(source.logits, input, config, { ...options, inPlace: policy.inPlace });
+  return linearLoss(source.hidden, input, config, { ...options, ...(kept && { kept }) });
+}
+
+/** Log-probs and entropies of a batch's tokens under the policy as it is, by the arithmetic of the loss. */
+export function batchValues(
+  policy: Policy,
+  batch: CompletionBatch,
+  { temperature, device }: { temperature: number; device: DeviceChoice },
+  most = mostLogitBytes,
+): GrpoReport {
+  const { shape, targets: tokens, mask, kept } = batch;
+  const input = { shape, tokens, mask, temperature, advantages: new Float32Array(shape.sequences) };
+  const compute = (): GrpoReport => {
+    const source = lossSource(policy, batch, most);
+    if ('hidden' in source) {
+      return linearReport(source.hidden, input, presets.reinforce, { device, ...(kept && { kept }) });
+    }
+    const logits = source.logits.dataSync<'float32'>();
+    const whole = { ...input, shape: { ...shape, vocab: policy.logitsSize }, logits };
+    return logitsLoss(whole, presets.reinforce, { gradient: false, device });
+  };
+  let report: GrpoReport | undefined;
+  tf.tidy(() => {
+    report = compute();
+  });
+  return report!;
+}
