@@ -654,14 +654,15 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const { action, budget } = this.settings.guard;
     const index = this.step + 1;
     const { counters } = this.state;
+    const faults = counters.faults + 1;
     const path = this.files?.writeFault(index, {
       step: index,
       reason: fault.message,
+      action: faults > budget ? 'halt' : action,
       groups: groups.map(describeGroup),
     });
     const where = path ? `; its completions are in ${path}` : '';
     const what = `step ${index}: ${fault.message}${where}`;
-    const faults = counters.faults + 1;
     if (action === 'halt') throw new Error(what, { cause: fault });
     if (faults > budget) throw new Error(`${what}; the guard's budget of ${budget} is used up`, { cause: fault });
     if (action === 'rollback') {
