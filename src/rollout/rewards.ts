@@ -1,5 +1,5 @@
-// Reward functions: what one is, and asking them about completions, with a time limit, a limit on how many are asked at
-// once, and a rule for those that fail.
+// Reward functions: what one is, and asking them about completions while others are still being sampled, with a time limit, a
+// limit on how many are asked at once, and a rule for those that fail.
 
 import { setMaxListeners } from 'node:events';
 import { breathe, isBreathless } from '../base/breathe.js';
@@ -15,7 +15,10 @@ const usualTimeLimit = 60_000;
 export interface RewardOptions {
   /** What the verdict is multiplied by in the sum of rewards; 0 makes it a mere metric. Default 1. */
   weight?: number;
-  /** Milliseconds after which a promise counts as failed. Code that never gives way cannot be interrupted. Default 60,000. */
+  /**
+   * Milliseconds after which a promise counts as failed, from when all completions have been sampled. Code that never gives way
+   * cannot be interrupted. Default 60,000.
+   */
   timeLimit?: number;
   /** Calls at once at most. Default 16. */
   concurrency?: number;
@@ -54,108 +57,198 @@ export function checkReward(field: string, reward: Partial<Reward<never>>): void
 /** The reward of a run that defines none: the task's own score. */
 export const accuracyReward: Reward = defineReward('accuracy', ({ score }) => score);
 
-export type RewardQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+/** A completion to be scored and rewarded. */
+export interface JudgedCompletion<E extends Example> {
+  example: E;
+  /** Up to the end token. */
+  text: string;
+  tokens: Int32Array;
+  truncated: boolean;
+}
 
-/**
- * The verdicts of each reward, one a question, in order. Error where a reward fails and is not excused, NumericFault for a
- * verdict that is not finite: the first of them stops all rewards, and is thrown when none is at work any more. So does
- * `signal`, with its reason.
- */
-export async function askRewards<E extends Example>(
-  rewards: readonly Reward<E>[],
-  questions: readonly RewardQuestion<E>[],
-  signal?: AbortSignal,
-): Promise<Verdict[][]> {
-  return await stoppable(signal, async (stop) => {
-    const asked = rewards.map((reward) =>
-      askAll(questions, reward.concurrency, stop, (question) => verdict(reward, question, stop.signal)),
-    );
-    await Promise.allSettled(asked);
-    if (stop.signal.aborted) throw stop.signal.reason;
-    return await Promise.all(asked);
-  });
+/** What was thought of a completion. */
+export interface Judgement {
+  score: number;
+  /** By the reward's name. */
+  rewards: Record<string, Verdict>;
 }
 
 /** Scores in flight at once: as many as keep the workers of graders busy. */
 const scoresAtOnce = 64;
 
 /**
- * The task's score of each completion, in order; 0 for a truncated one. NumericFault where a score is not finite, TypeError or
- * RangeError where it is no number in [0, 1], and whatever the task throws: the first of them stops the others. So does
- * `signal`, with its reason.
+ * Asks the task for the score of each completion, and with it every reward for its verdict, as completions come in: they are at
+ * work while others are sampled. What a completion gets does not depend on when it comes, nor on the others.
+ *
+ * Time limits begin when `finish` is called: until then the sampler holds the thread, and answers that have come are not heard.
  */
-export async function askScores<E extends Example>(
-  task: Pick<Task<E>, 'name' | 'score'>,
-  completions: readonly { example: E; text: string; truncated: boolean }[],
-  signal?: AbortSignal,
-): Promise<number[]> {
-  await breathe(signal);
-  return await stoppable(signal, async (stop) => {
-    const scores = await askAll(completions, scoresAtOnce, stop, async ({ example, text, truncated }) => {
-      if (truncated) return 0;
-      const score = await withTimeLimit(() => task.score(text, example), usualTimeLimit, stop.signal);
-      if (typeof score === 'number' && score >= 0 && score <= 1) return score;
-      const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
-      if (typeof score === 'number' && !Number.isFinite(score)) {
-        throw new NumericFault(`${field}: expected a finite number, got ${score}`);
-      }
-      return checkNumber(field, score, { min: 0, max: 1 });
-    });
-    if (stop.signal.aborted) throw stop.signal.reason;
-    return scores;
-  });
-}
+export class Judging<E extends Example> {
+  private readonly stop = new AbortController();
+  private readonly scores: Questions<{ index: number; completion: JudgedCompletion<E> }>;
+  private readonly verdicts: Questions<{ index: number; question: RewardQuestion<E> }>[];
+  private readonly clock = new LimitClock();
+  private readonly interrupt = () => this.stop.abort(this.signal!.reason);
+  /** What is known so far, by the completions' numbers: verdicts that are not there are null. */
+  readonly judgements: Judgement[] = [];
+  /** Completions whose score and verdicts are all there. */
+  judged = 0;
 
-/** Runs with a controller of its own that aborts when `signal` does. */
-async function stoppable<T>(signal: AbortSignal | undefined, run: (stop: AbortController) => Promise<T>): Promise<T> {
-  const stop = new AbortController();
-  const interrupt = () => stop.abort(signal!.reason);
-  signal?.addEventListener('abort', interrupt);
-  // One listener a call at work.
-  setMaxListeners(0, stop.signal);
-  try {
-    return await run(stop);
-  } finally {
-    signal?.removeEventListener('abort', interrupt);
+  /**
+   * @param signal stops everything when it aborts, with its reason.
+   * @param onJudged called whenever a completion has its score and all verdicts.
+   */
+  constructor(
+    private readonly task: Pick<Task<E>, 'name' | 'score'>,
+    rewards: readonly Reward<E>[],
+    private readonly signal?: AbortSignal,
+    private readonly onJudged?: () => void,
+  ) {
+    // One listener a call at work.
+    setMaxListeners(0, this.stop.signal);
+    if (signal?.aborted) this.interrupt();
+    signal?.addEventListener('abort', this.interrupt);
+    this.scores = new Questions(scoresAtOnce, this.stop, async ({ index, completion }) => {
+      const judgement: Judgement = {
+        score: await scoreOf(this.task, completion, this.stop.signal, this.clock),
+        rewards: Object.fromEntries(rewards.map(({ name }) => [name, null])),
+      };
+      this.judgements[index] = judgement;
+      const { example, text, tokens, truncated } = completion;
+      const { score } = judgement;
+      const question = { prompt: example.prompt, completion: { text, tokens, truncated }, example, score };
+      for (const verdicts of this.verdicts) verdicts.add({ index, question });
+      if (rewards.length === 0) this.count();
+    });
+    const open = new Map<number, number>();
+    this.verdicts = rewards.map(
+      (reward) =>
+        new Questions(reward.concurrency, this.stop, async ({ index, question }) => {
+          this.judgements[index].rewards[reward.name] = await verdict(reward, question, this.stop.signal, this.clock);
+          const left = (open.get(index) ?? rewards.length) - 1;
+          open.set(index, left);
+          if (left === 0) this.count();
+        }),
+    );
+  }
+
+  /** Milliseconds in which scores and rewards have held the thread. */
+  get busy(): number {
+    return this.clock.busy;
+  }
+
+  /** Asks about one more completion, the `index`th of all. Returns at once; a failure is told by `finish`. */
+  add(index: number, completion: JudgedCompletion<E>): void {
+    this.scores.add({ index, completion });
+  }
+
+  /**
+   * Resolves when every completion has its judgement. Error where a reward fails and is not excused, NumericFault for a
+   * score or verdict that is not finite, TypeError or RangeError for a score that is no number in [0, 1], and whatever the task throws:
+   * the first of them stops all others, and is thrown when none is at work any more. So does the signal, with its reason.
+   */
+  async finish(): Promise<void> {
+    this.clock.start();
+    await this.settle();
+    this.stop.signal.throwIfAborted();
+  }
+
+  /** Stops everything because the sampling has failed. Resolves when nothing is at work any more. */
+  async abandon(): Promise<void> {
+    this.stop.abort(new SamplingFailed());
+    await this.settle();
+  }
+
+  private async settle(): Promise<void> {
+    // Verdicts are asked for as scores come in.
+    for (const questions of [this.scores, ...this.verdicts]) await questions.settled();
+    this.signal?.removeEventListener('abort', this.interrupt);
+  }
+
+  private count(): void {
+    this.judged++;
+    this.onJudged?.();
   }
 }
 
-/** What each question gives, in order, with at most `concurrency` in flight. The first failure aborts `stop`. */
-async function askAll<Q, A>(
-  questions: readonly Q[],
-  concurrency: number,
-  stop: AbortController,
-  ask: (question: Q) => Promise<A>,
-): Promise<A[]> {
-  const answers = new Array<A>(questions.length);
-  let next = 0;
-  const worker = async () => {
+export type RewardQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+
+class SamplingFailed extends Error {}
+
+/** Says when time limits begin, and how long the calls that they are for have held the thread. */
+class LimitClock {
+  /** Milliseconds. */
+  busy = 0;
+  readonly started: Promise<void>;
+  start!: () => void;
+
+  constructor() {
+    this.started = new Promise((resolve) => {
+      this.start = resolve;
+    });
+  }
+}
+
+/** Asks questions in the order in which they come, with at most `concurrency` at work. The first failure aborts `stop`. */
+class Questions<Q> {
+  private readonly waiting: Q[] = [];
+  private readonly workers = new Set<Promise<void>>();
+
+  constructor(
+    private readonly concurrency: number,
+    private readonly stop: AbortController,
+    private readonly ask: (question: Q) => Promise<void>,
+  ) {}
+
+  add(question: Q): void {
+    this.waiting.push(question);
+    if (this.workers.size >= this.concurrency) return;
+    const worker = this.work().finally(() => this.workers.delete(worker));
+    this.workers.add(worker);
+  }
+
+  /** Resolves when nothing that was asked until now is at work or waits. */
+  async settled(): Promise<void> {
+    while (this.workers.size > 0) await Promise.all(this.workers);
+  }
+
+  private async work(): Promise<void> {
+    // Whoever asks is in the middle of something.
+    await undefined;
     try {
-      while (next < questions.length && !stop.signal.aborted) {
-        const index = next++;
-        answers[index] = await ask(questions[index]);
+      while (this.waiting.length > 0 && !this.stop.signal.aborted) {
         // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
-        await breathe();
+        if (isBreathless()) await breathe();
+        else await this.ask(this.waiting.shift()!);
       }
     } catch (error) {
       // The first reason stays.
-      stop.abort(error);
+      this.stop.abort(error);
     }
-  };
-  const workers: Promise<void>[] = [];
-  while (workers.length < concurrency && next < questions.length && !stop.signal.aborted) {
-    workers.push(worker());
-    // So would the first calls of all workers together.
-    if (isBreathless()) await breathe();
   }
-  await Promise.all(workers);
-  return answers;
+}
+
+/** The task's score of a completion; 0 for a truncated one. */
+async function scoreOf<E extends Example>(
+  task: Pick<Task<E>, 'name' | 'score'>,
+  { example, text, truncated }: JudgedCompletion<E>,
+  stop: AbortSignal,
+  clock: LimitClock,
+): Promise<number> {
+  if (truncated) return 0;
+  const score = await withTimeLimit(() => task.score(text, example), usualTimeLimit, stop, clock);
+  if (typeof score === 'number' && score >= 0 && score <= 1) return score;
+  const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
+  if (typeof score === 'number' && !Number.isFinite(score)) {
+    throw new NumericFault(`${field}: expected a finite number, got ${score}`);
+  }
+  return checkNumber(field, score, { min: 0, max: 1 });
 }
 
 async function verdict<E extends Example>(
   reward: Reward<E>,
   question: RewardQuestion<E>,
   stop: AbortSignal,
+  clock: LimitClock,
 ): Promise<Verdict> {
   const about = `reward '${reward.name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
   let given: unknown;
@@ -163,7 +256,7 @@ async function verdict<E extends Example>(
     // Tokens of its own: a reward that sorts them, say, must not change what is learnt from.
     const completion = { ...question.completion, tokens: question.completion.tokens.slice() };
     const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
-    given = await withTimeLimit(judge, reward.timeLimit, stop);
+    given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
     if (given !== null && typeof given !== 'number') throw typeError('verdict', 'a number or null', given);
   } catch (error) {
     if (reward.onError === 'null') return null;
@@ -175,18 +268,28 @@ async function verdict<E extends Example>(
   return given;
 }
 
-/** What `run` gives, unless it takes longer than `limit` milliseconds or `stop` aborts. */
+/** What `run` gives, unless it takes longer than `limit` milliseconds from the start of `clock` on, or `stop` aborts. */
 async function withTimeLimit(
   run: (signal: AbortSignal) => unknown,
   limit: number,
   stop: AbortSignal,
+  clock: LimitClock,
 ): Promise<unknown> {
   const own = new AbortController();
-  const result = run(own.signal);
+  const began = performance.now();
+  let result: unknown;
+  try {
+    result = run(own.signal);
+  } finally {
+    clock.busy += performance.now() - began;
+  }
   // Most rewards are synchronous: no timer for them.
   if (!isPromise(result)) return result;
   return await new Promise<unknown>((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined;
+    let isSettled = false;
     const settle = (finish: () => void) => {
+      isSettled = true;
       clearTimeout(timer);
       stop.removeEventListener('abort', stopped);
       finish();
@@ -195,17 +298,23 @@ async function withTimeLimit(
       own.abort(new Error(message));
       settle(() => reject(own.signal.reason));
     };
-    const timer = setTimeout(() => give(`no verdict within ${limit} ms`), limit);
-    const stopped = () =>
-      give(stop.reason instanceof Interrupted ? 'the step was interrupted' : 'another verdict has stopped the run');
+    void clock.started.then(() => {
+      if (!isSettled) timer = setTimeout(() => give(`no verdict within ${limit} ms`), limit);
+    });
+    const stopped = () => give(whyStopped(stop.reason));
     stop.addEventListener('abort', stopped, { once: true });
     // The reward itself may have caused it.
     if (stop.aborted) stopped();
-    result.then(
+    (result as PromiseLike<unknown>).then(
       (value) => settle(() => resolve(value)),
       (error) => settle(() => reject(error)),
     );
   });
+}
+
+function whyStopped(reason: unknown): string {
+  if (reason instanceof Interrupted) return 'the step was interrupted';
+  return reason instanceof SamplingFailed ? 'the sampling has failed' : 'another verdict has stopped the run';
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

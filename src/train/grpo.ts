@@ -14,7 +14,7 @@ import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
-import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
+import { isInformative, rolloutMetrics, type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { identify } from '../run/drift.js';
@@ -163,6 +163,9 @@ function deviceName(choice: DeviceChoice): string {
 
 const silent: Progress = { update: () => {}, print: () => {} };
 
+/** A terminal is told of the sampling this often, in seconds. */
+const tellEvery = 0.5;
+
 /** Non-TTY output gets a line at least this often, in seconds. */
 const lineEvery = 10;
 
@@ -178,6 +181,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
   private progress = silent;
+  /** When `tellSampling` has last shown something. */
+  private toldSampling = 0;
   /** Whether warm start and first evaluation are behind. */
   private begun = false;
   /** Which state is on disk, and where. */
@@ -606,15 +611,34 @@ class Trainer<E extends Example> implements RunTrainer<E> {
         minP: sampling.minP ?? undefined,
       };
       const address = { seed, step, firstPrompt: groups.length };
-      const options = { groupSize, temperature: sampling.temperature, ...cut, ...address, signal, engine };
-      const more = await sampleGroups(this.policy, this.task, examples, options);
-      groups.push(...more);
-      const sampled = performance.now();
-      timing['time/sampling'] += (sampled - began) / 1e3;
-      await rewardGroups(more, this.rewards, signal);
-      timing['time/rewards'] += secondsSince(sampled);
+      let sampled = { at: began, rewardSeconds: 0 };
+      await sampleGroups(this.policy, this.task, examples, {
+        groupSize,
+        temperature: sampling.temperature,
+        ...cut,
+        ...address,
+        rewards: this.rewards,
+        signal,
+        engine,
+        onProgress: (progress) => this.tellSampling(step, began, progress),
+        onSampled: (more, { rewardSeconds }) => {
+          groups.push(...more);
+          sampled = { at: performance.now(), rewardSeconds };
+        },
+      });
+      // Rewards that are at work beside the sampler cost no time; what holds the thread does.
+      timing['time/sampling'] += (sampled.at - began) / 1e3 - sampled.rewardSeconds;
+      timing['time/rewards'] += secondsSince(sampled.at) + sampled.rewardSeconds;
       if (groups.filter(isInformative).length >= promptsPerStep) return;
     }
+  }
+
+  /** Shows how far a step has come that takes its time. */
+  private tellSampling(step: number, began: number, { all, sampled, rewarded }: SamplingProgress): void {
+    const now = performance.now();
+    if (now - Math.max(began, this.toldSampling) < 1e3 * tellEvery) return;
+    this.toldSampling = now;
+    this.progress.update(`step ${step}: ${sampled} of ${all} completions sampled, ${rewarded} rewarded`, false);
   }
 
   /** Counts a step, writes it down, and saves a checkpoint where one is due. */

@@ -5,16 +5,24 @@ import test, { before, describe } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
 import { startBackend } from '../../src/backend/backend.js';
 import { defineReward, type GrpoStep, type Reward, type RewardInput } from '../../src/index.js';
-import { askRewards, type RewardOptions, type RewardQuestion } from '../../src/rollout/rewards.js';
+import { Judging, type RewardOptions, type RewardQuestion } from '../../src/rollout/rewards.js';
 import { tinyTask, tinyTrainer } from '../support/trainer.js';
 
 function questions(count: number): RewardQuestion<never>[] {
   return Array.from({ length: count }, (_, i) => ({
     prompt: '1+2=',
     completion: { text: String(i), tokens: Int32Array.of(i), truncated: false },
-    example: tinyTask.example(0) as never,
+    example: { ...tinyTask.example(0), prompt: '1+2=' } as never,
     score: 0,
   }));
+}
+
+/** The verdicts of each reward on completions that were all sampled at once. */
+async function askRewards(rewards: Reward<never>[], asked: RewardQuestion<never>[]) {
+  const judging = new Judging<never>({ name: 'given', score: () => 0 }, rewards);
+  for (const [i, { completion, example }] of asked.entries()) judging.add(i, { ...completion, example });
+  await judging.finish();
+  return rewards.map(({ name }) => judging.judgements.map((judgement) => judgement.rewards[name]));
 }
 
 /** Of one reward. */
@@ -249,10 +257,10 @@ describe('rewards of a step', () => {
       rewards: [defineReward('seen', ({ score }) => seen.push(score))],
     });
     for await (const { groups } of trainer.steps({ max: 1 })) {
-      assert.deepEqual(
-        groups.flatMap(({ completions }) => completions.map(({ score }) => score)),
-        seen,
-      );
+      // Completions are scored in the order in which they end.
+      const scores = groups.flatMap(({ completions }) => completions.map(({ score }) => score));
+      assert.deepEqual(scores.sort(), seen.sort());
+      assert.equal(new Set(scores.filter((score) => score > 0)).size, calls);
     }
     assert.equal(seen.filter((score) => score > 0).length, calls);
   });
