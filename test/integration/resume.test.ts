@@ -992,13 +992,16 @@ describe('a disk that is full', () => {
 describe('the guard', () => {
   before(async () => void (await startBackend('cpu')));
 
-  /** A reward that is not finite when it is asked about the completions of these attempts at a step, counted from 1. */
+  /**
+   * A reward that is not finite for the last completion that it is asked about in these attempts at a step, counted from 1. An earlier
+   * failure would stop the asking, and calls would no longer tell attempts.
+   */
   function faulty(attempts: readonly number[], value = NaN) {
     let calls = 0;
-    const attempt = () => Math.floor(calls++ / 16) + 1;
-    return defineReward('faulty', ({ completion }) =>
-      attempts.includes(attempt()) ? value : completion.tokens.length,
-    );
+    return defineReward('faulty', ({ completion }) => {
+      const [attempt, isLast] = [Math.ceil(++calls / 16), calls % 16 === 0];
+      return isLast && attempts.includes(attempt) ? value : completion.tokens.length;
+    });
   }
 
   const plain = { dynamicSampling: undefined, evaluate: {}, evaluation: undefined } as const;
