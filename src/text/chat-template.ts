@@ -59,7 +59,7 @@ export type RenderAnswer =
 export class ChatTemplate {
   /**
    * @param templates templates by name; a single one is called `default`
-   * @param tokens what the template sees as `bos_token`, `eos_token`, …
+   * @param tokens the template's `bos_token`, `eos_token`, …
    */
   constructor(
     readonly templates: ReadonlyMap<string, string>,
@@ -78,7 +78,7 @@ export class ChatTemplate {
 
   /**
    * The templates of a folder: chat_template.jinja and additional_chat_templates/*.jinja, else `chat_template` of
-   * tokenizer_config.json, a text or a list with names. null where there is none.
+   * tokenizer_config.json, a string or a list with names. null if there is none.
    */
   static read(
     folder: string,
@@ -90,11 +90,10 @@ export class ChatTemplate {
   }
 
   /**
-   * The texts of chats, byte for byte as transformers' apply_chat_template gives them. The text holds the special tokens that
-   * it needs: encode it with `addSpecialTokens: false`.
-   *
-   * @throws RangeError where the template does not exist, refuses the messages, uses what is not known here, or does not end
-   *   within the limits
+   * The texts of chats, byte for byte as returned by transformers' apply_chat_template. The text already contains its special
+   * tokens: encode it with `addSpecialTokens: false`.
+   * @throws RangeError if the template does not exist, rejects the messages, uses an unsupported feature, or does not terminate
+   * within the limits
    *
    * @example
    * const [prompt] = await tokenizer.chat.render([[{ role: 'user', content: 'What is 2 + 2?' }]]);
@@ -163,7 +162,7 @@ function readConfig(value: unknown): Map<string, string> {
   );
 }
 
-/** Why there is no text where a template takes too long. */
+/** The error for a template that takes too long. */
 export function noEnd(timeLimit: number): string {
   return `no end within ${timeLimit} ms`;
 }
@@ -176,7 +175,7 @@ function serialize(request: RenderRequest): string {
   }
 }
 
-/** Runs a request in a process of its own, which ends with it. */
+/** Runs a request in a separate process, which exits afterwards. */
 async function run(request: RenderRequest): Promise<RenderAnswer> {
   const text = serialize(request);
   const program = moduleFile('text/chat-process');
