@@ -1,8 +1,8 @@
-// K1 + K2 in one launch. Sequences are walked in units. Where a token's term needs a sum over more than a unit, all
-// units are summed first and the blocks of the grid meet in between; where it needs no more than the number of tokens,
-// each block counts a share of the mask and waits for the total once its first advantages are there. The last block to
-// end adds up what the units left, in a fixed order, so that results do not depend on which block ran when; meanwhile
-// another writes the metrics of the advantages.
+// Advantages (K1) and policy loss (K2) in one launch. Sequences are processed in units. If a token's term needs a
+// sum over more than one unit, all units are summed first, followed by a grid-wide barrier; if it needs only the
+// number of tokens, each block counts a share of the mask and waits for the total after computing its first
+// advantages. The last block to finish adds up the units' partial sums in a fixed order, so that results do not
+// depend on scheduling; meanwhile another block writes the metrics of the advantages.
 #include <algorithm>
 
 #include "../core/metrics.hpp"
@@ -20,7 +20,7 @@ constexpr int kThreads = 256;
 constexpr int kBlocksAtOnce = 2;  // that a multiprocessor must have the registers for
 using Block = BlockTeam<kThreads>;
 
-// What of the launch is known before it starts. The grid meets no more often than it must.
+// Properties of the launch that are known in advance. The grid has only the necessary barriers.
 struct Plan {
   int64_t unitTokens, unitsPerSequence, units;
   bool needsSequence;      // a quantity of the sequence enters the terms
@@ -111,7 +111,8 @@ __device__ Quantities gatherQuantities(const PolicyLaunch& p, const Plan& plan, 
   return q;
 }
 
-// Adds the masked-in tokens of the block's share of the batch to the grid's total, 16 at a time where they lie so.
+// Adds the masked-in tokens of the block's share of the batch to the grid's total, 16 at a time if alignment
+// allows.
 __device__ void countMask(const PolicyRequest& r, GridCounters& grid) {
   const int64_t tokens = r.sequences * r.length;
   const int64_t head = (16 - int64_t(reinterpret_cast<uintptr_t>(r.mask) % 16)) % 16;
@@ -202,7 +203,7 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   // A row without a distribution has neither log-prob nor entropy: it counts once.
   if (p.entropies) nonFinite.inputs += !isFinite(p.entropies[at]) && isFinite(logProb);
   nonFinite.terms = !areFinite(terms);
-  // addFlow() counts where it has more to add.
+  // If addFlow() adds more, it does the counting.
   if (p.gradient) nonFinite.gradients = !isFinite(p.gradient[at]);
   if (r.gradLogProbs && !plan.flows) nonFinite.gradients = !isFinite(gradient);
   if (r.gradEntropies) {
@@ -219,7 +220,7 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   s[sums::nonFinite] += nonFinite.packed();
   s[sums::clippedLow] += terms.clippedLow;
   s[sums::clippedHigh] += terms.clippedHigh;
-  // One value a sequence with one advantage a sequence, else one a token.
+  // One value per sequence with per-sequence advantages, else one per token.
   s[sums::phi] += double(terms.phi) / (r.advantagesPerToken ? 1 : state.tokens);
   if (!p.skipInactive || t.advantage != 0) {
     s[sums::reads] += 1;
@@ -234,7 +235,7 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   }
 }
 
-// The KL term's part in the gradient where it flows through the sequence's ratio (core/kl.hpp).
+// The KL term's part of the gradient if it flows through the sequence's ratio (core/kl.hpp).
 struct KlFlow {
   bool flows = false;
   KlMeans means;  // the shift is the first masked-in token's exponential
@@ -286,7 +287,7 @@ __device__ void setMeans(KlFlow& flow, const UnitKl& sums, double tokens) {
   flow.means.rest = sums[kl::rest] / tokens;
 }
 
-// Adds what flows through the sequence's quantities to the gradient of unit `u`, and counts what is not finite.
+// Adds the part through the sequence's quantities to the gradient of unit `u`, and counts non-finite values.
 template <class Team>
 __device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const KlFlow& flow, int64_t u,
                         const Unit& unit) {
@@ -308,7 +309,7 @@ __device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const
   if (bad > 0 && Team::rank() == 0) p.scratch.sums[u].value[sums::nonFinite] += bad;
 }
 
-// From what all units left. By one block.
+// From the partial sums of all units. By one block.
 __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   const PolicyRequest& r = p.request;
   const UnitSums all = addUp<Block>(p.scratch.sums, plan.units);
@@ -398,7 +399,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   if (plan.countsMask) countMask(r, grid);
   BatchStatistics rewards;
   if (p.hasRewards) rewards = batchStatistics<Block>(p.rewards);
-  // The advantage of a sequence; and, by its group's first, what is wanted of the group.
+  // The advantage of a sequence; its group's first sequence also writes the group's requested results.
   const auto advantageOf = [&](int64_t b, bool write) -> float {
     if (r.advantagesPerToken) return 0;
     if (!p.hasRewards) return r.advantages[b];
@@ -498,7 +499,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   }
   const bool last = isLastBlock(grid);
   if (last && p.purpose == PolicyPurpose::loss) finishLoss(p, plan);
-  // The grid's last block in order is seldom the last to end: others have groups to write.
+  // The block with the highest index is seldom the last to finish: others have groups to write.
   const bool writesAdvantages = p.hasRewards && blockIdx.x == gridDim.x - 1;
   if (writesAdvantages) {
     awaitLastBlock(grid);
@@ -527,7 +528,7 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const Poli
   const auto kernel = policyKernel<Team>;
   constexpr int64_t kTeams = kThreads / Team::kSize;
   int64_t blocks = (plan.units + kTeams - 1) / kTeams;
-  // Every block waits for all others, or that which writes the advantages' metrics does.
+  // Either every block waits for all others, or only the one that writes the advantages' metrics does.
   const bool cooperative = plan.countsMask || plan.meetBefore || plan.meetAfter || p.hasRewards;
   if (cooperative) {
     int resident = 0;
