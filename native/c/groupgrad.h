@@ -1,11 +1,13 @@
 /* groupgrad's CUDA operations for any language that can call C: advantages (K1), the policy loss over token log-probs
  * (K2), and the loss from logits with its gradient (K3). docs/losses.md has the mathematics.
+ *
  * Every operation is enqueued on a CUDA stream and returns at once. It neither allocates nor synchronises and can
  * be captured in a CUDA graph, after one call outside a capture with the same shape, dtype and configuration on the
  * same device: a kernel is loaded, and its launch configuration queried, at first use, which a capture does not
  * allow. Functions may be called from several threads; one workspace serves one stream. Unless stated otherwise a
  * pointer is to memory of the current device, owned by the caller, and must stay valid until the stream has
  * completed the operation. Results are deterministic: the same values in the same places, the same bits.
+ *
  * Functions return 0, or an error of groupgrad_status; groupgrad_error() returns its message on the same thread. */
 #ifndef GROUPGRAD_H
 #define GROUPGRAD_H

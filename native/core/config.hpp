@@ -81,7 +81,7 @@ struct PolicyRequest {
   double globalSequences = NAN;  // NaN: this batch's
   LossConfig config;
   bool metrics = true;
-  int32_t threads = 0;   // 0: one a core
+  int32_t threads = 0;   // 0: one per core
   double lossScale = 1;  // of the gradient that leaves the call, and of nothing else
   float* gradLogProbs = nullptr;
   float* gradEntropies = nullptr;
@@ -106,7 +106,7 @@ struct LogitsRequest {
 // written.
 struct LogitsBackwardRequest {
   LogitsRequest logits;
-  const float* gradLogProbs = nullptr;   // one a row
+  const float* gradLogProbs = nullptr;   // one per row
   const float* gradEntropies = nullptr;  // likewise; null: 0
 };
 

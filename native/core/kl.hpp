@@ -8,6 +8,7 @@
 //   k1   -rho c                     rho                rho (1 - d)
 //   k2   rho c^2 / 2                -rho d             rho d (d - 2) / 2
 //   k3   e^(s + c) - rho (c + 1)    rho - e^(s + d)    -rho d
+//
 // `own` is the derivative with respect to l with rho held fixed. `total` = own + value is the derivative if rho
 // depends only on this l: the terms that would cancel in own + value are left out. Where the clamp is active, own
 // is 0 and total is the value. k3 cancels near 0 as well: for |c| < 1 the value is rho (e^c - c - 1) and own -rho

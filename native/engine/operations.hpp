@@ -1,5 +1,6 @@
 // The operations of the tfjs backend `groupgrad` as plain requests, and the table that a device fills in: one function
 // for each. The CPU's are in cpu/; a second device would fill the same table.
+//
 // Tensors are dense and row-major. Sizes and strides count elements. A request's pointers are owned by the caller,
 // who has checked that all accesses are within bounds (native/binding/engine.cpp); outputs never overlap inputs.
 #pragma once

@@ -10,6 +10,7 @@ const maxBytes = 64 * 2 ** 20;
 
 /**
  * The object in a JSON file; undefined if there is no such file.
+ *
  * @throws TypeError or RangeError, naming the file, if it is too large or is not a JSON object
  */
 export function readJsonFile(path: string): { [key: string]: Json } | undefined {

@@ -1,6 +1,7 @@
 // The bias of group-relative advantages for rewards of 0 or 1, exactly (arXiv 2601.08521, lemma 2 and theorem 2). A prompt's
 // responses are right with probability p each; p̂ is the mean reward of a group of G, A = r − p the advantage, Â = r − p̂ its
 // estimate. Only groups in the event S count, those with both a right and a wrong response: the others have no gradient.
+//
 // All results are sums of terms of the same sign, or functions that keep their relative precision, for every p in (0, 1).
 
 import { checkNumber } from '../base/check.js';

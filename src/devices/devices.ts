@@ -43,7 +43,7 @@ let warned = false;
 
 /**
  * @param onDevice whether an input is a DeviceArray. 'auto' then selects CUDA; for typed arrays it selects the CPU, because
- * copying them to a GPU and back takes longer than the CPU's kernels.
+ *   copying them to a GPU and back takes longer than the CPU's kernels.
  * @throws RangeError if the requested device is not available, with the reason.
  */
 export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { device: Device; isCuda: boolean } {

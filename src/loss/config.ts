@@ -98,7 +98,10 @@ export interface LossConfig {
   maxLength?: number;
   /** Clamp of the log-ratio to [−c, c], zero gradient outside. Default: none. */
   logRatioClamp?: number;
-  /** Off-policy sequence mask (DeepSeek-V3.2): A < 0 tokens of a sequence whose mean ℓ° − ℓ exceeds this are dropped. Default: none. */
+  /**
+   * Off-policy sequence mask (DeepSeek-V3.2): A < 0 tokens of a sequence whose mean ℓ° − ℓ exceeds this are dropped. Default:
+   * none.
+   */
   offPolicyThreshold?: number;
   kl?: KlConfig;
   entropy?: EntropyConfig;

@@ -16,7 +16,7 @@ export interface AttentionShape {
 
 /** Which positions each position may attend to. */
 export interface Visibility {
-  /** Added to the scores: [B, 1, query positions, key positions]. Omitted if a fused kernel computes attention. */
+  /** Added to the scores: [B, 1, queries, keys]. Omitted if a fused kernel computes attention. */
   bias?: tf.Tensor4D;
   /** The first position of each sequence that is not padding, int32 [B], and the window (0 for none): as fused kernels take them. */
   starts: tf.Tensor1D;

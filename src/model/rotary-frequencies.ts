@@ -13,8 +13,9 @@ export interface RotaryFrequencies {
 
 /**
  * A layer's rotary frequencies; null for a layer without rotation.
+ *
  * @param length the longest sequence of the batch: beyond its original context longrope has other frequencies, which transformers
- * uses for all positions of such a batch. Other types do not depend on it
+ *   uses for all positions of such a batch. Other types do not depend on it
  *
  * @example
  * const { frequencies } = rotaryFrequencies(architecture, 0)!;

@@ -176,7 +176,7 @@ function breakLines(text: string, most: number): string[] {
   return lines;
 }
 
-/** A chart as an SVG file of its own. */
+/** A chart as a standalone SVG file. */
 export function chartFile(chart: Chart): string {
   return drawChart(chart, 'chart')
     .replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ')

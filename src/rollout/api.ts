@@ -4,7 +4,7 @@ import type { Example } from '../tasks/task.js';
 import type { Grade } from '../verify/grade.js';
 import type { Completion } from './engine.js';
 
-/** What a reward function is asked about. */
+/** Input of a reward function. */
 export interface RewardInput<E extends Example = Example> {
   prompt: string;
   completion: {

@@ -6,8 +6,9 @@ import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
 
 /**
  * Completions of prompts, prompt by prompt, with `options.samples` samples each.
+ *
  * @param prompts strings, to which the tokenizer adds its special tokens; chats, which need a policy with a chat template; or
- * token ids, which are used as they are
+ *   token ids, which are used as they are
  * @throws TypeError or RangeError that names the prompt or option; the reason of `options.signal` when it aborts
  *
  * @example

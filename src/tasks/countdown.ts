@@ -81,7 +81,7 @@ interface Part {
   binding: 1 | 2 | 3;
 }
 
-/** Joins random parts until one is left. All values on the way are positive integers. */
+/** Joins random parts until one is left. All intermediate values are positive integers. */
 function drawExpression(next: Draw, numbers: readonly number[], maxTarget: number): Part | undefined {
   const parts = numbers.map(asPart);
   while (parts.length > 1) {
@@ -98,7 +98,7 @@ function asPart(value: number): Part {
   return { value, text: String(value), binding: 3 };
 }
 
-/** An expression of all parts with the target as its value, all values on the way positive integers, if there is one. */
+/** An expression of all parts with the target as its value, all intermediate values positive integers, if there is one. */
 function findExpression(parts: readonly Part[], target: number): string | undefined {
   if (parts.length === 1) return parts[0].value === target ? parts[0].text : undefined;
   for (let i = 0; i < parts.length; i++) {

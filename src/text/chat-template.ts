@@ -92,8 +92,9 @@ export class ChatTemplate {
   /**
    * The texts of chats, byte for byte as returned by transformers' apply_chat_template. The text already contains its special
    * tokens: encode it with `addSpecialTokens: false`.
+   *
    * @throws RangeError if the template does not exist, rejects the messages, uses an unsupported feature, or does not terminate
-   * within the limits
+   *   within the limits
    *
    * @example
    * const [prompt] = await tokenizer.chat.render([[{ role: 'user', content: 'What is 2 + 2?' }]]);

@@ -55,6 +55,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   /**
    * Reads tokenizer.json, tokenizer_config.json, special_tokens_map.json, generation_config.json and the chat template.
    * `endTokens` is the union of all that these files and the options name.
+   *
    * @throws TypeError or RangeError, naming the file, if one is missing or unusable
    *
    * @example

@@ -38,6 +38,7 @@ const maxId = 2 ** 24;
 
 /**
  * Reads and checks the files of a folder.
+ *
  * @throws TypeError or RangeError, naming the file, if tokenizer.json is missing or a file is invalid
  */
 export function readTokenizerFiles(folder: string): TokenizerFiles {

@@ -63,8 +63,8 @@ export interface GrpoOptions extends LossOptions<GrpoReport> {
  * @param logits float32, [B, T, V], or [B*T, V] with `batch.shape`. Rows are in the order of sequences: row b * T + t of
  *   [B*T, V] belongs to token t of sequence b.
  * @param batch Its tensors have shape [B, T] or [B*T] for per-token values (`tokens`, `mask`, `oldLogProbs`, `refLogProbs`,
- * `tokenWeights`, `advantages`), or [B] for per-sequence advantages, optionally with a trailing dimension of 1. Any other shape,
- * such as [T, B], is an error, whatever its size. Typed arrays are row-major and checked by length.
+ *   `tokenWeights`, `advantages`), or [B] for per-sequence advantages, optionally with a trailing dimension of 1. Any other shape,
+ *   such as [T, B], is an error, whatever its size. Typed arrays are row-major and checked by length.
  * @returns A scalar that `tf.variableGrads`, `tf.valueAndGrads` and optimisers differentiate with respect to `logits`;
  *   nothing else in `batch` gets a gradient. Second derivatives are not supported.
  * @throws TypeError or RangeError that names the field, what was expected and what was given.

@@ -259,25 +259,28 @@ export interface RunResult {
 
 /** A run of GRPO. */
 export interface GrpoTrainer<E extends Example = Example> {
-  /** Steps made so far, those before a resumption included. */
+  /** Steps made so far, including those before the run was resumed. */
   readonly step: number;
   readonly policy: PolicyLike;
   /**
-   * What there was to be told about the run folder: checkpoints passed over or not to be removed, differences allowed, files made
-   * again that were removed while the run was at work; and of a warm start that ended short of its aim.
+   * Notices about the run folder: checkpoints that were skipped or could not be removed, allowed differences, files that were
+   * recreated after being removed during the run; and about a warm start that ended short of `until`.
    */
   readonly notices: readonly string[];
-  /** Warm start and first evaluation, where the run has not begun yet. `steps` and `run` do it by themselves. */
+  /** Runs the warm start and the first evaluation if the run has not begun yet. `steps` and `run` call it themselves. */
   start(options?: StartOptions): Promise<void>;
   /** Steps one after another. However the loop ends, the last complete step is saved. */
   steps(options?: StepsOptions): AsyncGenerator<GrpoStep<E>, void, void>;
   /**
    * Steps with progress on a terminal. On SIGINT, SIGTERM or SIGHUP the running step is finished, if that takes no longer than
    * `grace`, and saved, and `process.exitCode` is set to 130, 143 or 129. A second signal saves the state before the running step
-   * and ends the process. Writes report.html.
+   * and exits. Writes report.html.
    */
   run(options?: RunOptions): Promise<RunResult>;
-  /** Completions of the tasks of `evaluate`, sampled as `evaluation` says, by name. Throws the reason of `signal` if that aborts. */
+  /**
+   * Evaluates the tasks of `evaluate` with the settings of `evaluation`; results by name. Throws the reason of `signal` if it
+   * aborts.
+   */
   evaluate(options?: { signal?: AbortSignal }): Promise<Record<string, Evaluation>>;
   /**
    * Saves a checkpoint of the last complete step, or of the warm start's last update, and returns its folder. May be called
@@ -285,8 +288,8 @@ export interface GrpoTrainer<E extends Example = Example> {
    */
   save(): string;
   /**
-   * Frees the optimiser's memory, not the policy's, and lets go of the run folder: when a step is at work, once it is complete
-   * and saved. The trainer cannot be trained or saved any more. Disposing again does nothing.
+   * Frees the optimiser's memory, not the policy's, and releases the run folder; if a step is running, once it is complete and
+   * saved. The trainer cannot train or save any more. Disposing again does nothing.
    */
   dispose(): void;
 }

@@ -15,7 +15,7 @@ export const GrpoTrainer = {
   /**
    * A trainer that begins a run, or resumes the one in `runDir`.
    * @throws TypeError or RangeError that names the option, what was expected and what was given; Error if a run must not be
-   * resumed.
+   *   resumed.
    */
   async create<E extends Example>(options: TrainerOptions<E>): Promise<GrpoTrainer<E>> {
     const { createTrainer } = await withTfjs('the trainer', () => import('./grpo.js'));
@@ -46,10 +46,11 @@ export const PretrainedPolicy = {
    * Loads a model of the families Llama, Qwen2, Qwen3, SmolLM3, Mistral, Gemma 2 and 3 or Phi-3 with its tokenizer and chat template,
    * on the fastest tfjs backend that is installed unless one is already running. Weights are F32, BF16 or F16 in one safetensors
    * file or in shards, and are held in float32. A folder without tokenizer.json can only be used with token ids.
+   *
    * @param folder config.json, the weights, tokenizer.json and its related files
    * @throws TypeError or RangeError, before memory is allocated, that names the file or option: an unknown family, kind of rotary
-   * positions or adapter, quantised weights, a tensor that is missing, unexpected or of the wrong shape, a tokenizer with ids
-   * that the model has no row for
+   *   positions or adapter, quantised weights, a tensor that is missing, unexpected or of the wrong shape, a tokenizer with ids
+   *   that the model has no row for
    *
    * @example
    * const policy = await PretrainedPolicy.load('models/Qwen2.5-0.5B-Instruct', {

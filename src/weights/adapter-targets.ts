@@ -30,6 +30,7 @@ const allLinear = 'all-linear';
 
 /**
  * The linear layers that rules select, in the model's order.
+ *
  * @throws RangeError if nothing is selected, or a regular expression is invalid or takes too long
  *
  * @example
@@ -51,6 +52,7 @@ export function selectTargets(architecture: Architecture, rules: TargetRules): T
 
 /**
  * Rejects a list with an entry that selects nothing: it is probably misspelt.
+ *
  * @param field the list's name in errors
  */
 export function checkEveryTarget(architecture: Architecture, targets: readonly string[], field: string): void {

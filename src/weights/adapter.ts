@@ -36,7 +36,7 @@ export class AdapterFolder {
    * Reads an adapter's configuration and the header of its weights, and checks them against its model.
    *
    * @throws TypeError or RangeError, naming the field, for any kind of adapter but plain LoRA, and for an adapter of a different
-   * model: tensors that are missing, unexpected or of the wrong shape
+   *   model: tensors that are missing, unexpected or of the wrong shape
    *
    * @example
    * using adapter = new AdapterFolder('runs/earlier/adapter', architecture);

@@ -13,6 +13,7 @@ const bigEndian = endianness() === 'BE';
 
 /**
  * Little-endian values of a file as float32; exact.
+ *
  * @param bytes `into.length` values; swapped in place on a big-endian machine
  */
 export function decodeFloats(type: FloatType, bytes: Uint8Array, into: Float32Array): void {

@@ -62,6 +62,7 @@ const metadataKey = '__metadata__';
 
 /**
  * Number of values and bytes of a tensor.
+ *
  * @throws RangeError if the shape does not consist of whole numbers from 0, is too large to count, or does not fill whole bytes
  */
 export function sizeOf(field: string, type: DataType, shape: readonly number[]): { count: number; bytes: number } {
@@ -79,10 +80,11 @@ export function sizeOf(field: string, type: DataType, shape: readonly number[]):
 
 /**
  * Checks and reads a header.
+ *
  * @param name the file's name in errors
  * @param dataBytes number of bytes after the header in the file
  * @throws RangeError if the header is not JSON, violates the format, or disagrees with the size of the file: tensors must fill
- * the bytes after the header without gap or overlap
+ *   the bytes after the header without gap or overlap
  */
 export function parseHeader(json: Uint8Array, name: string, dataBytes: number): Header {
   const header = parseObject(json, name);

@@ -27,8 +27,9 @@ export class ModelFiles {
 
   /**
    * Opens a folder and checks that index and shards agree.
+   *
    * @throws RangeError, naming the file, if there are no weights, a shard is missing or outside the folder, or a tensor is listed
-   * but absent, in a different shard, or not listed
+   *   but absent, in a different shard, or not listed
    */
   constructor(readonly folder: string) {
     try {

@@ -41,7 +41,7 @@ export class PretrainedFolder {
    * unembedding if the configuration ties them and the files hold both.
    *
    * @throws TypeError or RangeError, naming what is wrong: an unknown family, a missing file, a tensor that is missing,
-   * unexpected, or of the wrong shape or type
+   *   unexpected, or of the wrong shape or type
    *
    * @example
    * using folder = new PretrainedFolder('models/Qwen2.5-0.5B-Instruct');

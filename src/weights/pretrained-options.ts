@@ -61,6 +61,7 @@ export interface PretrainedPolicy extends PolicyLike {
    * Writes the policy. With an adapter: a PEFT folder (adapter_config.json and adapter_model.safetensors). Without one, or with
    * `merge`: a Hugging Face folder with the weights in the types they were read in, in shards of at most 5 GB, and copies of the
    * loaded folder's configuration and tokenizer.
+   *
    * @param folder created if it does not exist; it must not be the loaded one
    * @throws RangeError for a folder that holds other weights; the system's error if files cannot be read or written
    *

@@ -28,8 +28,9 @@ export class SafetensorsFile {
 
   /**
    * Opens a file and checks its header.
+   *
    * @throws RangeError, naming the file, if it is not a safetensors file, is truncated, or violates the format; the system's
-   * error if it cannot be opened
+   *   error if it cannot be opened
    *
    * @example
    * using file = new SafetensorsFile('model.safetensors');
@@ -68,6 +69,7 @@ export class SafetensorsFile {
 
   /**
    * Values of a tensor as float32: exact for F32, BF16 and F16.
+   *
    * @param part which values; default: all
    * @param into where to write them, of the part's length; default: a new array
    * @throws RangeError for another type of values, and for a part outside the tensor

@@ -19,6 +19,7 @@ function current(): EngineBackend {
  * A tensor of the same values rounded to bfloat16, which takes half the memory. To tfjs it is a float32 tensor like any other;
  * matrix products and gathers read it directly, other operations expand it first. A product with it is bit-identical to one with
  * the rounded values in float32. No gradient flows through it: it is for weights that are not trained.
+ *
  * `tensor`: float32. Error if tfjs's current backend is a different one.
  *
  * @example

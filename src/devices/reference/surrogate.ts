@@ -57,7 +57,7 @@ interface TokenTerms {
   byLogProb: number;
 }
 
-/** A surrogate whose token losses depend on their own token alone. */
+/** A surrogate whose token losses depend only on their own token. */
 function eachToken(
   formula: (ratio: number, advantage: number, logProb: number, parameters: Float64Array) => TokenTerms,
 ): SurrogateFunction {

@@ -264,7 +264,7 @@ export function metricSections(table: Table, span: Span): Section[] {
 /** Maximum number of charts of unknown metrics. */
 const mostOthers = 24;
 
-/** A difficulty that was left out of a chart with too many. */
+/** A difficulty that was omitted from a chart with too many. */
 function isPartOfAccuracy(name: string): boolean {
   const match = /(?:^|\/)accuracy\/([^/]+)$/.exec(name);
   return match !== null && Number.isFinite(Number(match[1]));

@@ -1,4 +1,4 @@
-// The report of a run: one HTML page, made from the files of the run folder alone.
+// The report of a run: one HTML page, made only from the files of the run folder.
 
 import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
