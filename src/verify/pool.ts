@@ -67,7 +67,7 @@ class Member {
     const program = pathToFileURL(moduleFile('verify/worker'));
     // Tests run the sources through tsx, whose loader threads do not inherit.
     const isSource = program.pathname.endsWith('.ts');
-    const loadSource = `import('tsx/esm/api').then(({ register }) => { register(); return import('${program}'); })`;
+    const loadSource = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(program.href)}); })`;
     this.worker = new Worker(isSource ? loadSource : program, {
       eval: isSource,
       resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 },
