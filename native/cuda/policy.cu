@@ -99,16 +99,16 @@ __device__ Quantities quantitiesOf(const PolicyLaunch& p, const Plan& plan, cons
   return q;
 }
 
-// The sequence's, from those of its units.
-template <class Team>
-__device__ Quantities gatherQuantities(const PolicyLaunch& p, const Plan& plan, int64_t b) {
-  Quantities q;
+// The sums of a sequence, from those of its units.
+template <class Team, class Sums>
+__device__ Sums gatherUnits(const Sums* units, const Plan& plan, int64_t b) {
+  Sums sums;
   for (int64_t part = Team::rank(); part < plan.unitsPerSequence; part += Team::kSize) {
-    const Quantities& unit = p.scratch.quantities[b * plan.unitsPerSequence + part];
-    for (int i = 0; i < Quantities::kCount; ++i) q.value[i] += __ldcg(&unit.value[i]);
+    const Sums& unit = units[b * plan.unitsPerSequence + part];
+    for (int i = 0; i < Sums::kCount; ++i) sums.value[i] += __ldcg(&unit.value[i]);
   }
-  reduceFields<Team>(q);
-  return q;
+  reduceFields<Team>(sums);
+  return sums;
 }
 
 // Adds the masked-in tokens of the block's share of the batch to the grid's total, 16 at a time if alignment
@@ -266,18 +266,6 @@ __device__ UnitKl unitKlOf(const PolicyLaunch& p, const SequenceState& state, do
     sums[kl::exponential] += parts.exponential - shift;
     sums[kl::rest] += parts.rest;
   });
-  reduceFields<Team>(sums);
-  return sums;
-}
-
-// The sequence's, from those of its units.
-template <class Team>
-__device__ UnitKl gatherKl(const PolicyLaunch& p, const Plan& plan, int64_t b) {
-  UnitKl sums;
-  for (int64_t part = Team::rank(); part < plan.unitsPerSequence; part += Team::kSize) {
-    const UnitKl& unit = p.scratch.kl[b * plan.unitsPerSequence + part];
-    for (int i = 0; i < UnitKl::kCount; ++i) sums.value[i] += __ldcg(&unit.value[i]);
-  }
   reduceFields<Team>(sums);
   return sums;
 }
@@ -446,7 +434,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     }
     Quantities q;
     if (plan.meetBefore) {
-      q = gatherQuantities<Team>(p, plan, unit.b);
+      q = gatherUnits<Team>(p.scratch.quantities, plan, unit.b);
     } else if (plan.unitsPerSequence == 1 && (r.mask || plan.needsSequence)) {
       q = quantitiesOf<Team>(p, plan, unit, advantage);
     } else {
@@ -485,10 +473,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       }
       reduceFields<Team>(gradients);
       const float advantage = advantageOf(unit.b, false);
-      SequenceState state = stateOf(r, plan, d, gatherQuantities<Team>(p, plan, unit.b), advantage);
+      SequenceState state = stateOf(r, plan, d, gatherUnits<Team>(p.scratch.quantities, plan, unit.b), advantage);
       setFlow(r, state, gradients[0], gradients[1]);
       KlFlow klFlow = klFlowOf<Team>(p, plan, state, unit.b);
-      if (klFlow.flows) setMeans(klFlow, gatherKl<Team>(p, plan, unit.b), state.tokens);
+      if (klFlow.flows) setMeans(klFlow, gatherUnits<Team>(p.scratch.kl, plan, unit.b), state.tokens);
       if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, u, unit);
       if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
     }
