@@ -1,4 +1,4 @@
-// The report of a run: one HTML page, made from the files of the run folder alone.
+// The report of a run: one HTML page, made only from the files of the run folder.
 
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
@@ -25,10 +25,10 @@ import {
 const samplesOfAKind = 6;
 
 /**
- * The report of a run folder as an HTML text that needs no network and no other file, or with `follow` one that follows the
- * run. It is made from config.json, metrics.jsonl, timing.jsonl, samples.jsonl, warnings.jsonl and the files in faults, any of
- * which may be missing, unfinished or empty; nothing is written. The same files give the same text.
- * @throws TypeError when the folder is not there; the file system's errors.
+ * The report of a run folder as self-contained HTML; with `follow`, a page that follows the run. It is made from config.json,
+ * metrics.jsonl, timing.jsonl, samples.jsonl, warnings.jsonl and the files in faults, any of which may be missing, unfinished or
+ * empty; nothing is written. The same files give the same HTML.
+ * @throws TypeError if the folder does not exist; the file system's errors.
  */
 export async function buildReport(runDir: string, follow?: Follow): Promise<string> {
   if (typeof runDir !== 'string') throw typeError('runDir', 'the path of a run folder', runDir);
@@ -67,7 +67,7 @@ export async function buildReport(runDir: string, follow?: Follow): Promise<stri
   });
 }
 
-/** Writes the report into the run folder as report.html, whole or not at all, and returns its path. */
+/** Writes the report atomically to report.html in the run folder and returns its path. */
 export async function writeReport(runDir: string): Promise<string> {
   const html = await buildReport(runDir);
   const { report } = runFiles(runDir);
@@ -75,7 +75,7 @@ export async function writeReport(runDir: string): Promise<string> {
   return report;
 }
 
-/** In which steps each condition of the run's health held, by its name. */
+/** The steps in which each health condition held, by its name. */
 function conditionSpans({ steps, columns }: Table): RunPage['conditions'] {
   return [...columns].flatMap(([metric, column]) => {
     const [, name] = /^health\/(.+)$/.exec(metric) ?? [];
