@@ -126,10 +126,9 @@ function fail(response: ServerResponse, status: number, message: string): void {
 
 /** The report of a folder, built when somebody asks for it and the files have changed, and those who wait for changes. */
 class LiveReport {
-  private readonly streams = new Set<ServerResponse>();
+  /** The streams of events, each with the version that it was last told of. */
+  private readonly streams = new Map<ServerResponse, string>();
   private timer: NodeJS.Timeout | undefined;
-  /** The last version that the streams were told of. */
-  private told = '';
   private lastEvent = 0;
   private built: { version: string; html: Promise<string> } | undefined;
   /** Milliseconds that the last report took. */
@@ -148,7 +147,7 @@ class LiveReport {
   stop(): void {
     this.isStopped = true;
     clearTimeout(this.timer);
-    for (const stream of this.streams) stream.end();
+    for (const stream of this.streams.keys()) stream.end();
   }
 
   /** Of the files as they are; of several requests that find them the same, only one builds it. */
@@ -183,26 +182,29 @@ class LiveReport {
       response.end();
       return;
     }
-    this.streams.add(response);
+    this.streams.set(response, version);
     response.on('close', () => this.streams.delete(response));
     response.write(`retry: ${this.interval}\n\n${eventOf(version)}`);
   }
 
   private async look(): Promise<void> {
-    const version = this.streams.size > 0 ? await reportVersion(this.runDir) : this.told;
-    if (version !== this.told) this.send(eventOf(version));
-    else if (performance.now() - this.lastEvent > silence) this.send(':\n\n');
-    this.told = version;
+    if (this.streams.size > 0) {
+      const version = await reportVersion(this.runDir);
+      const isSilent = performance.now() - this.lastEvent > silence;
+      for (const [stream, told] of this.streams) {
+        if (told !== version) this.send(stream, eventOf(version));
+        else if (isSilent) this.send(stream, ':\n\n');
+        this.streams.set(stream, version);
+      }
+    }
     if (!this.isStopped) this.start();
   }
 
-  private send(text: string): void {
+  private send(stream: ServerResponse, text: string): void {
     this.lastEvent = performance.now();
-    for (const stream of this.streams) {
-      // A page that reads nothing gets nothing more; it will ask again.
-      if (stream.writableNeedDrain) stream.destroy();
-      else stream.write(text);
-    }
+    // A page that reads nothing gets nothing more; it will ask again.
+    if (stream.writableNeedDrain) stream.destroy();
+    else stream.write(text);
   }
 }
 

@@ -12,6 +12,9 @@ export const chromium = process.env.GROUPGRAD_CHROMIUM ?? 'chromium';
 /** Why tests that need it are skipped, or false. */
 export const noBrowser = spawnSync(chromium, ['--version']).status !== 0 && `${chromium} was not found`;
 
+/** Milliseconds after which the browser has failed. */
+const patience = 30_000;
+
 interface Reply {
   id?: number;
   method?: string;
@@ -67,7 +70,7 @@ export class BrowserPage {
   }
 
   /** Waits until an expression is true in the page. */
-  async until(expression: string, milliseconds = 30_000): Promise<void> {
+  async until(expression: string, milliseconds = patience): Promise<void> {
     const began = performance.now();
     while (!(await this.evaluate(`Boolean(${expression})`))) {
       assert.ok(performance.now() - began < milliseconds, `${expression} did not become true`);
@@ -81,8 +84,9 @@ export class BrowserPage {
   }
 
   async close(): Promise<void> {
-    const exit = once(this.process, 'exit');
-    this.process.kill();
+    const hasEnded = this.process.exitCode !== null || this.process.signalCode !== null;
+    const exit = hasEnded || once(this.process, 'exit');
+    this.process.kill('SIGKILL');
     await exit;
     rmSync(this.profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
@@ -93,7 +97,8 @@ export class BrowserPage {
     this.waiting.set(id, settle);
     const message = JSON.stringify({ id, method, params, sessionId: this.session });
     (this.process.stdio[3] as Writable).write(`${message}\0`);
-    const { result, error } = await promise;
+    const limit = setTimeout(() => settle.reject(new Error(`${method}: no answer from ${chromium}`)), patience);
+    const { result, error } = await promise.finally(() => clearTimeout(limit));
     if (error) throw new Error(`${method}: ${error.message}`);
     return result!;
   }
