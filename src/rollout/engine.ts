@@ -2,16 +2,56 @@
 // are token ids; nothing is decoded and re-encoded.
 
 import { type Bounds, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
+import type { Tokenizer } from '../text/tokenizer.js';
 
-/** Generates completions for prompts. */
+/**
+ * Generates completions for prompts. `vllm` and `sglang` make engines of servers; any object with these methods is one.
+ *
+ * @example
+ * const recorded: RolloutEngine = {
+ *   name: 'recorded',
+ *   complete: async (requests) => requests.map(({ promptIndex, sample }) => completions[promptIndex][sample]),
+ * };
+ * const trainer = await GrpoTrainer.create({ policy, train, rollout: recorded });
+ */
 export interface RolloutEngine {
   /** Name of the engine, for messages. */
   readonly name: string;
+  /** How config.json records the engine: plain JSON without secrets. A run resumes only with the same. Default: its name. */
+  readonly description?: Readonly<Record<string, unknown>>;
+  /** Whether completions of a truncated distribution come with the tokens that were kept. Default true. */
+  readonly keepsTokens?: boolean;
   /**
    * One completion per request, in the order of the requests. A completion depends on its request, the weights and the settings,
    * not on the other requests. Throws the signal's reason when it aborts, NumericFault for logits that are not finite.
    */
   complete(requests: readonly RolloutRequest[], options: RolloutOptions): Promise<Completion[]>;
+  /**
+   * Called before a step's completions, with the weights that are to generate them; `weights` may be used until the completions
+   * are there. Omitted by engines that read the policy's own weights.
+   */
+  update?(weights: RolloutWeights, options: { signal?: AbortSignal }): Promise<void>;
+}
+
+/** A policy's weights for an engine that has a copy of its own. */
+export interface RolloutWeights {
+  /** Identifies the run, also after it was resumed: hexadecimal digits. */
+  run: string;
+  /** The policy's tokenizer, and the number of its logits: ids from `tokenizer.vocabularySize` on are padding. */
+  tokenizer: Tokenizer;
+  logitsSize: number;
+  /** Temperature of the completions. */
+  temperature: number;
+  /** Sequences of token ids, the same for every version of the weights, for comparing log-probs. */
+  probes: readonly Int32Array[];
+  /** Writes the adapter in PEFT's layout into a new folder. Omitted by policies without one. */
+  saveAdapter?(folder: string): void | Promise<void>;
+  /** Writes the model, with its adapter merged, in Hugging Face's layout. Omitted by policies that have no such layout. */
+  saveModel?(folder: string): void | Promise<void>;
+  /** log p(token i + 1 | tokens 0 … i) of sequences, at a temperature. */
+  logProbs(sequences: readonly Int32Array[], temperature: number): Promise<Float32Array[]>;
+  /** The same at temperature 1 without the adapter. Omitted by policies without one. */
+  baseLogProbs?(sequences: readonly Int32Array[]): Promise<Float32Array[]>;
 }
 
 /** A prompt to complete once. */
@@ -83,6 +123,17 @@ export interface KeptTokens {
   ids: Int32Array;
   /** One more entry than positions: those of position t are ids[offsets[t]] … ids[offsets[t + 1] − 1]. */
   offsets: Int32Array;
+}
+
+/** Checks an engine. TypeError that names the field. */
+export function checkEngine(field: string, value: unknown): RolloutEngine {
+  const engine = checkObject(field, value) as unknown as RolloutEngine;
+  if (typeof engine.name !== 'string' || engine.name === '') throw typeError(`${field}.name`, 'a text', engine.name);
+  if (typeof engine.complete !== 'function') throw typeError(`${field}.complete`, 'a function', engine.complete);
+  if (engine.update !== undefined && typeof engine.update !== 'function') {
+    throw typeError(`${field}.update`, 'a function', engine.update);
+  }
+  return engine;
 }
 
 /** The settings that truncate a distribution. */

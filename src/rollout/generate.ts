@@ -41,7 +41,11 @@ export async function generateFrom(
 }
 
 /** See `tokenLogProbs` of the package's entry. */
-export async function tokenLogProbsOf(given: unknown, sequences: readonly Int32Array[]): Promise<Float32Array[]> {
+export async function tokenLogProbsOf(
+  given: unknown,
+  sequences: readonly Int32Array[],
+  temperature = 1,
+): Promise<Float32Array[]> {
   const policy = checkPolicy(given);
   if (!Array.isArray(sequences)) throw typeError('sequences', 'a list of Int32Array', sequences);
   for (const [i, ids] of sequences.entries()) checkIds(`sequences[${i}]`, ids, policy.logitsSize);
@@ -57,6 +61,7 @@ export async function tokenLogProbsOf(given: unknown, sequences: readonly Int32A
       const logProbs = passLogProbs(
         policy,
         some.map((i) => sequences[i]),
+        temperature,
       );
       some.forEach((index, b) => {
         results[index].set(logProbs.subarray(b * length, b * length + length - 1));
@@ -68,7 +73,7 @@ export async function tokenLogProbsOf(given: unknown, sequences: readonly Int32A
 }
 
 /** [B * T] of B sequences of T tokens; the last of each row is meaningless. */
-function passLogProbs(policy: Policy, sequences: readonly Int32Array[]): Float32Array {
+function passLogProbs(policy: Policy, sequences: readonly Int32Array[], temperature: number): Float32Array {
   const [count, length] = [sequences.length, sequences[0].length];
   const tokens = new Int32Array(count * length);
   const targets = new Int32Array(count * length);
@@ -79,7 +84,7 @@ function passLogProbs(policy: Policy, sequences: readonly Int32Array[]): Float32
   const batch = { sequences: count, length, tokens, starts: new Int32Array(count) };
   const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, policy.logitsSize));
   try {
-    const logProbs = logProbsOf(logits.dataSync<'float32'>(), targets, 1, 'auto');
+    const logProbs = logProbsOf(logits.dataSync<'float32'>(), targets, temperature, 'auto');
     const faulty = logProbs.filter((value) => !Number.isFinite(value)).length;
     if (faulty > 0)
       throw new NumericFault(`logits: expected finite values, got ${faulty} log-probs that are not finite`);

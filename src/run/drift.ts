@@ -19,12 +19,14 @@ export function identify(facts: {
   train: Task;
   evaluate: Readonly<Record<string, Task>>;
   rewards: readonly Reward[];
+  /** What describes the rollout engine; undefined for the policy's own sampler. */
+  rollout: unknown;
   backend: string;
   device: string;
   /** Problems evaluated of a task without an end. */
   evaluationSize: number;
 }): Identity {
-  const { settings, policy, train, evaluate, rewards, backend, device, evaluationSize } = facts;
+  const { settings, policy, train, evaluate, rewards, rollout, backend, device, evaluationSize } = facts;
   const evaluated = Object.entries(evaluate).map(([name, task]) => [name, identifyTask(task, evaluationSize)]);
   return {
     settings,
@@ -34,6 +36,7 @@ export function identify(facts: {
     train: identifyTask(train),
     evaluate: Object.fromEntries(evaluated),
     rewards: rewards.map(({ judge: _judge, grade: _grade, ...reward }) => reward),
+    rollout: rollout ?? null,
     backend,
     device,
   };

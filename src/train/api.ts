@@ -6,6 +6,7 @@ import type { AnchorOptions } from '../loss/anchor.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
+import type { RolloutEngine } from '../rollout/engine.js';
 import type { Example, Problems } from '../tasks/task.js';
 
 export interface OptimizerOptions {
@@ -45,6 +46,26 @@ export interface WarmStartOptions {
   optimizer?: OptimizerOptions;
 }
 
+/** How importance weights are bounded: TRL's names. */
+export const importanceSamplingModes = ['token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask'] as const;
+
+/**
+ * Importance weights for completions of another engine, whose log-probs differ from the policy's own: the probability under
+ * the policy over that under the engine. They multiply the surrogate of each token (`tokenWeights`), as TRL's do. With modes
+ * `token_*` each token has its own weight; with `sequence_*` all tokens of a completion have the product of theirs. `*_truncate`
+ * bounds weights to [clipMin, clipMax]; `*_mask` sets those outside to 0.
+ */
+export interface ImportanceSamplingOptions {
+  /** Default true. With false there are no weights, and the engine's log-probs are the old ones of the loss. */
+  correction?: boolean;
+  /** Default `sequence_mask`. */
+  mode?: (typeof importanceSamplingModes)[number];
+  /** At least 0. Default: no lower bound. */
+  clipMin?: number | null;
+  /** Above 0. Default 3. null: no upper bound. */
+  clipMax?: number | null;
+}
+
 export interface TrainerOptions<E extends Example = Example> {
   /** `TransformerPolicy.create(…)`, `PretrainedPolicy.load(…)`, or your own model through `definePolicy` of groupgrad/tfjs. */
   policy: PolicyLike | Promise<PolicyLike>;
@@ -52,6 +73,13 @@ export interface TrainerOptions<E extends Example = Example> {
   train: Problems<E>;
   /** What to evaluate on, by name. */
   evaluate?: Readonly<Record<string, Problems>>;
+  /**
+   * What samples the completions of training: `vllm(…)`, `sglang(…)`, or any other engine. Default: the policy's own sampler, which
+   * samples for the warm start and for evaluations in any case.
+   */
+  rollout?: RolloutEngine;
+  /** Only with `rollout`. */
+  importanceSampling?: ImportanceSamplingOptions;
   /** At least one with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
   rewards?: readonly Reward<E>[];
 
@@ -112,6 +140,7 @@ export interface TrainerOptions<E extends Example = Example> {
     /**
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference
      * than this is an error. Default 0.1. On the backend groupgrad any difference is an error if the policy `decodesExactly`.
+     * With `rollout` a larger difference is a warning.
      */
     maxLogProbDifference?: number;
     /**

@@ -14,6 +14,7 @@ import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
 import type { Evaluation, Group, Reward } from '../rollout/api.js';
+import type { RolloutEngine } from '../rollout/engine.js';
 import { isInformative, rolloutMetrics, type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
@@ -30,12 +31,14 @@ import type {
   StepsOptions,
   TrainerOptions,
 } from './api.js';
+import { probesOf, runName, weightsOf } from './engine-weights.js';
 import { type HealthContext, observeHealth, warningsOf } from './health.js';
 import { learn } from './learn.js';
 import {
   checkStepsOptions,
   evaluationExamples,
   type Parts,
+  resolveEngine,
   resolveParts,
   resolveSettings,
   type Settings,
@@ -64,6 +67,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   given.catch(() => {});
   const settings = resolveSettings(options);
   const parts = resolveParts(options);
+  const engine = resolveEngine(options.rollout, settings);
   const { runDir, resume = 'auto', allowDrift = false, takeOver = false, notes = {} } = options;
   if (runDir !== undefined && (typeof runDir !== 'string' || runDir === '')) {
     throw typeError('runDir', 'the path of a folder', runDir);
@@ -83,7 +87,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
   await checkTexts(parts, policy, settings);
-  if (runDir === undefined) return new Trainer(parts, settings, policy, undefined);
+  if (runDir === undefined) return new Trainer(parts, settings, policy, undefined, engine);
   const config: RunConfig = {
     version: packageVersion(),
     created: new Date().toISOString(),
@@ -93,6 +97,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
       settings,
       policy,
       ...parts,
+      rollout: engine && (engine.description ?? { name: engine.name }),
       backend,
       device: deviceName(settings.device),
       evaluationSize: settings.evaluation.size ?? usualEvaluationSize,
@@ -105,7 +110,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   let trainer: Trainer<E> | undefined;
   try {
     const from = run.begin({ runDir, resume, allowDrift, config });
-    trainer = new Trainer<E>(parts, settings, policy, run);
+    trainer = new Trainer<E>(parts, settings, policy, run, engine);
     if (from) trainer.load(from);
     return trainer;
   } catch (error) {
@@ -180,6 +185,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly rewards: readonly Reward<E>[];
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
+  /** What an engine with weights of its own is probed with, and the run's name there. Made once. */
+  private probing: { run: string; probes: readonly Int32Array[] } | undefined;
   private progress = silent;
   /** When `tellSampling` has last shown something. */
   private toldSampling = 0;
@@ -203,6 +210,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     private readonly settings: Settings,
     readonly policy: Policy,
     private readonly files: Run | undefined,
+    private readonly engine: RolloutEngine | undefined,
   ) {
     this.notices = files?.notices ?? [];
     const tokens = (task: Task) => tokenTask(task, policy, settings.sampling);
@@ -601,7 +609,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   /** Rounds of prompts until enough groups have rewards that differ. */
   private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
     const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
-    const engine = policySampler(this.policy, { device: this.settings.device });
+    const engine = await this.engineAt(timing, signal);
     for (let round = 0; round < dynamicSampling.maxRounds; round++) {
       const examples = Array.from({ length: promptsPerStep }, () => this.order.at(this.state.counters.cursor++));
       const began = performance.now();
@@ -631,6 +639,19 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       timing['time/rewards'] += secondsSince(sampled.at) + sampled.rewardSeconds;
       if (groups.filter(isInformative).length >= promptsPerStep) return;
     }
+  }
+
+  /** What samples, with the weights as they are. */
+  private async engineAt(timing: Metrics, signal: AbortSignal): Promise<RolloutEngine> {
+    const { engine, policy, settings } = this;
+    if (!engine) return policySampler(policy, { device: settings.device });
+    if (!engine.update) return engine;
+    const began = performance.now();
+    this.probing ??= { run: runName(this.files?.path), probes: await probesOf(policy, this.task, signal) };
+    const { temperature } = settings.sampling;
+    await engine.update(weightsOf(policy, { ...this.probing, temperature }), { signal });
+    timing['time/engine_update'] = secondsSince(began);
+    return engine;
   }
 
   /** Shows how far a step has come that takes its time. */
@@ -727,6 +748,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
 
 function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number): HealthContext {
   const { promptsPerStep, groupSize, advantage, warmStart, iterations, miniBatches, optimizer } = settings;
+  const { importanceSampling, sampling } = settings;
   return {
     completions: promptsPerStep * groupSize,
     groupSize,
@@ -736,6 +758,7 @@ function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number
     maxTokens,
     updatesPerStep: iterations * Math.min(miniBatches, promptsPerStep * groupSize),
     totalUpdates: optimizer.totalSteps,
+    maxLogProbDifference: importanceSampling && sampling.maxLogProbDifference,
   };
 }
 

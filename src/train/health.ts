@@ -53,6 +53,8 @@ export interface HealthContext {
   updatesPerStep: number;
   /** Updates after which the learning rate is 0; null: none. */
   totalUpdates: number | null;
+  /** The largest difference between log-probs of another rollout engine and the policy's; null: the policy samples itself. */
+  maxLogProbDifference: number | null;
 }
 
 export interface HealthResult {
@@ -121,6 +123,7 @@ const watched = [
   'learning_rate',
   'reward',
   'reward_std',
+  'sampling/log_prob_difference_max',
 ];
 
 /** The metrics that warnings depend on, as JSON can hold them. */
@@ -213,6 +216,7 @@ function conditions(view: View): Record<string, string> {
     if (!('zero_accuracy' in found)) look('idle_reward', idleReward(view));
     look('clipped_ratios', clippedRatios(view));
   }
+  look('log_prob_difference', logProbDifference(view));
   look('truncated', truncated(view));
   look('accuracy_fall', accuracyFall(view));
   if (view.canCompare) {
@@ -319,6 +323,16 @@ function clippedRatios(view: View): string | undefined {
   return (
     `${percent(share)} of the ratios were clipped in the last ${windowSteps} steps, and have no gradient: the policy moves too far ` +
     'from the one that sampled; lower optimizer.learningRate, iterations or miniBatches'
+  );
+}
+
+function logProbDifference({ recent, context: { maxLogProbDifference } }: View): string | undefined {
+  const difference = recent[recent.length - 1]['sampling/log_prob_difference_max'] ?? 0;
+  if (maxLogProbDifference === null || difference <= maxLogProbDifference) return undefined;
+  return (
+    `the rollout engine's log-probs differ from the policy's by up to ${number(difference)}, more than ` +
+    `sampling.maxLogProbDifference (${maxLogProbDifference}): see sampling/log_prob_difference_mean and the shares of importance ` +
+    'weights, and whether the engine computes in a low precision'
   );
 }
 

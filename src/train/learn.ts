@@ -16,6 +16,7 @@ import type { GrpoReport } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
 import { batchLoss, batchValues, lossSource } from './batch-loss.js';
 import { type CompletionBatch, type CompletionPair, columnsOf, completionBatch, spread } from './completions.js';
+import { importanceWeights, Mismatch } from './importance.js';
 import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
 import type { Reference } from './reference-policy.js';
@@ -35,7 +36,7 @@ export interface Learner {
 }
 
 export interface LearnResult {
-  /** Of the loss, means over the updates; `grad_norm`, `learning_rate`, `sampling/log_prob_difference_*`. */
+  /** Of the loss, means over the updates; `grad_norm`, `learning_rate`, `sampling/*`. */
   metrics: Metrics;
   /** Seconds: `time/forward_backward`, of which `time/loss`, and `time/optimizer`. */
   timing: Metrics;
@@ -45,6 +46,21 @@ export interface LearnResult {
 interface Row {
   prompt: Int32Array;
   completion: ScoredCompletion;
+}
+
+/** Values of completions that a step computes before its first update. */
+interface GivenLogProbs {
+  /** Under the reference policy; undefined without a KL term. */
+  reference: Map<ScoredCompletion, Float32Array> | undefined;
+  /** For completions of another engine, unless their correction is switched off. */
+  corrected: CorrectedSampler | undefined;
+}
+
+interface CorrectedSampler {
+  /** Under the policy before the step. */
+  oldLogProbs: Map<ScoredCompletion, Float32Array>;
+  tokenWeights: Map<ScoredCompletion, Float32Array>;
+  metrics: Metrics;
 }
 
 /** Completions of one forward and backward pass. */
@@ -61,7 +77,10 @@ interface MicroBatch extends CompletionBatch {
 export async function learn(groups: readonly Group[], step: number, learner: Learner): Promise<LearnResult> {
   const { settings, optimizer, policy, signal } = learner;
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
-  const refLogProbs = await referenceLogProbs(rows, learner);
+  const given: GivenLogProbs = {
+    reference: await referenceLogProbs(rows, learner),
+    corrected: settings.importanceSampling?.correction ? await correctSampler(rows, learner) : undefined,
+  };
   const updates: MetricsPart[] = [];
   const timing = { 'time/forward_backward': 0, 'time/loss': 0, 'time/optimizer': 0 };
   let mismatch: Metrics = {};
@@ -73,7 +92,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
       const losses = microBatches.map((batch) => () => {
         const source = lossSource(policy, batch);
         const start = performance.now();
-        const input = { ...lossInput(batch, settings, refLogProbs), ...shared.input };
+        const input = { ...lossInput(batch, settings, given), ...shared.input };
         const loss = batchLoss(source, policy, batch, input, shared.config, {
           device: settings.device,
           onResult: (report) => void reports.push(report),
@@ -86,7 +105,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
       const result = await updatePolicy(policy, optimizer, losses, signal);
       timing['time/forward_backward'] += result.forwardBackward;
       timing['time/optimizer'] += result.optimizer;
-      if (updates.length === 0) mismatch = samplerMismatch(microBatches, reports, learner);
+      if (updates.length === 0) mismatch = given.corrected?.metrics ?? samplerMismatch(microBatches, reports, learner);
       updates.push(metricsOfUpdate(microBatches, reports, settings, result.gradientNorm, learningRate));
     }
   }
@@ -140,28 +159,18 @@ function microBatch(rows: readonly Row[], { promptLength, maxTokens, policy, set
   return { ...batch, rows, tokens: batch.mask.reduce((sum, m) => sum + m, 0) };
 }
 
-function lossInput(
-  batch: MicroBatch,
-  settings: Settings,
-  refLogProbs: Map<ScoredCompletion, Float32Array> | undefined,
-) {
+function lossInput(batch: MicroBatch, settings: Settings, { reference, corrected }: GivenLogProbs) {
   const { rows, shape, targets, mask } = batch;
   const completions = rows.map(({ completion }) => completion);
+  const of = (values: (completion: ScoredCompletion) => Float32Array) => spread(completions.map(values), batch);
   return {
     shape,
     tokens: targets,
     mask,
     temperature: settings.sampling.temperature,
-    oldLogProbs: spread(
-      completions.map(({ logProbs }) => logProbs),
-      batch,
-    ),
-    ...(refLogProbs && {
-      refLogProbs: spread(
-        completions.map((completion) => refLogProbs.get(completion)!),
-        batch,
-      ),
-    }),
+    oldLogProbs: of((completion) => corrected?.oldLogProbs.get(completion) ?? completion.logProbs),
+    ...(corrected && { tokenWeights: of((completion) => corrected.tokenWeights.get(completion)!) }),
+    ...(reference && { refLogProbs: of((completion) => reference.get(completion)!) }),
     advantages: Float32Array.from(completions, ({ advantage }) => advantage),
   };
 }
@@ -218,21 +227,47 @@ async function referenceLogProbs(
   rows: readonly Row[],
   learner: Learner,
 ): Promise<Map<ScoredCompletion, Float32Array> | undefined> {
-  const { reference, settings, signal } = learner;
+  const { reference, settings } = learner;
   if (!settings.loss.kl?.beta) return undefined;
   if (!reference) throw new Error('a KL term needs a reference policy');
+  return logProbsOfRows(rows, learner, (compute) => reference.with(compute));
+}
+
+/** Log-probs of each completion under the policy as it is while `within` computes. */
+async function logProbsOfRows(
+  rows: readonly Row[],
+  learner: Learner,
+  within: <V>(compute: () => V) => V,
+): Promise<Map<ScoredCompletion, Float32Array>> {
   const byCompletion = new Map<ScoredCompletion, Float32Array>();
   for (const some of split(rows, learner)) {
     const batch = microBatch(some, learner);
-    const { logProbs } = reference.with(() => tokenValues(batch, learner));
+    const { logProbs } = within(() => tokenValues(batch, learner));
     some.forEach(({ completion }, b) => {
       const first = b * batch.shape.length + batch.offsets[b];
       byCompletion.set(completion, logProbs.slice(first, first + completion.tokens.length));
     });
     // The policy has its own weights again, so that they can be saved during the turn.
-    await breathe(signal);
+    await breathe(learner.signal);
   }
   return byCompletion;
+}
+
+/** Old log-probs and importance weights of completions that another engine has sampled. */
+async function correctSampler(rows: readonly Row[], learner: Learner): Promise<CorrectedSampler> {
+  const { importanceSampling, maskTruncated } = learner.settings;
+  // Log-probs of completions that are masked are computed and not looked at.
+  const oldLogProbs = await logProbsOfRows(rows, learner, (compute) => compute());
+  const tokenWeights = new Map<ScoredCompletion, Float32Array>();
+  const mismatch = new Mismatch();
+  for (const [completion, own] of oldLogProbs) {
+    const result = importanceWeights(own, completion.logProbs, importanceSampling!);
+    tokenWeights.set(completion, result.weights);
+    if (completion.truncated && maskTruncated) continue;
+    mismatch.addWeights(result);
+    for (const [t, logProb] of completion.logProbs.entries()) mismatch.add(logProb, own[t]);
+  }
+  return { oldLogProbs, tokenWeights, metrics: mismatch.metrics() };
 }
 
 function requireFinite({ metrics }: { metrics: Metrics }): void {
@@ -246,21 +281,20 @@ function requireFinite({ metrics }: { metrics: Metrics }): void {
 function samplerMismatch(
   batches: readonly MicroBatch[],
   reports: readonly GrpoReport[],
-  { policy, settings: { sampling } }: Learner,
+  { policy, settings: { sampling, importanceSampling } }: Learner,
 ): Metrics {
-  let [sum, count, largest] = [0, 0, 0];
+  const mismatch = new Mismatch();
   batches.forEach(({ rows, shape, offsets, mask }, i) => {
     rows.forEach(({ completion }, b) => {
       completion.logProbs.forEach((logProb, t) => {
         const place = b * shape.length + offsets[b] + t;
-        if (!mask[place]) return;
-        const difference = Math.abs(logProb - reports[i].logProbs[place]);
-        sum += difference;
-        count++;
-        largest = Math.max(largest, difference);
+        if (mask[place]) mismatch.add(logProb, reports[i].logProbs[place]);
       });
     });
   });
+  const { largest } = mismatch;
+  // Another engine computes in its own way: health.ts warns of large differences.
+  if (importanceSampling) return mismatch.metrics();
   const isExact = policy.decodesExactly === true && currentBackend() === 'groupgrad';
   if (largest > (isExact ? 0 : sampling.maxLogProbDifference)) {
     const what = `the sampler's log-probs differ from those of the loss by up to ${largest.toPrecision(3)}`;
@@ -271,10 +305,7 @@ function samplerMismatch(
             'compute what its logits compute, without dropout or other randomness?',
     );
   }
-  return {
-    'sampling/log_prob_difference_mean': count === 0 ? 0 : sum / count,
-    'sampling/log_prob_difference_max': largest,
-  };
+  return mismatch.metrics();
 }
 
 function metricsOfUpdate(

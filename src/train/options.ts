@@ -16,11 +16,19 @@ import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
 import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
 import type { Reward } from '../rollout/api.js';
-import { checkStops, cutBounds } from '../rollout/engine.js';
+import { checkEngine, checkStops, cutBounds, isCut, type RolloutEngine } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
 import type { Example, Problems, Scored, Task } from '../tasks/task.js';
-import type { OptimizerOptions, Output, RunOptions, TrainerOptions, WarmStartOptions } from './api.js';
+import {
+  type ImportanceSamplingOptions,
+  importanceSamplingModes,
+  type OptimizerOptions,
+  type Output,
+  type RunOptions,
+  type TrainerOptions,
+  type WarmStartOptions,
+} from './api.js';
 
 /** Every number and choice of a run, defaults filled in: plain JSON, as config.json holds it. */
 export interface Settings {
@@ -52,6 +60,8 @@ export interface Settings {
     stopTokens: readonly number[] | null;
     stopTexts: readonly string[] | null;
   };
+  /** null: the policy samples itself. */
+  importanceSampling: Required<ImportanceSamplingOptions> | null;
   optimizer: OptimizerSettings;
   warmStart: WarmStartSettings | null;
   evaluation: { every: number; size: number | null; atStart: boolean } & Omit<EvaluationSampling, 'seed'>;
@@ -88,6 +98,7 @@ const settingNames = [
   'advantage',
   'hadw',
   'sampling',
+  'importanceSampling',
   'optimizer',
   'warmStart',
   'evaluation',
@@ -116,6 +127,7 @@ const otherNames = [
   'train',
   'evaluate',
   'rewards',
+  'rollout',
   'runDir',
   'resume',
   'allowDrift',
@@ -216,6 +228,7 @@ export function resolveSettings(options: unknown): Settings {
       minP: sampling.number('minP', null, cutBounds.minP),
       ...stops,
     },
+    importanceSampling: resolveImportanceSampling(o),
     optimizer: resolveOptimizer(o),
     warmStart: o.has('warmStart') ? resolveWarmStart(o) : null,
     evaluation: {
@@ -239,6 +252,43 @@ export function resolveSettings(options: unknown): Settings {
     },
     samplesPerStep: o.count('samplesPerStep', 4, 0),
   };
+}
+
+function resolveImportanceSampling(parent: Fields): Settings['importanceSampling'] {
+  if (!parent.has('rollout')) {
+    if (!parent.has('importanceSampling')) return null;
+    throw typeError('importanceSampling', 'nothing without rollout', parent.raw('importanceSampling'));
+  }
+  const o = parent.within('importanceSampling', ['correction', 'mode', 'clipMin', 'clipMax']);
+  const clipMin = o.number('clipMin', null, { min: 0 });
+  const clipMax = o.raw('clipMax') === null ? null : o.number('clipMax', 3, { above: 0 });
+  if (clipMin !== null && clipMax !== null && clipMin >= clipMax) {
+    throw rangeError(o.path('clipMin'), `a number below clipMax (${clipMax})`, String(clipMin));
+  }
+  const mode = o.choice('mode', 'sequence_mask', importanceSamplingModes);
+  if (mode.endsWith('_truncate') && clipMin === null && clipMax === null) {
+    throw rangeError(o.path('clipMax'), `a bound with mode '${mode}'`, 'null without a clipMin');
+  }
+  return { correction: o.flag('correction', true), mode, clipMin, clipMax };
+}
+
+/** The engine of `rollout`; undefined where the policy samples itself. TypeError or RangeError that names the field. */
+export function resolveEngine(
+  rollout: unknown,
+  { sampling: { topP, topK, minP } }: Settings,
+): RolloutEngine | undefined {
+  if (rollout === undefined || rollout === null) return undefined;
+  const engine = checkEngine('rollout', rollout);
+  if (engine.keepsTokens !== false) return engine;
+  for (const [name, value] of Object.entries({ topP, topK, minP })) {
+    if (value === null || !isCut({ [name]: value })) continue;
+    throw rangeError(
+      `sampling.${name}`,
+      `nothing with ${engine.name}, which does not tell the tokens that were kept`,
+      String(value),
+    );
+  }
+  return engine;
 }
 
 function resolveEvaluationSampling(o: Fields): Omit<EvaluationSampling, 'seed'> {

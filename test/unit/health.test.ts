@@ -25,6 +25,7 @@ const context: HealthContext = {
   maxTokens: 12,
   updatesPerStep: 2,
   totalUpdates: null,
+  maxLogProbDifference: null,
 };
 
 /** A step of a run in good health. */

@@ -1,0 +1,476 @@
+// A rollout engine of HTTP servers: versions of the weights as folders that servers load, the check of each, and completions.
+
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import { join, resolve } from 'node:path';
+import { checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
+import { threefry } from '../base/random.js';
+import {
+  type Completion,
+  checkRequests,
+  checkSamplingSettings,
+  cutBounds,
+  isCut,
+  type RolloutEngine,
+  type RolloutOptions,
+  type RolloutRequest,
+  type RolloutWeights,
+  type SamplingSettings,
+} from './engine.js';
+import { compareProbe, hasStayed, type Scores } from './probe.js';
+import {
+  type CompletionQuery,
+  type RawCompletion,
+  type ServerOptions,
+  type ServerProtocol,
+  type ServerRequest,
+  type ServerVersion,
+  saveVersion,
+} from './server-api.js';
+import { AnswerFault, type Job, ServerFault, ServerPool } from './servers.js';
+
+interface Options extends ServerOptions {
+  model: string;
+  adapterFolder?: string;
+  weightsFolder?: string;
+}
+
+type Checked = Required<Omit<Options, 'adapterFolder' | 'weightsFolder' | 'serverFolder'>> & {
+  folder: string;
+  serverFolder: string;
+};
+
+/** Tokens of a completion that probes a server. */
+const probeTokens = 16;
+
+/** Padding ids that a request may name; a completion with one of more is sampled again. */
+const mostPadding = 1000;
+
+/** A version in use, and what a server must say of it. */
+interface Version {
+  name: string;
+  folder: string;
+  server: ServerVersion;
+  weights: RolloutWeights;
+  /** The policy's log-probs of the probes, one after the other; `base` without its adapter. */
+  own: Scores;
+  base: Scores | undefined;
+}
+
+/** A version that a server has loaded and what it said of the probes. */
+interface Told {
+  version: Version;
+  scores: Scores;
+}
+
+/** What is known of one server. */
+interface Known {
+  /** Whether it was told to let go of versions of earlier processes. */
+  isCleared?: boolean;
+  /** Loading and checking of `wanted`, under way or done. */
+  ready?: Promise<void>;
+  wanted?: Version;
+  loaded?: Version;
+  first?: Told;
+  before?: Told;
+}
+
+/** An engine that speaks a server's protocol. TypeError or RangeError that names the option. */
+export function serverEngine(
+  protocol: ServerProtocol,
+  options: Options,
+  defaults: { apiKeyVariable: string },
+): RolloutEngine {
+  return new ServerEngine(protocol, checkOptions(protocol, options, defaults));
+}
+
+const optionNames = [
+  'urls',
+  'model',
+  'adapterFolder',
+  'weightsFolder',
+  'serverFolder',
+  'apiKeyVariable',
+  'concurrency',
+  'retries',
+  'backOff',
+  'timeLimit',
+  'maxProbeDifference',
+  'keepLast',
+] as const;
+
+function checkOptions({ loads, name }: ServerProtocol, given: Options, defaults: { apiKeyVariable: string }): Checked {
+  const o = checkObject('options', given) as unknown as Options;
+  const unknownFolder = loads === 'adapter' ? 'weightsFolder' : 'adapterFolder';
+  const known = optionNames.filter((option) => name === 'sglang' || option !== unknownFolder);
+  checkKeys('', o as unknown as Record<string, unknown>, known);
+  const text = (field: keyof Options & string, fallback?: string): string => {
+    const value: unknown = o[field] ?? fallback;
+    if (typeof value !== 'string' || value === '') throw typeError(field, 'a text', value);
+    return value;
+  };
+  const count = (field: keyof Options & string, fallback: number, min = 1) =>
+    checkNumber(field, o[field] ?? fallback, { min, integer: true });
+  const folder = resolve(text(loads === 'adapter' ? 'adapterFolder' : 'weightsFolder'));
+  return {
+    urls: checkUrls(o.urls),
+    model: text('model'),
+    folder,
+    serverFolder: text('serverFolder', folder),
+    apiKeyVariable: text('apiKeyVariable', defaults.apiKeyVariable),
+    concurrency: count('concurrency', 64),
+    retries: count('retries', 8, 0),
+    backOff: count('backOff', 500),
+    timeLimit: checkNumber('timeLimit', o.timeLimit ?? 240_000, { min: 1, max: 300_000, integer: true }),
+    maxProbeDifference: checkNumber('maxProbeDifference', o.maxProbeDifference ?? 0.1, { above: 0 }),
+    keepLast: count('keepLast', 2),
+  };
+}
+
+/** Bases of URLs, without a slash at the end. Errors do not show a URL that may hold a password. */
+function checkUrls(urls: unknown): string[] {
+  if (!Array.isArray(urls) || urls.length === 0) throw typeError('urls', 'at least one URL', urls);
+  const bases = urls.map((url: unknown, i) => {
+    const parsed = typeof url === 'string' && URL.canParse(url) ? new URL(url) : undefined;
+    if (!parsed || !/^https?:$/.test(parsed.protocol)) {
+      throw typeError(`urls[${i}]`, 'a URL of http or https', typeof url === 'string' ? 'another text' : url);
+    }
+    if (parsed.username || parsed.password || parsed.search || parsed.hash) {
+      throw rangeError(`urls[${i}]`, 'a URL without user, password, query and fragment', 'one with some');
+    }
+    return `${parsed.origin}${parsed.pathname.replace(/\/+$/, '')}`;
+  });
+  const twice = bases.findIndex((url, i) => bases.indexOf(url) < i);
+  if (twice >= 0)
+    throw rangeError(`urls[${twice}]`, 'a server of its own', `that of urls[${bases.indexOf(bases[twice])}]`);
+  return bases;
+}
+
+class ServerEngine implements RolloutEngine {
+  readonly name: string;
+  readonly description: Readonly<Record<string, unknown>>;
+  readonly keepsTokens = false;
+  private readonly pool: ServerPool;
+  private readonly known = new Map<string, Known>();
+  /** Tells the versions of this process from those of others that wrote into the folder. */
+  private readonly process = randomBytes(4).toString('hex');
+  private count = 0;
+  private current: Version | undefined;
+  /** Versions of earlier processes of the run, which servers may still hold. */
+  private leftovers: string[] | undefined;
+
+  constructor(
+    private readonly protocol: ServerProtocol,
+    private readonly settings: Checked,
+  ) {
+    this.name = protocol.name;
+    this.description = { name: protocol.name, model: settings.model, loads: protocol.loads };
+    this.pool = new ServerPool(settings);
+    for (const url of settings.urls) this.known.set(url, {});
+  }
+
+  async update(weights: RolloutWeights): Promise<void> {
+    const { folder, serverFolder, keepLast } = this.settings;
+    const prefix = `groupgrad-${weights.run}-`;
+    const own = flat(await weights.logProbs(weights.probes, 1));
+    const base = weights.baseLogProbs && flat(await weights.baseLogProbs(weights.probes));
+    fs.mkdirSync(folder, { recursive: true });
+    // Only one process at a time works on a run: what others wrote for it is of no more use.
+    this.leftovers ??= fs.readdirSync(folder).filter((name) => name.startsWith(prefix));
+    for (const name of this.leftovers) fs.rmSync(join(folder, name), { recursive: true, force: true });
+    const name = `${prefix}${this.process}-${++this.count}`;
+    const passing = join(folder, `${name}.part`);
+    await saveVersion(this.protocol.loads, weights, passing);
+    fs.renameSync(passing, join(folder, name));
+    // A server path may be that of another system: it is joined as a URL is.
+    const server = { name, path: `${serverFolder.replace(/[\\/]+$/, '')}/${name}` };
+    this.current = { name, folder: join(folder, name), server, weights, own, base };
+    fs.rmSync(join(folder, `${prefix}${this.process}-${this.count - keepLast}`), { recursive: true, force: true });
+  }
+
+  async complete(requests: readonly RolloutRequest[], options: RolloutOptions): Promise<Completion[]> {
+    const version = this.current;
+    if (!version) throw new Error(`${this.name}: expected weights (update) before the first completions`);
+    const { signal, onCompletion } = options;
+    checkSamplingSettings('', settingsOf(options));
+    checkRequests(requests, version.weights.logitsSize);
+    if (isCut(options)) {
+      const field = (Object.keys(cutBounds) as (keyof typeof cutBounds)[]).find((name) =>
+        isCut({ [name]: options[name] }),
+      );
+      throw rangeError(
+        field ?? 'topP',
+        `nothing with ${this.name}, which does not tell the tokens that were kept`,
+        'some',
+      );
+    }
+    const jobs = requests.map(
+      (request): Job<Completion> => ({
+        group: request.promptIndex,
+        run: async (url, attempt, stop) => {
+          await this.makeReady(url, version, stop);
+          return this.sample(url, version, queryOf(version, request, options, attempt), stop);
+        },
+      }),
+    );
+    return this.pool.run(jobs, { signal, onDone: onCompletion });
+  }
+
+  /** One completion. A server that does not know the version is to load it again. */
+  private async sample(
+    url: string,
+    version: Version,
+    query: CompletionQuery,
+    signal: AbortSignal,
+  ): Promise<Completion> {
+    try {
+      const answer = await this.post(url, this.protocol.complete(query, version.server), signal);
+      return readCompletion(this.protocol.readCompletion(answer, version.server), query, version.weights);
+    } catch (error) {
+      const isUnknown = error instanceof Refusal && error.tellsOf(version.name);
+      // A server that has failed may have been started anew.
+      if (isUnknown || error instanceof ServerFault || error instanceof AnswerFault) this.forget(url, version);
+      throw isUnknown ? new ServerFault(error.message) : error;
+    }
+  }
+
+  private forget(url: string, version: Version): void {
+    const known = this.known.get(url)!;
+    if (known.wanted === version) known.ready = undefined;
+  }
+
+  /** Loads a version into a server and checks it, once. */
+  private makeReady(url: string, version: Version, signal: AbortSignal): Promise<void> {
+    const known = this.known.get(url)!;
+    if (known.wanted !== version) Object.assign(known, { wanted: version, ready: undefined });
+    known.ready ??= this.load(url, known, version, signal).catch((error: unknown) => {
+      this.forget(url, version);
+      throw error;
+    });
+    return known.ready;
+  }
+
+  private async load(url: string, known: Known, version: Version, signal: AbortSignal): Promise<void> {
+    const { protocol } = this;
+    const before = known.loaded;
+    try {
+      await this.post(url, protocol.load(version.server), signal);
+    } catch (error) {
+      // A server that lost only its connection has it still.
+      if (!(error instanceof Refusal && protocol.loads === 'adapter' && /already/i.test(error.message))) throw error;
+    }
+    known.loaded = version;
+    await this.check(url, known, version, signal);
+    if (!protocol.unload) return;
+    const old = before && before !== version ? [before.name] : [];
+    if (!known.isCleared) old.push(...this.leftovers!);
+    known.isCleared = true;
+    for (const name of old) {
+      await this.post(url, protocol.unload(name), signal).catch((error: unknown) => {
+        // It is gone already: the server was started anew, or let go of it by itself.
+        if (!(error instanceof Refusal)) throw error;
+      });
+    }
+  }
+
+  /** An Error with the numbers, for a server that computes with other weights than those of the version. */
+  private async check(url: string, known: Known, version: Version, signal: AbortSignal): Promise<void> {
+    const { maxProbeDifference: bound } = this.settings;
+    const { weights, own, base } = version;
+    const fail = (what: string, { mean, max }: { mean: number; max: number }): never => {
+      const numbers = `${mean.toPrecision(3)} on average, ${max.toPrecision(3)} at most`;
+      throw new Error(
+        `${this.name} at ${url}, version ${version.name}: ${what} (log-probs differ from the policy's by ${numbers})`,
+      );
+    };
+    const scores: number[] = [];
+    for (const probe of weights.probes) {
+      const answer = await this.post(url, this.protocol.score(probe, version.server), signal);
+      scores.push(...readNumbers(this.protocol.readScores(answer, probe), probe.length - 1, `${this.name} at ${url}`));
+    }
+    const result = compareProbe(scores, own, bound, base ? { 'the server computes without the adapter': base } : {});
+    for (const told of [known.before, known.first]) {
+      if (!told || told.version === version) continue;
+      if (hasStayed({ before: told.scores, now: scores }, { before: told.version.own, now: own })) {
+        fail(`the server still computes with version ${told.version.name}`, result);
+      }
+    }
+    if (result.fault) fail(`the server computes with other weights: ${result.fault}`, result);
+    const told = { version, scores };
+    known.first ??= told;
+    known.before = told;
+    await this.checkSampling(url, version, signal, fail);
+  }
+
+  /** Looks at log-probs of sampled tokens: they must be those at the temperature, and no cache may be of another version. */
+  private async checkSampling(
+    url: string,
+    version: Version,
+    signal: AbortSignal,
+    fail: (what: string, result: { mean: number; max: number }) => never,
+  ): Promise<void> {
+    const { weights } = version;
+    const sequences: Int32Array[] = [];
+    const sampled: number[] = [];
+    const lengths: number[] = [];
+    for (const [i, probe] of weights.probes.entries()) {
+      const prompt = probe.subarray(0, Math.ceil(probe.length / 2));
+      const request = { prompt, promptIndex: i, sample: 0 };
+      const settings = { maxTokens: probeTokens, temperature: weights.temperature, seed: 0, step: 0 };
+      const query = queryOf(version, request, settings, this.count);
+      const answer = await this.post(url, this.protocol.complete(query, version.server), signal);
+      const { tokens, logProbs } = readCompletion(this.protocol.readCompletion(answer, version.server), query, weights);
+      const sequence = new Int32Array(prompt.length + tokens.length);
+      sequence.set(prompt);
+      sequence.set(tokens, prompt.length);
+      sequences.push(sequence);
+      sampled.push(...logProbs);
+      lengths.push(tokens.length);
+    }
+    const ends = (rows: readonly Float32Array[]) =>
+      rows.flatMap((row, i) => [...row.subarray(row.length - lengths[i])]);
+    const own = ends(await weights.logProbs(sequences, weights.temperature));
+    const without = ends(await weights.logProbs(sequences, 1));
+    const result = compareProbe(sampled, own, this.settings.maxProbeDifference, {
+      [`its log-probs are those at temperature 1, not ${weights.temperature}`]: without,
+    });
+    if (result.fault) fail(`the server's log-probs of sampled tokens are others: ${result.fault}`, result);
+  }
+
+  /** The JSON that a server answers with. ServerFault where the request may be repeated, Refusal where not. */
+  private async post(url: string, { path, body }: ServerRequest, signal: AbortSignal): Promise<unknown> {
+    const { apiKeyVariable, timeLimit } = this.settings;
+    const key = process.env[apiKeyVariable];
+    const hidden = (text: string) => (key ? text.replaceAll(key, '[key]') : text);
+    const where = `${this.name}, POST ${url}${path}`;
+    const limit = AbortSignal.timeout(timeLimit);
+    let status: number;
+    let text: string;
+    try {
+      const response = await fetch(`${url}${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...(key && { authorization: `Bearer ${key}` }) },
+        body: JSON.stringify(body),
+        signal: AbortSignal.any([signal, limit]),
+        redirect: 'error',
+      });
+      status = response.status;
+      text = await response.text();
+    } catch (error) {
+      signal.throwIfAborted();
+      const { message, cause } = error as Error & { cause?: { code?: string; message?: string } };
+      const why = limit.aborted ? `no answer within ${timeLimit} ms` : (cause?.code ?? cause?.message ?? message);
+      throw new ServerFault(hidden(`${where}: ${why}`));
+    }
+    // Hidden first: a part of a key is not to be found in what is cut.
+    text = hidden(text);
+    const told = `${where}: status ${status}, ${describe(text)}`;
+    if (status >= 500 || status === 408 || status === 429) throw new ServerFault(told);
+    if (status >= 400) throw new Refusal(told, text);
+    // The answer to a loaded adapter is a sentence.
+    if (!text.startsWith('{')) return {};
+    let answer: { success?: unknown };
+    try {
+      answer = JSON.parse(text) as typeof answer;
+    } catch {
+      throw new ServerFault(`${where}: expected JSON, got ${describe(text)}`);
+    }
+    if (answer.success === false) throw new Refusal(told, text);
+    return answer;
+  }
+}
+
+/** A request that the server does not accept. */
+class Refusal extends Error {
+  override name = 'Refusal';
+
+  constructor(
+    message: string,
+    private readonly text: string,
+  ) {
+    super(message);
+  }
+
+  /** Whether the answer names a version, which the server then does not know. */
+  tellsOf(version: string): boolean {
+    return this.text.includes(version);
+  }
+}
+
+function settingsOf({ signal: _, onCompletion: __, ...settings }: RolloutOptions): SamplingSettings {
+  return settings;
+}
+
+function queryOf(
+  { weights: { tokenizer, logitsSize } }: Version,
+  { prompt, promptIndex, sample }: RolloutRequest,
+  options: Pick<SamplingSettings, 'maxTokens' | 'temperature' | 'seed' | 'step' | 'stopTokens' | 'stopTexts'>,
+  attempt: number,
+): CompletionQuery {
+  const { maxTokens, temperature, seed, step, stopTokens = [], stopTexts = [] } = options;
+  const padding = logitsSize - tokenizer.vocabularySize;
+  // A repeated request gets other random numbers: the answer to the same ones may have been no use.
+  const [word] = threefry([seed | 0, Math.floor(seed / 2 ** 32), step, attempt], [promptIndex, sample, 0, 0]);
+  return {
+    prompt,
+    maxTokens,
+    temperature,
+    seed: word >>> 1,
+    stopTokens: [...new Set([...tokenizer.endTokens, ...stopTokens])],
+    stopTexts,
+    paddingTokens:
+      padding <= mostPadding ? Array.from({ length: padding }, (_, i) => tokenizer.vocabularySize + i) : [],
+  };
+}
+
+/** Checks a completion. AnswerFault for one that is to be sampled again, Error for one that no such server should give. */
+function readCompletion(
+  { tokens, logProbs, finish }: RawCompletion,
+  { maxTokens, stopTokens, stopTexts }: CompletionQuery,
+  { tokenizer: { vocabularySize }, logitsSize }: RolloutWeights,
+): Completion {
+  if (finish !== 'stop' && finish !== 'length') {
+    throw new AnswerFault(`expected a completion with finish reason stop or length, got ${describe(finish)}`);
+  }
+  if (!Array.isArray(tokens) || tokens.length === 0 || tokens.length > maxTokens) {
+    throw new Error(`completion: expected 1 to ${maxTokens} token ids, got ${describe(tokens)}`);
+  }
+  for (const id of tokens as unknown[]) {
+    if (!Number.isSafeInteger(id) || (id as number) < 0 || (id as number) >= logitsSize) {
+      const expected = `completion: expected token ids from 0 to ${logitsSize - 1}`;
+      throw new Error(`${expected}, got ${describe(id)}: does the server have the policy's model?`);
+    }
+    if ((id as number) >= vocabularySize) throw new AnswerFault(`completion: token ${id as number} is padding`);
+  }
+  const ids = Int32Array.from(tokens as number[]);
+  const last = ids.at(-1)!;
+  if (finish === 'stop' && !stopTokens.includes(last) && stopTexts.length === 0) {
+    throw new Error(
+      `completion: expected one that ends with a token of ${stopTokens.join(', ')}, got one that ends with ${last}: ` +
+        'does the server use end tokens of its own configuration?',
+    );
+  }
+  return {
+    tokens: ids,
+    logProbs: Float32Array.from(readNumbers(logProbs, ids.length, 'completion')),
+    truncated: finish === 'length' && !stopTokens.includes(last),
+  };
+}
+
+function readNumbers(values: unknown, count: number, where: string): number[] {
+  if (!Array.isArray(values) || values.length !== count) {
+    throw new Error(`${where}: expected ${count} log-probs, got ${describe(values)}`);
+  }
+  return values.map((value: unknown) => {
+    if (typeof value !== 'number' || !Number.isFinite(value)) {
+      throw new Error(`${where}: expected finite log-probs, got ${describe(value)}`);
+    }
+    // Rounding may leave one above 0.
+    if (value > 1e-3) throw new Error(`${where}: expected log-probs of at most 0, got ${value}`);
+    return Math.min(0, value);
+  });
+}
+
+function flat(rows: readonly Float32Array[]): number[] {
+  return rows.flatMap((row) => [...row]);
+}

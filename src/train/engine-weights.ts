@@ -1,0 +1,62 @@
+// A policy's weights as rollout engines get them: to write into folders, and to ask for log-probs.
+
+import { createHash, randomBytes } from 'node:crypto';
+import { resolve } from 'node:path';
+import type { Policy } from '../model/policy.js';
+import type { RolloutWeights } from '../rollout/engine.js';
+import { tokenLogProbsOf } from '../rollout/generate.js';
+import { policySampler } from '../rollout/sample.js';
+import { encodePrompts, type TokenTask } from '../rollout/token-task.js';
+import type { PretrainedPolicy } from '../weights/pretrained-options.js';
+
+/** Prompts that probe an engine, and tokens of the policy after each at most. */
+const probes = { count: 4, tokens: 32 };
+
+/** The same for every process that works on a run; random where there is no folder to resume it from. */
+export function runName(runDir: string | undefined): string {
+  if (runDir === undefined) return randomBytes(4).toString('hex');
+  return createHash('sha256').update(resolve(runDir)).digest('hex').slice(0, 8);
+}
+
+/** Beginnings of the task's prompts with what the policy writes after them: tokens as they come in training. */
+export async function probesOf(
+  policy: Policy,
+  task: TokenTask,
+  signal: AbortSignal | undefined,
+): Promise<Int32Array[]> {
+  const count = Math.min(probes.count, task.task.size ?? probes.count);
+  const prompts = await encodePrompts(
+    task,
+    Array.from({ length: count }, (_, i) => task.task.example(i)),
+  );
+  const requests = prompts.map((prompt, promptIndex) => ({ prompt, promptIndex, sample: 0 }));
+  const maxTokens = Math.min(probes.tokens, task.maxTokens);
+  const contextLength = task.promptLength + task.maxTokens - 1;
+  const settings = { maxTokens, temperature: 1, seed: 0, step: 0, contextLength, signal };
+  const completions = await policySampler(policy).complete(requests, settings);
+  return prompts.map((prompt, i) => Int32Array.from([...prompt, ...completions[i].tokens]));
+}
+
+/** The weights as they are when they are asked for. */
+export function weightsOf(
+  policy: Policy,
+  given: Pick<RolloutWeights, 'run' | 'temperature' | 'probes'>,
+): RolloutWeights {
+  const { tokenizer, logitsSize, checkpointFiles, reference } = policy;
+  const { save } = policy as Partial<PretrainedPolicy>;
+  const withoutAdapter = checkpointFiles && reference;
+  return {
+    ...given,
+    tokenizer,
+    logitsSize,
+    logProbs: (sequences, temperature) => tokenLogProbsOf(policy, sequences, temperature),
+    ...(save && checkpointFiles && { saveAdapter: (folder: string) => save(folder) }),
+    ...(save && { saveModel: (folder: string) => save(folder, { merge: true }) }),
+    ...(withoutAdapter && {
+      baseLogProbs: (sequences: readonly Int32Array[]) => {
+        const logits: Policy['logits'] = (...args) => reference(() => policy.logits(...args));
+        return tokenLogProbsOf({ ...policy, logits }, sequences);
+      },
+    }),
+  };
+}

@@ -1,0 +1,464 @@
+// Rollouts by servers: vLLM's and SGLang's routes on real ports, with real adapters, and everything that goes wrong there.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { join } from 'node:path';
+import test, { before, describe, type TestContext } from 'node:test';
+import { startBackend } from '../../src/backend/backend.js';
+import {
+  type Completion,
+  defineReward,
+  type GrpoTrainer,
+  PretrainedPolicy,
+  type RolloutEngine,
+  sglang,
+  type TrainerOptions,
+  type VllmOptions,
+  vllm,
+} from '../../src/index.js';
+import { hasStayed } from '../../src/rollout/probe.js';
+import type { Task } from '../../src/tasks/index.js';
+import { createTrainer } from '../../src/train/grpo.js';
+import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
+import { type FakeServer, type Faults, fakeServer } from '../support/fake-server.js';
+import { tensorsOf, tinyConfig, words, writeModelFolder } from '../support/model-folder.js';
+import { readLines, temporaryFolder, tinyOptions } from '../support/trainer.js';
+
+const task: Task = {
+  name: 'words',
+  size: 9,
+  example: (i) => ({
+    prompt: `${words[i % 3]} ${words[Math.floor(i / 3)]}`,
+    answer: 'c',
+    solution: 'c',
+    difficulty: 0,
+  }),
+  score: (text) => (text.startsWith('c') ? 1 : 0),
+};
+const lora = { rank: 2, alpha: 8 };
+const quiet = { output: null };
+
+/** Fast where a server fails. */
+const patience = { backOff: 5, retries: 4 };
+
+interface Scene {
+  parent: string;
+  model: string;
+  servers: FakeServer[];
+  adapters: string;
+}
+
+async function scene(t: TestContext, ...faults: Faults[]): Promise<Scene> {
+  const parent = temporaryFolder(t);
+  const model = writeModelFolder(join(parent, 'model'));
+  const servers: FakeServer[] = [];
+  for (const some of faults.length > 0 ? faults : [{}]) servers.push(await fakeServer(t, model, some));
+  return { parent, model, servers, adapters: join(parent, 'adapters') };
+}
+
+function vllmOf({ servers, adapters }: Scene, change: Partial<VllmOptions> = {}): RolloutEngine {
+  const urls = servers.map(({ url }) => url);
+  return vllm({ urls, model: 'tiny', adapterFolder: adapters, ...patience, ...change });
+}
+
+async function open(
+  t: TestContext,
+  model: string,
+  change: Partial<TrainerOptions>,
+  options: Parameters<typeof PretrainedPolicy.load>[1] = { lora },
+): Promise<GrpoTrainer> {
+  const policy = (await PretrainedPolicy.load(model, options)) as LoadedPolicy;
+  const trainer = await createTrainer({
+    policy,
+    train: task,
+    promptsPerStep: 4,
+    groupSize: 4,
+    sampling: { maxTokens: 4, promptLength: 4 },
+    hadw: {},
+    optimizer: { learningRate: 5e-2 },
+    seed: 5,
+    ...change,
+  });
+  t.after(() => {
+    trainer.dispose();
+    policy.dispose();
+  });
+  return trainer;
+}
+
+async function stepsOf(trainer: GrpoTrainer, max: number) {
+  const steps = [];
+  for await (const step of trainer.steps({ max })) steps.push(step);
+  return steps;
+}
+
+/** The message of the error that a step ends with. */
+async function failure(trainer: GrpoTrainer): Promise<string> {
+  return stepsOf(trainer, 3).then(
+    () => assert.fail('expected an error'),
+    (error: Error) => error.message,
+  );
+}
+
+describe('rollouts by servers', () => {
+  before(() => startBackend('wasm'));
+
+  for (const kind of ['vllm', 'sglang'] as const) {
+    test(`${kind} samples with each version of the adapter, and lets go of those before`, async (t) => {
+      const at = await scene(t);
+      const [server] = at.servers;
+      const urls = [server.url];
+      const rollout =
+        kind === 'vllm' ? vllmOf(at) : sglang({ urls, model: 'tiny', adapterFolder: at.adapters, ...patience });
+      const sampling = { maxTokens: 4, promptLength: 4, temperature: 0.7, stopTokens: [5] };
+      const trainer = await open(t, at.model, { rollout, sampling, runDir: join(at.parent, 'run') });
+      const steps = await stepsOf(trainer, 4);
+      for (const { metrics } of steps) {
+        // As in pretrained.test.ts: the same arithmetic in another order.
+        assert.ok(metrics['sampling/log_prob_difference_max'] < 1e-4);
+        assert.ok(Math.abs(metrics['sampling/importance_weight_mean'] - 1) < 1e-3);
+        assert.equal(metrics['sampling/importance_weight_clipped'], 0);
+      }
+      assert.ok(steps.some(({ metrics }) => metrics.grad_norm > 0));
+      assert.equal(server.loaded.length, 1);
+      const folders = fs.readdirSync(at.adapters).sort();
+      assert.equal(folders.length, 2);
+      assert.deepEqual(server.loaded, folders.slice(-1));
+      assert.deepEqual(fs.readdirSync(join(at.adapters, folders[0])).sort(), [
+        'adapter_config.json',
+        'adapter_model.safetensors',
+      ]);
+      const completions = server.requests.filter(({ path, body }) =>
+        kind === 'vllm' ? body.logprobs === 0 : path === '/generate' && body.logprob_start_len === undefined,
+      );
+      // 4 probes and 16 completions a step.
+      assert.equal(completions.length, 4 * (4 + 16));
+      const { body } = completions.at(-1)!;
+      const settings = kind === 'vllm' ? body : body.sampling_params;
+      assert.equal(settings.temperature, 0.7);
+      assert.equal(settings.top_p, 1);
+      assert.equal(settings.top_k, kind === 'vllm' ? 0 : -1);
+      assert.deepEqual(settings.stop_token_ids, [2, 5]);
+      const config = JSON.parse(fs.readFileSync(join(at.parent, 'run/config.json'), 'utf8')) as {
+        identity: { rollout: unknown };
+      };
+      assert.deepEqual(config.identity.rollout, { name: kind, model: 'tiny', loads: 'adapter' });
+    });
+  }
+
+  test('sglang loads whole models', async (t) => {
+    const at = await scene(t);
+    const folder = join(at.parent, 'weights');
+    const rollout = sglang({ urls: [at.servers[0].url], model: 'tiny', weightsFolder: folder, ...patience });
+    const trainer = await open(t, at.model, { rollout }, {});
+    for (const { metrics } of await stepsOf(trainer, 3)) {
+      assert.ok(metrics['sampling/log_prob_difference_max'] < 1e-4);
+    }
+    assert.equal(fs.readdirSync(folder).length, 2);
+    const updates = at.servers[0].requests.filter(({ path }) => path === '/update_weights_from_disk');
+    assert.equal(updates.length, 3);
+  });
+
+  test('a resumed run lets servers go of what the process before had loaded', async (t) => {
+    const at = await scene(t);
+    const runDir = join(at.parent, 'run');
+    const first = await open(t, at.model, { rollout: vllmOf(at), runDir });
+    await first.run({ max: 2, ...quiet });
+    first.dispose();
+    const before = at.servers[0].loaded;
+    const second = await open(t, at.model, { rollout: vllmOf(at), runDir });
+    await second.run({ max: 3, ...quiet });
+    assert.equal(second.step, 3);
+    assert.equal(at.servers[0].loaded.length, 1);
+    assert.notDeepEqual(at.servers[0].loaded, before);
+    assert.deepEqual(fs.readdirSync(at.adapters), at.servers[0].loaded);
+  });
+
+  for (const [what, faults, sampling, expected] of [
+    ['without the adapter', { adapter: 'none' }, {}, /computes without the adapter.*on average/],
+    [
+      'with the adapter of the first step',
+      { adapter: 'first' },
+      {},
+      /still computes with version groupgrad-\w+-\w+-1 /,
+    ],
+    ['with ids beyond the vocabulary', { id: 99 }, {}, /expected token ids from 0 to 15, got 99: does the server/],
+    [
+      'with log-probs at temperature 1',
+      { withoutTemperature: true },
+      { temperature: 0.5 },
+      /log-probs are those at temperature 1, not 0.5.*on average/,
+    ],
+  ] as const) {
+    test(`a server that answers ${what} ends the run with the numbers`, async (t) => {
+      const at = await scene(t, faults);
+      const rollout = vllmOf(at, { maxProbeDifference: 10 });
+      const trainer = await open(t, at.model, {
+        rollout,
+        sampling: { maxTokens: 4, promptLength: 4, ...sampling },
+        optimizer: { learningRate: 0.3 },
+      });
+      assert.match(await failure(trainer), expected);
+    });
+  }
+
+  test('a server with another model is found out at the first step', async (t) => {
+    const at = await scene(t);
+    const tensors = tensorsOf(tinyConfig);
+    for (const { values } of Object.values(tensors)) (values as Float32Array).reverse();
+    const other = writeModelFolder(join(at.parent, 'other'), { tensors });
+    const server = await fakeServer(t, other);
+    const trainer = await open(t, at.model, { rollout: vllmOf({ ...at, servers: [server] }) });
+    assert.match(await failure(trainer), /computes with other weights: the mean difference is above 0.1/);
+    assert.equal(trainer.step, 0);
+  });
+
+  test('a stale cache shows in the log-probs of sampled tokens', async (t) => {
+    const at = await scene(t, { isCacheStale: true });
+    const trainer = await open(t, at.model, { rollout: vllmOf(at), optimizer: { learningRate: 1 } });
+    assert.match(await failure(trainer), /log-probs of sampled tokens are others/);
+  });
+
+  for (const [what, faults] of [
+    ['a status of 500', { status: { code: 500, times: 3 } }],
+    ['closed connections', { closed: 3 }],
+    ['too many requests', { status: { code: 429, times: 2 } }],
+  ] as const) {
+    test(`${what} is waited for`, async (t) => {
+      const at = await scene(t, structuredClone(faults));
+      const trainer = await open(t, at.model, { rollout: vllmOf(at, { concurrency: 2 }) });
+      const [step] = await stepsOf(trainer, 1);
+      assert.equal(step.groups.flatMap(({ completions }) => completions).length, 16);
+    });
+  }
+
+  test('an answer that takes too long is a fault, and one that is always a fault ends the run', async (t) => {
+    const at = await scene(t, { delay: 2000 });
+    const trainer = await open(t, at.model, { rollout: vllmOf(at, { timeLimit: 30, retries: 1 }) });
+    assert.match(await failure(trainer), /no server works any more|has failed 2 times.*no answer within 30 ms/);
+  });
+
+  test('a server that is started anew gets the adapter again', async (t) => {
+    const at = await scene(t);
+    const [server] = at.servers;
+    let seen = 0;
+    const restarting = defineReward('length', ({ completion }) => {
+      if (++seen === 5) server.restart();
+      return completion.tokens.length;
+    });
+    const rollout = vllmOf(at, { concurrency: 2 });
+    const trainer = await open(t, at.model, { rollout, rewards: [restarting] });
+    const [step] = await stepsOf(trainer, 1);
+    assert.equal(step.groups.length, 4);
+    assert.equal(server.requests.filter(({ path }) => path === '/v1/load_lora_adapter').length, 2);
+  });
+
+  test('groups are spread over servers, and a server that dies costs what it had not finished', async (t) => {
+    const at = await scene(t, {}, {});
+    const [one, two] = at.servers;
+    let done = 0;
+    const rewards = [
+      defineReward('length', ({ completion }) => {
+        if (++done === 6) two.faults.isDead = true;
+        return completion.tokens.length;
+      }),
+    ];
+    const rollout = vllmOf(at, { concurrency: 2 });
+    const trainer = await open(t, at.model, { rollout, rewards, groupSize: 8 });
+    const [first, second] = await stepsOf(trainer, 2);
+    for (const { groups } of [first, second]) {
+      assert.equal(groups.length, 4);
+      assert.ok(groups.every(({ completions }) => completions.every(({ tokens }) => tokens.length > 0)));
+    }
+    // Nothing that was finished is sampled again: 64 completions and the probes, of two versions for one server.
+    assert.ok(two.completions > 0);
+    const probes = 4 * (2 + 1);
+    assert.equal(one.completions + two.completions, 64 + probes);
+  });
+
+  test('prompts of a group go to one server, and two servers with delays give nearly twice the completions', async (t) => {
+    const time = async (count: number) => {
+      const at = await scene(t, ...Array.from({ length: count }, () => ({ delay: 60 })));
+      const trainer = await open(t, at.model, {
+        rollout: vllmOf(at, { concurrency: 2 }),
+        promptsPerStep: 8,
+        groupSize: 8,
+      });
+      const [{ timing }] = await stepsOf(trainer, 1);
+      return { seconds: timing['time/sampling'], servers: at.servers };
+    };
+    const alone = await time(1);
+    const both = await time(2);
+    const ratio = alone.seconds / both.seconds;
+    assert.ok(ratio > 1.5, `${ratio.toFixed(2)} times the completions of one`);
+    assert.equal(alone.servers[0].mostAtOnce, 2);
+    const promptsOf = ({ requests }: FakeServer) =>
+      requests.filter(({ body }) => body.logprobs === 0).map(({ body }) => body.prompt.join(' '));
+    const counts = both.servers.map((server) => promptsOf(server).length);
+    assert.ok(Math.min(...counts) > 0.3 * Math.max(...counts), `completions ${counts.join(' and ')}`);
+  });
+
+  test('an abort ends the requests that are under way, with its reason', async (t) => {
+    const at = await scene(t, { delay: 300 });
+    const engine = vllmOf(at);
+    const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
+    t.after(() => policy.dispose());
+    await engine.update!(
+      {
+        run: 'a',
+        tokenizer: policy.tokenizer,
+        logitsSize: policy.logitsSize,
+        temperature: 1,
+        probes: [],
+        saveAdapter: (folder) => policy.save(folder),
+        logProbs: async () => [],
+      },
+      {},
+    );
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    setTimeout(() => controller.abort(reason), 50);
+    const requests = [{ prompt: Int32Array.of(1, 4), promptIndex: 0, sample: 0 }];
+    const began = performance.now();
+    const settings = { maxTokens: 3, temperature: 1, seed: 0, step: 0, signal: controller.signal };
+    await assert.rejects(engine.complete(requests, settings), (error) => error === reason);
+    assert.ok(performance.now() - began < 280);
+    await assert.rejects(engine.complete(requests, { ...settings, signal: undefined, topP: 0.5 }), /^RangeError: topP/);
+  });
+
+  test('a key comes from the environment and stands in no file and no error', async (t) => {
+    const key = 'sk-very-secret-0123456789';
+    process.env.TEST_ROLLOUT_KEY = key;
+    t.after(() => {
+      delete process.env.TEST_ROLLOUT_KEY;
+    });
+    const at = await scene(t, {}, {});
+    const runDir = join(at.parent, 'run');
+    const rollout = vllmOf(at, { apiKeyVariable: 'TEST_ROLLOUT_KEY', retries: 0 });
+    const trainer = await open(t, at.model, { rollout, runDir });
+    await trainer.run({ max: 1, ...quiet });
+    for (const { requests } of at.servers) assert.ok(requests.every((one) => one.key === `Bearer ${key}`));
+    for (const { faults } of at.servers) faults.status = { code: 401, times: 99, text: `${'x'.repeat(45)} no ${key}` };
+    const error = await failure(trainer);
+    assert.match(error, /status 401/);
+    assert.ok(!error.includes(key.slice(0, 8)), error);
+    for (const file of fs.readdirSync(runDir, { recursive: true, encoding: 'utf8' })) {
+      const path = join(runDir, file);
+      if (fs.statSync(path).isFile()) assert.ok(!fs.readFileSync(path).includes(key), file);
+    }
+  });
+
+  test('what learns is what the policy itself would have sampled', async (t) => {
+    const at = await scene(t);
+    const rises = async (rollout?: RolloutEngine) => {
+      const trainer = await open(t, at.model, { rollout, groupSize: 8 });
+      const rewards = (await stepsOf(trainer, 12)).map(({ metrics }) => metrics.reward);
+      const meanOf = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+      return meanOf(rewards.slice(-3)) - meanOf(rewards.slice(0, 3));
+    };
+    const [own, served] = [await rises(), await rises(vllmOf(at))];
+    assert.ok(own > 0.2 && served > 0.2, `the reward rises by ${own} and ${served}`);
+  });
+});
+
+describe('options of rollouts', () => {
+  before(() => startBackend('wasm'));
+  const usual = { urls: ['http://127.0.0.1:1'], model: 'm', adapterFolder: 'a' };
+
+  for (const [options, expected] of [
+    [{ ...usual, urls: [] }, /^TypeError: urls: expected at least one URL/],
+    [{ ...usual, urls: ['127.0.0.1'] }, /^TypeError: urls\[0\]: expected a URL of http or https/],
+    [{ ...usual, urls: ['http://u:secret@h'] }, /^RangeError: urls\[0\]: expected a URL without user, (?!.*secret)/],
+    [{ ...usual, urls: ['http://h', 'http://h/'] }, /^RangeError: urls\[1\]: expected a server of its own/],
+    [{ ...usual, model: '' }, /^TypeError: model: expected a text/],
+    [{ ...usual, adapterFolder: undefined }, /^TypeError: adapterFolder: expected a text, got nothing/],
+    [{ ...usual, weightsFolder: 'b' }, /^TypeError: weightsFolder: unknown field/],
+    [{ ...usual, timeLimit: 1e6 }, /^RangeError: timeLimit: expected an integer at least 1 and at most 300000/],
+    [{ ...usual, concurency: 1 }, /^TypeError: concurency: unknown field/],
+  ] as const) {
+    test(`${expected}`, () => {
+      assert.throws(() => vllm(options as unknown as VllmOptions), expected);
+    });
+  }
+
+  test('sglang takes adapters or whole models', () => {
+    const { adapterFolder: _, ...without } = usual;
+    assert.throws(
+      () => sglang(without),
+      /^TypeError: options: expected either adapterFolder or weightsFolder, got neither/,
+    );
+    assert.throws(() => sglang({ ...usual, weightsFolder: 'b' }), /got both/);
+  });
+
+  for (const [change, expected] of [
+    [{ rollout: {} }, /^TypeError: rollout.name: expected a text, got nothing/],
+    [{ rollout: { name: 'x' } }, /^TypeError: rollout.complete: expected a function/],
+    [{ rollout: vllm(usual), sampling: { topP: 0.9 } }, /^RangeError: sampling.topP: expected nothing with vllm/],
+    [{ importanceSampling: {} }, /^TypeError: importanceSampling: expected nothing without rollout/],
+    [
+      { rollout: vllm(usual), importanceSampling: { clipMin: 3 } },
+      /^RangeError: importanceSampling.clipMin: expected a number below clipMax \(3\)/,
+    ],
+    [
+      { rollout: vllm(usual), importanceSampling: { mode: 'token_truncate', clipMax: null } },
+      /^RangeError: importanceSampling.clipMax: expected a bound/,
+    ],
+    [
+      { rollout: vllm(usual), importanceSampling: { mode: 'token' } },
+      /^RangeError: importanceSampling.mode: expected one of 'token_truncate'/,
+    ],
+  ] as const) {
+    test(`${expected}`, async () => {
+      const options = tinyOptions(change as unknown as Partial<TrainerOptions>);
+      await assert.rejects(createTrainer(options), expected);
+      (options.policy as LoadedPolicy).dispose();
+    });
+  }
+
+  test('a policy without an adapter is refused at the first step', async (t) => {
+    const at = await scene(t);
+    const trainer = await open(t, at.model, { rollout: vllmOf(at) }, {});
+    assert.match(await failure(trainer), /^policy: expected one with an adapter \(lora\)/);
+  });
+
+  test('an engine of the user samples, and is warned of where its log-probs differ', async (t) => {
+    const at = await scene(t);
+    const own: Completion = { tokens: Int32Array.of(3, 2), logProbs: Float32Array.of(-0.1, -0.2), truncated: false };
+    let turn = 0;
+    const rollout: RolloutEngine = {
+      name: 'mine',
+      complete: async (requests) => requests.map(() => ({ ...own, tokens: Int32Array.of(3 + (turn++ % 3), 2) })),
+    };
+    const trainer = await open(t, at.model, { rollout });
+    const [step] = await stepsOf(trainer, 1);
+    assert.ok(step.metrics['sampling/log_prob_difference_max'] > 0.1);
+    assert.equal(step.metrics['health/log_prob_difference'], 1);
+    assert.match(
+      step.warnings.join('\n'),
+      /the rollout engine's log-probs differ .* more than sampling.maxLogProbDifference \(0.1\)/,
+    );
+  });
+
+  test('small changes of the weights tell a server that has stayed from one that computes in low precision', () => {
+    const own = { before: [-1, -2, -3, -4], now: [-1.1, -2.05, -2.9, -4.1] };
+    const noise = [0.02, -0.01, 0.01, 0.015];
+    const noisy = (values: number[]) => values.map((value, i) => value + noise[i]);
+    assert.equal(hasStayed({ before: noisy(own.before), now: own.now }, own), false);
+    assert.equal(hasStayed({ before: noisy(own.before), now: own.before }, own), true);
+    // Too small to tell: neither.
+    const still = { before: own.before, now: own.before.map((value) => value - 1e-5) };
+    assert.equal(hasStayed({ before: own.before, now: own.before }, still), false);
+  });
+
+  test('readLines of a run tell the mismatch of every step', async (t) => {
+    const at = await scene(t);
+    const runDir = join(at.parent, 'run');
+    const importanceSampling = { mode: 'token_truncate', clipMax: 1, clipMin: 0.5 } as const;
+    const trainer = await open(t, at.model, { rollout: vllmOf(at), importanceSampling, runDir });
+    await trainer.run({ max: 2, ...quiet });
+    for (const line of readLines(join(runDir, 'metrics.jsonl'))) {
+      if (line.step === 0) continue;
+      assert.ok((line['sampling/importance_weight_max'] as number) <= 1);
+    }
+  });
+});
