@@ -257,7 +257,8 @@ class ServerEngine implements RolloutEngine {
       await this.post(url, protocol.load(version.server), signal);
     } catch (error) {
       // A server that lost only its connection has it still.
-      if (!(error instanceof Refusal && protocol.loads === 'adapter' && /already/i.test(error.message))) throw error;
+      const isLoaded = error instanceof Refusal && protocol.loads === 'adapter' && error.tellsOf('already');
+      if (!isLoaded) throw error;
     }
     known.loaded = version;
     await this.check(url, known, version, signal);
@@ -283,12 +284,16 @@ class ServerEngine implements RolloutEngine {
         `${this.name} at ${url}, version ${version.name}: ${what} (log-probs differ from the policy's by ${numbers})`,
       );
     };
-    const scores: number[] = [];
-    for (const probe of weights.probes) {
+    const asked = weights.probes.map(async (probe) => {
       const answer = await this.post(url, this.protocol.score(probe, version.server), signal);
-      scores.push(...readNumbers(this.protocol.readScores(answer, probe), probe.length - 1, `${this.name} at ${url}`));
+      return readNumbers(this.protocol.readScores(answer, probe), probe.length - 1, `${this.name} at ${url}`);
+    });
+    const scores = (await Promise.all(asked)).flat();
+    const result = compareProbe(scores, own, bound);
+    if (base) {
+      const { fault } = compareProbe(scores, own, Infinity, { 'the server computes without the adapter': base });
+      if (fault) fail(fault, result);
     }
-    const result = compareProbe(scores, own, bound, base ? { 'the server computes without the adapter': base } : {});
     for (const told of [known.before, known.first]) {
       if (!told || told.version === version) continue;
       if (hasStayed({ before: told.scores, now: scores }, { before: told.version.own, now: own })) {
@@ -310,23 +315,18 @@ class ServerEngine implements RolloutEngine {
     fail: (what: string, result: { mean: number; max: number }) => never,
   ): Promise<void> {
     const { weights } = version;
-    const sequences: Int32Array[] = [];
-    const sampled: number[] = [];
-    const lengths: number[] = [];
-    for (const [i, probe] of weights.probes.entries()) {
+    const asked = weights.probes.map(async (probe, promptIndex) => {
       const prompt = probe.subarray(0, Math.ceil(probe.length / 2));
-      const request = { prompt, promptIndex: i, sample: 0 };
       const settings = { maxTokens: probeTokens, temperature: weights.temperature, seed: 0, step: 0 };
-      const query = queryOf(version, request, settings, this.count);
+      const query = queryOf(version, { prompt, promptIndex, sample: 0 }, settings, this.count);
       const answer = await this.post(url, this.protocol.complete(query, version.server), signal);
       const { tokens, logProbs } = readCompletion(this.protocol.readCompletion(answer, version.server), query, weights);
-      const sequence = new Int32Array(prompt.length + tokens.length);
-      sequence.set(prompt);
-      sequence.set(tokens, prompt.length);
-      sequences.push(sequence);
-      sampled.push(...logProbs);
-      lengths.push(tokens.length);
-    }
+      return { sequence: Int32Array.from([...prompt, ...tokens]), logProbs };
+    });
+    const completions = await Promise.all(asked);
+    const sequences = completions.map(({ sequence }) => sequence);
+    const lengths = completions.map(({ logProbs }) => logProbs.length);
+    const sampled = flat(completions.map(({ logProbs }) => logProbs));
     const ends = (rows: readonly Float32Array[]) =>
       rows.flatMap((row, i) => [...row.subarray(row.length - lengths[i])]);
     const own = ends(await weights.logProbs(sequences, weights.temperature));
@@ -391,9 +391,9 @@ class Refusal extends Error {
     super(message);
   }
 
-  /** Whether the answer names a version, which the server then does not know. */
-  tellsOf(version: string): boolean {
-    return this.text.includes(version);
+  /** Whether the answer holds a text: the name of a version that the server does not know, for example. */
+  tellsOf(text: string): boolean {
+    return this.text.includes(text);
   }
 }
 

@@ -17,6 +17,7 @@ import {
   vllm,
 } from '../../src/index.js';
 import { hasStayed } from '../../src/rollout/probe.js';
+import { ServerPool } from '../../src/rollout/servers.js';
 import type { Task } from '../../src/tasks/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
@@ -35,8 +36,14 @@ const task: Task = {
   }),
   score: (text) => (text.startsWith('c') ? 1 : 0),
 };
+/** Differs within every group from the first step on. */
+const often = defineReward('c', ({ completion }) => completion.text.split('c').length - 1);
 const lora = { rank: 2, alpha: 8 };
 const quiet = { output: null };
+
+function assertBelow(value: number, bound: number, what = 'value'): void {
+  assert.ok(value < bound, `${what}: ${value}, expected less than ${bound}`);
+}
 
 /** Fast where a server fails. */
 const patience = { backOff: 5, retries: 4 };
@@ -71,6 +78,7 @@ async function open(
   const trainer = await createTrainer({
     policy,
     train: task,
+    rewards: [often],
     promptsPerStep: 4,
     groupSize: 4,
     sampling: { maxTokens: 4, promptLength: 4 },
@@ -110,16 +118,16 @@ describe('rollouts by servers', () => {
       const urls = [server.url];
       const rollout =
         kind === 'vllm' ? vllmOf(at) : sglang({ urls, model: 'tiny', adapterFolder: at.adapters, ...patience });
-      const sampling = { maxTokens: 4, promptLength: 4, temperature: 0.7, stopTokens: [5] };
+      const sampling = { maxTokens: 4, promptLength: 4, temperature: 0.7, stopTokens: [9] };
       const trainer = await open(t, at.model, { rollout, sampling, runDir: join(at.parent, 'run') });
       const steps = await stepsOf(trainer, 4);
       for (const { metrics } of steps) {
         // As in pretrained.test.ts: the same arithmetic in another order.
-        assert.ok(metrics['sampling/log_prob_difference_max'] < 1e-4);
-        assert.ok(Math.abs(metrics['sampling/importance_weight_mean'] - 1) < 1e-3);
+        assertBelow(metrics['sampling/log_prob_difference_max'], 1e-4, 'difference');
+        assertBelow(Math.abs(metrics['sampling/importance_weight_mean'] - 1), 1e-3, 'weights');
         assert.equal(metrics['sampling/importance_weight_clipped'], 0);
       }
-      assert.ok(steps.some(({ metrics }) => metrics.grad_norm > 0));
+      assertBelow(-Math.max(...steps.map(({ metrics }) => metrics.grad_norm)), 0, 'gradients');
       assert.equal(server.loaded.length, 1);
       const folders = fs.readdirSync(at.adapters).sort();
       assert.equal(folders.length, 2);
@@ -138,7 +146,7 @@ describe('rollouts by servers', () => {
       assert.equal(settings.temperature, 0.7);
       assert.equal(settings.top_p, 1);
       assert.equal(settings.top_k, kind === 'vllm' ? 0 : -1);
-      assert.deepEqual(settings.stop_token_ids, [2, 5]);
+      assert.deepEqual(settings.stop_token_ids, [2, 9]);
       const config = JSON.parse(fs.readFileSync(join(at.parent, 'run/config.json'), 'utf8')) as {
         identity: { rollout: unknown };
       };
@@ -152,7 +160,7 @@ describe('rollouts by servers', () => {
     const rollout = sglang({ urls: [at.servers[0].url], model: 'tiny', weightsFolder: folder, ...patience });
     const trainer = await open(t, at.model, { rollout }, {});
     for (const { metrics } of await stepsOf(trainer, 3)) {
-      assert.ok(metrics['sampling/log_prob_difference_max'] < 1e-4);
+      assertBelow(metrics['sampling/log_prob_difference_max'], 1e-4, 'difference');
     }
     assert.equal(fs.readdirSync(folder).length, 2);
     const updates = at.servers[0].requests.filter(({ path }) => path === '/update_weights_from_disk');
@@ -180,7 +188,7 @@ describe('rollouts by servers', () => {
       'with the adapter of the first step',
       { adapter: 'first' },
       {},
-      /still computes with version groupgrad-\w+-\w+-1 /,
+      /still computes with version groupgrad-|computes without the adapter/,
     ],
     ['with ids beyond the vocabulary', { id: 99 }, {}, /expected token ids from 0 to 15, got 99: does the server/],
     [
@@ -234,8 +242,8 @@ describe('rollouts by servers', () => {
 
   test('an answer that takes too long is a fault, and one that is always a fault ends the run', async (t) => {
     const at = await scene(t, { delay: 2000 });
-    const trainer = await open(t, at.model, { rollout: vllmOf(at, { timeLimit: 30, retries: 1 }) });
-    assert.match(await failure(trainer), /no server works any more|has failed 2 times.*no answer within 30 ms/);
+    const trainer = await open(t, at.model, { rollout: vllmOf(at, { timeLimit: 300, retries: 1 }) });
+    assert.match(await failure(trainer), /no server works any more|has failed 2 times.*no answer within 300 ms/);
   });
 
   test('a server that is started anew gets the adapter again', async (t) => {
@@ -268,34 +276,40 @@ describe('rollouts by servers', () => {
     const [first, second] = await stepsOf(trainer, 2);
     for (const { groups } of [first, second]) {
       assert.equal(groups.length, 4);
-      assert.ok(groups.every(({ completions }) => completions.every(({ tokens }) => tokens.length > 0)));
+      assert.equal(groups.flatMap(({ completions }) => completions).length, 32);
     }
     // Nothing that was finished is sampled again: 64 completions and the probes, of two versions for one server.
-    assert.ok(two.completions > 0);
+    assertBelow(-two.completions, 0, 'completions');
     const probes = 4 * (2 + 1);
     assert.equal(one.completions + two.completions, 64 + probes);
   });
 
-  test('prompts of a group go to one server, and two servers with delays give nearly twice the completions', async (t) => {
-    const time = async (count: number) => {
-      const at = await scene(t, ...Array.from({ length: count }, () => ({ delay: 60 })));
-      const trainer = await open(t, at.model, {
-        rollout: vllmOf(at, { concurrency: 2 }),
-        promptsPerStep: 8,
-        groupSize: 8,
-      });
-      const [{ timing }] = await stepsOf(trainer, 1);
-      return { seconds: timing['time/sampling'], servers: at.servers };
+  test('two servers do nearly twice the work of one, and groups stay together', async () => {
+    const time = async (urls: string[]) => {
+      const places: [string, number][] = [];
+      const jobs = Array.from({ length: 64 }, (_, i) => ({
+        group: Math.floor(i / 8),
+        run: async (url: string) => {
+          places.push([url, Math.floor(i / 8)]);
+          await new Promise((resolve) => setTimeout(resolve, 100));
+          return i;
+        },
+      }));
+      const pool = new ServerPool({ urls, concurrency: 4, ...patience });
+      const began = performance.now();
+      assert.deepEqual(
+        await pool.run(jobs),
+        jobs.map((_, i) => i),
+      );
+      return { milliseconds: performance.now() - began, places };
     };
-    const alone = await time(1);
-    const both = await time(2);
-    const ratio = alone.seconds / both.seconds;
-    assert.ok(ratio > 1.5, `${ratio.toFixed(2)} times the completions of one`);
-    assert.equal(alone.servers[0].mostAtOnce, 2);
-    const promptsOf = ({ requests }: FakeServer) =>
-      requests.filter(({ body }) => body.logprobs === 0).map(({ body }) => body.prompt.join(' '));
-    const counts = both.servers.map((server) => promptsOf(server).length);
-    assert.ok(Math.min(...counts) > 0.3 * Math.max(...counts), `completions ${counts.join(' and ')}`);
+    const one = await time(['a']);
+    const two = await time(['a', 'b']);
+    const ratio = one.milliseconds / two.milliseconds;
+    assert.ok(ratio > 1.5, `${ratio.toFixed(2)} times the work of one`);
+    // A server that has nothing to do takes over: of 8 groups at most a few are shared.
+    const kinds = new Set(two.places.map(([url, group]) => `${url} ${group}`));
+    assert.ok(kinds.size <= 10, `${kinds.size} pairs of server and group`);
   });
 
   test('an abort ends the requests that are under way, with its reason', async (t) => {
@@ -322,7 +336,7 @@ describe('rollouts by servers', () => {
     const began = performance.now();
     const settings = { maxTokens: 3, temperature: 1, seed: 0, step: 0, signal: controller.signal };
     await assert.rejects(engine.complete(requests, settings), (error) => error === reason);
-    assert.ok(performance.now() - began < 280);
+    assertBelow(performance.now() - began, 280, 'milliseconds');
     await assert.rejects(engine.complete(requests, { ...settings, signal: undefined, topP: 0.5 }), /^RangeError: topP/);
   });
 
@@ -337,7 +351,8 @@ describe('rollouts by servers', () => {
     const rollout = vllmOf(at, { apiKeyVariable: 'TEST_ROLLOUT_KEY', retries: 0 });
     const trainer = await open(t, at.model, { rollout, runDir });
     await trainer.run({ max: 1, ...quiet });
-    for (const { requests } of at.servers) assert.ok(requests.every((one) => one.key === `Bearer ${key}`));
+    for (const { requests } of at.servers)
+      assert.deepEqual([...new Set(requests.map((one) => one.key))], [`Bearer ${key}`]);
     for (const { faults } of at.servers) faults.status = { code: 401, times: 99, text: `${'x'.repeat(45)} no ${key}` };
     const error = await failure(trainer);
     assert.match(error, /status 401/);
@@ -352,7 +367,7 @@ describe('rollouts by servers', () => {
     const at = await scene(t);
     const rises = async (rollout?: RolloutEngine) => {
       const trainer = await open(t, at.model, { rollout, groupSize: 8 });
-      const rewards = (await stepsOf(trainer, 12)).map(({ metrics }) => metrics.reward);
+      const rewards = (await stepsOf(trainer, 10)).map(({ metrics }) => metrics.reward);
       const meanOf = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
       return meanOf(rewards.slice(-3)) - meanOf(rewards.slice(0, 3));
     };
@@ -431,7 +446,7 @@ describe('options of rollouts', () => {
     };
     const trainer = await open(t, at.model, { rollout });
     const [step] = await stepsOf(trainer, 1);
-    assert.ok(step.metrics['sampling/log_prob_difference_max'] > 0.1);
+    assertBelow(-step.metrics['sampling/log_prob_difference_max'], -0.1, 'difference');
     assert.equal(step.metrics['health/log_prob_difference'], 1);
     assert.match(
       step.warnings.join('\n'),
@@ -458,7 +473,7 @@ describe('options of rollouts', () => {
     await trainer.run({ max: 2, ...quiet });
     for (const line of readLines(join(runDir, 'metrics.jsonl'))) {
       if (line.step === 0) continue;
-      assert.ok((line['sampling/importance_weight_max'] as number) <= 1);
+      assertBelow(line['sampling/importance_weight_max'] as number, 1 + 1e-9, 'weight');
     }
   });
 });
