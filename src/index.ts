@@ -20,6 +20,7 @@ export type { SurrogateKind } from './devices/reference/surrogate.js';
 export type { Aggregation, KlEstimator, Ratio } from './devices/settings.js';
 export { type AnchorOptions, type AnchorState, DifficultyAnchor } from './loss/anchor.js';
 export type { AdvantageConfig, EntropyConfig, KlConfig, LossConfig, Surrogate } from './loss/config.js';
+export { computeDecoupledAdvantages, type WeightedRewards } from './loss/decoupled.js';
 export {
   type AdvantageResult,
   computeAdvantages,

@@ -9,6 +9,11 @@
  */
 const rounding = { float32: 2 ** -21, float64: 2 ** -46 };
 
+/** Whether a sum of terms that were rounded is what rounding leaves of 0. `size`: the sum of the terms' sizes. */
+export function isRoundingOfZero(sum: number, size: number, precision: 'float32' | 'float64'): boolean {
+  return Number.isFinite(size) && Math.abs(sum) <= rounding[precision] * size;
+}
+
 /** Whether the rewards with a verdict (not NaN) differ by more than rounding does. False of none. */
 export function hasSpread(rewards: readonly number[], precision: 'float32' | 'float64'): boolean {
   let low = Infinity;

@@ -97,11 +97,24 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[
   return total;
 }
 
-/** Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. */
-export function isInformative({ completions }: Group): boolean {
-  return hasSpread(
-    completions.map(({ reward }) => reward),
-    'float64',
+/**
+ * Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. `parts`: the rewards that
+ * are normalised each for itself, of which one that differs is enough; undefined where their sum is.
+ */
+export function isInformative({ completions }: Group, parts: readonly Reward<never>[] | undefined): boolean {
+  if (!parts) {
+    return hasSpread(
+      completions.map(({ reward }) => reward),
+      'float64',
+    );
+  }
+  return parts.some(
+    ({ name, weight }) =>
+      weight !== 0 &&
+      hasSpread(
+        completions.map(({ rewards }) => rewards[name] ?? Number.NaN),
+        'float64',
+      ),
   );
 }
 

@@ -2,8 +2,10 @@
 
 import type { Metrics } from '../devices/plan.js';
 import type { DifficultyAnchor } from '../loss/anchor.js';
+import type { AdvantageConfig } from '../loss/config.js';
+import { computeDecoupledAdvantages } from '../loss/decoupled.js';
 import { type AdvantageResult, computeAdvantages } from '../loss/losses.js';
-import type { Group } from '../rollout/api.js';
+import type { Group, Reward } from '../rollout/api.js';
 import type { Settings } from './options.js';
 
 /**
@@ -16,15 +18,25 @@ export function assignAdvantages(
   chosen: readonly Group[],
   { groupSize, advantage, hadw, device }: Pick<Settings, 'groupSize' | 'advantage' | 'hadw' | 'device'>,
   anchor: DifficultyAnchor | undefined,
+  rewards: readonly Pick<Reward<never>, 'name' | 'weight'>[],
 ): Metrics {
-  const config = { ...advantage, groupSize };
-  const all = computeAdvantages(rewardsOf(groups), config, { device });
+  const { multiObjective, ...plain } = advantage;
+  const config: AdvantageConfig = { ...plain, groupSize };
+  const compute = (some: readonly Group[], how: AdvantageConfig) =>
+    multiObjective === 'normalize-then-sum'
+      ? computeDecoupledAdvantages(
+          rewards.map(({ name, weight }) => ({ rewards: verdictsOf(some, name), weight })),
+          how,
+          { device },
+        )
+      : computeAdvantages(rewardsOf(some), how, { device });
+  const all = compute(groups, config);
   const observe = () => {
     if (anchor && !Number.isNaN(all.accuracy)) anchor.observe(all.accuracy);
   };
   if (anchor?.timing === 'posterior') observe();
   const weighting = hadw && anchor && { scale: hadw.scale, anchor: anchor.value };
-  const result = computeAdvantages(rewardsOf(chosen), weighting ? { ...config, hadw: weighting } : config, { device });
+  const result = compute(chosen, weighting ? { ...config, hadw: weighting } : config);
   if (anchor?.timing === 'prior') observe();
   write(groups, all, 1);
   write(chosen, result, hadw && !anchor ? hadw.scale : 1);
@@ -35,6 +47,11 @@ export function assignAdvantages(
 
 function rewardsOf(groups: readonly Group[]): number[] {
   return groups.flatMap(({ completions }) => completions.map(({ reward }) => reward));
+}
+
+/** NaN where the reward does not apply. */
+function verdictsOf(groups: readonly Group[], name: string): number[] {
+  return groups.flatMap(({ completions }) => completions.map(({ rewards }) => rewards[name] ?? Number.NaN));
 }
 
 function write(groups: readonly Group[], { advantages }: AdvantageResult, factor: number): void {

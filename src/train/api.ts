@@ -85,7 +85,13 @@ export interface TrainerOptions<E extends Example = Example> {
   /** Default `presets.dapo`. */
   loss?: LossConfig;
   /** Advantages but for their groups and HA-DW; defaults as `computeAdvantages`. */
-  advantage?: Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'>;
+  advantage?: Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'> & {
+    /**
+     * What becomes of several rewards. `sum-then-normalize` (default): advantages are of their weighted sum. `normalize-then-sum`:
+     * GDPO (arXiv 2601.05242), `computeDecoupledAdvantages`; a group counts as one whose rewards differ where any of them does.
+     */
+    multiObjective?: 'sum-then-normalize' | 'normalize-then-sum';
+  };
   /**
    * History-aware difficulty weighting: λ, and the anchor, which observes every completion sampled. Left out: none. With
    * the anchor `none` every weight is λ: a control, which tells what λ does from what the history does.

@@ -563,10 +563,10 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const index = this.step + 1;
     const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
     await this.sample(groups, index, timing, signal);
-    const chosen = [...groups].sort(informativeFirst).slice(0, settings.promptsPerStep);
+    const chosen = this.choose(groups);
 
     const scored = performance.now();
-    const advantages = assignAdvantages(groups, chosen, settings, state.anchor);
+    const advantages = assignAdvantages(groups, chosen, settings, state.anchor, this.rewards);
     timing['time/advantages'] = secondsSince(scored);
 
     const learner = { policy, optimizer: state.optimizer, reference: state.reference, settings };
@@ -613,8 +613,20 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       timing['time/sampling'] += (sampled - began) / 1e3;
       await rewardGroups(more, this.rewards, signal);
       timing['time/rewards'] += secondsSince(sampled);
-      if (groups.filter(isInformative).length >= promptsPerStep) return;
+      if (groups.filter((group) => this.isInformative(group)).length >= promptsPerStep) return;
     }
+  }
+
+  private isInformative(group: Group<E>): boolean {
+    const isDecoupled = this.settings.advantage.multiObjective === 'normalize-then-sum';
+    return isInformative(group as unknown as Group, isDecoupled ? this.rewards : undefined);
+  }
+
+  /** The groups to learn from: those whose rewards differ, and others only for want of them, each kind in order. */
+  private choose(groups: readonly Group<E>[]): Group<E>[] {
+    const differing = groups.filter((group) => this.isInformative(group));
+    const others = groups.filter((group) => !differing.includes(group));
+    return [...differing, ...others].slice(0, this.settings.promptsPerStep);
   }
 
   /** Counts a step, writes it down, and saves a checkpoint where one is due. */
@@ -712,11 +724,6 @@ function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number
     updatesPerStep: iterations * Math.min(miniBatches, promptsPerStep * groupSize),
     totalUpdates: optimizer.totalSteps,
   };
-}
-
-/** Sorting is stable: groups of a kind stay in order. */
-function informativeFirst(a: Group, b: Group): number {
-  return Number(isInformative(b)) - Number(isInformative(a));
 }
 
 function requireFiniteWeights({ variables }: Policy): void {

@@ -263,9 +263,23 @@ function resolveLossConfig(o: Fields): LossConfig {
 
 function resolveAdvantageConfig(o: Fields): Settings['advantage'] {
   const given = checkObject('advantage', o.raw('advantage') ?? {});
-  checkKeys('advantage', given, ['center', 'scale', 'ddof', 'epsilon']);
-  const { center, scale, ddof, epsilon } = resolveAdvantage('advantage', given);
-  return { center, scale, ddof: ddof as 0 | 1, epsilon };
+  checkKeys('advantage', given, ['center', 'scale', 'ddof', 'epsilon', 'multiObjective']);
+  const { multiObjective, ...config } = given;
+  const { center, scale, ddof, epsilon } = resolveAdvantage('advantage', config);
+  const resolved = { center, scale, ddof: ddof as 0 | 1, epsilon };
+  const choices = ['sum-then-normalize', 'normalize-then-sum'] as const;
+  const isDecoupled =
+    multiObjective !== undefined &&
+    checkChoice('advantage.multiObjective', multiObjective, choices) === 'normalize-then-sum';
+  if (isDecoupled && center === 'none') {
+    throw rangeError(
+      'advantage.center',
+      `'mean' or 'leave-one-out' with multiObjective 'normalize-then-sum'`,
+      `'none'`,
+    );
+  }
+  // Left out where it is the default: runs that earlier versions began do not have it.
+  return isDecoupled ? { ...resolved, multiObjective: 'normalize-then-sum' } : resolved;
 }
 
 function resolveHadw(o: Fields): NonNullable<Settings['hadw']> {
