@@ -50,12 +50,22 @@ export type {
 } from './loss/request.js';
 export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
-export type { Evaluation, Group, Reward, RewardInput, ScoredCompletion, Verdict } from './rollout/api.js';
+export type {
+  Evaluation,
+  Group,
+  GroupReward,
+  GroupRewardInput,
+  Reward,
+  RewardInput,
+  RewardSettings,
+  ScoredCompletion,
+  Verdict,
+} from './rollout/api.js';
 export type { Completion, KeptTokens } from './rollout/engine.js';
 export { generate, tokenLogProbs } from './rollout/entry.js';
 export type { Generated, GenerateOptions, Prompt } from './rollout/generate-api.js';
 export { rewards } from './rollout/graded-rewards.js';
-export { defineReward, type RewardOptions } from './rollout/rewards.js';
+export { defineGroupReward, defineReward, type RewardOptions } from './rollout/rewards.js';
 export {
   type BanditExample,
   type BanditOptions,

@@ -25,13 +25,32 @@ export interface RewardInput<E extends Example = Example> {
 /** A reward, or null where the function does not apply. */
 export type Verdict = number | null;
 
-/** Made by `defineReward`. */
-export interface Reward<E extends Example = Example> {
+/** What a reward that sees its whole group is asked about. */
+export interface GroupRewardInput<E extends Example = Example> {
+  prompt: string;
+  /** All completions of the prompt, each with the task's own score. */
+  completions: readonly (RewardInput['completion'] & Pick<RewardInput, 'score'>)[];
+  example: E;
+  /** Aborts when the time limit has passed, or when another verdict, of whichever reward, has stopped the step. */
+  signal: AbortSignal;
+}
+
+/** How a reward counts and is asked. */
+export interface RewardSettings {
   readonly name: string;
   readonly weight: number;
   readonly timeLimit: number;
   readonly concurrency: number;
   readonly onError: 'throw' | 'null' | 'zero';
+}
+
+/** Made by `defineGroupReward`. */
+export interface GroupReward<E extends Example = Example> extends RewardSettings {
+  judgeGroup(input: GroupRewardInput<E>): readonly Verdict[] | Promise<readonly Verdict[]>;
+}
+
+/** Made by `defineReward`. */
+export interface Reward<E extends Example = Example> extends RewardSettings {
   judge(input: RewardInput<E>): Verdict | Promise<Verdict>;
   /** The grade of a text that is complete; only rewards that grade have it. Problems without a score of their own are scored by it. */
   grade?(text: string, example: E): Promise<Grade>;

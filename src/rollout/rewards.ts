@@ -7,7 +7,7 @@ import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError,
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import type { Example, Task } from '../tasks/task.js';
-import type { Reward, RewardInput, Verdict } from './api.js';
+import type { GroupReward, GroupRewardInput, Reward, RewardInput, RewardSettings, Verdict } from './api.js';
 
 /** Milliseconds that a reward or a task's score may take. */
 const usualTimeLimit = 60_000;
@@ -32,19 +32,42 @@ export function defineReward<E extends Example = Example>(
   judge: (input: RewardInput<E>) => Verdict | Promise<Verdict>,
   options: RewardOptions = {},
 ): Reward<E> {
+  return { ...resolveReward(name, judge, options), judge };
+}
+
+/**
+ * A reward that sees all completions of a prompt at once, synchronous or not: for ranks, comparisons, and what is rare or common
+ * among them. It returns a verdict for each completion, in order, as `defineReward`'s does for one; options are the same, and
+ * `concurrency` and `timeLimit` are of groups. What excuses a failure holds for the whole group.
+ * @throws TypeError or RangeError for an impossible option.
+ * @example
+ * const shortest = defineGroupReward('shortest', ({ completions }) => {
+ *   const right = completions.filter(({ score }) => score === 1).map(({ tokens }) => tokens.length);
+ *   return completions.map(({ score, tokens }) => (score === 1 && tokens.length === Math.min(...right) ? 1 : 0));
+ * });
+ */
+export function defineGroupReward<E extends Example = Example>(
+  name: string,
+  judgeGroup: (input: GroupRewardInput<E>) => readonly Verdict[] | Promise<readonly Verdict[]>,
+  options: RewardOptions = {},
+): GroupReward<E> {
+  return { ...resolveReward(name, judgeGroup, options), judgeGroup };
+}
+
+function resolveReward(name: unknown, judge: unknown, options: RewardOptions): RewardSettings {
   const field = `reward ${describe(name)}`;
   if (typeof name !== 'string') throw typeError('name', 'a string', name);
   if (!/^[\w.-]+$/.test(name)) throw rangeError('name', 'letters, digits, and any of _ . -', describe(name));
   if (typeof judge !== 'function') throw typeError(field, 'a function', judge);
   checkKeys(field, checkObject(field, options), ['weight', 'timeLimit', 'concurrency', 'onError']);
   const { weight = 1, timeLimit = usualTimeLimit, concurrency = 16, onError = 'throw' } = options;
-  const reward = { name, weight, timeLimit, concurrency, onError, judge };
-  checkReward(field, reward);
-  return reward;
+  const settings = { name, weight, timeLimit, concurrency, onError };
+  checkReward(field, settings);
+  return settings;
 }
 
 /** The fields that say how a reward is asked. TypeError or RangeError that names the field. */
-export function checkReward(field: string, reward: Partial<Reward<never>>): void {
+export function checkReward(field: string, reward: Partial<RewardSettings>): void {
   checkNumber(`${field}.weight`, reward.weight);
   checkNumber(`${field}.timeLimit`, reward.timeLimit, { above: 0, max: 2 ** 31 - 1 });
   checkNumber(`${field}.concurrency`, reward.concurrency, { min: 1, integer: true });
@@ -54,21 +77,31 @@ export function checkReward(field: string, reward: Partial<Reward<never>>): void
 /** The reward of a run that defines none: the task's own score. */
 export const accuracyReward: Reward = defineReward('accuracy', ({ score }) => score);
 
-export type RewardQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+/** The completions of a prompt, as rewards are asked about them. */
+export type RewardQuestion<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
 
 /**
- * The verdicts of each reward, one a question, in order. Error where a reward fails and is not excused, NumericFault for a
+ * The verdicts of each reward, one a completion, in order of the questions and of the completions in each. Error where a reward fails and is not excused, NumericFault for a
  * verdict that is not finite: the first of them stops all rewards, and is thrown when none is at work any more. So does
  * `signal`, with its reason.
  */
 export async function askRewards<E extends Example>(
-  rewards: readonly Reward<E>[],
+  rewards: readonly (Reward<E> | GroupReward<E>)[],
   questions: readonly RewardQuestion<E>[],
   signal?: AbortSignal,
 ): Promise<Verdict[][]> {
   return await stoppable(signal, async (stop) => {
+    const single = questions.flatMap(({ prompt, example, completions }) =>
+      completions.map(({ score, ...completion }) => ({ prompt, example, score, completion })),
+    );
+    const ofGroups = async (reward: GroupReward<E>) => {
+      const ask = (question: RewardQuestion<E>) => groupVerdicts(reward, question, stop.signal);
+      return (await askAll(questions, reward.concurrency, stop, ask)).flat();
+    };
     const asked = rewards.map((reward) =>
-      askAll(questions, reward.concurrency, stop, (question) => verdict(reward, question, stop.signal)),
+      'judgeGroup' in reward
+        ? ofGroups(reward)
+        : askAll(single, reward.concurrency, stop, (question) => verdict(reward, question, stop.signal)),
     );
     await Promise.allSettled(asked);
     if (stop.signal.aborted) throw stop.signal.reason;
@@ -154,25 +187,67 @@ async function askAll<Q, A>(
 
 async function verdict<E extends Example>(
   reward: Reward<E>,
-  question: RewardQuestion<E>,
+  question: Omit<RewardInput<E>, 'signal'>,
   stop: AbortSignal,
 ): Promise<Verdict> {
   const about = `reward '${reward.name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
-  let given: unknown;
-  try {
-    // Tokens of its own: a reward that sorts them, say, must not change what is learnt from.
-    const completion = { ...question.completion, tokens: question.completion.tokens.slice() };
+  const [given] = await excused(reward, about, 1, async () => {
+    const completion = withOwnTokens(question.completion);
     const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
-    given = await withTimeLimit(judge, reward.timeLimit, stop);
-    if (given !== null && typeof given !== 'number') throw typeError('verdict', 'a number or null', given);
+    return [checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop))];
+  });
+  requireFinite(about, given);
+  return given;
+}
+
+async function groupVerdicts<E extends Example>(
+  reward: GroupReward<E>,
+  question: RewardQuestion<E>,
+  stop: AbortSignal,
+): Promise<readonly Verdict[]> {
+  const about = `reward '${reward.name}' of the completions of ${describe(question.prompt)}`;
+  const count = question.completions.length;
+  const verdicts = await excused(reward, about, count, async () => {
+    const completions = question.completions.map(withOwnTokens);
+    const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
+    const given = await withTimeLimit(judge, reward.timeLimit, stop);
+    if (!Array.isArray(given) || given.length !== count) {
+      throw typeError('verdicts', `an array of ${count}, one a completion`, given);
+    }
+    return Array.from(given, (one: unknown, i) => checkVerdict(`verdicts[${i}]`, one));
+  });
+  for (const one of verdicts) requireFinite(about, one);
+  return verdicts;
+}
+
+/** A reward that sorts them, say, must not change what is learnt from. */
+function withOwnTokens<C extends { tokens: Int32Array }>(completion: C): C {
+  return { ...completion, tokens: completion.tokens.slice() };
+}
+
+/** What `judge` gives, or what `onError` says for each of `count` completions where it fails. */
+async function excused(
+  { onError }: RewardSettings,
+  about: string,
+  count: number,
+  judge: () => Promise<readonly Verdict[]>,
+): Promise<readonly Verdict[]> {
+  try {
+    return await judge();
   } catch (error) {
-    if (reward.onError === 'null') return null;
-    if (reward.onError === 'zero') return 0;
+    if (onError !== 'throw') return Array<Verdict>(count).fill(onError === 'null' ? null : 0);
     throw new Error(`${about}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
-  if (given !== null && !Number.isFinite(given))
-    throw new NumericFault(`${about}: expected a finite number, got ${given}`);
+}
+
+function checkVerdict(field: string, given: unknown): Verdict {
+  if (given !== null && typeof given !== 'number') throw typeError(field, 'a number or null', given);
   return given;
+}
+
+function requireFinite(about: string, given: Verdict): void {
+  if (given === null || Number.isFinite(given)) return;
+  throw new NumericFault(`${about}: expected a finite number, got ${given}`);
 }
 
 /** What `run` gives, unless it takes longer than `limit` milliseconds or `stop` aborts. */

@@ -6,7 +6,7 @@ import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
 import { completionText } from '../text/tokenizer.js';
-import type { Group, Reward, ScoredCompletion } from './api.js';
+import type { Group, GroupReward, Reward, RewardSettings, ScoredCompletion } from './api.js';
 import type { RolloutEngine, SamplingSettings } from './engine.js';
 import { askRewards, askScores } from './rewards.js';
 import { policySampler } from './sample.js';
@@ -64,17 +64,14 @@ export async function sampleGroups<E extends Example>(
  */
 export async function rewardGroups<E extends Example>(
   groups: readonly Group<E>[],
-  rewards: readonly Reward<E>[],
+  rewards: readonly (Reward<E> | GroupReward<E>)[],
   signal?: AbortSignal,
 ): Promise<void> {
-  const questions = groups.flatMap(({ example, completions }) =>
-    completions.map(({ text, tokens, truncated, score }) => ({
-      prompt: example.prompt,
-      completion: { text, tokens, truncated },
-      example,
-      score,
-    })),
-  );
+  const questions = groups.map(({ example, completions }) => ({
+    prompt: example.prompt,
+    completions: completions.map(({ text, tokens, truncated, score }) => ({ text, tokens, truncated, score })),
+    example,
+  }));
   const verdicts = await askRewards(rewards, questions, signal);
   groups
     .flatMap(({ completions }) => completions)
@@ -85,7 +82,7 @@ export async function rewardGroups<E extends Example>(
 }
 
 /** The weighted sum of the rewards that apply; NaN when none with a weight does. */
-function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[]): number {
+function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings[]): number {
   const applying = all.filter(({ name, weight }) => weight !== 0 && rewards[name] !== null);
   if (applying.length === 0) return Number.NaN;
   const total = applying.reduce((sum, { name, weight }) => sum + weight * rewards[name]!, 0);
@@ -101,7 +98,7 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[
  * Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. `parts`: the rewards that
  * are normalised each for itself, of which one that differs is enough; undefined where their sum is.
  */
-export function isInformative({ completions }: Group, parts: readonly Reward<never>[] | undefined): boolean {
+export function isInformative({ completions }: Group, parts: readonly RewardSettings[] | undefined): boolean {
   if (!parts) {
     return hasSpread(
       completions.map(({ reward }) => reward),
@@ -119,7 +116,7 @@ export function isInformative({ completions }: Group, parts: readonly Reward<nev
 }
 
 /** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
-export function rolloutMetrics(groups: readonly Group[], rewards: readonly Reward<never>[]): Metrics {
+export function rolloutMetrics(groups: readonly Group[], rewards: readonly RewardSettings[]): Metrics {
   const completions = groups.flatMap((group) => group.completions);
   const lengths = completions.map(({ tokens }) => tokens.length);
   const metrics: Metrics = {};

@@ -5,7 +5,7 @@ import type { DifficultyAnchor } from '../loss/anchor.js';
 import type { AdvantageConfig } from '../loss/config.js';
 import { computeDecoupledAdvantages } from '../loss/decoupled.js';
 import { type AdvantageResult, computeAdvantages } from '../loss/losses.js';
-import type { Group, Reward } from '../rollout/api.js';
+import type { Group, RewardSettings } from '../rollout/api.js';
 import type { Settings } from './options.js';
 
 /**
@@ -18,7 +18,7 @@ export function assignAdvantages(
   chosen: readonly Group[],
   { groupSize, advantage, hadw, device }: Pick<Settings, 'groupSize' | 'advantage' | 'hadw' | 'device'>,
   anchor: DifficultyAnchor | undefined,
-  rewards: readonly Pick<Reward<never>, 'name' | 'weight'>[],
+  rewards: readonly RewardSettings[],
 ): Metrics {
   const { multiObjective, ...plain } = advantage;
   const config: AdvantageConfig = { ...plain, groupSize };

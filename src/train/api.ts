@@ -5,7 +5,7 @@ import type { Metrics } from '../devices/plan.js';
 import type { AnchorOptions } from '../loss/anchor.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { PolicyLike } from '../model/policy-like.js';
-import type { Evaluation, Group, Reward } from '../rollout/api.js';
+import type { Evaluation, Group, GroupReward, Reward } from '../rollout/api.js';
 import type { Example, Problems } from '../tasks/task.js';
 
 export interface OptimizerOptions {
@@ -50,7 +50,7 @@ export interface TrainerOptions<E extends Example = Example> {
   /** What to evaluate on, by name. */
   evaluate?: Readonly<Record<string, Problems>>;
   /** At least one with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
-  rewards?: readonly Reward<E>[];
+  rewards?: readonly (Reward<E> | GroupReward<E>)[];
 
   /** Default 16. */
   promptsPerStep?: number;

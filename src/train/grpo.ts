@@ -13,7 +13,7 @@ import { evaluate, evaluationMetrics } from '../evaluation/evaluate.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
-import type { Evaluation, Group, Reward } from '../rollout/api.js';
+import type { Evaluation, Group, GroupReward, Reward } from '../rollout/api.js';
 import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
@@ -174,7 +174,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly state: TrainingState;
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
-  private readonly rewards: readonly Reward<E>[];
+  private readonly rewards: readonly (Reward<E> | GroupReward<E>)[];
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
   private progress = silent;
@@ -203,7 +203,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const tokens = (task: Task) => tokenTask(task, policy, settings.sampling);
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
-    this.rewards = parts.rewards as readonly Reward<E>[];
+    this.rewards = parts.rewards as readonly (Reward<E> | GroupReward<E>)[];
     this.context = healthContext(settings, parts, this.task.maxTokens);
     this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
       name,

@@ -15,7 +15,7 @@ import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperat
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
 import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
-import type { Reward } from '../rollout/api.js';
+import type { GroupReward, Reward } from '../rollout/api.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
@@ -381,7 +381,7 @@ export function checkStepsOptions<T extends RunOptions>(options: T, known: reado
 export interface Parts {
   train: Task;
   evaluate: Readonly<Record<string, Task>>;
-  rewards: readonly Reward[];
+  rewards: readonly (Reward | GroupReward)[];
 }
 
 export function resolveParts<E extends Example>({
@@ -404,9 +404,9 @@ export function resolveParts<E extends Example>({
 }
 
 /** Problems with their own score, or with that of the first reward that grades. */
-export function scoredBy(field: string, problems: Problems, rewards: readonly Reward[]): Task {
+export function scoredBy(field: string, problems: Problems, rewards: readonly (Reward | GroupReward)[]): Task {
   if (hasScore(problems)) return problems;
-  const grader = rewards.find((reward) => reward.grade !== undefined);
+  const grader = rewards.find((reward): reward is Reward => 'grade' in reward && reward.grade !== undefined);
   if (!grader) {
     throw new TypeError(
       `${field}.score: expected a function, a verifier (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
@@ -439,11 +439,13 @@ function checkTask(field: string, value: unknown): asserts value is Problems {
   if (task.characters !== undefined) checkText(`${field}.characters`, task.characters);
 }
 
-function checkRewards(rewards: unknown): readonly Reward[] {
+function checkRewards(rewards: unknown): readonly (Reward | GroupReward)[] {
   if (!Array.isArray(rewards) || rewards.length === 0) throw typeError('rewards', 'at least one reward', rewards);
-  rewards.forEach((reward: Partial<Reward>, i) => {
-    const isOne = typeof reward?.name === 'string' && typeof reward.judge === 'function';
-    if (!isOne) throw typeError(`rewards[${i}]`, 'what defineReward gives', reward);
+  rewards.forEach((reward: Partial<Reward & GroupReward>, i) => {
+    const isOne =
+      typeof reward?.name === 'string' &&
+      (typeof reward.judge === 'function') !== (typeof reward.judgeGroup === 'function');
+    if (!isOne) throw typeError(`rewards[${i}]`, 'what defineReward or defineGroupReward gives', reward);
     checkReward(`rewards[${i}]`, reward);
     const same = rewards.findIndex(({ name }) => name === reward.name);
     if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
