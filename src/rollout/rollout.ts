@@ -1,7 +1,6 @@
 // Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
 import { NumericFault } from '../base/numeric-fault.js';
-import { hasSpread } from '../base/spread.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
@@ -92,27 +91,6 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings
     );
   }
   return total;
-}
-
-/**
- * Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. `parts`: the rewards that
- * are normalised each for itself, of which one that differs is enough; undefined where their sum is.
- */
-export function isInformative({ completions }: Group, parts: readonly RewardSettings[] | undefined): boolean {
-  if (!parts) {
-    return hasSpread(
-      completions.map(({ reward }) => reward),
-      'float64',
-    );
-  }
-  return parts.some(
-    ({ name, weight }) =>
-      weight !== 0 &&
-      hasSpread(
-        completions.map(({ rewards }) => rewards[name] ?? Number.NaN),
-        'float64',
-      ),
-  );
 }
 
 /** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */

@@ -74,9 +74,25 @@ export interface TrainerOptions<E extends Example = Example> {
   tokensPerMicroBatch?: number;
   /**
    * DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until as
-   * many groups have rewards that differ; it learns from those, and from others only for want of them. Default: none.
+   * many groups are wanted; it learns from those, and from others only for want of them. Default: none.
    */
-  dynamicSampling?: { maxRounds: number };
+  dynamicSampling?: {
+    maxRounds: number;
+    /**
+     * What must differ within a group that is wanted: `reward` (default), `accuracy` (the task's score, as the metric of that name), or
+     * a single reward, `rewards/<name>`, which may have weight 0.
+     */
+    metric?: 'reward' | 'accuracy' | `rewards/${string}`;
+    /** Bounds of its mean over the group, both included. Default: none. */
+    min?: number;
+    max?: number;
+  };
+  /**
+   * Groups whose rewards are all equal have no advantage. `count` (default): their tokens and sequences still count in the denominators of
+   * the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so with all groups of a step. Needs
+   * an `advantage.center` other than 'none'.
+   */
+  zeroStdGroups?: 'count' | 'drop';
   /** Leave truncated completions out of the loss. Default false. */
   maskTruncated?: boolean;
   /** Shuffle the examples of a task that has an end, anew each time around. Default true. */

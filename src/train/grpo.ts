@@ -14,7 +14,7 @@ import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
 import type { Evaluation, Group, GroupReward, Reward } from '../rollout/api.js';
-import { isInformative, rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
+import { rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { identify } from '../run/drift.js';
@@ -30,6 +30,7 @@ import type {
   StepsOptions,
   TrainerOptions,
 } from './api.js';
+import { checkSamplingMetric, GroupChoice } from './choice.js';
 import { type HealthContext, observeHealth, warningsOf } from './health.js';
 import { learn } from './learn.js';
 import {
@@ -79,6 +80,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
     throw rangeError('resume', `'auto' or 'never' without a runDir`, `'${resume}'`);
   }
   checkKeepBest(settings, parts);
+  checkSamplingMetric(settings.dynamicSampling, parts.rewards);
   const policy = checkPolicy(await given);
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
@@ -175,6 +177,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
   private readonly rewards: readonly (Reward<E> | GroupReward<E>)[];
+  private readonly choice: GroupChoice;
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
   private progress = silent;
@@ -204,6 +207,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
     this.rewards = parts.rewards as readonly (Reward<E> | GroupReward<E>)[];
+    this.choice = new GroupChoice(settings, parts.rewards);
     this.context = healthContext(settings, parts, this.task.maxTokens);
     this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
       name,
@@ -563,14 +567,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const index = this.step + 1;
     const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
     await this.sample(groups, index, timing, signal);
-    const chosen = this.choose(groups);
+    const chosen = this.choice.ofStep(groups as unknown as Group[]);
 
     const scored = performance.now();
     const advantages = assignAdvantages(groups, chosen, settings, state.anchor, this.rewards);
     timing['time/advantages'] = secondsSince(scored);
 
     const learner = { policy, optimizer: state.optimizer, reference: state.reference, settings };
-    const learnt = await learn(chosen, index, {
+    const learnt = await learn(this.choice.ofLoss(chosen), index, {
       ...learner,
       promptLength: task.promptLength,
       maxTokens: task.maxTokens,
@@ -593,7 +597,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     return this.commit({ index, metrics, timing, groups, warnings: [] }, began);
   }
 
-  /** Rounds of prompts until enough groups have rewards that differ. */
+  /** Rounds of prompts until there are enough groups of the kind that is wanted. */
   private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
     const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
     const engine = policySampler(this.policy, { device: this.settings.device });
@@ -613,20 +617,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       timing['time/sampling'] += (sampled - began) / 1e3;
       await rewardGroups(more, this.rewards, signal);
       timing['time/rewards'] += secondsSince(sampled);
-      if (groups.filter((group) => this.isInformative(group)).length >= promptsPerStep) return;
+      if (this.choice.areEnough(groups as unknown as Group[])) return;
     }
-  }
-
-  private isInformative(group: Group<E>): boolean {
-    const isDecoupled = this.settings.advantage.multiObjective === 'normalize-then-sum';
-    return isInformative(group as unknown as Group, isDecoupled ? this.rewards : undefined);
-  }
-
-  /** The groups to learn from: those whose rewards differ, and others only for want of them, each kind in order. */
-  private choose(groups: readonly Group<E>[]): Group<E>[] {
-    const differing = groups.filter((group) => this.isInformative(group));
-    const others = groups.filter((group) => !differing.includes(group));
-    return [...differing, ...others].slice(0, this.settings.promptsPerStep);
   }
 
   /** Counts a step, writes it down, and saves a checkpoint where one is due. */

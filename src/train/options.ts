@@ -32,7 +32,10 @@ export interface Settings {
   microBatchSize: number | null;
   /** null: what `positionsAPass` allows without `microBatchSize`, any number with it. */
   tokensPerMicroBatch: number | null;
-  dynamicSampling: { maxRounds: number };
+  /** null: `reward`, and no bounds. */
+  dynamicSampling: { maxRounds: number; metric: string | null; min: number | null; max: number | null };
+  /** null: they count. */
+  zeroStdGroups: 'drop' | null;
   maskTruncated: boolean;
   shuffle: boolean;
   loss: LossConfig;
@@ -82,6 +85,7 @@ const settingNames = [
   'microBatchSize',
   'tokensPerMicroBatch',
   'dynamicSampling',
+  'zeroStdGroups',
   'maskTruncated',
   'shuffle',
   'loss',
@@ -192,7 +196,7 @@ export function resolveSettings(options: unknown): Settings {
   const evaluation = o.within('evaluation', ['every', 'size', 'atStart', 'samples', 'temperature', 'topP']);
   const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
   const guard = o.within('guard', ['action', 'budget']);
-  const rounds = o.has('dynamicSampling') && o.within('dynamicSampling', ['maxRounds']);
+  const advantage = resolveAdvantageConfig(o);
   return {
     promptsPerStep: o.count('promptsPerStep', 16),
     groupSize: o.count('groupSize', 8, 2),
@@ -200,11 +204,12 @@ export function resolveSettings(options: unknown): Settings {
     miniBatches: o.count('miniBatches', 1),
     microBatchSize: o.count('microBatchSize', null),
     tokensPerMicroBatch: o.count('tokensPerMicroBatch', null),
-    dynamicSampling: { maxRounds: rounds ? rounds.count('maxRounds', undefined) : 1 },
+    dynamicSampling: resolveDynamicSampling(o),
+    zeroStdGroups: resolveZeroStdGroups(o, advantage),
     maskTruncated: o.flag('maskTruncated', false),
     shuffle: o.flag('shuffle', true),
     loss: resolveLossConfig(o),
-    advantage: resolveAdvantageConfig(o),
+    advantage,
     hadw: o.has('hadw') ? resolveHadw(o) : null,
     sampling: {
       temperature: sampling.number('temperature', 1, { min: 1e-6 }),
@@ -239,6 +244,26 @@ export function resolveSettings(options: unknown): Settings {
     },
     samplesPerStep: o.count('samplesPerStep', 4, 0),
   };
+}
+
+function resolveDynamicSampling(parent: Fields): Settings['dynamicSampling'] {
+  if (!parent.has('dynamicSampling')) return { maxRounds: 1, metric: null, min: null, max: null };
+  const o = parent.within('dynamicSampling', ['maxRounds', 'metric', 'min', 'max']);
+  const [min, max] = [o.number('min', null, {}), o.number('max', null, {})];
+  if (min !== null && max !== null && min > max) throw rangeError(o.path('max'), `at least min (${min})`, String(max));
+  return {
+    maxRounds: o.count('maxRounds', undefined),
+    // Which rewards there are is known later.
+    metric: o.has('metric') ? checkText(o.path('metric'), o.raw('metric')) : null,
+    min,
+    max,
+  };
+}
+
+function resolveZeroStdGroups(o: Fields, { center }: Settings['advantage']): Settings['zeroStdGroups'] {
+  if (!o.has('zeroStdGroups') || o.choice('zeroStdGroups', 'count', ['count', 'drop']) === 'count') return null;
+  if (center === 'none') throw rangeError('zeroStdGroups', `'count' with advantage.center 'none'`, `'drop'`);
+  return 'drop';
 }
 
 function resolveEvaluationSampling(o: Fields): Omit<EvaluationSampling, 'seed'> {
