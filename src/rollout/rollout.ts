@@ -94,7 +94,7 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings
 }
 
 /** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
-export function rolloutMetrics(groups: readonly Group[], rewards: readonly RewardSettings[]): Metrics {
+export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<RewardSettings, 'name'>[]): Metrics {
   const completions = groups.flatMap((group) => group.completions);
   const lengths = completions.map(({ tokens }) => tokens.length);
   const metrics: Metrics = {};

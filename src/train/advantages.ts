@@ -5,7 +5,8 @@ import type { DifficultyAnchor } from '../loss/anchor.js';
 import type { AdvantageConfig } from '../loss/config.js';
 import { computeDecoupledAdvantages } from '../loss/decoupled.js';
 import { type AdvantageResult, computeAdvantages } from '../loss/losses.js';
-import type { Group, RewardSettings } from '../rollout/api.js';
+import type { Group } from '../rollout/api.js';
+import type { NamedWeight } from './kl-reward.js';
 import type { Settings } from './options.js';
 
 /**
@@ -18,7 +19,7 @@ export function assignAdvantages(
   chosen: readonly Group[],
   { groupSize, advantage, hadw, device }: Pick<Settings, 'groupSize' | 'advantage' | 'hadw' | 'device'>,
   anchor: DifficultyAnchor | undefined,
-  rewards: readonly RewardSettings[],
+  rewards: readonly NamedWeight[],
 ): Metrics {
   const { multiObjective, ...plain } = advantage;
   const config: AdvantageConfig = { ...plain, groupSize };

@@ -2,6 +2,7 @@
 
 import type { DeviceChoice } from '../devices/devices.js';
 import type { Metrics } from '../devices/plan.js';
+import type { KlEstimator } from '../devices/settings.js';
 import type { AnchorOptions } from '../loss/anchor.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { PolicyLike } from '../model/policy-like.js';
@@ -113,6 +114,13 @@ export interface TrainerOptions<E extends Example = Example> {
    * the anchor `none` every weight is λ: a control, which tells what λ does from what the history does.
    */
   hadw?: { scale?: number; anchor?: AnchorOptions | 'none' };
+
+  /**
+   * The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name `kl` and the weight
+   * −`beta`: the sum over a completion's tokens of the estimator (`k1` by default) at the policy that sampled it. It is part of every
+   * group's rewards, so that these hardly ever are all equal: dynamic sampling then needs a `metric`. Default: none.
+   */
+  klReward?: { beta: number; estimator?: KlEstimator };
 
   sampling?: {
     /** Above 0; the loss uses the same. Default 1. */

@@ -2,12 +2,13 @@
 
 import { rangeError } from '../base/check.js';
 import { hasSpread } from '../base/spread.js';
-import type { Group, RewardSettings } from '../rollout/api.js';
+import type { Group } from '../rollout/api.js';
 import { mean } from '../rollout/rollout.js';
+import type { NamedWeight } from './kl-reward.js';
 import type { Settings } from './options.js';
 
 /** The metric of dynamic sampling must be one that there is. RangeError. */
-export function checkSamplingMetric({ metric }: Settings['dynamicSampling'], rewards: readonly RewardSettings[]): void {
+export function checkSamplingMetric({ metric }: Settings['dynamicSampling'], rewards: readonly NamedWeight[]): void {
   const known = ['reward', 'accuracy', ...rewards.map(({ name }) => `rewards/${name}`)];
   if (metric === null || known.includes(metric)) return;
   throw rangeError('dynamicSampling.metric', known.map((name) => `'${name}'`).join(', '), `'${metric}'`);
@@ -16,7 +17,7 @@ export function checkSamplingMetric({ metric }: Settings['dynamicSampling'], rew
 export class GroupChoice {
   constructor(
     private readonly settings: Pick<Settings, 'promptsPerStep' | 'dynamicSampling' | 'zeroStdGroups' | 'advantage'>,
-    private readonly rewards: readonly RewardSettings[],
+    private readonly rewards: readonly NamedWeight[],
   ) {}
 
   /** Whether dynamic sampling need not sample further. */

@@ -32,7 +32,8 @@ import type {
 } from './api.js';
 import { checkSamplingMetric, GroupChoice } from './choice.js';
 import { type HealthContext, observeHealth, warningsOf } from './health.js';
-import { learn } from './learn.js';
+import { addKlReward, type NamedWeight, withKlReward } from './kl-reward.js';
+import { type Learner, learn } from './learn.js';
 import {
   checkStepsOptions,
   evaluationExamples,
@@ -44,6 +45,7 @@ import {
 } from './options.js';
 import { ExampleOrder } from './order.js';
 import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
+import { needsReference } from './reference-policy.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
@@ -80,7 +82,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
     throw rangeError('resume', `'auto' or 'never' without a runDir`, `'${resume}'`);
   }
   checkKeepBest(settings, parts);
-  checkSamplingMetric(settings.dynamicSampling, parts.rewards);
+  checkSamplingMetric(settings.dynamicSampling, withKlReward(parts.rewards, settings));
   const policy = checkPolicy(await given);
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
@@ -177,6 +179,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
   private readonly rewards: readonly (Reward<E> | GroupReward<E>)[];
+  /** Those of `rewards` and the KL reward. */
+  private readonly weights: readonly NamedWeight[];
   private readonly choice: GroupChoice;
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
@@ -207,7 +211,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
     this.rewards = parts.rewards as readonly (Reward<E> | GroupReward<E>)[];
-    this.choice = new GroupChoice(settings, parts.rewards);
+    this.weights = withKlReward(parts.rewards, settings);
+    this.choice = new GroupChoice(settings, this.weights);
     this.context = healthContext(settings, parts, this.task.maxTokens);
     this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
       name,
@@ -226,7 +231,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   load({ state, folder, isOwn }: Loaded): void {
     this.state.load(state);
     this.begun = !state.isWarmStart;
-    if (this.begun && this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
+    if (this.begun && needsReference(this.settings) && !this.state.reference) this.state.holdReference();
     if (isOwn) this.saved = { place: this.place, folder };
     else if (this.isWorthSaving) this.saveNow();
   }
@@ -267,7 +272,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const before = counters.seconds;
     try {
       state.warmStart = undefined;
-      if (this.settings.loss.kl?.beta) state.holdReference();
+      if (needsReference(this.settings)) state.holdReference();
       counters.seconds += seconds;
       files?.restore(0);
       if (files && Object.keys(metrics).length > 0) files.log(0, { metrics, timing: {}, samples: [], warnings: [] });
@@ -563,30 +568,24 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     signal: AbortSignal,
     loop: EventLoopWatch,
   ): Promise<GrpoStep<E>> {
-    const { settings, state, policy, task } = this;
+    const { settings, state, policy } = this;
     const index = this.step + 1;
     const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
     await this.sample(groups, index, timing, signal);
     const chosen = this.choice.ofStep(groups as unknown as Group[]);
 
     const scored = performance.now();
-    const advantages = assignAdvantages(groups, chosen, settings, state.anchor, this.rewards);
+    const advantages = assignAdvantages(groups, chosen, settings, state.anchor, this.weights);
     timing['time/advantages'] = secondsSince(scored);
 
-    const learner = { policy, optimizer: state.optimizer, reference: state.reference, settings };
-    const learnt = await learn(this.choice.ofLoss(chosen), index, {
-      ...learner,
-      promptLength: task.promptLength,
-      maxTokens: task.maxTokens,
-      signal,
-    });
+    const learnt = await learn(this.choice.ofLoss(chosen), index, this.learner(signal));
     requireFiniteWeights(policy);
     Object.assign(timing, learnt.timing, { 'time/step': secondsSince(began) });
 
     const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics(signal) : {};
     const metrics: Metrics = {
       ...advantages,
-      ...rolloutMetrics(groups, this.rewards),
+      ...rolloutMetrics(groups, this.weights),
       ...learnt.metrics,
       'groups/resampled': groups.length - settings.promptsPerStep,
       ...evaluated,
@@ -595,6 +594,13 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     timing.tokens_per_second = metrics.tokens / timing['time/step'];
     timing.event_loop_blocked = loop.longest;
     return this.commit({ index, metrics, timing, groups, warnings: [] }, began);
+  }
+
+  private learner(signal: AbortSignal): Learner {
+    const { policy, settings, task, state } = this;
+    const { promptLength, maxTokens } = task;
+    const { optimizer, reference } = state;
+    return { policy, optimizer, reference, settings, promptLength, maxTokens, signal };
   }
 
   /** Rounds of prompts until there are enough groups of the kind that is wanted. */
@@ -616,6 +622,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       const sampled = performance.now();
       timing['time/sampling'] += (sampled - began) / 1e3;
       await rewardGroups(more, this.rewards, signal);
+      await addKlReward(more as unknown as Group[], this.learner(signal));
       timing['time/rewards'] += secondsSince(sampled);
       if (this.choice.areEnough(groups as unknown as Group[])) return;
     }

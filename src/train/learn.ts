@@ -24,7 +24,7 @@ import { updatePolicy } from './update.js';
 export interface Learner {
   policy: Policy;
   optimizer: AdamW;
-  /** Needed with a KL term. */
+  /** Needed with a KL term and with a KL reward. */
   reference: Reference | undefined;
   settings: Settings;
   /** Tokens of a prompt and of a completion at most. */
@@ -42,7 +42,7 @@ export interface LearnResult {
 }
 
 /** A completion with its prompt. */
-interface Row {
+export interface Row {
   prompt: Int32Array;
   completion: ScoredCompletion;
 }
@@ -61,7 +61,7 @@ interface MicroBatch extends CompletionBatch {
 export async function learn(groups: readonly Group[], step: number, learner: Learner): Promise<LearnResult> {
   const { settings, optimizer, policy, signal } = learner;
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
-  const refLogProbs = await referenceLogProbs(rows, learner);
+  const refLogProbs = settings.loss.kl?.beta ? await referenceLogProbs(rows, learner) : undefined;
   const updates: MetricsPart[] = [];
   const timing = { 'time/forward_backward': 0, 'time/loss': 0, 'time/optimizer': 0 };
   let mismatch: Metrics = {};
@@ -213,13 +213,12 @@ function tokenValues(
   return report;
 }
 
-/** Log-probs of each completion under the reference policy; undefined without a KL term. */
-async function referenceLogProbs(
+/** Log-probs of each completion's tokens under the reference policy. */
+export async function referenceLogProbs(
   rows: readonly Row[],
   learner: Learner,
-): Promise<Map<ScoredCompletion, Float32Array> | undefined> {
-  const { reference, settings, signal } = learner;
-  if (!settings.loss.kl?.beta) return undefined;
+): Promise<Map<ScoredCompletion, Float32Array>> {
+  const { reference, signal } = learner;
   if (!reference) throw new Error('a KL term needs a reference policy');
   const byCompletion = new Map<ScoredCompletion, Float32Array>();
   for (const some of split(rows, learner)) {

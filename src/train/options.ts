@@ -11,6 +11,7 @@ import {
   typeError,
 } from '../base/check.js';
 import { type DeviceChoice, deviceChoices } from '../devices/devices.js';
+import { type KlEstimator, klEstimators } from '../devices/settings.js';
 import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
 import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
@@ -41,6 +42,7 @@ export interface Settings {
   loss: LossConfig;
   advantage: NonNullable<TrainerOptions['advantage']>;
   hadw: { scale: number; anchor: Required<AnchorOptions> | 'none' } | null;
+  klReward: { beta: number; estimator: KlEstimator } | null;
   sampling: {
     temperature: number;
     /** null: the task's. */
@@ -91,6 +93,7 @@ const settingNames = [
   'loss',
   'advantage',
   'hadw',
+  'klReward',
   'sampling',
   'optimizer',
   'warmStart',
@@ -211,6 +214,7 @@ export function resolveSettings(options: unknown): Settings {
     loss: resolveLossConfig(o),
     advantage,
     hadw: o.has('hadw') ? resolveHadw(o) : null,
+    klReward: o.has('klReward') ? resolveKlReward(o) : null,
     sampling: {
       temperature: sampling.number('temperature', 1, { min: 1e-6 }),
       maxTokens: sampling.count('maxTokens', null),
@@ -305,6 +309,11 @@ function resolveAdvantageConfig(o: Fields): Settings['advantage'] {
   }
   // Left out where it is the default: runs that earlier versions began do not have it.
   return isDecoupled ? { ...resolved, multiObjective: 'normalize-then-sum' } : resolved;
+}
+
+function resolveKlReward(parent: Fields): NonNullable<Settings['klReward']> {
+  const o = parent.within('klReward', ['beta', 'estimator']);
+  return { beta: o.number('beta', undefined, { above: 0 }), estimator: o.choice('estimator', 'k1', klEstimators) };
 }
 
 function resolveHadw(o: Fields): NonNullable<Settings['hadw']> {
