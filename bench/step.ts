@@ -149,7 +149,7 @@ async function makeStep(
   const groups = await sampleGroups(policy, tokens, examples, { groupSize: 8, temperature: 1, seed: 1, step });
   const sampled = performance.now();
   await rewardGroups(groups, [accuracyReward]);
-  assignAdvantages(groups, groups, settings, undefined, [accuracyReward]);
+  assignAdvantages(groups, groups, settings, undefined, { whole: [accuracyReward], steps: [] });
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((own) => ({ prompt, own })));
   const completions = completionBatch(
     rows.map(({ prompt, own }) => ({ prompt, completion: own.tokens })),

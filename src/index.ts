@@ -51,6 +51,7 @@ export type {
 export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
 export type {
+  AnyReward,
   Evaluation,
   Group,
   GroupReward,
@@ -59,13 +60,15 @@ export type {
   RewardInput,
   RewardSettings,
   ScoredCompletion,
+  StepReward,
+  StepVerdict,
   Verdict,
 } from './rollout/api.js';
 export type { Completion, KeptTokens } from './rollout/engine.js';
 export { generate, tokenLogProbs } from './rollout/entry.js';
 export type { Generated, GenerateOptions, Prompt } from './rollout/generate-api.js';
 export { rewards } from './rollout/graded-rewards.js';
-export { defineGroupReward, defineReward, type RewardOptions } from './rollout/rewards.js';
+export { defineGroupReward, defineReward, defineStepReward, type RewardOptions } from './rollout/rewards.js';
 export {
   type BanditExample,
   type BanditOptions,

@@ -56,17 +56,35 @@ export interface Reward<E extends Example = Example> extends RewardSettings {
   grade?(text: string, example: E): Promise<Grade>;
 }
 
+/** What a step of a completion earned. */
+export interface StepVerdict {
+  /** Tokens of the completion up to the end of the step: from 1, ascending, at most all. */
+  end: number;
+  reward: number;
+}
+
+/** Made by `defineStepReward`. */
+export interface StepReward<E extends Example = Example> extends RewardSettings {
+  judgeSteps(input: RewardInput<E>): readonly StepVerdict[] | null | Promise<readonly StepVerdict[] | null>;
+}
+
+export type AnyReward<E extends Example = Example> = Reward<E> | GroupReward<E> | StepReward<E>;
+
 /** A completion with what was thought of it. */
 export interface ScoredCompletion extends Completion {
   text: string;
   /** The task's own score; 0 for a truncated completion. */
   score: number;
-  /** By the reward's name. */
+  /** By the reward's name; of a reward of steps their sum. */
   rewards: Record<string, Verdict>;
-  /** The rewards' weighted sum; NaN when none of them applies. */
+  /** By the name of a reward of steps that applies. */
+  steps?: Record<string, readonly StepVerdict[]>;
+  /** The weighted sum of the rewards of whole completions; NaN when none of them applies. */
   reward: number;
   /** 0 until it is known. */
   advantage: number;
+  /** Of each token, with rewards of steps: `advantage` and what the token's step and later ones earned. */
+  tokenAdvantages?: Float32Array;
 }
 
 /** One prompt and what the policy made of it. */

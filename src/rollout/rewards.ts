@@ -7,7 +7,17 @@ import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError,
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import type { Example, Task } from '../tasks/task.js';
-import type { GroupReward, GroupRewardInput, Reward, RewardInput, RewardSettings, Verdict } from './api.js';
+import type {
+  AnyReward,
+  GroupReward,
+  GroupRewardInput,
+  Reward,
+  RewardInput,
+  RewardSettings,
+  StepReward,
+  StepVerdict,
+  Verdict,
+} from './api.js';
 
 /** Milliseconds that a reward or a task's score may take. */
 const usualTimeLimit = 60_000;
@@ -54,6 +64,26 @@ export function defineGroupReward<E extends Example = Example>(
   return { ...resolveReward(name, judgeGroup, options), judgeGroup };
 }
 
+/**
+ * Rewards at steps of a completion, synchronous or not: process supervision. It returns where each step ends and what it earned, or
+ * null where it does not apply. The rewards of all steps of a group are centred and scaled together, and a token's advantage is that of its
+ * completion and, times `weight`, the sum of those of its own step and later ones (arXiv 2402.03300, section 4.1.3). Options are those of
+ * `defineReward`; `onError: 'zero'` makes the completion one step that earned 0.
+ * @throws TypeError or RangeError for an impossible option.
+ * @example
+ * const lines = defineStepReward('lines', ({ completion: { tokens } }) => {
+ *   const ends = [...tokens.keys()].filter((t) => tokens[t] === newline).map((t) => t + 1);
+ *   return ends.map((end, i) => ({ end, reward: isRight(tokens.subarray(ends[i - 1] ?? 0, end)) ? 1 : 0 }));
+ * });
+ */
+export function defineStepReward<E extends Example = Example>(
+  name: string,
+  judgeSteps: (input: RewardInput<E>) => readonly StepVerdict[] | null | Promise<readonly StepVerdict[] | null>,
+  options: RewardOptions = {},
+): StepReward<E> {
+  return { ...resolveReward(name, judgeSteps, options), judgeSteps };
+}
+
 function resolveReward(name: unknown, judge: unknown, options: RewardOptions): RewardSettings {
   const field = `reward ${describe(name)}`;
   if (typeof name !== 'string') throw typeError('name', 'a string', name);
@@ -80,16 +110,19 @@ export const accuracyReward: Reward = defineReward('accuracy', ({ score }) => sc
 /** The completions of a prompt, as rewards are asked about them. */
 export type RewardQuestion<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
 
+/** Of a completion: steps, none of them empty, from a reward of steps. */
+export type Answer = Verdict | readonly StepVerdict[];
+
 /**
  * The verdicts of each reward, one a completion, in order of the questions and of the completions in each. Error where a reward fails and is not excused, NumericFault for a
  * verdict that is not finite: the first of them stops all rewards, and is thrown when none is at work any more. So does
  * `signal`, with its reason.
  */
 export async function askRewards<E extends Example>(
-  rewards: readonly (Reward<E> | GroupReward<E>)[],
+  rewards: readonly AnyReward<E>[],
   questions: readonly RewardQuestion<E>[],
   signal?: AbortSignal,
-): Promise<Verdict[][]> {
+): Promise<Answer[][]> {
   return await stoppable(signal, async (stop) => {
     const single = questions.flatMap(({ prompt, example, completions }) =>
       completions.map(({ score, ...completion }) => ({ prompt, example, score, completion })),
@@ -98,11 +131,13 @@ export async function askRewards<E extends Example>(
       const ask = (question: RewardQuestion<E>) => groupVerdicts(reward, question, stop.signal);
       return (await askAll(questions, reward.concurrency, stop, ask)).flat();
     };
-    const asked = rewards.map((reward) =>
-      'judgeGroup' in reward
-        ? ofGroups(reward)
-        : askAll(single, reward.concurrency, stop, (question) => verdict(reward, question, stop.signal)),
-    );
+    const asked = rewards.map((reward): Promise<Answer[]> => {
+      if ('judgeGroup' in reward) return ofGroups(reward);
+      if ('judgeSteps' in reward) {
+        return askAll(single, reward.concurrency, stop, (question) => steps(reward, question, stop.signal));
+      }
+      return askAll(single, reward.concurrency, stop, (question) => verdict(reward, question, stop.signal));
+    });
     await Promise.allSettled(asked);
     if (stop.signal.aborted) throw stop.signal.reason;
     return await Promise.all(asked);
@@ -185,19 +220,56 @@ async function askAll<Q, A>(
   return answers;
 }
 
+type CompletionQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+
+function aboutCompletion<E extends Example>({ name }: RewardSettings, question: CompletionQuestion<E>): string {
+  return `reward '${name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
+}
+
 async function verdict<E extends Example>(
   reward: Reward<E>,
-  question: Omit<RewardInput<E>, 'signal'>,
+  question: CompletionQuestion<E>,
   stop: AbortSignal,
 ): Promise<Verdict> {
-  const about = `reward '${reward.name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
-  const [given] = await excused(reward, about, 1, async () => {
+  const about = aboutCompletion(reward, question);
+  const given = await excused<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
     const completion = withOwnTokens(question.completion);
     const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
-    return [checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop))];
+    return checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop));
   });
   requireFinite(about, given);
   return given;
+}
+
+async function steps<E extends Example>(
+  reward: StepReward<E>,
+  question: CompletionQuestion<E>,
+  stop: AbortSignal,
+): Promise<readonly StepVerdict[] | null> {
+  const about = aboutCompletion(reward, question);
+  const { length } = question.completion.tokens;
+  const zero = [{ end: length, reward: 0 }];
+  const given = await excused<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
+    const completion = withOwnTokens(question.completion);
+    const judge = (signal: AbortSignal) => reward.judgeSteps({ ...question, completion, signal });
+    return checkSteps(await withTimeLimit(judge, reward.timeLimit, stop), length);
+  });
+  for (const step of given ?? []) requireFinite(about, step.reward);
+  return given;
+}
+
+/** Without steps there is nothing to judge. */
+function checkSteps(given: unknown, length: number): readonly StepVerdict[] | null {
+  if (given === null) return null;
+  if (!Array.isArray(given)) throw typeError('steps', 'an array of { end, reward }, or null', given);
+  let last = 0;
+  const checked = given.map((one: unknown, j) => {
+    const { end, reward } = checkObject(`steps[${j}]`, one);
+    last = checkNumber(`steps[${j}].end`, end, { min: last + 1, max: length, integer: true });
+    if (typeof reward !== 'number') throw typeError(`steps[${j}].reward`, 'a number', reward);
+    return { end: last, reward };
+  });
+  return checked.length === 0 ? null : checked;
 }
 
 async function groupVerdicts<E extends Example>(
@@ -207,7 +279,8 @@ async function groupVerdicts<E extends Example>(
 ): Promise<readonly Verdict[]> {
   const about = `reward '${reward.name}' of the completions of ${describe(question.prompt)}`;
   const count = question.completions.length;
-  const verdicts = await excused(reward, about, count, async () => {
+  const all = (one: Verdict) => Array<Verdict>(count).fill(one);
+  const verdicts = await excused<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
     const completions = question.completions.map(withOwnTokens);
     const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
     const given = await withTimeLimit(judge, reward.timeLimit, stop);
@@ -225,17 +298,17 @@ function withOwnTokens<C extends { tokens: Int32Array }>(completion: C): C {
   return { ...completion, tokens: completion.tokens.slice() };
 }
 
-/** What `judge` gives, or what `onError` says for each of `count` completions where it fails. */
-async function excused(
+/** What `judge` gives, or what there is for it where it fails, as `onError` says. */
+async function excused<T>(
   { onError }: RewardSettings,
   about: string,
-  count: number,
-  judge: () => Promise<readonly Verdict[]>,
-): Promise<readonly Verdict[]> {
+  otherwise: { null: T; zero: T },
+  judge: () => Promise<T>,
+): Promise<T> {
   try {
     return await judge();
   } catch (error) {
-    if (onError !== 'throw') return Array<Verdict>(count).fill(onError === 'null' ? null : 0);
+    if (onError !== 'throw') return otherwise[onError];
     throw new Error(`${about}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
 }

@@ -5,9 +5,9 @@ import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
 import { completionText } from '../text/tokenizer.js';
-import type { Group, GroupReward, Reward, RewardSettings, ScoredCompletion } from './api.js';
+import type { AnyReward, Group, RewardSettings, ScoredCompletion, StepVerdict } from './api.js';
 import type { RolloutEngine, SamplingSettings } from './engine.js';
-import { askRewards, askScores } from './rewards.js';
+import { type Answer, askRewards, askScores } from './rewards.js';
 import { policySampler } from './sample.js';
 import { encodePrompts, type TokenTask } from './token-task.js';
 
@@ -63,7 +63,7 @@ export async function sampleGroups<E extends Example>(
  */
 export async function rewardGroups<E extends Example>(
   groups: readonly Group<E>[],
-  rewards: readonly (Reward<E> | GroupReward<E>)[],
+  rewards: readonly AnyReward<E>[],
   signal?: AbortSignal,
 ): Promise<void> {
   const questions = groups.map(({ example, completions }) => ({
@@ -75,9 +75,25 @@ export async function rewardGroups<E extends Example>(
   groups
     .flatMap(({ completions }) => completions)
     .forEach((completion, i) => {
-      completion.rewards = Object.fromEntries(rewards.map(({ name }, r) => [name, verdicts[r][i]]));
-      completion.reward = totalReward(completion, rewards);
+      const answers = rewards.map(({ name }, r): [string, Answer] => [name, verdicts[r][i]]);
+      completion.rewards = Object.fromEntries(
+        answers.map(([name, answer]) => [name, isSteps(answer) ? sum(answer.map(({ reward }) => reward)) : answer]),
+      );
+      const steps = answers.filter((entry): entry is [string, readonly StepVerdict[]] => isSteps(entry[1]));
+      if (steps.length > 0) completion.steps = Object.fromEntries(steps);
+      completion.reward = totalReward(
+        completion,
+        rewards.filter((reward) => !('judgeSteps' in reward)),
+      );
     });
+}
+
+function isSteps(answer: Answer): answer is readonly StepVerdict[] {
+  return typeof answer === 'object' && answer !== null;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0);
 }
 
 /** The weighted sum of the rewards that apply; NaN when none with a weight does. */

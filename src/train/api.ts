@@ -6,7 +6,7 @@ import type { KlEstimator } from '../devices/settings.js';
 import type { AnchorOptions } from '../loss/anchor.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { PolicyLike } from '../model/policy-like.js';
-import type { Evaluation, Group, GroupReward, Reward } from '../rollout/api.js';
+import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
 import type { Example, Problems } from '../tasks/task.js';
 
 export interface OptimizerOptions {
@@ -50,8 +50,8 @@ export interface TrainerOptions<E extends Example = Example> {
   train: Problems<E>;
   /** What to evaluate on, by name. */
   evaluate?: Readonly<Record<string, Problems>>;
-  /** At least one with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
-  rewards?: readonly (Reward<E> | GroupReward<E>)[];
+  /** At least one of whole completions with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
+  rewards?: readonly AnyReward<E>[];
 
   /** Default 16. */
   promptsPerStep?: number;

@@ -4,12 +4,12 @@ import { rangeError } from '../base/check.js';
 import { hasSpread } from '../base/spread.js';
 import type { Group } from '../rollout/api.js';
 import { mean } from '../rollout/rollout.js';
-import type { NamedWeight } from './kl-reward.js';
 import type { Settings } from './options.js';
+import type { RewardWeights } from './reward-weights.js';
 
 /** The metric of dynamic sampling must be one that there is. RangeError. */
-export function checkSamplingMetric({ metric }: Settings['dynamicSampling'], rewards: readonly NamedWeight[]): void {
-  const known = ['reward', 'accuracy', ...rewards.map(({ name }) => `rewards/${name}`)];
+export function checkSamplingMetric({ metric }: Settings['dynamicSampling'], { whole, steps }: RewardWeights): void {
+  const known = ['reward', 'accuracy', ...[...whole, ...steps].map(({ name }) => `rewards/${name}`)];
   if (metric === null || known.includes(metric)) return;
   throw rangeError('dynamicSampling.metric', known.map((name) => `'${name}'`).join(', '), `'${metric}'`);
 }
@@ -17,7 +17,7 @@ export function checkSamplingMetric({ metric }: Settings['dynamicSampling'], rew
 export class GroupChoice {
   constructor(
     private readonly settings: Pick<Settings, 'promptsPerStep' | 'dynamicSampling' | 'zeroStdGroups' | 'advantage'>,
-    private readonly rewards: readonly NamedWeight[],
+    private readonly weights: RewardWeights,
   ) {}
 
   /** Whether dynamic sampling need not sample further. */
@@ -42,6 +42,10 @@ export class GroupChoice {
     return informative.length > 0 ? informative : chosen;
   }
 
+  shareWithoutSpread(groups: readonly Group[]): number {
+    return groups.filter((group) => !this.isInformative(group)).length / groups.length;
+  }
+
   private isWanted(group: Group): boolean {
     const { metric, min, max } = this.settings.dynamicSampling;
     const values = this.valuesOf(group, metric ?? 'reward');
@@ -52,13 +56,18 @@ export class GroupChoice {
 
   /**
    * Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. Where rewards are normalised
-   * each for itself, one with a weight that differs is enough.
+   * each for itself, one with a weight that differs is enough, and so is one of steps.
    */
   private isInformative(group: Group): boolean {
     const { multiObjective } = this.settings.advantage;
-    const weighted = this.rewards.filter(({ weight }) => weight !== 0).map(({ name }) => `rewards/${name}`);
+    const counting = (some: RewardWeights['whole']) =>
+      some.filter(({ weight }) => weight !== 0).map(({ name }) => name);
+    const weighted = counting(this.weights.whole).map((name) => `rewards/${name}`);
     const metrics = multiObjective === 'normalize-then-sum' ? weighted : ['reward'];
-    return metrics.some((metric) => hasSpread(this.valuesOf(group, metric), 'float64'));
+    return (
+      metrics.some((metric) => hasSpread(this.valuesOf(group, metric), 'float64')) ||
+      counting(this.weights.steps).some((name) => hasSpread(stepRewardsOf(group, name), 'float64'))
+    );
   }
 
   /** One a completion; NaN where there is none. */
@@ -68,4 +77,9 @@ export class GroupChoice {
     const name = metric.slice('rewards/'.length);
     return completions.map(({ rewards }) => rewards[name] ?? Number.NaN);
   }
+}
+
+/** Of all steps of all completions of a group. */
+export function stepRewardsOf({ completions }: Group, name: string): number[] {
+  return completions.flatMap(({ steps }) => (steps?.[name] ?? []).map(({ reward }) => reward));
 }

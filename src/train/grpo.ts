@@ -13,7 +13,7 @@ import { evaluate, evaluationMetrics } from '../evaluation/evaluate.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
-import type { Evaluation, Group, GroupReward, Reward } from '../rollout/api.js';
+import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
 import { rewardGroups, rolloutMetrics, sampleGroups } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
@@ -32,7 +32,7 @@ import type {
 } from './api.js';
 import { checkSamplingMetric, GroupChoice } from './choice.js';
 import { type HealthContext, observeHealth, warningsOf } from './health.js';
-import { addKlReward, type NamedWeight, withKlReward } from './kl-reward.js';
+import { addKlReward } from './kl-reward.js';
 import { type Learner, learn } from './learn.js';
 import {
   checkStepsOptions,
@@ -46,6 +46,7 @@ import {
 import { ExampleOrder } from './order.js';
 import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
 import { needsReference } from './reference-policy.js';
+import { type RewardWeights, rewardWeights } from './reward-weights.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
@@ -82,7 +83,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
     throw rangeError('resume', `'auto' or 'never' without a runDir`, `'${resume}'`);
   }
   checkKeepBest(settings, parts);
-  checkSamplingMetric(settings.dynamicSampling, withKlReward(parts.rewards, settings));
+  checkSamplingMetric(settings.dynamicSampling, rewardWeights(parts.rewards, settings));
   const policy = checkPolicy(await given);
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
@@ -178,9 +179,9 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly state: TrainingState;
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
-  private readonly rewards: readonly (Reward<E> | GroupReward<E>)[];
+  private readonly rewards: readonly AnyReward<E>[];
   /** Those of `rewards` and the KL reward. */
-  private readonly weights: readonly NamedWeight[];
+  private readonly weights: RewardWeights;
   private readonly choice: GroupChoice;
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
@@ -210,8 +211,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const tokens = (task: Task) => tokenTask(task, policy, settings.sampling);
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
-    this.rewards = parts.rewards as readonly (Reward<E> | GroupReward<E>)[];
-    this.weights = withKlReward(parts.rewards, settings);
+    this.rewards = parts.rewards as readonly AnyReward<E>[];
+    this.weights = rewardWeights(parts.rewards, settings);
     this.choice = new GroupChoice(settings, this.weights);
     this.context = healthContext(settings, parts, this.task.maxTokens);
     this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
@@ -585,7 +586,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics(signal) : {};
     const metrics: Metrics = {
       ...advantages,
-      ...rolloutMetrics(groups, this.weights),
+      frac_reward_zero_std: this.choice.shareWithoutSpread(groups as unknown as Group[]),
+      ...rolloutMetrics(groups, [...this.weights.whole, ...this.weights.steps]),
       ...learnt.metrics,
       'groups/resampled': groups.length - settings.promptsPerStep,
       ...evaluated,
@@ -750,6 +752,7 @@ function describeGroup({ example, completions }: Group): unknown {
       ...completion,
       tokens: [...completion.tokens],
       logProbs: [...completion.logProbs].map(plain),
+      ...(completion.tokenAdvantages && { tokenAdvantages: [...completion.tokenAdvantages].map(plain) }),
       reward: plain(completion.reward),
     })),
   };

@@ -1,27 +1,13 @@
 // The KL divergence from the reference policy as one of the rewards of a completion, in place of a term of the loss.
 
-import { rangeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { klEstimate } from '../devices/reference/kl.js';
-import type { Group, RewardSettings, ScoredCompletion } from '../rollout/api.js';
+import type { Group, ScoredCompletion } from '../rollout/api.js';
 import { type Learner, referenceLogProbs } from './learn.js';
 import type { Settings } from './options.js';
 
 /** Its name among the rewards of a completion. */
 export const klRewardName = 'kl';
-
-/** What the trainer needs to know of a reward once it has been asked. */
-export type NamedWeight = Pick<RewardSettings, 'name' | 'weight'>;
-
-/** The rewards of a run and, where there is one, the KL reward, which counts −beta times. RangeError where its name is taken. */
-export function withKlReward(rewards: readonly NamedWeight[], { klReward }: Pick<Settings, 'klReward'>): NamedWeight[] {
-  const named = rewards.map(({ name, weight }) => ({ name, weight }));
-  const taken = rewards.findIndex(({ name }) => name === klRewardName);
-  if (klReward && taken >= 0) {
-    throw rangeError(`rewards[${taken}].name`, `another name than klReward's`, `'${klRewardName}'`);
-  }
-  return klReward ? [...named, { name: klRewardName, weight: -klReward.beta }] : named;
-}
 
 /**
  * Adds to each completion's rewards its KL estimate, the sum over its tokens at the policy that sampled it, and subtracts beta times

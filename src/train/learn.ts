@@ -16,7 +16,7 @@ import type { GrpoReport } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
 import { batchLoss, batchValues, lossSource } from './batch-loss.js';
 import { type CompletionBatch, type CompletionPair, columnsOf, completionBatch, spread } from './completions.js';
-import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
+import { combineMetrics, type MeasuredLoss, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
 import type { Reference } from './reference-policy.js';
 import { updatePolicy } from './update.js';
@@ -91,7 +91,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
     }
   }
   // Sampled tokens are the step's; those of the loss would count a completion once an iteration.
-  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, settings.loss);
+  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, measured(rows, settings));
   return { metrics: { ...metrics, ...mismatch }, timing };
 }
 
@@ -162,8 +162,15 @@ function lossInput(
         batch,
       ),
     }),
-    advantages: Float32Array.from(completions, ({ advantage }) => advantage),
+    advantages: advantagesOf(completions, batch),
   };
+}
+
+/** One a completion, or one a token where there are rewards of steps. */
+function advantagesOf(completions: readonly ScoredCompletion[], batch: MicroBatch): Float32Array {
+  const ofTokens = completions.flatMap(({ tokenAdvantages }) => tokenAdvantages ?? []);
+  if (ofTokens.length === completions.length) return spread(ofTokens, batch);
+  return Float32Array.from(completions, ({ advantage }) => advantage);
 }
 
 /** The denominators of the whole mini-batch, with which losses and gradients of its micro-batches add up to its own. */
@@ -276,10 +283,14 @@ function samplerMismatch(
   };
 }
 
+function measured(rows: readonly Row[], { loss }: Settings): MeasuredLoss {
+  return { ...loss, advantagesPerToken: rows.some(({ completion }) => completion.tokenAdvantages !== undefined) };
+}
+
 function metricsOfUpdate(
   batches: readonly MicroBatch[],
   reports: readonly GrpoReport[],
-  { loss }: Settings,
+  settings: Settings,
   gradientNorm: number,
   learningRate: number,
 ): MetricsPart {
@@ -290,7 +301,8 @@ function metricsOfUpdate(
     present: present(batch),
   }));
   const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
-  const metrics = combineMetrics(parts, loss, summedOverMicroBatches);
+  const rows = batches.flatMap((batch) => batch.rows);
+  const metrics = combineMetrics(parts, measured(rows, settings), summedOverMicroBatches);
   return {
     metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
     tokens: total('tokens'),

@@ -16,7 +16,7 @@ import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperat
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
 import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
-import type { GroupReward, Reward } from '../rollout/api.js';
+import type { AnyReward, GroupReward, Reward, StepReward } from '../rollout/api.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
@@ -415,7 +415,7 @@ export function checkStepsOptions<T extends RunOptions>(options: T, known: reado
 export interface Parts {
   train: Task;
   evaluate: Readonly<Record<string, Task>>;
-  rewards: readonly (Reward | GroupReward)[];
+  rewards: readonly AnyReward[];
 }
 
 export function resolveParts<E extends Example>({
@@ -438,7 +438,7 @@ export function resolveParts<E extends Example>({
 }
 
 /** Problems with their own score, or with that of the first reward that grades. */
-export function scoredBy(field: string, problems: Problems, rewards: readonly (Reward | GroupReward)[]): Task {
+export function scoredBy(field: string, problems: Problems, rewards: readonly AnyReward[]): Task {
   if (hasScore(problems)) return problems;
   const grader = rewards.find((reward): reward is Reward => 'grade' in reward && reward.grade !== undefined);
   if (!grader) {
@@ -473,19 +473,19 @@ function checkTask(field: string, value: unknown): asserts value is Problems {
   if (task.characters !== undefined) checkText(`${field}.characters`, task.characters);
 }
 
-function checkRewards(rewards: unknown): readonly (Reward | GroupReward)[] {
+function checkRewards(rewards: unknown): readonly AnyReward[] {
   if (!Array.isArray(rewards) || rewards.length === 0) throw typeError('rewards', 'at least one reward', rewards);
-  rewards.forEach((reward: Partial<Reward & GroupReward>, i) => {
-    const isOne =
-      typeof reward?.name === 'string' &&
-      (typeof reward.judge === 'function') !== (typeof reward.judgeGroup === 'function');
-    if (!isOne) throw typeError(`rewards[${i}]`, 'what defineReward or defineGroupReward gives', reward);
+  rewards.forEach((reward: Partial<Reward & GroupReward & StepReward>, i) => {
+    const ways = [reward?.judge, reward?.judgeGroup, reward?.judgeSteps].filter((way) => typeof way === 'function');
+    const isOne = typeof reward?.name === 'string' && ways.length === 1;
+    if (!isOne)
+      throw typeError(`rewards[${i}]`, 'what defineReward, defineGroupReward or defineStepReward gives', reward);
     checkReward(`rewards[${i}]`, reward);
     const same = rewards.findIndex(({ name }) => name === reward.name);
     if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
   });
-  if (rewards.every(({ weight }) => weight === 0)) {
-    throw rangeError('rewards', 'at least one with a weight other than 0', 'none');
+  if (rewards.every((reward: AnyReward) => reward.weight === 0 || 'judgeSteps' in reward)) {
+    throw rangeError('rewards', 'at least one of whole completions with a weight other than 0', 'none');
   }
   return rewards;
 }

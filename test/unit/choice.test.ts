@@ -22,7 +22,7 @@ function groupOf(scores: readonly number[], form: readonly (number | null)[] = s
 }
 
 function choiceOf(change: Partial<TrainerOptions>): GroupChoice {
-  return new GroupChoice(resolveSettings({ promptsPerStep: 2, ...change }), rewards);
+  return new GroupChoice(resolveSettings({ promptsPerStep: 2, ...change }), { whole: rewards, steps: [] });
 }
 
 describe('dynamic sampling', () => {
