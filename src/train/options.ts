@@ -485,7 +485,7 @@ function checkRewards(rewards: unknown): readonly AnyReward[] {
     if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
   });
   if (rewards.every((reward: AnyReward) => reward.weight === 0 || 'judgeSteps' in reward)) {
-    throw rangeError('rewards', 'at least one of whole completions with a weight other than 0', 'none');
+    throw rangeError('rewards', 'at least one with a weight other than 0, of whole completions', 'none');
   }
   return rewards;
 }

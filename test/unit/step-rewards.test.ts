@@ -221,7 +221,7 @@ describe('in the trainer', () => {
       assert.rejects(tinyTrainer(t, change), message);
     await refused(
       { rewards: [halves()] },
-      /^RangeError: rewards: expected at least one of whole completions with a weight other than 0/,
+      /^RangeError: rewards: expected at least one with a weight other than 0, of whole completions/,
     );
     await refused(
       { rewards: [{ ...same, ...halves() }] as never },
