@@ -1,5 +1,5 @@
-// The addon's exports: version, the devices with the functions of src/devices/plan.ts (interface Device), and what runs
-// the same inside TensorFlow, and the engine behind the tfjs backend. State is one an environment, so that several
+// The addon's exports: version, the devices with the functions of src/devices/plan.ts (interface Device), the same
+// losses inside TensorFlow, and the engine behind the tfjs backend. State is per environment, so that several
 // worker threads can use the addon at once.
 
 #include <napi.h>
@@ -74,7 +74,7 @@ class Addon : public Napi::Addon<Addon> {
     return backwardResult(env, nonFinite);
   }
 
-  // Advantages first where they come from rewards, then the loss.
+  // Advantages first if they come from rewards, then the loss.
   template <class Loss>
   Napi::Value run(Napi::Env env, const LossInputs& inputs, const Loss& loss, bool entropy) {
     AdvantageMetrics a;

@@ -1,5 +1,5 @@
-// Arguments from JavaScript to plain values. src/loss checks everything first and with better words; these checks keep
-// memory safe whoever calls. One vocabulary: field, expected, got.
+// Converts arguments from JavaScript to plain values. src/loss checks everything first, with better messages; these
+// checks keep memory safe for any caller. Errors have a common form: field, expected, got.
 #pragma once
 
 #include <napi.h>
@@ -12,7 +12,7 @@
 
 namespace groupgrad::binding {
 
-// A property that must be there.
+// A required property.
 Napi::Value get(const Napi::Object& object, const char* field);
 Napi::Object getObject(const Napi::Object& object, const char* field);
 double getNumber(const Napi::Object& object, const char* field);
@@ -23,7 +23,7 @@ int64_t getInteger(const Napi::Object& object, const char* field, int64_t low, i
 // The index of a string among `names`.
 int32_t getChoice(const Napi::Object& object, const char* field, std::initializer_list<const char*> names);
 
-// The product of sizes, or a RangeError where it overflows.
+// The product of sizes, or a RangeError if it overflows.
 int64_t product(Napi::Env env, const char* what, std::initializer_list<int64_t> sizes);
 
 template <class T>
@@ -56,11 +56,11 @@ struct DeviceMemory {
   napi_typedarray_type type = napi_float32_array;  // what holds its values on the host
   const void* owner = nullptr;                     // the device's state in this environment
 };
-// The object's memory, or null where it is no such object.
+// The object's memory, or null if it is not such an object.
 DeviceMemory* deviceMemory(const Napi::Value& value);
-// Makes an empty object one that holds memory.
+// Attaches memory to an empty object.
 void tagDeviceMemory(const Napi::Object& object, DeviceMemory* memory, napi_finalize finalize);
-// How values of this type lie in memory.
+// The memory layout of this type.
 size_t bytesPerElement(napi_typedarray_type type);
 
 // The memory of a typed array of this type and length.
@@ -70,13 +70,14 @@ void* typedArrayMemory(const Napi::Value& value, const char* field, napi_typedar
 int64_t getLength(const Napi::Object& object, const char* field);
 
 // The typed arrays of one call. Reading a property may run JavaScript (a getter, a proxy) that detaches or shrinks an
-// array that was read before. So arrays are noted while properties are read, and their memory is taken when all are.
+// array that was read before. So arrays are recorded while properties are read, and their memory is taken once all
+// have been read.
 class Arrays {
  public:
-  // `device`: the owner of device memory that may stand in for a typed array, or null.
+  // `device`: the owner of device memory that may replace a typed array, or null.
   explicit Arrays(Napi::Env env, const void* device = nullptr) : env_(env), device_(device) {}
 
-  // `target` becomes the memory of the array at take(), of exactly this length. Null for null where `optional`.
+  // `target` becomes the memory of the array at take(), of exactly this length. Null for null if `optional`.
   template <class T>
   void read(const T*& target, const Napi::Object& object, const char* field, int64_t length, bool optional = false) {
     note(get(object, field), field, ArrayType<T>::value, length, optional, false,
@@ -88,19 +89,19 @@ class Arrays {
     note(get(object, field), field, ArrayType<T>::value, length, optional, true,
          [&target](void* data) { target = static_cast<T*>(data); });
   }
-  // The same for one that is read here and not on a device.
+  // The same for an array that is read on the host, not on a device.
   template <class T>
   void readHere(const T*& target, const Napi::Object& object, const char* field, int64_t length) {
     read(target, object, field, length);
     notes_.back().here = true;
   }
   bool allowsDevice() const { return device_ != nullptr; }
-  // Whether an array that was noted lies on the device.
+  // Whether a recorded array is on the device.
   bool isOnDevice(std::string_view field) const;
 
-  // Checks that every array is of its type and length, neither detached nor shared, and that none that is written to
-  // overlaps another: values that are read twice, such as token ids, would change in between. `inPlace` names the one
-  // that may be the same memory as the array `over`.
+  // Checks that every array is of its type and length, neither detached nor shared, and that no output overlaps
+  // another array: values that are read twice, such as token ids, would change in between. `inPlace` names the one
+  // that may share the memory of the array `over`.
   void take(std::string_view inPlace = {}, std::string_view over = {});
 
  private:

@@ -13,7 +13,7 @@
 
 namespace groupgrad::binding {
 
-// A device's operations with its state: what a second device would hand to the same functions.
+// A device's operations with its state; a second device would pass its own to the same functions.
 struct Engine {
   void* state;
   const engine::Operations* operations;
@@ -31,8 +31,8 @@ struct Array {
   }
 };
 
-// The arguments of a call: first a Float64Array of numbers, which are read in order, then typed arrays. Nothing here
-// runs JavaScript, so memory stays where it is found.
+// The arguments of a call: first a Float64Array of numbers, which are read in order, then typed arrays. Nothing
+// here runs JavaScript, so memory does not move.
 class Call {
  public:
   explicit Call(const Napi::CallbackInfo& info) : info_(info), env_(info.Env()) {

@@ -40,7 +40,7 @@ struct Cuda {
 };
 using CudaPointer = std::shared_ptr<Cuda>;
 
-// Memory and what keeps its device open.
+// Memory, and a reference that keeps its device open.
 struct OwnedMemory : DeviceMemory {
   OwnedMemory() = default;
   OwnedMemory(const OwnedMemory&) = delete;
@@ -80,7 +80,7 @@ Napi::Value allocate(const Napi::CallbackInfo& info, const CudaPointer& owner) {
   return object;
 }
 
-// write(memory, array), read(memory, array): the whole of both.
+// write(memory, array), read(memory, array): copy the whole array.
 Napi::Value copy(const Napi::CallbackInfo& info, bool toDevice) {
   const Napi::Env env = info.Env();
   OwnedMemory& memory = memoryArgument(info, 0);
@@ -99,8 +99,8 @@ Napi::Value free(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// The numbers of an operation that may be on its way. Their place among the device's is given back when they are
-// fetched or not wanted any more.
+// The numbers of an operation that may still be running. Their slot is released when they are fetched or no longer
+// needed.
 struct Operation {
   explicit Operation(CudaPointer cuda) : owner(std::move(cuda)) {}
   ~Operation() { forget(); }
@@ -129,7 +129,7 @@ struct Operation {
   cuda::Results results_;
 };
 
-// { read() }: what `result` makes of the operation's numbers, once they are there.
+// { read() }: returns `result` of the operation's numbers, once they are available.
 template <class Result>
 Napi::Object lazily(Napi::Env env, std::shared_ptr<Operation> operation, Result result) {
   Napi::Object object = Napi::Object::New(env);
@@ -155,7 +155,7 @@ cuda::DeviceRewards deviceRewards(const AdvantageInputs& in) {
   return rewards;
 }
 
-// Rewards on the host are few, and what is made of them is wanted there: the processor is faster at it.
+// Rewards on the host are few, and their advantages are needed there: the CPU is faster.
 Napi::Value computeAdvantages(const Napi::CallbackInfo& info, const CudaPointer& cuda) {
   const Napi::Env env = info.Env();
   const auto operation = newOperation(env, cuda);

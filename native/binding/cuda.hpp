@@ -1,4 +1,4 @@
-// The CUDA device's exports: `built`, and where it is `probe` and the functions of src/devices/load.ts (interface
+// The CUDA device's exports: `built` and, if true, `probe` and the functions of src/devices/load.ts (interface
 // CudaAddon). Nothing touches a GPU before a function is called.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace groupgrad::binding {
 
-// `cpu` computes advantages of rewards that lie on the host.
+// `cpu` computes advantages of rewards on the host.
 Napi::Object cudaExports(Napi::Env env, const Device& cpu);
 
 }  // namespace groupgrad::binding

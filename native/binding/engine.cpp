@@ -23,7 +23,7 @@ struct Packed {
   }
 };
 
-// The elements that a box reaches from the first one on: [lowest, highest], both 0 for an empty box.
+// The range of a box's elements relative to the first one: [lowest, highest], both 0 for an empty box.
 struct Reach {
   int64_t lowest = 0, highest = 0;
 };
@@ -123,7 +123,7 @@ void copy(const Engine& e, Call& call) {
   if (x.type != y.type) call.wrongType("y");
   const int64_t size = sizeOf(call, "shape", r.rank, r.shape);
   if (size == 0) return;
-  // Each element goes to a place of its own, so that no box of zero strides keeps a thread forever.
+  // Each element must have its own place, so that no box of zero strides occupies a thread forever.
   if (size > y.length) call.fail<Napi::RangeError>("y", std::to_string(size) + " values", std::to_string(y.length));
   const auto within = [&](const char* field, const Array& array, int64_t begin, const int64_t* strides) {
     const Reach range = reach(call, field, r.rank, r.shape, strides);
@@ -201,7 +201,7 @@ void gather(const Engine& e, Call& call) {
   const int64_t size = call.product("y", {r.batch, r.outer, r.indicesPerBatch, r.inner});
   const Array y = call.array(3, "y", size);
   if (x.type != y.type) call.wrongType("y");
-  // Written before all indices are read, they would no longer be those that are checked here.
+  // If written before all indices are read, they would no longer be the checked ones.
   if (y.overlaps(call.array(2, "indices", 0)))
     call.fail<Napi::RangeError>("y", "memory apart from indices", "an overlapping range");
   for (int64_t i = 0; i < count; ++i) {
@@ -244,7 +244,7 @@ Packed* packedOf(const Napi::Value& value) {
   return static_cast<Packed*>(packed);
 }
 
-// One past the last element that a matrix reaches. Its elements lie in places of their own: rows or columns together.
+// One past the last element of a matrix. Its elements do not overlap: rows or columns are contiguous.
 int64_t endOf(const Call& call, const char* field, int64_t rows, int64_t columns, int64_t strideRow,
               int64_t strideColumn) {
   const int64_t size = call.product(field, {rows, columns});

@@ -1,4 +1,4 @@
-// The engine's operations as functions of JavaScript: src/devices/load.ts mirrors them (EngineAddon).
+// The engine's operations as JavaScript functions: src/devices/load.ts mirrors them (EngineAddon).
 #pragma once
 
 #include <napi.h>

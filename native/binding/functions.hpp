@@ -1,4 +1,4 @@
-// What the functions that JavaScript calls share: their arguments and errors.
+// Arguments and errors shared by the functions that JavaScript calls.
 #pragma once
 
 #include <napi.h>

@@ -57,7 +57,7 @@ LossConfig readLoss(const Napi::Object& loss) {
   return c;
 }
 
-// All but where the results go.
+// Everything but the destinations of results.
 void noteRewards(const Napi::Object& plan, AdvantageInputs& in, Arrays& arrays) {
   AdvantageRequest& r = in.request;
   const Napi::Value rewards = get(plan, "rewards");
@@ -104,7 +104,7 @@ void noteAdvantage(const Napi::Object& plan, const Napi::Object& output, Advanta
   noteOutput(output, in.request, in.rewards, arrays);
 }
 
-// What can be checked only once the arrays' memory is there.
+// Checks that need the arrays' memory.
 void checkOffsets(Napi::Env env, const AdvantageInputs& in) {
   const AdvantageRequest& r = in.request;
   bool rising = r.offsets[0] == 0 && r.offsets[r.groups] == in.rewards;
@@ -114,7 +114,7 @@ void checkOffsets(Napi::Env env, const AdvantageInputs& in) {
   }
 }
 
-// The same, and where the arrays lie.
+// The same, with the locations of the arrays.
 void checkAdvantage(Napi::Env env, AdvantageInputs& in, const Arrays& arrays) {
   checkOffsets(env, in);
   const AdvantageRequest& r = in.request;
@@ -160,7 +160,7 @@ void checkRewards(Napi::Env env, const PolicyRequest& r, int64_t rewards) {
       env, "rewards: expected " + std::to_string(r.sequences) + " values, got " + std::to_string(rewards));
 }
 
-// All of a PolicyRequest but log-probs and their gradient.
+// All of a PolicyRequest except log-probs and their gradient.
 void noteTokens(const Napi::Object& plan, LossInputs& inputs, Arrays& arrays) {
   PolicyRequest& r = inputs.policy;
   const int64_t tokens = readTokenSettings(plan, r);
@@ -200,7 +200,7 @@ void checkIds(Napi::Env env, const LogitsRequest& r) {
   }
 }
 
-// Takes the arrays with logits and their gradient, which may be the same memory, among them.
+// Takes the arrays, including logits and their gradient, which may share memory.
 void takeWithLogits(const Napi::Object& plan, LogitsRequest& r, int64_t values, bool optional, Arrays& arrays) {
   const auto take = [&]<class T>(const T* logits, T* gradient) {
     arrays.read(logits, plan, "logits", values);
@@ -259,7 +259,7 @@ LogitsRequest readLogits(const Napi::Object& plan, LossInputs& inputs) {
   takeWithLogits(plan, r, values, true, arrays);
   checkTokens(env, inputs, arrays);
   r.policy = inputs.policy;
-  // On a device the kernels look for themselves.
+  // On a device the kernels check ids themselves.
   if (!arrays.isOnDevice("tokens") && !arrays.isOnDevice("mask")) checkIds(env, r);
   return r;
 }

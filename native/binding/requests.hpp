@@ -1,4 +1,4 @@
-// Plans of src/devices/plan.ts to requests of native/core, and metrics back to JavaScript.
+// Converts plans of src/devices/plan.ts to requests of native/core, and metrics back to JavaScript.
 #pragma once
 
 #include <napi.h>
@@ -8,7 +8,7 @@
 
 namespace groupgrad::binding {
 
-// `device` below: the owner of device memory in which arrays may lie, or null.
+// `device` below: the owner of device memory that may hold arrays, or null.
 struct AdvantageInputs {
   AdvantageRequest request;
   int64_t rewards = 0;
@@ -39,14 +39,14 @@ tensorflow::Call readAdvantageCall(const Napi::Object& plan);
 tensorflow::Call readPolicyCall(const Napi::Object& plan);
 tensorflow::Call readLogitsCall(const Napi::Object& plan);
 
-// Where advantages go, of so many rewards in so many groups.
+// The destinations of advantages, for given numbers of rewards and groups.
 AdvantageRequest readOutput(const Napi::Object& output, int64_t rewards, int64_t groups);
 
 // { accuracy, metrics }.
 Napi::Object advantageResult(Napi::Env, const AdvantageRequest&, const AdvantageMetrics&);
 // { metrics } of a call that computes no loss.
 Napi::Object backwardResult(Napi::Env, double nonFinite);
-// { loss, metrics }, and `accuracy` where there is a request of fused advantages. `entropy`: from logits.
+// { loss, metrics }, and `accuracy` if there is a request for fused advantages. `entropy`: from logits.
 Napi::Object lossResult(Napi::Env, const PolicyRequest&, LossMetrics, const AdvantageRequest* advantage,
                         const AdvantageMetrics&, bool entropy);
 

@@ -1,5 +1,5 @@
-// What JavaScript needs to run the operations of native/tensorflow: their registration, and plans and reports to and
-// from the int32 tensors in which they travel.
+// JavaScript's interface to the operations of native/tensorflow: their registration, and the conversion of plans
+// and reports to and from int32 tensors.
 #pragma once
 
 #include <napi.h>

@@ -1,4 +1,4 @@
-// The primitives of a transformer and the optimiser as functions of JavaScript (EngineAddon in src/devices/load.ts).
+// The primitives of a transformer and the optimiser as JavaScript functions (EngineAddon in src/devices/load.ts).
 #include <vector>
 
 #include "call.hpp"
@@ -109,8 +109,8 @@ AttentionSizes readAttention(Call& call, Request& r) {
           call.product("logSumExp", {r.sequences, r.length, s.heads})};
 }
 
-// `count` positions within [low, high]. Copied, lest they change under the operation that has checked them: outputs may
-// overlap them.
+// `count` positions within [low, high]. Copied, so that they cannot change after the check: outputs may overlap
+// them.
 std::vector<int32_t> readPositions(Call& call, size_t index, const std::string& field, int64_t count, int64_t low,
                                    int64_t high) {
   const int32_t* positions = call.values<const int32_t>(index, field.c_str(), count);

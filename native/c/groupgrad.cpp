@@ -1,4 +1,4 @@
-// The C entry: checks, and the step from C's structs to native/core's.
+// The C interface: checks, and the conversion from C's structs to native/core's.
 #include "groupgrad.h"
 
 #include <cmath>
@@ -134,7 +134,7 @@ PolicyRequest convert(const groupgrad_policy_request& r) {
   return out;
 }
 
-// What is common to requests over logits.
+// Common to requests over logits.
 template <class Request>
 void convertLogits(const Request& r, LogitsRequest& out) {
   require(r.vocab > 0 && r.vocab <= kMost, "vocab", "a number from 1 to 2^31 - 1");
@@ -181,7 +181,7 @@ LogitsBackwardRequest convert(const groupgrad_logits_backward_request& r) {
   return out;
 }
 
-// Runs `body`, which gives a cudaError_t, and turns what goes wrong into a status.
+// Runs `body`, which returns a cudaError_t, and turns errors into a status.
 template <class Body>
 int guarded(const char* operation, const Body& body) {
   try {

@@ -1,14 +1,14 @@
 /* groupgrad's CUDA operations for any language that can call C: advantages (K1), the policy loss over token log-probs
  * (K2), and the loss from logits with its gradient (K3). docs/losses.md has the mathematics.
  *
- * Every operation is put on a CUDA stream and returns at once. It allocates nothing, waits for nothing and can be
- * captured in a CUDA graph, after one call outside of a capture with the same shape, dtype and configuration on the
- * same device: the driver loads a kernel, and is asked how it is to be launched, when it is first used, which a capture
- * does not allow. Functions may be called from several threads; one workspace serves one stream. Unless said otherwise
- * a pointer is to memory of the current device, and belongs to the caller until the stream has passed the operation.
- * Results are deterministic: the same values in the same places, the same bits.
+ * Every operation is enqueued on a CUDA stream and returns at once. It neither allocates nor synchronises and can
+ * be captured in a CUDA graph, after one call outside a capture with the same shape, dtype and configuration on the
+ * same device: a kernel is loaded, and its launch configuration queried, at first use, which a capture does not
+ * allow. Functions may be called from several threads; one workspace serves one stream. Unless stated otherwise a
+ * pointer is to memory of the current device, owned by the caller, and must stay valid until the stream has
+ * completed the operation. Results are deterministic: the same values in the same places, the same bits.
  *
- * Functions return 0, or an error of groupgrad_status whose words groupgrad_error() gives on the same thread. */
+ * Functions return 0, or an error of groupgrad_status; groupgrad_error() returns its message on the same thread. */
 #ifndef GROUPGRAD_H
 #define GROUPGRAD_H
 
@@ -48,7 +48,7 @@ enum groupgrad_surrogate {
   GROUPGRAD_SURROGATE_COUNT
 };
 
-/* Start each of these structs with its _init function, which fills what is optional with "not used". */
+/* Initialise each of these structs with its _init function, which sets optional fields to "not used". */
 
 typedef struct groupgrad_loss_config {
   int32_t ratio;     /* groupgrad_ratio */
@@ -115,7 +115,7 @@ typedef struct groupgrad_policy_request {
   float* grad_entropies; /* out; null: not wanted; likewise */
 } groupgrad_policy_request;
 
-/* An id outside of the vocabulary gives the token a log-prob of NaN, counted in non_finite. */
+/* An id outside the vocabulary gives the token a log-prob of NaN, counted in non_finite. */
 typedef struct groupgrad_logits_request {
   groupgrad_policy_request policy;
   int64_t vocab;
@@ -131,7 +131,7 @@ typedef struct groupgrad_logits_request {
 } groupgrad_logits_request;
 
 /* From the gradient with respect to log-probs and entropies to that with respect to logits, as groupgrad_logits_loss
- * computes it. Arrays of rows hold one value a row. Rows that are masked out or have no gradient are not read. */
+ * computes it. Per-row arrays hold one value per row. Rows that are masked out or have no gradient are not read. */
 typedef struct groupgrad_logits_backward_request {
   int64_t rows;
   int64_t vocab;
@@ -177,10 +177,10 @@ GROUPGRAD_EXPORT void groupgrad_policy_request_init(groupgrad_policy_request* re
 GROUPGRAD_EXPORT void groupgrad_logits_request_init(groupgrad_logits_request* request);
 GROUPGRAD_EXPORT void groupgrad_logits_backward_request_init(groupgrad_logits_backward_request* request);
 
-/* Bytes of device memory that an operation works in, or 0 where groupgrad_error() says what is wrong with the request;
- * the arrays of logits, tokens and results need not be there yet. The caller fills it with zeros once, before its first
- * use; it may then serve any number of operations that fit, one after another; after an error it fills it with zeros
- * again. */
+/* Size of an operation's workspace in device memory, or 0 if the request is wrong, as groupgrad_error() explains;
+ * the arrays of logits, tokens and results need not be set yet. The caller zeroes the workspace once, before its
+ * first use; it may then serve any number of operations that fit, one after another; after an error it must be
+ * zeroed again. */
 GROUPGRAD_EXPORT size_t groupgrad_advantages_workspace(const groupgrad_advantage_request* request);
 GROUPGRAD_EXPORT size_t groupgrad_policy_workspace(const groupgrad_policy_request* request);
 GROUPGRAD_EXPORT size_t groupgrad_logits_workspace(const groupgrad_logits_request* request);
@@ -199,7 +199,8 @@ GROUPGRAD_EXPORT int groupgrad_logits_loss(const groupgrad_logits_request* reque
                                            const groupgrad_advantage_request* rewards, groupgrad_loss_metrics* metrics,
                                            groupgrad_advantage_metrics* advantage_metrics, void* workspace,
                                            size_t workspace_bytes, void* stream);
-/* `non_finite` is device memory: how many values are not finite among what was read, and have overflowed. */
+/* `non_finite` is device memory: the number of non-finite values among the inputs, and of values that
+ * overflowed. */
 GROUPGRAD_EXPORT int groupgrad_logits_backward(const groupgrad_logits_backward_request* request, double* non_finite,
                                                void* workspace, size_t workspace_bytes, void* stream);
 

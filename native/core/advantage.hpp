@@ -8,10 +8,10 @@
 
 namespace groupgrad {
 
-// Rewards that are equal but for rounding have no spread. A weighted sum of K rewards in floating point, with half a
-// unit in the last place u, is off by at most K u times the sum of its terms' sizes, so two such sums of equal value
-// differ by at most 2 K u of it: here K = 64 in float64 (u = 2^-53) and K = 4 in float32 (u = 2^-24), where rewards
-// have come in float32. As src/base/spread.ts has it.
+// Rewards that are equal up to rounding have no spread. A weighted sum of K rewards in floating point, with half a
+// unit in the last place u, is off by at most K u times the sum of its terms' sizes, so two such sums of equal
+// value differ by at most 2 K u times that: here K = 64 in float64 (u = 2^-53) and K = 4 in float32 (u = 2^-24),
+// for rewards given in float32. The same rule as in src/base/spread.ts.
 constexpr double kFloat64Rounding = 0x1p-46;
 constexpr double kFloat32Rounding = 0x1p-21;
 
@@ -50,14 +50,14 @@ GROUPGRAD_INLINE double powerOfTwo(double x) {
   return power < 0x1p-1022 ? 0x1p-1022 : power;
 }
 
-// All but the standard deviation, which takes another pass.
+// All but the standard deviation, which needs another pass.
 GROUPGRAD_INLINE GroupStatistics groupStatistics(const RewardSums& sums, double rounding) {
   GroupStatistics s;
   s.count = sums.count;
   if (sums.count == 0) return s;
   const double largest = std::fmax(std::fabs(sums.low), std::fabs(sums.high));
   s.spread = sums.high - sums.low > rounding * largest;
-  // Of equal rewards exactly their value: ten times 0.1 is not 1, and the residue divided by a small epsilon would
+  // For equal rewards exactly their value: ten times 0.1 is not 1, and the residue divided by a small epsilon would
   // become an advantage.
   s.mean = s.spread ? sums.sum / double(sums.count) : sums.low;
   if (s.spread) s.unit = powerOfTwo(std::fmax(sums.high - s.mean, s.mean - sums.low));
@@ -86,7 +86,7 @@ GROUPGRAD_INLINE GroupStatistics groupStatistics(const double* rewards, int64_t 
   return s;
 }
 
-// The standard deviation as it is written down: 0 for no spread and for nothing else.
+// The standard deviation as it is stored: 0 means no spread.
 GROUPGRAD_INLINE float writtenStd(const GroupStatistics& s) {
   constexpr double kSmallest = 0x1p-149;  // of float32
   return float(s.spread && s.std < kSmallest ? kSmallest : s.std);
@@ -103,7 +103,7 @@ GROUPGRAD_INLINE double groupAdvantage(double reward, const GroupStatistics& s, 
     if (center == Center::leaveOneOut) a *= double(s.count) / double(s.count - 1);
   }
   const double std = scale == Scale::groupStd ? s.std : batchStd;
-  // Without a spread there is no scale to divide by: epsilon alone is none.
+  // Without spread there is nothing to divide by: epsilon by itself is not a scale.
   if (scale == Scale::none || std == 0 || a == 0) return a;
   return std < double(INFINITY) ? a / (std + epsilon) : double(NAN);
 }

@@ -5,7 +5,7 @@
 
 namespace groupgrad {
 
-// The bfloat16 nearest to a float32 that is no NaN, ties to even, from bits to bits in the lower half of a word.
+// The bfloat16 nearest to a float32 that is not NaN, ties to even, from bits to bits in the lower half of a word.
 template <class W>
 GROUPGRAD_INLINE W roundToBfloat16(W bits) {
   return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;

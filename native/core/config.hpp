@@ -1,5 +1,5 @@
-// A request to a device as plain structs: the configuration of a loss with every default filled in (defaults live in
-// src/loss/config.ts alone), its inputs, and where its results go. Pointers are not owned.
+// A request to a device as plain structs: the configuration of a loss with every default filled in (defaults are
+// defined only in src/loss/config.ts), its inputs, and the destinations of its results. Pointers are not owned.
 #pragma once
 
 #include <cmath>
@@ -65,7 +65,7 @@ struct AdvantageMetrics {
   int64_t nonFinite = 0;
 };
 
-// Per-token arrays hold sequences * length values; a null array is left out.
+// Per-token arrays hold sequences * length values; a null array is absent.
 struct PolicyRequest {
   int64_t sequences = 0;
   int64_t length = 0;
@@ -81,7 +81,7 @@ struct PolicyRequest {
   double globalSequences = NAN;  // NaN: this batch's
   LossConfig config;
   bool metrics = true;
-  int32_t threads = 0;   // 0: one a core
+  int32_t threads = 0;   // 0: one per core
   double lossScale = 1;  // of the gradient that leaves the call, and of nothing else
   float* gradLogProbs = nullptr;
   float* gradEntropies = nullptr;
@@ -102,11 +102,11 @@ struct LogitsRequest {
 };
 
 // From the gradient with respect to log-probs and entropies to that with respect to logits, without a loss. Of
-// `logits.policy` sequences, length, mask, lossScale and threads alone count; its log-probs and entropies are not
+// `logits.policy` only sequences, length, mask, lossScale and threads are used; its log-probs and entropies are not
 // written.
 struct LogitsBackwardRequest {
   LogitsRequest logits;
-  const float* gradLogProbs = nullptr;   // one a row
+  const float* gradLogProbs = nullptr;   // one per row
   const float* gradEntropies = nullptr;  // likewise; null: 0
 };
 

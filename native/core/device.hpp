@@ -22,13 +22,13 @@ struct Status {
   }
 };
 
-// `state` is what the device keeps between calls (threads, scratch memory); one an environment.
+// `state` is what the device keeps between calls (threads, scratch memory), per environment.
 struct Device {
   void* state = nullptr;
   Status (*advantages)(void* state, const AdvantageRequest&, AdvantageMetrics&) = nullptr;
   Status (*policyLoss)(void* state, const PolicyRequest&, LossMetrics&) = nullptr;
   Status (*logitsLoss)(void* state, const LogitsRequest&, LossMetrics&) = nullptr;
-  // nonFinite: values among what was read, and what overflowed.
+  // nonFinite: non-finite inputs, and values that overflowed.
   Status (*logitsBackward)(void* state, const LogitsBackwardRequest&, double& nonFinite) = nullptr;
 };
 

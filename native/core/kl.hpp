@@ -1,5 +1,5 @@
-// Schulman's estimators of KL(policy || reference), http://joschu.net/blog/kl-approx.html, times the importance ratio
-// where they are importance-weighted (docs/losses.md, "KL term").
+// Schulman's estimators of KL(policy || reference), http://joschu.net/blog/kl-approx.html, times the importance
+// ratio if they are importance-weighted (docs/losses.md, "KL term").
 //
 // With d = l_ref - l, clamped to c = clamp(d, -bound, bound), and a ratio rho = e^s, which is 1 without importance
 // weights:
@@ -9,10 +9,10 @@
 //   k2   rho c^2 / 2                -rho d             rho d (d - 2) / 2
 //   k3   e^(s + c) - rho (c + 1)    rho - e^(s + d)    -rho d
 //
-// `own` is the derivative with respect to l where rho stays as it is. `total` = own + value is the derivative where rho
-// moves with this l alone: the terms that would cancel in own + value are left out. Where the clamp cuts, own is 0 and
-// total is the value. k3 cancels near 0 as well: for |c| < 1 the value is rho (e^c - c - 1) and own -rho (e^c - 1),
-// from a polynomial.
+// `own` is the derivative with respect to l with rho held fixed. `total` = own + value is the derivative if rho
+// depends only on this l: the terms that would cancel in own + value are left out. Where the clamp is active, own
+// is 0 and total is the value. k3 cancels near 0 as well: for |c| < 1 the value is rho (e^c - c - 1) and own -rho
+// (e^c - 1), from a polynomial.
 #pragma once
 
 #include <cmath>
@@ -42,9 +42,9 @@ GROUPGRAD_INLINE float expRemainder(float x) {
 // ratio x, and 0 where x is 0 although the ratio has overflowed.
 GROUPGRAD_INLINE float timesRatio(float ratio, float x) { return x * (x == 0 ? clampAbove(ratio, kFloatMax) : ratio); }
 
-// Of one token; `c` is the clamped d. Without importance weights ratio is 1 and `own` the derivative. `exponential`,
-// which k3 alone needs, is e^(s + c). It is the caller's, so that a loop over tokens computes it in a loop of its own,
-// and because s + c is better known there: where no clamp cuts it is l_ref - l_old.
+// For one token; `c` is the clamped d. Without importance weights ratio is 1 and `own` the derivative.
+// `exponential`, which only k3 needs, is e^(s + c). The caller supplies it, so that it can be computed in a
+// separate loop over tokens, and because s + c is more accurate there: if no clamp is active it is l_ref - l_old.
 template <KlEstimator estimator, bool weighted>
 GROUPGRAD_INLINE KlTerm klTerm(float d, float c, float ratio, float exponential) {
   KlTerm term;
@@ -57,7 +57,7 @@ GROUPGRAD_INLINE KlTerm klTerm(float d, float c, float ratio, float exponential)
     const float remainder = expRemainder(c);
     float far = exponential - timesRatio(ratio, c + 1), farOwn = ratio - exponential;
     if constexpr (weighted) {
-      // Where the larger term has overflowed it is the result: inf - inf would be NaN.
+      // If the larger term has overflowed it is the result: inf - inf would be NaN.
       const bool overflow = exponential > kFloatMax;
       const float larger = c > 0 ? -exponential : ratio;
       far = overflow ? exponential : far;
@@ -75,14 +75,14 @@ GROUPGRAD_INLINE KlTerm klTerm(float d, float c, float ratio, float exponential)
 }
 
 // The same in float64, for rho that n tokens of a sequence share: the derivative with respect to one token's l is own +
-// the mean of all values. The exponentials of k3 may be far larger than what is left of them, so value = exponential +
-// rest, and with any token's exponential as `shift` the derivative is
-// (mean of (exponential - shift) + (shift + own)) + mean of rest, exact where all exponentials are equal.
+// the mean of all values. The exponentials of k3 may be far larger than their differences, so value = exponential +
+// rest, and with any token's exponential as `shift` the derivative is (mean of (exponential - shift) + (shift +
+// own)) + mean of rest, exact where all exponentials are equal.
 struct KlParts {
   double exponential, rest, own;
 };
 
-// Of a sequence's tokens: means of (exponential - shift) and of rest.
+// Over a sequence's tokens: means of (exponential - shift) and of rest.
 struct KlMeans {
   double exponential = 0, rest = 0, shift = 0;
 

@@ -6,20 +6,20 @@
 
 namespace groupgrad {
 
-// Whether a sequence is clipped or not as a whole: a sequence-level ratio meets one advantage. Surrogates with a
-// quantity of their own over the sequence clip tokens.
+// Whether a sequence is clipped as a whole: a sequence-level ratio with one advantage. Surrogates with their own
+// quantity over the sequence clip tokens.
 GROUPGRAD_INLINE bool clipsSequences(const PolicyRequest& r, bool surrogateNeedsSequence) {
   return r.config.ratio != Ratio::token && !r.advantagesPerToken && !surrogateNeedsSequence;
 }
 
-// What is not finite in a sequence, by where it shows up first. Later counts follow from earlier ones: one NaN that is
-// read may make every gradient of its sequence NaN.
+// Non-finite values of a sequence, by where they first occur. Later ones follow from earlier ones: one NaN input
+// may make every gradient of its sequence NaN.
 struct NonFinite {
   int64_t inputs = 0;     // values that were read
   int64_t terms = 0;      // tokens whose part in the loss or its derivatives are not finite
   int64_t gradients = 0;  // values of the gradient with respect to log-probs
 
-  // The three as one number, of which many can be added up: of up to 2^10 tokens here, with up to 2^3 inputs each.
+  // The three packed into one number that can be summed: of up to 2^10 tokens here, with up to 2^3 inputs each.
   static constexpr double kTerms = 0x1p16, kGradients = 0x1p32;
   GROUPGRAD_INLINE double packed() const {
     return double(inputs) + kTerms * double(terms) + kGradients * double(gradients);
@@ -47,7 +47,7 @@ struct PolicyTotals {
   double clippedLow = 0, clippedHigh = 0;                 // tokens, or sequences where they are clipped as a whole
   double lowFractionMin = INFINITY, highFractionMax = 0;  // over sequences with a masked-in token
 
-  // A sequence with a masked-in token, of which `low` and `high` tokens are clipped.
+  // Adds a sequence with a masked-in token, of which `low` and `high` tokens are clipped.
   GROUPGRAD_INLINE void addClipped(double low, double high, double sequenceTokens, bool wholeSequence) {
     const double lowFraction = low / sequenceTokens, highFraction = high / sequenceTokens;
     clippedLow += wholeSequence ? lowFraction : low;
@@ -71,7 +71,7 @@ GROUPGRAD_INLINE LossMetrics lossMetrics(const PolicyRequest& r, const PolicyTot
   m.kl = t.kl / tokens;
   if (t.ratios > 0) {
     m.ratioMean = t.ratio / t.ratios;
-    // Comparisons pass over NaN; the mean does not.
+    // Comparisons ignore NaN; the mean does not.
     m.ratioMin = m.ratioMean == m.ratioMean ? t.ratioMin : double(NAN);
     m.ratioMax = m.ratioMean == m.ratioMean ? t.ratioMax : double(NAN);
   }
@@ -85,7 +85,7 @@ GROUPGRAD_INLINE LossMetrics lossMetrics(const PolicyRequest& r, const PolicyTot
   return m;
 }
 
-// A loss that is not finite in float32 counts where nothing that it is a sum of does.
+// A loss that is not finite in float32 counts if none of its terms does.
 GROUPGRAD_INLINE void countLoss(LossMetrics& m) { m.nonFinite += m.nonFinite == 0 && !isFinite(float(m.loss)); }
 
 }  // namespace groupgrad

@@ -1,4 +1,4 @@
-// What lets one formula serve a C++ and a CUDA compiler.
+// Lets the formulas compile as both C++ and CUDA.
 #pragma once
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace groupgrad {
 constexpr float kInfinity = __builtin_huge_valf();
 constexpr float kFloatMax = 3.402823466e+38f;
 
-// Comparisons are ordered so that a NaN in `x` comes through.
+// Comparisons are ordered so that a NaN in `x` propagates.
 GROUPGRAD_INLINE float clampAbove(float x, float high) { return x > high ? high : x; }
 GROUPGRAD_INLINE float clampBelow(float x, float low) { return x < low ? low : x; }
 GROUPGRAD_INLINE float clamp(float x, float low, float high) { return clampAbove(clampBelow(x, low), high); }

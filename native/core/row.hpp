@@ -1,4 +1,4 @@
-// The gradient of a row of logits, from what its first visit found (docs/losses.md, "Entropy").
+// The gradient of a row of logits, from the sums of its first pass (docs/losses.md, "Entropy").
 #pragma once
 
 #include <cmath>
@@ -28,7 +28,7 @@ struct RowFactors {
 // g and c: the loss's derivatives with respect to the row's log-prob and entropy.
 // dloss/dx_j = p_j / T (-g - c (z_j - log sum + H)) + [j = token] g / T with p_j = exp(z_j) / sum and
 // H - log sum = -meanZ; `scale` is 1 / T times the loss scale. The token's own p - 1 is from its log-prob: no
-// cancellation where p is near 1.
+// cancellation if p is near 1.
 template <class T>
 GROUPGRAD_INLINE RowFactors<T> rowFactors(const RowSums<T>& row, T g, T c, T scale) {
   const T scaled = scale / row.sum;

@@ -1,4 +1,4 @@
-// The surrogates: what a token contributes to the loss, and its derivatives (docs/losses.md, "Surrogate").
+// The surrogates: a token's contribution to the loss, and its derivatives (docs/losses.md, "Surrogate").
 //
 // A surrogate is a struct with
 //   name          as in src/loss/config.ts (surrogateFields), whose order of parameters its constructor follows;
@@ -24,7 +24,7 @@
 
 namespace groupgrad {
 
-// What a surrogate sees of a token. Unused fields cost nothing: all is inlined.
+// A surrogate's inputs for a token. Unused fields cost nothing: everything is inlined.
 struct TokenState {
   float logProb;        // policy
   float tokenLogRatio;  // log-prob minus old log-prob of this token, clamped
@@ -72,8 +72,8 @@ struct Clip : SurrogateBase {
     const float dualBound = dual * A;
     const float bound = A < 0 ? dualBound : -kInfinity;
     const bool bounded = chosen < bound;
-    // The gradient is that of the branch chosen; a tie has both branches inside the range or both flat. A flat branch
-    // is 0 by selection, never by multiplication: rho may be inf. NaN compares false, so it is never flat.
+    // The gradient is that of the chosen branch; a tie has both branches inside the range or both flat. A flat
+    // branch is 0 by selection, never by multiplication: rho may be inf. NaN compares false, so it is never flat.
     const float slope = -s.ratio * A;
     const float slopeFree = s.ratio > max ? 0.0f : slope;
     const float slopeBelow = s.ratio < low ? 0.0f : slope;
@@ -122,8 +122,8 @@ struct Sapo : SurrogateBase {
   }
 };
 
-// GMPO, arXiv 2507.20673 eq. 4: -A exp(mean of c), c the log-ratio clipped to [-low, high] on the side that A pushes
-// to.
+// GMPO, arXiv 2507.20673 eq. 4: -A exp(mean of c), c the log-ratio clipped to [-low, high] on the side that A
+// pushes towards.
 struct Gmpo : SurrogateBase {
   static constexpr std::string_view name = "gmpo";
   static constexpr bool kSequence = true;

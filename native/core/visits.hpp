@@ -1,5 +1,5 @@
-// What a row's gradient depends on, and so in which order a device visits rows and takes the policy loss. Devices that
-// disagreed here would give different results.
+// What a row's gradient depends on, which determines the order in which a device visits rows and computes the
+// policy loss. Devices that disagreed here would give different results.
 #pragma once
 
 #include <type_traits>
@@ -21,13 +21,13 @@ inline bool needsSequence(const LossConfig& config) {
   return config.ratio != Ratio::token || surrogateNeedsSequence(config);
 }
 
-// Whether tokens may be dropped for what their whole sequence is.
+// Whether tokens may be dropped because of their whole sequence.
 inline bool dropsOffPolicy(const LossConfig& config) { return config.offPolicyThreshold < double(kInfinity); }
 
-// Whether a token's term depends on nothing of its sequence.
+// Whether a token's term is independent of its sequence.
 inline bool isTokenLocal(const LossConfig& config) { return !needsSequence(config) && !dropsOffPolicy(config); }
 
-// Whether a row's gradient depends on nothing but the row and what is known of its sequence beforehand: then one visit
+// Whether a row's gradient depends only on the row and on what is known of its sequence beforehand; then one visit
 // of the row is enough.
 inline bool isRowLocal(const LogitsRequest& r) {
   const LossConfig& config = r.policy.config;
@@ -39,7 +39,7 @@ inline bool isRowLocal(const LogitsRequest& r) {
   return (isTokenLocal(config) || knownSequences) && (!quantile || knownBatch);
 }
 
-// Whether rows without an advantage may stay unread: without metrics nobody asks for what they hold.
+// Whether rows without an advantage may be skipped: without metrics they are not needed.
 inline bool skipsInactive(const LogitsRequest& r) {
   const LossConfig& config = r.policy.config;
   return !r.policy.metrics && config.klBeta == 0 && config.entropyCoefficient == 0 && config.topQuantile == 1 &&

@@ -1,5 +1,5 @@
 // Orchestrates the kernels: denominators, work units for threads, the order of passes, metrics. Partial results are
-// kept a sequence and added in order, so that results do not depend on the number of threads.
+// kept per sequence and added in order, so that results do not depend on the number of threads.
 #include "device.hpp"
 
 #include <algorithm>
@@ -28,19 +28,18 @@ const Kernels& bestKernels() {
   return kBaselineKernels;
 }
 
-// A run of sequences of at most this many tokens is one thread's piece of work and keeps its own sums: results depend
-// on it.
+// A run of sequences with at most this many tokens is one unit of work with its own sums; results depend on it.
 constexpr int64_t kTokensPerRun = 8192;
-// A piece of work on rows: small enough to share out, large enough for a thread to wake up for; large ones keep the
+// A unit of work on rows: small enough to distribute, large enough to be worth waking a thread; large units keep
 // prefetches of the next row useful. Results do not depend on it.
 constexpr int64_t kLogitsPerUnitLeast = 32768;
 constexpr int64_t kLogitsPerUnitMost = 262144;
 constexpr int64_t kUnitsPerThread = 8;
-// Rows are valued together up to this size: enough to spread what a call of the policy kernels costs.
+// Rows are evaluated together up to this size: enough to amortise a call of the policy kernels.
 constexpr int64_t kLogitsPerBlock = 16384;
-// A gradient apart from its logits and of this size leaves the caches before anyone reads it, so it is written past
-// them: that spares reading its memory first, a third of the traffic. Smaller ones are still cached when they are read
-// next.
+// A separate gradient of at least this size leaves the caches before it is read, so it is written with streaming
+// stores: that avoids reading its memory first, a third of the traffic. Smaller ones are still cached when they are
+// read next.
 constexpr int64_t kStreamedBytes = int64_t(64) << 20;
 
 }  // namespace
@@ -133,7 +132,7 @@ Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) 
   return {};
 }
 
-// One policy-loss call: K1's advantages are already there.
+// One policy-loss call, with advantages already computed.
 class PolicyCall {
  public:
   PolicyCall(State& state, const PolicyRequest& request) : state_(state), r_(request) {
@@ -184,7 +183,7 @@ class PolicyCall {
     });
   }
 
-  // Everything, from log-probs and entropies that are all there.
+  // The whole policy loss, from complete log-probs and entropies.
   void run() {
     if (context.entropies) keepHighEntropy();
     forEachSequence([&](RunSums& sums, int64_t b) {
@@ -199,8 +198,8 @@ class PolicyCall {
   void metrics(LossMetrics& m);
 
  private:
-  // Counts tokens whose term or derivative is not finite. Sums that are there anyway tell whether there may be some:
-  // one with such a value in it is not finite either.
+  // Counts tokens whose term or derivative is not finite. The existing sums show whether there may be any: a sum
+  // that includes such a value is not finite either.
   void countTerms() {
     double sum = 0;
     for (const RunSums& run : state_.runs) sum += run.loss.total() + run.gradient.total();
@@ -240,8 +239,8 @@ class PolicyCall {
   double entropyTokens_ = 1;  // the entropy term's denominator
 };
 
-// The threshold below which tokens are dropped: the k-th smallest entropy, k = ceil((1 - q) (N - 1) - 1e-9). And how
-// many are left.
+// The threshold below which tokens are dropped: the k-th smallest entropy, k = ceil((1 - q) (N - 1) - 1e-9). Also
+// the number of remaining tokens.
 void PolicyCall::keepHighEntropy() {
   const int64_t rows = r_.sequences * r_.length;
   if (r_.config.entropyThreshold != r_.config.entropyThreshold) {
@@ -277,8 +276,8 @@ void PolicyCall::addEntropy(LossMetrics& m) const {
   if (coefficient != 0) m.loss -= coefficient * kept / entropyTokens_;
 }
 
-// The gradient with respect to entropies; and what is not finite of both. A row without a distribution has neither
-// log-prob nor entropy: it counts once.
+// The gradient with respect to entropies, and the non-finite values of both. A row without a distribution has
+// neither log-prob nor entropy: it counts once.
 void PolicyCall::finishEntropies() {
   if (!r_.entropies) return;
   for (int64_t at = 0; at < r_.sequences * r_.length; ++at) {
@@ -351,7 +350,7 @@ RowContext rowsOf(const State& state, const LogitsRequest& request) {
   return rows;
 }
 
-// fn(sequence, begin, end) for blocks of tokens of one sequence, whose rows are valued together.
+// fn(sequence, begin, end) for blocks of tokens of one sequence, whose rows are evaluated together.
 template <class F>
 void forEachBlock(State& state, const PolicyRequest& r, int64_t vocab, const F& fn) {
   const int64_t block = std::clamp<int64_t>(kLogitsPerBlock / vocab, 1, r.length);
@@ -371,9 +370,9 @@ void forEachBlock(State& state, const PolicyRequest& r, int64_t vocab, const F& 
   });
 }
 
-// The loss from logits. Two ways: where a row's gradient depends on nothing but the row, each block of rows is read,
-// valued and overwritten while it is in the cache; else all rows are read first, then the policy loss, then all rows
-// again.
+// The loss from logits, in one of two ways: if a row's gradient depends only on the row, each block of rows is
+// read, evaluated and overwritten while it is in the cache; otherwise all rows are read first, then the policy loss
+// is computed, then all rows are read again.
 class LogitsCall {
  public:
   LogitsCall(State& state, const LogitsRequest& request)
@@ -404,7 +403,7 @@ class LogitsCall {
   }
 
  private:
-  // Log-probs and entropies are read from where the rows write them; gradients with respect to them go to scratch
+  // Log-probs and entropies are read from where the rows write them; gradients with respect to them are in scratch
   // memory.
   static PolicyRequest withScratch(State& state, const LogitsRequest& request) {
     PolicyRequest policy = request.policy;
@@ -494,7 +493,7 @@ Status logitsLoss(void* state, const LogitsRequest& request, LossMetrics& metric
   }
 }
 
-// The second half of a loss from logits alone. A row is read, valued and overwritten while it is in the cache.
+// Only the backward half of a loss from logits. A row is read, evaluated and overwritten while it is in the cache.
 Status logitsBackward(void* opaque, const LogitsBackwardRequest& request, double& nonFinite) {
   try {
     State& state = *static_cast<State*>(opaque);

@@ -13,10 +13,10 @@ struct StateDeleter {
   void operator()(State*) const;
 };
 
-// What the device keeps between calls: its threads and scratch memory. Not for use by two threads at once.
+// The device's state between calls: its threads and scratch memory. Not thread-safe.
 std::unique_ptr<State, StateDeleter> createState();
-// For tests: with kernels, a number of threads, and a size from which gradients are written past the caches, other than
-// the best for this machine.
+// For tests: with given kernels, number of threads, and size from which gradients are written with streaming
+// stores, instead of the best for this machine.
 std::unique_ptr<State, StateDeleter> createState(const Kernels&, int threads, int64_t streamedBytes);
 
 // The device over a state, which must outlive it.

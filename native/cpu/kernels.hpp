@@ -1,5 +1,5 @@
 // The CPU kernels' interface. The same source (policy.inl, rows.inl) is compiled once for each instruction set
-// (kernels_*.cpp); device.cpp picks the best one that the processor has.
+// (kernels_*.cpp); device.cpp picks the best one that the processor supports.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +20,8 @@
 
 namespace groupgrad::cpu {
 
-// Sums over the masked-in tokens of a run of sequences, in as many lanes as the widest vector has: adding the lanes up
-// is left to the end. Which tokens meet in a lane depends on the shape alone, never on the number of threads.
+// Sums over the masked-in tokens of a run of sequences, in as many lanes as the widest vector has; the lanes are
+// summed at the end. Which tokens share a lane depends only on the shape, never on the number of threads.
 constexpr int kLanes = 16;
 struct Lanes {
   alignas(64) double value[kLanes] = {};
@@ -40,7 +40,7 @@ struct RunSums {
   RunSums();
 };
 
-// What is known of a sequence before and while its tokens are visited.
+// A sequence's values before and while its tokens are visited.
 struct SequenceState {
   int64_t tokens = 0;  // masked in
   double factor = 0;   // of each token's loss
@@ -51,7 +51,7 @@ struct SequenceState {
   bool offPolicy = false;  // tokens with A < 0 are dropped
   double dLogRatio = 0;    // gradient with respect to logRatio, summed over tokens
   double dSequence = 0;    // gradient with respect to the surrogate's mean contribution
-  // Of the KL term, where its gradient flows through `ratio`: sums over tokens, and the first one's exponential.
+  // For the KL term, if its gradient flows through `ratio`: sums over tokens, and the first one's exponential.
   double klExponential = 0, klRest = 0, klShift = NAN;
   int64_t clippedLow = 0, clippedHigh = 0;  // tokens
   NonFinite nonFinite;
@@ -67,11 +67,11 @@ struct PolicyContext {
   float* gradient = nullptr;  // B*T
   Denominators denominators{1, 1};
 
-  // Whether tokens with a term that is not finite are counted: there are some.
+  // Whether tokens with a non-finite term are counted, because there are some.
   bool countsTerms = false;
   // Whether a quantity of the whole sequence enters each token's term: then spreadSequence() follows.
   bool needsSequence = false;
-  // Tokens without an advantage were not read: leave them out of the ratio's metrics.
+  // Tokens without an advantage were not read; exclude them from the ratio's metrics.
   bool skipInactive = false;
 };
 
@@ -99,15 +99,15 @@ struct RowContext {
 struct Kernels {
   const char* name;
   int64_t (*countTokens)(const uint8_t* mask, int64_t n);
-  // Fills all that precedes the gradient sums, from `tokens`, which is there.
+  // Fills everything before the gradient sums, from `tokens`, which is set.
   void (*prepareSequence)(const PolicyContext&, int64_t sequence, SequenceState&);
-  // Writes the gradient of tokens [begin, end) but for what flows through the sequence's quantities, which it sums up.
+  // Writes the gradient of tokens [begin, end) without the part through the sequence's quantities, which it sums.
   void (*tokenTerms)(const PolicyContext&, int64_t sequence, SequenceState&, RunSums&, int64_t begin, int64_t end);
-  // Adds what flows through the sequence's quantities. Counts the gradient's values that are not finite.
+  // Adds the part through the sequence's quantities. Counts the gradient's non-finite values.
   void (*spreadSequence)(const PolicyContext&, int64_t sequence, SequenceState&, int64_t begin, int64_t end);
   RowStatistics (*forwardRow)(const RowContext&, int64_t row);
   // gradient and entropyGradient: of the loss with respect to the row's log-prob and entropy.
-  // Returns how many values are beyond the range of their type; a row of NaN has none.
+  // Returns the number of values beyond the range of their type; a row of NaN has none.
   int64_t (*backwardRow)(const RowContext&, int64_t row, const RowStatistics&, float gradient, float entropyGradient);
 };
 

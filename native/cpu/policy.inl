@@ -5,7 +5,7 @@
 
 constexpr int kChunk = 512;
 
-// One value a token, up to a whole number of vectors; the tail counts as masked out.
+// One value per token, padded to a whole number of vectors; the tail counts as masked out.
 struct Chunk {
   int size;                               // tokens
   int padded;                             // up to a multiple of 16
@@ -26,7 +26,7 @@ static int64_t countTokens(const uint8_t* mask, int64_t n) {
   return count;
 }
 
-// The chunk's part of an array: in place where it is whole vectors, else copied to where a tail can be read.
+// The chunk's part of an array: in place if it consists of whole vectors, else copied so that the tail can be read.
 GROUPGRAD_INLINE const float* wholeVectors(const float* values, float* space, const Chunk& chunk) {
   if (chunk.size == chunk.padded) return values;
   std::memcpy(space, values, std::size_t(chunk.size) * sizeof(float));
@@ -34,7 +34,7 @@ GROUPGRAD_INLINE const float* wholeVectors(const float* values, float* space, co
   return space;
 }
 
-// The value, or 0 where it is masked out: by its bits, because what is masked out may be NaN, and without a branch.
+// The value, or 0 where it is masked out: on its bits, because masked-out values may be NaN, and without a branch.
 GROUPGRAD_INLINE float masked(float value, int32_t in) {
   return __builtin_bit_cast(float, __builtin_bit_cast(int32_t, value) & in);
 }
@@ -67,7 +67,7 @@ GROUPGRAD_INLINE void fill(float* values, float value, const Chunk& chunk) {
   for (int i = 0; i < chunk.padded; ++i) values[i] = value;
 }
 
-// Loads tokens [begin, end) of a sequence. Returns how many values that were read are not finite.
+// Loads tokens [begin, end) of a sequence. Returns the number of non-finite inputs.
 static int64_t loadChunk(const PolicyContext& context, int64_t sequence, int64_t begin, int64_t end, Chunk& chunk) {
   const PolicyRequest& r = *context.request;
   const int64_t at = sequence * r.length + begin;
@@ -94,7 +94,7 @@ static int64_t loadChunk(const PolicyContext& context, int64_t sequence, int64_t
       chunk.logRatio[i] = clamp(l - o, -bound, bound);
     }
   } else {
-    // The old log-probs are these very ones: a log-ratio of 0, or NaN where a log-prob is not finite.
+    // The old log-probs are the log-probs themselves: a log-ratio of 0, or NaN where a log-prob is not finite.
     for (int i = 0; i < chunk.padded; ++i) {
       const float l = masked(logProbs[i], chunk.in[i]);
       bad += notFinite(l);
@@ -121,7 +121,7 @@ static int64_t loadChunk(const PolicyContext& context, int64_t sequence, int64_t
   return nonFinite;
 }
 
-// Whether the clamp of the token's log-ratio holds. Not for NaN.
+// Whether the clamp of the token's log-ratio is active. Not for NaN.
 GROUPGRAD_INLINE bool isClamped(const Chunk& chunk, int i) {
   return (chunk.logRatio[i] < chunk.rawLogRatio[i]) | (chunk.logRatio[i] > chunk.rawLogRatio[i]);
 }
@@ -186,8 +186,8 @@ GROUPGRAD_INLINE bool spreadsKl(const LossConfig& config, const SequenceState& s
   return klSharesRatio(config) && !state.ratioFlat;
 }
 
-// The exponents s + c of importance-weighted k3 (core/kl.hpp): l_ref - l_old where no clamp cuts, which is closer than
-// the sum of two rounded differences.
+// The exponents s + c of importance-weighted k3 (core/kl.hpp): l_ref - l_old if no clamp is active, which is more
+// accurate than the sum of two rounded differences.
 GROUPGRAD_INLINE void klExponents(const PolicyContext& context, int64_t at, const SequenceState& state,
                                   const float* reference, const float* d, const float* clamped, Chunk& chunk,
                                   float* exponent) {
@@ -204,8 +204,8 @@ GROUPGRAD_INLINE void klExponents(const PolicyContext& context, int64_t at, cons
   }
 }
 
-// Adds the KL term. Returns how many reference log-probs are not finite. Not a part of its callers, one for each
-// surrogate, of which it takes nothing.
+// Adds the KL term. Returns the number of non-finite reference log-probs. Separate from its callers, one per
+// surrogate, because it does not depend on the surrogate.
 template <KlEstimator estimator, bool weighted, bool bounded>
 static int64_t addKl(const PolicyContext& context, int64_t at, const SequenceState& state, Chunk& chunk, Terms& terms) {
   const LossConfig& config = context.request->config;
@@ -360,7 +360,7 @@ GROUPGRAD_INLINE void surrogateTerms(const Surrogate& given, const PolicyContext
   state.clippedHigh += high;
 }
 
-// How many values of a gradient overflowed when the factor was applied.
+// The number of gradient values that overflowed when the factor was applied.
 GROUPGRAD_INLINE int64_t countOverflow(const float* values, float factor, const Chunk& chunk) {
   int32_t count = 0;
   if (factor <= 1) return count;
@@ -368,11 +368,11 @@ GROUPGRAD_INLINE int64_t countOverflow(const float* values, float factor, const 
   return count;
 }
 
-// The gradient with respect to the log-probs, but for what flows through the sequence's quantities, which is summed up.
+// The gradient with respect to the log-probs, without the part through the sequence's quantities, which is summed.
 GROUPGRAD_INLINE void gradientOf(const PolicyContext& context, int64_t at, SequenceState& state, const Chunk& chunk,
                                  Terms& terms) {
   const LossConfig& config = context.request->config;
-  // Where the clamp of the log-ratio holds, nothing flows through the ratio.
+  // Where the clamp of the log-ratio is active, no gradient flows through the ratio.
   const bool flows = config.ratio == Ratio::token || !state.ratioFlat;
   if (config.ratio == Ratio::token && config.logRatioClamp < double(kInfinity)) {
     for (int i = 0; i < chunk.padded; ++i) terms.dLogRatio[i] = isClamped(chunk, i) ? 0.0f : terms.dLogRatio[i];
@@ -388,12 +388,12 @@ GROUPGRAD_INLINE void gradientOf(const PolicyContext& context, int64_t at, Seque
     const float factor = float(state.factor * context.request->lossScale);
     float* out = context.gradient + at;
     for (int i = 0; i < chunk.size; ++i) out[i] = factor * terms.gradient[i];
-    // spreadSequence() counts where it has more to add.
+    // If spreadSequence() adds more, it does the counting.
     if (!context.needsSequence) state.nonFinite.gradients += countOverflow(out, factor, chunk);
   }
 }
 
-// How many tokens have a term or a derivative that is not finite.
+// The number of tokens with a non-finite term or derivative.
 template <class Surrogate>
 GROUPGRAD_INLINE int64_t countTerms(const Chunk& chunk, const Terms& terms) {
   int32_t count = 0;
@@ -439,7 +439,7 @@ GROUPGRAD_INLINE void addMetrics(const Surrogate& surrogate, const PolicyContext
     for (int i = 0; i < chunk.padded; ++i) {
       phi[i] = masked(surrogate.phi(chunk.advantage[i], state.sequence), chunk.in[i]);
     }
-    // One value a sequence with one advantage a sequence, else one a token.
+    // One value per sequence with per-sequence advantages, else one per token.
     const double weight = context.request->advantagesPerToken ? 1 : 1 / double(state.tokens);
     sums.phi += weight * sum(phi, chunk);
   }

@@ -1,7 +1,7 @@
 // A row of logits: log-prob, entropy, and the gradient with respect to the logits (docs/losses.md, "Entropy").
-// The row is walked in blocks that stay in the first-level cache: a block's maximum first, then its sums of exp(z) and
-// exp(z) z with z = (x - maximum) / T; sums of earlier blocks are rescaled when the maximum rises. The tree of the
-// reduction depends on the vocabulary alone, so the same row gives the same bits wherever it stands.
+// The row is processed in blocks that stay in the first-level cache: a block's maximum first, then its sums of
+// exp(z) and exp(z) z with z = (x - maximum) / T; sums of earlier blocks are rescaled when the maximum rises. The
+// reduction tree depends only on the vocabulary, so the same row gives the same bits wherever it is.
 
 #include "simd.inl"
 
@@ -138,7 +138,7 @@ GROUPGRAD_INLINE BlockSums sumsOf(const typename Storage<dtype>::Element* x, int
   return {sumLanes((e[0] + e[1]) + (e[2] + e[3])), sumLanes((ez[0] + ez[1]) + (ez[2] + ez[3]))};
 }
 
-// How many values make the row unusable: NaN and +inf; all of them where every one is -inf.
+// The number of values that make the row unusable: NaN and +inf; all of them if every one is -inf.
 template <Dtype dtype>
 static int64_t offendingValues(const typename Storage<dtype>::Element* x, int64_t n) {
   int64_t bad = 0, finite = 0;
@@ -168,7 +168,7 @@ static RowStatistics forwardRowOf(const RowContext& context, int64_t row) {
       }
       maximum = blockMaximum;
     }
-    // A block of -inf alone adds nothing; NaN in it must still be found.
+    // A block of only -inf adds nothing; NaN in it must still be found.
     const BlockSums block = sumsOf<dtype>(x + j, n, maximum == -kInfinity ? 0.0f : maximum, context.inverseTemperature);
     sum += block.exp;
     sumZ += block.expTimesZ;
@@ -189,7 +189,7 @@ static RowStatistics forwardRowOf(const RowContext& context, int64_t row) {
   return s;
 }
 
-// How many values of a gradient are not finite, where its factors say that there may be some: with z <= 0, |exp(z)
+// The number of non-finite values of a gradient, if its factors show that there may be some: with z <= 0, |exp(z)
 // (constant + slope z)| is at most |constant| + |slope| / e.
 template <Dtype dtype>
 static int64_t countOverflows(const typename Storage<dtype>::Element* values, int64_t n,

@@ -17,8 +17,7 @@ GROUPGRAD_INLINE void store(T* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
-// To memory aligned to V, past the caches and without reading it first. endStreams() makes the values visible to
-// others.
+// A streaming store to memory aligned to V. endStreams() makes the values visible to other threads.
 template <class V>
 GROUPGRAD_INLINE void stream(float* p, V v) {
 #if defined(__clang__)
@@ -42,7 +41,7 @@ GROUPGRAD_INLINE void endStreams() {
 }
 
 GROUPGRAD_INLINE Floats splat(float x) { return Floats{} + x; }
-// The second where either is NaN.
+// The second operand if either is NaN.
 GROUPGRAD_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
 // A fixed tree, so that the same values give the same bits.

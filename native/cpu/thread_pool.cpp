@@ -25,7 +25,7 @@ void ThreadPool::start(int workers) {
       workers_.emplace_back([this, index] { work(index); });
     }
   } catch (const std::system_error&) {
-    // No more threads to be had: those that started, and the caller, do the work.
+    // If no more threads can be created, those that started and the caller do the work.
   }
 }
 

@@ -1,4 +1,4 @@
-// A few threads that wait for loops. Started by the first loop that wants them; joined on destruction.
+// Threads that wait for loops. Started by the first loop that needs them; joined on destruction.
 #pragma once
 
 #include <atomic>
@@ -21,8 +21,8 @@ class ThreadPool {
   // Threads that a loop can use, the caller included.
   int size() const { return threads_; }
 
-  // Calls body(unit) once for each unit in [0, units), on at most `threads` threads, the caller among them. Which
-  // thread does which unit is left open. The body must not throw.
+  // Calls body(unit) once for each unit in [0, units), on at most `threads` threads, including the caller. Which
+  // thread runs which unit is unspecified. The body must not throw.
   void forEach(int64_t units, int threads, const std::function<void(int64_t)>& body);
 
  private:

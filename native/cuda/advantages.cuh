@@ -29,7 +29,7 @@ __device__ GroupStatistics statisticsOf(const DeviceRewards& r, int64_t begin, i
   return s;
 }
 
-// What an advantage takes from the whole batch; NaN where it takes nothing.
+// Batch-wide inputs of an advantage; NaN if not used.
 struct BatchStatistics {
   double std = NAN;
   double anchor = NAN;
@@ -86,7 +86,8 @@ __device__ inline Advantage advantageAt(const DeviceRewards& r, int64_t i, const
   return {float(plain * weight), float(weight)};
 }
 
-// Writes all that is wanted of a group. By one warp; its first thread gets the advantage of the group's first reward.
+// Writes all requested results of a group. By one warp; its first thread gets the advantage of the group's first
+// reward.
 __device__ inline float writeGroup(const DeviceRewards& r, int64_t g, const GroupStatistics& group,
                                    const BatchStatistics& batch) {
   const AdvantageRequest& q = r.request;
@@ -109,7 +110,7 @@ __device__ inline float writeGroup(const DeviceRewards& r, int64_t g, const Grou
   return first;
 }
 
-// From what all blocks wrote; by the last one.
+// From the results of all blocks; by the last one.
 template <class Team>
 __device__ void writeAdvantageMetrics(const DeviceRewards& r, AdvantageMetrics* out) {
   const AdvantageRequest& q = r.request;

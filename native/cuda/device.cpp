@@ -10,13 +10,12 @@ namespace groupgrad::cuda {
 
 namespace {
 
-// A result's way to the host: a place in pinned memory, so that the copy need not be waited for, and an event behind
-// it.
+// A result's path to the host: a slot in pinned memory, so that the copy is asynchronous, and an event after it.
 struct Slot {
   Results* host = nullptr;
   cudaEvent_t copied = nullptr;
 };
-// Pinning memory takes longer than an operation, and a whole page: it is done for so many results at once.
+// Pinning memory takes longer than an operation, and a whole page, so it is done for this many results at once.
 constexpr std::size_t kResultsAtOnce = 64;
 
 Status failure(cudaError_t error, const char* what) {
@@ -31,8 +30,8 @@ std::string versionText(int version) {
 
 }  // namespace
 
-// Makes a device current for a scope: other code on this thread may have chosen another, and finalizers run at any
-// time.
+// Makes a device current for a scope: other code on this thread may have selected another, and finalizers run at
+// any time.
 class CurrentDevice {
  public:
   explicit CurrentDevice(int index) {
@@ -85,7 +84,7 @@ class State {
     const std::size_t size = bytes > 0 ? bytes : 1;
     cudaError_t error = take(size, memory);
     if (error == cudaErrorMemoryAllocation && pool) {
-      // What the pool keeps may be in pieces.
+      // The pool's memory may be fragmented.
       cudaGetLastError();
       cudaStreamSynchronize(stream);
       cudaMemPoolTrimTo(pool, 0);
@@ -96,7 +95,7 @@ class State {
     memory = nullptr;
     std::size_t left = 0, total = 0;
     if (cudaMemGetInfo(&left, &total) != cudaSuccess) cudaGetLastError();
-    // What no GPU could hold a driver may refuse as an invalid value.
+    // A driver may reject impossibly large sizes as an invalid value.
     if (error != cudaErrorMemoryAllocation && (total == 0 || size <= total))
       return failure(error, "allocating GPU memory");
     constexpr double kGiB = 1024.0 * 1024 * 1024;
@@ -110,7 +109,7 @@ class State {
     if ((pool ? cudaFreeAsync(memory, stream) : cudaFree(memory)) != cudaSuccess) cudaGetLastError();
   }
 
-  // At least this much, ready for use: its first bytes are 0 between operations.
+  // At least this size, ready for use: its first bytes are 0 between operations.
   Status needWorkspace(std::size_t bytes) {
     if (bytes <= workspaceBytes) return {};
     free(workspace);
@@ -123,7 +122,7 @@ class State {
     return {};
   }
 
-  // After an operation of which only a part was launched.
+  // After an operation that was only partly launched.
   void dropWorkspace() {
     free(workspace);
     workspace = nullptr;
@@ -169,7 +168,7 @@ class State {
     slots.push_back(slot);
     return cudaSuccess;
   }
-  // One of our own, that keeps what it has: the default one gives memory back whenever the stream is waited for, and
+  // A separate pool that keeps its memory: the default one releases memory whenever the stream is synchronised, and
   // mapping it again takes as long as a kernel.
   cudaError_t createPool() {
     cudaMemPoolProps properties{};
@@ -284,7 +283,7 @@ void forget(State& state, const Pending& pending) {
 
 namespace {
 
-// The arrays of one operation: those on the host get a place on the device for its time.
+// The arrays of one operation: those on the host get device memory for its duration.
 class Staging {
  public:
   explicit Staging(State& state) : state_(state) {}
@@ -306,7 +305,7 @@ class Staging {
   }
   const Status& status() const { return status_; }
 
-  // Copies results back to the host and waits, if there are any there.
+  // Copies results back to the host and waits, if any are there.
   Status finish() {
     bool wait = false;
     for (const Copy& copy : copies_) {
@@ -384,7 +383,7 @@ void stageLogits(Staging& staging, LogitsRequest& r, int64_t rows) {
   r.gradLogits = gradient;
 }
 
-// Stages the arrays, puts the operation and the copy of its numbers on the stream, and copies results back.
+// Stages the arrays, enqueues the operation and the copy of its numbers, and copies results back.
 template <class Stage, class Enqueue>
 Status submit(State& state, std::size_t workspace, const char* what, Pending& pending, const Stage& stage,
               const Enqueue& enqueue) {

@@ -1,4 +1,4 @@
-// What the entropy term takes from the entropies of a whole batch.
+// The entropy term's batch-wide values.
 #include <cmath>
 
 #include "launch.hpp"
@@ -21,8 +21,8 @@ __device__ float floatOf(uint32_t ordered) {
   return __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
 }
 
-// What the entropy term takes from the batch: the threshold below which tokens are dropped (the k-th smallest entropy,
-// k = ceil((1 - q) (N - 1) - 1e-9), found a digit at a time) and its denominator. By one block.
+// The entropy term's batch-wide values: the threshold below which tokens are dropped (the k-th smallest entropy, k
+// = ceil((1 - q) (N - 1) - 1e-9), by radix selection) and its denominator. By one block.
 __global__ void __launch_bounds__(kThreads, 1)
     entropyBatch(const __grid_constant__ PolicyRequest r, const float* entropies, Batch* batch) {
   struct Digits {

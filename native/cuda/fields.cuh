@@ -1,5 +1,5 @@
-// Many sums at once: each thread holds an array of values, of which the first are added up over the team and the
-// others' largest is taken (a smallest is the largest of negated values).
+// Many reductions at once: each thread holds an array of values; the first are summed over the team, and for the
+// others the maximum is taken (a minimum is the maximum of negated values).
 #pragma once
 
 #include "team.cuh"
@@ -14,7 +14,7 @@ struct Fields {
   __device__ Fields() {
     for (int i = 0; i < kCount; ++i) value[i] = empty(i);
   }
-  // What a field is of no values.
+  // A field's identity element.
   __device__ static double empty(int field) { return field < kSums ? 0 : -double(INFINITY); }
   __device__ double& operator[](int i) { return value[i]; }
   __device__ double operator[](int i) const { return value[i]; }
@@ -22,8 +22,8 @@ struct Fields {
   __device__ void add(int field, double x) { value[field] = combine(field, value[field], x); }
 };
 
-// One step of a warp's reduction, and those after it: a lane keeps half of the kHeld fields that it holds, from `first`
-// on, and passes the others to the lane at kDistance, which keeps those. The last field stays with both.
+// One step of a warp's reduction, and those after it: a lane keeps half of its kHeld fields, from `first` on, and
+// passes the others to the lane at kDistance, which keeps those. Both keep the last field.
 template <class F, int kHeld, int kDistance, int kWidth>
 __device__ __forceinline__ void shareOut(double (&held)[kWidth], int& first) {
   constexpr int kKept = kHeld > 1 ? kHeld / 2 : 1;
@@ -34,14 +34,14 @@ __device__ __forceinline__ void shareOut(double (&held)[kWidth], int& first) {
     const double keep = upper ? held[i + kHeld - kKept] : held[i];
     const double pass = upper ? held[i] : held[i + kHeld - kKept];
     const double other = __shfl_xor_sync(kAllLanes, pass, kDistance);
-    // No field beyond i + kWidth - kKept can stand here.
+    // There can be no field beyond i + kWidth - kKept here.
     held[i] = i + kWidth - kKept < F::kSumCount ? keep + other : F::combine(first + i, keep, other);
   }
   if constexpr (kDistance > 1) shareOut<F, kKept, kDistance / 2>(held, first);
 }
 
-// Every thread gets the totals. The lanes of a warp share out the fields, so that it takes a few shuffles a field where
-// one field after the other takes five; a field's values are combined in the order of warpReduce.
+// Every thread gets the totals. The lanes of a warp divide the fields among them, which takes a few shuffles per
+// field instead of five; a field's values are combined in the order of warpReduce.
 template <class Team, int kSums, int kLargest>
 __device__ void reduceFields(Fields<kSums, kLargest>& fields) {
   using F = Fields<kSums, kLargest>;
@@ -76,8 +76,8 @@ __device__ void reduceFields(Fields<kSums, kLargest>& fields) {
   }
 }
 
-// All of an array's fields added up, by one block; every thread gets the totals. A thread takes one field of every so
-// many elements, so that a warp's loads lie side by side. The array was written by other blocks of this launch.
+// Sums all of an array's fields, by one block; every thread gets the totals. A thread takes one field of strided
+// elements, so that a warp's loads are coalesced. The array was written by other blocks of this launch.
 template <class Team, int kSums, int kLargest>
 __device__ Fields<kSums, kLargest> addUp(const Fields<kSums, kLargest>* elements, int64_t count) {
   using F = Fields<kSums, kLargest>;

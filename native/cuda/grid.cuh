@@ -1,4 +1,4 @@
-// What the blocks of a launch do together. The counters are 0 before and after every launch.
+// Cooperation of the blocks of a launch. The counters are 0 before and after every launch.
 #pragma once
 
 #include "team.cuh"
@@ -11,8 +11,8 @@ struct GridCounters {
   unsigned long long total;  // how many blocks have added to it, and what they added: see addToTotal
 };
 
-// Of GridCounters::total the lower bits hold the sum and the upper ones the number of blocks, so that one atomic
-// operation adds both and one load sees both.
+// The lower bits of GridCounters::total hold the sum and the upper ones the number of blocks, so that one atomic
+// operation adds to both and one load reads both.
 constexpr int kTotalBits = 40;
 
 // Waits for every block. The launch must be cooperative: a block that has not started never arrives.
@@ -28,7 +28,7 @@ __device__ inline void gridBarrier(GridCounters& counters) {
   __syncthreads();
 }
 
-// Adds to a sum over the grid, without waiting. By one thread of every block, once a launch; the sum stays below
+// Adds to a sum over the grid, without waiting. By one thread of every block, once per launch; the sum stays below
 // 2^kTotalBits.
 __device__ inline void addToTotal(GridCounters& counters, unsigned long long value) {
   atomicAdd(&counters.total, (1ull << kTotalBits) + value);
@@ -44,7 +44,7 @@ __device__ unsigned long long gridTotal(const GridCounters& counters) {
   return Team::broadcast(seen) & ((1ull << kTotalBits) - 1);
 }
 
-// Whether this is the last block to get here: it sees what all others wrote before.
+// Whether this is the last block to arrive: it sees what all others wrote before.
 __device__ inline bool isLastBlock(GridCounters& counters) {
   struct Last {
     bool value;
@@ -71,7 +71,7 @@ __device__ inline void awaitLastBlock(const GridCounters& counters) {
   __syncthreads();
 }
 
-// By one block, when no other looks at the counters any more.
+// By one block, when no other reads the counters any more.
 __device__ inline void clearCounters(GridCounters& counters) {
   if (threadIdx.x == 0) counters = {};
 }

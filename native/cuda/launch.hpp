@@ -19,7 +19,7 @@ struct LaunchShape {
   int cluster = 1;
 };
 
-// A launch in the runtime's words.
+// A launch in the runtime's terms.
 class Launch {
  public:
   Launch(const LaunchShape& shape, cudaStream_t stream) {
@@ -61,8 +61,8 @@ cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shape, cuda
   return error != cudaSuccess ? error : last;
 }
 
-// The runtime is asked about a kernel, or told how it is to be launched, once a device: each such call takes as long as
-// a launch. Whoever asks has made the device current.
+// A kernel's attributes are queried or set once per device, because each such call takes as long as a launch. The
+// caller has made the device current.
 struct Question {
   enum What { sharedMemory, wideClusters, clusters, blocks } what;
   const void* kernel;
@@ -72,7 +72,7 @@ struct Question {
   std::strong_ordering operator<=>(const Question&) const = default;
 };
 
-// `ask(answer)` gives a cudaError_t; a failure is not kept. Thread-safe.
+// `ask(answer)` returns a cudaError_t; a failure is not cached. Thread-safe.
 template <class Ask>
 cudaError_t askOnce(const Question& question, int& answer, const Ask& ask) {
   // Never destroyed: threads may launch while the process ends.
@@ -88,8 +88,8 @@ cudaError_t askOnce(const Question& question, int& answer, const Ask& ask) {
   return error;
 }
 
-// Lets a kernel have so much shared memory a block, which ought to be all that a block may have: the limit is the
-// process's, not the call's, and a lower one for this call could meet another thread's launch.
+// Raises a kernel's limit of shared memory per block, which should be the device's maximum: the limit applies to
+// the process, not the call, and a lower one for this call could affect another thread's launch.
 template <class... Parameters>
 cudaError_t allowSharedMemory(void (*kernel)(Parameters...), int device, int bytes) {
   int allowed = 0;
@@ -104,7 +104,7 @@ cudaError_t allowSharedMemory(void (*kernel)(Parameters...), int device, int byt
   });
 }
 
-// Lets a kernel have clusters of more blocks than every device with clusters has.
+// Allows a kernel clusters larger than the portable size.
 template <class... Parameters>
 cudaError_t allowWideClusters(void (*kernel)(Parameters...), int device) {
   int allowed = 0;
@@ -114,7 +114,7 @@ cudaError_t allowWideClusters(void (*kernel)(Parameters...), int device) {
                  [&](int&) { return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1); });
 }
 
-// Whether the device can hold one such cluster at all: a part of a GPU may have too few multiprocessors side by side.
+// Whether the device can hold such a cluster at all: a GPU partition may have too few adjacent multiprocessors.
 template <class... Parameters>
 cudaError_t clusterFits(void (*kernel)(Parameters...), int device, const LaunchShape& shape, bool& fits) {
   fits = true;

@@ -1,4 +1,5 @@
-// The loss from logits: in which order rows are visited and the policy loss is taken. And its second half alone.
+// The loss from logits: the order in which rows are visited and the policy loss is computed. Also its backward
+// half.
 #include "../core/visits.hpp"
 #include "launch.hpp"
 #include "policy.hpp"
@@ -19,7 +20,7 @@ struct LogitsScratch {
   }
 };
 
-// What the rows counted, and zeros for the next operation.
+// Returns the rows' counts and resets them for the next operation.
 __global__ void takeCounts(Header* header, double* nonFinite) {
   *nonFinite = double(header->offending) + header->overflows;
   header->offending = 0;

@@ -1,5 +1,5 @@
-// The CUDA operations: put on a stream, they allocate nothing, wait for nothing, and can be captured in a graph. Every
-// pointer is to device memory, results included; a workspace holds what passes between their kernels.
+// The CUDA operations: enqueued on a stream, they neither allocate nor synchronise, and can be captured in a graph.
+// Every pointer is to device memory, including results; a workspace holds what passes between their kernels.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,7 +8,7 @@
 
 namespace groupgrad::cuda {
 
-// Rewards on the device, in addition to or instead of what an AdvantageRequest says.
+// Rewards on the device, in addition to or instead of fields of an AdvantageRequest.
 struct DeviceRewards {
   AdvantageRequest request;
   const float* rewards32 = nullptr;  // instead of request.rewards
@@ -28,7 +28,7 @@ struct Stream {
   void* workspace = nullptr;
 };
 
-// What an operation needs to know of a device; read once (cudaGetDeviceProperties is slow).
+// The device properties that operations need; read once (cudaGetDeviceProperties is slow).
 struct DeviceTraits {
   int device = 0;
   int multiprocessors = 1;
@@ -37,7 +37,7 @@ struct DeviceTraits {
 };
 cudaError_t readTraits(int device, DeviceTraits&);
 
-// `rewards` may be null; else its advantages are the loss's. The policy loss computes them in its own launch.
+// `rewards` may be null; otherwise the loss uses its advantages. The policy loss computes them in its own launch.
 cudaError_t advantages(const Stream&, const DeviceRewards&, AdvantageMetrics* metrics);
 cudaError_t policyLoss(const DeviceTraits&, const Stream&, const PolicyRequest&, const DeviceRewards* rewards,
                        LossMetrics* metrics, AdvantageMetrics* advantageMetrics);

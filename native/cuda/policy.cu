@@ -1,8 +1,8 @@
-// K1 + K2 in one launch. Sequences are walked in units. Where a token's term needs a sum over more than a unit, all
-// units are summed first and the blocks of the grid meet in between; where it needs no more than the number of tokens,
-// each block counts a share of the mask and waits for the total once its first advantages are there. The last block to
-// end adds up what the units left, in a fixed order, so that results do not depend on which block ran when; meanwhile
-// another writes the metrics of the advantages.
+// Advantages (K1) and policy loss (K2) in one launch. Sequences are processed in units. If a token's term needs a
+// sum over more than one unit, all units are summed first, followed by a grid-wide barrier; if it needs only the
+// number of tokens, each block counts a share of the mask and waits for the total after computing its first
+// advantages. The last block to finish adds up the units' partial sums in a fixed order, so that results do not
+// depend on scheduling; meanwhile another block writes the metrics of the advantages.
 #include <algorithm>
 
 #include "../core/metrics.hpp"
@@ -20,7 +20,7 @@ constexpr int kThreads = 256;
 constexpr int kBlocksAtOnce = 2;  // that a multiprocessor must have the registers for
 using Block = BlockTeam<kThreads>;
 
-// What of the launch is known before it starts. The grid meets no more often than it must.
+// Properties of the launch that are known in advance. The grid has only the necessary barriers.
 struct Plan {
   int64_t unitTokens, unitsPerSequence, units;
   bool needsSequence;      // a quantity of the sequence enters the terms
@@ -99,19 +99,20 @@ __device__ Quantities quantitiesOf(const PolicyLaunch& p, const Plan& plan, cons
   return q;
 }
 
-// The sequence's, from those of its units.
-template <class Team>
-__device__ Quantities gatherQuantities(const PolicyLaunch& p, const Plan& plan, int64_t b) {
-  Quantities q;
+// The sums of a sequence, from those of its units.
+template <class Team, class Sums>
+__device__ Sums gatherUnits(const Sums* units, const Plan& plan, int64_t b) {
+  Sums sums;
   for (int64_t part = Team::rank(); part < plan.unitsPerSequence; part += Team::kSize) {
-    const Quantities& unit = p.scratch.quantities[b * plan.unitsPerSequence + part];
-    for (int i = 0; i < Quantities::kCount; ++i) q.value[i] += __ldcg(&unit.value[i]);
+    const Sums& unit = units[b * plan.unitsPerSequence + part];
+    for (int i = 0; i < Sums::kCount; ++i) sums.value[i] += __ldcg(&unit.value[i]);
   }
-  reduceFields<Team>(q);
-  return q;
+  reduceFields<Team>(sums);
+  return sums;
 }
 
-// Adds the masked-in tokens of the block's share of the batch to the grid's total, 16 at a time where they lie so.
+// Adds the masked-in tokens of the block's share of the batch to the grid's total, 16 at a time if alignment
+// allows.
 __device__ void countMask(const PolicyRequest& r, GridCounters& grid) {
   const int64_t tokens = r.sequences * r.length;
   const int64_t head = (16 - int64_t(reinterpret_cast<uintptr_t>(r.mask) % 16)) % 16;
@@ -202,7 +203,7 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   // A row without a distribution has neither log-prob nor entropy: it counts once.
   if (p.entropies) nonFinite.inputs += !isFinite(p.entropies[at]) && isFinite(logProb);
   nonFinite.terms = !areFinite(terms);
-  // addFlow() counts where it has more to add.
+  // If addFlow() adds more, it does the counting.
   if (p.gradient) nonFinite.gradients = !isFinite(p.gradient[at]);
   if (r.gradLogProbs && !plan.flows) nonFinite.gradients = !isFinite(gradient);
   if (r.gradEntropies) {
@@ -219,7 +220,7 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   s[sums::nonFinite] += nonFinite.packed();
   s[sums::clippedLow] += terms.clippedLow;
   s[sums::clippedHigh] += terms.clippedHigh;
-  // One value a sequence with one advantage a sequence, else one a token.
+  // One value per sequence with per-sequence advantages, else one per token.
   s[sums::phi] += double(terms.phi) / (r.advantagesPerToken ? 1 : state.tokens);
   if (!p.skipInactive || t.advantage != 0) {
     s[sums::reads] += 1;
@@ -234,7 +235,7 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   }
 }
 
-// The KL term's part in the gradient where it flows through the sequence's ratio (core/kl.hpp).
+// The KL term's part of the gradient if it flows through the sequence's ratio (core/kl.hpp).
 struct KlFlow {
   bool flows = false;
   KlMeans means;  // the shift is the first masked-in token's exponential
@@ -269,24 +270,12 @@ __device__ UnitKl unitKlOf(const PolicyLaunch& p, const SequenceState& state, do
   return sums;
 }
 
-// The sequence's, from those of its units.
-template <class Team>
-__device__ UnitKl gatherKl(const PolicyLaunch& p, const Plan& plan, int64_t b) {
-  UnitKl sums;
-  for (int64_t part = Team::rank(); part < plan.unitsPerSequence; part += Team::kSize) {
-    const UnitKl& unit = p.scratch.kl[b * plan.unitsPerSequence + part];
-    for (int i = 0; i < UnitKl::kCount; ++i) sums.value[i] += __ldcg(&unit.value[i]);
-  }
-  reduceFields<Team>(sums);
-  return sums;
-}
-
 __device__ void setMeans(KlFlow& flow, const UnitKl& sums, double tokens) {
   flow.means.exponential = sums[kl::exponential] / tokens;
   flow.means.rest = sums[kl::rest] / tokens;
 }
 
-// Adds what flows through the sequence's quantities to the gradient of unit `u`, and counts what is not finite.
+// Adds the part through the sequence's quantities to the gradient of unit `u`, and counts non-finite values.
 template <class Team>
 __device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const KlFlow& flow, int64_t u,
                         const Unit& unit) {
@@ -308,7 +297,7 @@ __device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const
   if (bad > 0 && Team::rank() == 0) p.scratch.sums[u].value[sums::nonFinite] += bad;
 }
 
-// From what all units left. By one block.
+// From the partial sums of all units. By one block.
 __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   const PolicyRequest& r = p.request;
   const UnitSums all = addUp<Block>(p.scratch.sums, plan.units);
@@ -398,7 +387,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   if (plan.countsMask) countMask(r, grid);
   BatchStatistics rewards;
   if (p.hasRewards) rewards = batchStatistics<Block>(p.rewards);
-  // The advantage of a sequence; and, by its group's first, what is wanted of the group.
+  // The advantage of a sequence; its group's first sequence also writes the group's requested results.
   const auto advantageOf = [&](int64_t b, bool write) -> float {
     if (r.advantagesPerToken) return 0;
     if (!p.hasRewards) return r.advantages[b];
@@ -445,7 +434,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     }
     Quantities q;
     if (plan.meetBefore) {
-      q = gatherQuantities<Team>(p, plan, unit.b);
+      q = gatherUnits<Team>(p.scratch.quantities, plan, unit.b);
     } else if (plan.unitsPerSequence == 1 && (r.mask || plan.needsSequence)) {
       q = quantitiesOf<Team>(p, plan, unit, advantage);
     } else {
@@ -484,10 +473,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
       }
       reduceFields<Team>(gradients);
       const float advantage = advantageOf(unit.b, false);
-      SequenceState state = stateOf(r, plan, d, gatherQuantities<Team>(p, plan, unit.b), advantage);
+      SequenceState state = stateOf(r, plan, d, gatherUnits<Team>(p.scratch.quantities, plan, unit.b), advantage);
       setFlow(r, state, gradients[0], gradients[1]);
       KlFlow klFlow = klFlowOf<Team>(p, plan, state, unit.b);
-      if (klFlow.flows) setMeans(klFlow, gatherKl<Team>(p, plan, unit.b), state.tokens);
+      if (klFlow.flows) setMeans(klFlow, gatherUnits<Team>(p.scratch.kl, plan, unit.b), state.tokens);
       if (r.gradLogProbs && state.tokens > 0) addFlow<Team>(p, state, klFlow, u, unit);
       if (unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b] = state;
     }
@@ -498,7 +487,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   }
   const bool last = isLastBlock(grid);
   if (last && p.purpose == PolicyPurpose::loss) finishLoss(p, plan);
-  // The grid's last block in order is seldom the last to end: others have groups to write.
+  // The block with the highest index is seldom the last to finish: others have groups to write.
   const bool writesAdvantages = p.hasRewards && blockIdx.x == gridDim.x - 1;
   if (writesAdvantages) {
     awaitLastBlock(grid);
@@ -527,7 +516,7 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const Poli
   const auto kernel = policyKernel<Team>;
   constexpr int64_t kTeams = kThreads / Team::kSize;
   int64_t blocks = (plan.units + kTeams - 1) / kTeams;
-  // Every block waits for all others, or that which writes the advantages' metrics does.
+  // Either every block waits for all others, or only the one that writes the advantages' metrics does.
   const bool cooperative = plan.countsMask || plan.meetBefore || plan.meetAfter || p.hasRewards;
   if (cooperative) {
     int resident = 0;

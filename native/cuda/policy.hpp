@@ -29,10 +29,10 @@ struct PolicyLaunch {
 
 cudaError_t launchPolicy(const DeviceTraits&, cudaStream_t, const PolicyLaunch&);
 
-// Writes what the entropy term takes from the batch: of all rows' entropies the threshold and the denominator.
+// Writes the entropy term's batch-wide values, the threshold and the denominator, from all rows' entropies.
 cudaError_t settleEntropies(cudaStream_t, const PolicyRequest&, const float* entropies, Batch*);
 
-// Whether a token's term, its factor included, needs a sum over its sequence.
+// Whether a token's term, including its factor, needs a sum over its sequence.
 bool needsSequenceSums(const PolicyRequest&);
 
 }  // namespace groupgrad::cuda

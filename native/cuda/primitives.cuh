@@ -1,5 +1,5 @@
-// What the kernels ask of the machine beyond CUDA C++'s own words, one function each, in PTX. test/native/simt has the
-// same functions for a processor, so that the kernels can be tested without a GPU.
+// Hardware operations that CUDA C++ does not express, one function each, in PTX. test/native/simt has the same
+// functions for a CPU, so that the kernels can be tested without a GPU.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,7 +19,8 @@ __device__ __forceinline__ float exp2Fast(float x) {
   return y;
 }
 
-// One rounding each: a compiler that fuses one loop's operations and not another's would give the same row other bits.
+// One rounding each: a compiler that fuses the operations of one loop and not of another would give the same row
+// different bits.
 __device__ __forceinline__ float multiply(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ float multiplyAdd(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ __forceinline__ double multiply(double a, double b) { return __dmul_rn(a, b); }
@@ -31,7 +32,7 @@ __device__ __forceinline__ unsigned char* sharedMemory() {
   return groupgradShared;
 }
 
-// A variable of the block's, told from others by its tag. Not initialised.
+// A shared variable of the block, identified by its tag. Not initialised.
 template <class Tag, class T>
 __device__ __forceinline__ T& blockShared() {
   __shared__ T value;
@@ -44,7 +45,7 @@ __device__ __forceinline__ void spinPause() {
 #endif
 }
 
-// A load that is ordered before what follows, seen by the whole device.
+// A load with acquire semantics at device scope.
 __device__ __forceinline__ unsigned loadAcquire(const unsigned* address) {
   unsigned value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
@@ -133,7 +134,7 @@ __device__ __forceinline__ void bulkStore(void* global, const void* shared, uint
                "r"(sharedAddress(shared)), "r"(bytes)
                : "memory");
 }
-// Ends a group of stores of this thread; waits until all groups have read shared memory.
+// Commits a group of this thread's stores; waits until all groups have read shared memory.
 __device__ __forceinline__ void bulkCommit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 __device__ __forceinline__ void bulkStoresRead() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 // Orders this thread's ordinary accesses to shared memory before bulk copies that are issued after the next barrier.
@@ -153,7 +154,7 @@ __device__ __forceinline__ uint32_t clusterSize() {
 __device__ __forceinline__ void clusterArrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
-// The same where nothing that was written before need be seen.
+// The same without ordering of earlier writes.
 __device__ __forceinline__ void clusterArriveRelaxed() { asm volatile("barrier.cluster.arrive.relaxed.aligned;"); }
 __device__ __forceinline__ void clusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
@@ -162,7 +163,7 @@ __device__ __forceinline__ uint32_t peerAddress(const void* shared, uint32_t ran
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(sharedAddress(shared)), "r"(rank));
   return address;
 }
-// Writes to where `shared` lies in the block of that rank.
+// Writes to the address of `shared` in the block of that rank.
 __device__ __forceinline__ void storeToPeer(float* shared, uint32_t rank, float value) {
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(peerAddress(shared, rank)), "f"(value) : "memory");
 }

@@ -1,4 +1,4 @@
-// What all ways to visit a row of logits share: the storage of logits as words of 4 bytes, the online sums over exp,
+// Shared by all ways to visit a row of logits: the storage of logits as words of 4 bytes, the online softmax sums,
 // and the step from a row's sums to its gradient.
 #pragma once
 
@@ -9,8 +9,8 @@
 
 namespace groupgrad::cuda {
 
-// Logits are read and written in words of 4 bytes: kPerWord logits. A row of 16-bit logits may start between two words:
-// then a word is put together from its halves.
+// Logits are read and written in words of 4 bytes: kPerWord logits. A row of 16-bit logits may be misaligned by
+// half a word; a word is then assembled from its halves.
 struct Float32 {
   static constexpr int kPerWord = 1;
   static constexpr float kLargest = kFloatMax;
@@ -96,7 +96,7 @@ __device__ __forceinline__ void withAlignment(const void* address, const F& fn) 
   }
 }
 
-// Where 2^y is 0, so that 2^y y is 0 and not 0 * -inf.
+// Below this 2^y is 0; clamping y there makes 2^y y 0 rather than 0 * -inf.
 constexpr float kExp2Low = -150;
 constexpr float kLn2 = 0.693147180559945309f;
 constexpr float kLog2e = 1.44269504088896341f;
@@ -167,14 +167,14 @@ __device__ inline RowTotals warpTotals(RowTotals own, float scale) {
   return {all.maximum, warpReduce(own.sum, Plus()), warpReduce(own.moment, Plus())};
 }
 
-// A row as its first visit leaves it.
+// A row's sums after its first visit.
 struct RowValues {
   float maximum, sum, meanZ, logProb, entropy;
   bool bad;       // a value that is not finite, or nothing but -inf
   bool allMinus;  // the latter
 };
 
-// `logit` is the token's; NaN where its id is outside of the vocabulary.
+// `logit` is the token's; NaN if its id is outside the vocabulary.
 __device__ inline RowValues valuesOf(const RowTotals& totals, float logit, float inverseTemperature) {
   RowValues v;
   v.maximum = totals.maximum;
@@ -193,7 +193,7 @@ __device__ inline RowValues valuesOf(const RowTotals& totals, float logit, float
   return v;
 }
 
-// The gradient of a row: zeros, NaN everywhere, or exp2(y) (constant + slope y) but `atToken` at the token.
+// The gradient of a row: zeros, NaN everywhere, or exp2(y) (constant + slope y), with `atToken` at the token.
 struct RowGradient {
   enum Kind : int32_t { zero, notANumber, values } kind;
   float maximum, constant, slope, atToken;
@@ -231,7 +231,7 @@ __device__ inline void countOverflows(const unsigned char* address, int64_t coun
   if (bad != 0) atomicAdd(overflows, double(bad));
 }
 
-// What a row needs to know besides its logits; read while they are on their way.
+// A row's inputs besides its logits; read while the logits are loading.
 struct RowInputs {
   TokenInput token;
   SequenceState state;
@@ -274,11 +274,11 @@ __device__ inline RowInputs readInputs(RowVisit visit, const RowsLaunch& p, int6
   return in;
 }
 
-// By one thread, once, for `given`: the row's gradient, and what is not finite in what was read.
+// By one thread, once, for `given`: the row's gradient, and the number of non-finite inputs.
 __device__ inline RowGradient givenGradient(const RowsLaunch& p, int64_t row, const RowValues& v, bool count) {
   const float g = p.gradLogProbs[row], c = givenEntropyGradient(p, row);
   if (count) {
-    // NaN and +inf are counted where they are found; an id outside of the vocabulary shows as a log-prob alone.
+    // NaN and +inf are counted where they are found; an id outside the vocabulary only shows in the log-prob.
     const int64_t logits = v.allMinus ? p.request.vocab : !v.bad && v.logProb != v.logProb;
     const int64_t bad = logits + !isFinite(g) + !isFinite(c);
     if (bad != 0) atomicAdd(&p.header->offending, (unsigned long long)(bad));
@@ -286,7 +286,7 @@ __device__ inline RowGradient givenGradient(const RowsLaunch& p, int64_t row, co
   return gradientOf(v, g, c, p.gradientScale);
 }
 
-// By one thread, once: what the row's first visit found, and but for `forward` its gradient.
+// By one thread, once: the results of the row's first visit and, except for `forward`, its gradient.
 __device__ inline RowGradient finishFirstVisit(RowVisit visit, const RowsLaunch& p, int64_t row, const RowInputs& in,
                                                const RowValues& v, bool write) {
   const LogitsRequest& r = p.request;

@@ -1,4 +1,4 @@
-// Launches K3: which kernel for which vocabulary, type and device.
+// Launches the row kernels (K3): selects one for the vocabulary, type and device.
 #include "rows.hpp"
 
 #include <algorithm>
@@ -18,9 +18,10 @@ LaunchShape clusterShape(int64_t rows, int64_t vocab, int ranks, int elementByte
           .cluster = ranks};
 }
 
-// How many blocks share a row: the fewest whose slices are of a good size, or 8 where those fit at all, or 16 where 8
-// would leave a multiprocessor few blocks and the device has such clusters; 0 where no cluster holds the row. The same
-// for every visit, so that a row's sums have the same bits in each: the kernel that makes both at once is asked.
+// How many blocks share a row: the fewest whose slices have a good size, or 8 if those fit at all, or 16 if 8 would
+// leave a multiprocessor few blocks and the device supports such clusters; 0 if no cluster can hold the row. The
+// same for every visit, so that a row's sums have the same bits in each; determined with the kernel that does both
+// visits at once.
 template <class Element>
 cudaError_t clusterRanks(const DeviceTraits& traits, int64_t vocab, int& ranks) {
   constexpr int kBytes = kElementBytes<Element>;

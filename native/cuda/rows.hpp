@@ -1,4 +1,4 @@
-// K3: rows of logits to log-probs, entropies and the gradient with respect to the logits.
+// The row kernels (K3): from rows of logits to log-probs, entropies and the gradient with respect to the logits.
 #pragma once
 
 #include "workspace.cuh"
@@ -6,7 +6,7 @@
 namespace groupgrad::cuda {
 
 enum class RowVisit : int32_t {
-  both,      // one visit: the row's gradient depends on nothing but the row and its sequence's state
+  both,      // one visit: the row's gradient depends only on the row and its sequence's state
   forward,   // log-prob, entropy and a record for the later visit
   backward,  // the gradient, from the record
   given,     // one visit: the gradient with respect to the row's log-prob and entropy is given

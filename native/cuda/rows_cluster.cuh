@@ -1,7 +1,7 @@
-// K3 for compute capability 9.0 and above: a row is read once and its gradient written once. A cluster of blocks holds
-// the row in shared memory, a slice a block; bulk copies bring slices in, in chunks that are summed up as they land,
-// and take the gradient out. Which thread handles which logit depends on the vocabulary alone, never on where a row
-// starts.
+// The row kernels (K3) for compute capability 9.0 and above: a row is read once and its gradient written once. A
+// cluster of blocks holds the row in shared memory, one slice per block; bulk copies load slices in chunks that are
+// summed as they arrive, and store the gradient. Which thread handles which logit depends only on the vocabulary,
+// never on where a row starts.
 #pragma once
 
 #include "row.cuh"
@@ -25,12 +25,12 @@ struct ClusterShared {
   RowGradient gradient;
   bool countOffending;
 };
-// The slice follows; it starts as far from a multiple of 16 as the row does in global memory.
+// The slice follows, with the same alignment modulo 16 as the row in global memory.
 constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 127) / 128 * 128;
 
-// Several blocks share a multiprocessor, so that one computes while others wait. Of slices of kGoodSlice bytes the 228
-// KiB of compute capability 9.0 and 10.0 hold five; of kLargeSlice, three, 1 KiB of each being the system's. Larger
-// ones are worth a cluster that not every device has.
+// Several blocks share a multiprocessor, so that one computes while others wait. The 228 KiB of compute capability
+// 9.0 and 10.0 hold five slices of kGoodSlice bytes, or three of kLargeSlice, with 1 KiB per block reserved by the
+// system. Larger slices justify a cluster that not every device supports.
 constexpr int64_t kGoodSlice = 40 * 1024;
 constexpr int64_t kLargeSlice = 228 * 1024 / 3 / 16 * 16 - 1024 - kClusterHeader - 16;
 static_assert(151936 / 8 * 4 <= kLargeSlice, "the largest common vocabulary in float32 fits three times");
@@ -48,7 +48,7 @@ inline int64_t clusterSharedBytes(int64_t vocab, int ranks, int elementBytes) {
 // Words that a thread takes at once.
 constexpr int kClusterUnroll = 4;
 
-// A multiple of what all threads handle at once, so that only the last chunk ends in a remainder.
+// A multiple of what all threads handle at once, so that only the last chunk has a remainder.
 template <class Element>
 int32_t logitsPerChunk(int64_t sliceLogits) {
   constexpr int64_t kStep = kClusterThreads * Element::kPerWord * kClusterUnroll;
@@ -57,7 +57,7 @@ int32_t logitsPerChunk(int64_t sliceLogits) {
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 
-// A block's part of a row. Offsets count bytes from the slice's place in shared memory.
+// A block's part of a row. Offsets are in bytes from the slice's start in shared memory.
 template <class Element>
 struct Slice {
   static constexpr int kBytes = kElementBytes<Element>;
@@ -102,7 +102,7 @@ struct Slice {
   }
 };
 
-// Starts the slice's way into shared memory. By all threads.
+// Starts loading the slice into shared memory. By all threads.
 template <class Element>
 __device__ void startLoad(const Slice<Element>& slice, ClusterShared& shared, unsigned char* data) {
   if (threadIdx.x == 0) {
@@ -122,7 +122,7 @@ __device__ void startLoad(const Slice<Element>& slice, ClusterShared& shared, un
   __syncthreads();  // barriers are initialised, edges are there
 }
 
-// Sums over the slice as its chunks land.
+// Sums over the slice as its chunks arrive.
 template <class Element>
 __device__ OnlineSums sumSlice(const Slice<Element>& slice, ClusterShared& shared, const unsigned char* data,
                                float scale) {
@@ -173,7 +173,7 @@ __device__ void differentiateWords(const RowGradient& g, unsigned char* row, int
   }
 }
 
-// Turns the slice into its gradient, in shared memory, and takes it to global memory, by chunks. By all threads.
+// Turns the slice into its gradient in shared memory and stores it to global memory, by chunks. By all threads.
 template <class Element>
 __device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g, unsigned char* data, unsigned char* to,
                               float scale, int64_t token) {
@@ -194,7 +194,7 @@ __device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g,
       Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
       storeElement<Element>(last, x[0]);
     }
-    // The thread that wrote the token's word writes over it.
+    // The thread that wrote the token's word overwrites it.
     if (local >= q * slice.chunk && local < count && local / kPerWord % kClusterThreads == int(threadIdx.x)) {
       storeElement<Element>(row + local * kBytes, g.atToken);
     }
@@ -213,7 +213,7 @@ __device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g,
     slice.forEachEdge([&](int at) { copyElement<Element>(to + (at - slice.misalignment), data + at); });
     if (threadIdx.x == 0) bulkStoresRead();
   } else {
-    // Logits and gradient lie differently within 16 bytes: rare, so without bulk copies.
+    // Logits and gradient have different alignment modulo 16: rare, so without bulk copies.
     for (int i = int(threadIdx.x); i < slice.count; i += kClusterThreads) {
       copyElement<Element>(to + i * kBytes, row + i * kBytes);
     }

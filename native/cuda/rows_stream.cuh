@@ -1,6 +1,6 @@
-// K3 for any device, and for vocabularies too small for a cluster or too large for its shared memory: a warp or a block
-// a row. A block keeps as much of the row in shared memory as fits; the rest is read again in reverse order, so that
-// what was read last, and is most likely still in the second-level cache, comes first.
+// The row kernels (K3) for any device, and for vocabularies too small for a cluster or too large for its shared
+// memory: one warp or block per row. A block keeps as much of the row in shared memory as fits; the rest is read
+// again in reverse order, starting with what was read last and is most likely still in the second-level cache.
 #pragma once
 
 #include "row.cuh"
@@ -9,7 +9,7 @@ namespace groupgrad::cuda {
 
 constexpr int kStreamThreads = 1024;
 constexpr int kSmallRowThreads = 256;
-// Rows of at most this many logits are a warp's work.
+// Rows of at most this many logits are processed by one warp.
 constexpr int64_t kWarpLogits = 2048;
 
 struct StreamShared {
@@ -45,8 +45,8 @@ __device__ RowTotals gather(const OnlineSums& own, StreamShared& shared, float s
   }
 }
 
-// Rows are read and written in vectors of 16 bytes, as many accesses as the row's alignment makes of them: which thread
-// handles which logit does not depend on it.
+// Rows are read and written in vectors of 16 bytes, split into as many accesses as the alignment requires; which
+// thread handles which logit does not depend on it.
 struct Vector {
   static constexpr int kBytes = 16, kWords = 4;
 };
@@ -77,7 +77,7 @@ __device__ __forceinline__ void storeVector(unsigned char* row, int vector, cons
   }
 }
 
-// fn(what all these addresses, or'ed together, are aligned to).
+// fn(the common alignment of these addresses).
 template <class Element, class F>
 __device__ __forceinline__ void withVectors(uintptr_t addresses, const F& fn) {
   if (addresses % Vector::kBytes == 0) {
@@ -105,7 +105,7 @@ __device__ __forceinline__ uint4 gradientVector(const RowGradient& g, const uint
 
 template <class Element>
 constexpr int kPerVector = Vector::kWords* Element::kPerWord;
-// Vectors that a thread takes at once: a block has 32 KiB on their way.
+// Vectors that a thread loads at once: 32 KiB in flight per block.
 constexpr int kStreamUnroll = 2;
 
 // Vectors [0, resident) are kept in `kept`.
@@ -146,7 +146,7 @@ __device__ OnlineSums sumRow(const unsigned char* from, int vectors, int residen
   return sums;
 }
 
-// `to` may be `from`: a thread writes what it alone reads.
+// `to` may be `from`: a thread only writes what no other thread reads.
 template <class Element, class Team>
 __device__ void differentiateRow(const RowGradient& g, const unsigned char* from, unsigned char* to, int vectors,
                                  int resident, int64_t vocab, const uint4* kept, float scale, int64_t token) {
@@ -176,13 +176,13 @@ __device__ void differentiateRow(const RowGradient& g, const unsigned char* from
     Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
     storeElement<Element>(to + at * kBytes, x[0]);
   }
-  // The thread that wrote the token's gradient with the others writes over it.
+  // The thread that wrote the token's gradient with the others overwrites it.
   const int64_t vector = token / kLogits;
   const int64_t owner = vector < vectors ? vector % Team::kSize : token - int64_t(vectors) * kLogits;
   if (token >= 0 && token < vocab && owner == Team::rank()) storeElement<Element>(to + token * kBytes, g.atToken);
 }
 
-// `keptVectors`: how many vectors of a row fit into shared memory. Teams take rows in turn.
+// `keptVectors`: number of a row's vectors that fit in shared memory. Teams take rows in turn.
 template <class Element, RowVisit visit, class Team>
 __global__ void __launch_bounds__(Team::kIsBlock ? kStreamThreads : kSmallRowThreads, 1)
     streamRows(const __grid_constant__ RowsLaunch p, const int keptVectors) {

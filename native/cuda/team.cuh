@@ -1,5 +1,5 @@
-// Threads that work together, a warp or a block, and reductions over them. Trees are fixed: the same values in the same
-// places give the same bits. Every thread of the team gets the result.
+// Cooperating threads, a warp or a block, and reductions over them. Reduction trees are fixed: the same values in
+// the same places give the same bits. Every thread of the team gets the result.
 #pragma once
 
 #include "primitives.cuh"

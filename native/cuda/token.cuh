@@ -1,4 +1,4 @@
-// One token's part in the loss, put together from the formulas of native/core.
+// One token's part of the loss, composed of the formulas of native/core.
 #pragma once
 
 #include <type_traits>
@@ -10,7 +10,7 @@
 
 namespace groupgrad::cuda {
 
-// What is known of a sequence before its tokens' gradients are.
+// A sequence's state before its tokens' gradients are computed.
 struct SequenceState {
   float factor = 0;        // of each token's loss
   float fromRatio = 0;     // what each token's gradient gets through the sequence's ratio
@@ -31,7 +31,7 @@ struct TokenInput {
   float weight;
 };
 
-// A token that is masked in. `state.advantage` is there unless advantages are per token.
+// A masked-in token. `state.advantage` is set unless advantages are per token.
 __device__ inline TokenInput readToken(const PolicyRequest& r, int64_t at, const SequenceState& state) {
   TokenInput t;
   t.old = r.oldLogProbs ? r.oldLogProbs[at] : 0;
@@ -41,7 +41,7 @@ __device__ inline TokenInput readToken(const PolicyRequest& r, int64_t at, const
   return t;
 }
 
-// Values that are not finite among those that the token alone has.
+// Number of non-finite values among the token's own inputs.
 __device__ inline int nonFiniteOf(const PolicyRequest& r, const TokenInput& t, float logProb) {
   return int(!isFinite(logProb)) + int(!isFinite(t.old)) + int(!isFinite(t.reference)) +
          int(r.advantagesPerToken && !isFinite(t.advantage)) + int(!isFinite(t.weight));
@@ -53,7 +53,7 @@ struct LogRatio {
   __device__ bool isClamped() const { return clamped < raw || clamped > raw; }
 };
 
-// Without old log-probs they are these very ones: 0, or NaN where the log-prob is not finite.
+// Without old log-probs they are the log-probs themselves: 0, or NaN if the log-prob is not finite.
 __device__ inline LogRatio logRatioOf(const PolicyRequest& r, const TokenInput& t, float logProb) {
   const float raw = r.oldLogProbs ? logProb - t.old : logProb - logProb;
   const float bound = float(r.config.logRatioClamp);
@@ -84,12 +84,12 @@ __device__ inline void addKl(const PolicyRequest& r, const SequenceState& state,
   const bool weighted = config.klImportanceWeighted, token = config.ratio == Ratio::token;
   const float d = t.reference - logProb, bound = float(config.klLogRatioClamp), c = clamp(d, -bound, bound);
   const bool cut = c < d || c > d;
-  // Where nothing flows through the ratio, because it is not the token's own or its clamp cuts.
+  // If no gradient flows through the ratio, because it is not the token's own or its clamp is active.
   const bool flat = !weighted || (token ? logRatio.isClamped() : state.ratioFlat);
   float exponential = 0;
   if constexpr (estimator == KlEstimator::k3) {
     const float s = weighted ? (token ? logRatio.clamped : state.logRatio) : 0;
-    // l_ref - l_old is closer than the sum of two rounded differences.
+    // l_ref - l_old is more accurate than the sum of two rounded differences.
     const bool direct = weighted && token && r.oldLogProbs && !flat && !cut;
     exponential = expOf(direct ? t.reference - t.old : s + c);
   }
@@ -100,7 +100,7 @@ __device__ inline void addKl(const PolicyRequest& r, const SequenceState& state,
   if (!spreadsKl(config, state)) terms.gradient += beta * (flat ? term.own : term.total);
 }
 
-// Of a token of a configuration that spreadsKl().
+// For a token of a configuration with spreadsKl().
 __device__ inline KlParts klPartsOf(const LossConfig& config, const SequenceState& state, const TokenInput& t,
                                     float logProb) {
   KlParts parts{};
@@ -111,7 +111,7 @@ __device__ inline KlParts klPartsOf(const LossConfig& config, const SequenceStat
   return parts;
 }
 
-// Whether a token's part in the loss and its derivatives are finite.
+// Whether a token's part of the loss and its derivatives are finite.
 __device__ inline bool areFinite(const TokenTerms& t) {
   return isFinite(t.loss) && isFinite(t.gradient) && isFinite(t.dLogRatio) && isFinite(t.dSequence);
 }
@@ -132,7 +132,7 @@ __device__ inline float sequenceQuantity(const LossConfig& config, double contri
   return quantity;
 }
 
-// `kept`: whether the entropy's quantile keeps the token.
+// `kept`: whether the entropy quantile keeps the token.
 __device__ inline TokenTerms termsOf(const PolicyRequest& r, const SequenceState& state, const TokenInput& t,
                                      float logProb, bool kept) {
   const LossConfig& config = r.config;
@@ -162,7 +162,7 @@ __device__ inline TokenTerms termsOf(const PolicyRequest& r, const SequenceState
     withEstimator(config,
                   [&](auto estimator) { addKl<decltype(estimator)::value>(r, state, t, logProb, logRatio, terms); });
   }
-  // Where the clamp of the log-ratio holds, nothing flows through the ratio.
+  // Where the clamp of the log-ratio is active, no gradient flows through the ratio.
   const bool flat = config.ratio == Ratio::token ? logRatio.isClamped() : state.ratioFlat;
   if (!flat) (config.ratio == Ratio::sequence ? terms.dLogRatio : terms.gradient) += dLogRatio;
   return terms;

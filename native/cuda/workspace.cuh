@@ -1,4 +1,4 @@
-// What passes between the kernels of an operation, and where it lies in a workspace.
+// The data that passes between the kernels of an operation, and its layout in a workspace.
 #pragma once
 
 #include "fields.cuh"
@@ -8,7 +8,7 @@
 
 namespace groupgrad::cuda {
 
-// Kept from call to call: all zero between launches.
+// Kept between calls; all zero between launches.
 struct Header {
   GridCounters grid;
   unsigned long long offending;  // logits, beyond the one that each log-prob shows
@@ -29,11 +29,11 @@ struct Batch {
   }
 };
 
-// The policy loss walks sequences in units; results depend on their size. Large units keep a sequence's sums within one
-// block; where there are none, small ones let more blocks share a short batch.
+// The policy loss processes sequences in units; results depend on their size. Large units keep a sequence's sums
+// within one block; without such sums, small units let more blocks share a short batch.
 constexpr int64_t kLargeUnit = 1024;
 constexpr int64_t kSmallUnit = 256;
-// Sequences up to this length are a warp's work, longer ones a block's.
+// Sequences up to this length are processed by a warp, longer ones by a block.
 constexpr int64_t kWarpTokens = 128;
 
 int64_t unitTokens(const PolicyRequest&);
@@ -42,7 +42,7 @@ inline int64_t unitsPerSequence(const PolicyRequest& r) { return (r.length + uni
 namespace quantity {
 enum : int { tokens, logRatio, contribution, kSums };
 }
-// Sums over a unit that its sequence's state is made of.
+// Sums over a unit, from which its sequence's state is computed.
 using Quantities = Fields<quantity::kSums, 0>;
 
 namespace sums {
@@ -82,7 +82,7 @@ struct RowRecord {
   float meanZ;    // of (x - maximum) / T under softmax
 };
 
-// Cuts a workspace into arrays; with a null base it only adds up their sizes.
+// Divides a workspace into arrays; with a null base it only adds up their sizes.
 class Cutter {
  public:
   explicit Cutter(void* base) : base_(static_cast<char*>(base)) {}

@@ -1,8 +1,8 @@
 // The operations of the tfjs backend `groupgrad` as plain requests, and the table that a device fills in: one function
-// for each. The CPU's are in cpu/; a second device stands beside it by filling the same table.
+// for each. The CPU's are in cpu/; a second device would fill the same table.
 //
-// Tensors are dense and row-major. Sizes and strides count elements. A request's pointers belong to the caller, who has
-// checked that everything it describes lies within them (native/binding/engine.cpp); outputs never overlap inputs.
+// Tensors are dense and row-major. Sizes and strides count elements. A request's pointers are owned by the caller,
+// who has checked that all accesses are within bounds (native/binding/engine.cpp); outputs never overlap inputs.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ constexpr const char* kUnaryNames[] = {"Abs",     "Ceil",     "Elu",  "Exp",    
                                        "Log",     "Log1p",    "Neg",  "Reciprocal", "Relu",  "Relu6", "Rsqrt",
                                        "Sigmoid", "Softplus", "Sqrt", "Square",     "Step",  "Tanh"};
 
-// In the order of kBinaryNames; those from `equal` on give bool.
+// In the order of kBinaryNames; those from `equal` on return bool.
 enum class Binary : int32_t {
   add,
   sub,
@@ -75,7 +75,7 @@ struct UnaryRequest {
   float* y;
 };
 
-// The most axes that a request has. Axes that lie together in memory are merged before.
+// Maximum number of axes of a request. Axes that are contiguous in memory have been merged.
 constexpr int kMaxRank = 8;
 
 // y = op(a, b) over the shape of y; an operand's stride is 0 along axes that it is broadcast over. The last axis of an
@@ -102,7 +102,7 @@ struct SelectRequest {
 enum class Type : int32_t { float32, int32, boolean, bfloat16 };
 
 // y[i] = x[i] in another type: as JavaScript's typed arrays convert; to bool, whether it is not 0; to bfloat16, the
-// nearest, ties to even. bfloat16 converts from and to float32 alone.
+// nearest, ties to even. bfloat16 converts only from and to float32.
 struct CastRequest {
   Type from, to;
   int64_t size;
@@ -136,7 +136,7 @@ struct ReduceRequest {
   float* y;
 };
 
-// The index of the largest (or smallest) of each row, the first where several are.
+// The index of the largest (or smallest) value of each row; the first if there are several.
 struct ArgRequest {
   bool smallest;
   int64_t rows, n;
@@ -162,7 +162,7 @@ struct GatherRequest {
   void* y;
 };
 
-// y = 0; y[indices[i], :] += x[i, :], in the order of i. Indices outside [0, n) are passed over.
+// y = 0; y[indices[i], :] += x[i, :], in the order of i. Indices outside [0, n) are skipped.
 struct ScatterAddRequest {
   int64_t rows, n, inner;
   const float* x;
@@ -182,7 +182,7 @@ enum class Precision : int32_t { float32, bfloat16 };
 
 class PackedMatrix;  // a right factor in the device's own layout, which is faster to multiply by
 
-// A right factor B [k, n] where it lies: float32 or bfloat16 values.
+// An unpacked right factor B [k, n]: float32 or bfloat16 values.
 struct Matrix {
   int64_t k, n;
   int64_t strideK, strideN;
@@ -190,9 +190,9 @@ struct Matrix {
   const uint16_t* bfloat16 = nullptr;
 };
 
-// C[i] = activation(A[i] B[i] + bias) for each i of a batch. A row of C depends on the row of A, B, `bias`, and
-// `precision` alone: element by element, the sum over k is the same chain of operations whatever m, n, batch, threads
-// are, and whether B was packed before.
+// C[i] = activation(A[i] B[i] + bias) for each i of a batch. A row of C depends only on the row of A, B, `bias`,
+// and `precision`: for each element, the sum over k is the same chain of operations whatever m, n, batch and
+// threads are, and whether or not B was packed before.
 struct MatMulRequest {
   Precision precision;
   int64_t batch, m;
@@ -218,7 +218,7 @@ struct RmsNormRequest {
   float* scale;  // [rows]
 };
 
-// The gradient of the same, given that of y. The one of the weight adds up rows in stretches of 128.
+// Its gradient, given that of y. The weight's gradient sums rows in groups of 128.
 struct RmsNormBackwardRequest {
   int64_t rows, n;
   float offset;
@@ -230,8 +230,8 @@ struct RmsNormBackwardRequest {
   float* dWeight;  // null: not wanted
 };
 
-// Rotates the first `width` dimensions of each head, paired in halves; the others are copied. Row r of x [rows, heads,
-// size] turns by row r % positions of the tables [positions, size].
+// Rotates the first `width` dimensions of each head, paired in halves; the others are copied. Row r of x [rows,
+// heads, size] is rotated by row r % positions of the tables [positions, size].
 struct RotaryRequest {
   int64_t rows, heads, size, width, positions;
   bool inverse;
@@ -260,20 +260,21 @@ struct GatedUnitBackwardRequest {
   float* dUp;
 };
 
-// The most heads of queries that share their keys and values.
+// Maximum number of query heads that share keys and values.
 constexpr int64_t kMaxSharingHeads = 512;
 
-// Causal attention. Scores are query . key x scale, then softCap tanh(score / softCap) where there is a cap. Position t
-// of a sequence sees those from max(start, t - window + 1) to t; what lies before the start is padding.
+// Causal attention. Scores are query . key x scale, then softCap tanh(score / softCap) if there is a cap. Position
+// t of a sequence attends to positions max(start, t - window + 1) to t; positions before the start are padding.
 struct AttentionShape {
   int64_t heads, keyValueHeads, headSize;  // each head of keys and values serves heads / keyValueHeads of queries
   float scale, softCap;                    // 0: no cap
   int64_t window;                          // 0: none
 };
 
-// Queries [sequences, length, heads, headSize] against keys and values [sequences, length, keyValueHeads, headSize]. A
-// position's result depends on its query and on the keys and values that it sees alone, which are taken in blocks
-// counted from the start; only a value that is not finite may make results before it NaN. Padding gives 0.
+// Queries [sequences, length, heads, headSize] against keys and values [sequences, length, keyValueHeads,
+// headSize]. A position's result depends only on its query and on the keys and values that it attends to, which are
+// processed in blocks counted from the start; only a non-finite value may make earlier results NaN. Padding gives
+// 0.
 struct AttentionRequest {
   AttentionShape shape;
   int64_t sequences, length;
@@ -285,9 +286,9 @@ struct AttentionRequest {
   float* logSumExp;  // [sequences, length, heads], of the scores
 };
 
-// One new position for each of some rows, whose keys and values so far lie in blocks of `columns` positions: block i of
-// head h of row r at keys[i] + (r keyValueHeads + h) columns headSize. The new ones are written to their place first.
-// The result has the bits that AttentionRequest gives for the same position.
+// One new position for each of some rows, whose earlier keys and values are in blocks of `columns` positions: block
+// i of head h of row r at keys[i] + (r keyValueHeads + h) columns headSize. The new ones are written to their place
+// first. The result is bit-identical to AttentionRequest's for the same position.
 struct DecodeAttentionRequest {
   AttentionShape shape;
   int64_t rows, columns;
@@ -300,7 +301,7 @@ struct DecodeAttentionRequest {
   float* y;  // [rows, heads, headSize]; 0 in rows that are passed over
 };
 
-// The gradients of attention. `mixed` is what the forward pass gave as y.
+// The gradients of attention. `mixed` is y of the forward pass.
 struct AttentionBackwardRequest {
   AttentionShape shape;
   int64_t sequences, length;
@@ -336,7 +337,7 @@ struct SumOfSquaresRequest {
   double* y;
 };
 
-// A device. `state` holds its threads and scratch memory; one an environment. No exception crosses these.
+// A device. `state` holds its threads and scratch memory, per environment. No exception crosses these functions.
 struct Operations {
   Status (*unary)(void* state, const UnaryRequest&);
   Status (*binary)(void* state, const BinaryRequest&);
@@ -361,7 +362,7 @@ struct Operations {
   Status (*adamW)(void* state, const AdamWRequest&);
   Status (*sumOfSquares)(void* state, const SumOfSquaresRequest&);
   Status (*matMul)(void* state, const MatMulRequest&);
-  // Null in `packed` where memory does not suffice.
+  // `packed` is null if there is not enough memory.
   Status (*pack)(void* state, Precision, const Matrix&, PackedMatrix*& packed);
   int64_t (*packedBytes)(const PackedMatrix&);
   void (*freePacked)(PackedMatrix*);

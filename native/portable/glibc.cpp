@@ -1,5 +1,5 @@
-// What the compiler's static runtime (libstdc++, libgcc) takes from a glibc newer than the one that prebuilt addons ask
-// for. Compiled in only with the stubs of scripts/glibc-stubs.mjs: the linker takes these in place of glibc's.
+// Functions that the compiler's static runtime (libstdc++, libgcc) needs from a newer glibc than prebuilt addons
+// require. Compiled in only with the stubs of scripts/glibc-stubs.mjs: the linker takes these in place of glibc's.
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -32,7 +32,7 @@ HIDDEN int getentropy(void* buffer, size_t length) noexcept {
   return 0;
 }
 
-// 2.36; it has no way to fail.
+// 2.36; it cannot fail.
 HIDDEN uint32_t arc4random() noexcept {
   uint32_t value;
   if (getentropy(&value, sizeof value) != 0) abort();

@@ -14,11 +14,12 @@ Api api;
 
 namespace {
 
-// Where the functions are differs: TensorFlow 2.9 has them in libtensorflow, 2.21's wheel in the other two.
+// The location of the functions differs: TensorFlow 2.9 has them in libtensorflow, 2.21's wheel in the other two.
 std::vector<void*> loadedLibraries(std::string& names) {
   std::vector<void*> handles;
   for (const char* name : {"libtensorflow_framework.so.2", "libtensorflow.so.2", "libtensorflow_cc.so.2"}) {
-    // Node opens addons with RTLD_LOCAL, so what they bring is found by its name alone. Never closed: TensorFlow stays.
+    // Node opens addons with RTLD_LOCAL, so the libraries they load are only found by name. Never closed:
+    // TensorFlow stays loaded.
     void* handle = dlopen(name, RTLD_LAZY | RTLD_NOLOAD);
     if (!handle) continue;
     handles.push_back(handle);

@@ -29,7 +29,7 @@ struct TF_AllocatorAttributes {
 enum TF_Code : int { kOk = 0, kInvalidArgument = 3, kResourceExhausted = 8, kInternal = 13 };
 enum TF_DataType : int { kFloat = 1, kInt32 = 3, kBool = 10 };
 
-// One entry a function: name, return type, parameters.
+// One entry per function: name, return type, parameters.
 #define GROUPGRAD_TENSORFLOW_FUNCTIONS(X)                                                                         \
   X(TF_Version, const char*, ())                                                                                  \
   X(TF_NewStatus, TF_Status*, ())                                                                                 \
@@ -77,7 +77,8 @@ struct Api {
 // Filled in by the first findApi() that succeeds.
 extern Api api;
 
-// Looks the functions up in the TensorFlow that this process has loaded. Returns why there are none, or nothing.
+// Looks up the functions in the TensorFlow that this process has loaded. Returns the reason if there are none, else
+// nothing.
 std::string findApi();
 
 }  // namespace groupgrad::tensorflow

@@ -12,7 +12,7 @@ namespace groupgrad::tensorflow {
 
 namespace {
 
-// Of a huge page, where there are such.
+// Size of a huge page, if available.
 constexpr size_t kAlignment = size_t(2) << 20;
 
 std::mutex mutex;

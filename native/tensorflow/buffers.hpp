@@ -1,5 +1,5 @@
-// Memory for gradients of the logits' size, used again from call to call: the system's zeroing of fresh pages costs
-// more than the loss itself.
+// Memory for gradients of the logits' size, reused between calls: the system's zeroing of fresh pages costs more
+// than the loss itself.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@ struct Buffer {
   size_t bytes = 0;
 };
 
-// At least `bytes`, aligned to a page; without data where there is no memory. One buffer is kept between calls, the
-// largest that was released, so that a process holds on to no more than it has needed at once.
+// At least `bytes`, aligned to a page; without data if allocation fails. One buffer is kept between calls, the
+// largest that was released, so that a process retains no more than it has needed at once.
 Buffer acquireBuffer(size_t bytes);
 void releaseBuffer(Buffer);
 

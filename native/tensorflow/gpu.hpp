@@ -1,7 +1,7 @@
 // The other place where a kernel runs (places.hpp): a GPU, on TensorFlow's own device memory. TensorFlow uses the
-// primary CUDA context, so its pointers are ours; but its streams are not to be had through the C API, and do not order
-// with the default stream. So a call waits for everything that TensorFlow has launched, launches on the stream of our
-// device, and waits for that: correct, at the price of draining the pipeline once a call.
+// primary CUDA context, so its pointers are valid here; but its streams are not accessible through the C API, and
+// are not ordered with the default stream. So a call waits for everything that TensorFlow has launched, launches on
+// groupgrad's own stream, and waits for that: correct, at the cost of draining the pipeline once per call.
 #pragma once
 
 #if GROUPGRAD_CUDA
@@ -22,7 +22,7 @@ class GpuPlace {
   GpuPlace();
 
   const Device& device() const { return device_; }
-  // Throws a Failure where the GPU reports an error, of an earlier operation too.
+  // Throws a Failure if the GPU reports an error, including one of an earlier operation.
   class Scope {
    public:
     explicit Scope(GpuPlace&);
@@ -35,7 +35,7 @@ class GpuPlace {
   OnDevice toDevice(TF_OpKernelContext*, const std::vector<float>& values);
   void toHost(std::vector<float>& to, const float* from);
 
-  // TensorFlow's allocator keeps what it has taken from the GPU.
+  // TensorFlow's allocator does not return memory to the GPU.
   void* allocateGradient(TF_OpKernelContext* context, int index, const Shape& shape) const {
     return allocateOutput<float>(context, index, kFloat, shape);
   }

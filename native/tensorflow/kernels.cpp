@@ -43,7 +43,7 @@ int64_t product(const char* field, std::initializer_list<int64_t> sizes) {
   return total;
 }
 
-// Points the request at memory for what the device writes.
+// Points the request at memory for the device's output.
 void prepareAdvantages(AdvantageRequest& r, Report& report) {
   const auto rewards = size_t(r.offsets[r.groups]), groups = size_t(r.groups);
   report.advantages.resize(rewards);
@@ -80,7 +80,7 @@ class RewardDevice {
   Device device_ = cpu::device(*state_);
 };
 
-// The tensors that every loss reads besides its logits or log-probs, at these indices.
+// The indices of the tensors that every loss reads besides its logits or log-probs.
 enum CommonInput { kOld = 1, kReference, kMask, kTokenWeights, kAdvantages, kRequest, kTokens };
 enum LossOutput { kLoss, kGradient, kReport };
 
@@ -171,7 +171,7 @@ class LossKernel {
     }
   }
 
-  // What is written must not be what is read; two tensors may share memory, as those of a reshape do.
+  // Output must not overlap input; two tensors may share memory, as those of a reshape do.
   static void checkApart(const Tensor& written, std::initializer_list<const Tensor*> read) {
     const auto* begin = static_cast<const char*>(written.data());
     for (const Tensor* other : read) {
@@ -214,7 +214,7 @@ class AdvantageKernel {
   RewardDevice rewards_;
 };
 
-// Runs what may throw; the failure, if any.
+// Runs a function that may throw; returns the failure, if any.
 template <class F>
 bool caught(const F& work, Failure& failure) {
   try {

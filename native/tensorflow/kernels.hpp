@@ -1,6 +1,5 @@
 // The fused losses and advantages as kernels of TensorFlow operations: inputs and outputs are TensorFlow's own tensors.
-// The signatures stand here, for registration.cpp, with the order of inputs and outputs that src/tfjs/operations.ts
-// keeps.
+// The signatures, for registration.cpp, with the order of inputs and outputs that src/tfjs/operations.ts uses.
 #pragma once
 
 #include <vector>
@@ -29,7 +28,7 @@ struct Operation {
   std::vector<KernelFunctions> kernels;
 };
 
-// Arrays that are left out are tensors without values. `request` and `report` are of packing.hpp.
+// Absent arrays are empty tensors. `request` and `report` are defined in packing.hpp.
 struct Operations {
   Operation logitsLoss, policyLoss, advantages;
 };

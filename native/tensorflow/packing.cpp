@@ -61,7 +61,7 @@ class Reader {
   int64_t left_;
 };
 
-// Tells a request from a report, and structs of one layout from those of another.
+// Distinguishes requests from reports, and structs of different layouts.
 template <class... Structs>
 constexpr int32_t tagOf(int32_t kind) {
   int32_t tag = kind;

@@ -1,6 +1,7 @@
-// A call's settings and its report as int32 tensors in host memory: TensorFlow.js has no float64 and no structs, and
-// what changes from step to step must not be an attribute, of which TensorFlow keeps one kernel for each value. Plain
-// copies of native/core's structs: both ends are of the same version of the package, often of the same binary.
+// A call's settings and its report as int32 tensors in host memory: TensorFlow.js has no float64 and no structs,
+// and values that change between steps must not be attributes, because TensorFlow keeps one kernel per attribute
+// value. Plain copies of native/core's structs: both ends have the same version of the package, often the same
+// binary.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace groupgrad::tensorflow {
 
-// Everything of a call but its tensors. Pointers are null, but for `advantage.rewards` and `advantage.offsets` of a
-// call that starts from rewards: they point into `rewards` and `offsets`.
+// Everything in a call but its tensors. Pointers are null, except `advantage.rewards` and `advantage.offsets` of a
+// call that starts from rewards, which point into `rewards` and `offsets`.
 struct Call {
   LogitsRequest logits;  // of a loss from log-probs its `policy` alone
   AdvantageRequest advantage;
@@ -32,7 +33,7 @@ struct Report {
 
 std::vector<int32_t> pack(const Call&);
 std::vector<int32_t> pack(const Report&);
-// False where the values are not what pack() makes.
+// False if the values are not the output of pack().
 bool unpack(const int32_t* values, int64_t count, Call&);
 bool unpack(const int32_t* values, int64_t count, Report&);
 

@@ -1,5 +1,5 @@
-// Where a kernel runs. A place brings the device and its state, the scope of a call, and the gradient's memory; the
-// kernels are the same for every place. The other one is in gpu.hpp.
+// Where a kernel runs. A place provides the device and its state, the scope of a call, and the gradient's memory;
+// the kernels are the same for every place. The other place is in gpu.hpp.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@
 
 namespace groupgrad::tensorflow {
 
-// TensorFlow has its kernels flush denormal numbers to zero. Ours are to give what they give elsewhere, and the threads
-// that a call starts take over its settings.
+// TensorFlow's threads flush denormal numbers to zero. groupgrad's kernels must give the same results as elsewhere,
+// and the threads that a call starts inherit its settings.
 class FloatingPointScope {
  public:
   FloatingPointScope() {
@@ -49,7 +49,7 @@ class CpuPlace {
   OnDevice toDevice(TF_OpKernelContext*, const std::vector<float>& values) const { return {values.data()}; }
   void toHost(std::vector<float>& to, const float* from) const { std::copy_n(from, to.size(), to.data()); }
 
-  // From this size on malloc takes fresh pages from the system each time.
+  // From this size on malloc gets fresh pages from the system each time.
   static constexpr size_t kPooledBytes = size_t(1) << 20;
 
   void* allocateGradient(TF_OpKernelContext* context, int index, const Shape& shape) const {

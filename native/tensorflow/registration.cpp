@@ -15,8 +15,8 @@ namespace groupgrad::tensorflow {
 
 namespace {
 
-// Two copies of the package have two copies of every variable, so a lock of our own would not keep one from registering
-// between the other's look and its registration. The C library's lock on a stream is one for the process.
+// Two copies of the package have two copies of every variable, so a lock of the package would not prevent one from
+// registering between the other's check and its registration. The C library's lock on a stream is process-wide.
 class ProcessLock {
  public:
 #if defined(_WIN32)
@@ -30,7 +30,7 @@ class ProcessLock {
   ProcessLock& operator=(const ProcessLock&) = delete;
 };
 
-// "GroupgradLogitsLoss_0_1_0": two versions of the package in one process do not meet.
+// "GroupgradLogitsLoss_0_1_0": two versions of the package in one process do not conflict.
 std::string versioned(const char* name, const std::string& version) {
   std::string result = std::string(name) + "_" + version;
   for (char& c : result) {
@@ -39,8 +39,8 @@ std::string versioned(const char* name, const std::string& version) {
   return result;
 }
 
-// TensorFlow ends the process when a name is registered twice. Its list is a protocol buffer, in which the name is the
-// first field of an operation: tag, length, characters.
+// TensorFlow terminates the process if a name is registered twice. Its list is a protocol buffer, in which the name
+// is the first field of an operation: tag, length, characters.
 bool isRegistered(const std::string& name) {
   TF_Buffer* list = api.TF_GetAllOpList();
   const std::string_view text(static_cast<const char*>(list->data), list->length);
@@ -50,8 +50,8 @@ bool isRegistered(const std::string& name) {
   return found;
 }
 
-// TensorFlow keeps pointers into this library for the life of the process, while Node closes an addon with the last
-// thread that loaded it.
+// TensorFlow keeps pointers into this library for the life of the process, whereas Node closes an addon with the
+// last thread that loaded it.
 bool keepLoaded() {
 #if defined(__linux__)
   Dl_info info;

@@ -13,8 +13,8 @@ struct Registration {
   std::string devices;                             // "CPU", or "CPU and GPU"
 };
 
-// Registers once a process: other threads, and other copies of the same version of the package, find what is there.
-// Callers come one at a time or together.
+// Registers once per process: other threads, and other copies of the same version of the package, find the
+// registered operations. Thread-safe.
 Registration registerOperations(const std::string& version);
 
 }  // namespace groupgrad::tensorflow

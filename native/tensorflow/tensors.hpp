@@ -1,4 +1,4 @@
-// TensorFlow's tensors and errors within one call of a kernel, owned as C++ owns things.
+// RAII wrappers for TensorFlow's tensors and errors within one kernel call.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace groupgrad::tensorflow {
 
-// What ends a call early: it becomes a TensorFlow error, and with it a JavaScript exception.
+// Ends a call early: it becomes a TensorFlow error, and then a JavaScript exception.
 struct Failure {
   TF_Code code;
   std::string message;
@@ -57,7 +57,7 @@ class Tensor {
     return sizes;
   }
 
-  // The memory of a tensor of exactly `count` values; null for one without values where that means "left out".
+  // The memory of a tensor of exactly `count` values; null for an empty one where that means "absent".
   template <class T>
   T* values(const char* field, int64_t count, bool optional = false) const {
     const int64_t came = bytes() / int64_t(sizeof(T));

@@ -1,4 +1,4 @@
-// Which TensorFlow.js backend to train on: the fastest that is installed.
+// Chooses the TensorFlow.js backend to train on: the fastest that is installed.
 
 import { createRequire } from 'node:module';
 import { dirname, join, sep } from 'node:path';
@@ -12,20 +12,20 @@ import { loadAddon } from '../devices/load.js';
 import { isCheckout } from '../devices/places.js';
 
 export const backends = ['groupgrad', 'tensorflow', 'wasm', 'cpu'] as const;
-/** A tfjs backend by its name there. */
+/** A tfjs backend by its name in tfjs. */
 export type Backend = (typeof backends)[number];
 
 export interface StartedBackend {
   backend: Backend;
-  /** The package that it comes from. */
+  /** The package that provides it. */
   package: string;
 }
 
 const cpuPackage = '@tensorflow/tfjs-backend-cpu';
 
 /**
- * The packages that hold a backend, best first. All but our own are optional: what is not installed is passed over. `needs`:
- * the package without which a backend is not there, where it is another.
+ * The packages that provide a backend, best first. All but groupgrad itself are optional: those not installed are skipped.
+ * `needs`: another package that a backend requires.
  */
 const packages: readonly { backend: Backend; name: string; needs?: string; load: (name: string) => Promise<void> }[] = [
   { backend: 'tensorflow', name: '@tensorflow/tfjs-node-gpu', load: loadTensorflow },
@@ -42,8 +42,8 @@ export interface BackendFailure {
 }
 
 /**
- * Loads the best TensorFlow.js backend present, or the one asked for, and makes it tfjs's current one.
- * Error, with what was tried, why it failed and what to install, when none starts.
+ * Loads the best TensorFlow.js backend present, or the requested one, and makes it tfjs's current one. If none starts, throws an
+ * Error with what was tried, why it failed and what to install.
  */
 export async function startBackend(wanted: Backend | 'auto' = 'auto'): Promise<StartedBackend> {
   checkChoice('backend', wanted, ['auto', ...backends]);
@@ -54,7 +54,7 @@ export async function startBackend(wanted: Backend | 'auto' = 'auto'): Promise<S
   throw new Error(`${what} started:\n${tried}\nTo get it: ${howToGet(wanted)}`);
 }
 
-/** Like `startBackend`, with the failures in place of an error. */
+/** Like `startBackend`, but returns the failures instead of throwing. */
 export async function tryBackends(wanted: Backend | 'auto'): Promise<StartedBackend | BackendFailure[]> {
   const failures: BackendFailure[] = [];
   for (const { backend, name, needs = name, load } of packages) {
@@ -78,7 +78,7 @@ function explain(error: unknown, needs: string, name: string): string {
   return message.split('\n')[0];
 }
 
-/** What to type to get a backend. */
+/** The command that installs a backend. */
 export function howToGet(backend: Backend | 'auto'): string {
   if (backend === 'tensorflow') {
     return isCheckout()
@@ -102,22 +102,22 @@ async function loadTensorflow(name: string): Promise<void> {
   const legacy = util as unknown as Record<string, unknown>;
   legacy.isNullOrUndefined ??= (value: unknown) => value === undefined || value === null;
   legacy.isArray ??= Array.isArray;
-  // Errors only: TensorFlow tells at its start, in some lines of its own, what the processor could do.
+  // Errors only: at its start TensorFlow logs several lines about the processor's features.
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
   await import(name);
 }
 
-/** tfjs picks SIMD by itself; on Node it runs WebAssembly on one thread whatever it is told. */
+/** tfjs detects SIMD by itself; on Node it runs WebAssembly on one thread, whatever the settings. */
 async function loadWasm(name: string): Promise<void> {
   const wasm = (await import(name)) as typeof import('@tensorflow/tfjs-backend-wasm');
-  // A backend that has started already has its binary, and refuses to be told where it is.
+  // A backend that has already started has its binary, and rejects a new path.
   if ('wasm' in tf.engine().registry) return;
   wasm.setWasmPaths(dirname(createRequire(thisFile).resolve(name)) + sep);
 }
 
 /**
- * Starts a backend. The WebAssembly module installs handlers that throw uncaught errors again, whereupon Node prints the
- * module's source, a single line of 100 KB, in place of the error: they are taken off.
+ * Starts a backend. The WebAssembly module installs handlers that rethrow uncaught errors, which makes Node print the module's
+ * source, a single line of 100 KB, instead of the error; they are removed.
  */
 async function setBackend(backend: Backend): Promise<boolean> {
   const events = ['uncaughtException', 'unhandledRejection'] as const;
@@ -131,7 +131,7 @@ async function setBackend(backend: Backend): Promise<boolean> {
   return started;
 }
 
-/** The backend asked for; else the one that runs already; else the fastest that is installed. Returns its name. */
+/** Starts the requested backend, else keeps the current one, else starts the fastest that is installed. Returns its name. */
 export async function ensureBackend(wanted?: Backend): Promise<string> {
   const running = currentBackend();
   if (wanted === undefined && running !== undefined) return running;

@@ -1,16 +1,16 @@
-// Long computations give way to the event loop now and then, so that signals and timers are not kept waiting.
+// Lets long computations yield to the event loop from time to time, so that signals and timers do not have to wait.
 
 const interval = 50; // milliseconds
 let last = performance.now();
 
-/** Whether it is time for a turn of the event loop. */
+/** Whether it is time to yield to the event loop. */
 export function isBreathless(): boolean {
   return performance.now() - last >= interval;
 }
 
 /**
- * Resolves at once, or after a turn of the event loop when the last one was some time ago. Rejects with the signal's reason
- * when the signal has aborted.
+ * Resolves at once, or after yielding to the event loop if the last yield was some time ago. Rejects with the signal's reason if
+ * the signal has aborted.
  */
 export async function breathe(signal?: AbortSignal): Promise<void> {
   if (isBreathless()) {

@@ -1,4 +1,4 @@
-// The one vocabulary of argument errors: which field, what was expected, what came.
+// The common form of argument errors: which field, what was expected, what was given.
 
 export function describe(value: unknown): string {
   if (value === undefined) return 'nothing';
@@ -12,7 +12,7 @@ export function describe(value: unknown): string {
   }
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'symbol') return 'a symbol';
-  // Whatever a caller's object holds under `constructor`.
+  // A caller's object may hold anything under `constructor`.
   const made = (value as { constructor?: unknown }).constructor;
   const name: unknown = typeof made === 'function' ? made.name : undefined;
   return typeof name === 'string' && name !== '' && name !== 'Object' ? `an object of class ${name}` : 'an object';
@@ -26,7 +26,7 @@ function getter(prototype: object, property: string | symbol): (this: unknown) =
   return Object.getOwnPropertyDescriptor(prototype, property)!.get!;
 }
 
-/** The accessors of all typed arrays: what an array says of itself could be overridden. */
+/** The accessors of all typed arrays, because an array's own properties could be overridden. */
 const typedArray = {
   name: getter(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag),
   length: getter(Object.getPrototypeOf(Uint8Array.prototype), 'length'),
@@ -38,12 +38,12 @@ export function isTypedArray(value: unknown, kind?: keyof ArrayTypes): boolean {
   return kind === undefined ? name !== undefined : name === kind;
 }
 
-/** Wrong kind of thing. */
+/** For a value of the wrong type. */
 export function typeError(field: string, expected: string, actual: unknown): TypeError {
   return new TypeError(`${field}: expected ${expected}, got ${describe(actual)}`);
 }
 
-/** Right kind of thing, impossible value. `actual` is text when it is already a description. */
+/** For an invalid value of the right type. `actual` is already a description. */
 export function rangeError(field: string, expected: string, actual: string): RangeError {
   return new RangeError(`${field}: expected ${expected}, got ${actual}`);
 }
@@ -71,8 +71,8 @@ function boundsText({ min, above, max, below, integer }: Bounds): string {
 }
 
 /**
- * A number within bounds that is finite in float32, in which devices compute. TypeError for another type, RangeError for
- * another value (NaN and infinities included).
+ * A number within bounds that is finite in float32, in which devices compute. TypeError for another type, RangeError for an
+ * invalid value (including NaN and infinities).
  */
 export function checkNumber(field: string, value: unknown, bounds: Bounds = {}): number {
   if (typeof value !== 'number') throw typeError(field, boundsText(bounds), value);
@@ -111,7 +111,7 @@ export function checkObject(field: string, value: unknown): Record<string, unkno
   return value as Record<string, unknown>;
 }
 
-/** Refuses misspelt fields, so that `agregation` is an error rather than a default. */
+/** Rejects misspelt fields, so that `agregation` is an error rather than ignored. */
 export function checkKeys(field: string, value: Record<string, unknown>, known: readonly string[]): void {
   for (const key of Object.keys(value)) {
     if (!known.includes(key)) {
@@ -130,8 +130,8 @@ export interface ArrayTypes {
 }
 
 /**
- * The buffer behind a typed array must stay as it is for the length of a native call and must be readable at all:
- * shared, resizable and detached buffers are refused.
+ * The buffer behind a typed array must be readable and must not change during a native call: shared, resizable and detached
+ * buffers are rejected.
  */
 export function checkBuffer(field: string, array: ArrayBufferView): void {
   const buffer = array.buffer;

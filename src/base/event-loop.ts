@@ -1,4 +1,4 @@
-// Measures how long the event loop is blocked: signals have to wait that long.
+// Measures how long the event loop is blocked, which is how long signals have to wait.
 
 /** Milliseconds between two samples. */
 const interval = 20;

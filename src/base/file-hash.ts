@@ -6,7 +6,7 @@ import fs from 'node:fs';
 /** Bytes of one read. */
 const pieceBytes = 16 * 2 ** 20;
 
-/** In hexadecimal. The system's error where the file cannot be read. */
+/** In hexadecimal. The system's error if the file cannot be read. */
 export function fileSha256(path: string): string {
   const hash = createHash('sha256');
   const file = fs.openSync(path, 'r');

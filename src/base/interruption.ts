@@ -1,4 +1,4 @@
-// Interrupts a step that takes too long after it was asked to end, because a process that does not end in time is killed:
+// Interrupts a step that takes too long to finish after a stop request, because a process that does not exit in time is killed:
 // by Kubernetes, for example, after 30 s.
 
 import type { EventLoopWatch } from './event-loop.js';
@@ -21,8 +21,8 @@ export interface Interruption {
 const longestTimer = 2 ** 31 - 1;
 
 /**
- * Aborts `grace` seconds after `request`. Earlier by the time for which the event loop was blocked when the request came, and
- * by the longest such time so far (`known` in earlier steps), because the loop may be blocked as long again when the timer is due.
+ * Aborts `grace` seconds after `request`. Subtracts the time for which the event loop was blocked when the request arrived, and
+ * the longest such time so far (`known` in earlier steps), because the loop may be blocked as long again when the timer is due.
  */
 export function interruption(
   request: AbortSignal | undefined,

@@ -9,9 +9,9 @@ import { type Json, parseJson } from './json.js';
 const maxBytes = 64 * 2 ** 20;
 
 /**
- * The object in a JSON file; undefined where there is no such file.
+ * The object in a JSON file; undefined if there is no such file.
  *
- * @throws TypeError or RangeError, naming the file, where it is too large or holds something else than an object in JSON
+ * @throws TypeError or RangeError, naming the file, if it is too large or is not a JSON object
  */
 export function readJsonFile(path: string): { [key: string]: Json } | undefined {
   let size: number;

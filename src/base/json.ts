@@ -1,5 +1,5 @@
-// JSON from files that nobody vouches for. JSON.parse lets the last of two equal keys win in silence and recurses as deep as
-// the file asks; here both are errors, and objects have no prototype, so that `__proto__` is a key like any other.
+// JSON from untrusted files. JSON.parse silently keeps the last of two equal keys and recurses as deep as the file does; here
+// duplicate keys and deep nesting are errors, and objects have no prototype, so that `__proto__` is a key like any other.
 
 /** A JSON value. Objects have no prototype. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -92,7 +92,7 @@ class Parser {
     }
   }
 
-  /** Whether an odd number of backslashes stands before a position. */
+  /** Whether an odd number of backslashes precedes a position. */
   private isEscaped(position: number): boolean {
     let before = position;
     while (this.text[before - 1] === '\\') before--;

@@ -1,14 +1,13 @@
-// TensorFlow.js is an optional peer: where it is missing, the error says what to type in place of where Node has looked.
+// TensorFlow.js is an optional peer dependency: if it is missing, the error says what to install instead of where Node looked.
 
 import { addCommand } from './package-manager.js';
 
-/** What trains everywhere: WebAssembly, without a download outside of the package manager's. */
+/** The packages that work everywhere: WebAssembly, with no download outside the package manager. */
 export const tfjsPackages = ['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm'] as const;
 
 /**
- * Loads what imports @tensorflow/tfjs-core.
- * @param needer what the user has asked for, as the subject of the message.
- * @throws Error that says what to install, where the package is missing; any other error as it is.
+ * Loads a module that imports @tensorflow/tfjs-core. @param needer what the user requested, as the subject of the message.
+ * @throws Error that says what to install, if the package is missing; any other error unchanged.
  */
 export async function withTfjs<T>(needer: string, load: () => Promise<T>): Promise<T> {
   try {
@@ -20,7 +19,7 @@ export async function withTfjs<T>(needer: string, load: () => Promise<T>): Promi
   }
 }
 
-/** Whether an import has failed because this package is not installed. */
+/** Whether an import failed because this package is not installed. */
 export function isMissing(error: unknown, name: string): boolean {
   const { code, message } = error as NodeJS.ErrnoException;
   return code === 'ERR_MODULE_NOT_FOUND' && message.includes(`'${name}'`);

@@ -1,4 +1,4 @@
-// Where this code stands, and where the package's own folder is, which holds the addon. In a bundle they are two places.
+// Where this code is, and where the package's own folder is, which holds the addon. In a bundle these differ.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,7 +14,7 @@ function fileOf(url: string | undefined): string {
 
 /**
  * The folder of the checkout or of the installed package: one of those around this file or, for a bundle, the one that Node
- * finds by name from there. undefined where there is none, as on a machine that was given the bundle alone.
+ * resolves by name from there. undefined if there is none, as on a machine that has only the bundle.
  */
 export function packageFolder(): string | undefined {
   for (let folder = dirname(thisFile); ; folder = dirname(folder)) {
@@ -29,8 +29,8 @@ export function packageFolder(): string | undefined {
 }
 
 /**
- * The file of one of this package's modules, by its path without extension: `verify/worker`. For what runs in a thread or process
- * of its own, or is loaded by name. A bundle takes the installed package's. Error where there is none.
+ * The file of one of this package's modules, by its path without extension: `verify/worker`. For modules that run in a separate
+ * thread or process, or are loaded by name. A bundle uses the installed package's. Error if there is none.
  */
 export function moduleFile(path: string): string {
   // A bundle has another name.

@@ -1,4 +1,4 @@
-// What to type in the project at hand: messages that say what is missing name the project's own package manager.
+// Commands for the user's project: messages about missing packages use the project's own package manager.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -15,8 +15,8 @@ const names = Object.keys(managers) as PackageManager[];
 
 /**
  * The package manager of the project that `folder` is in: the one that runs this process, unless that is npm (npx works in
- * every project); else the one that `packageManager` in the nearest package.json or a lock file beside or above it names;
- * else npm.
+ * every project); else the one named by `packageManager` in the nearest package.json, or by a lock file next to or above it; else
+ * npm.
  */
 export function packageManager(folder: string = process.cwd()): PackageManager {
   const agent = find(process.env.npm_config_user_agent);
@@ -52,6 +52,6 @@ function declared(file: string): string | undefined {
     const { packageManager: value } = JSON.parse(readFileSync(file, 'utf8')) as { packageManager?: unknown };
     return typeof value === 'string' ? value : undefined;
   } catch {
-    return undefined; // no package.json here, or none that can be read: a lock file may tell
+    return undefined; // no readable package.json here; a lock file may tell
   }
 }

@@ -1,6 +1,6 @@
-// Random numbers addressed by what they are for, not by when they are drawn: the same address gives the same number in
-// whatever order, batch or process it is asked for. The generator is Threefry-4x32-20 (Salmon, Moraes, Dror, Shaw:
-// "Parallel random numbers: as easy as 1, 2, 3", SC 2011): additions, rotations and xors of 32-bit words only.
+// Random numbers addressed by their purpose, not by when they are drawn: an address gives the same number in every order, batch
+// and process. The generator is Threefry-4x32-20 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
+// 2011): additions, rotations and xors of 32-bit words only.
 
 const rotations = [
   [10, 26],
@@ -52,7 +52,7 @@ function rotate(word: number, bits: number): number {
   return (word << bits) | (word >>> (32 - bits));
 }
 
-/** What a stream of random numbers is for. Streams of one seed are independent of each other. */
+/** The purpose of a stream of random numbers. Streams of one seed are independent of each other. */
 export const purposes = {
   weights: 1,
   sampling: 2,
@@ -80,8 +80,8 @@ export function uniform(stream: Stream, a: number, b = 0, c = 0): number {
 }
 
 /**
- * Fills an array with the uniform numbers in (0, 1), with 52 random bits each, of addresses (a, …, c) of a stream: two from
- * each number of the middle, which is half the work of {@link uniform}.
+ * Fills an array with the uniform numbers in (0, 1), with 52 random bits each, of addresses (a, …, c) of a stream: two for each
+ * middle index, at half the work of {@link uniform}.
  */
 export function fillUniform(out: Float64Array, stream: Stream, a: number, c = 0): void {
   for (let i = 0; i < out.length; i += 2) {
@@ -117,7 +117,7 @@ function words({ seed, purpose, index = 0 }: Stream, a: number, b: number, c: nu
   return threefry([seed | 0, seedHigh | 0, index | 0, purposes[purpose]], [a | 0, b | 0, c | 0, 0]);
 }
 
-/** 52 bits as a number strictly between 0 and 1: with 53 the half would round up to 1. */
+/** 52 bits as a number strictly between 0 and 1: with 53 the added half would round up to 1. */
 function fraction(high: number, low: number): number {
   return ((high >>> 6) * 2 ** 26 + (low >>> 6) + 0.5) * 2 ** -52;
 }

@@ -1,4 +1,4 @@
-// Text files of users, as their editors and shells write them: with or without a byte-order mark.
+// Users' text files, as editors and shells write them: with or without a byte-order mark.
 
 import { readFileSync } from 'node:fs';
 
@@ -10,15 +10,15 @@ const marks: readonly { encoding: string; bytes: readonly number[] }[] = [
 
 /**
  * The text of a file in UTF-8 or, as PowerShell redirects it, in UTF-16 with its byte-order mark; without the mark.
- * The file system's error where it cannot be read, TypeError where it is not valid text.
+ * The file system's error if it cannot be read, TypeError if it is not valid text.
  */
 export function readText(path: string): string {
   return decodeText(readFileSync(path));
 }
 
-/** As `readText`, for the content of a file. */
+/** Like `readText`, for the content of a file. */
 export function decodeText(content: Uint8Array): string {
-  // The decoder takes the mark of its own encoding away.
+  // The decoder removes the mark of its own encoding.
   return new TextDecoder(markOf(content)?.encoding ?? 'utf-8', { fatal: true }).decode(content);
 }
 

@@ -1,8 +1,8 @@
 // The bias of group-relative advantages for rewards of 0 or 1, exactly (arXiv 2601.08521, lemma 2 and theorem 2). A prompt's
 // responses are right with probability p each; p̂ is the mean reward of a group of G, A = r − p the advantage, Â = r − p̂ its
-// estimate. Only groups of the event S count, those with a right and a wrong response: the others have no gradient.
+// estimate. Only groups in the event S count, those with both a right and a wrong response: the others have no gradient.
 //
-// All results are sums of terms of one sign, or functions that keep their relative precision, for every p in (0, 1).
+// All results are sums of terms of the same sign, or functions that keep their relative precision, for every p in (0, 1).
 
 import { checkNumber } from '../base/check.js';
 import { integrate } from './quadrature.js';
@@ -36,7 +36,7 @@ export function advantageBias(p: number, groupSize: number): number {
 /** P(Σ r = k | S) for k from 0 to G: 0 at both ends. */
 export function conditionalCounts(p: number, groupSize: number): Float64Array {
   checkGroup(p, groupSize);
-  // From the likeliest count outwards by ratios of neighbours, so that nothing overflows, and what underflows is nothing.
+  // From the most likely count outwards by ratios of neighbours, so that nothing overflows and only negligible terms underflow.
   const counts = new Float64Array(groupSize + 1);
   const odds = p / (1 - p);
   const likeliest = Math.min(groupSize - 1, Math.max(1, Math.floor((groupSize + 1) * p)));
@@ -112,8 +112,8 @@ function checkEpsilon(epsilon: number): void {
 }
 
 /**
- * G (p + ε) as it is for the decimals that p and ε were written as: where only rounding (of these, of the sum and of the
- * product, 2^-53 each) parts it from an integer, it is that integer.
+ * G (p + ε) for the decimals that p and ε were written as: if it differs from an integer only by rounding (of these, of the sum
+ * and of the product, 2^-53 each), it is that integer.
  */
 function threshold(groupSize: number, p: number, epsilon: number): number {
   const value = groupSize * (p + epsilon);
@@ -122,7 +122,7 @@ function threshold(groupSize: number, p: number, epsilon: number): number {
   return Math.abs(value - nearest) <= rounding ? nearest : value;
 }
 
-/** P(Σ r ≥ least | S): exactly 1 where nothing is left out. */
+/** P(Σ r ≥ least | S): exactly 1 if nothing is excluded. */
 function sumFrom(counts: Float64Array, least: number): number {
   return least <= 1 ? 1 : Math.min(1, total(counts.subarray(least)));
 }

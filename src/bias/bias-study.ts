@@ -1,4 +1,4 @@
-// What `groupgrad bias` shows: each quantity of the paper's theory beside the same in simulated groups.
+// The results of `groupgrad bias`: each quantity of the paper's theory, and the same in simulated groups.
 
 import {
   advantageBias,
@@ -15,16 +15,16 @@ import { type Observed, simulate, simulateAverage } from './simulation.js';
 
 export interface BiasSettings {
   groupSizes: readonly number[];
-  /** Groups simulated for each point; prompts for each average. */
+  /** Groups simulated per point; prompts per average. */
   samples: number;
   seed: number;
-  /** The margin ε of theorem 2, shown beside ε = 0. */
+  /** The margin ε of theorem 2, shown in addition to ε = 0. */
   epsilon: number;
 }
 
 export const biasDefaults: BiasSettings = { groupSizes: [2, 4, 6, 8], samples: 10_000, seed: 0, epsilon: 0.1 };
 
-/** What rewards are drawn from: 0 or 1, or the distributions of theorem 4. */
+/** The distribution of rewards: 0 or 1, or those of theorem 4. */
 export type RewardKind = 'bernoulli' | 'beta' | 'truncated-gaussian';
 
 export type Quantity =
@@ -40,7 +40,7 @@ export type Quantity =
   /** The mean of `underestimated` with ε = 0 over p uniform on (0, p). */
   | 'average_underestimated';
 
-/** A number of the theory and the same by simulation. */
+/** A theoretical value and its simulation. */
 export interface Comparison {
   quantity: Quantity;
   rewards: RewardKind;
@@ -51,20 +51,20 @@ export interface Comparison {
   interval?: string;
   epsilon?: number;
   theory: number;
-  /** NaN where none of the groups counts. */
+  /** NaN if none of the groups counts. */
   simulated: number;
-  /** Of `simulated`: that which the theory expects, or, for the mean of continuous rewards, that of the sample. */
+  /** Standard error of `simulated`: the theoretical one or, for the mean of continuous rewards, that of the sample. */
   standardError: number;
-  /** (simulated − theory) / standardError; 0 where both agree and nothing varies. */
+  /** (simulated − theory) / standardError; 0 if both agree and nothing varies. */
   deviation: number;
-  /** The groups that `simulated` is the mean of. */
+  /** Number of groups that `simulated` averages. */
   groups: number;
 }
 
 /** The success probabilities that are simulated. */
 export const simulatedP = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95] as const;
 
-/** Up to where p runs in the averages of tables 4 to 6. */
+/** The upper ends of p in the averages of tables 4 to 6. */
 export const averageLimits: readonly { name: string; limit: (groupSize: number) => number }[] = [
   { name: 'p < 0.25', limit: () => 0.25 },
   { name: 'p < 0.5', limit: () => 0.5 },
@@ -74,17 +74,17 @@ export const averageLimits: readonly { name: string; limit: (groupSize: number) 
 /** S_σ of theorem 4: groups whose rewards differ by more than this. */
 export const sigma = 0.3;
 
-/** a + b of the Beta distributions: 2 is as spread out as uniform rewards are. */
+/** a + b of the Beta distributions; 2 includes the uniform distribution. */
 const concentration = 2;
 const scale = 0.2;
 
-/** Continuous rewards: a family with one parameter, by which the mean moves from near 0 to near 1. */
+/** Continuous rewards: a family with one parameter, which moves the mean from near 0 to near 1. */
 export interface Family {
   rewards: Exclude<RewardKind, 'bernoulli'>;
-  /** What it is, in words. */
+  /** A description in words. */
   description: string;
   at(parameter: number): Distribution;
-  /** From which parameter to which the theory is drawn. */
+  /** The parameter range over which the theory is drawn. */
   range: readonly [number, number];
   /** The parameters that are simulated. */
   simulated: readonly number[];
@@ -193,7 +193,7 @@ function compareBounded(
 type Base = Pick<Comparison, 'rewards' | 'groupSize' | 'p'>;
 type Named = Base & Pick<Comparison, 'quantity' | 'epsilon' | 'interval'>;
 
-/** `spread`: the standard deviation of p̂ where the theory gives it. */
+/** `spread`: the standard deviation of p̂, if the theory gives it. */
 function meanComparisons(
   base: Base,
   baseline: number,
@@ -224,7 +224,7 @@ function shareComparison(named: Named, theory: number, simulated: number, groups
   return compare(named, theory, simulated, Math.sqrt((theory * (1 - theory)) / groups), groups);
 }
 
-/** What float32 advantages may be off by. */
+/** Rounding error of float32 advantages. */
 const rounding = 1e-6;
 
 function compare(named: Named, theory: number, simulated: number, standardError: number, groups: number): Comparison {
@@ -233,7 +233,7 @@ function compare(named: Named, theory: number, simulated: number, standardError:
   return { ...named, theory, simulated, standardError, deviation, groups };
 }
 
-/** The comparison that is furthest off, among those with groups that count. */
+/** The comparison with the largest deviation, among those with groups that count. */
 export function largestDeviation(comparisons: readonly Comparison[]): Comparison {
   const size = ({ deviation }: Comparison) => (Number.isNaN(deviation) ? -1 : Math.abs(deviation));
   return comparisons.reduce((largest, one) => (size(one) > size(largest) ? one : largest));

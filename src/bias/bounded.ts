@@ -1,5 +1,5 @@
 // The bias of group-relative advantages for continuous rewards on [0, 1] (arXiv 2601.08521, theorem 4). p̂ is the mean reward of
-// a group of G, p the expectation of a reward; only groups of the event S_σ count, those with max − min > σ.
+// a group of G, p the expectation of a reward; only groups in the event S_σ count, those with max − min > σ.
 
 import { checkNumber, rangeError } from '../base/check.js';
 import { checkGroupSize, powerSum } from './bernoulli.js';
@@ -14,8 +14,8 @@ export interface BoundedBias {
 }
 
 /**
- * Theorem 4 for groups of independent rewards of one distribution; σ in (0, 1).
- * @throws RangeError where groups of S_σ have no probability in double precision.
+ * Theorem 4 for groups of independent, identically distributed rewards; σ in (0, 1).
+ * @throws RangeError if S_σ has no probability in double precision.
  */
 export function boundedBias(distribution: Distribution, groupSize: number, sigma: number): BoundedBias {
   checkGroupSize(groupSize);
@@ -42,7 +42,7 @@ export function boundedBias(distribution: Distribution, groupSize: number, sigma
       sum: (x - mean) * someFar + n * (T * a ** (n - 1) + B * t * powerSum(a, b, n - 1)),
     };
   };
-  // A narrow distribution is narrow about its mean: there, and where x + σ passes it, nodes must lie close together.
+  // A narrow distribution is concentrated at its mean: nodes must be dense there, and where x + σ passes it.
   const cuts = [0, mean - sigma, mean, 1 - sigma].filter((x) => x >= 0 && x <= 1 - sigma).sort((x, y) => x - y);
   const integral = (f: (x: number) => number) =>
     cuts.slice(1).reduce((sum, cut, i) => sum + integrate((x) => density(x) * f(x), cuts[i], cut, 1e-11), 0);

@@ -1,5 +1,5 @@
-// Distributions of rewards on [0, 1] with a density: Beta and truncated Gaussian, with the tails that theorem 4 needs, and
-// their quantiles, by which rewards are drawn.
+// Distributions of rewards on [0, 1] with a density: Beta and truncated Gaussian, with the tails that theorem 4 needs, and their
+// quantile functions, from which rewards are drawn.
 
 import { checkNumber, rangeError } from '../base/check.js';
 import { integrate } from './quadrature.js';
@@ -19,10 +19,10 @@ export interface Tail {
   moment: number;
 }
 
-/** Beta(a, b), a and b from 0.05 to 400: within these its terms are no smaller than double precision can hold. */
+/** Beta(a, b), a and b from 0.05 to 400: within these bounds its terms do not underflow in double precision. */
 export function betaDistribution(a: number, b: number): Distribution {
   for (const [name, value] of Object.entries({ a, b })) checkNumber(name, value, { min: 0.05, max: 400 });
-  // B(a, b), with each of its singularities at an end that is 0.
+  // B(a, b), integrated so that each singularity is at an end that is 0.
   const half = (c: number, d: number) => integrate((x) => x ** (c - 1) * (1 - x) ** (d - 1), 0, 0.5);
   const whole = Math.log(half(a, b) + half(b, a));
   const mean = a / (a + b);
@@ -38,7 +38,7 @@ export function betaDistribution(a: number, b: number): Distribution {
   };
 }
 
-/** x^a (1 − x)^b / e^whole, of which the parts alone could underflow. */
+/** x^a (1 − x)^b / e^whole, whose factors by themselves could underflow. */
 function betaPower(x: number, a: number, b: number, whole: number): number {
   return Math.exp(a * Math.log(x) + b * Math.log1p(-x) - whole);
 }
@@ -67,9 +67,9 @@ function betaFraction(x: number, a: number, b: number): number {
 }
 
 /**
- * A Gaussian of some location and scale, cut off outside [0, 1]. A scale above 10 is refused: what is left is flat, and its
- * moments would cancel.
- * @throws RangeError, also where next to nothing of the Gaussian lies in [0, 1].
+ * A Gaussian of some location and scale, cut off outside [0, 1]. A scale above 10 is rejected: the density is then nearly flat,
+ * and its moments would cancel.
+ * @throws RangeError, also if almost nothing of the Gaussian lies in [0, 1].
  */
 export function truncatedGaussian(location: number, scale: number): Distribution {
   checkNumber('location', location);
@@ -91,16 +91,16 @@ export function truncatedGaussian(location: number, scale: number): Distribution
   };
 }
 
-/** The share of a standard Gaussian between two points, by the tails of that side on which most of it is. */
+/** The probability of a standard Gaussian between two points, from the tails on the side that holds most of it. */
 function gaussianShare(from: number, to: number): number {
   return from + to > 0 ? gaussianAbove(from) - gaussianAbove(to) : gaussianAbove(-to) - gaussianAbove(-from);
 }
 
-/** The share of a standard Gaussian above z. */
+/** The probability of a standard Gaussian above z. */
 function gaussianAbove(z: number): number {
   if (z < 0) return 1 - gaussianAbove(-z);
   const height = Math.exp(-0.5 * z * z) / Math.sqrt(2 * Math.PI);
-  // Laplace's continued fraction, where the series would leave less than half of its digits after 1/2 − ….
+  // Laplace's continued fraction, where the series would lose more than half of its digits in 1/2 − ….
   if (z > 2.5) return height / z / continuedFraction((i) => i / (z * z));
   let term = z;
   let sum = z;
@@ -126,9 +126,9 @@ function continuedFraction(d: (i: number) => number): number {
 }
 
 /**
- * The inverse of P(X < x), which makes a draw from the distribution of a uniform number from (0, 1). Found by Newton's method
- * from a table: to about 1e-12 of the distance from the nearer end where the density varies on that scale, and never worse
- * than 1e-15 or numbers near 1 are apart.
+ * The inverse of P(X < x), which turns a uniform number from (0, 1) into a draw. Computed by Newton's method from a table: to
+ * about 1e-12 of the distance from the nearer end if the density varies on that scale, and never worse than 1e-15 or the spacing
+ * of numbers near 1.
  */
 export function quantileOf({ density, below }: Distribution): (share: number) => number {
   const count = 1024;
@@ -146,7 +146,7 @@ export function quantileOf({ density, below }: Distribution): (share: number) =>
       else low = x;
       const step = error / density(x);
       x -= step;
-      // Newton's method squares the error, relative to the nearer end, near which densities may be powers.
+      // Newton's method squares the error relative to the nearer end, near which densities may be powers.
       if (Math.abs(step) <= 1e-6 * Math.min(x, 1 - x) || high - low <= 1e-15) break;
     }
     return Math.min(high, Math.max(low, x));

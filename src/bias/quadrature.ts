@@ -5,7 +5,7 @@
 const firstLevel = 2;
 const lastLevel = 11;
 
-/** Where nodes end: distances from an end of the interval, as shares of its length, from e^-exponent on. */
+/** The outermost nodes: their distance from an end of the interval is e^-exponent of its length. */
 const exponent = 690;
 
 interface Rule {
@@ -19,11 +19,11 @@ const rules: Rule[] = [];
 
 /**
  * ∫ f from `from` to `to`. f must be analytic inside the interval, and may have algebraic or logarithmic singularities at its
- * ends; it is asked for no value there. Where f is less smooth, the caller cuts the interval.
+ * ends; it is not evaluated there. If f is less smooth, the caller splits the interval.
  *
- * The step is halved until two successive results differ by at most `tolerance` · ∫ |f|. For such f the number of correct
- * digits about doubles with each halving, so that the last result is far better than that.
- * @throws Error when that is not reached.
+ * The step is halved until two successive results differ by at most `tolerance` · ∫ |f|. For such f the number of correct digits
+ * roughly doubles with each halving, so the last result is far better than that.
+ * @throws Error if that is not reached.
  */
 export function integrate(f: (x: number) => number, from: number, to: number, tolerance = 1e-12): number {
   const length = to - from;
@@ -42,7 +42,7 @@ export function integrate(f: (x: number) => number, from: number, to: number, to
       const offset = length * distances[i];
       const left = from + offset;
       const right = to - offset;
-      // Nodes that rounding moves onto an end stand for less than its last digit.
+      // Nodes that round to an end contribute less than the last digit.
       if (left > from) add(f(left), weights[i]);
       if (right < to) add(f(right), weights[i]);
     }
@@ -54,7 +54,7 @@ export function integrate(f: (x: number) => number, from: number, to: number, to
   throw new Error(`the integral from ${from} to ${to} did not converge: ${before} and no closer than ${tolerance}`);
 }
 
-/** The nodes of a level that the levels before lack, but for the one in the middle. */
+/** The nodes of a level that earlier levels do not have, except the middle one. */
 function ruleOf(level: number): Rule {
   rules[level] ??= makeRule(level);
   return rules[level];

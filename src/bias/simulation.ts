@@ -1,51 +1,51 @@
-// The bias of group-relative advantages as it shows in simulated groups, whose means, advantages and gradients are those of
-// computeAdvantages itself. The same seed gives the same groups, whatever else is simulated beside them.
+// The bias of group-relative advantages in simulated groups, whose means, advantages and gradients come from computeAdvantages
+// itself. A seed gives the same groups, whatever else is simulated.
 
 import { fillUniform, type Stream } from '../base/random.js';
 import { computeAdvantages } from '../loss/losses.js';
 
 export interface Experiment {
   groupSize: number;
-  /** How many groups. */
+  /** Number of groups. */
   samples: number;
   seed: number;
-  /** Tells experiments with one group size apart: each number has random numbers of its own. An integer from 0 to 999. */
+  /** Distinguishes experiments with the same group size: each has its own random numbers. An integer from 0 to 999. */
   point: number;
   /** The expectation of a reward. */
   mean: number;
-  /** Makes a reward of a uniform number from (0, 1). */
+  /** Turns a uniform number from (0, 1) into a reward. */
   reward: (share: number) => number;
-  /** Which groups count: those with max − min > sigma; left out, those that have a gradient. */
+  /** Groups with max − min > sigma count. Default: those that have a gradient. */
   sigma?: number;
-  /** Margins ε by which an advantage must be misjudged to be counted. */
+  /** Margins ε by which an advantage must be misjudged to count. */
   epsilons: readonly number[];
 }
 
 export interface Observed {
-  /** How many groups count: what follows is about them. */
+  /** Number of groups that count, on which the other results are based. */
   inside: number;
   /** p̂, the mean reward of a group. */
   baseline: Estimate;
   /** A − Â of a group's best response. */
   bias: Estimate;
-  /** Shares of groups with Â < A − ε and with Â > A + ε, one for each ε. */
+  /** Shares of groups with Â < A − ε and with Â > A + ε, one per ε. */
   underestimated: number[];
   overestimated: number[];
 }
 
 export interface Estimate {
   mean: number;
-  /** Of a single value. */
+  /** Standard deviation of a single value. */
   standardDeviation: number;
 }
 
-/** Advantages are float32 numbers of order 1: what differs by less than this is equal. */
+/** Advantages are float32 numbers of order 1: smaller differences count as equal. */
 const rounding = 1e-6;
 
-/** Rewards of one call, which bounds the memory. */
+/** Rewards per call, which bounds the memory. */
 const batch = 2 ** 16;
 
-/** What `samples` groups show. */
+/** The results of `samples` groups. */
 export function simulate(experiment: Experiment): Observed {
   const { groupSize, samples, mean, reward, sigma, epsilons, point } = experiment;
   const stream = streamOf(experiment);
@@ -85,7 +85,7 @@ export function simulate(experiment: Experiment): Observed {
   };
 }
 
-/** p of the averages begins at this share of its interval: groups with a gradient would be too rare below. */
+/** p of the averages begins at this share of its interval: below it groups with a gradient would be too rare. */
 const lowest = 1e-4;
 
 /**
@@ -105,7 +105,7 @@ export function simulateAverage(
     return { prompt, p: limit * (lowest + (1 - lowest) * one[0]) };
   });
   for (let round = 1; waiting.length > 0; round++) {
-    // Twice as many groups a prompt in each round: few calls, and hardly more groups than are needed.
+    // Twice as many groups per prompt in each round: few calls, and hardly more groups than needed.
     const tries = 2 ** (round - 1);
     const uniform = new Float64Array(tries * groupSize);
     const step = Math.max(1, Math.floor(batch / uniform.length));
@@ -137,7 +137,7 @@ function streamOf({ seed, groupSize }: Pick<Experiment, 'seed' | 'groupSize'>): 
   return { seed, purpose: 'simulation', index: groupSize };
 }
 
-/** The place of a group's largest reward, and how far it is above the smallest. */
+/** The index of a group's largest reward, and its difference from the smallest. */
 function bestOf(rewards: Float64Array, start: number, groupSize: number): { best: number; spread: number } {
   let [best, worst] = [start, start];
   for (let i = start + 1; i < start + groupSize; i++) {

@@ -12,12 +12,12 @@ import { numberFlag, parse, UsageError } from './arguments.js';
 
 export const help = `groupgrad bias [flags]
 
-  What the group baseline gets wrong about a response's advantage, by success probability and group size: the formulas of
-  "Your Group-Relative Advantage Is Biased" (arXiv 2601.08521), each beside the same in simulated groups.
+  How the group baseline misjudges a response's advantage, by success probability and group size: the formulas of
+  "Your Group-Relative Advantage Is Biased" (arXiv 2601.08521), each next to the value in simulated groups.
 
   --group-sizes LIST  default: ${biasDefaults.groupSizes.join(',')}
-  --samples N         simulated groups for each number; default ${biasDefaults.samples}
-  --seed N            of the simulation; default ${biasDefaults.seed}
+  --samples N         simulated groups per number; default ${biasDefaults.samples}
+  --seed N            seed of the simulation; default ${biasDefaults.seed}
   --epsilon E         also count advantages that are misjudged by more than this; default ${biasDefaults.epsilon}
   --out FILE.html     also write a page with figures and tables that needs no network
   --figures DIR       also write the figures as SVG files

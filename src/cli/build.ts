@@ -10,16 +10,16 @@ import { wrap } from './terminal.js';
 
 export const help = `groupgrad build [--cuda on|off|auto] [--debug]
 
-  Compiles the native addon on this machine, which takes a minute without CUDA, and puts it into
-  $XDG_CACHE_HOME/groupgrad or ~/.cache/groupgrad, from where every project takes it, the prebuilt one notwithstanding,
-  and where a new installation leaves it. In a checkout it goes into build/Release.
+  Compiles the native addon on this machine, which takes a minute without CUDA, and stores it in
+  $XDG_CACHE_HOME/groupgrad or ~/.cache/groupgrad. Every project then uses it instead of the prebuilt one, and
+  reinstalling the package keeps it. In a checkout it goes into build/Release.
 
-  --cuda     the CUDA device too: on (or fail), off, auto (where nvcc is found). Default: GROUPGRAD_CUDA, else auto,
-             in a checkout off
+  --cuda     include the CUDA device: on (or fail), off, auto (if nvcc is found). Default: GROUPGRAD_CUDA, else auto,
+             or off in a checkout
   --debug    with debug information and little optimisation
 
-  Needs a C++20 compiler and CMake, or make and Python 3 in place of CMake. CUDAARCHS limits the GPUs that code is
-  made for, as CUDAARCHS=90; CMAKE_BUILD_PARALLEL_LEVEL the number of compilers at a time.
+  Needs a C++20 compiler and CMake, or make and Python 3 instead of CMake. CUDAARCHS=90 compiles for these GPU
+  architectures only; CMAKE_BUILD_PARALLEL_LEVEL limits the number of parallel compilers.
 `;
 
 const choices = ['on', 'off', 'auto'] as const;

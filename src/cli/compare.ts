@@ -21,15 +21,15 @@ import { blamingCall, blamingChanges } from './blame.js';
 export const help = `groupgrad compare <file> [flags]
 
   <file>             a comparison (.ts, .js, .json), see docs/compare.md
-  --out DIR          its folder; default: runs/<name>
-  --jobs N           processes at a time; default: as many as there are cores
+  --out DIR          the comparison's folder; default: runs/<name>
+  --jobs N           processes at a time; default: the number of cores
   --set PATH=VALUE   change the comparison: --set seeds=5 --set base.steps=10; may be repeated
   --take-over        take the folder and its runs from a comparison that is still running, which then stops
   --grace SECONDS    how long running steps may take to finish after a signal, before they are discarded; default: ${usualGrace}
-  --dry-run          check the comparison and say which runs there are; run nothing
+  --dry-run          check the comparison and list its runs; run nothing
   --json             the summary as JSON on standard output, progress on standard error
 
-  The same command again goes on: what is finished is not run again. Writes comparison.json and report.html.
+  The same command again resumes: finished runs are not repeated. Writes comparison.json and report.html.
 `;
 
 export async function compare(args: readonly string[]): Promise<void> {

@@ -24,18 +24,18 @@ export const dataFlags = {
 export const dataFlagNames = Object.keys(dataFlags) as (keyof typeof dataFlags)[];
 
 export const dataHelp = `  --benchmark NAME   columns, prompt and grader of ${benchmarkNames.join(', ')};
-                     the flags below change them
-  --prompt COLUMN    of the problems: a name, or a path such as extra.question; default: prompt
-  --answer COLUMN    of the right answers; default: answer
-  --solution COLUMN  of worked solutions; default: solution, or the answer
+                     the flags below override them
+  --prompt COLUMN    the problems: a name, or a path such as extra.question; default: prompt
+  --answer COLUMN    the right answers; default: answer
+  --solution COLUMN  worked solutions; default: solution, or the answer
   --difficulty COLUMN  a number, larger for harder problems; default: difficulty, or 0
-  --template TEXT    what a problem becomes: "{prompt} Put the final answer within \\boxed{}."
-  --system TEXT      a first message that tells the model what it is to do
-  --chat HOW         auto (default): problems are given as a user's message where the model has a chat template; on; off
+  --template TEXT    applied to each problem: "{prompt} Put the final answer within \\boxed{}."
+  --system TEXT      a system message before the problem
+  --chat HOW         auto (default): problems are user messages if the model has a chat template; on; off
   --verify GRADER    ${graderNames.join(', ')}
-  --format FORMAT    ${formats.join(', ')}; default: by the file's ending
+  --format FORMAT    ${formats.join(', ')}; default: by the file's extension
   --hold-out SHARE   hold out this share of the problems, by their text
-  --part PART        train or held-out: which part of them to take
+  --part PART        train or held-out: the part to use
 `;
 
 /** Flags as `parse` gives them. */

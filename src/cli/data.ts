@@ -1,4 +1,4 @@
-// `groupgrad data`: what a file holds, and what a model would see of it.
+// `groupgrad data`: what a file contains, and what a model would see of it.
 
 import { statSync } from 'node:fs';
 import { resolveTask } from '../config/load.js';
@@ -20,11 +20,11 @@ import { type DataFlags, dataDescription, dataFlagNames, dataFlags, dataHelp } f
 
 export const help = `groupgrad data <file> [flags]
 
-  <file>             JSON lines, JSON, CSV or Parquet; shows its columns, and with the flags that make problems of it
-                     (--prompt and --answer, or --benchmark): lengths, examples as a model sees them, duplicates
-  --model DIR        a model folder: lengths in its tokens, examples by its chat template
-  --against FILE     another file with the same columns: problems that both have; may be repeated
-  --show N           examples, and duplicates, that are shown; default 2
+  <file>             JSON lines, JSON, CSV or Parquet; shows its columns and, with the flags that define problems
+                     (--prompt and --answer, or --benchmark), lengths, examples as a model sees them, duplicates
+  --model DIR        a model folder: lengths in its tokens, examples rendered by its chat template
+  --against FILE     another file with the same columns: problems in both; may be repeated
+  --show N           how many examples and duplicates to show; default 2
   --json             JSON on standard output
 ${dataHelp}`;
 

@@ -1,4 +1,4 @@
-// `groupgrad doctor`: what there is on this machine, why the rest is not, and what to type to get it.
+// `groupgrad doctor`: what works on this machine, what does not and why, and how to fix it.
 
 import { spawnSync } from 'node:child_process';
 import { isMissing, tfjsPackages } from '../base/missing-tfjs.js';
@@ -14,9 +14,9 @@ import { shortPath, wrap } from './terminal.js';
 
 export const help = `groupgrad doctor [--json]
 
-  Where the native addon came from, which devices compute the loss, which TensorFlow.js backends start, whether the loss
-  runs inside TensorFlow, which Python packages there are; why the rest is not there, and what to type to get it. Exits
-  with 1 where a device computes a wrong loss.
+  Reports where the native addon came from, which devices compute the loss, which TensorFlow.js backends start, whether
+  the loss runs inside TensorFlow, and which Python packages are installed; for the rest, the reason and the command that
+  fixes it. Exits with 1 if a device computes a wrong loss.
 `;
 
 interface Finding {

@@ -34,20 +34,20 @@ const usualBatch = 256;
 
 export const help = `groupgrad evaluate <model or run> [flags]
 
-  <model or run>     a model folder in Hugging Face's layout, a run folder, or the folder of an evaluation, to be shown again
-  --data FILE        problems: JSON lines, JSON, CSV or Parquet; may be repeated. Left out: the run's own evaluation tasks
-  --task TASK        instead: a built-in task by its name, or {"task":"addition","digits":[3,3]}
-  --checkpoint PATH  another checkpoint than the newest
-  --samples N        completions a problem; default: the benchmark's or the run's, or 1
-  --temperature T    default: 0 (always the most likely token) for one completion, else 1
-  --top-p P          the share of probability that tokens are drawn from; default: 1, all of it
-  --max-tokens N     tokens of a completion at most; default: the run's, or 256
-  --size N           problems of each task at most; default: all of --data, else the run's
-  --seed N           of the random numbers; default 0
-  --by COLUMN        tell results apart by a column of --data; may be repeated
-  --out DIR          the folder of the evaluation of --data or --task; the same command goes on where it was ended.
+  <model or run>     a model folder in Hugging Face's layout, a run folder, or the folder of an earlier evaluation to show
+  --data FILE        problems: JSON lines, JSON, CSV or Parquet; may be repeated. Default: the run's own evaluation tasks
+  --task TASK        instead: the name of a built-in task, or {"task":"addition","digits":[3,3]}
+  --checkpoint PATH  a checkpoint other than the newest
+  --samples N        completions per problem; default: the benchmark's or the run's, or 1
+  --temperature T    default: 0 (greedy) for one completion, else 1
+  --top-p P          nucleus sampling: the probability mass that tokens are drawn from; default: 1
+  --max-tokens N     longest completion, in tokens; default: the run's, or 256
+  --size N           at most this many problems per task; default: all of --data, else the run's
+  --seed N           random seed; default 0
+  --by COLUMN        break results down by a column of --data; may be repeated
+  --out DIR          folder for the evaluation of --data or --task; the same command resumes an interrupted one.
                      Default with --data: runs/evaluate-<model>-<data>
-  --against DIR      compare with another evaluation of the same problems, by its folder
+  --against DIR      the folder of another evaluation of the same problems, to compare with
   --batch N          completions that are sampled and written together; default ${usualBatch}
   --take-over        take the folder from a process that is using it; that process then stops
   --backend NAME     groupgrad, tensorflow, wasm or cpu

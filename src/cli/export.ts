@@ -8,10 +8,10 @@ import { loadRun } from './saved-run.js';
 
 export const help = `groupgrad export <run> --to DIR [flags]
 
-  <run>              the folder of a run that trains a model of a Hugging Face folder
-  --to DIR           what is written: a PEFT folder where the run trains an adapter, else a Hugging Face folder
-  --merge            add the adapter to the weights, and write a Hugging Face folder
-  --checkpoint PATH  another checkpoint than the newest
+  <run>              the folder of a run that trains a model from a Hugging Face folder
+  --to DIR           the output: a PEFT folder if the run trains an adapter, else a Hugging Face folder
+  --merge            merge the adapter into the weights and write a Hugging Face folder
+  --checkpoint PATH  a checkpoint other than the newest
   --backend NAME     groupgrad, tensorflow, wasm or cpu
 `;
 

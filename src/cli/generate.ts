@@ -1,4 +1,4 @@
-// `groupgrad generate`: what a model writes.
+// `groupgrad generate`: completes a prompt with a model.
 
 import { ensureBackend } from '../backend/backend.js';
 import { cutBounds } from '../rollout/engine.js';
@@ -11,16 +11,16 @@ import { backendFlag } from './evaluate.js';
 export const help = `groupgrad generate <model> <text> [flags]
 
   <model>            a folder in Hugging Face's layout
-  <text>             what is completed
-  --chat             the text is a user's message, which the model's chat template puts into its form
+  <text>             the text to complete
+  --chat             the text is a user message, rendered by the model's chat template
   --adapter DIR      a PEFT folder
   --max-tokens N     default 256
-  --temperature T    default 0: always the most likely token
-  --top-p P --top-k K --min-p P    cut the distribution
+  --temperature T    default 0: greedy
+  --top-p P --top-k K --min-p P    truncate the distribution
   --samples N        completions; default 1
   --seed N           default 0
   --backend NAME     groupgrad, tensorflow, wasm or cpu
-  --json             one JSON object a completion
+  --json             one JSON object per completion
 `;
 
 export async function generate(args: readonly string[]): Promise<void> {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The command line: `groupgrad <command> …`. Exits with 0 when all went well, 1 after a failure, 2 when it was called wrongly,
-// 130 or 143 when a signal ended a run.
+// The command line: `groupgrad <command> …`. Exit codes: 0 for success, 1 after a failure, 2 for incorrect usage, 129, 130 or 143
+// when a signal ended a run.
 
 import { withTfjs } from '../base/missing-tfjs.js';
 import { packageVersion } from '../base/version.js';
@@ -11,26 +11,26 @@ interface Command {
   help: string;
 }
 
-/** Loaded when called: only some of them need TensorFlow.js. */
+/** Loaded on demand: only some of them need TensorFlow.js. */
 const commands: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
   train: {
     summary: 'train a policy',
     load: () => import('./train.js').then(({ train: run, help }) => ({ run, help })),
   },
   evaluate: {
-    summary: 'how often a trained policy is right',
+    summary: 'measure how often a model or a trained policy is right',
     load: () => import('./evaluate.js').then(({ evaluate: run, help }) => ({ run, help })),
   },
   sample: {
-    summary: 'what a trained policy makes of a prompt',
+    summary: 'complete a prompt with a trained policy',
     load: () => import('./sample.js').then(({ sample: run, help }) => ({ run, help })),
   },
   data: {
-    summary: 'what a data file holds, and what a model would see of it',
+    summary: 'show what a data file contains and what a model would see of it',
     load: () => import('./data.js').then(({ data: run, help }) => ({ run, help })),
   },
   generate: {
-    summary: 'what a model of a Hugging Face folder writes',
+    summary: 'complete a prompt with a model from a Hugging Face folder',
     load: () => import('./generate.js').then(({ generate: run, help }) => ({ run, help })),
   },
   export: {
@@ -38,19 +38,19 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     load: () => import('./export.js').then(({ exportRun: run, help }) => ({ run, help })),
   },
   verify: {
-    summary: 'grade the completions of a file, to try a grader before a run',
+    summary: 'grade the completions in a file, to try a grader before a run',
     load: () => import('./verify.js').then(({ verify: run, help }) => ({ run, help })),
   },
   compare: {
-    summary: 'several configurations over several seeds, paired',
+    summary: 'train several configurations over several seeds and compare them in pairs',
     load: () => import('./compare.js').then(({ compare: run, help }) => ({ run, help })),
   },
   report: {
-    summary: 'write report.html of a run or a comparison',
+    summary: 'write report.html for a run or a comparison',
     load: () => import('./report.js').then(({ report: run, help }) => ({ run, help })),
   },
   bias: {
-    summary: 'the bias of group-relative advantages, in theory and simulated',
+    summary: 'show the bias of group-relative advantages, in theory and simulated',
     load: () => import('./bias.js').then(({ bias: run, help }) => ({ run, help })),
   },
   build: {
@@ -58,14 +58,14 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     load: () => import('./build.js').then(({ build: run, help }) => ({ run, help })),
   },
   doctor: {
-    summary: 'what there is on this machine, why the rest is not, and what to type',
+    summary: 'report what works on this machine, what does not and why, and how to fix it',
     load: () => import('./doctor.js').then(({ doctor: run, help }) => ({ run, help })),
   },
 };
 
 function usage(): string {
   const list = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`);
-  return `groupgrad <command>\n\n${list.join('\n')}\n\ngroupgrad <command> --help says more; groupgrad --version says which this is\n`;
+  return `groupgrad <command>\n\n${list.join('\n')}\n\ngroupgrad <command> --help for details; --version for the version\n`;
 }
 
 async function main([name, ...args]: readonly string[]): Promise<void> {

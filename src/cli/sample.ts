@@ -1,4 +1,4 @@
-// `groupgrad sample`: what a saved policy makes of a prompt.
+// `groupgrad sample`: completes a prompt with a saved policy.
 
 import { rangeError } from '../base/check.js';
 import { resolveConfig } from '../config/load.js';
@@ -15,12 +15,12 @@ import { loadRun } from './saved-run.js';
 export const help = `groupgrad sample <run> <prompt> [flags]
 
   <run>              a run folder
-  <prompt>           for example "12+34="; where the run's task knows the problem, each completion is told to be right or wrong
+  <prompt>           for example "12+34="; if the run's task can parse it, each completion is marked right or wrong
   --count N          completions; default 1
-  --temperature T    default: 0 (always the most likely token) for one completion, else the run's
+  --temperature T    default: 0 (greedy) for one completion, else the run's
   --max-tokens N     default: the run's
   --seed N           default 0
-  --checkpoint PATH  another checkpoint than the newest
+  --checkpoint PATH  a checkpoint other than the newest
   --backend NAME     groupgrad, tensorflow, wasm or cpu
   --json             JSON on standard output
 `;

@@ -25,28 +25,28 @@ groupgrad train --model DIR --data FILE --prompt COLUMN --answer COLUMN --verify
   <task|file>        a task with a built-in configuration, or a configuration file (.ts, .js, .json); tasks:
                      ${Object.keys(builtins).join(', ')}
   --run DIR          the run folder; default: runs/<name>
-  --steps N          steps after which the run ends, those before a resumption included
-  --seed N           of the run
+  --steps N          total steps of the run, including those before it was resumed
+  --seed N           random seed of the run
   --backend NAME     groupgrad, tensorflow, wasm or cpu; default: the fastest that is installed
-  --resume HOW       auto (default): go on with the run that the folder holds; never; or a checkpoint's path
-  --allow-drift      go on although the configuration or the data has changed
+  --resume HOW       auto (default): resume the run in the folder; never; or the path of a checkpoint
+  --allow-drift      resume even if the configuration or the data has changed
   --take-over        take the run folder from a process that is using it; that process then stops
   --grace SECONDS    how long the running step may take to finish after a signal, before it is discarded; default: ${usualGrace}
   --set PATH=VALUE   change a setting: --set loss.kl.beta=0.04; may be repeated
   --dry-run          check everything, make one small step, write nothing
-  --json             one JSON object a step on standard output, instead of progress
+  --json             one JSON object per step on standard output, instead of progress
 
-  A pretrained model on problems of your own, without a configuration:
+  A pretrained model on your own problems, without a configuration file:
   --model DIR        a model folder in Hugging Face's layout
   --data FILE        problems: JSON lines, JSON, CSV or Parquet; may be repeated
   --eval-data FILE   problems to evaluate on, with the same columns; may be repeated. Default: a held-out part of --data
-  --lora RANK        train an adapter of this rank, and nothing else; default: every weight
-  --adapter DIR      a PEFT folder to go on from
-  --hadw             weight advantages by the history of difficulty
-  --max-tokens N     tokens of a completion at most; default: ${pretrained.sampling!.maxTokens}
+  --lora RANK        train only an adapter of this rank; default: every weight
+  --adapter DIR      a PEFT folder to continue from
+  --hadw             weight advantages by difficulty relative to the run's history (HA-DW)
+  --max-tokens N     longest completion, in tokens; default: ${pretrained.sampling!.maxTokens}
 ${dataHelp.replace(/ {2}--part .*\n/, '').replace('hold out this share of the problems, by their text', `hold out this share of the problems, by their text; default: ${heldOut.share}`)}
   Its other settings, which --set changes: ${JSON.stringify({ ...pretrained, sampling: undefined })};
-  with an adapter a learning rate of ${learningRates.lora}.
+  with an adapter, the learning rate is ${learningRates.lora}.
 `;
 
 export async function train(args: readonly string[]): Promise<void> {

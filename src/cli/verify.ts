@@ -1,4 +1,4 @@
-// `groupgrad verify`: completions of a file graded, so that a grader is tried before a run; and where two graders disagree.
+// `groupgrad verify`: grades the completions in a file, to try a grader before a run; shows where two graders disagree.
 
 import { type Place, textColumn } from '../data/columns.js';
 import { formats, openRows, type Row } from '../data/row-file.js';
@@ -12,13 +12,13 @@ export const help = `groupgrad verify <file> --verify GRADER [flags]
 
   <file>             completions with their right answers: JSON lines, JSON, CSV or Parquet; samples.jsonl of a run is one
   --verify GRADER    ${graderNames.join(', ')}
-  --second GRADER    another one: shows the completions on which the two disagree
-  --expect COLUMN    a column that says what is right (true or false, 1 or 0): shows where the grader disagrees with it
-  --completion COLUMN  of the completions; default: completion
-  --answer COLUMN    of the right answers; default: answer
-  --format FORMAT    ${formats.join(', ')}; default: by the file's ending
-  --show N           completions that are shown at most; default 10
-  --json             one JSON object a completion on standard output, and one of the totals
+  --second GRADER    a second one: shows the completions on which the two disagree
+  --expect COLUMN    a column with verdicts (true or false, 1 or 0): shows where the grader disagrees with it
+  --completion COLUMN  the completions; default: completion
+  --answer COLUMN    the right answers; default: answer
+  --format FORMAT    ${formats.join(', ')}; default: by the file's extension
+  --show N           at most this many completions are shown; default 10
+  --json             one JSON object per completion on standard output, and one with the totals
 `;
 
 /** Completions graded at once. */

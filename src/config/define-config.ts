@@ -1,4 +1,4 @@
-// What a configuration of `groupgrad train` holds.
+// The configuration of `groupgrad train`.
 
 import type { LossConfig } from '../loss/config.js';
 import type { PresetName } from '../loss/presets.js';
@@ -10,12 +10,12 @@ import type { PretrainedOptions } from '../weights/pretrained-options.js';
 
 type TaskName = keyof typeof tasks;
 
-/** A task by its name in `tasks`, and its options; a seed that is left out is the run's. */
+/** A task by its name in `tasks`, and its options; the seed defaults to the run's. */
 export type TaskDescription = {
   [K in TaskName]: { task: K } & Omit<Parameters<(typeof tasks)[K]>[0], 'seed'> & { seed?: number };
 }[TaskName];
 
-/** A data set by the path of its file or files, and its options. Functions of a row may stand in a configuration in code. */
+/** A data set by the path of its file or files, and its options. A configuration in code may use functions of a row. */
 export type DataDescription = { data: string | readonly string[] } & DatasetOptions;
 
 /** A language model from a folder in Hugging Face's layout, with the options of `PretrainedPolicy.load`. */
@@ -45,7 +45,7 @@ export interface TrainConfig<E extends Example = Example>
   backend?: TransformerPolicyOptions['backend'];
 }
 
-/** A configuration as it is, with its types checked: `export default defineConfig({ … })`. */
+/** Returns a configuration unchanged, with its types checked: `export default defineConfig({ … })`. */
 export function defineConfig<E extends Example>(config: TrainConfig<E>): TrainConfig<E> {
   return config;
 }

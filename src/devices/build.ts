@@ -1,5 +1,6 @@
-// Compiles the addon from the package's sources: with CMake (the CUDA device too where it is wanted; driven by cmake-js in a
-// checkout, which has it), or, where there is no CMake, with the node-gyp that comes with npm. `groupgrad build`, a checkout's own build and the prebuilt addons come from here.
+// Compiles the addon from the package's sources: with CMake (including the CUDA device on request; through cmake-js in a
+// checkout), or without CMake with the node-gyp that comes with npm. Used by `groupgrad build`, a checkout's own build and the
+// prebuilt addons.
 
 import { spawn } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,34 +13,34 @@ import { sourceFolder } from './places.js';
 import { findCompiler, findNvcc, findProgram, missingTools } from './tools.js';
 
 export interface BuildOptions {
-  /** `auto`: the CUDA device where nvcc is found, and without it where that build fails. */
+  /** `auto`: with the CUDA device if nvcc is found, and without it if that build fails. */
   cuda: 'auto' | 'on' | 'off';
   /** Debug information, little optimisation. */
   debug?: boolean;
-  /** Folder of the compiler's files. What it holds of an earlier build is used again. */
+  /** Build folder. Files of an earlier build are reused. */
   folder: string;
-  /** The result of scripts/glibc-stubs.mjs, for an addon that runs on older Linux. */
+  /** The output of scripts/glibc-stubs.mjs, for an addon that runs on older Linux. */
   glibcStubs?: string;
-  /** Told what is being done, and how much of it is: 0 to 1. */
+  /** Called with the current activity and its progress, 0 to 1. */
   onProgress?: (what: string, done: number) => void;
 }
 
 export interface Build {
   /** The addon within `folder`. */
   addon: string;
-  /** libgroupgrad, the entry for other languages, where the CUDA device was built. */
+  /** libgroupgrad, the C interface for other languages, if the CUDA device was built. */
   library?: string;
-  /** What it was built with. */
+  /** The tools it was built with. */
   tools: string;
   cuda: boolean;
-  /** What was tried first and did not work. */
+  /** Failed earlier attempts. */
   failures: string[];
 }
 
 const require = createRequire(thisFile);
 const libraryName = process.platform === 'darwin' ? 'libgroupgrad.dylib' : 'libgroupgrad.so';
 
-/** @throws Error that says what is missing, or ends with what the compiler said. */
+/** @throws Error that says what is missing, or ends with the compiler's output. */
 export async function buildAddon(options: BuildOptions): Promise<Build> {
   const { cuda } = options;
   const nvcc = cuda === 'off' ? undefined : findNvcc();
@@ -54,7 +55,7 @@ export async function buildAddon(options: BuildOptions): Promise<Build> {
     ...(cmake && cuda !== 'on'
       ? [{ tools: 'CMake', cuda: false, run: () => runCMake(cmake, undefined, options) }]
       : []),
-    // It has no debug build and no way to link portably.
+    // node-gyp has no debug build and cannot link portably.
     ...(!cmake ? [{ tools: 'node-gyp', cuda: false, run: () => runNodeGyp(options) }] : []),
   ];
   const failures: string[] = [];
@@ -72,7 +73,7 @@ export async function buildAddon(options: BuildOptions): Promise<Build> {
   throw new Error(`the addon could not be built ${failures.join('\n\n')}`);
 }
 
-/** Copies a built file to where it is used; a process that has the file there open keeps the old one. */
+/** Copies a built file to its destination; a process that has the old file open keeps it. */
 export function deliver(from: string, to: string): void {
   mkdirSync(dirname(to), { recursive: true });
   const staged = `${to}.${process.pid}`;
@@ -107,7 +108,7 @@ async function runCMake(
   try {
     await runTool(...configure, { env });
   } catch (error) {
-    // A folder that was moved, or whose compiler is gone, keeps CMake from starting again.
+    // A folder that was moved, or whose compiler is gone, prevents CMake from configuring again.
     if (!existsSync(join(folder, 'CMakeCache.txt'))) throw error;
     rmSync(join(folder, 'CMakeCache.txt'));
     rmSync(join(folder, 'CMakeFiles'), { recursive: true, force: true });
@@ -119,11 +120,11 @@ async function runCMake(
 
 type Command = [program: string, args: string[]];
 
-/** To configure and to build. */
+/** Arguments to configure and to build. */
 type Commands = [configure: Command, build: Command];
 
 function cmakeCommands(cmake: string, folder: string, type: string, settings: readonly string[]): Commands {
-  // Given again for a folder that has been used, a generator must be the one that it was first.
+  // In a folder that has been configured, the generator must not change.
   const ninja = !existsSync(join(folder, 'CMakeCache.txt')) && findProgram(['ninja']) ? ['-G', 'Ninja'] : [];
   const given = settings.map((setting) => `-D${setting}`);
   return [
@@ -132,7 +133,7 @@ function cmakeCommands(cmake: string, folder: string, type: string, settings: re
   ];
 }
 
-/** It chooses the generator by itself. */
+/** cmake-js chooses the generator itself. */
 function cmakeJsCommands(script: string, folder: string, type: string, settings: readonly string[]): Commands {
   const common = ['--directory', sourceFolder(), '--out', folder, '--config', type];
   const given = settings.map((setting) => `--CD${setting}`);
@@ -144,7 +145,7 @@ function parallel(): string[] {
   return process.env.CMAKE_BUILD_PARALLEL_LEVEL ? [] : ['--parallel', String(availableParallelism())];
 }
 
-/** node-gyp builds where the sources are, so that they are copied. */
+/** node-gyp builds in the source folder, so the sources are copied. */
 async function runNodeGyp({ folder, onProgress }: BuildOptions): Promise<string> {
   const besideNode = join(dirname(process.execPath), '..');
   const program = [
@@ -157,7 +158,7 @@ async function runNodeGyp({ folder, onProgress }: BuildOptions): Promise<string>
   for (const name of ['native', 'package.json'])
     cpSync(join(sourceFolder(), name), join(folder, name), { recursive: true });
   writeFileSync(join(folder, 'binding.gyp'), "{ 'includes': [ 'native/groupgrad.gypi' ] }\n");
-  // Node's own headers where they lie beside it, so that node-gyp need not download them.
+  // Node's own headers if they are installed next to it, so that node-gyp need not download them.
   const hasHeaders = existsSync(join(besideNode, 'include', 'node', 'node_api.h'));
   const headers = hasHeaders && !process.env.npm_config_nodedir ? [`--nodedir=${besideNode}`] : [];
   const env = { NODE_PATH: dirname(dirname(require.resolve('node-addon-api/package.json'))) };
@@ -174,7 +175,7 @@ function resolveQuietly(name: string): string | undefined {
   }
 }
 
-/** Loads the addon in a process of its own, which is all that a broken one can take with it. */
+/** Loads the addon in a separate process, so that a broken one cannot crash this one. */
 async function check(addon: string): Promise<void> {
   const said = await runTool(process.execPath, ['-p', `require(${JSON.stringify(addon)}).version`]);
   if (said.trim() !== packageVersion()) {
@@ -187,10 +188,10 @@ interface RunOptions extends Pick<BuildOptions, 'onProgress'> {
   env?: NodeJS.ProcessEnv;
 }
 
-/** Gives what the program wrote to its standard output; Error with the end of all that it wrote where it fails. */
+/** Returns the program's standard output; Error with the end of its output if it fails. */
 function runTool(program: string, args: readonly string[], { cwd, env, onProgress }: RunOptions = {}): Promise<string> {
   return new Promise((resolve, reject) => {
-    // What npm sets for its own children, a silent log level among it, is not for these.
+    // npm's variables for its own children, such as a silent log level, must not reach these programs.
     const { npm_config_loglevel: _, ...inherited } = process.env;
     const child = spawn(program, args, { cwd, env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
@@ -198,7 +199,7 @@ function runTool(program: string, args: readonly string[], { cwd, env, onProgres
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       said += text;
       output += text;
-      // As ninja ([3/40]) and make ([ 7%]) tell it.
+      // As reported by ninja ([3/40]) and make ([ 7%]).
       const counts = [...text.matchAll(/^\[ *(\d+)(?:%|\/(\d+))\]/gm)].at(-1);
       if (counts) onProgress?.('compiling', Number(counts[1]) / Number(counts[2] ?? 100));
     });

@@ -4,7 +4,7 @@ import { type LinearProducts, linearBlockRows, linearLoss, withGradients } from 
 import type { Addon, EngineAddon } from './load.js';
 import type { Device, LinearPlan } from './plan.js';
 
-/** The gradient with respect to the unembedding is added up in slices of it that stay in a cache: so many bytes. */
+/** The gradient with respect to the unembedding is accumulated in slices of this many bytes, which stay in a cache. */
 const sliceBytes = 2 ** 20;
 
 export function cpuDevice({ cpu, engine }: Addon): Device {
@@ -40,10 +40,10 @@ interface Product {
   strideN: number;
 }
 
-/** The engine's products give a row of C the same bits whatever the other rows are (native/engine/operations.hpp). */
+/** In the engine's products a row of C has the same bits whatever the other rows are (native/engine/operations.hpp). */
 class EngineProducts implements LinearProducts {
   readonly floats = Float32Array;
-  /** Of a chunk, and of them what tanh gave where there is a soft cap. */
+  /** Logits of a chunk and, with a soft cap, their tanh. */
   private readonly chunk: Float32Array;
   private readonly tanh: Float32Array | undefined;
   /** Hidden states of a chunk's rows. */
@@ -83,7 +83,7 @@ class EngineProducts implements LinearProducts {
       this.binary('Sub', Float32Array.of(1), slope, slope);
       this.binary('Multiply', gradLogits, slope, gradLogits);
     }
-    // First, because what it reads is about to be written over.
+    // First, because its input is about to be overwritten.
     if (gradUnembedding !== null) {
       const hidden = this.gather(rows);
       for (let begin = 0; begin < rows.length; begin += linearBlockRows) {
@@ -122,7 +122,7 @@ class EngineProducts implements LinearProducts {
     }
   }
 
-  /** Hidden states of rows: where they lie if they lie side by side. */
+  /** Hidden states of rows, without a copy if they are contiguous. */
   private gather(rows: Int32Array): Float32Array {
     const { hidden, hiddenSize } = this.plan;
     const [first, last] = [rows[0], rows[rows.length - 1]];
@@ -135,7 +135,7 @@ class EngineProducts implements LinearProducts {
   }
 
   private multiply({ m, k, n, a, strideM, strideK, b, strideKB, strideN }: Product, y: Float32Array): void {
-    // Float32, one product, no activation; neither factor begins later than its array.
+    // Float32, one product, no activation, no offsets of the factors.
     const numbers = Float64Array.of(0, 1, m, k, n, strideM, strideK, strideKB, strideN, -1, 0, 0, 0);
     this.engine.matMul(numbers, a, b, null, y);
   }
@@ -144,7 +144,7 @@ class EngineProducts implements LinearProducts {
     this.engine.unary(Float64Array.of(this.engine.unaryOperations.indexOf(name), x.length, 0), x, x);
   }
 
-  /** Value by value; an array of one value goes with every value of the other. */
+  /** Elementwise; an array of one value is broadcast. */
   private binary(name: string, a: Float32Array, b: Float32Array, y: Float32Array): void {
     const stride = (x: Float32Array) => Number(x.length === y.length);
     const numbers = Float64Array.of(this.engine.binaryOperations.indexOf(name), 1, y.length, stride(a), stride(b));

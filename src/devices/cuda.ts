@@ -1,18 +1,18 @@
-// The CUDA device behind the interface of all devices: memory for DeviceArrays in plans, numbers that are fetched when they
-// are read.
+// The CUDA device behind the common device interface: plans hold memory in place of DeviceArrays, and numbers are fetched when
+// they are read.
 
 import { DeviceArray, memoryOf } from './device-array.js';
 import type { CudaAddon } from './load.js';
 import type { Device } from './plan.js';
 
-/** A plan for the native side: the memory of every DeviceArray in its place, in nested objects too. */
+/** A plan for the native side, with every DeviceArray replaced by its memory, also in nested objects. */
 function withMemory<T>(value: T): T {
   if (value instanceof DeviceArray) return memoryOf(value) as T;
   if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, withMemory(field)])) as T;
 }
 
-/** The fields of what `read` gives, each read when it is asked for. */
+/** The fields of `read`'s result, each fetched on access. */
 function lazily<T extends object>(fields: readonly (keyof T & string)[], read: () => T): T {
   let result: T | undefined;
   const properties = fields.map((field) => {

@@ -1,10 +1,10 @@
-// Arrays in the memory of a GPU, for calls that leave their inputs and results there.
+// Arrays in GPU memory, for calls that keep their inputs and results there.
 /// <reference lib="esnext.disposable" preserve="true" />
 
 import { checkArray, checkChoice, checkNumber, isTypedArray, typeError } from '../base/check.js';
 import { loadCuda } from './load.js';
 
-/** What holds the values of each type on the host. bfloat16 and float16 are bits in a Uint16Array. */
+/** The host array of each type. bfloat16 and float16 are bits in a Uint16Array. */
 const hostTypes = {
   float32: Float32Array,
   float64: Float64Array,
@@ -47,10 +47,10 @@ function cuda() {
 export let memoryOf: (array: DeviceArray) => object;
 
 /**
- * A one-dimensional array in GPU memory. The host API takes it wherever it takes a typed array, on device 'cuda' (which
- * 'auto' chooses then), and gives its results in the same way. Work is ordered: an operation sees what earlier ones wrote,
- * and memory that is freed while an operation still uses it goes back after it. Only copies to and from the host wait.
- * Free it when it is done with, or declare it with `using`; the garbage collector does not know how much memory it holds.
+ * A one-dimensional array in GPU memory. The host API accepts it wherever it accepts a typed array, on device 'cuda' (which
+ * 'auto' then selects), and returns its results in the same form. Work is ordered: an operation sees what earlier ones wrote, and
+ * memory that is freed while an operation still uses it is released after that operation. Only copies to and from the host wait.
+ * Free it when you no longer need it, or declare it with `using`; the garbage collector does not know how much memory it holds.
  */
 export class DeviceArray<D extends DeviceDtype = DeviceDtype> implements Disposable {
   readonly dtype: D;
@@ -66,8 +66,8 @@ export class DeviceArray<D extends DeviceDtype = DeviceDtype> implements Disposa
   }
 
   /**
-   * An array of `length` values, which are not initialised.
-   * @throws RangeError when there is no CUDA device, or not enough memory on it; the process stays usable.
+   * An array of `length` values, not initialised.
+   * @throws RangeError if there is no CUDA device or not enough memory on it; the process stays usable.
    */
   static allocate<D extends DeviceDtype>(dtype: D, length: number): DeviceArray<D> {
     checkChoice('dtype', dtype, deviceDtypes);
@@ -113,7 +113,7 @@ export class DeviceArray<D extends DeviceDtype = DeviceDtype> implements Disposa
     return array as HostArrays[D];
   }
 
-  /** Gives the memory back; a second time it does nothing. */
+  /** Frees the memory; freeing again does nothing. */
   free(): void {
     if (this.#memory !== null) cuda().free(this.#memory);
     this.#memory = null;

@@ -1,5 +1,4 @@
-// Which devices there are, and the choice among them: 'auto' works where the data is, a name takes that device or fails
-// loudly.
+// The devices, and the choice among them: 'auto' computes where the data is; a name selects that device or throws.
 
 import { checkChoice } from '../base/check.js';
 import { cpuDevice } from './cpu.js';
@@ -14,11 +13,11 @@ export type DeviceChoice = (typeof deviceChoices)[number];
 export interface DeviceInfo {
   name: 'cuda' | 'cpu' | 'reference';
   available: boolean;
-  /** What it is, or why it is not available and what to do. */
+  /** What it is, or why it is not available and how to fix it. */
   detail: string;
 }
 
-/** The devices. Probes lazily; the result stays for the life of the process. */
+/** The devices. Probed on first use; the result is kept for the life of the process. */
 export function devices(): DeviceInfo[] {
   const loaded = loadAddon();
   const cuda = loadCuda();
@@ -43,9 +42,9 @@ let cpu: Device | undefined;
 let warned = false;
 
 /**
- * @param onDevice whether an input is a DeviceArray. 'auto' takes CUDA then; over typed arrays it takes the CPU, because
- *   they would cross the bus to a GPU and back, which takes longer than the CPU's kernels.
- * @throws RangeError when the device that was asked for is not there, with the reason.
+ * @param onDevice whether an input is a DeviceArray. 'auto' then selects CUDA; for typed arrays it selects the CPU, because
+ *   copying them to a GPU and back takes longer than the CPU's kernels.
+ * @throws RangeError if the requested device is not available, with the reason.
  */
 export function pickDevice(choice: DeviceChoice = 'auto', onDevice = false): { device: Device; isCuda: boolean } {
   checkChoice('options.device', choice, deviceChoices);

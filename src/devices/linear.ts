@@ -1,19 +1,19 @@
-// The loss from hidden states and an unembedding, whose logits are made in chunks of rows and never in memory as a whole: the
-// log-probs and entropies of all rows, the policy loss over them, and each chunk's logits again with the gradient over them.
-// What multiplies is the caller's (LinearProducts): a device's here, TensorFlow.js's in the trainer.
+// The loss from hidden states and an unembedding, whose logits are computed in chunks of rows and never in memory as a whole: the
+// log-probs and entropies of all rows, the policy loss over them, and each chunk's logits again, overwritten by their gradient.
+// The caller supplies the matrix products (LinearProducts): a device here, TensorFlow.js in the trainer.
 
 import type { Device, LinearPlan, LogitsPlan, LossScalars, TokenPlan } from './plan.js';
 
 /**
- * The gradient with respect to the unembedding is added up over blocks of so many rows with a gradient, and a chunk is a
- * whole number of them: so no bit of it depends on the chunk.
+ * The gradient with respect to the unembedding is summed over blocks of this many rows with a gradient, and a chunk is a whole
+ * number of blocks, so no bit of it depends on the chunk size.
  */
 export const linearBlockRows = 128;
 
-/** Of the logits of a chunk, in bytes, where the caller names no number of rows. */
+/** Size of a chunk's logits in bytes, if the caller does not specify a number of rows. */
 const chunkBytes = 2 ** 28;
 
-/** The rows of a chunk: as many as `chunkBytes` hold, or what was asked for, rounded up to whole blocks. */
+/** The rows of a chunk: as many as fit in `chunkBytes`, or the requested number, rounded up to whole blocks. */
 export function chunkRowsFor(vocab: number, wanted?: number): number {
   if (wanted !== undefined) return Math.ceil(wanted / linearBlockRows) * linearBlockRows;
   return Math.max(1, Math.floor(chunkBytes / (4 * vocab * linearBlockRows))) * linearBlockRows;
@@ -21,18 +21,18 @@ export function chunkRowsFor(vocab: number, wanted?: number): number {
 
 /** The matrix products of a chunk. `rows`: indices of tokens, ascending; at most a chunk of them. */
 export interface LinearProducts {
-  /** What gradients with respect to log-probs and entropies are held in. */
+  /** Array type of gradients with respect to log-probs and entropies. */
   readonly floats: typeof Float32Array | typeof Float64Array;
-  /** Logits of these rows, [rows, V]: each row's bits the same whatever the other rows are. They are written over. */
+  /** Logits of these rows, [rows, V]; a row's bits must not depend on the other rows. They will be overwritten. */
   logits(rows: Int32Array): Float32Array;
   /**
    * Writes the gradient with respect to these rows' hidden states, and adds to that with respect to the unembedding, block by
-   * block of `linearBlockRows`. After `logits` of the same rows, which `gradLogits` stands in place of.
+   * block of `linearBlockRows`. Called after `logits` of the same rows, which `gradLogits` overwrites.
    */
   backward(rows: Int32Array, gradLogits: Float32Array): void;
 }
 
-/** What a loss over log-probs takes, and what those are computed from besides logits. */
+/** Inputs of a loss over log-probs, and what log-probs are computed from besides logits. */
 export interface LinearTokens
   extends TokenPlan,
     Pick<LogitsPlan, 'vocab' | 'tokens' | 'temperature' | 'logProbs' | 'entropies'> {
@@ -40,7 +40,7 @@ export interface LinearTokens
   chunkRows: number;
 }
 
-/** `differentiated`: whether `products.backward` is wanted. */
+/** `differentiated`: whether `products.backward` is called. */
 export function linearLoss(
   plan: LinearTokens,
   device: Pick<Device, 'policyLoss' | 'logitsLoss' | 'logitsBackward'>,
@@ -102,7 +102,7 @@ export function linearLoss(
     const entropyAt = (row: number) => gradEntropies?.[row] ?? 0;
     const flowing = rowsWhere(tokens.length, (row) => gradLogProbs[row] !== 0 || entropyAt(row) !== 0);
     for (const rows of chunks(flowing, plan.chunkRows)) {
-      // What is not finite here was counted above.
+      // Non-finite values here were counted above.
       const isNumber = (row: number) =>
         Number.isFinite(gradLogProbs[row]) && Number.isFinite(entropyAt(row)) && !Number.isNaN(entropies[row]);
       const numbers = Uint8Array.from(rows, (row) => Number(isNumber(row)));
@@ -128,7 +128,7 @@ export function linearLoss(
   return { loss, accuracy, metrics: { ...metrics, nonFinite: metrics.nonFinite + offending + overflows } };
 }
 
-/** With the values of the gradient that are not finite, where nothing that they are made of is counted. */
+/** Adds the gradient's non-finite values, if none of its inputs was counted. */
 export function withGradients<R extends LossScalars>({ gradHidden, gradUnembedding }: LinearPlan, result: R): R {
   if (result.metrics.nonFinite > 0) return result;
   let nonFinite = 0;
@@ -154,7 +154,7 @@ function tokensAt(tokens: Int32Array, rows: Int32Array): Int32Array {
   return rows.map((row) => tokens[row]);
 }
 
-/** A plan whose log-probs and entropies alone are wanted: no term of a loss depends on anything but them. */
+/** A plan that only computes log-probs and entropies, without any loss term. */
 function noLoss({ loss, threads }: TokenPlan, rows: number): TokenPlan {
   return {
     sequences: 1,

@@ -1,4 +1,4 @@
-// Finds and loads the addon (docs/install.md). Where there is none that works, says why in plain words, and what to type.
+// Finds and loads the addon (docs/install.md). If none works, explains why and how to fix it.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -19,7 +19,7 @@ export interface Addon {
   tensorflow: TensorflowAddon;
 }
 
-/** What the addon exports: the typed mirror of native/binding/cuda.cpp. Plans hold memory where they hold DeviceArrays. */
+/** What the addon exports: the typed mirror of native/binding/cuda.cpp. Plans hold memory in place of DeviceArrays. */
 export interface CudaAddon {
   built: true;
   probe(): { available: boolean; detail: string };
@@ -38,28 +38,28 @@ export type TensorValues = Float32Array | Int32Array | Uint8Array;
 
 /** A matrix in the engine's own layout. */
 export interface PackedMatrix {
-  /** Of its memory. */
+  /** Size of its memory. */
   bytes: number;
 }
 
 export interface EngineSettings {
   /** One of `instructionSets()`. */
   instructionSet: string;
-  /** That an operation may use, the caller's included. */
+  /** Threads that an operation may use, including the caller's. */
   threads: number;
 }
 
 /**
- * What the addon exports: the typed mirror of native/binding/engine.cpp, operations on tensors in memory. An operation takes
- * its numbers first (native/engine/operations.hpp says what they mean, the binding in which order they come), then arrays; it
- * writes to `y`, whose former values do not matter. RangeError where memory does not suffice or arrays are too short.
+ * What the addon exports: the typed mirror of native/binding/engine.cpp, operations on tensors in memory. An operation takes its
+ * numbers first (native/engine/operations.hpp documents their meaning, the binding their order), then arrays; it overwrites `y`.
+ * RangeError if memory is insufficient or arrays are too short.
  */
 export interface EngineAddon {
   /** Names of tfjs kernels; an operation is given by its index. */
   unaryOperations: readonly string[];
   binaryOperations: readonly string[];
   reductions: readonly string[];
-  /** The most axes that `copy` and `binary` take. */
+  /** Maximum number of axes for `copy` and `binary`. */
   maxRank: number;
   unary(numbers: Float64Array, x: Float32Array, y: Float32Array): void;
   binary(numbers: Float64Array, a: Float32Array, b: Float32Array, y: Float32Array | Uint8Array): void;
@@ -115,7 +115,7 @@ export interface EngineAddon {
     dKey: Float32Array,
     dValue: Float32Array,
   ): void;
-  /** `blocks`: keys and values of each block in turn, of which the new position is written in place. */
+  /** `blocks`: keys and values of each block in turn; the new position is written into them. */
   decodeAttention(
     numbers: Float64Array,
     query: Float32Array,
@@ -145,37 +145,37 @@ export interface EngineAddon {
   ): void;
   pack(numbers: Float64Array, b: Float32Array | Uint16Array): PackedMatrix;
   freePacked(packed: PackedMatrix): void;
-  /** Those that this processor has, the best last. */
+  /** Those that this processor supports, the best last. */
   instructionSets(): string[];
   settings(): EngineSettings;
   configure(settings: EngineSettings): void;
 }
 
-/** An operation on its way: `read` waits for its numbers. */
+/** A pending operation: `read` waits for its numbers. */
 interface Pending<F extends (...args: never[]) => unknown> {
   read(): ReturnType<F>;
 }
 
-/** Of the loss from logits as an operation. */
+/** Settings of the loss from logits as an operation. */
 export interface LogitsOperation extends LogitsSettings {
-  /** The gradient takes the place of the logits. */
+  /** The gradient overwrites the logits. */
   inPlace: boolean;
   /** The report holds log-probs and entropies. */
   rows: boolean;
 }
 
-/** What runs the losses as operations of the TensorFlow that this process has loaded (native/tensorflow). */
+/** Runs the losses as operations of the TensorFlow library that this process has loaded (native/tensorflow). */
 export interface TensorflowAddon {
-  /** Registers the operations, once a process; `error` says why it could not. */
+  /** Registers the operations, once per process; `error` says why it failed. */
   register(): TensorflowRegistration | { error: string };
   /** A call's settings as the operation's `request`. */
   packAdvantages(plan: AdvantagePlan): Int32Array;
   packPolicy(plan: TokenSettings): Int32Array;
   packLogits(plan: LogitsOperation): Int32Array;
-  /** What the operation's `report` says; `plan.advantage.output` is filled. */
+  /** Decodes the operation's `report`; fills `plan.advantage.output`. */
   advantageReport(plan: AdvantagePlan, report: Int32Array): { accuracy: number; metrics: Metrics };
   policyReport(plan: TokenSettings, report: Int32Array): LossScalars & { accuracy?: number };
-  /** Fills `logProbs` and `entropies` too, where the plan has `rows`. */
+  /** Also fills `logProbs` and `entropies` if the plan has `rows`. */
   logitsReport(
     plan: LogitsOperation & { logProbs?: Float32Array; entropies?: Float32Array },
     report: Int32Array,
@@ -195,14 +195,14 @@ export type LoadResult =
   | {
       addon: Addon;
       path: string;
-      /** What made it. */
+      /** How it was built. */
       origin: Place['origin'];
-      /** Why the places before it were passed over. */
+      /** Why earlier candidates were skipped. */
       passedOver: string[];
     }
   | {
       addon: null;
-      /** Why there is none and what to do: `cause` and `remedy` together. */
+      /** Why there is none and how to fix it: `cause` and `remedy` together. */
       reason: string;
       cause: string;
       remedy: string;
@@ -212,23 +212,23 @@ const require = createRequire(thisFile);
 
 let cached: LoadResult | undefined;
 
-/** Loads the addon once an environment; a failure is remembered with its reasons. */
+/** Loads the addon once per environment; a failure is remembered with its reasons. */
 export function loadAddon(): LoadResult {
   cached ??= load();
   return cached;
 }
 
-/** The CUDA part of the addon where there is a GPU to work with, and what it is or why not. */
+/** The CUDA part of the addon if there is a usable GPU, with a description of it or the reason. */
 export interface CudaResult {
   addon: CudaAddon | null;
   detail: string;
-  /** What to do where the addon has no CUDA device. */
+  /** What to do if the addon has no CUDA device. */
   remedy?: string;
 }
 
 let cachedCuda: CudaResult | undefined;
 
-/** Asks the driver once an environment. Importing the package touches no GPU; this does. */
+/** Queries the driver once per environment. Unlike importing the package, this touches the GPU. */
 export function loadCuda(): CudaResult {
   cachedCuda ??= probeCuda(loadAddon());
   return cachedCuda;
@@ -245,7 +245,7 @@ function probeCuda(loaded: LoadResult): CudaResult {
   return { addon: available ? cuda : null, detail };
 }
 
-/** What to type to build the addon from source. */
+/** The command that builds the addon from source. */
 export function buildCommand(cuda?: 'on'): string {
   if (isCheckout()) return `${cuda ? 'GROUPGRAD_CUDA=ON ' : ''}npm run build:native`;
   return runCommand(`groupgrad build${cuda ? ` --cuda ${cuda}` : ''}`);
@@ -274,7 +274,7 @@ function load(): LoadResult {
   return { addon: null, reason: `there is no native addon: ${cause}. ${todo}`, cause, remedy: todo };
 }
 
-/** Why a place is not tried; empty where nothing is expected to be there. */
+/** Why a location is not tried; empty if nothing is expected there. */
 function refuse({ path, origin }: Place): string | undefined {
   if (origin === 'prebuilt' && usesMusl())
     return `the prebuilt addon for ${platform} needs glibc, and this Node.js uses musl`;
@@ -282,11 +282,11 @@ function refuse({ path, origin }: Place): string | undefined {
   if (origin === 'GROUPGRAD_ADDON') return `GROUPGRAD_ADDON names ${path}, which does not exist`;
   if (origin === 'build of this checkout') return 'this checkout has not been built';
   if (origin === 'groupgrad build') return '';
-  // In a checkout prebuilt addons are the exception, and that it was not built says enough.
+  // In a checkout prebuilt addons are the exception; that the addon was not built is explanation enough.
   return isCheckout() ? '' : `groupgrad has no prebuilt addon for ${platform}`;
 }
 
-/** What the system says of a file that it does not load, with the reason in front where it is a known one. */
+/** The system's message about a file that it cannot load, preceded by the reason if it is a known one. */
 function explain(error: unknown): string {
   const [message] = String(error instanceof Error ? error.message : error).split('\n'); // the rest is a require stack
   const wanted = /version `GLIBC_([\d.]+)' not found/.exec(message)?.[1];

@@ -1,5 +1,5 @@
-// Where addons lie: in the package, in a checkout's build folder, and in the user's cache folder, where `groupgrad build` puts
-// what it has built.
+// Locations of addons: in the package, in a checkout's build folder, and in the user's cache folder, where `groupgrad build`
+// stores its result.
 
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -14,7 +14,7 @@ export function sourceFolder(): string {
   return folder;
 }
 
-/** Whether this code is of a checkout of the sources, not of an installed package. */
+/** Whether this code runs from a checkout of the sources rather than an installed package. */
 export function isCheckout(): boolean {
   const folder = packageFolder();
   return folder !== undefined && existsSync(join(folder, 'src'));
@@ -25,13 +25,13 @@ export const platform = `${process.platform}-${process.arch}`;
 
 export interface Place {
   path: string;
-  /** What made the addon there. */
+  /** How the addon there was built. */
   origin: 'GROUPGRAD_ADDON' | 'build of this checkout' | 'groupgrad build' | 'prebuilt';
 }
 
 /**
- * Where to look for the addon, best first. GROUPGRAD_ADDON alone where it is set. What was built on purpose comes before what
- * was delivered; a checkout does not take what an installed package has built, of other sources perhaps.
+ * Where to look for the addon, best first; only GROUPGRAD_ADDON if it is set. An addon that the user built precedes the prebuilt
+ * one; a checkout does not use one built by an installed package, whose sources may differ.
  */
 export function addonPlaces(): Place[] {
   const explicit = process.env.GROUPGRAD_ADDON;

@@ -1,5 +1,5 @@
-// What a device receives (a validated request with every default filled in) and what it fills. The native addon and
-// the reference device implement the same functions over these.
+// A device's input (a validated request with every default filled in) and output. The native addon and the reference device
+// implement the same functions over these.
 
 import type { AdvantageSettings, LossPlan } from './settings.js';
 
@@ -7,21 +7,21 @@ import type { AdvantageSettings, LossPlan } from './settings.js';
 export interface AdvantagePlan {
   rewards: Float64Array;
   offsets: Int32Array;
-  /** Whether the rewards were given in float32: how far equal ones may be apart (src/base/spread.ts). */
+  /** Whether the rewards were given in float32, which sets how far apart equal ones may be (src/base/spread.ts). */
   singlePrecision: boolean;
   settings: AdvantageSettings;
 }
 
 /** Where a device writes advantages. */
 export interface AdvantageOutput {
-  /** One for each reward, HA-DW applied. */
+  /** One per reward, with HA-DW applied. */
   advantages: Float32Array | Float64Array;
-  /** HA-DW weights Φ, one for each reward; all 1 without HA-DW. */
+  /** HA-DW weights Φ, one per reward; all 1 without HA-DW. */
   weights: Float32Array | Float64Array;
-  /** One for each group; NaN for a group without a verdict. */
+  /** One per group; NaN for a group without a verdict. */
   groupMean: Float32Array | Float64Array;
   groupStd: Float32Array | Float64Array;
-  /** 1 where a group has a non-zero advantage. */
+  /** 1 for a group with a non-zero advantage. */
   active: Uint8Array;
 }
 
@@ -30,17 +30,17 @@ export interface TokenSettings {
   sequences: number;
   length: number;
   advantagesPerToken: boolean;
-  /** The fused way: rewards of the B sequences, and where the statistics are written. */
+  /** For a fused call: rewards of the B sequences, and where the statistics are written. */
   advantage: { plan: AdvantagePlan; output: AdvantageOutput } | null;
-  /** Global denominators; NaN where this batch decides. */
+  /** Global denominators; NaN: this batch decides. */
   normalizer: number;
   globalSequences: number;
   loss: LossPlan;
-  /** False: rows whose gradient is known to be zero may stay unread. */
+  /** False: rows whose gradient is known to be zero may be skipped. */
   metrics: boolean;
-  /** What the gradient is multiplied by before it is rounded to the type of its array. */
+  /** Multiplies the gradient before it is rounded to the type of its array. */
   lossScale: number;
-  /** Threads to use at most; 0: the device's choice. */
+  /** Maximum number of threads; 0: the device's choice. */
   threads: number;
 }
 
@@ -50,7 +50,7 @@ export interface TokenFields<Floats, Bytes> {
   refLogProbs: Floats | null;
   /** null: every token counts. */
   mask: Bytes | null;
-  /** B or B*T values; null when they come from `advantage`. */
+  /** B or B*T values; null if they come from `advantage`. */
   advantages: Floats | null;
   tokenWeights: Floats | null;
 }
@@ -61,9 +61,9 @@ export interface PolicyPlan extends TokenPlan {
   logProbs: Float32Array;
   /** B*T, in nats; null: no entropy term. */
   entropies: Float32Array | null;
-  /** B*T, written; null: no gradient wanted. */
+  /** B*T, written; null: no gradient. */
   gradLogProbs: Float32Array | Float64Array | null;
-  /** Likewise; null without an entropy term too. */
+  /** The same; also null without an entropy term. */
   gradEntropies: Float32Array | Float64Array | null;
 }
 
@@ -82,9 +82,9 @@ export interface LogitsPlan extends TokenPlan, LogitsSettings {
   /** float32: Float32Array; bfloat16 (the upper halves of float32) and float16: bits in a Uint16Array. Length B*T*rowStride. */
   logits: Float32Array | Uint16Array;
   tokens: Int32Array;
-  /** Same layout as `logits`, and may be the same memory; null: no gradient wanted. */
+  /** Same layout as `logits`, and may be the same memory; null: no gradient. */
   gradLogits: Float32Array | Float64Array | Uint16Array | null;
-  /** Whether gradLogits holds zeros already. */
+  /** Whether gradLogits already holds zeros. */
   zeroed: boolean;
   /** B*T, written; 0 at masked tokens. */
   logProbs: Float32Array | Float64Array;
@@ -92,13 +92,13 @@ export interface LogitsPlan extends TokenPlan, LogitsSettings {
   entropies: Float32Array | Float64Array;
 }
 
-/** Rows of logits, of which a gradient is written. */
+/** Rows of logits for which a gradient is written. */
 export type LogitsLayout = Pick<
   LogitsPlan,
   'vocab' | 'rowStride' | 'dtype' | 'temperature' | 'logits' | 'tokens' | 'mask' | 'lossScale'
 >;
 
-/** From a gradient with respect to log-probs and entropies to that with respect to logits. One value a row each. */
+/** From the gradient with respect to log-probs and entropies, one value per row each, to the gradient with respect to logits. */
 export interface LogitsBackwardPlan extends LogitsLayout {
   rows: number;
   gradLogProbs: Float32Array;
@@ -110,7 +110,7 @@ export interface LogitsBackwardPlan extends LogitsLayout {
   threads: number;
 }
 
-/** A loss from hidden states and the unembedding by which they become logits. */
+/** A loss from hidden states and the unembedding that turns them into logits. */
 export interface LinearPlan extends TokenPlan {
   /** D. */
   hiddenSize: number;
@@ -125,7 +125,7 @@ export interface LinearPlan extends TokenPlan {
   tokens: Int32Array;
   /** Rows whose logits are in memory at once: a multiple of `linearBlockRows`. */
   chunkRows: number;
-  /** [B*T, D] and [V, D], zeros; null: not wanted. */
+  /** [B*T, D] and [V, D], zeros; null: not computed. */
   gradHidden: Float32Array | Float64Array | null;
   gradUnembedding: Float32Array | Float64Array | null;
   /** As in LogitsPlan. */
@@ -147,6 +147,6 @@ export interface Device {
   policyLoss(plan: PolicyPlan): LossScalars & { accuracy?: number };
   logitsLoss(plan: LogitsPlan): LossScalars & { accuracy?: number };
   logitsBackward(plan: LogitsBackwardPlan): { metrics: Metrics };
-  /** Null where the device has no matrix products. */
+  /** Null if the device has no matrix products. */
   linearLoss: ((plan: LinearPlan) => LossScalars & { accuracy?: number }) | null;
 }

@@ -1,4 +1,4 @@
-// The settings of a loss and of advantages as devices receive them, every default filled in, and the names in them.
+// The settings of losses and advantages as devices receive them, with every default filled in, and the names they use.
 
 import type { SurrogateKind } from './reference/surrogate.js';
 
@@ -25,7 +25,7 @@ export interface LossPlan {
   offPolicyThreshold: number;
   /** beta 0: no KL term. */
   kl: { beta: number; estimator: KlEstimator; importanceWeighted: boolean; logRatioClamp: number };
-  /** coefficient 0: no entropy term. `tokens` and `threshold` are NaN where this batch decides. */
+  /** coefficient 0: no entropy term. `tokens` and `threshold` are NaN if this batch decides. */
   entropy: { coefficient: number; topQuantile: number; tokens: number; threshold: number };
 }
 

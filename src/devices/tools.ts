@@ -1,9 +1,9 @@
-// Which programs there are to build the addon with. Looked up on PATH, not run: error messages ask for them too.
+// The programs available to build the addon. Looked up on PATH, not run, because error messages use them too.
 
 import { existsSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** The path of the first of these programs that is found; undefined where none is. */
+/** The path of the first of these programs that is found; undefined if none is. */
 export function findProgram(names: readonly string[]): string | undefined {
   const suffixes = process.platform === 'win32' ? ['.exe', '.cmd', '.bat'] : [''];
   for (const name of names) {
@@ -16,19 +16,19 @@ export function findProgram(names: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** The C++ compiler that CMake would take. */
+/** The C++ compiler that CMake would use. */
 export function findCompiler(): string | undefined {
-  // CXX may hold flags too.
+  // CXX may also contain flags.
   const chosen = process.env.CXX?.trim().split(/\s+/)[0];
   return findProgram(chosen ? [chosen] : ['c++', 'g++', 'clang++', 'cl']);
 }
 
-/** nvcc: CUDACXX, on PATH, or where the toolkit puts it. */
+/** nvcc: CUDACXX, on PATH, or in the toolkit's default location. */
 export function findNvcc(): string | undefined {
   return findProgram(process.env.CUDACXX ? [process.env.CUDACXX] : ['nvcc', '/usr/local/cuda/bin/nvcc']);
 }
 
-/** What has to be installed before the addon can be built, in words; undefined where nothing is missing. */
+/** What must be installed before the addon can be built; undefined if nothing is missing. */
 export function missingTools(): string | undefined {
   const missing: string[] = [];
   if (!findCompiler()) missing.push('a C++20 compiler (g++ 12 or clang 15, or newer)');

@@ -1,11 +1,11 @@
-// Unbiased estimates from n samples of a prompt, c of them right: by how many of the subsets of the samples have what is
-// asked for.
+// Unbiased estimates from n samples of a prompt, c of them right: the share of subsets of the samples with the property in
+// question.
 
 /** The k of pass@k, besides 1. */
 export const passes = 8;
 
 /**
- * pass@k: the probability that of k samples at least one is right, 1 − C(n − c, k) / C(n, k) (Chen et al.: "Evaluating large
+ * pass@k: the probability that at least one of k samples is right, 1 − C(n − c, k) / C(n, k) (Chen et al.: "Evaluating large
  * language models trained on code", arXiv 2107.03374, eq. 1). Needs n ≥ k.
  */
 export function passAtK(samples: number, right: number, k: number): number {

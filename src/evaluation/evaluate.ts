@@ -1,4 +1,4 @@
-// Completions of a policy on problems, graded: what evaluations in training and on the command line are made of.
+// Samples and grades a policy's completions on problems, for evaluations in training and on the command line.
 
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
@@ -10,20 +10,20 @@ import { type CompletionRecord, groupRecords, summarise } from './records.js';
 import { type EvaluationSampling, greedy } from './sampling.js';
 
 export interface CompletionOptions<E extends Example = Example> extends EvaluationSampling {
-  /** The number of the first example, where others come before these. Default 0. */
+  /** The index of the first example, if others precede these. Default 0. */
   first?: number;
-  /** The columns of a record, by which results are told apart. Default: none. */
+  /** The columns of a record by which results are broken down. Default: none. */
   columns?: (example: E) => Readonly<Record<string, string>>;
   signal?: AbortSignal;
 }
 
 /**
- * Where random numbers of evaluations are addressed: training's prompts are never numbered so high. Addresses do not depend on
+ * First address of evaluations' random numbers; training's prompts never have such high indices. Addresses do not depend on
  * which problems are sampled together, nor on the step, so that policies are compared on the same random numbers.
  */
 const firstPrompt = 2 ** 28;
 
-/** The completions of some examples, graded, in order. The signal's reason is thrown where it aborts. */
+/** The completions of some examples, graded, in order. The signal's reason is thrown if it aborts. */
 export async function completeExamples<E extends Example>(
   policy: Policy,
   tokens: TokenTask<E>,
@@ -63,7 +63,7 @@ export async function completeExamples<E extends Example>(
   });
 }
 
-/** A task that remembers what its grader made of each text: completions are graded once. */
+/** A task that caches its grades, so that completions are graded once. */
 function remembering<E extends Example>(task: Task<E>) {
   const known = new Map<E, Map<string, Scored>>();
   const score = async (text: string, example: E) => {
@@ -79,7 +79,7 @@ function remembering<E extends Example>(task: Task<E>) {
   };
 }
 
-/** What a policy comes to on some examples. The signal's reason is thrown where it aborts. */
+/** A policy's results on some examples. The signal's reason is thrown if it aborts. */
 export async function evaluate<E extends Example>(
   policy: Policy,
   task: TokenTask<E>,
@@ -103,7 +103,7 @@ export async function evaluate<E extends Example>(
 }
 
 /**
- * `eval/<name>/accuracy` and `eval/<name>/accuracy/<difficulty>`; of several samples a problem also `eval/<name>/pass@<k>`,
+ * `eval/<name>/accuracy` and `eval/<name>/accuracy/<difficulty>`; with several samples per problem also `eval/<name>/pass@<k>`,
  * `eval/<name>/maj@<n>` and `eval/<name>/truncated`.
  */
 export function evaluationMetrics(

@@ -1,5 +1,5 @@
-// The folder of an evaluation: what it is of, one line a completion, what it comes to, and a page. An evaluation that was ended goes on
-// behind the last problem that is complete, and its file is then what it would have been.
+// The folder of an evaluation: what was evaluated, one line per completion, the results, and a page. An interrupted evaluation
+// resumes after the last complete problem, and its file ends up the same as without the interruption.
 
 import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,11 +9,11 @@ import { writeWhole } from '../run/run-folder.js';
 import { lockRun, type RunLock } from '../run/run-lock.js';
 import { type CompletionRecord, groupRecords, type ProblemRecord } from './records.js';
 
-/** What an evaluation is of, as evaluation.json holds it: plain JSON. */
+/** What was evaluated, as in evaluation.json: plain JSON. */
 export interface EvaluationIdentity {
-  /** The model, its data and its grader, and how completions are sampled. */
+  /** The model, data, grader and sampling settings. */
   identity: Identity;
-  /** For its reader: what was called how. */
+  /** Names for the reader. */
   title: string;
   version: string;
 }
@@ -32,15 +32,14 @@ export function isEvaluation(folder: string): boolean {
   return existsSync(join(folder, names.identity));
 }
 
-/** A folder that an evaluation is written to, held against other processes until it is closed. */
+/** A folder that an evaluation is written to, locked against other processes until it is closed. */
 export class EvaluationFolder {
-  /** Records that are there, of whole problems. */
+  /** Existing records of complete problems. */
   readonly records: CompletionRecord[];
   private readonly lock: RunLock;
   private readonly file: number;
 
-  /**
-   * Opens a folder for an evaluation, anew or to go on. RangeError, with what differs, where it holds another one.
+  /** Opens a folder for a new evaluation or to resume one. RangeError, with what differs, if it holds a different one.
    */
   constructor(
     readonly path: string,
@@ -77,7 +76,7 @@ export class EvaluationFolder {
     }
   }
 
-  /** Adds the records of whole problems. Error where another process has taken the folder. */
+  /** Appends the records of complete problems. Error if another process has taken the folder. */
   add(records: readonly CompletionRecord[]): void {
     this.lock.confirm();
     const bytes = Buffer.from(records.map((record) => `${JSON.stringify(record)}\n`).join(''));
@@ -102,7 +101,7 @@ function readIdentity(folder: string): EvaluationIdentity | undefined {
   return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as EvaluationIdentity) : undefined;
 }
 
-/** The records of whole problems at the beginning of a file, and their bytes. */
+/** The records of complete problems at the beginning of a file, and their size in bytes. */
 function readWhole(path: string, samples: number): { records: CompletionRecord[]; bytes: number } {
   if (!existsSync(path)) return { records: [], bytes: 0 };
   const content = readFileSync(path);
@@ -111,7 +110,7 @@ function readWhole(path: string, samples: number): { records: CompletionRecord[]
   for (let end = content.indexOf(0x0a); end >= 0; end = content.indexOf(0x0a, at)) {
     const record = readRecord(content.subarray(at, end));
     const { length } = records;
-    // What does not go on where the last one was ended is no part of it, such as a torn line.
+    // Anything that does not continue the sequence, such as a torn line, is ignored.
     if (record?.problem !== Math.floor(length / samples) || record.sample !== length % samples) break;
     records.push(record);
     at = end + 1;
@@ -134,7 +133,7 @@ export interface SavedEvaluation {
   problems: ProblemRecord[];
 }
 
-/** An evaluation as its folder holds it, complete or not. RangeError where there is none. */
+/** An evaluation as its folder holds it, complete or not. RangeError if there is none. */
 export function readEvaluation(folder: string): SavedEvaluation {
   const held = readIdentity(folder);
   if (!held) throw rangeError(folder, `the folder of an evaluation (with ${names.identity})`, 'none');

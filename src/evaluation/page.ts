@@ -1,5 +1,5 @@
-// The page of an evaluation: what it comes to, by parts, against another one, and problems with their completions, filtered by right,
-// wrong and truncated without a script.
+// The page of an evaluation: results, breakdown, comparison with another one, and problems with their completions, which can be
+// filtered by right, wrong and truncated without a script.
 
 import { numberCell, renderPage, renderTable, type Tile } from '../report/page.js';
 import { flatten, renderSettings } from '../report/settings.js';
@@ -9,16 +9,16 @@ import type { PairedComparison } from './paired.js';
 import { type CompletionRecord, type EvaluationSummary, isRight, type ProblemRecord } from './records.js';
 import { interval, percent, pText } from './text.js';
 
-/** What another evaluation is compared with. */
+/** A comparison with another evaluation. */
 export interface ShownComparison {
   /** Its title. */
   against: string;
   comparison: PairedComparison;
 }
 
-/** Problems that are shown at most: the page is read in a browser. They are spread evenly over all. */
+/** Maximum number of problems shown, because the page is read in a browser; evenly spaced over all problems. */
 const mostProblems = 300;
-/** Characters of a text that are shown: of a completion its beginning and its end, where the answer is. */
+/** Number of characters of a text that are shown; of a completion, its beginning and its end, where the answer is. */
 const [beginning, ending] = [1500, 1500];
 
 const style = `
@@ -61,7 +61,7 @@ export function renderEvaluation(
   });
 }
 
-/** Truncated completions from which on a reader is told: they score 0 whatever they would have come to. */
+/** Truncated share from which the reader is warned, because truncated completions score 0. */
 const manyTruncated = 0.1;
 
 export function notesOf({ truncated }: EvaluationSummary): string[] {
@@ -159,7 +159,7 @@ function problemSection(problems: readonly ProblemRecord[]): string {
   ].join('\n');
 }
 
-/** Of what kinds a completion is. A truncated one is neither right nor wrong: it was not finished. */
+/** The categories of a completion. A truncated one is neither right nor wrong. */
 function kindOf(record: CompletionRecord): 'right' | 'wrong' | 'truncated' {
   return record.truncated ? 'truncated' : isRight(record) ? 'right' : 'wrong';
 }

@@ -6,12 +6,12 @@ import { type Estimate, estimate, signFlipTest } from './statistics.js';
 
 export interface PairedQuantity {
   name: string;
-  /** Means of either evaluation, over the problems that both have. */
+  /** Means of each evaluation over the problems that both have. */
   before: number;
   after: number;
-  /** Of the differences, after minus before, with a 95 % interval over problems. */
+  /** Mean difference, after minus before, with a 95 % interval over problems. */
   difference: Estimate;
-  /** Two-sided, of the test over signs of differences; null where no problem differs. */
+  /** Two-sided p-value of the sign-flip test; null if no problem differs. */
   p: number | null;
 }
 
@@ -25,7 +25,7 @@ export interface PairedComparison {
   /** Problems with more, and with fewer, right completions than before. */
   better: number;
   worse: number;
-  /** The problems with the largest differences in the share right, at most ten either way. */
+  /** The problems with the largest differences in the share right, at most ten in each direction. */
   changes: { prompt: string; answer: string; before: number; after: number }[];
 }
 
@@ -34,9 +34,9 @@ const mostChanges = 10;
 const keyOf = ({ prompt, answer }: ProblemRecord) => JSON.stringify([prompt, answer]);
 
 /**
- * Compares two evaluations on the problems that both have. Of quantities that depend on the number of samples, those are compared that
- * both have: evaluations of 8 and 16 samples have pass@1, pass@2, pass@4 and pass@8 in common, and their means. RangeError where they
- * have no problem in common.
+ * Compares two evaluations on the problems that both have. Quantities that depend on the number of samples are compared if both
+ * have them: evaluations of 8 and 16 samples share pass@1, pass@2, pass@4, pass@8 and their means. RangeError if they have no
+ * problem in common.
  */
 export function comparePaired(before: readonly ProblemRecord[], after: readonly ProblemRecord[]): PairedComparison {
   const others = new Map(after.map((problem) => [keyOf(problem), problem]));
@@ -66,7 +66,7 @@ export function comparePaired(before: readonly ProblemRecord[], after: readonly 
         before: mean(values.map((one) => one.before[name])),
         after: mean(values.map((one) => one.after[name])),
         difference: estimate(differences),
-        // Signs of zeros change nothing.
+        // The signs of zeros do not matter.
         p: signFlipTest(differences.filter((difference) => difference !== 0)).p,
       };
     }),

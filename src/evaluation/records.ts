@@ -1,19 +1,19 @@
-// What an evaluation is: one record a completion, and what many of them come to.
+// The data of an evaluation: one record per completion, and the summary of all.
 
 import { typeError } from '../base/check.js';
 import { answerKey } from '../verify/judge.js';
 import { passAtK } from './estimators.js';
 import { type Estimate, estimate } from './statistics.js';
 
-/** One completion, as completions.jsonl holds it. */
+/** One completion, as in completions.jsonl. */
 export interface CompletionRecord {
-  /** The number of the problem, from 0, and of its completion. */
+  /** The index of the problem, from 0, and of its completion. */
   problem: number;
   sample: number;
   prompt: string;
   answer: string;
   difficulty: number;
-  /** Columns that results are told apart by, where there are any: their values as text. */
+  /** Values, as text, of the columns by which results are broken down, if any. */
   columns?: Readonly<Record<string, string>>;
   completion: string;
   /** Tokens of the completion, the end token included. */
@@ -21,9 +21,9 @@ export interface CompletionRecord {
   truncated: boolean;
   /** In [0, 1]; 0 for a truncated completion. */
   score: number;
-  /** What the grader read as the answer; null where it found none, left out where the task does not say. */
+  /** The answer that the grader extracted; null if it found none, omitted if the task does not report it. */
   extracted?: string | null;
-  /** Why the grader found what it did, where it says so. */
+  /** The grader's reason, if it gives one. */
   reason?: string;
 }
 
@@ -37,7 +37,7 @@ export interface ProblemRecord
 export type Estimates = Record<string, Estimate>;
 
 export interface EvaluationPart {
-  /** The column that the part is of, and its value. */
+  /** The column of the part, and its value. */
   column: string;
   value: string;
   problems: number;
@@ -46,15 +46,15 @@ export interface EvaluationPart {
 
 export interface EvaluationSummary {
   problems: number;
-  /** Completions a problem. */
+  /** Completions per problem. */
   samples: number;
   /** Over all problems, with 95 % intervals over problems. */
   estimates: Estimates;
-  /** The share of completions that were cut off. */
+  /** The truncated share of completions. */
   truncated: number;
-  /** Mean tokens of a completion. */
+  /** Mean number of tokens per completion. */
   tokens: number;
-  /** By difficulty where problems differ in it, and by the columns that were asked for. */
+  /** By difficulty, if problems differ in it, and by the requested columns. */
   parts: EvaluationPart[];
 }
 
@@ -72,27 +72,27 @@ export function groupRecords(records: Iterable<CompletionRecord>): ProblemRecord
   return problems;
 }
 
-/** The numbers k of pass@k that n samples are asked for: powers of two, and n. */
+/** The k of pass@k for n samples: powers of two, and n. */
 export function passCounts(samples: number): number[] {
   const counts: number[] = [];
   for (let k = 1; k < samples; k *= 2) counts.push(k);
   return [...counts, samples];
 }
 
-/** A completion counts as right, where one can only be right or wrong, with the whole score. */
+/** Where a completion can only be right or wrong, it counts as right with a score of 1. */
 export const isRight = ({ score }: Pick<CompletionRecord, 'score'>): boolean => score === 1;
 
 /**
- * The vote of a problem's completions: 1 where most of them give the right answer, 0 where they do not, the share of right ones among
- * answers that have equally many votes (as though one of those were drawn). A completion that was cut off or has no answer gives
- * no vote. Right answers are one however they are written; wrong ones are the same where they are one number, or the same text after
- * normalisation.
+ * The majority vote of a problem's completions: 1 if the most frequent answer is right, 0 if it is not; with a tie, the share of
+ * right ones among the tied answers (the expectation of drawing one of them). A truncated completion or one without an answer has
+ * no vote. All right answers count as one, however they are written; wrong ones are equal if they are the same number, or the
+ * same text after normalisation.
  */
 export function majority(completions: readonly CompletionRecord[]): number {
   const votes = new Map<string, number>();
   for (const { truncated, extracted, completion, ...rest } of completions) {
     if (truncated || extracted === null) continue;
-    // A key of right answers is no key of a wrong one.
+    // The key of right answers differs from that of any wrong one.
     const key = isRight(rest) ? 'right' : `wrong ${extracted === undefined ? completion.trim() : answerKey(extracted)}`;
     votes.set(key, (votes.get(key) ?? 0) + 1);
   }
@@ -120,8 +120,8 @@ function estimatesOf(problems: readonly ProblemRecord[]): Estimates {
 }
 
 /**
- * What an evaluation comes to. TypeError where problems differ in how many completions they have: an unbiased estimate needs as many of
- * each.
+ * The summary of an evaluation. TypeError if problems differ in their number of completions: the estimates need the same number
+ * for each.
  */
 export function summarise(problems: readonly ProblemRecord[], { withParts = true } = {}): EvaluationSummary {
   const samples = problems[0]?.completions.length ?? 0;

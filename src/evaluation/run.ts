@@ -1,4 +1,4 @@
-// An evaluation from its beginning, or from where it was ended, to its page.
+// Runs or resumes an evaluation and writes its page.
 
 import { rangeError } from '../base/check.js';
 import type { Policy } from '../model/policy.js';
@@ -13,9 +13,9 @@ import { type EvaluationSummary, groupRecords, type ProblemRecord, summarise } f
 
 export interface EvaluationRun<E extends Example> extends Omit<CompletionOptions<E>, 'first'> {
   folder: string;
-  /** What the folder is held to when an evaluation goes on. */
+  /** What must match the folder when an evaluation resumes. */
   about: EvaluationIdentity;
-  /** Completions that are sampled at once, and written together. */
+  /** Number of completions that are sampled and written together. */
   batch: number;
   takeOver?: boolean;
   /** Problems done, after each batch and at the start. */
@@ -23,9 +23,9 @@ export interface EvaluationRun<E extends Example> extends Omit<CompletionOptions
 }
 
 /**
- * Evaluates a policy on examples, going on where the folder's completions end. Writes completions.jsonl as it goes, one line a
- * completion in the order of problems, the same whether it was ended on the way or not. The signal's reason is thrown where it aborts;
- * what is complete is kept.
+ * Evaluates a policy on examples, resuming where the folder's completions end. Writes completions.jsonl incrementally, one line
+ * per completion in the order of problems, the same whether or not it was interrupted. The signal's reason is thrown if it
+ * aborts; complete problems are kept.
  */
 export async function runEvaluation<E extends Example>(
   policy: Policy,
@@ -54,7 +54,10 @@ export async function runEvaluation<E extends Example>(
   }
 }
 
-/** No prompt is too long to be evaluated: there is room for the longest. RangeError or TypeError for one that cannot be encoded. */
+/**
+ * Makes room for the longest prompt, so that none is too long to be evaluated. RangeError or TypeError for one that cannot be
+ * encoded.
+ */
 async function fitPrompts<E extends Example>(task: TokenTask<E>, examples: readonly E[]): Promise<TokenTask<E>> {
   const prompts = await encodePrompts({ ...task, promptLength: Number.MAX_SAFE_INTEGER } as TokenTask, examples);
   return { ...task, promptLength: prompts.reduce((most, { length }) => Math.max(most, length), 1) };

@@ -5,22 +5,22 @@ import { rangeError } from '../base/check.js';
 export interface EvaluationSampling {
   /** Completions a problem. */
   samples: number;
-  /** 0: always the most likely token; then there is one completion a problem. */
+  /** 0: greedy decoding, with one completion per problem. */
   temperature: number;
-  /** The share of probability that tokens are drawn from; 1: all of it. */
+  /** Nucleus sampling: the probability mass that tokens are drawn from; 1: all of it. */
   topP: number;
   seed: number;
 }
 
-/** Always the most likely token. */
+/** Greedy decoding. */
 export const greedy: EvaluationSampling = { samples: 1, temperature: 0, topP: 1, seed: 0 };
 
-/** The temperature where none is given. */
+/** The default temperature. */
 export function usualTemperature(samples: number): number {
   return samples === 1 ? greedy.temperature : 1;
 }
 
-/** RangeError, within `at`, for several completions that would be one and the same. */
+/** RangeError, with the prefix `at`, for several completions that would be identical. */
 export function checkEvaluationSampling<T extends Omit<EvaluationSampling, 'seed'>>(at: string, sampling: T): T {
   const { samples, temperature } = sampling;
   if (samples > 1 && temperature === 0) {

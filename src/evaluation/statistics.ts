@@ -1,30 +1,30 @@
-// What a few independent values tell, of seeds or of problems: intervals for a mean by the bootstrap, and the exact test of paired
+// Inference from a few independent values, of seeds or of problems: bootstrap intervals for a mean, and the exact test of paired
 // differences.
 
 import { integer, uniform } from '../base/random.js';
 
 /** A mean over seeds or problems. */
 export interface Estimate {
-  /** null of no values. */
+  /** null if there are no values. */
   mean: number | null;
-  /** The ends of the 95 % interval; null of fewer than two values. */
+  /** The ends of the 95 % interval; null for fewer than two values. */
   low: number | null;
   high: number | null;
 }
 
 const level = 0.95;
 const usualResamples = 10_000;
-/** Values drawn for the resamples of many values: more would cost seconds, and change no digit that is shown. */
+/** Maximum values drawn for resamples: more would cost seconds and change no digit that is shown. */
 const mostDrawn = 4e6;
 const fewestResamples = 1_000;
 
 /**
- * The mean of independent values, of seeds or problems, with its bootstrap interval: the quantiles of the means of resamples, of as many
- * values drawn with replacement. Plain quantiles are too narrow for few values, as a standard deviation with the denominator n
- * is; they are moved outwards to where, for normal values, the interval is Student's (Hesterberg: "What teachers should know
- * about the bootstrap", The American Statistician 69, 2015, section 5.2: the expanded percentile interval). No mean of a resample is
- * outside the values, so that of n values with a symmetric distribution no such interval covers more than 1 − 2^(1 − n).
- * The same values in the same order give the same interval.
+ * The mean of independent values, of seeds or problems, with its bootstrap interval: the quantiles of the means of resamples,
+ * each of n values drawn with replacement. Plain quantiles are too narrow for few values, as a standard deviation with the
+ * denominator n is; they are moved outwards so that, for normal values, the interval is Student's (Hesterberg: "What teachers
+ * should know about the bootstrap", The American Statistician 69, 2015, section 5.2: the expanded percentile interval). No
+ * resample's mean is outside the values, so for n values with a symmetric distribution no such interval covers more than 1 − 2^(1
+ * − n). The same values in the same order give the same interval.
  */
 export function estimate(values: readonly number[]): Estimate {
   const n = values.length;
@@ -56,7 +56,7 @@ function resampledMeans(values: readonly number[], resamples: number): Float64Ar
 const drawn = new Map<number, Uint32Array>();
 const mostHeld = 8;
 
-/** Which of n values each resample holds: drawn once for each n, of which the last few are held. */
+/** Which of n values each resample contains: drawn once for each n, with a cache of the last few. */
 function resampleIndices(n: number, resamples: number): Uint32Array {
   let indices = drawn.get(n);
   if (!indices) {
@@ -68,7 +68,7 @@ function resampleIndices(n: number, resamples: number): Uint32Array {
   return indices;
 }
 
-/** The quantile of ascending values, linear between them. */
+/** The quantile of ascending values, linearly interpolated. */
 export function quantile(values: ArrayLike<number>, share: number): number {
   const place = share * (values.length - 1);
   const below = Math.floor(place);
@@ -92,7 +92,7 @@ export function expandedTail(n: number): number {
 /** Student's distribution: with x = √ν tan θ its density is proportional to cos^(ν − 1) θ. */
 export function studentQuantile(share: number, degrees: number): number {
   const density = (angle: number) => Math.cos(angle) ** (degrees - 1);
-  // Beyond it nothing is left that a float64 could tell.
+  // Beyond this the density underflows in float64.
   const most = Math.min(Math.PI / 2, 12 / Math.sqrt(degrees));
   const half = simpson(density, 0, most);
   // Bisection of the angle for the probability between 0 and the quantile.
@@ -120,26 +120,26 @@ function simpson(f: (x: number) => number, from: number, to: number): number {
 }
 
 export interface SignFlipTest {
-  /** Two-sided; null of no differences. */
+  /** Two-sided; null if there are no differences. */
   p: number | null;
-  /** Whether all signs were gone through, rather than drawn. */
+  /** Whether all sign patterns were enumerated rather than sampled. */
   exact: boolean;
 }
 
-/** Differences of more seeds than this are tested with drawn signs. */
+/** With more seeds than this, sign patterns are sampled. */
 const mostExact = 16;
 const mostSigns = 100_000;
 const fewestSigns = 2_000;
 
 /**
- * Tests whether paired differences are symmetric around 0: the share of all ways to choose their signs whose mean is at least as
- * far from 0 as that of the differences (Fisher's randomization test). With n seeds p is at least 2^(1 − n).
+ * Tests whether paired differences are symmetric around 0: the share of all sign patterns whose mean is at least as far from 0 as
+ * that of the differences (Fisher's randomization test). With n seeds p is at least 2^(1 − n).
  */
 export function signFlipTest(differences: readonly number[]): SignFlipTest {
   const n = differences.length;
   if (n === 0) return { p: null, exact: true };
   const observed = Math.abs(differences.reduce((sum, value) => sum + value, 0));
-  // Sums in another order have other roundings.
+  // Sums in a different order round differently.
   const least = observed - 1e-9 * differences.reduce((sum, value) => sum + Math.abs(value), 0);
   const isAsFar = (isFlipped: (i: number) => boolean) =>
     Math.abs(differences.reduce((sum, value, i) => sum + (isFlipped(i) ? -value : value), 0)) >= least;

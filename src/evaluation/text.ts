@@ -20,7 +20,7 @@ export function pText(p: number | null): string {
   return p === null ? '–' : p < 0.001 ? '< 0.001' : p.toFixed(3);
 }
 
-/** Cells in columns, one line a row. */
+/** Cells aligned in columns, one line per row. */
 export function layOut(rows: readonly (readonly string[])[]): string[] {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   return rows.map((row) =>

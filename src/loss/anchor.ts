@@ -1,4 +1,4 @@
-// The HA-DW difficulty anchor: a running belief about how often the policy is right (arXiv 2601.08521, section 3.1).
+// The HA-DW difficulty anchor: a running estimate of how often the policy is right (arXiv 2601.08521, section 3.1).
 
 import { checkChoice, checkKeys, checkNumber, checkObject, typeError } from '../base/check.js';
 
@@ -9,8 +9,8 @@ export interface AnchorOptions {
   /**
    * `window` (default): the mean of the last `window` batch accuracies (the paper's hard update, eq. 134).
    * `kalman`: C ← (1 − g) C + g y with gain g = η·σ, σ the population standard deviation of the last `window` anchors
-   * (soft update, eq. 8–12), clamped to [minGain, 1] because with a gain of η·σ alone a constant anchor never moves again;
-   * the first `window` values are the running mean of the observations.
+   * (soft update, eq. 8–12), clamped to [minGain, 1], because with a gain of η·σ an anchor that was constant once would stay
+   * constant forever; the first `window` values are the running mean of the observations.
    */
   update?: (typeof anchorUpdates)[number];
   /** Batches of history. Default 10. */
@@ -20,21 +20,21 @@ export interface AnchorOptions {
   /** kalman only, in (0, 1]. Default 0.05. */
   minGain?: number;
   /**
-   * When the caller observes a batch: `prior` (default) after its advantages were computed (C⁻, the paper's text),
-   * `posterior` before (the batch counts in its own anchor, the authors' code). The anchor computes the same either
-   * way; the trainer reads this to choose the order, and it is kept in the state.
+   * When the caller observes a batch: `prior` (default) after its advantages were computed (C⁻, the paper's text), `posterior`
+   * before (the batch counts in its own anchor, the authors' code). The anchor itself computes the same either way; the trainer
+   * uses this to choose the order, and it is kept in the state.
    */
   timing?: (typeof anchorTimings)[number];
 }
 
-/** A {@link DifficultyAnchor} as JSON: options and history. Belongs in every checkpoint. */
+/** A {@link DifficultyAnchor} as JSON: options and history. Save it with every checkpoint. */
 export interface AnchorState {
   update: 'window' | 'kalman';
   window: number;
   eta: number;
   minGain: number;
   timing: 'prior' | 'posterior';
-  /** How many batches were observed. */
+  /** Number of batches observed. */
   observed: number;
   /** window: the last accuracies; kalman: the last anchors. Oldest first, at most `window`. */
   history: number[];
@@ -43,7 +43,7 @@ export interface AnchorState {
 /**
  * Tracks the policy's level over batches. `value` is undefined before the first observation: HA-DW then uses the batch's
  * own mean.
- * @throws TypeError or RangeError naming the option that is out of range.
+ * @throws TypeError or RangeError that names the option.
  */
 export class DifficultyAnchor {
   #state: AnchorState;
@@ -65,7 +65,7 @@ export class DifficultyAnchor {
     return update === 'window' ? mean(history) : history[history.length - 1];
   }
 
-  /** Takes in one batch: the mean raw reward over the whole batch (all processes), before any KL shaping. */
+  /** Records one batch: the mean raw reward over the whole batch (all processes), before any KL shaping. */
   observe(accuracy: number): void {
     const y = checkNumber('accuracy', accuracy);
     const state = this.#state;
@@ -85,7 +85,7 @@ export class DifficultyAnchor {
     return { ...this.#state, history: [...this.#state.history] };
   }
 
-  /** Restores what {@link toJSON} gave. */
+  /** Restores an anchor from {@link toJSON}. */
   static fromJSON(state: AnchorState): DifficultyAnchor {
     const s = { ...checkObject('state', state) };
     checkKeys('state', s, [...optionNames, 'observed', 'history']);
@@ -108,7 +108,7 @@ export class DifficultyAnchor {
 
 const optionNames = ['update', 'window', 'eta', 'minGain', 'timing'] as const;
 
-/** Checks options and fills in their defaults; `field` is what they are called in messages. */
+/** Checks options and fills in their defaults; `field` is their name in messages. */
 function resolveOptions(field: string, options: AnchorOptions): Required<AnchorOptions> {
   const { update = 'window', window = 10, eta = 1, minGain = 0.05, timing = 'prior' } = options;
   return {

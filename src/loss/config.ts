@@ -1,5 +1,5 @@
-// The configuration of a loss: its fields, their ranges and their defaults. Every default stands here and nowhere else.
-// A configuration is three independent choices (ratio, surrogate, aggregation) plus a KL and an entropy term.
+// The configuration of a loss: its fields, their ranges and their defaults. Every default is defined here and nowhere else. A
+// configuration is three independent choices (ratio, surrogate, aggregation) plus a KL and an entropy term.
 
 import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject } from '../base/check.js';
 import { DeviceArray } from '../devices/device-array.js';
@@ -17,7 +17,7 @@ import {
   scales,
 } from '../devices/settings.js';
 
-/** A hyperparameter of a surrogate: its range, and its value when it is left out. Without `default` it is required. */
+/** A hyperparameter of a surrogate: its range and its default. Without `default` it is required. */
 interface Field extends Bounds {
   default?: number;
 }
@@ -35,13 +35,13 @@ export const surrogateFields = {
     max: { above: 0, default: Infinity },
     dual: { above: 1, default: Infinity },
   },
-  /** CISPO (arXiv 2506.13585). `high` is the upper bound itself, the lower one is 1 − low (none when left out). */
+  /** CISPO (arXiv 2506.13585). `high` is the upper bound itself, the lower one is 1 − low (none by default). */
   cispo: { high: { above: 0 }, low: { min: 0, default: Infinity } },
   /** SAPO (arXiv 2511.20347): a sigmoid gate with one temperature for each sign of the advantage. */
   sapo: { tauPositive: { above: 0, default: 1 }, tauNegative: { above: 0, default: 1.05 } },
   /** GMPO (arXiv 2507.20673): the geometric mean of the clipped ratios; the bounds are on the log-ratio: [−low, high]. */
   gmpo: { low: { min: 0 }, high: { min: 0 } },
-  /** VESPO (arXiv 2602.10693): Gamma weighting of the sequence's importance weight; Positive serves A ≥ 0. */
+  /** VESPO (arXiv 2602.10693): Gamma weighting of the sequence's importance weight; the Positive parameters apply for A ≥ 0. */
   vespo: {
     kPositive: { min: 0, default: 2 },
     lambdaPositive: { min: 0, default: 3 },
@@ -62,7 +62,7 @@ export type Surrogate = {
 }[SurrogateKind];
 
 export interface KlConfig {
-  /** Coefficient; 0 computes no KL at all. */
+  /** Coefficient; with 0 no KL is computed. */
   beta: number;
   /** Default `k3`. */
   estimator?: KlEstimator;
@@ -78,11 +78,11 @@ export interface KlConfig {
 export interface EntropyConfig {
   /** The mean entropy times this is subtracted from the loss. */
   coefficient: number;
-  /** Keep only the tokens of the highest entropy, this share of them, in (0, 1]. Default 1. */
+  /** Keep only this fraction of the tokens, those of the highest entropy, in (0, 1]. Default 1. */
   topQuantile?: number;
-  /** The number of kept tokens over the whole accumulation window; default: of this batch. */
+  /** The number of kept tokens in the whole accumulation window; default: in this batch. */
   tokens?: number;
-  /** With `topQuantile`: the global entropy (nats) from which tokens are kept; default: this batch's quantile. */
+  /** With `topQuantile`: the global entropy threshold (nats) from which tokens are kept; default: this batch's quantile. */
   threshold?: number;
 }
 
@@ -92,13 +92,16 @@ export interface LossConfig {
   surrogate: Surrogate;
   /** Default `token-mean`. */
   aggregation?: Aggregation;
-  /** Whether a sequence without a masked-in token counts in B. Default `count`, as TRL; verl drops. */
+  /** Whether a sequence without a masked-in token counts in B. Default `count`, as in TRL; verl drops it. */
   emptySequences?: 'count' | 'drop';
   /** For aggregation `constant`; default: the padded length T. */
   maxLength?: number;
   /** Clamp of the log-ratio to [−c, c], zero gradient outside. Default: none. */
   logRatioClamp?: number;
-  /** Off-policy sequence mask (DeepSeek-V3.2): A < 0 tokens of a sequence whose mean ℓ° − ℓ exceeds this are dropped. Default: none. */
+  /**
+   * Off-policy sequence mask (DeepSeek-V3.2): A < 0 tokens of a sequence whose mean ℓ° − ℓ exceeds this are dropped. Default:
+   * none.
+   */
   offPolicyThreshold?: number;
   kl?: KlConfig;
   entropy?: EntropyConfig;
@@ -179,7 +182,7 @@ function resolveEntropy(value: unknown): LossPlan['entropy'] {
 
 /** How rewards become advantages. Group sizes: exactly one of `groupSize` and `groupSizes`. */
 export interface AdvantageConfig {
-  /** Responses a prompt; the number of rewards must be a multiple. */
+  /** Responses per prompt; the number of rewards must be a multiple of it. */
   groupSize?: number;
   /** Ragged groups: the size of each, in order; their sum is the number of rewards. */
   groupSizes?: Int32Array;
@@ -189,13 +192,13 @@ export interface AdvantageConfig {
   scale?: (typeof scales)[number];
   /** Standard deviations divide by n − ddof. Default 1. */
   ddof?: 0 | 1;
-  /** Added to the standard deviation. Default 1e-4, as TRL; verl uses 1e-6. */
+  /** Added to the standard deviation. Default 1e-4, as in TRL; verl uses 1e-6. */
   epsilon?: number;
-  /** History-aware difficulty weighting (arXiv 2601.08521, eq. 13–17); left out: none. */
+  /** History-aware difficulty weighting (arXiv 2601.08521, eq. 13–17). Default: none. */
   hadw?: {
     /**
-     * The policy's level, usually `anchor.value`; left out or undefined: the batch's own mean reward. With rewards in a
-     * DeviceArray it may be one too, of one float64, which is read when the operation runs.
+     * The policy's level, usually `anchor.value`; default: the batch's own mean reward. With rewards in a DeviceArray it may
+     * also be a DeviceArray of one float64, which is read when the operation runs.
      */
     anchor?: number | DeviceArray | undefined;
     /** λ. Default 1.3. */
@@ -220,7 +223,7 @@ export function resolveAdvantage(field: string, config: unknown): AdvantageSetti
   };
 }
 
-/** A DeviceArray stands in the number's place: only the CUDA device's own functions look into it. */
+/** May be a DeviceArray typed as a number: only the CUDA device's own functions read it. */
 function resolveAnchor(field: string, anchor: unknown): number {
   if (anchor instanceof DeviceArray) return anchor as unknown as number;
   return anchor === undefined ? NaN : checkNumber(field, anchor);

@@ -25,27 +25,27 @@ import {
   type RunOptions,
 } from './request.js';
 
-/** `A`: what the caller's array was. Results lie where it lies. */
+/** `A`: the type of the caller's array. Results are placed where it is. */
 type Beside<A> = A extends DeviceArray ? DeviceArray : Float32Array;
 
 /** `R`: the type of the rewards. */
 export interface AdvantageResult<R = Rewards> {
-  /** One for each reward, HA-DW applied; 0 for a NaN reward. */
+  /** One per reward, with HA-DW applied; 0 for a NaN reward. */
   advantages: Beside<R>;
-  /** HA-DW weights Φ, one for each reward; all 1 without `hadw`. */
+  /** HA-DW weights Φ, one per reward; all 1 without `hadw`. */
   weights: Beside<R>;
   /** Mean of each group's rewards; NaN for a group without a verdict. */
   groupMean: Beside<R>;
   groupStd: Beside<R>;
   /** 1 for each group with a non-zero advantage, else 0. */
   active: R extends DeviceArray ? DeviceArray : Uint8Array;
-  /** Mean of all rewards with a verdict (what `DifficultyAnchor.observe` takes); NaN when there is none. */
+  /** Mean of all rewards with a verdict (the input of `DifficultyAnchor.observe`); NaN if there is none. */
   accuracy: number;
   /** `reward`, `reward_std`, `frac_reward_zero_std`, `nonFinite`, and with HA-DW `hadw/anchor`, `hadw/weight_mean|min|max`. */
   metrics: Metrics;
 }
 
-/** Where all results lie on a GPU, the call does not wait for them; reading `loss`, `metrics` or an accuracy does. */
+/** If all results are on a GPU, the call does not wait for them; reading `loss`, `metrics` or an accuracy does. */
 export interface LossResult<D = never> {
   loss: number;
   /** Names and definitions: docs/losses.md. */
@@ -55,9 +55,9 @@ export interface LossResult<D = never> {
 }
 
 export interface PolicyResult<L = Float32Array> extends LossResult<L extends DeviceArray ? DeviceArray : never> {
-  /** ∂loss/∂logProbs, B*T; 0 at masked tokens. Left out with `gradient: false`. */
+  /** ∂loss/∂logProbs, B*T; 0 at masked tokens. Omitted with `gradient: false`. */
   gradLogProbs?: Beside<L>;
-  /** ∂loss/∂entropies, B*T, where there is an entropy term; 0 at tokens that are masked out or not kept. */
+  /** ∂loss/∂entropies, B*T, if there is an entropy term; 0 at tokens that are masked out or not kept. */
   gradEntropies?: Beside<L>;
 }
 
@@ -74,7 +74,7 @@ export interface LogitsResult<L = LogitsInput['logits']>
 /**
  * Group-relative advantages with optional HA-DW weights (docs/losses.md, "Advantages").
  * @param rewards P*G values (or ragged groups); NaN means "no verdict", infinities are an error.
- * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given.
  */
 export function computeAdvantages<R extends Rewards | DeviceArray>(
   rewards: R,
@@ -91,8 +91,8 @@ export function computeAdvantages<R extends Rewards | DeviceArray>(
 }
 
 /**
- * The loss and its gradient from token log-probs, and from entropies where the configuration has an entropy term.
- * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * The loss and its gradient from token log-probs, and from entropies if the configuration has an entropy term.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given.
  */
 export function policyLoss<I extends PolicyInput<DeviceArray>>(
   input: I,
@@ -121,12 +121,12 @@ export function policyLoss(
 
 /**
  * The loss from logits: log-probs, entropies, loss, and the gradient with respect to the logits, in one call.
- * With `inPlace` the gradient takes the place of the logits and no second [B*T, V] array is made.
+ * With `inPlace` the gradient overwrites the logits, and no second [B*T, V] array is allocated.
  * @example
  * // float16 logits of 50,257 columns: most of an unscaled gradient would flush to zero.
  * const { gradLogits, metrics } = logitsLoss({ ...batch, dtype: 'float16' }, presets.dapo, { lossScale: 2 ** 24 });
  * if (metrics.nonFinite > 0) throw new Error('halve the scale'); // else divide 2 ** 24 out of the weights' gradients in float32
- * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given.
  */
 export function logitsLoss<I extends LogitsInput<DeviceArray>>(
   input: I,
@@ -157,15 +157,15 @@ export function logitsLoss(
 export interface LogitsBackwardResult<L = LogitsBackwardInput['logits']> {
   /** ∂loss/∂logits in the layout and type of `logits`. */
   gradLogits: L;
-  /** `nonFinite`: logits, gradients that were given, and values of the gradient beyond the range of their type. */
+  /** `nonFinite` counts logits, given gradients, and values of the gradient beyond the range of their type. */
   metrics: Metrics;
 }
 
 /**
- * The backward pass of log-probs and entropies with respect to logits, for a gradient that is known already: `logitsLoss` is
- * the log-probs and entropies of its rows, `policyLoss` of these, and this. A row depends on nothing but itself, so that rows may be
- * taken in chunks and logits need never be in memory as a whole. Rows that are masked out or whose gradients are 0 are not read.
- * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * The backward pass from log-probs and entropies to logits, for given gradients. `logitsLoss` is equivalent to computing the
+ * log-probs and entropies of its rows, then `policyLoss`, then this. Rows are independent, so they can be processed in chunks and
+ * the logits need never be in memory as a whole. Rows that are masked out or whose gradients are 0 are not read.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given.
  * @example
  * const { logProbs, entropies } = logitsLoss({ ...batch, logits, tokens }, config, { gradient: false });
  * const { gradLogProbs, gradEntropies } = policyLoss({ ...batch, logProbs, entropies }, config);
@@ -202,11 +202,12 @@ export interface LinearResult extends LossResult {
 
 /**
  * The loss from the hidden states of a model's last layer and its unembedding, with both gradients: `logitsLoss` of
- * hidden · unembeddingᵀ, whose B*T*V logits and their gradient are never in memory as a whole. They are made in chunks of rows, twice:
- * once for log-probs and entropies, and once, after the loss over all of them is known, for the gradient. That is one product of
- * the size more than with logits in memory. Every ratio, KL term, entropy term, quantile and metric is there; rows
- * that are masked out are not read, those without a gradient not read again. No bit depends on `chunkRows`. On 'cpu' in float32.
- * @throws TypeError or RangeError that names the field, what was expected and what came; RangeError where `device` is 'cuda'.
+ * hidden · unembeddingᵀ, whose B*T*V logits and their gradient are never in memory as a whole. Logits are computed in chunks of
+ * rows, twice: once for log-probs and entropies, and once, after the loss over all rows is known, for the gradient. That costs
+ * one more matrix product than keeping the logits in memory. All ratios, KL terms, entropy terms, quantiles and metrics are
+ * supported; rows that are masked out are not read, those without a gradient not read again. No bit depends on `chunkRows`. On
+ * 'cpu' it computes in float32.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given; RangeError if `device` is 'cuda'.
  * @example
  * const { loss, gradHidden, gradUnembedding } = linearLoss(
  *   { shape: { sequences: 8, length: 512, hiddenSize: 896, vocab: 151936 }, hidden, unembedding, tokens, mask, oldLogProbs, advantages },
@@ -241,7 +242,7 @@ function holdsDeviceArray(input: unknown): boolean {
   return typeof input === 'object' && input !== null && Object.values(input).some((v) => v instanceof DeviceArray);
 }
 
-/** Numbers are read through to where they come from: a device may still be at work on them. */
+/** Getters, because a device may still be computing the numbers. */
 function lossResult<R extends object>(
   scalars: LossScalars & { accuracy?: number },
   advantage: AdvantageOutput | undefined,
@@ -259,7 +260,7 @@ function lossResult<R extends object>(
   };
 }
 
-/** What a device computes into the arrays of a plan. */
+/** The result from the arrays of a plan, which a device fills. */
 export function advantageResult(
   output: AdvantageOutput,
   scalars: { accuracy: number; metrics: Metrics },

@@ -1,5 +1,5 @@
-// The published combinations of ratio, surrogate and aggregation with their published hyperparameters. None sets a KL or
-// an entropy term: add `kl: { beta, ... }` where a recipe has one.
+// The published combinations of ratio, surrogate and aggregation with their published hyperparameters. None sets a KL or an
+// entropy term: add `kl: { beta, ... }` if your recipe has one.
 
 import type { LossConfig } from './config.js';
 
@@ -12,7 +12,7 @@ export const presets = {
   bnpo: { ratio: 'token', surrogate: clip, aggregation: 'token-mean' },
   /** Dr. GRPO (arXiv 2503.20783): divide by a constant; use it with advantages of scale 'none'. */
   dr_grpo: { ratio: 'token', surrogate: clip, aggregation: 'constant' },
-  /** DAPO (arXiv 2503.14476): clip-higher, token-level loss; give `normalizer` under gradient accumulation. */
+  /** DAPO (arXiv 2503.14476): clip-higher, token-level loss; pass `normalizer` with gradient accumulation. */
   dapo: { ratio: 'token', surrogate: { kind: 'clip', low: 0.2, high: 0.28 }, aggregation: 'token-mean' },
   /** GSPO (arXiv 2507.18071, section 5.1). */
   gspo: { ratio: 'sequence', surrogate: { kind: 'clip', low: 3e-4, high: 4e-4 }, aggregation: 'sequence-mean' },

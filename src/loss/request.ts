@@ -1,6 +1,6 @@
-// From what a caller passes to what a device receives: every check, every default, every conversion of an input.
-// What may run the caller's code (getters, proxies, elements of an array of rewards) is read before any typed array is
-// looked at, so that no array can be detached between its check and its use.
+// From a caller's arguments to a device's plan: every check, every default, every conversion of an input. Anything that may run
+// the caller's code (getters, proxies, elements of an array of rewards) is read before any typed array is checked, so that no
+// array can be detached between its check and its use.
 
 import {
   type ArrayTypes,
@@ -36,23 +36,24 @@ import type { LossPlan } from '../devices/settings.js';
 import { type AdvantageConfig, resolveAdvantage, resolveLoss } from './config.js';
 
 /**
- * What a loss reads besides log-probs or logits. Per-token arrays hold B*T values, row-major. With `D` DeviceArray, any array
- * may be one of the same type, for device 'cuda'; results lie where `logProbs` or `logits` do, statistics of groups where `rewards` do.
+ * The inputs of a loss besides log-probs or logits. Per-token arrays hold B*T values, row-major. With `D` DeviceArray, any array
+ * may be a DeviceArray of the same type, for device 'cuda'; results are placed where `logProbs` or `logits` are, group statistics
+ * where `rewards` are.
  */
 export interface TokenInput<D = never> {
   /** B and T. */
   shape: { sequences: number; length: number };
-  /** Log-probs under the behaviour policy; left out: those of this very call (ratio 1, gradient kept). */
+  /** Log-probs under the behaviour policy. Default: those of this call (ratio 1, gradient kept). */
   oldLogProbs?: Float32Array | D | undefined;
-  /** Log-probs under the reference policy; needed when kl.beta is not 0. */
+  /** Log-probs under the reference policy; required if kl.beta is not 0. */
   refLogProbs?: Float32Array | D | undefined;
-  /** Non-zero: the token counts. Left out: all do. What a masked token's other values are does not matter. */
+  /** Non-zero: the token counts. Default: all do. The other values of a masked token do not matter. */
   mask?: Uint8Array | D | undefined;
-  /** B values (one a sequence) or B*T (one a token). Exactly one of `advantages` and `rewards`. */
+  /** B values (one per sequence) or B*T (one per token). Exactly one of `advantages` and `rewards`. */
   advantages?: Float32Array | D | undefined;
-  /** One a sequence: advantages are computed from them in the same call. */
+  /** One per sequence: advantages are computed from them in the same call. */
   rewards?: Rewards | D | undefined;
-  /** How, when `rewards` are given. */
+  /** How advantages are computed from `rewards`. */
   advantage?: AdvantageConfig | undefined;
   /** Sampler-mismatch weights that multiply the surrogate. */
   tokenWeights?: Float32Array | D | undefined;
@@ -65,7 +66,10 @@ export interface TokenInput<D = never> {
 export interface PolicyInput<D = never> extends TokenInput<D> {
   /** Log-probs of the tokens under the policy: B*T. */
   logProbs: Float32Array | D;
-  /** Entropies of the distributions that the tokens are from, in nats, B*T: needed for an entropy term or `topQuantile`. */
+  /**
+   * Entropies of the distributions that the tokens were drawn from, in nats, B*T: required for an entropy term or
+   * `topQuantile`.
+   */
   entropies?: Float32Array | D | undefined;
 }
 
@@ -76,13 +80,13 @@ export interface LogitsInput<D = never> extends TokenInput<D> {
   logits: Float32Array | Uint16Array | D;
   /** Default: the DeviceArray's, else 'float32'. */
   dtype?: LogitsDtype;
-  /** The chosen token of each row: B*T ids below `vocab`. In a DeviceArray one outside of it makes the loss NaN. */
+  /** The chosen token of each row: B*T ids below `vocab`. In a DeviceArray an invalid id makes the loss NaN. */
   tokens: Int32Array | D;
   /** Logits are divided by it; at least 1e-6. Default 1. */
   temperature?: number;
 }
 
-/** Rows of logits, and a gradient with respect to what was made of each. Arrays of rows hold N values. */
+/** Rows of logits, and the gradient with respect to each row's log-prob and entropy. Per-row arrays hold N values. */
 export interface LogitsBackwardInput<D = never> {
   /** N, V, and the distance between two rows where the vocabulary is padded (default V). */
   shape: { rows: number; vocab: number; rowStride?: number };
@@ -90,31 +94,31 @@ export interface LogitsBackwardInput<D = never> {
   logits: Float32Array | Uint16Array | D;
   /** Default: the DeviceArray's, else 'float32'. */
   dtype?: LogitsDtype;
-  /** The chosen token of each row: ids below `vocab`. In a DeviceArray one outside of it makes its row NaN. */
+  /** The chosen token of each row: ids below `vocab`. In a DeviceArray an invalid id makes its row NaN. */
   tokens: Int32Array | D;
   /** Logits are divided by it; at least 1e-6. Default 1. */
   temperature?: number;
-  /** Non-zero: the row counts; the gradient of others is 0. Left out: all do. */
+  /** Non-zero: the row counts; the gradient of other rows is 0. Default: all do. */
   mask?: Uint8Array | D | undefined;
   /** ∂loss/∂ℓ of each row's token. */
   gradLogProbs: Float32Array | D;
-  /** ∂loss/∂H of each row's entropy. Left out: 0. */
+  /** ∂loss/∂H of each row's entropy. Default: 0. */
   gradEntropies?: Float32Array | D | undefined;
 }
 
-/** Hidden states of a model's last layer, and the matrix by which they become logits. */
+/** Hidden states of a model's last layer, and the unembedding matrix that turns them into logits. */
 export interface LinearInput extends TokenInput {
   /** B, T, D and V. */
   shape: { sequences: number; length: number; hiddenSize: number; vocab: number };
-  /** [B, T, D]: row b * T + t is what the logits of token t of sequence b are made of. */
+  /** [B, T, D]: row b * T + t gives the logits of token t of sequence b. */
   hidden: Float32Array;
-  /** [V, D]: the logits of a row are its products with these rows. */
+  /** [V, D]: the logits of a row are its dot products with these rows. */
   unembedding: Float32Array;
   /** The chosen token of each row: B*T ids below `vocab`. */
   tokens: Int32Array;
   /** Logits are divided by it; at least 1e-6. Default 1. */
   temperature?: number;
-  /** Logits are softCap · tanh(x / softCap) of the products x, as Gemma 2's are (`final_logit_softcapping`). Default: none. */
+  /** Logits are softCap · tanh(x / softCap) of the products x, as in Gemma 2 (`final_logit_softcapping`). Default: none. */
   softCap?: number;
 }
 
@@ -122,36 +126,36 @@ export interface LinearInput extends TokenInput {
 export type Rewards = Float32Array | Float64Array | readonly number[];
 
 export interface RunOptions {
-  /** Default 'auto': where the arrays are, 'cuda' for a DeviceArray and 'cpu' (without an addon 'reference') for typed arrays. */
+  /** Default 'auto': 'cuda' for a DeviceArray, and 'cpu' ('reference' without an addon) for typed arrays. */
   device?: DeviceChoice;
-  /** Threads at most; default: one a core. Results do not depend on it. */
+  /** Maximum number of threads; default: one per core. Results do not depend on it. */
   threads?: number;
 }
 
 interface GradientOptions extends RunOptions {
   /**
    * Default 1. The gradient is multiplied by it before it is rounded to its array's type; loss and metrics are not. float16 needs
-   * it at large vocabularies and denominators, where a power of two keeps every bit. Divide it out again in float32
-   * (docs/losses.md, "Loss scale"). At least 2^-126.
+   * it with large vocabularies and denominators; a power of two keeps every bit. Divide it out again in float32 (docs/losses.md,
+   * "Loss scale"). At least 2^-126.
    */
   lossScale?: number;
 }
 
 interface LossOptions extends GradientOptions {
-  /** Default true. False: the loss and its metrics alone. */
+  /** Default true. False: only the loss and its metrics. */
   gradient?: boolean;
-  /** Default true. False: rows that can carry no gradient may stay unread; the metrics `kl` and `entropy` are left out. */
+  /** Default true. False: rows that cannot have a gradient may be skipped, and the metrics `kl` and `entropy` are omitted. */
   metrics?: boolean;
 }
 
 export interface LinearOptions extends Omit<LossOptions, 'gradient' | 'lossScale'> {
-  /** Default 'auto': 'cpu', or 'reference' without an addon. 'cuda' is refused: it has no matrix products. */
+  /** Default 'auto': 'cpu', or 'reference' without an addon. 'cuda' is rejected: it has no matrix products. */
   device?: DeviceChoice;
-  /** Default true: with respect to both. False: the loss and its metrics alone. */
+  /** Default true: with respect to both. False: only the loss and its metrics. */
   gradient?: boolean | 'hidden' | 'unembedding';
   /**
-   * Rows whose logits are in memory at once, rounded up to a multiple of 128. Default: as many as 256 MiB hold, at least 128. With a
-   * soft cap as much again. No bit of the results depends on it.
+   * Rows whose logits are in memory at once, rounded up to a multiple of 128. Default: as many as fit in 256 MiB, at least 128. A
+   * soft cap doubles the memory. No bit of the results depends on it.
    */
   chunkRows?: number;
 }
@@ -161,13 +165,13 @@ export interface PolicyOptions<D = never> extends LossOptions {
   gradLogProbs?: Float32Array | D;
 }
 
-/** Where the gradient with respect to logits goes. */
+/** Where the gradient with respect to logits is written. */
 interface LogitsGradientOptions<D> {
   /** Default false. True: the gradient overwrites the logits and is returned in the same array. */
   inPlace?: boolean;
   /** Where to write the gradient (layout and type of `logits`) instead of into a new array. */
   gradLogits?: Float32Array | Uint16Array | D;
-  /** Default false. True: `gradLogits` was given and holds zeros, so that rows without a gradient need not be written. */
+  /** Default false. True: the given `gradLogits` holds zeros, so rows without a gradient need not be written. */
   zeroed?: boolean;
 }
 
@@ -175,7 +179,7 @@ export interface LogitsOptions<D = never> extends LossOptions, LogitsGradientOpt
 
 export interface LogitsBackwardOptions<D = never> extends GradientOptions, LogitsGradientOptions<D> {}
 
-/** 2^31 − 1: the most sequences, tokens a sequence, and vocabulary entries; their products are only bounded by memory. */
+/** 2^31 − 1: the limit for sequences, tokens per sequence, and vocabulary entries; their products are only bounded by memory. */
 const maxDimension = 0x7fffffff;
 
 function checkDimension(field: string, value: unknown): number {
@@ -191,8 +195,8 @@ const deviceDtype = {
 } as const satisfies Record<keyof ArrayTypes, readonly DeviceDtype[]>;
 
 /**
- * A typed array of one kind or, on the CUDA device, a DeviceArray of the same type, which a plan holds in its place: only
- * that device's own functions look into it.
+ * A typed array of one kind or, on the CUDA device, a DeviceArray of the same type, which a plan holds in its place: only that
+ * device's own functions read it.
  */
 function checkPlaced<K extends keyof ArrayTypes>(
   field: string,
@@ -213,10 +217,10 @@ function checkPlaced<K extends keyof ArrayTypes>(
   return value as unknown as ArrayTypes[K];
 }
 
-/** The DeviceArrays that `place` made in the call at hand. */
+/** The DeviceArrays that `place` has made in the current call. */
 let placed: DeviceArray[] = [];
 
-/** Runs a call; where it fails, the memory that it took for its results goes back at once. */
+/** Runs a call; if it fails, the memory allocated for its results is freed at once. */
 export function freeingOnError<T>(call: () => T): T {
   placed = [];
   try {
@@ -229,7 +233,7 @@ export function freeingOnError<T>(call: () => T): T {
   }
 }
 
-/** A new array for results, where `beside` lies. */
+/** A new array for results, placed where `beside` is. */
 function place<K extends keyof ArrayTypes>(beside: unknown, kind: K, length: number): ArrayTypes[K] {
   if (beside instanceof DeviceArray) {
     const dtype = kind === 'Uint16Array' ? beside.dtype : deviceDtype[kind][0];
@@ -240,7 +244,7 @@ function place<K extends keyof ArrayTypes>(beside: unknown, kind: K, length: num
   return new { Float32Array, Float64Array, Int32Array, Uint8Array, Uint16Array }[kind](length) as ArrayTypes[K];
 }
 
-/** Rewards as float64, checked: finite or NaN. Those on the device stay there. */
+/** Rewards as float64, checked to be finite or NaN. Those on the device stay there. */
 function checkRewards(field: string, value: unknown, onCuda: boolean): Float64Array {
   if (value instanceof DeviceArray && value.dtype === 'float32') {
     return checkPlaced(field, value, 'Float32Array', onCuda) as unknown as Float64Array;
@@ -307,7 +311,7 @@ function groupOffsets(field: string, config: AdvantageConfig, rewards: number): 
   return offsets;
 }
 
-/** `onCuda`: whether arrays may be DeviceArrays. `fields`: what the arguments are called in messages. */
+/** `onCuda`: whether arrays may be DeviceArrays. `fields`: the arguments' names in messages. */
 export function planAdvantages(
   rewards: unknown,
   config: unknown,
@@ -350,7 +354,7 @@ const tokenFields = [
   'sequences',
 ] as const;
 
-/** Of a loss from log-probs, but for `entropies`. */
+/** Fields of a loss from log-probs, without `entropies`. */
 export const policyFields = [...tokenFields, 'logProbs'] as const;
 
 /** How a per-token field is checked, and what the plan then holds: arrays here, tensors in src/tfjs. */
@@ -414,7 +418,7 @@ function checkLossScale({ lossScale, gradient }: Record<string, unknown>): numbe
   return checkNumber('options.lossScale', lossScale, { min: 2 ** -126 });
 }
 
-/** A count over a whole accumulation window; an empty window divides by 1. NaN where this batch decides. */
+/** A count over a whole accumulation window; an empty window divides by 1. NaN: this batch decides. */
 function checkDenominator(field: string, value: unknown): number {
   return value === undefined ? NaN : Math.max(1, checkNumber(field, value, { min: 0 }));
 }
@@ -423,7 +427,7 @@ export function checkThreads(value: unknown): number {
   return value === undefined ? 0 : checkNumber('options.threads', value, { min: 1, max: 1024, integer: true });
 }
 
-/** Advantages, or the rewards that they are to be computed from. */
+/** Advantages, or the rewards to compute them from. */
 function planSignal<Floats>(
   input: Record<string, unknown>,
   sequences: number,
@@ -460,7 +464,7 @@ export function checkOptions(options: unknown, known: readonly string[]): Record
   return o;
 }
 
-/** The plan of a loss from log-probs, but for the log-probs and entropies. Their length is B*T. */
+/** The plan of a loss from log-probs, without the log-probs and entropies. Their length is B*T. */
 export function planPolicyTokens<Floats, Bytes>(
   input: Record<string, unknown>,
   config: unknown,
@@ -515,7 +519,7 @@ function policyGradient(
   return checkPlaced('options.gradLogProbs', given, 'Float32Array', onCuda, logProbs.length);
 }
 
-/** The plan of a loss from logits, but for logits and tokens. */
+/** The plan of a loss from logits, without logits and tokens. */
 export function planLogitsTokens<Floats, Bytes>(
   input: Record<string, unknown>,
   config: unknown,
@@ -532,7 +536,7 @@ export function planLogitsTokens<Floats, Bytes>(
   return { ...plan, ...layout };
 }
 
-/** What is common to rows of logits. */
+/** The settings common to rows of logits. */
 function planLayout(
   shape: Record<string, unknown>,
   input: Record<string, unknown>,
@@ -550,7 +554,7 @@ export function checkTemperature(value: unknown): number {
   return value === undefined ? 1 : checkNumber('temperature', value, { min: 1e-6 });
 }
 
-/** B*T ids, each within the vocabulary where its token is masked in. On the device, it looks for itself. */
+/** B*T ids, each within the vocabulary if its token is masked in. Ids on the device are checked there. */
 export function checkTokens(
   value: unknown,
   mask: Uint8Array | null,
@@ -632,7 +636,7 @@ export function planLogitsBackward(input: unknown, options: unknown = {}, onCuda
   return { rows, ...layout, ...settings, ...inputs, logits, gradLogits, zeroed };
 }
 
-/** The plan of a loss from hidden states, but for hidden states, unembedding and their gradients. `more`: names of these. */
+/** The plan of a loss from hidden states, without hidden states, unembedding and their gradients. `more`: names of these. */
 export function planLinearTokens(
   input: Record<string, unknown>,
   config: unknown,
@@ -708,7 +712,7 @@ function checkLogits(
   return checkPlaced('logits', value, arrayOf[dtype], onCuda, rows * rowStride, shape);
 }
 
-/** Where the gradient with respect to logits goes: over them, into an array that was given, or into a new one. */
+/** Where the gradient with respect to logits is written: over them, into a given array, or into a new one. */
 function planLogitsGradient(
   options: Record<string, unknown>,
   logits: Float32Array | Uint16Array,
@@ -766,7 +770,7 @@ function logitsDtype(given: unknown, logits: unknown): LogitsDtype {
   return dtype;
 }
 
-/** float16 and bfloat16 look alike to what holds them on the host. */
+/** On the host float16 and bfloat16 are both Uint16Arrays. */
 function checkSameType(gradient: unknown, logits: unknown): void {
   if (gradient instanceof DeviceArray && logits instanceof DeviceArray && gradient.dtype !== logits.dtype) {
     throw new TypeError(`options.gradLogits: expected a DeviceArray of ${logits.dtype}, got one of ${gradient.dtype}`);
@@ -778,7 +782,7 @@ function tokenInputs(plan: TokenPlan): Readonly<Record<string, ArrayBufferView |
   return { mask, oldLogProbs, refLogProbs, tokenWeights, advantages };
 }
 
-/** What is written must not be what is read: a token id that became a piece of a gradient would be no id any more. */
+/** Output must not overlap input: a token id overwritten with a piece of a gradient would no longer be an id. */
 function checkApart(
   field: string,
   written: ArrayBufferView,

@@ -1,5 +1,5 @@
-// What a decoder-only language model computes, as plain data: sizes, norms, biases, rotary positions, windows, caps, tying.
-// A family (families.ts) reads it from a configuration; the model's code reads nothing else.
+// The architecture of a decoder-only language model as plain data: sizes, norms, biases, rotary positions, windows, caps, tying.
+// A family (families.ts) reads it from a configuration; the model's code depends on nothing else.
 
 import { rangeError } from '../base/check.js';
 import type { RotaryParameters } from './rotary-parameters.js';
@@ -11,15 +11,15 @@ export type FamilyName = (typeof familyNames)[number];
 export type Activation = 'silu' | 'gelu_pytorch_tanh';
 
 export interface LayerArchitecture {
-  /** Rotary positions of this layer: an index into `rotaries`, or null where queries and keys are not rotated. */
+  /** Rotary positions of this layer: an index into `rotaries`, or null if queries and keys are not rotated. */
   readonly rotary: number | null;
-  /** A query sees keys at positions above its own less this number; null for all earlier ones. */
+  /** A query attends to keys at positions above its own minus this number; null: to all earlier ones. */
   readonly window: number | null;
 }
 
 export interface Architecture {
   readonly family: FamilyName;
-  /** Rows of the embedding. May be larger than the tokenizer's vocabulary: the ids beyond it are padding. */
+  /** Rows of the embedding. May exceed the tokenizer's vocabulary; the extra ids are padding. */
   readonly vocabularySize: number;
   readonly hiddenSize: number;
   /** Width between the projections of a feed-forward block. */
@@ -29,7 +29,7 @@ export interface Architecture {
   readonly keyValueHeads: number;
   /** Independent of hiddenSize / heads in some families. */
   readonly headSize: number;
-  /** The longest sequence that the model was made for. */
+  /** The longest sequence that the model supports. */
   readonly maxPositions: number;
   readonly layers: readonly LayerArchitecture[];
   readonly rotaries: readonly RotaryParameters[];
@@ -43,24 +43,24 @@ export interface Architecture {
   readonly activation: Activation;
   /** Query, key and value are one projection with their rows in this order, and so are gate and up. */
   readonly fused: boolean;
-  /** Scores are queries · keys × scale, then softCap × tanh(scores / softCap) where there is a cap, then the mask. */
+  /** Scores are queries · keys × scale, then softCap × tanh(scores / softCap) if there is a cap, then the mask. */
   readonly attention: { readonly scale: number; readonly softCap: number | null };
   /** Logits become finalSoftCap × tanh(logits / finalSoftCap); null for none. */
   readonly finalSoftCap: number | null;
-  /** Embeddings are multiplied by this, rounded to the type that is computed in. */
+  /** Embeddings are multiplied by this, rounded to the computation's type. */
   readonly embeddingScale: number;
   /** The unembedding is the embedding. */
   readonly tiedEmbeddings: boolean;
-  /** Ids that end a sequence, as far as the configuration knows. */
+  /** Ids that end a sequence, according to the configuration. */
   readonly endTokens: readonly number[];
 }
 
-/** A part of the model with weights of its own. */
+/** A part of the model with its own weights. */
 export interface Module {
   /** groupgrad's name: `layers.3.attention.query`. */
   readonly name: string;
   readonly kind: 'embedding' | 'linear' | 'norm';
-  /** [outputs, inputs] of a linear map as files hold it, [rows, width] of an embedding, [width] of a norm. */
+  /** [outputs, inputs] of a linear layer as stored in files, [rows, width] of an embedding, [width] of a norm. */
   readonly shape: readonly number[];
   readonly bias: boolean;
 }
@@ -130,7 +130,7 @@ export interface Parameter {
   /** The module's name; with `.bias` for its bias. */
   readonly name: string;
   readonly module: Module;
-  /** As files hold it. */
+  /** As stored in files. */
   readonly shape: readonly number[];
 }
 
@@ -147,7 +147,7 @@ export function parameterCount(architecture: Architecture): number {
   return parametersOf(architecture).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
 }
 
-/** The layer's rotary parameters; null where it has none. RangeError for a layer that does not exist. */
+/** The layer's rotary parameters; null if it has none. RangeError for a layer that does not exist. */
 export function rotaryOf({ layers, rotaries }: Architecture, layer: number): RotaryParameters | null {
   const found = layers[layer];
   if (!found) throw rangeError('layer', `one of the ${layers.length} layers`, String(layer));

@@ -1,5 +1,4 @@
-// Attention: causal, many heads, heads of queries that share their keys and values (grouped-query attention, arXiv
-// 2305.13245), sliding windows, scores with a soft cap.
+// Attention: causal, multi-head, grouped-query (arXiv 2305.13245), with sliding windows and soft-capped scores.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { type Computed, fusedKernel, type Keep } from './part.js';
@@ -10,14 +9,14 @@ export interface AttentionShape {
   sequences: number;
   heads: number;
   keyValueHeads: number;
-  /** Scores are queries · keys × scale, then softCap × tanh(scores / softCap) where there is a cap. */
+  /** Scores are queries · keys × scale, then softCap × tanh(scores / softCap) if there is a cap. */
   scale: number;
   softCap: number | null;
 }
 
-/** What each position may see. */
+/** Which positions each position may attend to. */
 export interface Visibility {
-  /** Added to the scores: [B, 1, positions at hand, positions seen]. Left out where a fused kernel computes attention. */
+  /** Added to the scores: [B, 1, queries, keys]. Omitted if a fused kernel computes attention. */
   bias?: tf.Tensor4D;
   /** The first position of each sequence that is not padding, int32 [B], and the window (0 for none): as fused kernels take them. */
   starts: tf.Tensor1D;
@@ -29,22 +28,25 @@ export type KeysAndValues = [keys: tf.Tensor3D, values: tf.Tensor3D];
 
 /**
  * Weighted values are summed over blocks of this many positions, counted from the first column, and the sums of blocks added in
- * order: here and in the key-value cache (kv-cache.ts), which holds such blocks. A row then gets the same numbers from the
- * cache as from a full forward pass. 48, because the batched products of tfjs's WebAssembly and plain backends cut their own
- * sums there: on WebAssembly, the sum over blocks has the bits of the product over all columns.
+ * order, here and in the key-value cache (kv-cache.ts), which consists of such blocks. So a row gets the same numbers from the
+ * cache as from a full forward pass. 48, because the batched products of tfjs's WebAssembly and plain backends split their own
+ * sums there: on WebAssembly, the sum over blocks is bit-identical to the product over all columns.
  */
 export const blockColumns = 48;
 
 /**
  * Sequences that begin at column 0 get the same numbers in every batch whose length is a multiple of this: the softmax of
- * the WebAssembly backend adds four columns at a time, and those behind the last whole four in another order.
+ * the WebAssembly backend sums four columns at a time, and the columns after the last full four in another order.
  */
 export const columnStep = 4;
 
-/** Added to a masked score: so far below any score that its probability is exactly 0, and yet finite. */
+/** Added to a masked score: finite, but so far below any score that its probability is exactly 0. */
 export const maskedScore = -1e9;
 
-/** [B, 1, T, T]: 0 where a position may see another (itself, earlier ones that are no padding, within the window). */
+/**
+ * [B, 1, T, T]: 0 where a position may attend to another (itself, and earlier positions that are not padding, within the
+ * window).
+ */
 export function causalBias({ sequences, length, starts }: SequenceBatch, window: number | null): tf.Tensor4D {
   const bias = new Float32Array(sequences * length * length).fill(maskedScore);
   for (let b = 0; b < sequences; b++) {
@@ -56,7 +58,7 @@ export function causalBias({ sequences, length, starts }: SequenceBatch, window:
   return tf.tensor4d(bias, [sequences, 1, length, length]);
 }
 
-/** Bytes of scores above which sequences are taken in groups. */
+/** Bytes of scores above which sequences are processed in groups. */
 const scoreBytes = 64 * 2 ** 20;
 
 /**
@@ -65,7 +67,7 @@ const scoreBytes = 64 * 2 ** 20;
  *
  * Fused kernels: `groupgrad.attention` ({ query, key, value, starts }, { sequences, heads, keyValueHeads, scale, softCap,
  * window }) → value, logSumExp [B * T, H]; `groupgrad.attentionBackward` ({ dy, query, key, value, mixed, logSumExp, starts },
- * the same) → dQuery, dKey, dValue. 0 stands for no cap and no window.
+ * the same) → dQuery, dKey, dValue. 0 means no cap and no window.
  */
 export function attention(
   query: tf.Tensor2D,
@@ -85,7 +87,7 @@ function fusedAttention() {
   return [fusedKernel('groupgrad.attention'), fusedKernel('groupgrad.attentionBackward')] as const;
 }
 
-/** Whether the current backend computes attention by fused kernels, which take starts and window in place of a bias. */
+/** Whether the current backend computes attention by fused kernels, which take starts and window instead of a bias. */
 export function hasFusedAttention(): boolean {
   return fusedAttention().every((kernel) => kernel !== undefined);
 }
@@ -121,7 +123,7 @@ function fused(
   };
 }
 
-/** Sequences in groups, so that the scores of all of them are never in memory together. */
+/** Groups of sequences, so that the scores of all of them are never in memory at once. */
 function composed(inputs: Projections, bias: tf.Tensor4D, shape: AttentionShape, keep: Keep): Computed {
   const { sequences, heads } = shape;
   const length = inputs.query.shape[0] / sequences;
@@ -191,8 +193,8 @@ function attentionGroup(
 }
 
 /**
- * Of products of queries and keys, [B * K, (H / K) * positions at hand, positions seen], with queries as `groupQueries` gives
- * them: probabilities of that shape, and tanh(s / softCap) with a cap.
+ * From products of queries and keys, [B * K, (H / K) * query positions, key positions], with queries from `groupQueries`:
+ * probabilities of that shape, and tanh(s / softCap) with a cap.
  */
 export function attentionProbabilities(
   products: tf.Tensor3D,
@@ -229,7 +231,7 @@ export function mixValues(probabilities: tf.Tensor3D, blocks: readonly tf.Tensor
   return sum!;
 }
 
-/** x [N, columns, size] cut into blocks of `blockColumns`, the last of which may be shorter. */
+/** x [N, columns, size] split into blocks of `blockColumns`, the last of which may be shorter. */
 function inBlocks(x: tf.Tensor3D): tf.Tensor3D[] {
   const [count, columns, size] = x.shape;
   if (columns <= blockColumns) return [x];
@@ -240,8 +242,8 @@ function inBlocks(x: tf.Tensor3D): tf.Tensor3D[] {
 }
 
 /**
- * [B * H, T, size] to [B * K, (H / K) * T, size], as it lies: the heads that share keys and values one below the other, so that
- * one product holds them all against their keys, and in the backward pass adds up what they give back.
+ * [B * H, T, size] to [B * K, (H / K) * T, size], without a copy: the heads that share keys and values are stacked, so that one
+ * product multiplies them all with their keys, and in the backward pass sums their gradients.
  */
 export function groupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: AttentionShape): tf.Tensor3D {
   if (keyValueHeads === heads) return x;
@@ -258,7 +260,7 @@ export function ungroupQueries(x: tf.Tensor3D, { heads, keyValueHeads }: Attenti
   return tf.reshape(x, [rows * sharing, positions / sharing, size]);
 }
 
-/** [B * T, count * size] to [B * count, T, size]. A single position, as in decoding, lies as it is to lie. */
+/** [B * T, count * size] to [B * count, T, size]. A single position, as in decoding, already has that layout. */
 export function splitHeads(x: tf.Tensor2D, sequences: number, count: number): tf.Tensor3D {
   const [rows, width] = x.shape;
   const positions = rows / sequences;

@@ -1,5 +1,5 @@
-// One layer of the model: x + attention(norm(x)), then the same with the feed-forward block; in some families with a second
-// norm before each sum. The unit of recomputation.
+// One layer of the model: x + attention(norm(x)), then the same with the feed-forward block; in some families with a second norm
+// before each sum. The unit of recomputation (gradient checkpointing).
 
 import * as tf from '@tensorflow/tfjs-core';
 import { type AttentionShape, attention, type Visibility } from './attention.js';
@@ -15,13 +15,13 @@ export interface LayerContext {
   /** null: positions are not encoded in this layer. */
   rotation: Rotation | null;
   visible: Visibility;
-  /** Decoding. No gradients are asked for where it is there. */
+  /** Decoding. No gradients are computed then. */
   cache?: AttentionCache;
 }
 
-/** Takes the place of attention in decoding, and remembers keys and values: kv-cache.ts. */
+/** Replaces attention in decoding and stores keys and values: kv-cache.ts. */
 export interface AttentionCache {
-  /** Of queries [N, H * size], keys and values [N, K * size]: [N, H * size]. */
+  /** From queries [N, H * size], keys and values [N, K * size] to [N, H * size]. */
   attend(
     query: tf.Tensor2D,
     key: tf.Tensor2D,
@@ -31,13 +31,13 @@ export interface AttentionCache {
   ): tf.Tensor2D;
 }
 
-/** The tensors of a context, which a backward pass needs again. */
+/** The tensors of a context that a backward pass needs. */
 export function contextTensors({ rotation, visible: { bias, starts } }: LayerContext): tf.NamedTensorMap {
   const { cos, sin, rotateHalf } = rotation ?? {};
   return { starts, ...(bias && { bias }), ...(rotation && { cos: cos!, sin: sin!, rotateHalf: rotateHalf! }) };
 }
 
-/** A context with other tensors in the place of its own. */
+/** A context with its tensors replaced. */
 export function withTensors({ rotation, visible, ...rest }: LayerContext, tensors: tf.NamedTensorMap): LayerContext {
   const { starts, bias, cos, sin, rotateHalf } = tensors as unknown as Visibility & Rotation;
   return {
@@ -72,7 +72,7 @@ function isAnyTrained({ trained }: ModelWeights, prefix: string): boolean {
   return [...trained].some((name) => name.startsWith(`${prefix}.`));
 }
 
-/** x + inner(norm(x)), with a norm behind `inner` in families that have one. */
+/** x + inner(norm(x)), with a norm after `inner` in families that have one. */
 function residual(
   model: ModelWeights,
   name: string,
@@ -101,7 +101,7 @@ function residual(
   };
 }
 
-/** What is wanted, and the gradient of x besides. */
+/** The wanted gradients, plus that of x. */
 function orX(wanted: Wanted): Wanted {
   return (name) => name === 'x' || wanted(name);
 }
@@ -146,7 +146,7 @@ function noBackward(): never {
 
 type Projected = Record<'query' | 'key' | 'value', tf.Tensor2D>;
 
-/** Queries, keys and values of all heads, [B * T, heads * head size] each: by three maps, or by one. */
+/** Queries, keys and values of all heads, [B * T, heads * head size] each: from three projections, or from one. */
 function projections(model: ModelWeights, name: string, x: tf.Tensor2D, keep: Keep) {
   const { heads, keyValueHeads, headSize, fused } = model.shape;
   const map = (own: string) => asModule(`${name}.${own}`, linear(x, linearOf(model, `${name}.${own}`), keep));
@@ -169,7 +169,7 @@ function projections(model: ModelWeights, name: string, x: tf.Tensor2D, keep: Ke
   };
 }
 
-/** The gradient of x that several maps give back to it; nothing where it is not wanted. */
+/** The sum of the gradients of x from several projections; undefined if it is not wanted. */
 function summedX(parts: readonly Gradients[]): Gradients {
   const x = sumGradients(parts.map((part) => part.x));
   return x ? { x } : {};

@@ -1,9 +1,9 @@
-// What policies give back for logits, checked: a model of the user's own may give anything.
+// Checks the logits that policies return: a user's own model may return anything.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { rangeError, typeError } from '../base/check.js';
 
-/** Logits float32 [rows, vocabulary], as they came. TypeError or RangeError for anything else. */
+/** Returns float32 logits [rows, vocabulary] unchanged. TypeError or RangeError for anything else. */
 export function checkLogits(value: unknown, rows: number, vocabulary: number): tf.Tensor2D {
   if (!(value instanceof tf.Tensor)) throw typeError('policy', 'logits as a tensor', value);
   if (value.isDisposed) throw rangeError('policy', 'logits in use', 'a tensor that was disposed of');

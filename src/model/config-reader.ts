@@ -1,24 +1,24 @@
-// Reads a Hugging Face configuration, key by key: a key that is missing or null takes its default, one of another kind is an
-// error that names it.
+// Reads a Hugging Face configuration key by key: a missing or null key takes its default, one of the wrong type is an error that
+// names it.
 
 import { type Bounds, checkBoolean, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 
-/** A whole number that counts or sizes something. Larger ones are no model. */
+/** Limit for counts and sizes; no model has larger ones. */
 const size: Bounds = { min: 1, max: 2 ** 31 - 1, integer: true };
 
 export class ConfigReader {
-  /** @param path what errors call the object: `config.json` */
+  /** @param path the object's name in errors: `config.json` */
   constructor(
     private readonly values: Readonly<Record<string, unknown>>,
     readonly path: string,
   ) {}
 
-  /** The value of a key; undefined where it is missing or null. */
+  /** The value of a key; undefined if it is missing or null. */
   get(key: string): unknown {
     return Object.hasOwn(this.values, key) ? (this.values[key] ?? undefined) : undefined;
   }
 
-  /** Whether a key is there, null included. */
+  /** Whether a key is present, even if null. */
   has(key: string): boolean {
     return Object.hasOwn(this.values, key);
   }
@@ -32,7 +32,7 @@ export class ConfigReader {
     return checkNumber(this.field(key), this.get(key) ?? fallback, size);
   }
 
-  /** A whole number of at least 1, or null: null in the file counts, a missing key takes the default. */
+  /** A whole number of at least 1, or null: an explicit null is kept, a missing key takes the default. */
   nullableSize(key: string, fallback: number | null): number | null {
     const value = this.has(key) ? this.get(key) : fallback;
     return value === undefined || value === null ? null : checkNumber(this.field(key), value, size);
@@ -43,7 +43,7 @@ export class ConfigReader {
     return checkNumber(this.field(key), this.get(key) ?? fallback, { above: 0 });
   }
 
-  /** A number above 0, or null: null in the file counts, a missing key takes the default. */
+  /** A number above 0, or null: an explicit null is kept, a missing key takes the default. */
   nullablePositive(key: string, fallback: number | null): number | null {
     const value = this.has(key) ? this.get(key) : fallback;
     return value === undefined || value === null ? null : checkNumber(this.field(key), value, { above: 0 });
@@ -59,7 +59,7 @@ export class ConfigReader {
     return value;
   }
 
-  /** A list with one item for each of `length` places, or undefined. */
+  /** A list of at least `length` items, or undefined. */
   list(key: string, length: number): unknown[] | undefined {
     const value = this.get(key);
     if (value === undefined) return undefined;
@@ -76,7 +76,7 @@ export class ConfigReader {
     return value.map((item, i) => checkNumber(`${this.field(key)}, number ${i}`, item, { above: 0 }));
   }
 
-  /** An object within this one, or undefined where it is missing, null or empty. */
+  /** A nested object, or undefined if it is missing, null or empty. */
   object(key: string): ConfigReader | undefined {
     const value = this.get(key);
     if (value === undefined) return undefined;
@@ -84,7 +84,7 @@ export class ConfigReader {
     return Object.keys(object).length === 0 ? undefined : new ConfigReader(object, this.field(key));
   }
 
-  /** This object's keys and, where it lacks one, those of another. */
+  /** This object's keys, with those of another as a fallback. */
   over(other: ConfigReader | undefined): ConfigReader {
     return other ? new ConfigReader({ ...other.values, ...this.values }, this.path) : this;
   }

@@ -1,4 +1,4 @@
-// Decoding with a key-value cache: columns that were read are not computed again.
+// Decoding with a key-value cache: earlier columns are not recomputed.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { rangeError } from '../base/check.js';
@@ -9,21 +9,21 @@ import { batchContext, forward, logitsOf, rotationsOf, unembeddingName } from '.
 import type { ModelWeights } from './parameters.js';
 import type { RefillableDecoder, SequenceBatch } from './policy.js';
 
-/** What the rows of a decoder are. */
+/** The state of a decoder's rows. */
 interface Rows {
-  /** One a layer. */
+  /** One per layer. */
   caches: KvCache[];
   /** Tokens of each row, its prompt included, and how many more it may take. */
   lengths: Int32Array;
   room: Int32Array;
-  /** What `frequencies` is asked for. */
+  /** The argument for `frequencies`. */
   contextLength: number;
 }
 
 /**
- * The transformer's decoder. Rows are held from their own first token on, at position 0, whatever stands before it in the
- * batch of prompts: so a row's numbers do not depend on other rows, on padding or on how long the cache has become, and are
- * those of a full forward pass in which it begins in column 0, as far as the backend's products compute each row by itself.
+ * The transformer's decoder. Rows are stored from their own first token on, at position 0, without the padding before it in the
+ * batch of prompts. So a row's numbers do not depend on other rows, on padding or on the length of the cache, and equal those of
+ * a full forward pass in which it begins in column 0, provided that the backend's products compute each row independently.
  */
 export class CachedDecoder implements RefillableDecoder {
   private constructor(
@@ -71,7 +71,7 @@ export class CachedDecoder implements RefillableDecoder {
       );
     const logits = tf.tidy(() => {
       const step = this.step(appended);
-      // A row that takes no token computes with token 0, so that its numbers are finite.
+      // A row that takes no token is computed with token 0, so that its numbers are finite.
       const states = forward(
         model,
         tokens.map((token) => Math.max(token, 0)),
@@ -164,7 +164,7 @@ export class CachedDecoder implements RefillableDecoder {
     return { ...step, place: tf.tensor3d(place, [heads, blockColumns, 1]) };
   }
 
-  /** What the new positions may see, by window: once for all layers of a step. */
+  /** The mask of the new positions, by window: once for all layers of a step. */
   private visibility({ lengths, lengthsTensor, place }: DecodeStep): (window: number | null) => Visibility {
     const known = new Map<number | null, Visibility>();
     const full = this.rows.caches[0].blockCount * blockColumns;
@@ -195,7 +195,7 @@ function biasOf(lengths: Int32Array, full: number, window: number | null): tf.Te
   return tf.tensor4d(bias, [lengths.length, 1, 1, columns]);
 }
 
-/** Prompts moved to column 0, in a batch no longer than it must be. */
+/** Prompts moved to column 0, in a batch as short as possible. */
 function fromColumnZero(
   { sequences, length, tokens, starts }: SequenceBatch,
   contextLength: number,
@@ -213,7 +213,7 @@ function fromColumnZero(
   return { batch, lengths };
 }
 
-/** A factor that several decoders use; freed with the last of them. */
+/** A matrix that several decoders share; freed with the last of them. */
 class Shared {
   private users = 1;
 

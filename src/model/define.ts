@@ -1,4 +1,4 @@
-// A policy out of a tfjs model of one's own: its variables, and a function from token ids to logits.
+// Wraps a user-defined tfjs model as a policy: its variables, and a function from token ids to logits.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { checkBoolean, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
@@ -8,24 +8,24 @@ import { vocabularyTokenizer } from '../text/vocabulary-tokenizer.js';
 import type { Decoder, Policy, SequenceBatch } from './policy.js';
 
 export interface PolicyDefinition {
-  /** Its characters, or a vocabulary of one's own. Either this or `tokenizer`. */
+  /** Its characters, or your own vocabulary. Either this or `tokenizer`. */
   vocabulary?: string | Vocabulary;
-  /** A tokenizer, such as one of a model folder. Either this or `vocabulary`. */
+  /** A tokenizer, such as that of a model folder. Either this or `vocabulary`. */
   tokenizer?: Tokenizer;
-  /** Columns of the logits, where the model has more than the tokenizer has ids. Default: as many. */
+  /** Number of logits per position, if the model has more than the tokenizer has ids. Default: the same. */
   logitsSize?: number;
   /** The trainable parameters by name: float32 variables. */
   variables: Readonly<Record<string, tf.Variable>>;
-  /** See `Policy.logits`. Must be differentiable with respect to the variables, and the same however often it is called. */
+  /** See `Policy.logits`. Must be differentiable with respect to the variables, and deterministic. */
   logits: Policy['logits'];
   /**
-   * Default false. True spares a second [B * T, V] array: the loss may then write its gradient over the logits, which nothing
-   * else may read; see `inPlace` of `GrpoOptions` for which operations do.
+   * Default false. True saves a second [B * T, V] array: the loss may then overwrite the logits with its gradient, so nothing
+   * else may read them; see `inPlace` of `GrpoOptions` for operations that do.
    */
   inPlace?: boolean;
-  /** See `Policy.decode`. Left out: every token reads its whole sequence again through `logits`. */
+  /** See `Policy.decode`. Default: every new token calls `logits` on its whole sequence. */
   decode?: Policy['decode'];
-  /** What a run folder says of it, besides the variables' names and shapes: plain JSON. Default: nothing. */
+  /** How a run folder records the policy, besides the variables' names and shapes: plain JSON. Default: nothing. */
   description?: Readonly<Record<string, unknown>>;
 }
 
@@ -49,7 +49,7 @@ export function definePolicy(definition: PolicyDefinition): Policy {
   };
 }
 
-/** Checks what the trainer is given for a policy. */
+/** Checks a policy that is passed to the trainer. */
 export function checkPolicy(value: unknown): Policy {
   const policy = checkObject('policy', value) as unknown as Policy;
   if (policy.vocabulary !== undefined) checkVocabulary('policy.vocabulary', policy.vocabulary);

@@ -1,17 +1,17 @@
-// The beginning of the model: token ids to states.
+// The model's input: token ids to states.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { matMul, oneHotRows, transposedMatMul } from './matrix-products.js';
 import { type Computed, fusedKernel, type Gradients, type Keep } from './part.js';
 
 /**
- * Vocabularies from which rows are gathered. Below, a product with one-hot rows costs less: it takes no values out of the
+ * Vocabulary size from which rows are gathered. Below it a product with one-hot rows is cheaper: it reads no values out of the
  * backend.
  */
 const gatheredFrom = 1024;
 
 /**
- * Rows of the embedding [V, D] times `scale`, one for each token id: [N, D]. Gradient: `weight`.
+ * Rows of the embedding [V, D] times `scale`, one per token id: [N, D]. Gradient: `weight`.
  *
  * Fused kernel: `groupgrad.embeddingBackward` ({ dy, tokens }, { vocabulary }) → the gradient of gathering, [V, D].
  */
@@ -36,8 +36,8 @@ export function embedding(weight: tf.Tensor2D, scale: number, tokens: Int32Array
 }
 
 /**
- * The gradient of gathering, [V, D]: row v is the sum of the rows of dy [N, D] whose token is v. Added up here, in order,
- * because kernels for it are missing on the WebAssembly backend and add in an order of the moment on GPUs.
+ * The gradient of gathering, [V, D]: row v is the sum of the rows of dy [N, D] whose token is v. Summed here, in order, because
+ * the WebAssembly backend has no kernel for it and GPU kernels sum in a nondeterministic order.
  */
 function scatterSum(dy: tf.Tensor2D, tokens: Int32Array, vocabulary: number): tf.Tensor2D {
   const width = dy.shape[1];

@@ -1,6 +1,6 @@
-// The model families that are known, as data: the defaults of each configuration class in transformers, what a family
-// computes differently, and one table of names between groupgrad's modules and the tensors of a Hugging Face folder.
-// Read in transformers 5.18; adding a family is adding an entry here.
+// The supported model families, as data: the defaults of each configuration class in transformers, what a family computes
+// differently, and one table that maps groupgrad's modules to the tensors of a Hugging Face folder. Taken from transformers 5.18;
+// to add a family, add an entry here.
 
 import { checkNumber, checkObject, describe, rangeError } from '../base/check.js';
 import {
@@ -14,14 +14,14 @@ import {
 import { ConfigReader } from './config-reader.js';
 import type { RotaryParameters, RotaryScaling } from './rotary-parameters.js';
 
-/** What a configuration means where it leaves a key out. */
+/** Defaults of a configuration's missing keys. */
 interface Defaults {
   vocabularySize: number;
   hiddenSize: number;
   intermediateSize: number;
   layers: number;
   heads: number;
-  /** null: as many as heads. */
+  /** null: the number of heads. */
   keyValueHeads: number | null;
   /** null: hidden size / heads. */
   headSize: number | null;
@@ -34,22 +34,22 @@ interface Defaults {
 }
 
 interface Family {
-  /** The class in `architectures` that has these weights. */
+  /** The class in `architectures` with these weights. */
   readonly className: string;
   readonly defaults: Defaults;
   readonly activationKey: 'hidden_act' | 'hidden_activation';
   readonly biases: (config: ConfigReader) => Architecture['biases'];
   /** Each layer's kind of attention, and the window of the sliding ones. */
   readonly attention: (config: ConfigReader, layers: number) => { kinds: AttentionKind[]; window: number | null };
-  /** Whether a layer rotates queries and keys; all do when left out. */
+  /** Whether a layer rotates queries and keys. Default: all do. */
   readonly rotates?: (config: ConfigReader, layers: number) => boolean[];
   /** Part of a head may be left unrotated. */
   readonly partialRotary?: true;
   /** Other names of the rope type `longrope`. */
   readonly longropeNames?: readonly string[];
-  /** The context of pretraining, which rope types with scaling need; `max_position_embeddings` when left out. */
+  /** The context of pretraining, which rope types with scaling need. Default: `max_position_embeddings`. */
   readonly originalPositions?: number;
-  /** Sliding layers have a rotation of their own with this theta. */
+  /** Sliding layers have their own rotation with this theta. */
   readonly localTheta?: number;
   readonly gemma?: { attentionSoftCap: number | null; finalSoftCap: number | null };
   readonly queryKeyNorms?: true;
@@ -60,7 +60,7 @@ interface Family {
 const attentionKinds = ['full_attention', 'sliding_attention'] as const;
 type AttentionKind = (typeof attentionKinds)[number];
 
-/** Modules by groupgrad's names, and the same in the files; `*` is the number of a layer. */
+/** groupgrad's module names to those in the files; `*` is the layer's index. */
 const commonNames = {
   embedding: 'model.embed_tokens',
   'layers.*.attention.norm': 'model.layers.*.input_layernorm',
@@ -80,7 +80,7 @@ const commonNames = {
   unembedding: 'lm_head',
 };
 
-/** Gemma 2 and 3 have four norms a layer. */
+/** Gemma 2 and 3 have four norms per layer. */
 const gemmaNames = {
   ...commonNames,
   'layers.*.attention.postNorm': 'model.layers.*.post_attention_layernorm',
@@ -104,7 +104,7 @@ function everywhere(layers: number, kind: AttentionKind): AttentionKind[] {
   return Array.from({ length: layers }, () => kind);
 }
 
-/** `layer_types`, or a kind by the number of the layer where the configuration has none. */
+/** `layer_types`, or if the configuration has none, a kind by the layer's index. */
 function layerKinds(config: ConfigReader, layers: number, fallback: (layer: number) => boolean): AttentionKind[] {
   const given = config.list('layer_types', layers);
   if (!given) return Array.from({ length: layers }, (_, i) => (fallback(i) ? 'sliding_attention' : 'full_attention'));
@@ -115,7 +115,7 @@ function layerKinds(config: ConfigReader, layers: number, fallback: (layer: numb
   });
 }
 
-/** A window that is not null applies to every layer. */
+/** A non-null window applies to every layer. */
 function windowEverywhere(fallback: number | null): Family['attention'] {
   return (config, layers) => {
     const window = config.nullableSize('sliding_window', fallback);
@@ -331,12 +331,12 @@ const families: Readonly<Record<FamilyName, Family>> = {
   },
 };
 
-/** More layers than any model has: a description holds an entry for each. */
+/** More layers than any model has; bounded because a description has an entry per layer. */
 const maxLayers = 1000;
 
 /**
- * What a Hugging Face configuration describes. Both spellings of keys are read (`rope_parameters`, or `rope_scaling` with
- * `rope_theta`; `rope_type` or `type`), and a missing key takes the default of its class in transformers.
+ * The architecture that a Hugging Face configuration describes. Both spellings of keys are read (`rope_parameters`, or
+ * `rope_scaling` with `rope_theta`; `rope_type` or `type`), and a missing key takes the default of its class in transformers.
  *
  * @param config the parsed config.json
  * @param path what errors call it
@@ -389,7 +389,7 @@ export function readArchitecture(config: unknown, path = 'config.json'): Archite
     finalSoftCap: gemma ? reader.nullablePositive('final_logit_softcapping', gemma.finalSoftCap) : null,
     embeddingScale: gemma ? Math.sqrt(hiddenSize) : 1,
     tiedEmbeddings: reader.boolean('tie_word_embeddings', defaults.tied),
-    // A default may lie outside a small vocabulary: it never occurs then.
+    // A default may be outside a small vocabulary; it then never occurs.
     endTokens: reader.tokens('eos_token_id', defaults.endTokens).filter((id) => id < vocabularySize),
   };
 }
@@ -401,7 +401,7 @@ function familyOf(reader: ConfigReader): FamilyName {
   return family;
 }
 
-/** What would compute something else than the family's causal language model in plain weights. */
+/** Rejects configurations of anything but the family's causal language model with plain weights. */
 function refuseVariants(reader: ConfigReader, { className }: Family): void {
   for (const key of ['quantization_config', 'compression_config']) {
     const quantised = reader.get(key);
@@ -475,7 +475,7 @@ function rotariesOf(reader: ConfigReader, family: Family, sizes: Sizes): RotaryP
     if (given && !isNested) throw rangeError(given.path, `parameters for ${attentionKinds.join(' and ')}`, 'others');
     const localTheta = reader.positive('rope_local_base_freq', family.localTheta);
     return [
-      // transformers lays rope_scaling over the parameters of full layers.
+      // transformers merges rope_scaling into the parameters of full layers.
       readRotary(reader, scaling?.over(full) ?? full ?? none, family, theta, sizes),
       readRotary(reader, sliding ?? none, family, localTheta, sizes),
     ];
@@ -515,7 +515,7 @@ function readScaling(
 ): RotaryScaling {
   const given = own.text('rope_type', own.text('type', 'default'));
   const type = longropeNames?.includes(given) ? 'longrope' : given;
-  // A value beside the rope parameters goes before one within them.
+  // A value next to the rope parameters takes precedence over one within them.
   const key = 'original_max_position_embeddings';
   const originalPositions = reader.size(key, own.size(key, fallback ?? maxPositions));
   const ratio = maxPositions / originalPositions;
@@ -560,7 +560,7 @@ function readScaling(
   }
 }
 
-/** 0.1 ln(factor) + 1, or the quotient of two such terms where both of their weights are given. */
+/** 0.1 ln(factor) + 1, or the quotient of two such terms if both of their weights are given. */
 function yarnAttention(own: ConfigReader, factor: number): number {
   const term = (weight: number) => (factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1);
   const weight = (key: string) => checkNumber(own.field(key), own.get(key) ?? 0);
@@ -568,7 +568,7 @@ function yarnAttention(own: ConfigReader, factor: number): number {
   return mscale && mscaleAll ? term(mscale) / term(mscaleAll) : term(1);
 }
 
-/** The names of one model's tensors, both ways. */
+/** The names of a model's tensors, in both directions. */
 export interface TensorNames {
   /** groupgrad's name of a parameter → its tensor in the files. */
   readonly tensors: ReadonlyMap<string, string>;
@@ -576,9 +576,7 @@ export interface TensorNames {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/**
- * What each parameter is called in a Hugging Face folder: `layers.0.attention.query` is
- * `model.layers.0.self_attn.q_proj.weight`.
+/** The name of each parameter in a Hugging Face folder: `layers.0.attention.query` is `model.layers.0.self_attn.q_proj.weight`.
  */
 export function tensorNames(architecture: Architecture): TensorNames {
   const pairs = parametersOf(architecture).map(({ name, module }) => {

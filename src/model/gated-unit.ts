@@ -4,8 +4,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Activation } from './architecture.js';
 import { type Computed, fusedKernel, type Keep } from './part.js';
 
-/**
- * Of gate and up, [N, D] each. Gradients: `gate` and `up`.
+/** activation(gate) × up, of gate and up [N, D] each. Gradients: `gate` and `up`.
  *
  * Fused kernels: `groupgrad.gatedUnit` ({ gate, up }, { gelu }) → value, and `groupgrad.gatedUnitBackward`
  * ({ dy, gate, up }, { gelu }) → dGate, dUp; with `gelu` false the activation is SiLU.

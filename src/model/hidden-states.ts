@@ -1,4 +1,5 @@
-// What a policy's logits are made of: the trainer makes them in chunks where there are too many to be in memory at once.
+// The factors of a policy's logits, from which the trainer computes logits in chunks if there are too many to be in memory at
+// once.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { batchContext, finalStates, forward, unembeddingName } from './model.js';

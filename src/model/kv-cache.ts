@@ -1,9 +1,9 @@
 // The key-value cache of one layer: blocks of columns counted from each row's own first token, so that what a row sums, and in
-// which order, depends on the row alone.
+// which order, depends only on the row.
 //
-// Where the backend has the kernel `groupgrad.decodeAttention`, it writes a new position into its block in place. Composed of
-// tfjs operations, which write nothing in place, a block in which any row writes is made anew; so the block that each row is
-// filling is held apart, in one tensor for all rows, and moves to its place when the row has filled it.
+// Where the backend has the kernel `groupgrad.decodeAttention`, it writes a new position into its block in place. tfjs operations
+// cannot write in place, so with them a block to which any row writes is copied; therefore the block that each row is filling is
+// stored separately, in one tensor for all rows, and moved to its place when the row has filled it.
 
 import * as tf from '@tensorflow/tfjs-core';
 import {
@@ -23,7 +23,7 @@ import type { AttentionCache } from './block.js';
 import { takeParts } from './matrix-products.js';
 import { forget, fusedKernel } from './part.js';
 
-/** What one new position a row needs in every layer. */
+/** Inputs for one new position per row, the same in every layer. */
 export interface DecodeStep {
   /** Tokens of each row before this one; −1 for a row that takes none. */
   lengths: Int32Array;
@@ -33,32 +33,31 @@ export interface DecodeStep {
   place?: tf.Tensor3D;
 }
 
-/**
- * The kernel that computes decoding's attention at once and writes the cache in place:
+/** The fused kernel that computes attention in decoding and writes the cache in place:
  *
  * `groupgrad.decodeAttention` ({ query, key, value, lengths, keys0, values0, keys1, values1, … }, { heads, keyValueHeads, scale,
  * softCap, window }) → mixed
  *
- * - `query` [R, H * size], `key` and `value` [R, K * size]: those of one new position in each of the R rows, rotated already.
+ * - `query` [R, H * size], `key` and `value` [R, K * size]: those of one new position in each of the R rows, already rotated.
  * - `lengths`, int32 [R]: the number p of positions of a row that the cache holds: the new one is number p. −1: the row takes
  *   none; nothing of it is written, and its output is 0.
  * - `keysI`, `valuesI` [R * K, 48, size], I = 0 … n − 1 without gaps: head k of row r, positions 48 I … 48 I + 47, at
- *   [r * K + k]. Positions from p on hold anything finite and are not to be read. There is always a block for position p.
- * - In place: `key` and `value` are written to position p of the row, into block ⌊p / 48⌋, column p mod 48, of the very
- *   memory of `keysI` and `valuesI`. The cache owns those tensors, no other tensor shares their memory, and no gradient is
- *   recorded. The other inputs stay as they are.
+ *   [r * K + k]. Positions from p on hold arbitrary finite values and must not be read. There is always a block for position p.
+ * - In place: `key` and `value` are written to position p of the row, into block ⌊p / 48⌋, column p mod 48, in the memory of
+ *   `keysI` and `valuesI`. The cache owns those tensors, no other tensor shares their memory, and no gradient is recorded. The
+ *   other inputs are not modified.
  * - `mixed` [R, H * size]: softmax over positions max(0, p − window + 1) … p (window 0: from 0) of softCap tanh(s / softCap) with
  *   s = query · key × scale (softCap 0: of s), times the values; query head h reads the keys of head ⌊h K / H⌋.
- * - Sums must run in the order that `groupgrad.attention` has for the same row, so that sampler and trainer agree.
+ * - Sums must be in the same order as `groupgrad.attention`'s for the same row, so that sampler and trainer agree.
  */
 const kernelName = 'groupgrad.decodeAttention';
 
-/** Whether the current backend computes decoding's attention by its kernel. */
+/** Whether the current backend has the kernel for attention in decoding. */
 export function hasDecodeAttention(): boolean {
   return fusedKernel(kernelName) !== undefined;
 }
 
-/** Attention over the columns of prompts; `filled` gets their keys and values. */
+/** Attention over the columns of prompts; `filled` receives their keys and values. */
 export class PromptAttention implements AttentionCache {
   constructor(private readonly filled: (own: KeysAndValues) => void) {}
 
@@ -69,9 +68,9 @@ export class PromptAttention implements AttentionCache {
   }
 }
 
-/** Holds tensors that no tidy frees: `dispose` does. */
+/** Its tensors are freed by `dispose`, not by tidy. */
 export class KvCache {
-  /** Full blocks, [R * K, blockColumns, size] each; what a row has not reached is finite and unread. */
+  /** Full blocks, [R * K, blockColumns, size] each; columns that a row has not reached are finite and unread. */
   private readonly blocks: KeysAndValues[] = [];
   /** Composed attention only: the block that each row is filling, with zeros in the columns it has not reached. */
   private newest: KeysAndValues | undefined;
@@ -100,7 +99,7 @@ export class KvCache {
     });
   }
 
-  /** One new position a row. */
+  /** Adds one new position per row. */
   attend(
     query: tf.Tensor2D,
     key: tf.Tensor2D,
@@ -123,7 +122,7 @@ export class KvCache {
     )[0] as tf.Tensor2D;
   }
 
-  /** To be called behind the last layer of a step, with the number of tokens that each row has by then: moves full blocks. */
+  /** Call after the last layer of a step, with the number of tokens that each row then has: moves full blocks. */
   settle(lengths: Int32Array, appended: readonly boolean[]): void {
     const { newest } = this;
     if (!newest) return;
@@ -140,7 +139,7 @@ export class KvCache {
     this.exchangeNewest((x) => masked(x, rowMask(full, false)));
   }
 
-  /** A cache of its own with copies of rows. */
+  /** A separate cache with copies of rows. */
   select(rows: Int32Array): KvCache {
     const copy = new KvCache(rows.length);
     const take = (own: KeysAndValues) => kept(both(own, (x) => takeParts(x, this.rows, rows)));
@@ -192,12 +191,12 @@ export class KvCache {
     });
   }
 
-  /** Full blocks that attention sees. */
+  /** Full blocks that attention reads. */
   get blockCount(): number {
     return this.blocks.length;
   }
 
-  /** Adds blocks of zeros, until there are some for `columns` columns. */
+  /** Adds blocks of zeros until there are enough for `columns` columns. */
   private reach(columns: number): void {
     const like = (this.newest ?? this.blocks[0])[0];
     while (this.blocks.length * blockColumns < columns)
@@ -212,7 +211,7 @@ export class KvCache {
     this.newest = changed(this.newest!, change);
   }
 
-  /** Runs what fills a new cache, which is freed where it fails. */
+  /** Fills a new cache, which is freed if that fails. */
   private building(fill: () => void): KvCache {
     try {
       tf.tidy(fill);
@@ -224,10 +223,10 @@ export class KvCache {
   }
 }
 
-/** Of keys (0) or values (1). */
+/** Blocks of keys (0) or values (1). */
 type Change = (x: tf.Tensor3D, which: 0 | 1) => tf.Tensor3D;
 
-/** In place of what it is given, which is freed once the new ones are there. */
+/** Replaces tensors; the old ones are freed once the new ones exist. */
 function changed(before: KeysAndValues, change: Change): KeysAndValues {
   const after = tf.tidy(() => both(before, change));
   const result = kept(after);
@@ -243,7 +242,7 @@ function kept([keys, values]: KeysAndValues): KeysAndValues {
   return [tf.keep(keys), tf.keep(values)];
 }
 
-/** Columns of block i of x [N, columns, size], with zeros where x has ended. */
+/** Columns of block i of x [N, columns, size], padded with zeros. */
 function blockOf(x: tf.Tensor3D, i: number): tf.Tensor3D {
   const [count, columns, size] = x.shape;
   const from = i * blockColumns;
@@ -284,7 +283,7 @@ function masked(x: tf.Tensor3D, mask: tf.Tensor4D): tf.Tensor3D {
   return tf.reshape(tf.mul(tf.reshape(x, [rows, count / rows, columns, size]), mask), x.shape);
 }
 
-/** Parts rows[i] of x, which has `count` of them, at places at[i] of `places`; zeros elsewhere. */
+/** Moves parts rows[i] of x, which has `count`, to positions at[i] out of `places`; zeros elsewhere. */
 export function placeParts<T extends tf.Tensor>(
   x: T,
   count: number,

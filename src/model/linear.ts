@@ -1,4 +1,4 @@
-// The linear map, y = x Wᵀ + b, and LoRA on top of it (arXiv 2106.09685): y + scale (x Aᵀ) Bᵀ with A and B of low rank.
+// The linear layer, y = x Wᵀ + b, and LoRA on top of it (arXiv 2106.09685): y + scale (x Aᵀ) Bᵀ with A and B of low rank.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { matMul, matMulTransposed, transposedMatMul } from './matrix-products.js';
@@ -13,7 +13,7 @@ export interface Adapter {
 }
 
 export interface Linear {
-  /** [outputs, inputs], as Hugging Face's files hold it; [inputs, outputs] with `inputsFirst`. */
+  /** [outputs, inputs], as in Hugging Face's files; [inputs, outputs] with `inputsFirst`. */
   weight: tf.Tensor2D;
   inputsFirst: boolean;
   /** [outputs]. */

@@ -3,8 +3,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { rangeError } from '../base/check.js';
 
-// The WebAssembly backend has a fast kernel only for matrices as they lie: with its transposing kernel the backward pass
-// takes an order of magnitude longer than with an explicit transpose. Other backends transpose at no cost.
+// The WebAssembly backend has a fast kernel only for untransposed matrices: with its transposing kernel the backward pass takes
+// an order of magnitude longer than with an explicit transpose. Other backends transpose at no cost.
 const transposesFirst = () => tf.getBackend() === 'wasm';
 
 /** a b, for a [N, K] and b [K, M]. */
@@ -22,7 +22,7 @@ export function transposedMatMul(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
   return transposesFirst() ? tf.matMul(tf.transpose(a), b) : tf.matMul(a, b, true, false);
 }
 
-/** A matrix that many products of the kind a bᵀ share: transposed once, where the backend would do so for each. */
+/** A matrix b shared by many products a bᵀ: transposed once on backends that would transpose it each time. */
 export interface SharedFactor {
   /** a bᵀ, for a [N, K] and the shared b [M, K]. */
   product(a: tf.Tensor2D): tf.Tensor2D;
@@ -36,8 +36,8 @@ export function shareTransposed(b: tf.Tensor2D): SharedFactor {
 }
 
 /**
- * [N, size] with a 1 in column indices[n] of row n. Made here, because tf.oneHot writes the bits of integers on the
- * WebAssembly backend and refuses a size of 1. RangeError for an index out of range.
+ * [N, size] with a 1 in column indices[n] of row n. Computed here, because tf.oneHot writes the bits of integers on the
+ * WebAssembly backend and rejects a size of 1. RangeError for an index out of range.
  */
 export function oneHotRows(indices: Int32Array, size: number): tf.Tensor2D {
   const outside = indices.findIndex((index) => index < 0 || index >= size);
@@ -46,9 +46,9 @@ export function oneHotRows(indices: Int32Array, size: number): tf.Tensor2D {
 }
 
 /**
- * x, whose first dimension holds `count` equal parts, with the parts that `indices` names in their place; zeros for an index of
- * −1. Exact for finite x. The WebAssembly kernel for gathering goes value by value, so that a product with one-hot rows is used
- * there; elsewhere a product may round its factors.
+ * Selects parts of x, whose first dimension holds `count` equal parts, by `indices`; zeros for an index of −1. Exact for finite
+ * x. The WebAssembly gather kernel copies value by value, so there a product with one-hot rows is used; elsewhere a product may
+ * round its factors.
  */
 export function takeParts<T extends tf.Tensor>(x: T, count: number, indices: Int32Array): T {
   const [first, ...rest] = x.shape;
@@ -57,7 +57,7 @@ export function takeParts<T extends tf.Tensor>(x: T, count: number, indices: Int
   return tf.reshape(parts, [(first / count) * indices.length, ...rest]) as T;
 }
 
-/** Rows of x [N, D] by their index; zeros for −1. */
+/** Rows of x [N, D] by index; zeros for −1. */
 function gatherRows(x: tf.Tensor2D, indices: Int32Array): tf.Tensor2D {
   const own = tf.tensor1d(
     indices.map((index) => Math.max(index, 0)),

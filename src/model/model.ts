@@ -1,5 +1,5 @@
 // A decoder-only language model: token ids to states and logits. One definition serves every family (architecture.ts says
-// what differs), training (all positions at once) and sampling (one position a call, with a cache of keys and values).
+// what differs), training (all positions at once) and sampling (one position per call, with a key-value cache).
 
 import * as tf from '@tensorflow/tfjs-core';
 import { causalBias, hasFusedAttention, type Visibility } from './attention.js';
@@ -12,18 +12,18 @@ import type { SequenceBatch } from './policy.js';
 import { rmsNorm } from './rms-norm.js';
 import { type Frequencies, type Rotation, rotation } from './rotary.js';
 
-/** What a forward pass sees besides tokens and weights. */
+/** Inputs of a forward pass besides tokens and weights. */
 export interface ModelContext {
   sequences: number;
   /** By `layers[i].rotary`. */
   rotations: readonly Rotation[];
-  /** By the window, null for none. */
+  /** By window; null for none. */
   visible: (window: number | null) => Visibility;
-  /** Of one layer; for decoding. */
+  /** Context of one layer, for decoding. */
   cache?: (layer: number) => AttentionCache;
 }
 
-/** Rotations and masks for all positions of a batch at once. Call within tf.tidy. */
+/** Rotations and masks for all positions of a batch. Call within tf.tidy. */
 export function batchContext({ shape, frequencies }: ModelWeights, batch: SequenceBatch): ModelContext {
   const { sequences, length, starts, contextLength = length } = batch;
   const positions = Array.from({ length }, (_, i) => i);
@@ -89,7 +89,7 @@ export function finalStates(model: ModelWeights, x: tf.Tensor2D, selection: Sele
   );
 }
 
-/** Logits [N, V] of selected rows. `shared` is the unembedding where it serves many calls. */
+/** Logits [N, V] of selected rows. `shared` is the unembedding if it is used for many calls. */
 export function logitsOf(
   model: ModelWeights,
   x: tf.Tensor2D,
@@ -179,7 +179,7 @@ function selectFrom(x: tf.Tensor2D, { sequences, from }: { sequences: number; fr
   };
 }
 
-/** Single rows, each at most once. The gradient gathers too, because kernels for scattering are not everywhere. */
+/** Single rows, each at most once. The gradient gathers too, because not every backend has scatter kernels. */
 function selectRows(x: tf.Tensor2D, selected: Int32Array): Computed {
   const [rows, width] = x.shape;
   return {

@@ -1,4 +1,4 @@
-// The weights of a model by name, and how its primitives get them.
+// The weights of a model by name, and how its primitives access them.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { Architecture } from './architecture.js';
@@ -7,26 +7,26 @@ import type { Computed } from './part.js';
 import type { Norm } from './rms-norm.js';
 import type { Frequencies } from './rotary.js';
 
-/** What the model's code reads of an architecture. */
+/** The part of an architecture that the model's code reads. */
 export type ModelShape = Omit<Architecture, 'family' | 'vocabularySize' | 'maxPositions' | 'endTokens' | 'rotaries'>;
 
 export interface ModelWeights {
   readonly shape: ModelShape;
-  /** Of the layers' rotations, by `layers[i].rotary`; `length` is the longest sequence at hand. */
+  /** Frequencies of the layers' rotations, by `layers[i].rotary`; `length` is the longest sequence of the batch. */
   readonly frequencies: (rotary: number, length: number) => Frequencies;
-  /** Linear maps are held as [inputs, outputs] rather than as [outputs, inputs]. */
+  /** Linear weights are stored as [inputs, outputs] rather than [outputs, inputs]. */
   readonly inputsFirst: boolean;
   /** By the names of `parametersOf`. */
   readonly weights: Readonly<Record<string, tf.Tensor>>;
-  /** LoRA, by the names of linear maps. */
+  /** LoRA, by the names of linear layers. */
   readonly adapters: Readonly<Record<string, Adapter>>;
-  /** Names of the weights that are trained; `lora_A` and `lora_B` behind the name of a linear map. */
+  /** Names of the weights that are trained; `lora_A` and `lora_B` after the name of a linear layer. */
   readonly trained: ReadonlySet<string>;
-  /** Each layer is computed again in the backward pass, which then keeps its input alone. */
+  /** Each layer is recomputed in the backward pass, so that only its input is kept. */
   readonly recompute: boolean;
 }
 
-/** Suffixes of parameters behind the name of a linear map or norm, by what primitives call them. */
+/** Suffixes of parameter names after the name of a linear layer or norm, by the primitives' names for them. */
 const suffixes: Readonly<Record<string, string>> = { weight: '', bias: '.bias', a: '.lora_A', b: '.lora_B' };
 
 /** A primitive whose gradients have the names of the model's parameters. */
@@ -43,7 +43,7 @@ export function asModule(name: string, computed: Computed): Computed {
   };
 }
 
-/** The linear map of a name, with its bias and adapter. */
+/** The linear layer of that name, with its bias and adapter. */
 export function linearOf({ weights, adapters, inputsFirst }: ModelWeights, name: string): Linear {
   return {
     weight: weights[name] as tf.Tensor2D,

@@ -1,45 +1,45 @@
 // How the model is differentiated: each primitive is a forward computation together with its backward function. Three
-// reasons: tfjs-core by itself registers no gradients on Node (the tfjs and tfjs-node packages bring them), only the
-// gradients that are wanted are computed, and far fewer operations are needed, whose number is what a small model costs.
+// reasons: tfjs-core by itself registers no gradients on Node (the tfjs and tfjs-node packages do), only the wanted gradients are
+// computed, and far fewer operations are needed, whose number dominates the cost of a small model.
 
 import * as tf from '@tensorflow/tfjs-core';
 
-/** Whether the gradient of an input is wanted, by its name. */
+/** Whether the gradient of an input is wanted, by name. */
 export type Wanted = (name: string) => boolean;
 
-/** Gradients by the names of inputs: of those that are wanted. */
+/** The wanted gradients, by the names of inputs. */
 export type Gradients = Record<string, tf.Tensor>;
 
-/** A value, and the gradients of what it was computed from, given the gradient of the value. */
+/** A value, and a function from its gradient to the gradients of its inputs. */
 export interface Computed<T extends tf.Tensor = tf.Tensor2D> {
-  /** Where computing it is worth a delay, a getter: a backward pass that computes a part again has no use for its value. */
+  /** May be a getter if it is expensive: a backward pass that recomputes a part does not need its value. */
   readonly value: T;
   backward(dy: T, wanted: Wanted): Gradients;
 }
 
 /**
- * Marks a tensor that a backward function reads. The backward function gets it from what this returns, because the memory
- * of the forward pass may have been freed by then: the tensor is then a copy, or was computed again.
+ * Marks a tensor that a backward function reads. The backward function must get it from the returned function, because the
+ * memory of the forward pass may have been freed by then: the tensor may be a copy, or recomputed.
  */
 export type Keep = <T extends tf.Tensor>(tensor: T) => () => T;
 
 export interface PartInputs {
-  /** What the part is applied to; its gradient has the name `x`. Left out: the part begins the model. */
+  /** The part's input; its gradient has the name `x`. Omitted for the first part of the model. */
   x?: tf.Tensor2D;
   /** Whether something below the part is trained, so that the gradient of x is wanted. */
   wantsX: boolean;
-  /** Weights that are trained, by name. The part knows the others by itself: they outlive it. */
+  /** Weights that are trained, by name. Frozen weights need not be listed, because they outlive the part. */
   trained: Readonly<Record<string, tf.Tensor>>;
   /** Other tensors that the part reads and that may be freed before the backward pass. */
   constants: tf.NamedTensorMap;
   /**
-   * True: nothing but x is kept for the backward pass, which computes the part again: the memory of one part in place of
-   * all of them, at the price of a second forward pass. The gradients are the same to the last bit.
+   * True: only x is kept for the backward pass, which recomputes the part: the memory of one part instead of all of them, at the
+   * cost of a second forward pass. The gradients are bit-identical.
    */
   recompute: boolean;
 }
 
-/** Runs a part so that tfjs differentiates it by the part's own backward function; its temporaries are freed at once. */
+/** Runs a part so that tfjs differentiates it with the part's own backward function; its temporaries are freed at once. */
 export function differentiable(
   { x, wantsX, trained, constants, recompute }: PartInputs,
   run: (x: tf.Tensor2D | undefined, constants: tf.NamedTensorMap, keep: Keep) => Computed,
@@ -62,7 +62,7 @@ export function differentiable(
         if (!recompute) kept.restore(saved);
         return (recompute ? again(saved) : part).backward(dy as tf.Tensor2D, wanted);
       });
-      // tfjs would hold them until the whole backward pass is over.
+      // tfjs would keep them until the end of the whole backward pass.
       tf.dispose(saved);
       return names.map((name) => gradients[name]);
     };
@@ -71,7 +71,7 @@ export function differentiable(
   return operation(...Object.values(inputs)) as tf.Tensor2D;
 }
 
-/** For a part whose backward function runs while the tensors are there. */
+/** For a part whose backward function runs while the tensors still exist. */
 export const forget: Keep = (tensor) => () => tensor;
 
 /** Collects the tensors that are kept, each once. */
@@ -91,7 +91,7 @@ function keeper(): { keep: Keep; tensors: tf.Tensor[]; restore(tensors: readonly
   };
 }
 
-/** A kernel by its name, where the current backend has one of that name that computes a primitive at once. */
+/** A fused kernel by name, if the current backend has it. */
 export function fusedKernel(
   name: string,
 ): ((inputs: tf.NamedTensorMap, attributes: Record<string, number | boolean>) => tf.Tensor[]) | undefined {
@@ -102,7 +102,7 @@ export function fusedKernel(
   };
 }
 
-/** The sum of gradients of one tensor that came by several ways; undefined where there is none. */
+/** The sum of a tensor's gradients from several paths; undefined if there are none. */
 export function sumGradients(gradients: readonly (tf.Tensor | undefined)[]): tf.Tensor2D | undefined {
   const all = gradients.filter((gradient) => gradient !== undefined) as tf.Tensor2D[];
   if (all.length < 2) return all[0];

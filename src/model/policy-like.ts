@@ -1,15 +1,15 @@
-// What can be said of a policy without tfjs, whose types a program that trains nothing need not have.
+// The part of a policy's interface that does not need tfjs's types, which a program that trains nothing may not have.
 
 import type { Tokenizer } from '../text/tokenizer.js';
 import type { Vocabulary } from '../text/vocabulary.js';
 
-/** A policy, as `TransformerPolicy.create`, `PretrainedPolicy.load` or `definePolicy` of groupgrad/tfjs makes it. */
+/** A policy, as created by `TransformerPolicy.create`, `PretrainedPolicy.load` or `definePolicy` of groupgrad/tfjs. */
 export interface PolicyLike {
-  /** From text to the ids that it reads and writes, and back. */
+  /** Converts text to the policy's token ids and back. */
   readonly tokenizer: Tokenizer;
-  /** What the tokenizer was made of, for a policy of characters. */
+  /** The vocabulary behind the tokenizer of a character-level policy. */
   readonly vocabulary?: Vocabulary;
-  /** What a run folder says of it: plain JSON. A run resumes only with a policy of the same description. */
+  /** How a run folder records the policy: plain JSON. A run resumes only with a policy of the same description. */
   readonly description: Readonly<Record<string, unknown>>;
   /** Frees its weights. */
   dispose(): void;

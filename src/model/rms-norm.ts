@@ -11,11 +11,10 @@ export interface Norm {
   offset: 0 | 1;
 }
 
-/**
- * Of x [N, D]. Gradients: `x` and `weight`.
+/** RMSNorm of x [N, D]. Gradients: `x` and `weight`.
  *
  * Fused kernels: `groupgrad.rmsNorm` ({ x, weight }, { epsilon, offset }) → value, scale = 1 / sqrt(mean(x²) + ε) [N, 1];
- * `groupgrad.rmsNormBackward` ({ dy, x, weight, scale }, { offset, wantsWeight }) → dx, and dWeight where it is wanted.
+ * `groupgrad.rmsNormBackward` ({ dy, x, weight, scale }, { offset, wantsWeight }) → dx, and dWeight if it is wanted.
  */
 export function rmsNorm(x: tf.Tensor2D, norm: Norm, keep: Keep): Computed {
   const forward = fusedKernel('groupgrad.rmsNorm');

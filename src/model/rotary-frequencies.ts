@@ -1,6 +1,6 @@
 // Frequencies of rotary position embeddings, in float32 operation by operation as transformers computes them
 // (modeling_rope_utils.py). The angle at position p is p × frequency; vectors of `width` values are rotated by halves:
-// x × cos + concat(−x2, x1) × sin, the other values of a head stay. cos and sin are multiplied by the attention factor.
+// x × cos + concat(−x2, x1) × sin, the other values of a head are unchanged. cos and sin are multiplied by the attention factor.
 
 import { type Architecture, rotaryOf } from './architecture.js';
 import type { RotaryParameters, RotaryScaling } from './rotary-parameters.js';
@@ -14,7 +14,7 @@ export interface RotaryFrequencies {
 /**
  * A layer's rotary frequencies; null for a layer without rotation.
  *
- * @param length the longest sequence at hand: longrope has other frequencies beyond its original context, which transformers
+ * @param length the longest sequence of the batch: beyond its original context longrope has other frequencies, which transformers
  *   uses for all positions of such a batch. Other types do not depend on it
  *
  * @example
@@ -28,9 +28,9 @@ export function rotaryFrequencies(architecture: Architecture, layer: number, len
 
 const f32 = Math.fround;
 
-/** The frequencies of rotary parameters, as `rotaryFrequencies` gives those of a layer. */
+/** The frequencies of given rotary parameters; see `rotaryFrequencies`. */
 export function rotaryParameterFrequencies({ theta, width, scaling }: RotaryParameters, length = 0): RotaryFrequencies {
-  // theta^(2i / width): exact in each operation but the power, which may differ in its last bit.
+  // theta^(2i / width): every operation is exact but the power, which may differ in its last bit.
   const powers = Float32Array.from({ length: Math.ceil(width / 2) }, (_, i) => f32(theta) ** f32((2 * i) / width));
   const plain = powers.map((power) => 1 / power);
   switch (scaling.type) {
@@ -64,13 +64,13 @@ function llama3(frequency: number, scaling: Scaling<'llama3'>): number {
 
 function yarn(powers: Float32Array, theta: number, width: number, scaling: Scaling<'yarn'>): Float32Array {
   const { factor, originalPositions, betaFast, betaSlow, truncate } = scaling;
-  /** The dimension that turns this often within the original context. */
+  /** The dimension that makes this many rotations within the original context. */
   const dimension = (rotations: number) =>
     (width * Math.log(originalPositions / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
   const round = truncate ? Math : { floor: Number, ceil: Number };
   const first = Math.max(round.floor(dimension(betaFast)), 0);
   const last = Math.min(round.ceil(dimension(betaSlow)), width - 1);
-  // A ramp of no width would divide by zero.
+  // A ramp of width 0 would divide by zero.
   const span = last === first ? 0.001 : last - first;
   return powers.map((power, i) => {
     const ramp = Math.min(Math.max(f32(f32(i - f32(first)) / f32(span)), 0), 1);

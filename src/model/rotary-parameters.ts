@@ -1,6 +1,6 @@
 // Parameters of rotary position embeddings (RoPE, arXiv 2104.09864), as data.
 
-/** How a longer context than that of pretraining is reached. */
+/** How the context is extended beyond that of pretraining. */
 export type RotaryScaling =
   | { readonly type: 'default' }
   /** Position interpolation (arXiv 2306.15595): every frequency divided by `factor`. */
@@ -35,7 +35,7 @@ export type RotaryScaling =
 
 export interface RotaryParameters {
   readonly theta: number;
-  /** How many values of a head are rotated: floor(head size × partial factor), which counts as the next even number. */
+  /** Number of rotated values per head: floor(head size × partial factor), rounded up to an even number. */
   readonly width: number;
   readonly scaling: RotaryScaling;
 }

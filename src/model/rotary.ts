@@ -6,17 +6,20 @@ import { type Computed, fusedKernel, type Gradients, type Keep } from './part.js
 
 /** The rotations of some positions. */
 export interface Rotation {
-  /** [positions, head size] each: of the positions of one sequence, which all sequences of a batch share. Dimensions of a head that are not rotated have cosine 1 and sine 0. */
+  /**
+   * [positions, head size] each, shared by all sequences of a batch. Dimensions that are not rotated have cosine 1 and sine
+   * 0.
+   */
   cos: tf.Tensor2D;
   sin: tf.Tensor2D;
   /** rotateHalf as a matrix [head size, head size]: one small product costs less than slices and a concatenation. */
   rotateHalf: tf.Tensor2D;
-  /** Dimensions of a head that are rotated; the others stay. */
+  /** Number of dimensions of a head that are rotated; the others are unchanged. */
   width: number;
 }
 
 export interface Frequencies {
-  /** In radians a position. Angles are in the precision of the array: float32 as transformers, or float64. */
+  /** In radians per position. Angles have the precision of the array: float32, as in transformers, or float64. */
   frequencies: Float32Array | Float64Array;
   /** cos and sin are multiplied by it. */
   attentionFactor: number;
@@ -68,7 +71,7 @@ export function rotary(x: tf.Tensor2D, rotation: Rotation, keep: Keep): Computed
   };
 }
 
-/** Rotating back is the transpose of rotating, so that it is its derivative too. */
+/** Rotating back is the transpose of rotating, and so its derivative too. */
 function rotate(x: tf.Tensor2D, { cos, sin, rotateHalf, width }: Rotation, inverse: boolean): tf.Tensor2D {
   const fused = fusedKernel('groupgrad.rotary');
   if (fused) return fused({ x, cos, sin }, { width, inverse })[0] as tf.Tensor2D;

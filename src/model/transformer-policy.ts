@@ -1,4 +1,4 @@
-// Making a transformer policy by name: its sizes, its vocabulary, the backend that its weights live on.
+// Creates a transformer policy by name: its sizes, its vocabulary, the backend that holds its weights.
 
 import { ensureBackend } from '../backend/backend.js';
 import { checkChoice, checkKeys, checkNumber, checkObject } from '../base/check.js';

@@ -1,5 +1,5 @@
-// The transformer policy: a decoder in the shape of Llama and Qwen with random weights.
-// RMSNorm before each block, rotary positions, SwiGLU, embeddings tied to the output, no biases.
+// The transformer policy: a decoder in the style of Llama and Qwen with random weights. RMSNorm before each block, rotary
+// positions, SwiGLU, embeddings tied to the output, no biases.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { checkNumber } from '../base/check.js';
@@ -18,14 +18,14 @@ export interface TransformerSize {
   /** Width of the residual stream, D: a multiple of twice the number of heads. */
   width: number;
   heads: number;
-  /** Heads of keys and values, K, a divisor of `heads`: each serves as many heads of queries. */
+  /** Heads of keys and values, K, a divisor of `heads`: each serves heads / K query heads. */
   keyValueHeads: number;
   /** Width of the feed-forward blocks. */
   hidden: number;
 }
 
 export interface TransformerSettings extends TransformerSize {
-  /** Compute each layer again in the backward pass: less memory, more time, the same gradient. Default false. */
+  /** Recompute each layer in the backward pass: less memory, more time, the same gradient. Default false. */
   recompute?: boolean;
 }
 
@@ -35,8 +35,8 @@ export interface TransformerConfig extends TransformerSize {
 }
 
 /**
- * A transformer with random weights: the same ones for the same size, vocabulary size and seed, on every backend.
- * TypeError or RangeError for an impossible size.
+ * A transformer with random weights: the same ones for the same size, vocabulary size and seed, on every backend. TypeError or
+ * RangeError for an invalid size.
  */
 export function createTransformer(
   { layers, width, heads, keyValueHeads, hidden, recompute = false }: TransformerSettings,
@@ -61,7 +61,7 @@ export function createTransformer(
     logitsSize: vocabulary.size,
     description: { type: 'transformer', ...size, seed },
     variables,
-    // Made by a product, which reads none of what it gave.
+    // Logits come from a matrix product, whose gradient does not read its output.
     inPlace: true,
     logits: (batch, from = 0) => batchLogits(model, batch, from),
     hidden: (batch, from = 0) => hiddenStates(model, batch, from),
@@ -140,8 +140,8 @@ function createWeights(config: TransformerConfig, seed: number): Record<string, 
 }
 
 /**
- * Gains start at 1, matrices normal with a variance of one over their inputs: less by twice the number of layers for
- * those that add to the residual stream, which then stays of the same size at any depth.
+ * Gains start at 1, matrices normal with variance 1 / inputs, divided by twice the number of layers for those that add to the
+ * residual stream, which keeps its size the same at any depth.
  */
 function initialValues(name: string, shape: number[], config: TransformerConfig, seed: number, index: number) {
   const values = new Float32Array(shape.reduce((a, b) => a * b));

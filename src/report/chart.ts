@@ -1,5 +1,5 @@
 // Charts as SVG text: lines with bands, stacked areas, points with error bars. They need no script and no font, follow the
-// reader's dark or light setting, and say in words what they show to those who cannot see them.
+// reader's dark or light setting, and describe themselves in words for screen readers.
 
 import { markup } from './text.js';
 
@@ -17,20 +17,20 @@ export interface Series {
   /** In ascending order of x. */
   points: readonly Point[];
   /**
-   * `line` (default): a line through y, over a band from low to high where they are given. `points`: dots at y with error
-   * bars from low to high. `area`: filled from low to high, for stacks; y is then the part's own value.
+   * `line` (default): a line through y, over a band from low to high if given. `points`: dots at y with error bars from low to
+   * high. `area`: filled from low to high, for stacks; y is then the part's own value.
    */
   kind?: 'line' | 'points' | 'area';
   dashed?: boolean;
   /** Which colour of the palette. Default: the place in the list. */
   color?: number;
-  /** Left out of the legend, where another series of the same colour stands for it. Default false. */
+  /** Omitted from the legend, because another series of the same colour represents it. Default false. */
   unlisted?: boolean;
 }
 
 export interface Chart {
   title: string;
-  /** A line below the title: what a band is, say. */
+  /** A line below the title, for example what a band is. */
   subtitle?: string;
   /** A sentence below the chart, for what the title does not say. */
   note?: string;
@@ -41,13 +41,13 @@ export interface Chart {
   xRange?: readonly [number, number];
   /** Values that the y axis must contain. */
   yIncludes?: readonly number[];
-  /** x counts something: no ticks between integers. Default false. */
+  /** x is a count: no ticks between integers. Default false. */
   xInteger?: boolean;
-  /** The series are steps of a scale, from low to high: colours say so. Default false. */
+  /** The series are steps of a scale, from low to high, shown by a colour gradient. Default false. */
   ordered?: boolean;
 }
 
-/** Numbers of colours: neighbours differ for colour-blind readers too. */
+/** Sizes of the palettes: adjacent colours are distinguishable for colour-blind readers too. */
 const paletteSize = 8;
 const scaleSize = 8;
 
@@ -68,7 +68,7 @@ const palettes = {
   },
 } as const;
 
-/** The style sheet that charts need, once a page. */
+/** The style sheet that charts need, once per page. */
 export const chartStyle = `
 .chart text { font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; }
 .chart .title { font-size: 14px; font-weight: 600; }
@@ -103,15 +103,15 @@ function palette(mode: keyof typeof palettes): string {
 export interface ChartSize {
   width: number;
   height: number;
-  /** Intervals of the x axis, about. */
+  /** Approximate number of intervals on the x axis. */
   xTicks: number;
-  /** What a character of the legend is taken to need: texts have no measure before they are drawn. */
+  /** Assumed width of a character in the legend: text cannot be measured before it is drawn. */
   character: number;
 }
 
-/** For a file that is shown across a page. */
+/** For a file that is shown at full page width. */
 export const wideChart: ChartSize = { width: 480, height: 256, xTicks: 5, character: 6.4 };
-/** For a page that must also be read on a phone, 390 pixels wide, where a chart is a little less wide than its units. */
+/** For a page that must also be read on a phone, 390 pixels wide, where a chart is slightly narrower than its units. */
 export const narrowChart: ChartSize = { width: 350, height: 216, xTicks: 4, character: 7.2 };
 
 const titleRow = 18;
@@ -119,7 +119,7 @@ const subtitleRow = 16;
 const legendRow = 18;
 const margin = { left: 50, right: 14, bottom: 24 };
 
-/** A chart as an SVG element. `id` tells it from others of the same page: letters, digits and '-'. */
+/** A chart as an SVG element. `id` must be unique on the page: letters, digits and '-'. */
 export function drawChart(chart: Chart, id: string, size = wideChart): string {
   const { width, height: least, xTicks } = size;
   const legend = chart.series.length > 1 ? layLegend(chart, size) : { rows: 0, items: [] };
@@ -165,7 +165,7 @@ export function drawChart(chart: Chart, id: string, size = wideChart): string {
   ].join('');
 }
 
-/** Text in lines of at most so many characters, between words; a word that is longer gets a line of its own. */
+/** Text wrapped between words at a number of characters; a longer word gets its own line. */
 function breakLines(text: string, most: number): string[] {
   const lines: string[] = [];
   for (const word of text.split(' ')) {
@@ -176,7 +176,7 @@ function breakLines(text: string, most: number): string[] {
   return lines;
 }
 
-/** A chart as an SVG file of its own. */
+/** A chart as a standalone SVG file. */
 export function chartFile(chart: Chart): string {
   return drawChart(chart, 'chart')
     .replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ')
@@ -215,13 +215,13 @@ function drawSeries(series: Series, color: string, bandClass: string, x: Scale, 
       if (run.length === 1) parts.push(...bars(run), ...dots(run));
       else parts.push(`<path class="line${dashed ? ' dashed' : ''}" d="M${run.map((p) => at(p, p.y)).join('L')}"/>`);
     }
-    // Where points are few, one sees what was measured and what only joins it.
+    // With few points, dots show which values were measured and which lines only connect them.
     if (drawn.length <= 40) parts.push(...dots(drawn, 2));
   }
   return `<g class="${color}">${parts.join('')}</g>`;
 }
 
-/** The longest stretches of points of which each is drawn. */
+/** The longest runs of consecutive points that can be drawn. */
 function runs(points: readonly Point[], isPart: (point: Point) => boolean): Point[][] {
   const all: Point[][] = [];
   let current: Point[] = [];
@@ -271,7 +271,7 @@ function drawLegendItem({ name, color, kind, dashed, x, row }: LegendItem, top: 
 
 function colorClass({ series, ordered }: Chart, i: number): string {
   if (!ordered) return `c${(series[i].color ?? i) % paletteSize}`;
-  // Few steps are spread over the whole scale.
+  // A few steps are spread over the whole scale.
   return `o${series.length === 1 ? 0 : Math.round((i * (scaleSize - 1)) / (series.length - 1))}`;
 }
 
@@ -307,7 +307,7 @@ function extent(
 }
 
 interface Axis {
-  /** The data's own range, widened where it has no width. */
+  /** The data's range, widened if it is empty. */
   range: [number, number];
   /** The range from the first tick to the last. */
   ticked: [number, number];
@@ -320,7 +320,7 @@ const smallest = 1e-290;
 /** About `count` intervals of 1, 2 or 5 times a power of ten that cover a range. */
 function axis([min, max]: readonly [number, number], count: number, isInteger = false): Axis {
   const size = Math.max(Math.abs(min), Math.abs(max));
-  // Ranges that have no width beside their values, or none that could be divided, get one.
+  // Ranges too narrow to divide, relative to their values, are widened.
   const isFlat = max - min <= Math.max(1e-9 * size, smallest);
   const pad = isInteger || size <= smallest ? 1 : 0.1 * size;
   const range: [number, number] = isFlat ? [min - pad, max + pad] : [min, max];
@@ -347,7 +347,7 @@ export function format(value: number): string {
   return String(Number(value.toPrecision(4)));
 }
 
-/** A chart for those who hear it: where each series begins, ends, and how far it goes. */
+/** A chart described for screen readers: where each series begins and ends, and its range. */
 function inWords({ xLabel, series }: Chart): string {
   const sentences = series.map(({ name, points }) => {
     const drawn = points.filter(({ y }) => isDrawn(y));

@@ -1,6 +1,6 @@
-// The shell of a report: one HTML text that needs nothing else and may load nothing else, with charts, tiles and tables.
-// Whatever it is given as text is escaped; should that ever fail, the content security policy allows no script and no style
-// but the page's own, by their hashes, and no network.
+// The frame of a report: one self-contained HTML page that loads nothing else, with charts, tiles and tables. All text is
+// escaped; should that ever fail, the content security policy allows only the page's own scripts and styles, by their hashes, and
+// no network.
 
 import { createHash } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
@@ -20,9 +20,9 @@ export interface Page {
   /** What the reader should know first: that a run is empty, that lines could not be read. */
   notes?: readonly string[];
   tiles?: readonly Tile[];
-  /** The content below, as markup; empty parts are passed over. */
+  /** The content below, as markup; empty parts are skipped. */
   parts: readonly string[];
-  /** A style sheet beside that of all reports. */
+  /** A style sheet in addition to that of all reports. */
   style?: string;
 }
 
@@ -81,7 +81,7 @@ td code { white-space: nowrap; }
 ${chartStyle}
 `;
 
-/** Shows the values at the pointer; without it the page lacks nothing else. */
+/** Shows the values at the pointer; the rest of the page works without it. */
 const pageScript = `
 for (const figure of document.querySelectorAll('figure')) {
   const svg = figure.querySelector('svg');
@@ -160,7 +160,7 @@ export function renderPage({ title, kind, notes = [], tiles = [], parts, style =
     .join('\n');
 }
 
-/** Writes a page, whole or not at all. */
+/** Writes a page atomically. */
 export async function writePage(path: string, html: string): Promise<void> {
   const unfinished = `${path}.${process.pid}.tmp`;
   try {
@@ -179,7 +179,7 @@ function renderTile({ label, value, note }: Tile): string {
   return `<div class="tile"><b>${markup(value)}</b>${markup(label)}${note ? `<span>${markup(note)}</span>` : ''}</div>`;
 }
 
-/** A cell of a table for {@link renderTable}, with markup that stands to the right. */
+/** A right-aligned table cell for {@link renderTable}, with markup. */
 export function numberCell(content: string): string {
   return `<td class="number">${content}</td>`;
 }
@@ -191,7 +191,7 @@ export function renderTable(head: readonly string[], rows: readonly string[]): s
   return `<div class="table"><table><thead><tr>${heads}</tr></thead><tbody>${body}</tbody></table></div>`;
 }
 
-/** Cells but the first with the names of their columns, which a narrow page shows beside them. */
+/** All cells but the first carry the names of their columns, which a narrow page shows next to them. */
 function withColumns(row: string, head: readonly string[]): string {
   let column = 0;
   return row.replace(/<td/g, (cell) => {
@@ -200,13 +200,13 @@ function withColumns(row: string, head: readonly string[]): string {
   });
 }
 
-/** Names for the charts of one page, each another one. */
+/** Unique ids for the charts of a page. */
 export function chartIds(): () => string {
   let charts = 0;
   return () => `chart-${++charts}`;
 }
 
-/** Charts beside each other, as many as there is room for. */
+/** Charts side by side, as many as fit. */
 export function renderCharts(charts: readonly Chart[], nextId: () => string): string {
   return `<div class="charts">${charts.map((chart) => renderChart(chart, nextId())).join('\n')}</div>`;
 }
@@ -217,7 +217,7 @@ function renderChart(chart: Chart, id: string): string {
   return `<figure>${drawChart(chart, id, narrowChart)}${caption}${data}</figure>`;
 }
 
-/** A chart's values for the page's script; '<' is written so that no text can end the element. */
+/** A chart's values for the page's script; '<' is escaped so that no text can close the element. */
 function chartData({ series }: Chart): string {
   const round = (value: number | undefined) =>
     value === undefined || !Number.isFinite(value) ? null : Number(value.toPrecision(4));
@@ -225,7 +225,7 @@ function chartData({ series }: Chart): string {
     name: visible(name),
     x: points.map(({ x }) => x),
     y: points.map(({ y }) => round(y)),
-    // The ends of an area are places in a stack, which say nothing of its part.
+    // The ends of an area are positions in a stack, which do not show its own value.
     ...(kind !== 'area' && points.some(({ low }) => low !== undefined)
       ? { low: points.map(({ low }) => round(low)), high: points.map(({ high }) => round(high)) }
       : {}),

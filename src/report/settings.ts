@@ -1,4 +1,4 @@
-// Settings of a run, as a report shows them: by dotted paths.
+// Settings of a run as shown in a report: by dotted paths.
 
 import { markup } from './text.js';
 
@@ -7,7 +7,7 @@ export type Settings = readonly (readonly [path: string, value: string])[];
 const mostLines = 400;
 const mostCharacters = 500;
 
-/** A configuration by dotted paths, in its own order; of very long ones the beginning. */
+/** A configuration by dotted paths, in its own order; very long ones are truncated. */
 export function flatten(config: Readonly<Record<string, unknown>>): Settings {
   const lines: [string, string][] = [];
   const visit = (path: string, value: unknown) => {

@@ -1,11 +1,11 @@
-// Any text as text of markup: whatever it holds, it is shown, and shown as what it is.
+// Escapes arbitrary text for markup, so that all of it is shown literally.
 
-/** Text for the content and the attributes of HTML and XML, with nothing in it that cannot be seen. */
+/** Text for the content and attributes of HTML and XML, with invisible characters made visible. */
 export function markup(text: string): string {
   return visible(text).replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
-/** Control characters as their pictures; invisible ones, and those that change the direction of reading, by their numbers. */
+/** Control characters as their pictures; invisible ones, and those that change the text direction, as code points. */
 export function visible(text: string): string {
   return text
     .replace(/\r\n/g, '\n')

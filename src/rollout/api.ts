@@ -4,7 +4,7 @@ import type { Example } from '../tasks/task.js';
 import type { Grade } from '../verify/grade.js';
 import type { Completion } from './engine.js';
 
-/** What a reward function is asked about. */
+/** Input of a reward function. */
 export interface RewardInput<E extends Example = Example> {
   prompt: string;
   completion: {
@@ -18,7 +18,7 @@ export interface RewardInput<E extends Example = Example> {
   example: E;
   /** The task's own score of the text, in [0, 1]; 0 for a truncated completion. */
   score: number;
-  /** Aborts when the time limit has passed, or when another verdict, of whichever reward, has stopped the step. */
+  /** Aborts when the time limit has passed, or when another call of any reward has stopped the step. */
   signal: AbortSignal;
 }
 
@@ -52,11 +52,11 @@ export interface GroupReward<E extends Example = Example> extends RewardSettings
 /** Made by `defineReward`. */
 export interface Reward<E extends Example = Example> extends RewardSettings {
   judge(input: RewardInput<E>): Verdict | Promise<Verdict>;
-  /** The grade of a text that is complete; only rewards that grade have it. Problems without a score of their own are scored by it. */
+  /** Grades a completion that was not truncated; only graders have it. Problems without their own score are scored by it. */
   grade?(text: string, example: E): Promise<Grade>;
 }
 
-/** What a step of a completion earned. */
+/** The reward of one step of a completion. */
 export interface StepVerdict {
   /** Tokens of the completion up to the end of the step: from 1, ascending, at most all. */
   end: number;
@@ -70,24 +70,24 @@ export interface StepReward<E extends Example = Example> extends RewardSettings 
 
 export type AnyReward<E extends Example = Example> = Reward<E> | GroupReward<E> | StepReward<E>;
 
-/** A completion with what was thought of it. */
+/** A completion with its score, rewards and advantage. */
 export interface ScoredCompletion extends Completion {
   text: string;
   /** The task's own score; 0 for a truncated completion. */
   score: number;
   /** By the reward's name; of a reward of steps their sum. */
   rewards: Record<string, Verdict>;
-  /** By the name of a reward of steps that applies. */
+  /** By the name of a step reward that applies. */
   steps?: Record<string, readonly StepVerdict[]>;
-  /** The weighted sum of the rewards of whole completions; NaN when none of them applies. */
+  /** The weighted sum of the rewards of whole completions; NaN if none applies. */
   reward: number;
-  /** 0 until it is known. */
+  /** 0 until it is computed. */
   advantage: number;
   /** Of each token, with rewards of steps: `advantage` and what the token's step and later ones earned. */
   tokenAdvantages?: Float32Array;
 }
 
-/** One prompt and what the policy made of it. */
+/** One prompt and its completions. */
 export interface Group<E extends Example = Example> {
   example: E;
   /** Token ids. */
@@ -96,20 +96,23 @@ export interface Group<E extends Example = Example> {
 }
 
 export interface Evaluation {
-  /** Sum over problems of the mean score of their completions: the number of right answers where there is one of 0 or 1 each. */
+  /**
+   * Sum over problems of the mean score of their completions: the number of right answers if each problem has one completion
+   * with a score of 0 or 1.
+   */
   correct: number;
   count: number;
   /** correct / count. */
   accuracy: number;
   /** Accuracy by difficulty, in ascending order. */
   byDifficulty: { difficulty: number; count: number; accuracy: number }[];
-  /** Completions a problem, where there is more than one. */
+  /** Completions per problem, if more than one. */
   samples?: number;
   /**
-   * Of several completions a problem, with 95 % intervals over problems: `avg@8` (the accuracy), `pass@1`, `pass@2`, … `pass@8`, and
-   * `maj@8`, the share of problems that a vote of the completions gets right.
+   * With several completions per problem, estimates with 95 % confidence intervals over problems: `avg@8` (the accuracy),
+   * `pass@1`, `pass@2`, … `pass@8`, and `maj@8`, the share of problems that a majority vote of the completions gets right.
    */
   estimates?: Readonly<Record<string, { mean: number | null; low: number | null; high: number | null }>>;
-  /** Of several completions a problem, the share that was cut off. */
+  /** With several completions per problem, the truncated share. */
   truncated?: number;
 }

@@ -1,93 +1,99 @@
-// What gives completions: the policy's own sampler (sample.ts) is one such engine, servers can be others. Token ids go in and
-// come out; nothing is decoded and encoded again.
+// The interface of rollout engines: the policy's own sampler (sample.ts) is one, servers can be others. Prompts and completions
+// are token ids; nothing is decoded and re-encoded.
 
 import { type Bounds, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 
-/** Gives completions for prompts. */
+/** Generates completions for prompts. */
 export interface RolloutEngine {
-  /** Of the engine, for messages. */
+  /** Name of the engine, for messages. */
   readonly name: string;
   /**
-   * One completion a request, in the order of the requests. What a request gets depends on itself, on the weights and on the
-   * settings, not on the other requests. Throws the signal's reason where it aborts, NumericFault for logits that are not finite.
+   * One completion per request, in the order of the requests. A completion depends on its request, the weights and the settings,
+   * not on the other requests. Throws the signal's reason when it aborts, NumericFault for logits that are not finite.
    */
   complete(requests: readonly RolloutRequest[], options: RolloutOptions): Promise<Completion[]>;
 }
 
-/** A prompt that is to be completed once. */
+/** A prompt to complete once. */
 export interface RolloutRequest {
-  /** Token ids, at least one; the same for requests of the same prompt, which share its reading. */
+  /** Token ids, at least one. Requests for the same prompt must have the same ids; it is prefilled once for all of them. */
   prompt: Int32Array;
-  /** Number of the prompt in its step, and of the sample of that prompt: the address of its random numbers. */
+  /** Index of the prompt in its step, and of the sample of that prompt: they address its random numbers. */
   promptIndex: number;
   sample: number;
 }
 
 /**
- * The distribution that tokens are drawn from is softmax(logits / temperature), cut to the `topK` most likely tokens, of those to
- * the fewest whose share reaches `topP`, and of those to the ones at least `minP` times as likely as the most likely; each as in
- * transformers. Of equally likely tokens the lower ids are kept.
+ * The distribution that tokens are drawn from is softmax(logits / temperature), truncated to the `topK` most likely tokens, of
+ * those to the fewest whose probability reaches `topP`, and of those to the ones at least `minP` times as likely as the most
+ * likely; each as in transformers. Of equally likely tokens the lower ids are kept.
  */
 export interface SamplingSettings {
-  /** Completions are cut off after this many tokens, the end token included. */
+  /** Completions are truncated after this many tokens, the end token included. */
   maxTokens: number;
-  /** Divides the logits, at least 0. 0 takes the most likely token (the lowest id of equals), whatever the cuts. */
+  /** Divides the logits; at least 0. With 0 decoding is greedy (ties go to the lowest id), whatever topP, topK and minP are. */
   temperature: number;
-  /** In (0, 1]; default 1, no cut. */
+  /** In (0, 1]; default 1, no truncation. */
   topP?: number;
-  /** At least 1; default: no cut. */
+  /** At least 1; default: no truncation. */
   topK?: number;
-  /** In [0, 1]; default 0, no cut. */
+  /** In [0, 1]; default 0, no truncation. */
   minP?: number;
   /** Ids that end a completion like the end tokens of the policy. */
   stopTokens?: readonly number[];
   /** A completion ends with the token that completes one of these texts, which stays part of it. */
   stopTexts?: readonly string[];
-  /** Address the random numbers, with the number of the prompt, of its sample and of the position in the completion. */
+  /** Seed and step address the random numbers, together with the prompt, its sample and the position in the completion. */
   seed: number;
   step: number;
-  /** Tokens of a prompt and its completion at most, for policies whose positions depend on it. Default: of these requests. */
+  /**
+   * Maximum length of a prompt with its completion, for policies whose positions depend on it. Default: that of these
+   * requests.
+   */
   contextLength?: number;
 }
 
 export interface RolloutOptions extends SamplingSettings {
   /** Interrupts: its reason is thrown. */
   signal?: AbortSignal;
-  /** Called with each completion as it is done, and the index of its request. */
+  /** Called with each completion when it is complete, and the index of its request. */
   onCompletion?: (completion: Completion, index: number) => void;
 }
 
 export interface Completion {
-  /** Token ids, the one that ends it included; their number is the completion's length. */
+  /** Token ids, including the end token; their number is the completion's length. */
   tokens: Int32Array;
   /**
-   * Log-probability of each token under the distribution that it was drawn from: of the temperature (1 where that is 0), over all
-   * logits of the policy, or over the kept tokens where the distribution was cut.
+   * Log-probability of each token under the distribution that it was drawn from: at the temperature (1 if that is 0), over all
+   * logits of the policy, or over the kept tokens if the distribution was truncated.
    */
   logProbs: Float32Array;
   /** No token or text ended it within `maxTokens`. */
   truncated: boolean;
-  /** Where `topP`, `topK` or `minP` cut the distribution: what each token was drawn from. */
+  /** With `topP`, `topK` or `minP`: the tokens that each token was drawn from. */
   kept?: KeptTokens;
 }
 
-/** The tokens that a cut left for each position. They travel with a completion, because log-probs are of what was left. */
+/**
+ * The tokens kept at each position of a truncated distribution. Stored with a completion, because its log-probs are normalised
+ * over them.
+ */
 export interface KeptTokens {
-  /** Ids of all positions, one position after the other, ascending within each. */
+  /** Ids for all positions, one position after the other, ascending within each. */
   ids: Int32Array;
-  /** One more than positions: those of position t are ids[offsets[t]] … ids[offsets[t + 1] − 1]. */
+  /** One more entry than positions: those of position t are ids[offsets[t]] … ids[offsets[t + 1] − 1]. */
   offsets: Int32Array;
 }
 
-/** The settings that cut a distribution. */
+/** The settings that truncate a distribution. */
 export type Cut = Pick<SamplingSettings, 'topP' | 'topK' | 'minP'>;
 
-/** Whether tokens are drawn from less than the whole distribution. */
+/** Whether tokens are drawn from a truncated distribution. */
 export function isCut({ topP = 1, topK, minP = 0 }: Cut): boolean {
   return topP < 1 || topK !== undefined || minP > 0;
 }
 
-/** What the settings of a cut may be. */
+/** The valid ranges of these settings. */
 export const cutBounds = {
   topP: { above: 0, max: 1 },
   topK: { min: 1, integer: true },
@@ -96,7 +102,7 @@ export const cutBounds = {
 
 const maxAddress = 2 ** 31 - 1;
 
-/** Checks settings. TypeError or RangeError that names the field behind `at`, such as `sampling.`. */
+/** Checks settings. TypeError or RangeError that names the field, prefixed with `at`, such as `sampling.`. */
 export function checkSamplingSettings(at: string, given: SamplingSettings): void {
   const settings = checkObject(at.slice(0, -1) || 'settings', given) as unknown as SamplingSettings;
   checkNumber(`${at}maxTokens`, settings.maxTokens, { min: 1, integer: true });

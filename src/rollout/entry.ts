@@ -1,15 +1,15 @@
-// `generate` and `tokenLogProbs` as the package's root exports them: TensorFlow.js is loaded when they are called.
+// `generate` and `tokenLogProbs` as exported by the package's root: TensorFlow.js is loaded when they are called.
 
 import { withTfjs } from '../base/missing-tfjs.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
 
 /**
- * Completions of prompts, prompt by prompt, each with as many samples as `options.samples`.
+ * Completions of prompts, prompt by prompt, with `options.samples` samples each.
  *
- * @param prompts texts, which get the tokenizer's special tokens; chats, which need a policy with a chat template; or token ids,
- *   which are read as they are
- * @throws TypeError or RangeError that names the prompt or option; the reason of `options.signal` where it aborts
+ * @param prompts strings, to which the tokenizer adds its special tokens; chats, which need a policy with a chat template; or
+ *   token ids, which are used as they are
+ * @throws TypeError or RangeError that names the prompt or option; the reason of `options.signal` when it aborts
  *
  * @example
  * const [{ text, tokens, logProbs }] = await generate(policy, ['Once upon a time'], { maxTokens: 64, temperature: 0 });
@@ -24,7 +24,7 @@ export async function generate(
 }
 
 /**
- * Log-probs of given tokens: for a sequence of T ids, T − 1 numbers, log p(token i + 1 | tokens 0 … i) in nats under temperature 1.
+ * Log-probs of given tokens: for a sequence of T ids, T − 1 numbers, log p(token i + 1 | tokens 0 … i) in nats at temperature 1.
  *
  * @throws TypeError or RangeError that names the sequence, for ids that the policy does not have
  *

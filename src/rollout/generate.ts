@@ -4,8 +4,6 @@ import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../base/breathe.js';
 import { checkKeys, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
-import { logitsLoss } from '../loss/losses.js';
-import { presets } from '../loss/presets.js';
 import { checkLogits } from '../model/check-logits.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
@@ -13,6 +11,7 @@ import type { ChatMessage } from '../text/chat-template.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
 import { checkSamplingSettings } from './engine.js';
 import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
+import { logProbsOf } from './log-probs.js';
 import { sequencesAPass } from './pass-size.js';
 import { policySampler } from './sample.js';
 import { usualMaxTokens } from './token-task.js';
@@ -68,36 +67,23 @@ export async function tokenLogProbsOf(given: unknown, sequences: readonly Int32A
   return results;
 }
 
-/** [B * T] of B sequences of T tokens; the last of each row is without meaning. */
+/** [B * T] of B sequences of T tokens; the last of each row is meaningless. */
 function passLogProbs(policy: Policy, sequences: readonly Int32Array[]): Float32Array {
   const [count, length] = [sequences.length, sequences[0].length];
   const tokens = new Int32Array(count * length);
   const targets = new Int32Array(count * length);
-  const mask = new Uint8Array(count * length);
   sequences.forEach((ids, b) => {
     tokens.set(ids, b * length);
     targets.set(ids.subarray(1), b * length);
-    mask.fill(1, b * length, (b + 1) * length - 1);
   });
   const batch = { sequences: count, length, tokens, starts: new Int32Array(count) };
-  const { logitsSize } = policy;
-  const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, logitsSize));
+  const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, policy.logitsSize));
   try {
-    const { logProbs, metrics } = logitsLoss(
-      {
-        shape: { sequences: count, length, vocab: logitsSize },
-        logits: logits.dataSync<'float32'>(),
-        tokens: targets,
-        mask,
-        advantages: new Float32Array(count),
-      },
-      presets.reinforce,
-      { gradient: false },
-    );
-    if (metrics.nonFinite > 0) {
-      throw new NumericFault(`logits: expected finite values, got ${metrics.nonFinite} that are not`);
-    }
-    return logProbs as Float32Array;
+    const logProbs = logProbsOf(logits.dataSync<'float32'>(), targets, 1, 'auto');
+    const faulty = logProbs.filter((value) => !Number.isFinite(value)).length;
+    if (faulty > 0)
+      throw new NumericFault(`logits: expected finite values, got ${faulty} log-probs that are not finite`);
+    return logProbs;
   } finally {
     logits.dispose();
   }

@@ -1,4 +1,4 @@
-// The rewards of src/verify under their names, ready for a trainer.
+// The rewards of src/verify by name, for the trainer.
 
 import type { Example } from '../tasks/task.js';
 import type { GradeOptions } from '../verify/grade.js';
@@ -18,7 +18,7 @@ import {
 import type { Reward } from './api.js';
 import { defineReward, type RewardOptions } from './rewards.js';
 
-/** As many calls at once as keep the graders' workers busy. */
+/** Enough concurrent calls to keep the graders' workers busy. */
 const concurrency = 64;
 
 function named<E extends Example>(
@@ -31,9 +31,9 @@ function named<E extends Example>(
 }
 
 /**
- * Rewards by name: graders (1 for a right answer, 0 for a wrong one and for a completion that was cut off), and rewards for
- * form and length. The last argument of each is that of `defineReward`: weight, time limit and the like. Each throws a
- * TypeError or RangeError that names an impossible option.
+ * Rewards by name: graders (1 for a right answer, 0 for a wrong one and for a truncated completion), and rewards for format and
+ * length. The last argument of each is that of `defineReward`: weight, time limit and so on. Each throws a TypeError or
+ * RangeError that names an invalid option.
  *
  * @example
  * rewards: [rewards.maths(), rewards.overlong({ maxTokens: 1024, buffer: 256 }, { weight: 0.5 })]
@@ -54,10 +54,10 @@ export const rewards = {
   /** `verify.exact` of the completion and the example's `answer`. */
   exact: <E extends Example>(options: ExactReward<E> = {}, reward?: RewardOptions) =>
     named('exact', judges.exact(options), reward),
-  /** 1 for a completion that the pattern matches. */
+  /** 1 for a completion in which the pattern matches. */
   regex: (pattern: RegExp | string, options: GradeOptions = {}, reward?: RewardOptions) =>
     named('regex', judges.regex(pattern, options), reward),
-  /** 1 for a completion that is JSON which the schema accepts. */
+  /** 1 for a completion that is JSON and valid under the schema. */
   json: (schema: JsonSchema, options: GradeOptions = {}, reward?: RewardOptions) =>
     named('json', judges.json(schema, options), reward),
   /** 1 for a completion that matches `pattern`; without one, for `<think>…</think>` with something in it and something after it. */
@@ -67,7 +67,7 @@ export const rewards = {
   /** Right answers earn more the shorter they are, wrong ones more the longer (arXiv 2502.03373, section 4.2). */
   cosine: <E extends Example>(options: CosineOptions<E>, reward?: RewardOptions) =>
     named('cosine', judges.cosine(options), reward),
-  /** From 0 down to `penalty`, by the share of runs of `size` words that have occurred before. */
+  /** From 0 down to `penalty`, by the share of n-grams of `size` words that occurred before. */
   repetition: (options: RepetitionOptions = {}, reward?: RewardOptions) =>
     named('repetition', judges.repetition(options), reward),
 } as const;

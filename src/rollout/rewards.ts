@@ -23,19 +23,22 @@ import type {
 const usualTimeLimit = 60_000;
 
 export interface RewardOptions {
-  /** What the verdict is multiplied by in the sum of rewards; 0 makes it a mere metric. Default 1. */
+  /** Weight in the sum of rewards; 0 makes it only a metric. Default 1. */
   weight?: number;
-  /** Milliseconds after which a promise counts as failed. Code that never gives way cannot be interrupted. Default 60,000. */
+  /** Milliseconds after which a promise counts as failed. Code that never yields cannot be interrupted. Default 60,000. */
   timeLimit?: number;
-  /** Calls at once at most. Default 16. */
+  /** Maximum number of concurrent calls. Default 16. */
   concurrency?: number;
-  /** What follows an exception, the time limit, or a verdict that is no number: the run ends, or the verdict is null or 0. Default `throw`. */
+  /**
+   * After an exception, the time limit, or a result that is not a number: the run ends, or the verdict is null or 0. Default
+   * `throw`.
+   */
   onError?: 'throw' | 'null' | 'zero';
 }
 
 /**
- * A reward function, synchronous or not. It returns a finite number, or null where it does not apply; NaN and infinities
- * are for the trainer's guard to deal with. TypeError or RangeError for an impossible option.
+ * A reward function, synchronous or not. It returns a finite number, or null if it does not apply; NaN and infinities are
+ * handled by the trainer's guard. TypeError or RangeError for an invalid option.
  */
 export function defineReward<E extends Example = Example>(
   name: string,

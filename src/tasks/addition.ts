@@ -11,8 +11,8 @@ export interface DigitsOptions extends GeneratorOptions {
 }
 
 /**
- * Addition. The answer is written from its last digit to its first. The difficulty is the number of columns to be added
- * plus the number of carries. a + b and b + a are one problem.
+ * Addition. The answer is written from its last digit to its first. The difficulty is the number of columns plus the number of
+ * carries. a + b and b + a are one problem.
  */
 export function addition(options: DigitsOptions): GeneratedTask {
   return columnTask('addition', '+', options, {

@@ -7,7 +7,7 @@ import { withSource } from './source.js';
 import type { Example, GeneratedTask } from './task.js';
 
 export interface BanditOptions {
-  /** Which arms win. An integer from 0. */
+  /** Decides which arms win. An integer from 0. */
   seed: number;
   /**
    * One rung each: the probability that an arm drawn uniformly wins, a multiple of 1 / arms above 0 and at most 1.
@@ -18,7 +18,7 @@ export interface BanditOptions {
   arms?: number;
   /** Prompts of each rung, which differ in the arms that win; at most 10,000. Default 1. */
   contexts?: number;
-  /** Number of problems of the list. Default: without an end. */
+  /** Number of problems of the list. Default: infinite. */
   size?: number;
 }
 
@@ -33,9 +33,9 @@ const armNames = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX';
 
 /**
  * Every prompt has a fixed set of arms that win; a completion is one arm. A policy's success probability on a prompt is
- * what it gives to the winners, so that its true value and advantages are known in closed form; for the uniform policy it
- * is the rung's probability. Example i is of rung i mod rungs; the difficulty is the number of arms that lose. Nothing can be
- * learnt from one prompt for another, so that there is no split.
+ * the probability it gives to the winners, so its true value and advantages are known in closed form; for the uniform policy it
+ * is the rung's probability. Example i is of rung i mod rungs; the difficulty is the number of arms that lose. One prompt teaches
+ * nothing about another, so there is no split.
  */
 export function bandit(options: BanditOptions): GeneratedTask<BanditExample> {
   const o = checkObject('options', options);

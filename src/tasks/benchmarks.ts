@@ -1,5 +1,5 @@
-// Settings of public benchmarks, by name: how the columns of their usual files are called, how their problems are posed, which grader
-// decides, and how many completions a problem it takes. The files are the user's.
+// Settings of public benchmarks, by name: the column names of their usual files, the prompt template, the grader, and the number
+// of completions per problem. The user provides the files.
 
 import type { Column } from '../data/columns.js';
 import { lastBoxed } from '../verify/extract.js';
@@ -8,19 +8,19 @@ import type { GraderName } from '../verify/named.js';
 export interface Benchmark {
   /** Problems of the usual test set. */
   problems: number;
-  /** The columns of the usual files: of these names, in any case of letters, the first that the row has a value for. */
+  /** The columns of the usual files: the first of these names, case-insensitively, for which the row has a value. */
   prompt: readonly string[];
-  /** As `prompt`. A list is joined by commas; of a column `solution` only what its last \boxed holds is an answer. */
+  /** As `prompt`. A list is joined by commas; in a column `solution` only the content of its last \boxed is an answer. */
   answer: readonly string[];
   solution: readonly string[];
   /** As `prompt`; of a text such as "Level 5" the number counts. */
   difficulty: readonly string[];
-  /** Columns that results are told apart by. */
+  /** Columns that results are broken down by. */
   by: readonly string[];
-  /** What a problem becomes. */
+  /** The prompt template. */
   template: string;
   verify: GraderName;
-  /** Completions a problem: more where there are few problems. */
+  /** Completions per problem; more if there are few problems. */
   samples: number;
 }
 
@@ -56,7 +56,7 @@ export const benchmarks = {
   amc23: { ...maths, problems: 40, samples: 32 },
   /** Minerva's undergraduate problems (OCW). */
   minerva: { ...maths, problems: 272, samples: 4 },
-  /** OlympiadBench's open-ended English problems of mathematics; `final_answer` is a list of one text. */
+  /** OlympiadBench's open-ended English problems of mathematics; `final_answer` is a list of one string. */
   olympiadbench: {
     ...maths,
     problems: 674,

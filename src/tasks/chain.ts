@@ -14,8 +14,8 @@ export interface ChainOptions extends GeneratorOptions {
 
 /**
  * Sums, differences and products of two factors, products first as usual; no running total is negative. Numbers of a
- * completion are written from their last digit to their first. The solution is the running totals but the first and the
- * last, joined by ';', then '#' and the answer; the answer alone where there are none. The difficulty is the number of
+ * completion are written from their last digit to their first. The solution is the running totals except the first and the last,
+ * joined by ';', then '#' and the answer; only the answer if there are no such totals. The difficulty is the number of
  * operations, products counted twice. Chains that differ in the order of their parts or of factors are one problem.
  */
 export function chain(options: ChainOptions): GeneratedTask {
@@ -24,7 +24,7 @@ export function chain(options: ChainOptions): GeneratedTask {
   const digits = checkRange('digits', o.digits ?? 1, { min: 1, max: 2 });
   const [fewest, most] = terms;
   const largest = 10 ** digits[1] - 1;
-  // All numbers in products is the most that a total can be.
+  // A total is largest when all numbers are in products.
   const totalLength = String(Math.floor(most / 2) * largest ** 2 + (most % 2) * largest).length;
   return generatedTask<Example>(options, {
     name: `chains of ${rangeText(terms, 'number')} of ${rangeText(digits, 'digit')}`,
@@ -58,7 +58,7 @@ function pose({ text, totals, difficulty }: Chain): Example {
   return { prompt: `${text}=`, answer, solution: working ? `${working}#${answer}` : answer, difficulty };
 }
 
-/** A chain out of its prompt: at least two numbers, no total negative. */
+/** A chain parsed from its prompt: at least two numbers, no total negative. */
 function readChain(prompt: string): Chain | undefined {
   if (!/^\d+([+*-]\d+)+=$/.test(prompt)) return undefined;
   const text = prompt.slice(0, -1);

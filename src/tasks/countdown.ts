@@ -22,8 +22,8 @@ export interface CountdownExample extends Example {
 
 /**
  * Countdown. An answer uses every given number exactly once, with + - * / and parentheses, and equals the target exactly
- * (in rational arithmetic). The target is built from an expression, so that there is an answer; the difficulty is how many
- * numbers are given. The same numbers in another order are the same problem.
+ * (in rational arithmetic). The target is computed from an expression, so an answer exists; the difficulty is the number of given
+ * numbers. The same numbers in another order are the same problem.
  */
 export function countdown(options: CountdownOptions): GeneratedTask<CountdownExample> {
   const o = checkOptions(options, ['numbers', 'maxNumber', 'maxTarget']);
@@ -81,7 +81,7 @@ interface Part {
   binding: 1 | 2 | 3;
 }
 
-/** Joins random parts until one is left. All values on the way are positive integers. */
+/** Joins random parts until one is left. All intermediate values are positive integers. */
 function drawExpression(next: Draw, numbers: readonly number[], maxTarget: number): Part | undefined {
   const parts = numbers.map(asPart);
   while (parts.length > 1) {
@@ -98,7 +98,7 @@ function asPart(value: number): Part {
   return { value, text: String(value), binding: 3 };
 }
 
-/** An expression of all parts with the target as its value, all values on the way positive integers, if there is one. */
+/** An expression of all parts with the target as its value, all intermediate values positive integers, if there is one. */
 function findExpression(parts: readonly Part[], target: number): string | undefined {
   if (parts.length === 1) return parts[0].value === target ? parts[0].text : undefined;
   for (let i = 0; i < parts.length; i++) {
@@ -124,7 +124,7 @@ function joins(x: Part, y: Part): Part[] {
 function join(left: Part, operator: '+' | '-' | '*' | '/', right: Part, value: number): Part {
   const binding = operator === '+' || operator === '-' ? 1 : 2;
   const leftText = left.binding < binding ? `(${left.text})` : left.text;
-  // What follows '-' or '/' is taken together only by parentheses; after '+' and '*' the order does not matter.
+  // An operand after '-' or '/' needs parentheses; after '+' and '*' the order does not matter.
   const loose = right.binding < binding || (right.binding === binding && (operator === '-' || operator === '/'));
   return { value, text: `${leftText}${operator}${loose ? `(${right.text})` : right.text}`, binding };
 }

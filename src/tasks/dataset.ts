@@ -1,4 +1,4 @@
-// Problems of one's own, from files: JSON lines, JSON, CSV, Parquet.
+// Problems from the user's files: JSON lines, JSON, CSV, Parquet.
 
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
@@ -29,44 +29,47 @@ export interface DatasetExample<R extends object = Row> extends Example {
   row: R;
 }
 
-/** What a verifier says of a completion: a score from 0 to 1, right or wrong, or a grade of `verify`. */
+/** A verifier's verdict on a completion: a score from 0 to 1, true or false, or a grade of `verify`. */
 export type VerifierResult = number | boolean | Grade;
 
-/** A grader of `verify` by its name, or a function of a completion's text. */
+/** The name of a grader of `verify`, or a function of a completion's text. */
 export type Verifier<R extends object = Row> =
   | GraderName
   | ((text: string, example: DatasetExample<R>) => VerifierResult | Promise<VerifierResult>);
 
 export interface DatasetOptions<R extends object = Row> extends RowFileOptions {
-  /** Settings of a public benchmark: the columns of its usual files, what its problems become, and its grader. Other options go first. */
+  /**
+   * Settings of a public benchmark: the columns of its usual files, its prompt template and its grader. Other options take
+   * precedence.
+   */
   benchmark?: BenchmarkName;
-  /** What the policy is given: a text, or chat messages, of which the last is not the assistant's. Default: the column `prompt`. */
+  /** The prompt: a string, or chat messages, the last of which is not the assistant's. Default: the column `prompt`. */
   prompt?: Column<R, string | readonly ChatMessage[]>;
   /** The right answer. Default: the column `answer`. */
   answer?: Column<R, string | number | bigint>;
-  /** A completion that is right, for a warm start. Default: the column `solution` where there is one, else the answer. */
+  /** A correct completion, for a warm start. Default: the column `solution` if there is one, else the answer. */
   solution?: Column<R, string | number | bigint>;
-  /** A number, larger for harder problems. Default: the column `difficulty` where there is one, else 0. */
+  /** A number, larger for harder problems. Default: the column `difficulty` if there is one, else 0. */
   difficulty?: Column<R, number | bigint | string>;
-  /** What a prompt that is a text becomes: `{prompt} Put the final answer within \\boxed{}.` Default: the prompt alone. */
+  /** Applied to string prompts: `{prompt} Put the final answer within \\boxed{}.` Default: the prompt itself. */
   template?: string;
-  /** Whether a prompt that is a text is given as a message of the user. Default: only with `system`. */
+  /** Whether a string prompt becomes a user message. Default: only with `system`. */
   chat?: boolean;
-  /** A first message that tells the model what it is to do. */
+  /** A system message before the prompt. */
   system?: string;
   /**
-   * One part of the file: `train`, or `held-out`, which takes the share `holdOut` of all prompts (above 0 and below 1; default 0.2).
-   * A hash of the prompt decides, before template and chat, so that a prompt is always on the same side: in whatever order, file or
-   * format. The held-out part of a smaller share is within that of a larger one. Default: everything.
+   * One part of the file: `train`, or `held-out`, which gets the share `holdOut` of all prompts (above 0 and below 1; default
+   * 0.2). A hash of the prompt, taken before template and chat, decides, so a prompt is always on the same side, whatever the
+   * order, file or format. The held-out part of a smaller share is a subset of that of a larger one. Default: everything.
    */
   split?: Split | { part: Split; holdOut?: number };
-  /** Rows to leave out: those for which it returns false. */
+  /** Keeps the rows for which it returns true. Default: all. */
   filter?: (row: R) => boolean;
-  /** How completions are scored. Default: the benchmark's; without one, by the first reward of the run that grades. */
+  /** How completions are scored. Default: the benchmark's grader; without one, the run's first reward that is a grader. */
   verify?: Verifier<R>;
 }
 
-/** Problems from files. Without a verifier they have no score of their own: a run scores them by its rewards. */
+/** Problems from files. Without a verifier they have no score: a run scores them by its rewards. */
 export interface Dataset<R extends object = Row> extends Problems<DatasetExample<R>> {
   readonly size: number;
   /** The paths of the files. */
@@ -92,8 +95,8 @@ const optionNames = [
 ] as const satisfies (keyof DatasetOptions)[];
 
 /**
- * Problems from one file or several, in their order: JSON lines, JSON (an array of objects), CSV or Parquet. Every row is read and
- * checked once when the data set is made, and read again when it is asked for; the files are never in memory as a whole.
+ * Problems from one or several files, in order: JSON lines, JSON (an array of objects), CSV or Parquet. Every row is read and
+ * checked once when the data set is created, and read again on demand; large files are never in memory as a whole.
  *
  * @throws TypeError or RangeError that names the file, the line or row, and what the column is for
  *
@@ -119,7 +122,7 @@ export function dataset<R extends object = Row>(
   const files = checkPaths(paths);
   const checked = checkDatasetOptions(options);
   const { filter, verify, split } = checked;
-  /** Rows that are problems, counted through all files. */
+  /** Rows that are problems, numbered across all files. */
   const chosen: number[] = [];
   let seen = 0;
   let filtered = 0;
@@ -256,7 +259,7 @@ function isWanted<R extends object>(filter: ((row: R) => boolean) | undefined, r
   return checkBoolean(`${where}: filter`, wanted);
 }
 
-/** A row as a problem, and the text that decides on which side of a split it is. */
+/** A row as a problem, and the text that decides which side of a split it is on. */
 function readExample<R extends object>(
   row: R,
   options: CheckedOptions<R>,
@@ -285,7 +288,7 @@ function readExample<R extends object>(
   return { example: { prompt, ...(chat && { messages }), ...rest }, key: given };
 }
 
-/** Score and grade by a verifier. They throw a TypeError or RangeError for a verdict that is none. */
+/** Score and grade by a verifier. They throw a TypeError or RangeError for an invalid verdict. */
 function graded<R extends object>(verify: Verifier<R>) {
   const grade = async (text: string, example: DatasetExample<R>): Promise<Scored> => {
     const given: unknown = await (typeof verify === 'function'
@@ -327,7 +330,7 @@ function sourceOf<R extends object>(
     chat,
     system: system ?? null,
     verify: named(verify) ?? null,
-    /** Of all problems as they are asked: what functions and filters make of the rows. */
+    /** Hash of all problems as they are posed, after functions and filters. */
     asked: problems,
   };
 }

@@ -1,4 +1,4 @@
-// Arithmetic expressions: the exact value of a text such as "(3+7)*25/2", found by reading it, never by running it.
+// Arithmetic expressions: the exact value of a text such as "(3+7)*25/2", found by parsing it, never by executing it.
 
 export interface Expression {
   /** The value is the first divided by the second, which is not 0; not in lowest terms. */
@@ -8,13 +8,13 @@ export interface Expression {
   numbers: number[];
 }
 
-/** Longer texts have no value: reading takes a bounded time and depth whatever they hold. */
+/** Longer texts have no value, so parsing takes bounded time and depth. */
 const maxLength = 128;
 
 /**
  * Reads `sum := product (('+' | '-') product)*`, `product := factor (('*' | '/') factor)*`,
- * `factor := number | '(' sum ')'`, `number := '0' | [1-9][0-9]*` with ASCII characters and nothing between or around
- * them. Undefined for every other text, for a division by zero, and beyond 128 characters.
+ * `factor := number | '(' sum ')'`, `number := '0' | [1-9][0-9]*` in ASCII, with nothing between or around them. Undefined for
+ * every other text, for a division by zero, and beyond 128 characters.
  */
 export function readExpression(text: string): Expression | undefined {
   if (text.length > maxLength) return undefined;

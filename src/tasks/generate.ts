@@ -1,4 +1,4 @@
-// What generated tasks have in common: an example for every index, drawn until one belongs to the split.
+// The common part of generated tasks: an example for every index, drawn until one belongs to the split.
 
 import { integer, type Stream } from '../base/random.js';
 import { checkIndex, type GeneratorOptions } from './options.js';
@@ -12,7 +12,7 @@ export type Draw = (below: number) => number;
 export interface Generator<E extends Example> extends Omit<GeneratedTask<E>, 'size' | 'example'> {
   /** The generator's own options with their defaults, which identify the task when a run resumes: plain JSON. */
   settings: Readonly<Record<string, unknown>>;
-  /** Draws a problem; undefined when this attempt came to nothing. */
+  /** Draws a problem; undefined if this attempt failed. */
   draw(next: Draw): { example: E; problem: ProblemKey } | undefined;
 }
 
@@ -43,8 +43,8 @@ export function generatedTask<E extends Example>(
 }
 
 /**
- * The first result of some attempts. What was drawn before them, such as a difficulty, stays as likely as it was drawn:
- * a hard problem is not passed over because it takes more attempts.
+ * The first successful attempt. What was drawn before, such as a difficulty, keeps its probability: a hard problem is not
+ * skipped because it takes more attempts.
  */
 export function tryOften<T>(attempt: () => T | undefined): T | undefined {
   for (let i = 0; i < 200; i++) {

@@ -1,5 +1,5 @@
-// Problems of one's own for a policy of characters, from a file of JSON lines: {"prompt": "2+2=", "answer": "4"}. It is read as data
-// sets are; what is added is what such a policy must know of the texts: their characters and lengths.
+// Problems for a character-level policy from the user's JSON-lines file: {"prompt": "2+2=", "answer": "4"}. Read like a data set,
+// with the additional information that such a policy needs: the characters and lengths of the texts.
 
 import { basename } from 'node:path';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
@@ -12,29 +12,29 @@ import type { Example, Task } from './task.js';
 
 export interface JsonlOptions<Fields extends object = Record<string, unknown>> {
   /**
-   * The file: UTF-8, or UTF-16 with a byte-order mark; one JSON object a line, blank lines are skipped. It is read and
-   * checked once, when the task is made, and row by row after that. A relative path is one from the working directory; in a configuration's `{ task: 'jsonl', path }` from the
-   * configuration's own folder.
+   * The file: UTF-8, or UTF-16 with a byte-order mark; one JSON object per line, blank lines are skipped. It is read and checked
+   * once, when the task is created, and row by row after that. A relative path is relative to the working directory; in a
+   * configuration's `{ task: 'jsonl', path }`, to the configuration's folder.
    */
   path: string;
   /**
-   * `held-out` takes one prompt in five, chosen by the prompt's text, and `train` the others, so that the two have no prompt
-   * in common. Default: every line.
+   * `held-out` takes one prompt in five, chosen by the prompt's text, and `train` the others, so the two share no prompt.
+   * Default: every line.
    */
   split?: Split;
   /**
-   * Every character that may occur. Files that one policy shall read must be given the same. Default: the characters of
-   * the whole file's prompts and solutions.
+   * Every character that may occur. Use the same for all files that one policy reads. Default: the characters of the whole
+   * file's prompts and solutions.
    */
   characters?: string;
-  /** The reward of a completion's text, in [0, 1]. Default: 1 when it is the answer, character by character, else 0. */
+  /** The reward of a completion's text, in [0, 1]. Default: 1 if it is exactly the answer, else 0. */
   score?: (text: string, example: Example & Fields) => number;
 }
 
 /**
- * A task from a file, in the file's order. Each line holds `prompt` and `answer` (a text or a number), and may hold `solution` (the
- * same; default the answer), `difficulty` (a number; default 0) and whatever else a scorer or reward wants to see in the example. For
- * other columns and formats, chats and graders, see `dataset`.
+ * A task from a file, in the file's order. Each line holds `prompt` and `answer` (a string or a number), and may hold `solution`
+ * (the same types; default: the answer), `difficulty` (a number; default 0) and any other fields for scorers and rewards to see
+ * in the example. For other columns and formats, chats and graders, see `dataset`.
  * @throws TypeError or RangeError that names the line and the field.
  */
 export function jsonl<Fields extends object = Record<string, unknown>>(

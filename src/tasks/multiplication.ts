@@ -8,9 +8,9 @@ import type { Example, GeneratedTask } from './task.js';
 
 /**
  * Multiplication. Numbers of a completion are written from their last digit to their first. The solution adds up the
- * partial products of the second number's digits, from the last, with a total between additions, then '#' and the
- * answer; with one digit it is the answer alone. The difficulty is the product of the numbers of digits: the digit
- * products that the school method takes. a * b and b * a are one problem.
+ * partial products of the second number's digits, from the last, with a total between additions, then '#' and the answer; with
+ * one digit it is only the answer. The difficulty is the product of the numbers of digits: the digit products that the school
+ * method takes. a * b and b * a are one problem.
  */
 export function multiplication(options: DigitsOptions): GeneratedTask {
   const digits = checkRange('digits', checkOptions(options, ['digits']).digits ?? [1, 2], { min: 1, max: 4 });
@@ -53,7 +53,7 @@ function partialProducts(a: number, b: number): string {
   return `${text}#`;
 }
 
-/** Partial product k of n digits by n has at most n + 1 + k digits, and so has the total up to it. */
+/** Partial product k of n digits by n has at most n + 1 + k digits, and so does the total up to it. */
 function longestSolution(n: number): number {
   if (n === 1) return 2;
   let length = n + 1;

@@ -1,11 +1,11 @@
 // How the arithmetic tasks draw and write numbers.
 //
-// A completion writes a number from its last digit to its first ("57+68=" to "521"), the order in which it is worked
-// out: a policy that writes one digit at a time then needs only the carry from the digit before.
+// A completion writes a number from its last digit to its first ("57+68=" to "521"), the order in which it is computed: a policy
+// that writes one digit at a time then only needs the carry from the previous digit.
 
 import type { Draw } from './generate.js';
 
-/** A number whose count of digits, between fewest and most, is as likely as any other. */
+/** A number whose number of digits is uniform between fewest and most. */
 export function drawNumber(next: Draw, [fewest, most]: readonly [number, number]): number {
   const count = fewest + next(most - fewest + 1);
   const lowest = count === 1 ? 0 : 10 ** (count - 1);
@@ -17,7 +17,7 @@ export function lastDigitFirst(value: number): string {
   return [...String(value)].reverse().join('');
 }
 
-/** What the arithmetic tasks tell about their completions: for `Task`. */
+/** The `Task` fields that describe completions of the arithmetic tasks. */
 export const reversedNumbers = {
   notation: 'Numbers are written from the last digit to the first.',
   readAnswer(text: string): string | undefined {
@@ -26,10 +26,10 @@ export const reversedNumbers = {
   },
 };
 
-/** Digits of a number in a prompt at most, so that sums and products of two are exact. */
+/** Maximum digits of a number in a prompt, so that sums and products of two are exact. */
 const mostDigits = 7;
 
-/** The numbers between the operators of a prompt such as "12+34="; undefined where it is not of that form. */
+/** The numbers between the operators of a prompt such as "12+34="; undefined if it does not have that form. */
 export function readOperands(prompt: string, operator: string): [number, number] | undefined {
   const parts = prompt.endsWith('=') ? prompt.slice(0, -1).split(operator) : [];
   const [a, b] = parts.map(readNumber);
@@ -42,8 +42,8 @@ export function readNumber(text: string): number | undefined {
 }
 
 /**
- * What a completion answers: what follows its one '#', or all of it when it has none. Undefined when it has several.
- * What stands before the '#' is working, which nobody reads.
+ * The answer of a completion: the text after its single '#', or all of it if there is none. Undefined if there are several. The
+ * text before the '#' is working, which is not checked.
  */
 export function finalAnswer(text: string): string | undefined {
   const parts = text.split('#', 3);

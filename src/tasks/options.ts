@@ -1,17 +1,17 @@
-// Checks of what tasks are made from.
+// Checks of task options.
 
 import { checkChoice, checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { type Split, splits } from './split.js';
 
-/** What every generated task takes. */
+/** The options common to all generated tasks. */
 export interface GeneratorOptions {
   /** Which problems the order of `example` draws. An integer from 0. */
   seed: number;
-  /** Number of problems of the list. Default: without an end. */
+  /** Number of problems of the list. Default: infinite. */
   size?: number;
   /**
-   * `train` and `held-out` have no problem in common, whatever their seeds and other options: the problem itself decides
-   * where it belongs. One in five is held out. Default `train`.
+   * `train` and `held-out` share no problem, whatever their seeds and other options: the problem itself decides its split. One
+   * in five is held out. Default `train`.
    */
   split?: Split;
 }
@@ -19,7 +19,7 @@ export interface GeneratorOptions {
 /** A count, or the fewest and the most. */
 export type Range = number | readonly [fewest: number, most: number];
 
-/** The options as they are, once their common fields and the names of all fields are known to be right. */
+/** Returns the options after checking their common fields and the names of all fields. */
 export function checkOptions<T extends GeneratorOptions>(options: T, own: readonly (keyof T & string)[]): T {
   const o = checkObject('options', options);
   checkKeys('', o, ['seed', 'size', 'split', ...own]);

@@ -21,7 +21,7 @@ export function withSource<T extends object>(task: T, source: TaskSource): T {
   return Object.defineProperty(task, key, { value: source });
 }
 
-/** undefined for a task that a program of the user's has made. */
+/** undefined for a task created by the user's own code. */
 export function sourceOfTask(task: object): TaskSource | undefined {
   return (task as { [key]?: TaskSource })[key];
 }

@@ -20,8 +20,8 @@ function everyGrid(): readonly string[] {
 
 /**
  * 4x4 sudoku with exactly one solution: of the 288 grids only one fits the given cells. The answer is all 16 cells, the
- * given ones included. The difficulty is the number of blanks. Puzzles with the same solution are one problem, so that no
- * grid of a held-out puzzle is met in training.
+ * given ones included. The difficulty is the number of blanks. Puzzles with the same solution are one problem, so no grid of a
+ * held-out puzzle occurs in training.
  */
 export function sudoku(options: SudokuOptions): GeneratedTask {
   const blanks = checkRange('blanks', checkOptions(options, ['blanks']).blanks ?? [2, 8], { min: 2, max: 12 });
@@ -47,12 +47,15 @@ export function sudoku(options: SudokuOptions): GeneratedTask {
       if (answer === undefined || other !== undefined) return undefined;
       return { prompt, answer, solution: answer, difficulty: puzzle.filter((digit) => digit === '.').length };
     },
-    // The solution is the only one, so that nothing but the answer obeys the rules and the given cells.
+    // The solution is unique, so only the answer satisfies the rules and the given cells.
     score: (text, example) => (text === example.answer ? 1 : 0),
   });
 }
 
-/** Blanks cells in a random order, leaving those that the solution's uniqueness hangs on. Undefined when that is too many. */
+/**
+ * Blanks cells in a random order, keeping those that the solution's uniqueness depends on. Undefined if too many must be
+ * kept.
+ */
 function drawPuzzle(next: Draw, grid: string, blanks: number): string | undefined {
   const order = shuffled(next);
   const puzzle = [...grid];

@@ -1,11 +1,11 @@
-// The process in which a chat template is parsed and rendered. It ends when it has answered, when its parent is gone, and,
-// whatever the template does, when its time is over.
+// The process in which a chat template is parsed and rendered. It exits after its answer, when its parent is gone, and, whatever
+// the template does, at the time limit.
 
 import vm from 'node:vm';
 import { noEnd, type RenderAnswer, type RenderRequest } from './chat-template.js';
 import { parseTemplate } from './jinja.js';
 
-// A terminal sends these to all processes at once; they are the parent's to hear.
+// A terminal sends these signals to all processes at once; the parent handles them.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
 process.on('disconnect', () => process.exit(1));
 process.once('message', (request: string) => {
@@ -24,7 +24,7 @@ function answer({ source, chats, timeLimit }: RenderRequest): RenderAnswer {
     }
   };
   try {
-    // The parent ends this process at the limit, too; should it be gone by then, this does.
+    // The parent also kills this process at the limit; this is for the case that the parent is gone.
     vm.runInNewContext('render()', { render }, { timeout: timeLimit });
     return { texts };
   } catch (error) {

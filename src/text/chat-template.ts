@@ -1,5 +1,5 @@
 // Chat templates: how messages become the text that a model was trained on. A template comes with a model and is a program:
-// it runs in a process of its own with limits on time and memory, so that one that never ends is an error, and nothing else.
+// it runs in a separate process with limits on time and memory, so one that never terminates is only an error.
 
 import { fork } from 'node:child_process';
 import fs from 'node:fs';
@@ -16,21 +16,21 @@ export interface ChatMessage {
 }
 
 export interface RenderOptions {
-  /** End with the start of the assistant's answer; true when left out: a prompt is what is completed. */
+  /** Add the generation prompt: end with the start of the assistant's answer. Default true. */
   addGenerationPrompt?: boolean;
   /** JSON schemas of tools that the model may call. */
   tools?: readonly object[];
   /** Documents to answer from. */
   documents?: readonly object[];
-  /** Further variables that the template reads: `{ enable_thinking: false }`. */
+  /** Additional template variables: `{ enable_thinking: false }`. */
   variables?: Readonly<Record<string, unknown>>;
-  /** One of several templates; when left out `tool_use` where there are tools and such a template, else `default`. */
+  /** One of several templates. Default: `tool_use` if there are tools and such a template, else `default`. */
   template?: string;
-  /** Milliseconds for all chats of a call; 10,000 when left out. */
+  /** Milliseconds for all chats of a call. Default 10,000. */
   timeLimit?: number;
 }
 
-/** A template longer than this is none. */
+/** A longer template is rejected. */
 const maxTemplateLength = 2 ** 20;
 
 const defaultTimeLimit = 10_000;
@@ -41,7 +41,7 @@ const memoryLimit = 256;
 const defaultName = 'default';
 const toolName = 'tool_use';
 
-/** What the process is given. */
+/** Input of the process. */
 export interface RenderRequest {
   readonly source: string;
   /** Variables of each chat. */
@@ -50,7 +50,7 @@ export interface RenderRequest {
   readonly timeLimit: number;
 }
 
-/** What the process answers. */
+/** Output of the process. */
 export type RenderAnswer =
   | { readonly texts: readonly string[] }
   | { readonly error: string; readonly chat: number | null };
@@ -58,8 +58,8 @@ export type RenderAnswer =
 /** The chat templates of a model folder. */
 export class ChatTemplate {
   /**
-   * @param templates texts by their names; a single one is called `default`
-   * @param tokens what the template sees as `bos_token`, `eos_token`, …
+   * @param templates templates by name; a single one is called `default`
+   * @param tokens the template's `bos_token`, `eos_token`, …
    */
   constructor(
     readonly templates: ReadonlyMap<string, string>,
@@ -78,7 +78,7 @@ export class ChatTemplate {
 
   /**
    * The templates of a folder: chat_template.jinja and additional_chat_templates/*.jinja, else `chat_template` of
-   * tokenizer_config.json, a text or a list with names. null where there is none.
+   * tokenizer_config.json, a string or a list with names. null if there is none.
    */
   static read(
     folder: string,
@@ -90,10 +90,10 @@ export class ChatTemplate {
   }
 
   /**
-   * The texts of chats, byte for byte as transformers' apply_chat_template gives them. The text holds the special tokens that
-   * it needs: encode it with `addSpecialTokens: false`.
+   * The texts of chats, byte for byte as returned by transformers' apply_chat_template. The text already contains its special
+   * tokens: encode it with `addSpecialTokens: false`.
    *
-   * @throws RangeError where the template does not exist, refuses the messages, uses what is not known here, or does not end
+   * @throws RangeError if the template does not exist, rejects the messages, uses an unsupported feature, or does not terminate
    *   within the limits
    *
    * @example
@@ -163,7 +163,7 @@ function readConfig(value: unknown): Map<string, string> {
   );
 }
 
-/** Why there is no text where a template takes too long. */
+/** The error for a template that takes too long. */
 export function noEnd(timeLimit: number): string {
   return `no end within ${timeLimit} ms`;
 }
@@ -176,7 +176,7 @@ function serialize(request: RenderRequest): string {
   }
 }
 
-/** Runs a request in a process of its own, which ends with it. */
+/** Runs a request in a separate process, which exits afterwards. */
 async function run(request: RenderRequest): Promise<RenderAnswer> {
   const text = serialize(request);
   const program = moduleFile('text/chat-process');

@@ -1,16 +1,16 @@
-// The way from text to ids, by the package `tokenizers` (Rust, several times faster) where it is installed, else by
+// Converts text to ids, with the package `tokenizers` (Rust, several times faster) if it is installed, else with
 // @huggingface/tokenizers (JavaScript, no dependencies). Both give the ids of Python's `tokenizers`.
 
 /** Ids of texts. */
 export type Encoder = (texts: readonly string[], addSpecialTokens: boolean) => Promise<readonly (readonly number[])[]>;
 
-/** What is used of @huggingface/tokenizers. Its own declarations cannot be resolved under Node's rules. */
+/** The part of @huggingface/tokenizers used here. Its own declarations cannot be resolved under Node's rules. */
 interface JavaScriptTokenizer {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
 }
 type JavaScriptTokenizers = { Tokenizer: new (tokenizer: object, config: object) => JavaScriptTokenizer };
 
-/** What is used of the package `tokenizers`, version 0.23. */
+/** The part of the package `tokenizers`, version 0.23, used here. */
 interface NativeTokenizer {
   encodeBatch(texts: string[], options: { addSpecialTokens: boolean }): Promise<{ getIds(): number[] }[]>;
   disableTruncation(): void;
@@ -25,8 +25,8 @@ export type EncoderName = (typeof encoderNames)[number];
 /**
  * @param tokenizer the parsed tokenizer.json
  * @param config the parsed tokenizer_config.json
- * @param name the package to use; the native one where it is installed when left out
- * @throws Error where the package cannot read the tokenizer
+ * @param name the package to use; default: the native one if it is installed
+ * @throws Error if the package cannot read the tokenizer
  */
 export async function createEncoder(tokenizer: object, config: object, name?: EncoderName): Promise<Encoder> {
   const native = name === 'javascript' ? undefined : await importNative();
@@ -35,13 +35,13 @@ export async function createEncoder(tokenizer: object, config: object, name?: En
   return javaScriptEncoder(tokenizer, config);
 }
 
-/** Typed as text, so that the compiler does not look for packages that may not be there or have no declarations. */
+/** Typed as string, so that the compiler does not look for packages that may be missing or have no declarations. */
 const packages = { native: 'tokenizers' as string, javascript: '@huggingface/tokenizers' as string };
 
 async function importNative(): Promise<NativeTokenizers | undefined> {
   try {
     const found = (await import(packages.native)) as Partial<NativeTokenizers>;
-    // Versions before 0.20 had another interface under the same name.
+    // Versions before 0.20 had a different interface under the same name.
     return typeof found.Tokenizer?.fromString === 'function' ? (found as NativeTokenizers) : undefined;
   } catch {
     return undefined;

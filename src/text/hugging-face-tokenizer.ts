@@ -9,22 +9,22 @@ import type { DecodeOptions, EncodeOptions, TextStream, Tokenizer } from './toke
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 
 export interface TokenizerOptions {
-  /** Further ids that end a completion: those of the model's configuration. */
+  /** Additional ids that end a completion: those of the model's configuration. */
   endTokens?: readonly number[];
-  /** Rows of the model's embedding: a token beyond them, but for those of images and sounds, is refused. Left out: any may be. */
+  /** Rows of the model's embedding: a token beyond them is an error, except those of images and sounds. Default: no limit. */
   modelSize?: number;
-  /** The package that encodes; when left out, `tokenizers` where it is installed, else @huggingface/tokenizers. */
+  /** The package that encodes. Default: `tokenizers` if it is installed, else @huggingface/tokenizers. */
   encoder?: EncoderName;
 }
 
-/** Ids are those of transformers with the same files. */
+/** Gives the same ids as transformers with the same files. */
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabularySize: number;
   readonly endTokens: readonly number[];
   readonly endToken: number | undefined;
   readonly paddingToken: number | null;
   readonly specialTokens: ReadonlyMap<string, number>;
-  /** How chat messages become text; null where the folder has no chat template. */
+  /** How chat messages become text; null if the folder has no chat template. */
   readonly chat: ChatTemplate | null;
   private readonly specialIds: ReadonlySet<number>;
 
@@ -42,7 +42,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const all = new Set([...endTokens, ...files.endTokens, ...(end === -1 ? [] : [end])]);
     this.chat = chat;
     this.vocabularySize = Math.min(files.tokens.length, modelSize);
-    // A configuration may name ids that this tokenizer does not have: they never occur.
+    // A configuration may name ids that this tokenizer does not have; they never occur.
     this.endTokens = [...all].filter((id) => id < this.vocabularySize).sort((a, b) => a - b);
     this.endToken = end === -1 ? undefined : end;
     this.paddingToken = padding === -1 ? null : padding;
@@ -56,7 +56,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
    * Reads tokenizer.json, tokenizer_config.json, special_tokens_map.json, generation_config.json and the chat template.
    * `endTokens` is the union of all that these files and the options name.
    *
-   * @throws TypeError or RangeError, naming the file, where one is missing or cannot be used
+   * @throws TypeError or RangeError, naming the file, if one is missing or unusable
    *
    * @example
    * const tokenizer = await HuggingFaceTokenizer.load('models/Qwen2.5-0.5B-Instruct');
@@ -111,7 +111,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 }
 
-/** Tokens that stand for images and sounds, in tokenizers that text models share with others (Gemma 3): no text gives them. */
+/**
+ * Tokens that stand for images and sounds, in tokenizers that text models share with others (Gemma 3); no text encodes to
+ * them.
+ */
 const softToken = /^<\w+_soft_token>$/;
 
 /** RangeError for a token that the model has no row for. */

@@ -1,5 +1,5 @@
-// Jinja's filters, as templates of chats use them (https://jinja.palletsprojects.com/en/stable/templates/#builtin-filters),
-// with transformers' tojson.
+// Jinja's filters, as used by chat templates (https://jinja.palletsprojects.com/en/stable/templates/#builtin-filters), with
+// transformers' tojson.
 
 import {
   type Arguments,
@@ -20,7 +20,7 @@ import { capitalize, dumps, hasOtherLineEnd, PyFloat, replace, strip, titleWords
 
 type Filter = (value: Value, args: Bound) => Value;
 
-/** Arguments by place or by name. */
+/** Positional and named arguments. */
 class Bound {
   private readonly used = new Set<string>();
 
@@ -29,13 +29,13 @@ class Bound {
     private readonly args: Arguments,
   ) {}
 
-  /** The argument at a place or of a name; undefined where it is left out. */
+  /** The argument at a position or with a name; undefined if it is omitted. */
   get(place: number, name: string): Value {
     this.used.add(name);
     return place < this.args.positional.length ? this.args.positional[place] : this.args.named.get(name);
   }
 
-  /** Positional arguments from a place on. */
+  /** Positional arguments from an index on. */
   from(place: number): readonly Value[] {
     return this.args.positional.slice(place);
   }
@@ -45,7 +45,7 @@ class Bound {
     return this.args.named.get(name);
   }
 
-  /** Error where an argument was given that nothing asked for: places beyond `places`, or an unknown name. */
+  /** Error for unexpected arguments: positions beyond `places`, or an unknown name. */
   check(places: number): this {
     const extra = [...this.args.named.keys()].find((name) => !this.used.has(name));
     if (extra !== undefined) throw new Error(`the filter ${this.filter}: unknown argument ${extra}`);
@@ -90,7 +90,7 @@ function jsonFilter(value: Value, args: Bound): Value {
   return dumps(plain(value), options);
 }
 
-/** Python's int(): of a text, digits with a sign and white space around. */
+/** Python's int(): for a string, digits with an optional sign and surrounding white space. */
 function toInteger(value: Value, fallback: Value): Value {
   if (typeof value === 'bigint') return value;
   if (typeof value === 'boolean') return value ? 1n : 0n;
@@ -114,7 +114,7 @@ function toFloat(value: Value, fallback: Value): Value {
   return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(own) ? new PyFloat(Number(own)) : fallback;
 }
 
-/** Lines of `width` spaces or of a text before each but the first and empty ones. */
+/** Puts `width` spaces or a given text before every line but the first and empty ones. */
 function indent(value: Value, args: Bound): Value {
   const own = print(value);
   const width = args.get(0, 'width') ?? 4n;
@@ -128,7 +128,7 @@ function indent(value: Value, args: Bound): Value {
     .join('\n');
 }
 
-/** Texts without regard to case, as Jinja sorts and compares by default. */
+/** Strings ignoring case, as Jinja sorts and compares by default. */
 function folded(value: Value, isCaseSensitive: boolean): Value {
   return typeof value === 'string' && !isCaseSensitive ? value.toLowerCase() : value;
 }
@@ -172,7 +172,7 @@ function unique(value: Value, args: Bound): Value {
   return new PyGenerator(items);
 }
 
-/** Jinja's map and select do not look into what is false, None included. */
+/** Jinja's map and select treat every false value, None included, as empty. */
 function ofTrue(value: Value): readonly Value[] {
   return isTrue(value) ? iterate(value) : [];
 }
@@ -226,7 +226,7 @@ function bare(change: (value: Value) => Value): Filter {
   };
 }
 
-/** A filter of a text: anything is printed first. */
+/** A string filter: its input is converted to a string first. */
 function ofText(change: (own: string) => string): Filter {
   return bare((value) => change(print(value)));
 }
@@ -303,7 +303,7 @@ function orDefault(value: Value, args: Bound): Value {
   return value === undefined || (isByTruth && !isTrue(value)) ? fallback : value;
 }
 
-/** `value | name(args)`. Error for a filter that is not known here. */
+/** `value | name(args)`. Error for an unsupported filter. */
 export function applyFilter(name: string, value: Value, args: Arguments): Value {
   if (!Object.hasOwn(filters, name)) throw new Error(`the filter ${name} is not known here`);
   if (value instanceof PyFunction) throw new Error(`the filter ${name}: expected a value, got a function`);

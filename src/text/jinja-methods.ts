@@ -1,4 +1,4 @@
-// The methods of Python's texts, mappings and lists that templates call.
+// The methods of Python's strings, dicts and lists that templates call.
 
 import { type Arguments, fromJavaScript, iterate, PyFunction, PyTuple, type Value } from './jinja-values.js';
 import { capitalize, replace, split, strip, title } from './python-text.js';
@@ -14,7 +14,7 @@ function noNames(name: string, { named }: Arguments): void {
   if (named.size > 0) throw new Error(`${name}: named arguments are not known here`);
 }
 
-/** Whether any of the given texts, one or a list, fits. */
+/** Whether any of the given strings, one or a list, matches. */
 function anyText(name: string, { positional }: Arguments, fits: (text: string) => boolean): boolean {
   if (positional.length !== 1) throw new Error(`${name}: expected one argument`);
   const [given] = positional;
@@ -77,7 +77,7 @@ const mapMethods: Readonly<Record<string, Method<Map<string, Value>>>> = {
   values: (map) => [...map.values()],
 };
 
-/** What Python's types have and is not here: a template that reaches for it must not get something else. */
+/** Attributes of Python's types that are not supported here; a template must not get something else instead. */
 const unknownAttributes = {
   text: new Set(
     'casefold center encode expandtabs format format_map index isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper ljust maketrans partition rfind rindex rjust rpartition rsplit splitlines swapcase translate zfill'.split(
@@ -88,7 +88,7 @@ const unknownAttributes = {
   list: new Set('append clear copy count extend index insert pop remove reverse sort'.split(' ')),
 };
 
-/** The method of that name; undefined where Python has none. Error for one that Python has and is not known here. */
+/** The method of that name; undefined if Python has none. Error for one that Python has and that is not supported here. */
 export function methodOf(owner: Value, name: string): PyFunction | undefined {
   if (typeof owner === 'string') return bound(textMethods, unknownAttributes.text, owner, name);
   if (owner instanceof Map) return bound(mapMethods, unknownAttributes.map, owner, name);

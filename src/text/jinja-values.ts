@@ -1,4 +1,4 @@
-// The values of a template and what Python does with them: truth, operators, tests, slices, iteration.
+// The values of a template and their Python semantics: truth, operators, tests, slices, iteration.
 
 import { compareCodePoints, equal, PyFloat, PyTuple, type PyValue, str } from './python-text.js';
 
@@ -14,7 +14,7 @@ export class PyFunction {
 
 export { PyTuple } from './python-text.js';
 
-/** A namespace, or what a loop knows of itself: attributes and no keys. */
+/** A namespace, or the `loop` variable: attributes and no keys. */
 export class Attributes {
   private readonly values = new Map<string, Value>();
 
@@ -29,7 +29,7 @@ export class Attributes {
   }
 }
 
-/** What `map`, `select` and their like give: it can be gone through once, and is true however little it holds. */
+/** The result of `map`, `select` and similar filters: it can be iterated once, and is true even if empty. */
 export class PyGenerator {
   constructor(private items: readonly Value[]) {}
 
@@ -53,7 +53,7 @@ export type Value =
   | Attributes
   | PyGenerator;
 
-/** A value without functions in it. */
+/** A value that contains no functions. */
 export function plain(value: Value): PyValue {
   if (value instanceof PyFunction || value instanceof Attributes || value instanceof PyGenerator) {
     throw new Error('expected a value, got a function, a namespace or a generator');
@@ -68,7 +68,7 @@ export function print(value: Value): string {
   return typeof value === 'string' ? value : str(plain(value));
 }
 
-/** A JavaScript value as json.loads would give it; whole numbers are integers. */
+/** A JavaScript value as json.loads would return it; whole numbers are integers. */
 export function fromJavaScript(value: unknown): Value {
   if (typeof value === 'number') return Number.isSafeInteger(value) ? BigInt(value) : new PyFloat(value);
   if (Array.isArray(value)) return value.map(fromJavaScript);
@@ -87,7 +87,7 @@ export function isTrue(value: Value): boolean {
   return Boolean(value);
 }
 
-/** The items of a list, letters of a text, keys of a mapping; none of what is undefined. */
+/** The items of a list, characters of a string, keys of a mapping; none for undefined. */
 export function iterate(value: Value): readonly Value[] {
   if (value === undefined) return [];
   if (Array.isArray(value)) return value;
@@ -117,7 +117,7 @@ export function add(a: Value, b: Value): Value {
   return arithmetic('+', a, b);
 }
 
-/** A binary operator but `and` and `or`. */
+/** A binary operator other than `and` and `or`. */
 export function binary(operator: string, a: Value, b: Value): Value {
   switch (operator) {
     case '==':
@@ -163,7 +163,7 @@ function isIn(a: Value, b: Value): boolean {
   return iterate(b).some((own) => same(a, own));
 }
 
-/** Below 0, 0 or above 0. Numbers with numbers, texts with texts by their code points. */
+/** Below 0, 0 or above 0. Compares numbers with numbers, and strings with strings by code points. */
 export function compare(a: Value, b: Value): number {
   if (typeof a === 'string' && typeof b === 'string') return compareCodePoints(a, b);
   const [left, right] = [numeric(a), numeric(b)];
@@ -215,7 +215,7 @@ function whole(operator: string, a: bigint, b: bigint): bigint {
   }
 }
 
-/** Rounded down, where JavaScript rounds towards zero. */
+/** Rounds down; JavaScript rounds towards zero. */
 function floorDivide(a: bigint, b: bigint): bigint {
   const quotient = a / b;
   return a % b !== 0n && a < 0n !== b < 0n ? quotient - 1n : quotient;

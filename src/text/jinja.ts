@@ -1,7 +1,7 @@
 // Renders chat templates as Jinja 3.1 does in transformers' sandbox (trim_blocks, lstrip_blocks, loop controls, its own
-// tojson). The template is parsed by @huggingface/jinja; it is evaluated here with Python's values, because the model was
-// trained on Python's output: 1.0 is not 1, None prints as None, a loop has a scope of its own. What is not known, and what
-// Python would refuse, is an error; nothing is guessed.
+// tojson). The template is parsed by @huggingface/jinja; it is evaluated here with Python's values, because the model was trained
+// on Python's output: 1.0 is not 1, None prints as None, a loop has its own scope. Anything unsupported, or an error in Python,
+// is an error; nothing is guessed.
 
 import { parse, tokenize } from '@huggingface/jinja';
 import { applyFilter } from './jinja-filters.js';
@@ -29,7 +29,7 @@ interface Node {
   readonly [key: string]: unknown;
 }
 
-/** Names and values; a name that is not here is looked for further out. */
+/** Names and values; a name that is not found is looked up in the enclosing scope. */
 class Scope {
   private readonly own = new Map<string, Value>();
 
@@ -50,17 +50,17 @@ class Scope {
 class Break extends Error {}
 class Continue extends Error {}
 
-/** As Jinja's sandbox: a template cannot ask for more. */
+/** The limit of Jinja's sandbox. */
 const maxRange = 100_000n;
 
 /**
  * A parsed template.
  *
  * @param source its text
- * @throws Error where it cannot be parsed
+ * @throws Error if it cannot be parsed
  */
 export function parseTemplate(source: string): (variables: Readonly<Record<string, unknown>>) => string {
-  // Jinja reads every kind of line end as \n.
+  // Jinja reads every kind of line ending as \n.
   const own = source.replace(/\r\n?/g, '\n');
   const tokens = tokenize(own, { lstrip_blocks: true, trim_blocks: true });
   refuseLost(own, tokens);
@@ -72,10 +72,10 @@ export function parseTemplate(source: string): (variables: Readonly<Record<strin
   };
 }
 
-/** What the parser's tree no longer shows: comparisons in a chain, and the scope of a `generation` block. */
+/** What the parser's tree no longer shows: chained comparisons, and the scope of a `generation` block. */
 function refuseLost(source: string, tokens: readonly { type: string; value: string }[]): void {
   const resets = /^(Open|Close)(Statement|Expression)$|^(Comma|Equals)$/;
-  // Of each open bracket, whether a comparison stands at its level.
+  // For each open bracket, whether there is a comparison at its level.
   let levels = [false];
   let isLoop = false;
   for (const { type, value } of tokens) {
@@ -97,7 +97,7 @@ function refuseLost(source: string, tokens: readonly { type: string; value: stri
   }
 }
 
-/** Names that Jinja defines and that are not known here: they must not be taken for undefined ones. */
+/** Names that Jinja defines and that are not supported here; they must not count as undefined. */
 const unknownNames = new Set(['self', 'context', 'caller', 'varargs', 'kwargs', 'cycler', 'joiner', 'lipsum']);
 
 function createGlobals(): Scope {
@@ -221,7 +221,7 @@ class Evaluator {
     const parts: string[] = [];
     let changed: Value[] | undefined;
     for (const [i, item] of items.entries()) {
-      // What is set in one round is not there in the next.
+      // Names set in one iteration are not visible in the next.
       const own = new Scope(scope);
       const loop = loopAttributes(items, i);
       loop.set(
@@ -394,7 +394,7 @@ class Evaluator {
   }
 }
 
-/** `safe` changes nothing in what is printed; elsewhere it would make Python escape what it is joined with. */
+/** `safe` does not change what is printed; elsewhere it would make Python escape what it is joined with. */
 function withoutSafe(node: Node): Node {
   const filter = node.filter as Node | undefined;
   const isSafe = node.type === 'FilterExpression' && filter?.type === 'Identifier' && filter.value === 'safe';
@@ -408,7 +408,7 @@ function describeNode(node: Node): string {
   return `${describeNode(node.object as Node)}.${String(value ?? '…')}`;
 }
 
-/** owner.name: Python's own attributes go before the keys of a mapping. */
+/** owner.name: Python's own attributes take precedence over the keys of a mapping. */
 function attribute(owner: Value, name: string): Value {
   if (owner instanceof Attributes) return owner.get(name);
   const method = methodOf(owner, name);
@@ -416,7 +416,7 @@ function attribute(owner: Value, name: string): Value {
   return owner instanceof Map ? owner.get(name) : undefined;
 }
 
-/** owner[key]: keys and places go before attributes. */
+/** owner[key]: keys and indices take precedence over attributes. */
 function item(owner: Value, key: Value): Value {
   if (typeof key === 'string') {
     return owner instanceof Map && owner.has(key) ? owner.get(key) : attribute(owner, key);

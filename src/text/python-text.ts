@@ -1,7 +1,7 @@
-// Texts as Python sees them: sequences of code points, with Python's white space, and values as str() and json.dumps() write
-// them. Chat templates are written for Python, and a model was trained on what came out.
+// Strings as in Python: sequences of code points, with Python's white space, and values as str() and json.dumps() write them.
+// Chat templates are written for Python, and models were trained on its output.
 
-/** A value of a template: what JSON can hold, with floats kept apart from integers, and nothing for what is not defined. */
+/** A template value: a JSON value, with floats distinct from integers, or undefined. */
 export type PyValue = string | boolean | null | undefined | bigint | PyFloat | PyValue[] | Map<string, PyValue>;
 
 /** A float: 1.0 is not 1. */
@@ -9,7 +9,7 @@ export class PyFloat {
   constructor(readonly value: number) {}
 }
 
-/** A list that cannot be changed: Python prints it, and compares it, as another thing. */
+/** An immutable list, which Python prints and compares differently from a list. */
 export class PyTuple<T> extends Array<T> {}
 
 const pythonSpace = String.raw`[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]`;
@@ -19,7 +19,7 @@ const leadingSpace = new RegExp(`^${pythonSpace}+`, 'u');
 const wordStart = new RegExp(`((?:${pythonSpace}|[-({<[])+)`, 'u');
 const otherLineEnds = ['\r', '\v', '\f', '\u001c', '\u001d', '\u001e', '\u0085', '\u2028', '\u2029'];
 
-/** Whether str.splitlines would split elsewhere than at \n. */
+/** Whether str.splitlines would split anywhere but at \n. */
 export function hasOtherLineEnd(text: string): boolean {
   return otherLineEnds.some((end) => text.includes(end));
 }
@@ -39,7 +39,7 @@ export function strip(text: string, side: 'both' | 'left' | 'right', characters?
   return letters.slice(start, end).join('');
 }
 
-/** From the end: a pattern that ends in $ would look at every place. */
+/** Works from the end, because a pattern that ends in $ would be tried at every position. */
 function stripRight(text: string): string {
   let end = text.length;
   while (end > 0 && isSpace.test(text[end - 1])) end--;
@@ -63,7 +63,7 @@ export function split(text: string, separator: string | null, limit: number): st
     parts.push(rest.slice(0, end));
     rest = strip(rest.slice(end), 'left');
   }
-  // The rest keeps the white space at its end: only what was looked for is cut off.
+  // The rest keeps its trailing white space: only the separator is removed.
   return rest === '' ? parts : [...parts, rest];
 }
 
@@ -86,7 +86,7 @@ export function capitalize(text: string): string {
   return titleCase(first) + others.join('').toLowerCase();
 }
 
-/** Letters whose title case is not their upper case are refused: JavaScript does not know it. */
+/** Letters whose title case differs from their upper case are an error, because JavaScript does not know it. */
 function titleCase(letter: string): string {
   const upper = letter.toUpperCase();
   if ([...upper].length > 1 || /[\u01c4-\u01cc\u01f1-\u01f3\u10d0-\u10ff\u1f80-\u1fff]/u.test(letter)) {
@@ -114,7 +114,7 @@ export function titleWords(text: string): string {
     .join('');
 }
 
-/** str(value), which is how a template prints it. */
+/** str(value), as a template prints it. */
 export function str(value: PyValue): string {
   if (typeof value === 'string') return value;
   return value === undefined ? '' : repr(value);
@@ -147,7 +147,7 @@ function reprText(text: string): string {
   return quote + letters.join('') + quote;
 }
 
-/** The shortest digits that give the float back, as in JavaScript; exponents from 1e16 and below 1e-4, of two digits at least. */
+/** The shortest digits that round-trip, as in JavaScript; exponents from 1e16 on and below 1e-4, with at least two digits. */
 function reprFloat(value: number): string {
   if (Number.isNaN(value)) return 'nan';
   if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
@@ -211,7 +211,7 @@ function dumpFloat(value: number): string {
   return Number.isFinite(value) ? reprFloat(value) : value > 0 ? 'Infinity' : '-Infinity';
 }
 
-/** Texts in Python's order: by code points, where JavaScript compares halves of them. */
+/** Compares strings in Python's order, by code points; JavaScript compares UTF-16 units. */
 export function compareCodePoints(a: string, b: string): number {
   const [left, right] = [[...a], [...b]];
   for (let i = 0; i < Math.min(left.length, right.length); i++) {
@@ -221,7 +221,7 @@ export function compareCodePoints(a: string, b: string): number {
   return left.length - right.length;
 }
 
-/** Python's ==: numbers and booleans by value, the rest by type and content. */
+/** Python's ==: numbers and booleans by value, everything else by type and content. */
 export function equal(a: PyValue, b: PyValue): boolean {
   const [left, right] = [number(a), number(b)];
   if (left !== undefined || right !== undefined) return left === right;

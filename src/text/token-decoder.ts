@@ -1,16 +1,16 @@
-// From tokens to text, as the `decoder` of a tokenizer.json says, one token after another. The kinds that language models use
-// are here: bytes written as letters (ByteLevel: GPT-2, Llama 3, Qwen, SmolLM), and words with a mark for the space before
-// them and single bytes as `<0xE4>` (Llama 2, Mistral, Gemma, Phi-3). Equal to Rust's `tokenizers`, which transformers uses.
+// Converts tokens to text one by one, as specified by the `decoder` of a tokenizer.json. Supports the kinds that language models
+// use: bytes written as letters (ByteLevel: GPT-2, Llama 3, Qwen, SmolLM), and words with a mark for the preceding space and
+// single bytes as `<0xE4>` (Llama 2, Mistral, Gemma, Phi-3). Gives the same text as Rust's `tokenizers`, which transformers uses.
 
 import { checkObject, describe, rangeError, typeError } from '../base/check.js';
 
-/** Turns tokens into text. Parts add up to the text of all tokens. */
+/** Turns tokens into text. The concatenated parts are the text of all tokens. */
 export interface TokenDecoder {
   push(token: string): string;
   end(): string;
 }
 
-/** Makes a decoder for each text. */
+/** Creates a decoder for each text. */
 export type TokenDecoderFactory = () => TokenDecoder;
 
 type Settings = Record<string, unknown>;
@@ -19,7 +19,7 @@ type Settings = Record<string, unknown>;
  * The decoder that a tokenizer.json describes.
  *
  * @param settings its `decoder`
- * @param field what errors call it
+ * @param field its name in errors
  * @throws RangeError, naming the type, for a kind that no language model here uses
  */
 export function readTokenDecoder(settings: unknown, field: string): TokenDecoderFactory {
@@ -36,7 +36,7 @@ export function readTokenDecoder(settings: unknown, field: string): TokenDecoder
   }
 }
 
-/** GPT-2's letters for bytes: those that can be printed stand for themselves, the others come after U+0100. */
+/** GPT-2's letters for bytes: printable bytes represent themselves, the others start at U+0100. */
 function byteLetters(): Map<string, number> {
   const isPrintable = (byte: number) =>
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
@@ -48,7 +48,7 @@ function byteLetters(): Map<string, number> {
 
 const letters = byteLetters();
 
-/** Bytes of one UTF-8 text over all tokens. */
+/** The bytes of all tokens form one UTF-8 text. */
 class ByteLevelDecoder implements TokenDecoder {
   private readonly decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
@@ -61,7 +61,7 @@ class ByteLevelDecoder implements TokenDecoder {
   }
 }
 
-/** A token with a letter that stands for no byte, such as an added one, is its own text. */
+/** A token with a letter that represents no byte, such as an added token, is its own text. */
 function bytesOf(token: string): Uint8Array {
   const bytes: number[] = [];
   for (const letter of token) {
@@ -72,7 +72,7 @@ function bytesOf(token: string): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-/** A mark for the space before a word; marks of the first token are dropped. */
+/** A mark represents the space before a word; marks of the first token are dropped. */
 function metaspace({ replacement, prepend_scheme: scheme }: Settings): TokenDecoderFactory {
   const mark = typeof replacement === 'string' ? replacement : '▁';
   return () => {
@@ -88,7 +88,7 @@ function metaspace({ replacement, prepend_scheme: scheme }: Settings): TokenDeco
   };
 }
 
-/** Replacements in each token, then bytes as tokens, then the first characters of the text stripped. */
+/** Applies replacements in each token, then byte fallback, then strips the first characters of the text. */
 function sequence({ decoders }: Settings, field: string): TokenDecoderFactory {
   if (!Array.isArray(decoders)) throw typeError(`${field}, decoders`, 'a list', decoders);
   const replacements: ((token: string) => string)[] = [];
@@ -151,8 +151,8 @@ class WordDecoder implements TokenDecoder {
   }
 
   /**
-   * A run of bytes is text as a whole or not at all, so it must be complete before it is known to be: any byte out of place
-   * makes each of them U+FFFD.
+   * A run of bytes is decoded as a whole, so it must be complete first: one invalid byte turns every byte of the run into
+   * U+FFFD.
    */
   private endRun(): string {
     const bytes = Uint8Array.from(this.run.splice(0));

@@ -1,4 +1,4 @@
-// The files of a Hugging Face folder that say how text becomes ids: tokenizer.json, tokenizer_config.json,
+// The files of a Hugging Face folder that define how text becomes ids: tokenizer.json, tokenizer_config.json,
 // special_tokens_map.json, generation_config.json.
 
 import fs from 'node:fs';
@@ -20,13 +20,13 @@ export interface AddedToken {
 export interface TokenizerFiles {
   /** tokenizer.json, with the added tokens of tokenizer_config.json. */
   readonly tokenizer: { readonly [key: string]: unknown };
-  /** tokenizer_config.json; empty where there is none. */
+  /** tokenizer_config.json; empty if there is none. */
   readonly config: { readonly [key: string]: Json };
-  /** Every token by its id; a hole where no token has it. */
+  /** Every token by its id; unused ids are holes. */
   readonly tokens: readonly (string | undefined)[];
   readonly added: readonly AddedToken[];
   readonly roles: ReadonlyMap<TokenRole, string>;
-  /** Ids that end a text, by generation_config.json. */
+  /** Ids that end a text, from generation_config.json. */
   readonly endTokens: readonly number[];
 }
 
@@ -39,7 +39,7 @@ const maxId = 2 ** 24;
 /**
  * Reads and checks the files of a folder.
  *
- * @throws TypeError or RangeError, naming the file, where tokenizer.json is missing or one of them is not what it should be
+ * @throws TypeError or RangeError, naming the file, if tokenizer.json is missing or a file is invalid
  */
 export function readTokenizerFiles(folder: string): TokenizerFiles {
   const config = readJsonFile(join(folder, 'tokenizer_config.json')) ?? {};
@@ -67,7 +67,7 @@ function readTokenizer(folder: string): { [key: string]: unknown } {
   const { size } = fs.statSync(path);
   if (size > maxTokenizerBytes) throw rangeError(path, `at most ${maxTokenizerBytes} bytes`, String(size));
   try {
-    // The fast parser: vocabularies are large, and where a token occurs twice the table of ids shows it.
+    // JSON.parse, for speed: vocabularies are large, and the table of ids reveals a token that occurs twice.
     return checkObject(path, JSON.parse(fs.readFileSync(path, 'utf8')));
   } catch (error) {
     if (error instanceof SyntaxError) throw rangeError(path, 'JSON', error.message);
@@ -82,7 +82,7 @@ function contentOf(field: string, token: Json): string | null {
   return content;
 }
 
-/** Ids that end a text, by the generation_config.json of a folder; none where there is no such file. */
+/** Ids that end a text, from the generation_config.json of a folder; none if there is no such file. */
 export function readEndTokens(folder: string): number[] {
   const generation = readJsonFile(join(folder, 'generation_config.json')) ?? {};
   return idsOf('generation_config.json, eos_token_id', generation.eos_token_id ?? null);
@@ -98,7 +98,7 @@ function checkId(field: string, id: unknown): number {
   return checkNumber(field, id, { min: 0, below: maxId, integer: true });
 }
 
-/** Added tokens of tokenizer.json and those that tokenizer_config.json alone knows, as transformers joins them. */
+/** Added tokens of tokenizer.json and those that are only in tokenizer_config.json, merged as in transformers. */
 function addedTokens(tokenizer: { [key: string]: unknown }, config: { [key: string]: Json }): AddedToken[] {
   const list = tokenizer.added_tokens ?? [];
   if (!Array.isArray(list)) throw typeError('tokenizer.json, added_tokens', 'a list', list);
@@ -118,7 +118,7 @@ function addedToken(field: string, token: unknown): AddedToken {
   const { id, content, special = false, ...flags } = checkObject(field, token);
   checkId(`${field}, id`, id);
   if (typeof content !== 'string') throw typeError(`${field}, content`, 'a string', content);
-  // A token as tokenizer.json needs it: every flag is there.
+  // A token in the form that tokenizer.json requires, with every flag present.
   return {
     single_word: false,
     lstrip: false,

@@ -1,47 +1,46 @@
-// Text and token ids. Everything that is computed with travels as ids; text is encoded once, when it comes in, and decoded to
-// be read, never to be encoded again.
+// Text and token ids. All computation is on ids: text is encoded once, on input, and decoded only to be read, never re-encoded.
 
 import { checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 import type { ChatTemplate } from './chat-template.js';
 
-/** A vocabulary, and the way from text to its ids and back. */
+/** A vocabulary, and the conversion from text to its ids and back. */
 export interface Tokenizer {
-  /** One more than the largest id that stands for something. A model may have logits for more: those are never sampled. */
+  /** One more than the largest valid id. A model may have more logits than that; the extra ones are never sampled. */
   readonly vocabularySize: number;
   /** Ids that end a completion; there may be several. */
   readonly endTokens: readonly number[];
-  /** Of `endTokens` the one that texts which are learnt from end with. Left out: the first. */
+  /** The end token appended to training texts, one of `endTokens`. Default: the first. */
   readonly endToken?: number;
-  /** The id that fills rows up; null where the vocabulary has none. It is masked wherever it stands. */
+  /** The padding id; null if the vocabulary has none. Padding is always masked. */
   readonly paddingToken: number | null;
-  /** Ids of tokens that stand for no text, by their names: `<|im_end|>`. */
+  /** Ids of special tokens, which do not represent text, by name: `<|im_end|>`. */
   readonly specialTokens: ReadonlyMap<string, number>;
-  /** How chat messages become text; null or left out where the model has no chat template. */
+  /** How chat messages become text; null or undefined if the model has no chat template. */
   readonly chat?: Pick<ChatTemplate, 'render'> | null;
 
-  /** Ids of texts. Lone surrogates count as U+FFFD. */
+  /** Ids of texts. Lone surrogates are treated as U+FFFD. */
   encode(texts: readonly string[], options?: EncodeOptions): Promise<Int32Array[]>;
 
-  /** The text of ids. Bytes that are not UTF-8 become U+FFFD. Ids outside the vocabulary stand for nothing. */
+  /** The text of ids. Bytes that are not UTF-8 become U+FFFD. Ids outside the vocabulary are ignored. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
 
-  /** Decodes ids as they come. */
+  /** Decodes ids one at a time. */
   stream(options?: DecodeOptions): TextStream;
 }
 
 export interface EncodeOptions {
-  /** Add the tokens that the tokenizer puts around a text, such as that of its beginning; true when left out. */
+  /** Add the special tokens that the tokenizer puts around a text, such as a beginning-of-text token. Default true. */
   addSpecialTokens?: boolean;
 }
 
 export interface DecodeOptions {
-  /** Leave special tokens out of the text; false when left out. */
+  /** Omit special tokens from the text. Default false. */
   skipSpecialTokens?: boolean;
 }
 
 /**
- * Text from ids that come one at a time. The parts add up to what `decode` gives for all ids; a character whose bytes are
- * split over tokens comes with its last byte.
+ * Text from ids that arrive one at a time. The concatenated parts equal `decode` of all ids; a character whose bytes are split
+ * over tokens is emitted with its last byte.
  *
  * @example
  * const stream = tokenizer.stream();
@@ -49,13 +48,13 @@ export interface DecodeOptions {
  * process.stdout.write(stream.end());
  */
 export interface TextStream {
-  /** The text that an id completes: often all of its own, at times none. */
+  /** The text that an id completes: usually its own, sometimes none. */
   push(id: number): string;
-  /** What is left, with U+FFFD for a character that was not completed. */
+  /** The rest, with U+FFFD for an incomplete character. */
   end(): string;
 }
 
-/** Checks what is given for a tokenizer. TypeError or RangeError that names the field. */
+/** Checks a tokenizer. TypeError or RangeError that names the field. */
 export function checkTokenizer(field: string, value: unknown): Tokenizer {
   const tokenizer = checkObject(field, value) as unknown as Partial<Tokenizer>;
   const { vocabularySize, endTokens, paddingToken } = tokenizer;
@@ -71,12 +70,12 @@ export function checkTokenizer(field: string, value: unknown): Tokenizer {
   return tokenizer as Tokenizer;
 }
 
-/** An id that may stand where nothing is read: the padding token where there is one, else one that ends a completion. */
+/** An id for positions that are not read: the padding token if there is one, else an end token. */
 export function paddingOf({ paddingToken, endTokens }: Tokenizer): number {
   return paddingToken ?? endTokens[0] ?? 0;
 }
 
-/** The ids of one text. TypeError or RangeError where a tokenizer gives anything but an Int32Array of its ids. */
+/** The ids of one text. TypeError or RangeError if a tokenizer returns anything but an Int32Array of its ids. */
 export async function encodeOne(tokenizer: Tokenizer, text: string, options?: EncodeOptions): Promise<Int32Array> {
   const call = `policy.tokenizer.encode([${describe(text)}])`;
   const all: unknown = await tokenizer.encode([text], options);
@@ -88,9 +87,7 @@ export async function encodeOne(tokenizer: Tokenizer, text: string, options?: En
   return ids as Int32Array;
 }
 
-/**
- * What a completion says: the text of its ids without special tokens and without the one that ends it, an end token of the
- * tokenizer or one of `stopTokens`.
+/** The text of a completion, without special tokens and without its final end token or stop token (one of `stopTokens`).
  */
 export function completionText(tokenizer: Tokenizer, ids: Int32Array, stopTokens: readonly number[] = []): string {
   const last = ids[ids.length - 1];

@@ -1,4 +1,4 @@
-// The tokenizer of a vocabulary of characters, or of another one that encodes text at once: what policies read and write with.
+// The tokenizer of a character vocabulary, or of another vocabulary that encodes synchronously.
 
 import type { TextStream, Tokenizer } from './tokenizer.js';
 import { decodeTokens, encodeText, type Vocabulary } from './vocabulary.js';
@@ -17,7 +17,7 @@ export function vocabularyTokenizer(vocabulary: Vocabulary): Tokenizer {
   };
 }
 
-/** A stream from a way to decode all ids at once. What would change text already given is held back. */
+/** A stream from a function that decodes all ids at once. Text that later ids could still change is held back. */
 class PrefixStream implements TextStream {
   private readonly ids: number[] = [];
   private given = '';

@@ -2,9 +2,9 @@
 
 import { checkNumber, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 
-/** Texts as token ids. `characterVocabulary` makes one of characters; a tokenizer of one's own can be another. */
+/** Converts text to token ids and back. `characterVocabulary` creates one from characters; you can also supply your own. */
 export interface Vocabulary {
-  /** What tells it from others in a run folder. */
+  /** Identifies the vocabulary in a run folder. */
   readonly id: string;
   /** Number of token ids, the end token included. */
   readonly size: number;
@@ -18,14 +18,14 @@ export interface Vocabulary {
 
 const idPrefix = 'characters ';
 
-/** The characters of a vocabulary by its id; undefined for one that was not made of characters. */
+/** The characters of a vocabulary, from its id; undefined if it was not created from characters. */
 export function charactersOf(id: string): string | undefined {
   return id.startsWith(idPrefix) ? id.slice(idPrefix.length) : undefined;
 }
 
 /**
- * The vocabulary of some characters, for example '0123456789+=': token 0 ends a completion, ids from 1 on are the
- * characters. RangeError for a repeated character.
+ * A vocabulary of characters, for example '0123456789+=': token 0 ends a completion, ids from 1 on are the characters.
+ * RangeError for a repeated character.
  */
 export function characterVocabulary(characters: string): Vocabulary {
   const symbols = [...characters];
@@ -48,7 +48,7 @@ export function characterVocabulary(characters: string): Vocabulary {
   };
 }
 
-/** A vocabulary, made of characters where a string is given. TypeError or RangeError that names the field. */
+/** A vocabulary, created from characters if a string is given. TypeError or RangeError that names the field. */
 export function checkVocabulary(field: string, value: unknown): Vocabulary {
   if (typeof value === 'string') return characterVocabulary(value);
   const v = value as Partial<Vocabulary> | null;
@@ -61,12 +61,12 @@ export function checkVocabulary(field: string, value: unknown): Vocabulary {
   if (!fits) throw typeError(field, 'a string of characters, or a vocabulary with id, size, end, encode and decode', v);
   checkNumber(`${field}.size`, v.size, { min: 1, integer: true });
   checkNumber(`${field}.end`, v.end, { min: 0, max: (v.size as number) - 1, integer: true });
-  // Asked once before anything depends on it; what it says later is checked where it is used.
+  // Tested once before anything depends on it; later results are checked where they are used.
   decodeTokens(v as Vocabulary, Int32Array.of(v.end as number), field);
   return v as Vocabulary;
 }
 
-/** What a vocabulary encodes a text to. TypeError or RangeError where that is not an Int32Array of its token ids. */
+/** Encodes a text with a vocabulary. TypeError or RangeError if the result is not an Int32Array of its token ids. */
 export function encodeText(vocabulary: Vocabulary, text: string, field = 'policy.vocabulary'): Int32Array {
   const ids: unknown = vocabulary.encode(text);
   const call = `${field}.encode(${describe(text)})`;
@@ -76,7 +76,7 @@ export function encodeText(vocabulary: Vocabulary, text: string, field = 'policy
   return ids as Int32Array;
 }
 
-/** The text that a vocabulary decodes token ids to. TypeError where that is no text. */
+/** Decodes token ids with a vocabulary. TypeError if the result is not a string. */
 export function decodeTokens(vocabulary: Vocabulary, tokens: Int32Array, field = 'policy.vocabulary'): string {
   const text: unknown = vocabulary.decode(tokens);
   if (typeof text === 'string') return text;

@@ -1,4 +1,4 @@
-// The losses on any tfjs backend: values are read into typed arrays, and what is computed is made tensors again.
+// The losses on any tfjs backend: values are read into typed arrays, and the results become tensors again.
 
 import * as tf from '@tensorflow/tfjs-core';
 import {
@@ -58,8 +58,8 @@ export const computeAdvantages: AdvantageCompute = (rewards, config, options) =>
 };
 
 /**
- * Whether `dataSync` always gives a copy that may be written to. The cpu backend hands out its own memory, and tfjs-node that
- * of the typed array from which a tensor was made.
+ * Whether `dataSync` always returns a copy that may be overwritten. The cpu backend returns its own memory, and tfjs-node that
+ * of the typed array that a tensor was created from.
  */
 function readsCopies(): boolean {
   return tf.getBackend() === 'wasm';
@@ -67,7 +67,7 @@ function readsCopies(): boolean {
 
 type TensorField = 'mask' | 'oldLogProbs' | 'refLogProbs' | 'advantages' | 'tokenWeights';
 
-/** The fields that every loss reads, with tensors read into typed arrays. */
+/** The fields common to all losses, with tensors read into typed arrays. */
 function tokenArrays(batch: Omit<PolicyBatch, 'shape'>): { [K in TensorField]: TokenInput[K] } {
   const { mask, oldLogProbs, refLogProbs, advantages, tokenWeights } = batch;
   return {

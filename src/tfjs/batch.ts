@@ -1,4 +1,4 @@
-// What the losses read besides logits or log-probs, as TensorFlow.js users have it: arrays or tensors.
+// The inputs of the losses besides logits or log-probs, as arrays or tensors.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { rangeError, typeError } from '../base/check.js';
@@ -9,39 +9,39 @@ import type { LogitsInput, Rewards, RunOptions, TokenInput } from '../loss/reque
 
 export type Floats = Float32Array | tf.Tensor;
 /**
- * Typed arrays are row-major and checked by their length. A tensor is checked by its shape: one value a token has shape [B, T]
- * or [B*T], one value a sequence [B], each optionally with a last dimension of 1. Any other layout, such as [T, B], is a
+ * Typed arrays are row-major and checked by their length. A tensor is checked by its shape: per-token values have shape [B, T] or
+ * [B*T], per-sequence values [B], each optionally with a trailing dimension of 1. Any other layout, such as [T, B], is a
  * RangeError.
  */
 type Tensors<T> = Omit<T, 'shape' | 'mask' | 'oldLogProbs' | 'refLogProbs' | 'advantages' | 'tokenWeights'> & {
-  /** B and T. Required where the tensor does not tell: logits of shape [B*T, V], log-probs of shape [B*T]. */
+  /** B and T. Required if the tensor's shape does not imply them: logits of shape [B*T, V], log-probs of shape [B*T]. */
   shape?: { sequences: number; length: number };
-  /** One value a token; a tensor may have dtype bool, int32 or float32. */
+  /** One value per token; a tensor may have dtype bool, int32 or float32. */
   mask?: Uint8Array | tf.Tensor | undefined;
   /** One value a token; a float32 tensor. */
   oldLogProbs?: Floats | undefined;
   /** One value a token; a float32 tensor. */
   refLogProbs?: Floats | undefined;
-  /** One value a sequence or one a token; a float32 tensor. */
+  /** One value per sequence or per token; a float32 tensor. */
   advantages?: Floats | undefined;
   /** One value a token; a float32 tensor. */
   tokenWeights?: Floats | undefined;
 };
 
-/** What `policyLoss` reads besides the log-probs: the fields of the host API, where typed arrays may also be tensors. */
+/** Inputs of `policyLoss` besides the log-probs: the fields of the host API, as typed arrays or tensors. */
 export type PolicyBatch = Tensors<TokenInput>;
 
-/** What `grpoLoss` reads besides the logits: the fields of the host API, where typed arrays may also be tensors. */
+/** Inputs of `grpoLoss` besides the logits: the fields of the host API, as typed arrays or tensors. */
 export type GrpoBatch = Tensors<Omit<LogitsInput, 'logits' | 'dtype' | 'tokens'>> & {
-  /** The chosen token of each row of logits: one id a token; an int32 tensor. Row t holds the logits that token t was drawn from. */
+  /** The chosen token of each row of logits; a tensor must be int32. Row t holds the logits that token t was drawn from. */
   tokens: Int32Array | tf.Tensor;
 };
 
-/** What a call computed besides the loss and its gradient. */
+/** What a call computes besides the loss and its gradient. */
 export type GrpoReport = Omit<LogitsResult, 'gradLogits'>;
 export type PolicyReport = Omit<PolicyResult, 'gradLogProbs'>;
 
-/** A loss and its gradient: a tensor of the shape that the loss was taken of, or its values. */
+/** A loss and its gradient: a tensor of the input's shape, or its values. */
 export interface Differentiated {
   loss: tf.Scalar;
   gradient: tf.Tensor | Float32Array;
@@ -50,7 +50,7 @@ export interface Differentiated {
 /** A batch whose shape is known. */
 export type Shaped<Batch, Shape> = Omit<Batch, 'shape'> & { shape: Shape };
 
-/** How one loss is computed from a tensor, on one of the ways: arrays.ts, operations.ts. */
+/** How a loss is computed from a tensor; implemented in arrays.ts and operations.ts. */
 export type Compute<Input, Options extends RunOptions, Report> = (
   x: tf.Tensor,
   input: Input,
@@ -66,7 +66,7 @@ export type LogitsCompute = Compute<
 >;
 export type PolicyCompute = Compute<Shaped<PolicyBatch, TokenInput['shape']>, RunOptions, PolicyReport>;
 
-/** One value for each reward or group: as in the host API, as tensors of rank 1. */
+/** One value per reward or group, as in the host API; tensors of rank 1. */
 export interface AdvantageTensors {
   advantages: tf.Tensor1D;
   weights: tf.Tensor1D;
@@ -90,8 +90,8 @@ export function requireFloat(field: string, tensor: tf.Tensor): void {
 const perToken = ['tokens', 'mask', 'oldLogProbs', 'refLogProbs', 'tokenWeights'] as const;
 
 /**
- * Refuses tensors whose values are as many as expected but laid out in another order, [T, B] in place of [B, T]. Where the
- * count is wrong too, the message of typed arrays is given later.
+ * Rejects tensors with the expected number of values in another layout, such as [T, B] instead of [B, T]. A wrong number of
+ * values is reported later, as for typed arrays.
  */
 export function checkLayouts(
   batch: Partial<Record<string, unknown>>,
@@ -102,7 +102,7 @@ export function checkLayouts(
   checkLayout('advantages', batch.advantages, [[sequences], ...tokens]);
 }
 
-/** A tensor must have one of the shapes, or one of them followed by a dimension of 1, as gathers leave it. */
+/** A tensor must have one of the shapes, optionally with a trailing dimension of 1, as produced by a gather. */
 export function checkLayout(field: string, value: unknown, shapes: readonly number[][]): void {
   if (!(value instanceof tf.Tensor)) return;
   const dimensions: number[] = value.shape;
@@ -121,14 +121,14 @@ export function shapeText(shape: readonly number[]): string {
   return `[${shape.join(', ')}]`;
 }
 
-/** Ids as an array, whose values the caller may not change. */
+/** Ids as an array, which must not be modified. */
 export function readInts(field: string, value: Int32Array | tf.Tensor): Int32Array {
   if (!(value instanceof tf.Tensor)) return value;
   if (value.dtype !== 'int32') throw rangeError(field, 'an int32 tensor', `dtype ${value.dtype}`);
   return value.dataSync() as Int32Array;
 }
 
-/** The mask as an array, whose values the caller may not change: not 0 where a token counts. */
+/** The mask as an array, which must not be modified: non-zero where a token counts. */
 export function readMask(mask: Uint8Array | tf.Tensor | undefined): Uint8Array | undefined {
   if (!(mask instanceof tf.Tensor)) return mask;
   const values = mask.dataSync();

@@ -1,8 +1,8 @@
-// Operations as methods of tensors (x.matMul(w).relu()), which tfjs-core alone lacks on Node as it lacks gradients.
+// Operations as methods of tensors (x.matMul(w).relu()), which tfjs-core by itself does not have on Node, as it has no gradients.
 
 import * as tf from '@tensorflow/tfjs-core';
 
-/** Functions of tfjs that take the tensor first and the method's arguments after it. */
+/** tfjs functions that take the tensor first, followed by the method's arguments. */
 const asNamed = `abs acos acosh add all any argMax argMin asin asinh atan atan2 atanh avgPool batchNorm batchToSpaceND
   broadcastTo ceil clipByValue conv1d conv2d conv2dTranspose cos cosh cumprod cumsum depthToSpace depthwiseConv2d dilation2d
   div divNoNan dot elu equal erf euclideanNorm exp expandDims expm1 fft floor floorDiv gather greater greaterEqual ifft irfft
@@ -21,7 +21,7 @@ const list = (x: tf.Tensor, more: tf.Tensor | tf.Tensor[]): tf.Tensor[] => [
 const shaped: Operation = (x, ...shape: number[]) => tf.reshape(x, shape);
 const flat: Operation = (x) => tf.reshape(x, [x.size]);
 
-/** Those with another name or order. */
+/** Methods whose function has another name or argument order. */
 const others: Record<string, Operation> = {
   as1D: flat,
   as2D: shaped,
@@ -45,7 +45,7 @@ const others: Record<string, Operation> = {
   where: (x, condition: tf.Tensor, otherwise: tf.Tensor) => tf.where(condition, x, otherwise),
 };
 
-/** Adds the methods that are missing; those that another package added stay. */
+/** Adds the methods that are missing; those that another package added are kept. */
 export function addChainedOperations(): void {
   const functions = tf as unknown as Record<string, Operation>;
   const prototype = tf.Tensor.prototype as unknown as Record<string, unknown>;

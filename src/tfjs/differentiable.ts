@@ -1,5 +1,5 @@
-// Hands a gradient that was computed together with the loss to TensorFlow.js's tape. tfjs frees what an operation saved in
-// the backward pass alone, which there is none of where the differentiated function throws: nothing is saved that way here.
+// Passes a gradient that was computed together with the loss to TensorFlow.js's tape. tfjs frees an operation's saved tensors
+// only in the backward pass, which never runs if the differentiated function throws; so nothing is saved that way here.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { Differentiated } from './batch.js';
@@ -27,7 +27,7 @@ export function differentiableInAll(
         const { shape } = inputs[i];
         const held = gradient instanceof tf.Tensor ? gradient : tf.tensor(gradient, shape as number[], 'float32');
         const result = upstream === 1 ? tf.clone(held) : tf.mul(held, upstream);
-        // A tape within another one may be read again.
+        // An inner tape may be replayed.
         if (tf.engine().state.gradientDepth === 0) held.dispose();
         return result;
       });
@@ -38,13 +38,13 @@ export function differentiableInAll(
 }
 
 /**
- * Keeps a tensor of an operation's own scope for the backward pass, which frees it. Where none comes, it goes with the scope
- * around both passes, which `tf.grad` and `tf.grads` open; where there is no such scope (`tf.variableGrads`), when the
- * synchronous code that is running has ended.
+ * Keeps a tensor of an operation's own scope for the backward pass, which frees it. If there is no backward pass, it is freed
+ * with the scope around both passes, which `tf.grad` and `tf.grads` open, or without such a scope (`tf.variableGrads`) when the
+ * current synchronous code has finished.
  */
 function holdForBackward(tensor: tf.Tensor): void {
   const { scopeStack, activeScope, gradientDepth, kernelDepth } = tf.engine().state;
-  // Without a tape, or within another operation, which the tape does not see into, there is no backward pass.
+  // Without a tape, or inside another operation, which the tape does not record, there is no backward pass.
   if (gradientDepth === 0 || kernelDepth > 1) return;
   const around = scopeStack[scopeStack.findIndex(({ name }) => name === forwardScope) - 1];
   const place = activeScope.track.lastIndexOf(tensor);

@@ -1,8 +1,8 @@
-// Gradients of tfjs operations where tfjs has none: on Node, tfjs-core alone registers none at all (tfjs, tfjs-layers and
-// tfjs-node bring them), and the modules that it keeps them in are written for bundlers. Here are those of every operation
-// on real numbers; those of convolutions, pooling and images are left to the packages above. Where an operation broadcasts,
-// its gradient is summed back, also for squaredDifference, maximum, minimum and batched matMul, where tfjs's own is not;
-// the gradient of gather needs only kernels that the WebAssembly backend has.
+// Gradients of tfjs operations that have none: on Node, tfjs-core by itself registers no gradients (tfjs, tfjs-layers and
+// tfjs-node do), and its modules that define them are written for bundlers. This file defines those of every operation on real
+// numbers, except convolutions, pooling and images, which are left to the packages above. If an operation broadcasts, its
+// gradient is summed back, also for squaredDifference, maximum, minimum and batched matMul, where tfjs's own gradient is not; the
+// gradient of gather needs only kernels that the WebAssembly backend has.
 
 import * as tf from '@tensorflow/tfjs-core';
 
@@ -110,7 +110,7 @@ const fromOutput: Record<string, Unary> = {
   Tanh: (dy, y) => mul(dy, sub(1, square(y))),
 };
 
-/** What needs nothing but dy. */
+/** Gradients that need only dy. */
 const fromNothing: Record<string, (dy: tf.Tensor, attributes: Attributes) => tf.Tensor> = {
   Cast: (dy) => tf.clone(dy),
   Identity: (dy) => tf.clone(dy),
@@ -133,7 +133,7 @@ const binary: Record<string, Binary> = {
   Multiply: (dy, a, b) => [() => mul(dy, b), () => mul(dy, a)],
   Pow: (dy, a, b, y) => [
     () => mul(dy, mul(b, pow(a, sub(b, 1)))),
-    // A power of a base that is not positive has no derivative in its exponent.
+    // A power of a non-positive base has no derivative with respect to its exponent.
     () => mul(dy, mul(y, log(where(tf.greater(a, 0), a, one(a))))),
   ],
   RealDiv: (dy, a, b) => [() => div(dy, b), () => neg(div(mul(dy, a), square(b)))],
@@ -141,7 +141,7 @@ const binary: Record<string, Binary> = {
   Sub: (dy) => [() => dy, () => neg(dy)],
 };
 
-/** The gradients whose inputs have names or numbers of their own. */
+/** The gradients of operations with other input names or other numbers of inputs. */
 const others: readonly tf.GradConfig[] = [
   {
     kernelName: 'AddN',
@@ -256,7 +256,7 @@ const single = (
     gradFunc: (dy, [saved], attributes) => ({ x: () => gradient(dy as tf.Tensor, saved, attributes as Attributes) }),
   }));
 
-/** One a kernel. */
+/** One per kernel. */
 export const gradients: readonly tf.GradConfig[] = [
   ...single(fromInput, { inputsToSave: ['x'] }),
   ...single(fromOutput, { outputsToSave: [true] }),
@@ -280,7 +280,7 @@ export const gradients: readonly tf.GradConfig[] = [
   ...others,
 ];
 
-/** Registers the gradients that are missing; those that another package registered stay. */
+/** Registers the gradients that are missing; those that another package registered are kept. */
 export function registerGradients(): void {
   for (const gradient of gradients) {
     if (!tf.getGradient(gradient.kernelName)) tf.registerGradient(gradient);
@@ -297,7 +297,7 @@ function axesOf(axis: unknown, x: tf.Tensor): number[] {
   return tf.util.parseAxisParam(axis as number[], x.shape);
 }
 
-/** A reduction's dy with its axes back in place, to be broadcast against x. */
+/** A reduction's dy with its reduced axes restored, to be broadcast against x. */
 function expanded(dy: tf.Tensor, x: tf.Tensor, axis: unknown): tf.Tensor {
   return reshape(dy, tf.backend_util.expandShapeToKeepDim(keptShape(x, axis), axesOf(axis, x)));
 }
@@ -315,7 +315,7 @@ function extremum(dy: tf.Tensor, x: tf.Tensor, y: tf.Tensor, axis: unknown): tf.
   return mul(expanded(dy, x, axis), where01(tf.equal(x, expanded(y, x, axis))));
 }
 
-/** dy times the product of all other values, without a division, so that zeros are no exception. */
+/** dy times the product of all other values, without a division, so zeros need no special case. */
 function product(dy: tf.Tensor, x: tf.Tensor, { axis }: Attributes): tf.Tensor {
   const axes = axesOf(axis, x);
   const order = [...x.shape.keys()].filter((i) => !axes.includes(i)).concat(axes);
@@ -327,7 +327,7 @@ function product(dy: tf.Tensor, x: tf.Tensor, { axis }: Attributes): tf.Tensor {
   return tf.transpose(reshape(moved, shape), tf.backend_util.getUndoAxesPermutation(order));
 }
 
-/** The sum of the gathered gradients in each place of x that they were gathered from. */
+/** The gathered gradients, summed at the positions of x that they were gathered from. */
 function scatteredSum(dy: tf.Tensor, x: tf.Tensor, indices: tf.Tensor, axis: number, batchDims: number): tf.Tensor {
   const [along] = tf.util.parseAxisParam(axis, x.shape);
   const size = tf.util.sizeFromShape;
@@ -347,7 +347,7 @@ function scatteredSum(dy: tf.Tensor, x: tf.Tensor, indices: tf.Tensor, axis: num
   return reshape(tf.transpose(reshape(summed, [batches, entries, outer, inner]), [0, 2, 1, 3]), x.shape);
 }
 
-/** tfjs numbers the inputs of an operation over a list. */
+/** tfjs names the inputs of an operation on a list by their indices. */
 function numbered(parts: readonly Lazy[]): Record<string, Lazy> {
   return Object.fromEntries(parts.map((part, i) => [i, part]));
 }

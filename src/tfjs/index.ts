@@ -1,5 +1,5 @@
 // The fused loss as a differentiable TensorFlow.js operation: inside TensorFlow where tfjs's backend is tfjs-node's
-// (operations.ts), through typed arrays on any other (arrays.ts). The gradient that the same call computes is handed to
+// (operations.ts), through typed arrays on any other (arrays.ts). The gradient that the same call computes is passed to
 // TensorFlow.js's tape.
 
 import * as tf from '@tensorflow/tfjs-core';
@@ -44,16 +44,16 @@ export type { AdvantageTensors, GrpoBatch, GrpoReport, PolicyBatch, PolicyReport
 export { type TfjsBridge, tfjsBridge } from './operations.js';
 
 export interface LossOptions<Report> extends RunOptions {
-  /** Called once a forward pass, before the loss is returned, with metrics and, from logits, log-probs and entropies. */
+  /** Called once per forward pass, before the loss is returned, with metrics and, from logits, log-probs and entropies. */
   onResult?: (report: Report) => void;
 }
 
 export interface GrpoOptions extends LossOptions<GrpoReport> {
   /**
-   * Default false. True: the gradient may be written over the logits, which spares memory and time where the backend lets it.
-   * Nothing may read the logits any more: no other term of the loss, no gradient of the operation that made them from what
-   * it gave (matMul, add, gather and reshape read none; tanh, relu and softmax do), and no variable or array whose memory
-   * they are.
+   * Default false. True: the gradient may overwrite the logits, which saves memory and time if the backend allows it. Nothing
+   * may read the logits afterwards: no other term of the loss, no gradient that is computed from the output of the operation that
+   * made them (tanh, relu and softmax have such gradients; matMul, add, gather and reshape do not), and no variable or array that
+   * shares their memory.
    */
   inPlace?: boolean;
 }
@@ -62,12 +62,12 @@ export interface GrpoOptions extends LossOptions<GrpoReport> {
  * The loss from logits.
  * @param logits float32, [B, T, V], or [B*T, V] with `batch.shape`. Rows are in the order of sequences: row b * T + t of
  *   [B*T, V] belongs to token t of sequence b.
- * @param batch Tensors of it have shape [B, T] or [B*T] where they hold one value a token (`tokens`, `mask`, `oldLogProbs`,
- *   `refLogProbs`, `tokenWeights`, `advantages`), or [B] for advantages a sequence; a last dimension of 1 may follow. Any other
- *   shape, [T, B] above all, is refused, whatever its size. Typed arrays are row-major and checked by length.
+ * @param batch Its tensors have shape [B, T] or [B*T] for per-token values (`tokens`, `mask`, `oldLogProbs`, `refLogProbs`,
+ *   `tokenWeights`, `advantages`), or [B] for per-sequence advantages, optionally with a trailing dimension of 1. Any other shape,
+ *   such as [T, B], is an error, whatever its size. Typed arrays are row-major and checked by length.
  * @returns A scalar that `tf.variableGrads`, `tf.valueAndGrads` and optimisers differentiate with respect to `logits`;
  *   nothing else in `batch` gets a gradient. Second derivatives are not supported.
- * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given.
  */
 export function grpoLoss(
   logits: tf.Tensor,
@@ -90,10 +90,10 @@ export function grpoLoss(
 
 /**
  * The loss from token log-probs.
- * @param logProbs float32, [B, T]; with `batch.shape` also [B*T], and either with a last dimension of 1.
- * @param batch Tensors of it have the shapes that `grpoLoss` takes.
+ * @param logProbs float32, [B, T]; with `batch.shape` also [B*T]; optionally with a trailing dimension of 1.
+ * @param batch Its tensors have the shapes that `grpoLoss` takes.
  * @returns A scalar, differentiable with respect to `logProbs`.
- * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given.
  */
 export function policyLoss(
   logProbs: tf.Tensor,
@@ -116,8 +116,9 @@ export function policyLoss(
 /**
  * Group-relative advantages with optional HA-DW weights, as tensors: the host API's `computeAdvantages`.
  * @param rewards P*G values as an array, row-major (the G rewards of a prompt one after another), or a float32 tensor of shape
- *   [P*G] or [P, G], or of shape [N] with `groupSizes`; a last dimension of 1 may follow. NaN means "no verdict", infinities are an error.
- * @throws TypeError or RangeError that names the field, what was expected and what came.
+ *   [P*G] or [P, G], or of shape [N] with `groupSizes`, optionally with a trailing dimension of 1. NaN means "no verdict";
+ *   infinities are an error.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given.
  */
 export function computeAdvantages(
   rewards: Rewards | tf.Tensor,
@@ -142,7 +143,7 @@ export function computeAdvantages(
   return { ...tensors, ...scalars };
 }
 
-/** The operations on the current backend, where they compute on the device that was asked for. */
+/** The operations on the current backend, if they compute on the requested device. */
 function operationsFor(device: DeviceChoice = 'auto'): operations.Operations | null {
   const connection = operations.connect();
   return device === 'auto' || device === connection.operations?.device ? connection.operations : null;
@@ -156,7 +157,7 @@ function checkReporting<Options extends LossOptions<never>>(options: unknown, mo
   return o as unknown as Options;
 }
 
-/** One group a row, or all rewards in a row; groups of different sizes have no rows. A wrong config is refused later. */
+/** One group per row, or a flat list of rewards; groups of different sizes have no rows. A wrong config is rejected later. */
 function rewardShapes(size: number, config: AdvantageConfig): number[][] {
   const groupSize: unknown = config?.groupSize;
   return typeof groupSize === 'number' ? [[size], [size / groupSize, groupSize]] : [[size]];

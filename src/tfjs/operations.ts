@@ -1,5 +1,5 @@
-// The losses as operations inside TensorFlow, on its own tensors: the way that tfjs-node and tfjs-node-gpu offer. Inputs and
-// outputs stay where they are; settings and reports travel as small int32 tensors in host memory.
+// The losses as operations inside TensorFlow, on its own tensors, for tfjs-node and tfjs-node-gpu. Inputs and outputs are not
+// copied; settings and reports are passed as small int32 tensors in host memory.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { checkArray, checkLength } from '../base/check.js';
@@ -18,17 +18,17 @@ import {
   requireFloat,
 } from './batch.js';
 
-/** tfjs-node's backend, as far as it is used here. */
+/** The part of tfjs-node's backend that is used here. */
 interface NodeBackend extends tf.KernelBackend {
   executeMultipleOutputs(name: string, attributes: [], inputs: readonly tf.Tensor[], outputs: number): tf.Tensor[];
-  /** The device that it computes on by choice. */
+  /** Whether it computes on the GPU by default. */
   isUsingGpuDevice?: boolean;
 }
 
 export interface TfjsBridge {
   /** `operations`: inside TensorFlow, without a copy. `arrays`: through typed arrays. */
   path: 'operations' | 'arrays';
-  /** Which operations, or why there are none and what to do. */
+  /** Which operations, or why there are none and how to fix it. */
   detail: string;
 }
 
@@ -43,10 +43,10 @@ export interface Operations {
 
 type Connection = { operations: Operations; detail: string } | { operations: null; detail: string };
 
-/** Of the backend last seen: an answer holds for its life. */
+/** The connection of the most recent backend; it is valid for that backend's lifetime. */
 let cached: { backend: tf.KernelBackend; connection: Connection } | undefined;
 
-/** Registers the operations where that is possible and has not been done. */
+/** Registers the operations if that is possible and has not been done. */
 export function connect(): Connection {
   const name = tf.getBackend();
   if (name !== 'tensorflow') {
@@ -82,7 +82,7 @@ export function tfjsBridge(): TfjsBridge {
   return { path: operations ? 'operations' : 'arrays', detail };
 }
 
-/** Called within a scope of tfjs, which frees the tensors that are made on the way. */
+/** Called within a tfjs scope, which frees intermediate tensors. */
 export const logitsLoss =
   (operations: Operations): LogitsCompute =>
   (x, batch, config, { inPlace = false, ...options }, onResult) => {
@@ -130,7 +130,7 @@ export const computeAdvantages =
     return { tensors: { advantages, weights, groupMean, groupStd, active } as AdvantageTensors, ...scalars };
   };
 
-/** Per-token fields as tensors: those of the caller, or made of the memory of the caller's array. */
+/** Per-token fields as tensors: the caller's own, or created over the memory of the caller's array. */
 const tensors: FieldKind<tf.Tensor, tf.Tensor> = {
   floats(field, value, length, shape) {
     if (!(value instanceof tf.Tensor)) {
@@ -152,7 +152,7 @@ const tensors: FieldKind<tf.Tensor, tf.Tensor> = {
   onCuda: false,
 };
 
-/** In the order of native/tensorflow/kernels.cpp; a field that is left out is a tensor without values. */
+/** In the order of native/tensorflow/kernels.cpp; an omitted field is an empty tensor. */
 function fieldTensors(fields: TokenFields<tf.Tensor, tf.Tensor>): tf.Tensor[] {
   const { oldLogProbs, refLogProbs, mask, tokenWeights, advantages } = fields;
   const none = tf.tensor(new Float32Array(0), [0], 'float32');
@@ -169,7 +169,7 @@ function requestTensor(request: Int32Array): tf.Tensor {
   return tf.tensor(request, [request.length], 'int32');
 }
 
-/** Runs an operation. What the kernel refuses becomes an error with the kernel's own words. */
+/** Runs an operation. Input that the kernel rejects becomes a RangeError with the kernel's message. */
 function run({ backend }: Operations, name: string, inputs: tf.Tensor[], outputs: number): tf.Tensor[] {
   try {
     return backend.executeMultipleOutputs(name, [], inputs, outputs);

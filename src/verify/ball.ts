@@ -1,5 +1,5 @@
-// Real numbers as balls: a centre of about 256 bits and a bound of its error, in integer arithmetic alone, so that every
-// machine computes the same bits. Equality can be refuted for certain and is else held to about 75 digits.
+// Ball arithmetic for real numbers: a centre of about 256 bits and an error bound, in integer arithmetic only, so that every
+// machine computes the same bits. Inequality can be proved; otherwise equality holds to about 75 digits.
 
 import { type Budget, bitLength, integerRoot, type Rational, Undecided } from './rational.js';
 
@@ -7,7 +7,7 @@ export interface Ball {
   /** The centre is m · 2^e. */
   m: bigint;
   e: number;
-  /** log2 of the bound of the absolute error; -Infinity when exact. */
+  /** log2 of the bound of the absolute error; -Infinity if exact. */
   r: number;
 }
 
@@ -15,7 +15,7 @@ export interface Ball {
 const precision = 256;
 /** Bits after the binary point in the elementary functions. */
 const working = 384;
-/** Exponents of two beyond which nothing is computed. */
+/** Largest binary exponent that is computed. */
 const maxExponent = 2 ** 40;
 
 /** log2 of the sum of two numbers given by their log2. */
@@ -57,7 +57,7 @@ export function addBalls(a: Ball, b: Ball, budget: Budget): Ball {
   if (b.m === 0n) return { ...a, r: sumOfErrors(a.r, b.r) };
   const [high, low] = a.e >= b.e ? [a, b] : [b, a];
   const r = sumOfErrors(a.r, b.r);
-  // The smaller one is lost in the larger one's last bit.
+  // The smaller one is below the larger one's last bit.
   if (high.e - low.e > 4 * precision) return { ...high, r: sumOfErrors(r, magnitude(low)) };
   return ball((high.m << BigInt(high.e - low.e)) + low.m, low.e, r, budget);
 }
@@ -131,7 +131,7 @@ export function expBall(a: Ball, budget: Budget): Ball {
   const x = fixed(a) << 128n;
   const { ln2: step } = getConstants();
   const k = x / step;
-  // Sixteen halvings, so that the series is short.
+  // Sixteen halvings keep the series short.
   const t = (x - k * step) >> (128n + 16n);
   let sum = unit;
   let term = unit;
@@ -141,7 +141,7 @@ export function expBall(a: Ball, budget: Budget): Ball {
   }
   for (let i = 0; i < 16; i++) sum = timesFixed(sum, sum);
   const e = Number(k) - working;
-  // The error of the argument is one of proportion.
+  // The argument's absolute error is a relative error of the result.
   const relative = sumOfErrors(a.r, -working + lost + Math.max(0, magnitude(a)));
   return ball(sum, e, relative + 2 + Number(k), budget);
 }
@@ -219,8 +219,8 @@ export function atanBall(a: Ball, budget: Budget): Ball {
 }
 
 /**
- * Whether two numbers are the same, as far as can be told: false when their balls do not meet. Undecided when the balls
- * are too wide to tell.
+ * Whether two numbers are the same, as far as can be decided: false if their balls are disjoint. Undecided if the balls are too
+ * wide.
  */
 export function equalBalls(a: Ball, b: Ball, budget: Budget): boolean {
   const difference = addBalls(a, negateBall(b), budget);

@@ -1,4 +1,4 @@
-// Whether two parsed answers are the same answer.
+// Decides whether two parsed answers are the same.
 
 import {
   type Environment,
@@ -19,7 +19,7 @@ import type { Answer, Expression } from './syntax.js';
 import { unitsAgree } from './units.js';
 
 export interface Tolerance {
-  /** Relative difference of two numbers that still counts as equality; 0: none. */
+  /** Largest relative difference that counts as equality; 0: exact. */
   tolerance: number;
 }
 
@@ -28,13 +28,13 @@ const work = 400_000;
 
 type Item = Exclude<Answer, { kind: 'letters' }>;
 
-/** Undecided where it cannot be told within bounds. */
+/** Undecided if it cannot be decided within bounds. */
 export function sameAnswer(gold: Answer, given: Answer, { tolerance }: Tolerance): boolean {
   const comparison = new Comparison(new Budget(work), tolerance);
   return comparison.same(gold, given);
 }
 
-/** The exact value of an answer that is one number, and its unit; undefined for any other. No work to speak of. */
+/** The exact value of an answer that is a single number, and its unit; undefined for any other. Cheap. */
 export function literal(answer: Answer): { value: Rational; unit?: string } | undefined {
   if (answer.kind !== 'expression') return undefined;
   const value = literalValue(answer.value);
@@ -56,7 +56,7 @@ function literalValue(node: Expression): Rational | undefined {
   return divide(node.over.value, node.under.value, literalBudget());
 }
 
-/** Whether numbers with units are the same; 10 % is 10 and also 0.1. */
+/** Whether numbers with units are the same; 10 % equals both 10 and 0.1. */
 export function sameQuantity(
   a: { value: Rational; unit?: string },
   b: { value: Rational; unit?: string },
@@ -71,7 +71,7 @@ export function sameQuantity(
   );
 }
 
-/** A share below 1 is hardly meant in percent: 0.5 is not 0.5 %. */
+/** A number below 1 is hardly meant as a percentage: 0.5 is not 0.5 %. */
 const percentAsNumber = ({ n, d }: Rational): boolean => (n < 0n ? -n : n) >= d || n === 0n;
 
 function compareWithUnits(
@@ -107,7 +107,7 @@ class Comparison {
     return this.sameItems(this.spread(a), this.spread(b));
   }
 
-  /** `x =` and `x \in` before an answer say nothing where the other has none. */
+  /** `x =` and `x \in` before an answer are ignored if the other has none. */
   private withoutNames(gold: Item, given: Item): [Item, Item] {
     const names = (answer: Item) =>
       assigned(answer)?.name ?? (answer.kind === 'list' ? this.commonName(answer.items) : undefined);
@@ -136,7 +136,7 @@ class Comparison {
     return { kind: 'list', items: answer.items.map((item) => assigned(plain(item))?.value ?? item) };
   }
 
-  /** The value of `3/6 = 1/2`, an equation that is true. */
+  /** The value of a true equation such as `3/6 = 1/2`. */
   private value(answer: Item): Item {
     if (answer.kind !== 'relation' || !answer.operators.every((operator) => operator === '=')) return answer;
     const sides = answer.sides.map(plain);
@@ -175,7 +175,7 @@ class Comparison {
     }
     if (a.kind === 'set' && a.items.length === 1) return this.same(a.items[0], b);
     if (b.kind === 'set' && b.items.length === 1) return this.same(a, b.items[0]);
-    // Three and more in one order are a vector, brackets or not.
+    // Three or more in the same order are a vector, with or without brackets.
     if (a.kind === 'tuple' && b.kind === 'list') return a.items.length > 2 && this.sameInOrder(a.items, b.items);
     return this.sameItem(a, b);
   }
@@ -214,7 +214,7 @@ class Comparison {
   }
 
   sameTuple(a: Tuple, b: Tuple): boolean {
-    // Brackets are ends of an interval only around two.
+    // Brackets denote an interval only around two values.
     const ends = a.items.length !== 2 || (a.open === b.open && a.close === b.close);
     return ends && this.sameInOrder(a.items, b.items);
   }
@@ -223,7 +223,7 @@ class Comparison {
     return a.length === b.length && a.every((item, i) => this.same(item, b[i]));
   }
 
-  /** The same things in whatever order. */
+  /** The same items in any order. */
   private sameMultiset(
     a: readonly Answer[],
     b: readonly Answer[],
@@ -310,7 +310,7 @@ class Comparison {
       );
     }
     if (x.operator !== y.operator) return false;
-    // A contradiction or a tautology is nobody's answer.
+    // A contradiction or a tautology is not an answer.
     const { budget } = this;
     let ratio: Value | undefined;
     const same = this.atPoints([x.difference, y.difference], ([p, q]) => {
@@ -324,7 +324,7 @@ class Comparison {
     return x.operator === '=' || x.operator === '≠' || isLess({ q: integer(0n) }, ratio, budget);
   }
 
-  /** A relation as `difference` against 0, with < or ≤ only; undefined where it is no such thing. */
+  /** A relation as `difference` against 0, with < or ≤ only; undefined if it is something else. */
   private oneSided(relation: Relation): { operator: string; difference: Expression } | undefined {
     if (relation.operators.length !== 1) return undefined;
     const [operator] = relation.operators;
@@ -341,7 +341,7 @@ class Comparison {
     };
   }
 
-  /** Whether an end of an interval lies below the other, as it must. */
+  /** Whether one end of an interval is below the other, as required. */
   isBelow(a: Expression, b: Expression): boolean {
     const [x, y] = [infinity(a), infinity(b)];
     if (x !== 0 || y !== 0) return x < y;
@@ -474,7 +474,7 @@ function asIntervals(answer: Item, comparison: Comparison): Tuple[] | undefined 
     if (!['<', '≤', '>', '≥'].includes(operator)) return undefined;
     const other = i < at ? i : i + 1;
     const closed = operator === '≤' || operator === '≥';
-    // The other side stands below the variable: a < x, x > a.
+    // The other side is a lower bound of the variable: a < x, x > a.
     const below = operator === '<' || operator === '≤' ? other < at : other > at;
     if (below) low = [sides[other], closed];
     else high = [sides[other], closed];
@@ -586,8 +586,8 @@ function evaluateAbs(value: Value, budget: Budget): Value {
 }
 
 /**
- * A coordinate of a point to compare at: fractions of small primes, so that no two expressions that differ agree there but
- * by contrivance; of all signs by turns; whole numbers where a function asks for them.
+ * A coordinate of a point to compare at: fractions of small primes, so that different expressions agree there only by
+ * contrivance; alternating in sign; whole numbers if a function requires them.
  */
 function coordinate(point: number, variable: number, discrete: boolean): Rational {
   if (discrete) return integer(BigInt(3 + ((point * 7 + variable * 5) % 23)));

@@ -1,5 +1,5 @@
-// The value of an expression: an exact rational where it is one, else a complex number of balls. Functions take their
-// principal values; roots of odd degree of negative numbers are real.
+// The value of an expression: an exact rational if possible, else a complex number of balls. Functions take their principal
+// values; roots of odd degree of negative numbers are real.
 
 import {
   addBalls,
@@ -35,13 +35,13 @@ import {
 } from './rational.js';
 import type { Expression } from './syntax.js';
 
-/** An exact rational, or a complex number; `im` left out: real. */
+/** An exact rational, or a complex number; without `im` it is real. */
 export type Value = { q: Rational } | { re: Ball; im?: Ball };
 
 export interface Environment {
   /** Values of the variables. */
   variables: ReadonlyMap<string, Value>;
-  /** Of `±`: 1, or -1 for the other choice. */
+  /** The sign chosen for `±`: 1 or -1. */
   sign: 1 | -1;
   budget: Budget;
 }
@@ -81,7 +81,7 @@ const constants: Readonly<Record<string, (budget: Budget) => Value>> = {
   i: () => ({ re: zero, im: one }),
 };
 
-/** Names that stand for numbers, not for variables. */
+/** Names of constants, which are not variables. */
 export const isConstant = (name: string): boolean => Object.hasOwn(constants, name);
 
 function symbol(name: string, env: Environment): Value {
@@ -100,7 +100,7 @@ const exactLimit = 1n << BigInt(maxBits / 4);
 const toComplex = (a: Value, budget: Budget): { re: Ball; im?: Ball } =>
   'q' in a ? { re: fromRational(a.q, budget) } : a;
 
-/** An imaginary part that is nothing is left out. */
+/** A zero imaginary part is omitted. */
 function complex(re: Ball, im: Ball | undefined): Value {
   return im === undefined || (im.m === 0n && im.r === -Infinity) ? { re } : { re, im };
 }
@@ -276,7 +276,7 @@ const calls: Readonly<Record<string, Call>> = {
   exp: ([a], budget) => exponential(a, budget),
   ln: ([a], budget) => logarithm(a, budget),
   lg: ([a], budget) => logarithmToBase(a, { q: integer(10n) }, budget),
-  // Without a base: to base ten.
+  // Without a base: base ten.
   log: ([a, base = { q: integer(10n) }], budget) => logarithmToBase(a, base, budget),
   abs: ([a], budget) => {
     if ('q' in a) return { q: { n: a.q.n < 0n ? -a.q.n : a.q.n, d: a.q.d } };
@@ -370,7 +370,7 @@ function binomial(top: Value, bottom: Value, budget: Budget): Rational {
   return rational(result, 1n, budget);
 }
 
-/** Undecided for complex numbers, and for two that cannot be told apart. */
+/** Undecided for complex numbers, and for two that cannot be distinguished. */
 export function isLess(a: Value, b: Value, budget: Budget): boolean {
   if ('q' in a && 'q' in b) return a.q.n * b.q.d < b.q.n * a.q.d;
   const difference = addBalls(real(b, budget), negateBall(real(a, budget)), budget);
@@ -378,7 +378,7 @@ export function isLess(a: Value, b: Value, budget: Budget): boolean {
   return difference.m > 0n;
 }
 
-/** Undecided where precision does not suffice to tell. */
+/** Undecided if the precision is insufficient. */
 export function equalValues(a: Value, b: Value, budget: Budget): boolean {
   if ('q' in a && 'q' in b) return equalRationals(a.q, b.q);
   const [x, y] = [toComplex(a, budget), toComplex(b, budget)];
@@ -390,7 +390,7 @@ export const isZero = (a: Value, budget: Budget): boolean => equalValues(a, { q:
 /** Whether a value has an imaginary part that is certainly not 0. */
 export const isComplex = (a: Value): boolean => !('q' in a) && a.im !== undefined && !containsZero(a.im);
 
-/** Exact values that have become long go on as balls, at points that stand for any other. */
+/** Exact values that have become long continue as balls, because the points of comparison are arbitrary anyway. */
 export function shorten(a: Value, budget: Budget): Value {
   return 'q' in a && tooLargeForExact(a.q, budget) ? toComplex(a, budget) : a;
 }

@@ -1,4 +1,4 @@
-// Finds the final answer in a completion. Every function is linear in the length of the text, whatever it holds.
+// Extracts the final answer from a completion. Every function takes linear time in the length of the text.
 
 import { maxAnswer } from './normalise.js';
 
@@ -7,14 +7,14 @@ const numberLike = /[\p{L}\d.,:/^_%°+\-−*×±$€£\\{}()]+/gu;
 
 /**
  * The last match of the first kind that occurs: `\boxed{…}`, "final answer is …", "Answer: …", `#### …`, the last formula
- * between dollars; then the whole text where `isAnswer` takes it for a bare answer; then the last number. Null when there
- * is none, '' when a kind occurs without content.
+ * between dollars; then the whole text if `isAnswer` accepts it as a bare answer; then the last number. Null if there is none, ''
+ * if a kind occurs without content.
  */
 export function extractAnswer(text: string, isAnswer: (text: string) => boolean): string | null {
   return extractMarked(text) ?? lastFormula(text) ?? bareAnswer(text, isAnswer) ?? lastNumber(text);
 }
 
-/** The kinds of extraction that a completion marks by words or signs of its own. */
+/** The kinds of answers that a completion marks explicitly, by words or signs. */
 export function extractMarked(text: string): string | null {
   return (
     lastBoxed(text) ??
@@ -24,7 +24,7 @@ export function extractMarked(text: string): string | null {
   );
 }
 
-/** The content of the last `\boxed{…}` or `\fbox{…}` whose braces balance and that holds something. */
+/** The content of the last `\boxed{…}` or `\fbox{…}` with balanced braces and some content. */
 export function lastBoxed(text: string): string | null {
   const opened: number[] = [];
   const boxes = new Set<number>();
@@ -38,11 +38,11 @@ export function lastBoxed(text: string): string | null {
     else if (char === '}') {
       const open = opened.pop();
       if (open === undefined || !boxes.has(open)) continue;
-      // The last to open; a box within a box is the inner one.
+      // The last to open; of nested boxes, the inner one.
       if ((found === undefined || open > found[0]) && !isBlank(text, open + 1, at)) found = [open, at];
     }
   }
-  // An unfinished last box is no earlier answer's confirmation.
+  // An unfinished last box does not confirm an earlier answer.
   const unfinished = opened.some((open) => boxes.has(open) && (found === undefined || open > found[0]));
   if (found === undefined || unfinished) return '';
   return text.slice(found[0] + 1, found[1]).trim();
@@ -64,14 +64,14 @@ function lastStatement(text: string, lead: RegExp): string | null {
   const formula = /^(?:\$\$([^$]+)\$\$|\$([^$\n]*[^$\s\\])\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\])/.exec(line);
   if (formula) {
     const after = line.slice(formula[0].length);
-    // "$2$ or $3$" and "$5$ million" say more than their first formula.
+    // "$2$ or $3$" and "$5$ million" mean more than their first formula.
     if (/^(?:$|[.;!?*_]|\s+[A-Z(])/.test(after.trimEnd()))
       return (formula[1] ?? formula[2] ?? formula[3] ?? formula[4]).trim();
   }
   return trimAnswer(line.replace(/[.!?](?:[*_]{0,3})\s+\p{Lu}.*$/su, ''));
 }
 
-/** Without the Markdown and the full stop around it. */
+/** Removes surrounding Markdown and the full stop. */
 export function trimAnswer(text: string): string {
   const trimmed = text.trim();
   if (trimmed.length > maxAnswer) return trimmed;
@@ -123,11 +123,11 @@ function bareAnswer(text: string, isAnswer: (text: string) => boolean): string |
   return answer !== '' && isAnswer(answer) ? answer : null;
 }
 
-/** Words that make another number of the one before them. */
+/** Words that change the number before them. */
 const scales =
   /^[\s-]{1,3}(hundreds?|thousands?|[mbtr]{1,2}illions?|dozens?|percent|squared|cubed|factorial|hal(?:f|ves)|thirds?|quarters?|fifths?|tenths?)\b/i;
 
-/** The last run of characters that holds a digit, without what stands before an equals sign. */
+/** The last run of characters with a digit, without anything before an equals sign. */
 function lastNumber(text: string): string | null {
   let found: string | null = null;
   let before = '';

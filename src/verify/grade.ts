@@ -5,26 +5,26 @@ import { checkKeys, checkNumber, checkObject, typeError } from '../base/check.js
 /** A grader's verdict on one completion. */
 export interface Grade {
   correct: boolean;
-  /** The answer found in the completion; null when there is none. */
+  /** The answer extracted from the completion; null if there is none. */
   extracted: string | null;
-  /** Why the verdict is what it is, in a few words. */
+  /** The reason for the verdict, in a few words. */
   reason: string;
 }
 
 /** Bounds of a grader. */
 export interface GradeOptions {
   /**
-   * Milliseconds after which a worker that has not answered is ended and the answer refused. A backstop: the graders count
-   * their own operations and refuse long before, so that verdicts do not depend on the machine. Default 5,000.
+   * Milliseconds after which a worker that has not answered is terminated and the answer rejected. A backstop: the graders count
+   * their own operations and stop long before, so that verdicts do not depend on the machine. Default 5,000.
    */
   timeLimit?: number;
-  /** UTF-16 units; a longer completion is refused unread. Default 4,000,000. */
+  /** In UTF-16 units; a longer completion is rejected unread. Default 4,000,000. */
   maxLength?: number;
 }
 
 export type Bounds = Required<GradeOptions>;
 
-/** What every grader takes, with the defaults, beside its own `known`. TypeError or RangeError that names the field. */
+/** The options of every grader, with defaults; `known` names the grader's own. TypeError or RangeError that names the field. */
 export function checkGradeOptions(options: unknown, known: readonly string[] = []): Bounds {
   const given = checkObject('options', options);
   checkKeys('options', given, ['timeLimit', 'maxLength', ...known]);
@@ -34,7 +34,7 @@ export function checkGradeOptions(options: unknown, known: readonly string[] = [
   return { timeLimit, maxLength };
 }
 
-/** TypeError that names the one that is no text. */
+/** TypeError that names the one that is not a string. */
 export function checkTexts(completion: unknown, gold: unknown = ''): void {
   if (typeof completion !== 'string') throw typeError('completion', 'a string', completion);
   if (typeof gold !== 'string') throw typeError('gold', 'a string', gold);

@@ -1,5 +1,5 @@
-// The graders: each finds the answer in a completion and compares it with the one that is known to be right. None rewards
-// an empty answer, and what cannot be decided is refused.
+// The graders: each extracts the answer from a completion and compares it with the known right one. An empty answer is never
+// right, and an undecidable one is rejected.
 
 import { checkBoolean, checkNumber, describe, rangeError, typeError } from '../base/check.js';
 import { literal, sameQuantity } from './compare.js';
@@ -13,7 +13,7 @@ import { ask } from './pool.js';
 import { Undecided } from './rational.js';
 
 export interface NumericOptions extends GradeOptions {
-  /** Relative difference from the right number that is still accepted. Default 0: exact. */
+  /** Largest accepted relative difference from the right number. Default 0: exact. */
   tolerance?: number;
 }
 
@@ -38,8 +38,7 @@ export async function maths(completion: string, gold: string, options: NumericOp
   return { correct: judgement.correct, extracted: shown(extracted), reason: judgement.reason };
 }
 
-/**
- * Grades an answer that is one number, with or without its unit; anything else is refused. Starts no worker.
+/** Grades an answer that is a single number, with or without its unit; anything else is rejected. Uses no worker thread.
  *
  * @example
  * await verify.number('That makes $1,250.', '1250');   // correct
@@ -58,23 +57,22 @@ export async function number(completion: string, gold: string, options: NumericO
     : refuse(shown(extracted), 'another number');
 }
 
-/** The number that is right. RangeError that names the field where the text is none. */
+/** The right number. RangeError that names the field if the text is not a number. */
 export function goldNumber(gold: string, field: string) {
   const right = numberOf(answerOf(gold));
   if (!right) throw rangeError(field, 'a number', describe(gold));
   return right;
 }
 
-/** `number` for GSM8K, whose column `answer` holds a solution that ends with `#### 18`; the number alone will do too. */
+/** `number` for GSM8K, whose column `answer` holds a solution that ends with `#### 18`; the bare number is accepted too. */
 export const gsm8k = number;
 
 export interface ChoiceOptions extends GradeOptions {
-  /** The texts of the choices A, B, C …; an answer may then be a text in place of its letter. Default: letters alone. */
+  /** The texts of the choices A, B, C …; an answer may then be a text instead of its letter. Default: letters only. */
   choices?: readonly string[];
 }
 
-/**
- * Grades the answer to a question of multiple choice. `gold` is a letter, or one of `choices`.
+/** Grades the answer to a multiple-choice question. `gold` is a letter, or one of `choices`.
  *
  * @example
  * await verify.choice('The answer is (B).', 'B');                            // correct
@@ -97,7 +95,7 @@ export async function choice(completion: string, gold: string, options: ChoiceOp
   return given === right ? accept(given, 'the right choice') : refuse(given, 'another choice');
 }
 
-/** The letter that is right, among those that there are. RangeError that names the field where the text is none of them. */
+/** The letter of the right choice. RangeError that names the field if the text is not one of the choices. */
 export function goldChoice(gold: string, choices: readonly string[], field: string) {
   const texts = choices.map(wordsOf);
   const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'.slice(0, choices.length || 26);
@@ -109,7 +107,7 @@ export function goldChoice(gold: string, choices: readonly string[], field: stri
   return { letters, texts, right };
 }
 
-/** The letter of `B`, `(b)`, `B. Paris`, `Paris`; undefined where text and letter disagree, or two are named. */
+/** The letter of `B`, `(b)`, `B. Paris`, `Paris`; undefined if text and letter disagree, or two are named. */
 function letterOf(answer: string, letters: string, texts: readonly string[]): string | undefined {
   const words = wordsOf(normalise(answer.slice(0, 500)));
   const same = texts.flatMap((text, i) => (text !== '' && text === words ? [letters[i]] : []));
@@ -122,7 +120,7 @@ function letterOf(answer: string, letters: string, texts: readonly string[]): st
   const text = lettered?.[2];
   if (text === undefined) return letter;
   const named = texts[letters.indexOf(letter)];
-  // Without texts to compare with, words after the letter are its text, but another letter is a second answer.
+  // Without texts to compare with, words after the letter count as its text, but another letter is a second answer.
   return named === undefined
     ? /(?:^|[\s(])[a-z]\s*[).\]]|\b(?:or|and)\s+\(?[a-z]\b/.test(text)
       ? undefined
@@ -142,7 +140,7 @@ function statedChoice(text: string): string | null {
   return found;
 }
 
-/** The last line, when it is short: the completion "B", or "(B) Paris". */
+/** The last line, if it is short: the completion "B", or "(B) Paris". */
 function bareChoice(text: string): string | null {
   const last = text.trimEnd().slice(-500);
   return trimAnswer(last.slice(last.lastIndexOf('\n') + 1)) || null;
@@ -154,7 +152,7 @@ export interface ExactOptions extends GradeOptions {
 }
 
 /**
- * Accepts an answer that is `gold` letter by letter, but for spaces around it: the content of the last `\boxed{…}` or after
+ * Accepts an answer that is identical to `gold` up to surrounding spaces: the content of the last `\boxed{…}` or after
  * "Answer:", or the whole completion.
  */
 export async function exact(completion: string, gold: string, options: ExactOptions = {}): Promise<Grade> {
@@ -179,8 +177,8 @@ export function checkExactOptions(options: ExactOptions) {
 }
 
 /**
- * Accepts a completion that a regular expression matches, anywhere unless it is anchored. It runs in a worker, which is
- * ended when it takes longer than `timeLimit`. An empty completion is refused.
+ * Accepts a completion in which a regular expression matches, anywhere unless it is anchored. It runs in a worker thread, which
+ * is terminated if it takes longer than `timeLimit`. An empty completion is rejected.
  */
 export async function regex(completion: string, pattern: RegExp | string, options: GradeOptions = {}): Promise<Grade> {
   checkTexts(completion);
@@ -204,8 +202,8 @@ export function checkPattern(field: string, pattern: unknown): RegExp {
 }
 
 /**
- * Accepts a completion that is JSON, bare or in its last fenced block, and that `schema` accepts: a subset of JSON Schema
- * 2020-12 (docs/verify.md lists its keywords). TypeError for a keyword outside it.
+ * Accepts a completion that is JSON, bare or in its last fenced block, and valid under `schema`, a subset of JSON Schema 2020-12
+ * (docs/verify.md lists the keywords). TypeError for any other keyword.
  */
 export async function json(completion: string, schema: JsonSchema, options: GradeOptions = {}): Promise<Grade> {
   checkTexts(completion);
@@ -241,7 +239,7 @@ function checkNumeric(completion: unknown, gold: unknown, options: NumericOption
   return checkNumericOptions(options);
 }
 
-/** The answer of a data set's column: of a solution, what it marks as its answer. */
+/** The answer in a data set's column; in a worked solution, the part marked as the answer. */
 function answerOf(gold: string): string {
   return lastBoxed(gold) || (gold.includes('####') ? gold.slice(gold.lastIndexOf('####') + 4) : gold).trim();
 }
@@ -255,7 +253,7 @@ function numberOf(text: string) {
   }
 }
 
-/** Grades are kept and logged: what is shown of an answer has a length of its own. */
+/** Grades are stored and logged, so the extracted answer is shortened. */
 function shown(text: string): string {
   return text.length > 200 ? `${text.slice(0, 200).replace(/[\ud800-\udbff]$/, '')}…` : text;
 }

@@ -6,7 +6,7 @@ import type { Judgement } from './judge.js';
 
 export type JsonSchema = boolean | { [keyword: string]: unknown };
 
-/** Keywords that say nothing about what is valid. */
+/** Annotations, which do not affect validity. */
 const annotations = new Set([
   'title',
   'description',
@@ -89,7 +89,7 @@ const keywords: Readonly<Record<string, (field: string, value: unknown, depth: n
   not: oneSchema,
 };
 
-/** TypeError or RangeError that names the path of an unknown keyword or an impossible value. */
+/** TypeError or RangeError that names the path of an unknown keyword or an invalid value. */
 export function checkSchema(field: string, schema: unknown, depth = 0): asserts schema is JsonSchema {
   if (depth > maxDepth) throw rangeError(field, `at most ${maxDepth} schemas within each other`, 'more');
   if (typeof schema === 'boolean') return;
@@ -101,7 +101,7 @@ export function checkSchema(field: string, schema: unknown, depth = 0): asserts 
   }
 }
 
-/** Whether a text is JSON that a checked schema accepts. */
+/** Whether a text is JSON that is valid under a checked schema. */
 export function judgeJson(text: string, schema: JsonSchema): Judgement {
   let value: unknown;
   try {
@@ -132,7 +132,7 @@ function equalJson(a: unknown, b: unknown, depth = 0): boolean {
 
 const length = (text: string): number => Array.from(text).length;
 
-/** The first thing that is wrong, with its path; undefined for a valid value. */
+/** The first violation, with its path; undefined for a valid value. */
 function findIssue(value: unknown, schema: JsonSchema, path: string, depth: number): string | undefined {
   if (depth > maxDepth) return `${path}: nested too deep`;
   if (schema === true) return undefined;
@@ -209,7 +209,7 @@ function findIssueOfObject(
   return undefined;
 }
 
-/** 0.3 is a multiple of 0.1, though not in binary. */
+/** 0.3 is a multiple of 0.1, although not in binary. */
 function isMultiple(value: number, of: number): boolean {
   const quotient = value / of;
   return Math.abs(quotient - Math.round(quotient)) <= Math.abs(quotient) * 2 ** -50;

@@ -20,7 +20,7 @@ export interface Pair {
 
 const equal: Judgement = { correct: true, reason: 'the same after normalisation' };
 
-/** What needs no arithmetic beyond two rational numbers; undefined where it takes more. */
+/** Decides pairs that need no arithmetic beyond two rational numbers; undefined if they need more. */
 export function judgeQuickly({ gold, given, tolerance }: Pair): Judgement | undefined {
   if (given === '') return { correct: false, reason: 'the answer is empty' };
   if (textKey(gold) === textKey(given)) return equal;
@@ -43,7 +43,7 @@ export function judgeFully({ gold, given, tolerance }: Pair): Judgement {
   }
 }
 
-/** Both answers as data; a verdict where one of them has no meaning but that of its words. */
+/** Both answers as data, or a verdict if one of them can only be compared as words. */
 function readBoth(gold: string, given: string): { gold: Answer; given: Answer } | Judgement {
   try {
     return { gold: parseAnswer(gold), given: parseAnswer(given) };
@@ -61,8 +61,8 @@ function undecided(error: unknown): Judgement {
 }
 
 /**
- * A text that answers have in common which are the same number, or the same after normalisation: for counting votes. Other answers that
- * are equal in value, such as 1 + x and x + 1, have different keys.
+ * A key shared by answers that are the same number, or the same after normalisation, for counting votes. Other answers of equal
+ * value, such as 1 + x and x + 1, have different keys.
  */
 export function answerKey(answer: string): string {
   const normal = normalise(answer.slice(0, maxAnswer));
@@ -75,7 +75,7 @@ export function answerKey(answer: string): string {
   return textKey(normal);
 }
 
-/** Whether a text is an answer and nothing else: it has a meaning, and is no sentence. */
+/** Whether a text is nothing but an answer: it can be parsed, and is not a sentence. */
 export function isBareAnswer(text: string, gold: string): boolean {
   const normal = normalise(text);
   if (textKey(normal) === textKey(gold)) return true;
@@ -84,7 +84,7 @@ export function isBareAnswer(text: string, gold: string): boolean {
     return answer.kind !== 'text' || !/\s\S+\s/.test(answer.text);
   } catch (error) {
     if (!(error instanceof Undecided)) throw error;
-    // Without words it is a formula that has no meaning here, not a sentence with a number at its end.
+    // Without words it is a formula that cannot be parsed, not a sentence that ends in a number.
     return !/[a-zA-Z]{2}/.test(normal.replace(/\\[a-zA-Z]+/g, ''));
   }
 }

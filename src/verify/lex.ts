@@ -3,11 +3,11 @@
 import { Undecided } from './rational.js';
 
 export type Token =
-  /** `repeating` holds the digits under a bar; `spaced` tells whether a space stands before. */
+  /** `repeating` holds the digits under a bar; `spaced` is whether a space precedes. */
   | { kind: 'number'; digits: string; exponent: number; repeating?: string; spaced: boolean }
   | { kind: 'symbol'; name: string }
   | { kind: 'function'; name: string }
-  /** Letters that are no function: a word, or a product of variables. */
+  /** Letters that are not a function: a word, or a product of variables. */
   | { kind: 'letters'; text: string }
   | { kind: 'text'; text: string }
   | { kind: 'sign'; sign: string };
@@ -44,7 +44,7 @@ const greek = new Set(
     'Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega hbar ell emptyset varnothing'
   ).split(' '),
 );
-/** Commands with a meaning of their own to the parser, and their other names. */
+/** Commands that the parser handles specially, and their aliases. */
 const signs: Readonly<Record<string, string>> = {
   frac: 'frac',
   binom: 'binom',
@@ -105,13 +105,13 @@ const signs: Readonly<Record<string, string>> = {
   '#': '#',
 };
 
-/** Tokens at most: an answer, not an essay. */
+/** Maximum number of tokens of an answer. */
 const maxTokens = 1_500;
 
-/** Undecided where something has no meaning here. */
+/** Undecided for anything that the parser does not know. */
 export function lex(text: string): Token[] {
   const tokens: Token[] = [];
-  // Commas within brackets separate; outside, between groups of three digits, they belong to the number.
+  // Commas within brackets are separators; outside, between groups of three digits, they are part of the number.
   let depth = 0;
   let at = 0;
   const take = (pattern: RegExp): RegExpExecArray | null => {

@@ -1,5 +1,5 @@
-// One spelling of an answer: Unicode to LaTeX, layout commands and delimiters of formulas away, separators of thousands
-// marked. The patterns may take quadratic time, so long answers are left as they are.
+// Normalises the spelling of an answer: Unicode to LaTeX, no layout commands or formula delimiters, thousands separators marked.
+// The patterns may take quadratic time, so long answers are left unchanged.
 
 const unicode: Readonly<Record<string, string>> = {
   '−': '-',
@@ -91,7 +91,7 @@ const unicode: Readonly<Record<string, string>> = {
 const superscripts = '⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ';
 const subscripts = '₀₁₂₃₄₅₆₇₈₉';
 
-/** Characters outside ASCII in LaTeX's spelling; those without one stay. */
+/** Characters outside ASCII in LaTeX's spelling; those without one are kept. */
 function toLatex(text: string): string {
   return text
     .replace(
@@ -105,7 +105,7 @@ function toLatex(text: string): string {
     .replace(/[\u0080-\u{10ffff}]/gu, (c) => unicode[c] ?? c);
 }
 
-/** UTF-16 units of an answer that is read for its meaning; a longer one is compared as it is. */
+/** Maximum UTF-16 units of an answer that is parsed; a longer one is compared as text. */
 export const maxAnswer = 4_000;
 
 /** The answer in one spelling, for the parser and for comparison as text. */
@@ -141,7 +141,7 @@ export function normalise(answer: string): string {
   return s.replace(/ +/g, ' ');
 }
 
-/** Without the dollars around formulas; a dollar before a number that no other closes is money. */
+/** Removes the dollars around formulas; an unpaired dollar before a number is currency. */
 function withoutDelimiters(text: string): string {
   const parts = text.split(/(?<!\\)\${1,2}/);
   if (parts.length < 3 || parts.length % 2 === 0) return text;
@@ -154,14 +154,14 @@ function withoutDelimiters(text: string): string {
       : text;
 }
 
-/** Answers that agree in this are the same whatever they mean: spaces matter only between digits and between letters. */
+/** Answers with equal keys are the same, whatever they mean: spaces matter only between digits and between letters. */
 export function textKey(normal: string): string {
   return normal.replace(/\\frac\s?(\d)\s?(\d)(?!\d)/g, '\\frac{$1}{$2}').replace(/ ?([^\p{L}\d\s]) ?/gu, '$1');
 }
 
 const wrappers = /\\(?:text|textrm|textbf|textit|textnormal|mbox|hbox|mathrm|operatorname)\s?\{([^{}]*)\}/g;
 
-/** Words alone: without the commands around them, their case, and quotes or brackets around the whole. */
+/** Only the words: without commands around them, case, and quotes or brackets around the whole. */
 export function wordsOf(normal: string): string {
   return normal
     .replace(wrappers, '$1')

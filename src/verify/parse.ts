@@ -1,5 +1,5 @@
-// Reads an answer in the subset of LaTeX, and of plain notation, in which answers are written. What it does not know it
-// refuses (Undecided) rather than guesses.
+// Parses an answer in the subset of LaTeX and plain notation that answers use. Anything unknown is rejected (Undecided) rather
+// than guessed.
 
 import { lex, type Token } from './lex.js';
 import { wordsOf } from './normalise.js';
@@ -18,17 +18,17 @@ import {
 import type { Answer, Expression } from './syntax.js';
 import { canonicalUnit, isUnitWord } from './units.js';
 
-/** Brackets within brackets at most. */
+/** Maximum nesting of brackets. */
 const maxDepth = 60;
-/** UTF-16 units of an answer that is parsed; a longer one is compared as text alone. */
+/** Maximum UTF-16 units of an answer that is parsed; a longer one is only compared as text. */
 export const maxParsed = 2_000;
 
-/** Letters in a row that may be a product of variables where a term begins. */
+/** Maximum consecutive letters that may be a product of variables at the start of a term. */
 const maxLetters = 8;
 
 const relations = new Set(['=', '<', '>', '≤', '≥', '≠', '∈', '≈']);
 
-/** The meaning of a normalised answer. Undecided where it has none here. */
+/** Parses a normalised answer. Undecided if it cannot be parsed. */
 export function parseAnswer(normal: string): Answer {
   if (normal === '') throw new Undecided('the answer is empty');
   if (normal.length > maxParsed) throw new Undecided('the answer is too long');
@@ -65,7 +65,7 @@ class Parser {
     return answer;
   }
 
-  /** An answer of words and numbers that is not mathematics. */
+  /** An answer of words and numbers that is not a mathematical expression. */
   private asText(normal: string): Answer | undefined {
     const only = (...kinds: Token['kind'][]) => this.tokens.every((token) => kinds.includes(token.kind));
     const text = wordsOf(normal);
@@ -154,7 +154,7 @@ class Parser {
     return parts.length === 1 ? parts[0] : { kind: 'ratio', parts };
   }
 
-  /** A value and its unit, or one of the things that are no expression. */
+  /** A value and its unit, or another item that is not an expression. */
   private quantity(): Answer {
     const token = this.peek();
     if (token?.kind === 'text') {
@@ -253,7 +253,7 @@ class Parser {
     return width > 0;
   }
 
-  /** Sets, tuples, intervals and matrices that are an item of their own; undefined where brackets belong to an expression. */
+  /** Sets, tuples, intervals and matrices that are a whole item; undefined if the brackets belong to an expression. */
   private bracketed(): Answer | undefined {
     const token = this.peek();
     if (token?.kind !== 'sign') return undefined;
@@ -286,7 +286,7 @@ class Parser {
     });
   }
 
-  /** Whether the bracket at hand holds a comma of its own. */
+  /** Whether the current bracket directly contains a comma. */
   private hasCommaInside(): boolean {
     let depth = 0;
     for (let at = this.at; at < this.tokens.length; at++) {
@@ -399,14 +399,14 @@ class Parser {
     return ['frac', 'binom', 'lfloor', 'lceil'].includes(token.sign);
   }
 
-  /** How many bars of absolute values are open. */
+  /** Number of open absolute-value bars. */
   private bars = 0;
 
   private factor(): Expression {
     let base = this.primary();
     for (;;) {
       if (this.degreeAhead() || !isSign(this.peek(), '^', '!')) {
-        // Of an angle within an expression; at its end it is a unit.
+        // Part of an angle within an expression; at its end it is a unit.
         return base;
       }
       if (this.skip('!')) {
@@ -450,7 +450,7 @@ class Parser {
         return this.symbol(token.name);
       case 'letters':
         if (token.text.length > maxLetters) throw new Undecided(`the word ${JSON.stringify(token.text.slice(0, 20))}`);
-        // One by one, so that an exponent belongs to the last alone.
+        // One by one, so that an exponent applies only to the last.
         this.tokens.splice(--this.at, 1, ...Array.from(token.text, (name) => ({ kind: 'symbol', name }) as const));
         return this.primary();
       case 'function':
@@ -498,7 +498,7 @@ class Parser {
     throw new Undecided(`${JSON.stringify(sign.slice(0, 20))} has no meaning there`);
   }
 
-  /** What \frac and \sqrt take: a group, or one digit or letter. */
+  /** The argument of \frac and \sqrt: a group, or one digit or letter. */
   private argument(): Expression {
     const token = this.peek();
     if (this.skip('{')) {

@@ -1,6 +1,6 @@
-// A small pool of worker threads for what may take long. Threads, not processes: one that hangs or outgrows its memory is
-// ended by itself, starts in tens of milliseconds and costs no second copy of the program. Nothing starts before the first
-// job, and idle threads keep no process alive.
+// A small pool of worker threads for slow verdicts. Threads, not processes: one that hangs or exceeds its memory can be
+// terminated by itself, starts in tens of milliseconds and needs no second copy of the program. Nothing starts before the first
+// job, and idle threads do not keep the process alive.
 
 import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads';
 import { moduleFile } from '../base/package-folder.js';
 import type { Judgement, Pair } from './judge.js';
 
-/** What a worker is asked. */
+/** A request to a worker. */
 export type Job =
   | ({ kind: 'maths' } & Pair)
   | { kind: 'regex'; source: string; flags: string; text: string }
@@ -19,24 +19,24 @@ interface Waiting {
   timeLimit: number;
   settle: (judgement: Judgement) => void;
   fail: (error: Error) => void;
-  /** After a batch that came to nothing. */
+  /** Set after a batch that failed. */
   alone: boolean;
 }
 
-/** Jobs sent at once, so that messages do not cost more than verdicts. */
+/** Jobs per message, so that messages do not cost more than verdicts. */
 const batchSize = 32;
 const threads = Math.min(2, availableParallelism());
-/** Starts in a row that may fail before jobs do. */
+/** Consecutive failed starts after which jobs fail. */
 const maxFailures = 3;
 
 const waiting: Waiting[] = [];
 const members: Member[] = [];
 let failures = 0;
 
-/** The worker's judgement; a refusal where it hangs or needs too much memory. Error if no worker can be started. */
+/** The worker's judgement; a rejection if it hangs or needs too much memory. Error if no worker can be started. */
 export function ask(job: Job, timeLimit: number): Promise<Judgement> {
   return new Promise((settle, fail) => {
-    // A pattern of the caller's may hang: nothing else waits behind it.
+    // A caller's pattern may hang, so it is sent by itself.
     waiting.push({ job, timeLimit, settle, fail, alone: job.kind !== 'maths' });
     if (waiting.length === 1) queueMicrotask(dispatch);
   });
@@ -51,7 +51,7 @@ function dispatch(): void {
 
 function nextBatch(): Waiting[] {
   if (waiting[0].alone) return waiting.splice(0, 1);
-  // Both threads get some of what waits.
+  // Both threads get a share of the queue.
   const most = Math.min(batchSize, Math.ceil(waiting.length / threads));
   const end = waiting.findIndex(({ alone }, i) => alone || i >= most);
   return waiting.splice(0, end < 0 ? waiting.length : end);
@@ -67,11 +67,11 @@ class Member {
     const program = pathToFileURL(moduleFile('verify/worker'));
     // Tests run the sources through tsx, whose loader threads do not inherit.
     const isSource = program.pathname.endsWith('.ts');
-    const loadSource = `import('tsx/esm/api').then(({ register }) => { register(); return import('${program}'); })`;
+    const loadSource = `import('tsx/esm/api').then(({ register }) => { register(); return import(${JSON.stringify(program.href)}); })`;
     this.worker = new Worker(isSource ? loadSource : program, {
       eval: isSource,
       resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 },
-      // Whatever the program was started with is not for its graders.
+      // Options that the program was started with must not affect its graders.
       argv: [],
       stdin: false,
     });
@@ -112,7 +112,7 @@ class Member {
     for (const [i, { settle }] of batch.entries()) settle(answers[i]);
   }
 
-  /** Ended, or to be ended: the jobs of a batch are tried again one by one, one alone is refused. */
+  /** After a termination: the jobs of a batch are retried one by one; a single job is rejected. */
   private lost(reason: string | undefined, error?: Error): void {
     const at = members.indexOf(this);
     if (at < 0) return;

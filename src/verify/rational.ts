@@ -1,9 +1,12 @@
-// Exact rational numbers of bounded size, in lowest terms, with the budget that bounds all arithmetic of a verdict.
+// Exact rational numbers of bounded size, in lowest terms, and the budget that bounds the arithmetic of a verdict.
 
 /** The answer cannot be judged within bounds, or has no value. */
 export class Undecided extends Error {}
 
-/** Operations left to a verdict. One unit is of the order of a microsecond; counted, not timed, to be the same anywhere. */
+/**
+ * Operations left for a verdict. One unit is on the order of a microsecond; counted rather than timed, to be the same
+ * everywhere.
+ */
 export class Budget {
   private left: number;
 
@@ -23,7 +26,7 @@ export interface Rational {
   d: bigint;
 }
 
-/** Bits of a numerator or denominator at most. */
+/** Maximum bits of a numerator or denominator. */
 export const maxBits = 16_384;
 
 export function bitLength(value: bigint): number {
@@ -86,7 +89,7 @@ export function power(a: Rational, exponent: bigint, budget: Budget): Rational {
   return { n: base.n ** reduced, d: base.d ** reduced };
 }
 
-/** The exact root, or undefined where it is irrational. Roots of negative numbers only for odd degrees. */
+/** The exact root, or undefined if it is irrational. Roots of negative numbers only for odd degrees. */
 export function exactRoot(a: Rational, degree: number, budget: Budget): Rational | undefined {
   if (a.n < 0n) {
     const root = degree % 2 === 1 ? exactRoot(negate(a), degree, budget) : undefined;

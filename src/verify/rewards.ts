@@ -1,4 +1,4 @@
-// Rewards that training on verifiable answers reaches for, as plain functions of a completion and its example.
+// Common rewards for training on verifiable answers, as plain functions of a completion and its example.
 
 import { checkBoolean, checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { checkGradeOptions, type Grade, type GradeOptions } from './grade.js';
@@ -19,7 +19,7 @@ import {
 } from './graders.js';
 import { checkSchema, type JsonSchema } from './json-schema.js';
 
-/** What a reward here reads of what a reward function is asked about. */
+/** The part of a reward function's input that these rewards read. */
 export interface RewardQuery<E = { answer: string }> {
   completion: { text: string; tokens: ArrayLike<number>; truncated: boolean };
   example: E;
@@ -29,10 +29,10 @@ export interface RewardQuery<E = { answer: string }> {
 
 export type Judge<E = { answer: string }> = (query: RewardQuery<E>) => number | Promise<number>;
 
-/** A judge that can also say what it read as the answer of a text that is complete. */
+/** A judge that can also report the answer it extracted from a completion that was not truncated. */
 export type GradingJudge<E = { answer: string }> = Judge<E> & { grade: (text: string, example: E) => Promise<Grade> };
 
-/** 1 for a right answer, 0 for a wrong one and for a completion that was cut off. */
+/** 1 for a right answer, 0 for a wrong one and for a truncated completion. */
 function judgeBy<E>(grade: GradingJudge<E>['grade']): GradingJudge<E> {
   const judge: Judge<E> = async ({ completion: { text, truncated }, example }) =>
     truncated ? 0 : Number((await grade(text, example)).correct);
@@ -59,7 +59,7 @@ export type MathsReward<E> = NumericOptions & GoldOption<E>;
 export type ExactReward<E> = ExactOptions & GoldOption<E>;
 export type ChoiceReward<E> = Omit<ChoiceOptions, 'choices'> &
   GoldOption<E> & {
-    /** The texts of an example's choices. Default: letters alone. */
+    /** The texts of an example's choices. Default: letters only. */
     choices?: (example: E) => readonly string[];
   };
 
@@ -100,7 +100,7 @@ const judgeJsonText = (schema: JsonSchema, options: GradeOptions = {}): GradingJ
 export interface FormatOptions {
   /** What the whole completion must match. Default: think tags, see `rewards.format`. */
   pattern?: RegExp | string;
-  /** Whether the chat template has written `<think>` into the prompt already. Only without `pattern`. Default false. */
+  /** Whether the chat template already writes `<think>` into the prompt. Only without `pattern`. Default false. */
   opened?: boolean;
 }
 
@@ -112,7 +112,7 @@ function judgeFormat(options: FormatOptions = {}): Judge<unknown> {
     return ({ completion }) => Number(!completion.truncated && hasThought(completion.text, opened ?? false));
   if (opened !== undefined) throw new TypeError('options.opened: expected only without a pattern');
   const matches = judgeRegex(pattern);
-  // Form is no answer: nothing is scored by it.
+  // The format is not an answer, so there is no grade.
   return (query) => matches(query);
 }
 
@@ -129,9 +129,9 @@ function hasThought(text: string, opened: boolean): boolean {
 }
 
 export interface OverlongOptions {
-  /** Tokens from which on the penalty is -1. */
+  /** Number of tokens at which the penalty reaches -1. */
   maxTokens: number;
-  /** Tokens before `maxTokens` over which it falls from 0 to -1. */
+  /** Number of tokens before `maxTokens` over which it falls from 0 to -1. */
   buffer: number;
 }
 
@@ -148,13 +148,13 @@ function judgeOverlong(options: OverlongOptions): Judge<unknown> {
 }
 
 export interface CosineOptions<E = { answer: string }> {
-  /** Tokens at which a completion counts as too long. */
+  /** Number of tokens at which a completion counts as too long. */
   maxTokens: number;
-  /** Reward of a right answer of no length, and of one of `maxTokens`. Default [2, 1]. */
+  /** Reward of a right answer of length 0, and of length `maxTokens`. Default [2, 1]. */
   right?: readonly [short: number, long: number];
-  /** Reward of a wrong one. Default [-10, 0]: a long attempt is worth more than a short one. */
+  /** Reward of a wrong one. Default [-10, 0]: a long attempt gets more than a short one. */
   wrong?: readonly [short: number, long: number];
-  /** Reward of a completion of `maxTokens` or more, or one that was cut off. Default -10. */
+  /** Reward of a completion of `maxTokens` or more, or of a truncated one. Default -10. */
   exceeded?: number;
   /** 1 for a right answer. Default: the task's own score. */
   judge?: Judge<E>;
@@ -190,15 +190,15 @@ function judgeCosine<E extends { answer: string }>(options: CosineOptions<E>): J
 }
 
 export interface RepetitionOptions {
-  /** Words in a row that count as a repetition where they occur again. Default 3. */
+  /** n of the n-grams of words whose recurrence counts as repetition. Default 3. */
   size?: number;
   /** Reward of a completion that only repeats itself. Default -1. */
   penalty?: number;
 }
 
 /**
- * `penalty` times the share of runs of `size` words, without regard to case, that have occurred before (the n-gram penalty
- * of arXiv 2502.03373 in Open R1's form); 0 for a completion of fewer words.
+ * `penalty` times the share of n-grams of `size` words, ignoring case, that occurred before (the n-gram penalty of arXiv
+ * 2502.03373 in Open R1's form); 0 for a completion of fewer words.
  */
 function judgeRepetition(options: RepetitionOptions = {}): Judge<unknown> {
   checkKeys('options', checkObject('options', options), ['size', 'penalty']);

@@ -1,4 +1,4 @@
-// The parts of an answer as data: what the parser gives and the comparison reads.
+// The syntax tree of an answer, from the parser to the comparison.
 
 import type { Rational } from './rational.js';
 
@@ -11,7 +11,7 @@ export type Expression =
   | { kind: 'power'; base: Expression; exponent: Expression }
   | { kind: 'root'; of: Expression; degree: Expression }
   | { kind: 'call'; name: string; of: Expression[] }
-  /** One of two signs, the same one throughout an item; -1 for the lower sign first. */
+  /** ± or ∓, with the same choice throughout an item; -1 for ∓. */
   | { kind: 'choice'; sign: 1 | -1 };
 
 export type Answer =

@@ -1,4 +1,4 @@
-// Units after a number, in one spelling each.
+// Units after a number, normalised to one spelling each.
 
 const aliases: Readonly<Record<string, string>> = Object.fromEntries(
   [
@@ -75,7 +75,7 @@ const aliases: Readonly<Record<string, string>> = Object.fromEntries(
   ].flatMap((line) => line.split(' ').map((name, _, [first]) => [name, first])),
 );
 
-/** Words that change the number before them: no units. */
+/** Words that change the number before them, and so are not units. */
 const modifiers = new Set(
   (
     'squared cubed factorial choose times plus minus over mod modulo base less more divided negative not or and to than of is if for when where ' +
@@ -85,12 +85,12 @@ const modifiers = new Set(
   ).split(' '),
 );
 
-/** Units that may follow a number without \text: letters of one's own formula do not look like these. */
+/** Units that may follow a number without \text, because variables in formulas do not look like these. */
 export const isUnitWord = (word: string): boolean => word.length > 1 && Object.hasOwn(aliases, word.toLowerCase());
 
 /**
- * One spelling of the words after a number, like `m/s^2`, or undefined when they are no unit. A word that is in no list
- * counts as one ("7 apples") unless it changes the number; its name is then put in angle brackets.
+ * One spelling of the words after a number, like `m/s^2`, or undefined if they are not a unit. An unlisted word counts as a unit
+ * ("7 apples") unless it changes the number; it is then put in angle brackets.
  */
 export function canonicalUnit(text: string): string | undefined {
   const words = text
@@ -122,9 +122,9 @@ export function canonicalUnit(text: string): string | undefined {
   return parts.join(' ').replace(/ ?\/ ?/g, '/');
 }
 
-/** Whether two answers may differ in their units: they may where one has none, or a word that no list knows. */
+/** Whether two answers' units are compatible: they are if one has none, or an unlisted word. */
 export function unitsAgree(a: string | undefined, b: string | undefined): boolean {
   if (a === undefined || b === undefined || a === b || a === 'unit' || b === 'unit') return true;
-  // What no list knows says nothing about the number.
+  // Unlisted words do not affect the number.
   return a.includes('<') || b.includes('<');
 }

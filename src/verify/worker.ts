@@ -1,4 +1,4 @@
-// The thread that judges what may take long.
+// The worker thread for slow verdicts.
 
 import { parentPort } from 'node:worker_threads';
 import { judgeJson } from './json-schema.js';

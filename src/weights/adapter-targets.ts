@@ -1,5 +1,5 @@
-// Which linear maps a LoRA adapter stands on, by PEFT's rules: a list of whole names or their ends, a text that is a regular
-// expression for whole names, or 'all-linear'; less what is excluded and what layers_to_transform leaves out.
+// Which linear layers a LoRA adapter applies to, by PEFT's rules: a list of whole names or suffixes, a string that is a regular
+// expression for whole names, or 'all-linear'; minus exclusions and layers not in layers_to_transform.
 
 import vm from 'node:vm';
 import { describe, rangeError } from '../base/check.js';
@@ -7,7 +7,7 @@ import { type Architecture, type Module, modulesOf } from '../model/architecture
 import { modulePath } from '../model/families.js';
 import { quoted } from './header.js';
 
-/** A linear map that can carry an adapter. */
+/** A linear layer that can have an adapter. */
 export interface Target {
   readonly module: Module;
   /** Its path in a Hugging Face model: `model.layers.0.self_attn.q_proj`. */
@@ -15,23 +15,23 @@ export interface Target {
 }
 
 export interface TargetRules {
-  /** Whole paths or their ends (`q_proj`); or a regular expression for whole paths; or `all-linear`. */
+  /** Whole paths or suffixes (`q_proj`); or a regular expression for whole paths; or `all-linear`. */
   readonly targets: string | readonly string[];
-  /** As targets: what is not adapted all the same. */
+  /** Exclusions, in the same form as targets. */
   readonly exclude?: string | readonly string[];
-  /** Numbers of layers, for targets given by their ends; all when left out. */
+  /** Layer indices, for targets given as suffixes. Default: all. */
   readonly layers?: readonly number[];
-  /** Names of the list of layers, as regular expressions; any when left out. */
+  /** Names of the list of layers, as regular expressions. Default: any. */
   readonly layersPattern?: readonly string[];
 }
 
-/** Every linear map of a model but the unembedding. */
+/** Every linear layer of a model except the unembedding. */
 const allLinear = 'all-linear';
 
 /**
- * The linear maps that rules select, in the model's order.
+ * The linear layers that rules select, in the model's order.
  *
- * @throws RangeError where nothing is selected, or a regular expression is not one or does not end in time
+ * @throws RangeError if nothing is selected, or a regular expression is invalid or takes too long
  *
  * @example
  * selectTargets(architecture, { targets: ['q_proj', 'v_proj'] });
@@ -51,9 +51,9 @@ export function selectTargets(architecture: Architecture, rules: TargetRules): T
 }
 
 /**
- * Refuses a list with an entry that selects nothing by itself: it is misspelt.
+ * Rejects a list with an entry that selects nothing: it is probably misspelt.
  *
- * @param field what errors call the list
+ * @param field the list's name in errors
  */
 export function checkEveryTarget(architecture: Architecture, targets: readonly string[], field: string): void {
   const paths = modulesOf(architecture)
@@ -71,7 +71,7 @@ function describeTargets(targets: string | readonly string[]): string {
   return typeof targets === 'string' ? describe(targets) : `[${targets.map(describe).join(', ')}]`;
 }
 
-/** Whether a path is `end` or ends in it, at a dot. */
+/** Whether a path is `end`, or ends in it after a dot. */
 function isEnd(path: string, end: string): boolean {
   return path === end || path.endsWith(`.${end}`);
 }
@@ -93,7 +93,7 @@ function matcher({ targets, layers, layersPattern }: TargetRules, all: readonly 
     return ({ path }) => targeted.has(path);
   }
   const isInLayers = layers === undefined || layers.length === 0 ? () => true : layerFilter(layers, layersPattern, all);
-  // PEFT: a whole path is taken whatever the layers.
+  // As in PEFT, a whole path is selected whatever the layers.
   return ({ path }) => targets.includes(path) || (targets.some((end) => isEnd(path, end)) && isInLayers(path));
 }
 
@@ -113,8 +113,8 @@ function fullMatches(field: string, pattern: string, all: readonly Target[]): Se
 }
 
 /**
- * The key of a pattern table (`rank_pattern`, `alpha_pattern`) that holds for each path: the first that matches it whole or
- * from a dot on. Paths without one are left out.
+ * The key of a pattern table (`rank_pattern`, `alpha_pattern`) that applies to each path: the first that matches all of it or its
+ * part after a dot. Paths without one are omitted.
  */
 export function patternKeys(field: string, keys: readonly string[], all: readonly Target[]): Map<string, string> {
   const chosen = new Map<string, string>();
@@ -129,13 +129,12 @@ export function patternKeys(field: string, keys: readonly string[], all: readonl
 /** Milliseconds that one pattern may take over all paths. */
 const patternTime = 1000;
 
-/** The group of a pattern that holds the number of a layer. */
+/** The capture group of a pattern that holds the layer's index. */
 const layerGroup = 'groupgradLayer';
 
 /**
- * The paths that a pattern matches, with the number of the layer where the pattern captures one. A pattern comes from a file:
- * it is stopped when it backtracks without end. Python's spelling of named groups is understood; other syntax that JavaScript
- * lacks is an error.
+ * The paths that a pattern matches, with the layer's index if the pattern captures one. Patterns come from files, so one that
+ * backtracks forever is stopped. Python's spelling of named groups is understood; other syntax that JavaScript lacks is an error.
  */
 function matches(field: string, source: string, all: readonly Target[]): Map<string, string | undefined> {
   const own = source.replaceAll('(?P<', '(?<').replace(/\(\?P=(\w+)\)/g, String.raw`\k<$1>`);

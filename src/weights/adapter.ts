@@ -1,4 +1,4 @@
-// LoRA adapters in PEFT's layout: adapter_config.json and adapter_model.safetensors. Read: whatever PEFT 0.21 computes as
+// LoRA adapters in PEFT's layout: adapter_config.json and adapter_model.safetensors. Read: everything that PEFT 0.21 computes as
 // plain LoRA, and nothing else. Written: only what PEFT, vLLM, SGLang and llama.cpp all load, with the same result.
 
 import fs from 'node:fs';
@@ -19,24 +19,24 @@ const weightsName = 'adapter_model.safetensors';
 /** The files of an adapter. */
 export const adapterNames = { config: configName, weights: weightsName } as const;
 
-/** The adapter of one linear map: y = x W + scale × (x A) B. */
+/** The adapter of one linear layer: y = x W + scale × (x A) B. */
 export interface AdaptedModule extends Target {
   readonly rank: number;
   /** alpha / rank, or alpha / √rank with rsLoRA. */
   readonly scale: number;
 }
 
-/** An opened adapter folder. Holds its file open: `close` lets go of it. */
+/** An open adapter folder. Holds its file open until `close`. */
 export class AdapterFolder {
   /** In the model's order. */
   readonly modules: readonly AdaptedModule[];
   private readonly file: SafetensorsFile;
 
   /**
-   * Reads an adapter's configuration and the header of its weights, and checks them against the model that it is for.
+   * Reads an adapter's configuration and the header of its weights, and checks them against its model.
    *
-   * @throws TypeError or RangeError, naming the field, for another kind of adapter than plain LoRA, and for an adapter of
-   *   another model: tensors that are missing, unexpected or of another shape
+   * @throws TypeError or RangeError, naming the field, for any kind of adapter but plain LoRA, and for an adapter of a different
+   *   model: tensors that are missing, unexpected or of the wrong shape
    *
    * @example
    * using adapter = new AdapterFolder('runs/earlier/adapter', architecture);
@@ -60,7 +60,7 @@ export class AdapterFolder {
     }
   }
 
-  /** A of a module, [rank, inputs]: in the file's order, so the transpose of what x is multiplied by. */
+  /** A of a module, [rank, inputs]: in the file's order, the transpose of the matrix that x is multiplied by. */
   readA(module: string): Float32Array {
     return this.file.readFloats(tensorName(this.find(module).path, 'A'));
   }
@@ -110,7 +110,7 @@ function tensorName(path: string, matrix: 'A' | 'B'): string {
   return `base_model.model.${path}.lora_${matrix}.weight`;
 }
 
-/** Keys that are read, or say nothing about what a plain LoRA adapter computes once its weights are there. */
+/** Keys that are read, or that do not affect what a plain LoRA adapter computes with given weights. */
 const readableKeys = new Set([
   'alpha_pattern',
   'auto_mapping',
@@ -141,7 +141,7 @@ const readableKeys = new Set([
   'use_rslora',
 ]);
 
-/** Initialisations that leave the base model's weights as they are. */
+/** Initialisations that do not change the base model's weights. */
 const plainInitialisations = [true, false, 'gaussian', 'eva', 'orthogonal'];
 
 function refuseVariants(config: Readonly<Record<string, Json>>): void {
@@ -159,7 +159,7 @@ function refuseVariants(config: Readonly<Record<string, Json>>): void {
   }
 }
 
-/** Whether a value is what PEFT writes for an option that is not used. */
+/** Whether a value is what PEFT writes for an unused option. */
 function isUnset(value: Json): boolean {
   return value === null || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
 }
@@ -205,7 +205,7 @@ function adaptedModules(config: Readonly<Record<string, Json>>, targets: readonl
   });
 }
 
-/** The value of a pattern table for each path that has one. */
+/** The value of a pattern table for each path that matches one. */
 function patterns(
   config: Readonly<Record<string, Json>>,
   key: string,
@@ -220,25 +220,25 @@ function patterns(
   );
 }
 
-/** What is written of an adapted module. */
+/** The written values of an adapted module. */
 export interface AdapterEntry extends AdaptedModule {
-  /** [rank, inputs], when it is asked for. */
+  /** [rank, inputs], computed on demand. */
   readonly a: () => Float32Array;
   /** [outputs, rank]. */
   readonly b: () => Float32Array;
 }
 
 export interface AdapterOptions {
-  /** What the adapter is for: a name or a folder. */
+  /** The adapter's base model: a name or a folder. */
   baseModel?: string | null;
-  /** Type of the weights; F32 when left out. */
+  /** Type of the weights. Default F32. */
   type?: FloatType;
 }
 
 /**
- * The files of an adapter in PEFT's layout, by name, piece by piece, the configuration last. Every engine must compute the same with it, so all modules get one
- * rank and one alpha: smaller ranks are filled up with zeros, and a scale that differs from the first module's is folded into B.
- * Scales of rsLoRA are folded into alpha.
+ * The files of an adapter in PEFT's layout, by name, piece by piece, the configuration last. Every engine must compute the same
+ * with it, so all modules get one rank and one alpha: smaller ranks are padded with zeros, and a scale that differs from the
+ * first module's is folded into B. Scales of rsLoRA are folded into alpha.
  *
  * @param entries the modules, at least one
  */
@@ -276,7 +276,7 @@ export function adapterFiles(
   };
 }
 
-/** Writes an adapter: each file appears under its name when it is on the disk. See `adapterFiles`. */
+/** Writes an adapter: each file appears under its name once it is on disk. See `adapterFiles`. */
 export function writeAdapter(
   folder: string,
   architecture: Architecture,
@@ -314,7 +314,7 @@ function adapterConfig(targets: readonly string[], rank: number, alpha: number, 
   };
 }
 
-/** The ends of the paths (`q_proj`), as PEFT writes them, where they select the same modules; else the whole paths. */
+/** The suffixes of the paths (`q_proj`), as PEFT writes them, if they select the same modules; else the whole paths. */
 function shortestTargets(architecture: Architecture, paths: readonly string[]): string[] {
   const ends = [...new Set(paths.map((path) => path.slice(path.lastIndexOf('.') + 1)))].sort();
   const isSame = selectTargets(architecture, { targets: ends }).length === paths.length;

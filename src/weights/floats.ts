@@ -1,9 +1,9 @@
-// Numbers as safetensors files store them, to and from float32. Everything works on bits, never on JavaScript numbers, so
-// that a NaN keeps its payload and what was read in 16 bits is written in the same 16 bits.
+// Numbers as safetensors files store them, to and from float32. Everything works on bits, never on JavaScript numbers, so that a
+// NaN keeps its payload and values read as 16 bits are written as the same 16 bits.
 
 import { endianness } from 'node:os';
 
-/** The types of weights that can be computed with. */
+/** The supported types of weights. */
 export const floatTypes = ['F32', 'BF16', 'F16'] as const;
 export type FloatType = (typeof floatTypes)[number];
 
@@ -14,7 +14,7 @@ const bigEndian = endianness() === 'BE';
 /**
  * Little-endian values of a file as float32; exact.
  *
- * @param bytes `into.length` values; their order is changed in place on a big-endian machine
+ * @param bytes `into.length` values; swapped in place on a big-endian machine
  */
 export function decodeFloats(type: FloatType, bytes: Uint8Array, into: Float32Array): void {
   const bits = new Uint32Array(into.buffer, into.byteOffset, into.length);
@@ -35,8 +35,8 @@ export function decodeFloats(type: FloatType, bytes: Uint8Array, into: Float32Ar
 }
 
 /**
- * float32 values in the bytes of a file: rounded to nearest, ties to even; a NaN stays one, with the part of its payload
- * that fits.
+ * float32 values in the bytes of a file: rounded to nearest, ties to even; a NaN stays NaN, with the part of its payload that
+ * fits.
  */
 export function encodeFloats(type: FloatType, values: Float32Array): Uint8Array {
   if (type === 'F32') {
@@ -59,7 +59,7 @@ function isNaNBits(bits: number): boolean {
 /** The upper half of a float32. */
 function bfloat16(bits: number): number {
   const upper = bits >>> 16;
-  // A payload in the lower half alone would leave an infinity.
+  // A payload only in the lower half would leave an infinity.
   if (isNaNBits(bits)) return upper & 0x7f ? upper : upper | 0x40;
   return (bits + 0x7fff + (upper & 1)) >>> 16;
 }
@@ -77,7 +77,7 @@ function float16(bits: number): number {
   return sign | Math.min(rounded >>> 13, 0x7c00);
 }
 
-/** Below 2^-14 a binary16 counts in steps of 2^-24. */
+/** Below 2^-14 the spacing of binary16 is 2^-24. */
 function subnormal16(magnitude: number): number {
   const exponent = magnitude >>> 23;
   const shift = 126 - exponent;

@@ -1,10 +1,10 @@
 // The header of a safetensors file (https://github.com/huggingface/safetensors#format): eight bytes with the length of a
-// JSON object, then the object, which gives each tensor's type, shape and place among the bytes that follow.
+// JSON object, then the object, which gives each tensor's type, shape and position in the bytes that follow.
 
 import { describe, rangeError } from '../base/check.js';
 import { type Json, parseJson } from '../base/json.js';
 
-/** Bits per value of the types that the format knows. */
+/** Bits per value of the format's types. */
 const bitsPerValue = {
   BOOL: 8,
   F4: 4,
@@ -28,7 +28,7 @@ const bitsPerValue = {
   U64: 64,
 } as const;
 
-/** A type of values by its name in the format. */
+/** A value type by its name in the format. */
 export type DataType = keyof typeof bitsPerValue;
 
 export interface TensorInfo {
@@ -37,12 +37,12 @@ export interface TensorInfo {
   readonly shape: readonly number[];
   /** Number of values: the product of the shape. */
   readonly count: number;
-  /** Place among the bytes after the header. */
+  /** Position in the bytes after the header. */
   readonly start: number;
   readonly end: number;
 }
 
-/** What a file must say of a tensor that is written. */
+/** The description of a tensor to be written. */
 export type TensorEntry = Pick<TensorInfo, 'name' | 'type' | 'shape'>;
 
 export interface Header {
@@ -50,12 +50,12 @@ export interface Header {
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** A name as errors show it: tensor names are long. */
+/** A name for errors, shortened, because tensor names are long. */
 export function quoted(name: unknown): string {
   return typeof name === 'string' ? JSON.stringify(name.slice(0, 200)) : describe(name);
 }
 
-/** The format's own limit on a header: more is an attack or no such file. */
+/** The format's limit on a header: a larger one is an attack or not such a file. */
 export const maxHeaderBytes = 100_000_000;
 
 const metadataKey = '__metadata__';
@@ -63,7 +63,7 @@ const metadataKey = '__metadata__';
 /**
  * Number of values and bytes of a tensor.
  *
- * @throws RangeError where the shape is not one of whole numbers from 0, is too large to count, or fills no whole bytes
+ * @throws RangeError if the shape does not consist of whole numbers from 0, is too large to count, or does not fill whole bytes
  */
 export function sizeOf(field: string, type: DataType, shape: readonly number[]): { count: number; bytes: number } {
   if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
@@ -81,10 +81,10 @@ export function sizeOf(field: string, type: DataType, shape: readonly number[]):
 /**
  * Checks and reads a header.
  *
- * @param name what errors call the file
- * @param dataBytes how many bytes follow the header in the file
- * @throws RangeError where the header is not JSON, says something that the format does not allow, or disagrees with the
- *   size of the file: tensors must fill the bytes after the header without gap or overlap
+ * @param name the file's name in errors
+ * @param dataBytes number of bytes after the header in the file
+ * @throws RangeError if the header is not JSON, violates the format, or disagrees with the size of the file: tensors must fill
+ *   the bytes after the header without gap or overlap
  */
 export function parseHeader(json: Uint8Array, name: string, dataBytes: number): Header {
   const header = parseObject(json, name);
@@ -172,10 +172,10 @@ function isNumbers(value: Json | undefined): value is number[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'number');
 }
 
-/** Data begins at a multiple of this, so that a file that is mapped into memory gives aligned tensors. */
+/** Data begins at a multiple of this, so that a memory-mapped file has aligned tensors. */
 const alignment = 8;
 
-/** The first bytes of a file, and where each tensor goes: in the order of the entries, without gaps. */
+/** The first bytes of a file, and the position of each tensor: in the order of the entries, without gaps. */
 export function encodeHeader(
   entries: readonly TensorEntry[],
   metadata: Readonly<Record<string, string>>,

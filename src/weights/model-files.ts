@@ -1,5 +1,5 @@
 // The weights of a model folder in Hugging Face's layout: model.safetensors, or shards with model.safetensors.index.json,
-// which says which shard holds which tensor. Reading opens the shards' headers alone; writing streams.
+// which says which shard holds which tensor. Opening reads only the shards' headers; writing streams.
 
 import fs from 'node:fs';
 import { basename, join } from 'node:path';
@@ -20,7 +20,7 @@ const defaultShardBytes = 5e9;
 /** An index names at most this many shards: each is held open. */
 const maxShards = 1000;
 
-/** The tensors of a model folder, from one file or many. Holds the files open: `close` lets go of them. */
+/** The tensors of a model folder, from one or several files. Holds the files open until `close`. */
 export class ModelFiles {
   private readonly owners = new Map<string, SafetensorsFile>();
   private readonly files: SafetensorsFile[] = [];
@@ -28,12 +28,12 @@ export class ModelFiles {
   /**
    * Opens a folder and checks that index and shards agree.
    *
-   * @throws RangeError, naming the file, where there are no weights, a shard is missing or outside the folder, a tensor is
-   *   listed but absent, in another shard, or in no list
+   * @throws RangeError, naming the file, if there are no weights, a shard is missing or outside the folder, or a tensor is listed
+   *   but absent, in a different shard, or not listed
    */
   constructor(readonly folder: string) {
     try {
-      // transformers' order: a single file goes before an index.
+      // As in transformers, a single file takes precedence over an index.
       if (fs.existsSync(join(folder, singleName))) this.openSingle();
       else if (fs.existsSync(join(folder, indexName))) this.openShards();
       else throw rangeError(folder, `${singleName} or ${indexName}`, describeWeights(folder));
@@ -52,7 +52,7 @@ export class ModelFiles {
     return this.owners.has(name);
   }
 
-  /** RangeError where no file has a tensor of that name. */
+  /** RangeError if no file has a tensor of that name. */
   tensor(name: string): TensorInfo {
     return this.owner(name).tensor(name);
   }
@@ -72,7 +72,7 @@ export class ModelFiles {
     return this.owner(name).bytePieces(name, pieceBytes);
   }
 
-  /** Of the files within the folder, in their order. */
+  /** Names of the files in the folder, in order. */
   get names(): string[] {
     return this.files.map(({ path }) => basename(path));
   }
@@ -156,8 +156,8 @@ function isObject(value: Json | undefined): value is { [key: string]: Json } {
 
 /**
  * The weights of a model folder being written: one file, or shards with an index. Give each tensor's values in the order of
- * `tensors`, then `finish`; `abort` removes what was written. Files appear under their names when all are on the disk, the
- * index last.
+ * `tensors`, then `finish`; `abort` removes what was written. Files appear under their names once all are on disk, the index
+ * last.
  *
  * @example
  * const writer = new ModelFilesWriter('out', entries);
@@ -172,8 +172,8 @@ export class ModelFilesWriter {
   private readonly totalBytes: number;
 
   /**
-   * @param maxShardBytes bytes of tensors in a file, in which a larger tensor stands alone; 5 GB when left out
-   * @throws RangeError where the folder holds weights under other names, which readers would take for part of these
+   * @param maxShardBytes maximum bytes of tensors per file; a larger tensor gets its own file. Default 5 GB
+   * @throws RangeError if the folder holds weights under other names, which readers would take as part of these
    */
   constructor(
     readonly folder: string,
@@ -212,7 +212,7 @@ export class ModelFilesWriter {
     this.guarded(() => this.shard(name).writeBytes(name, bytes));
   }
 
-  /** All files are complete, on the disk and under their names when this returns. */
+  /** When this returns, all files are complete, on disk and under their names. */
   finish(): void {
     this.guarded(() => {
       for (const shard of this.shards) shard.close();
@@ -261,7 +261,7 @@ function shardName(index: number, count: number): string {
   return count === 1 ? singleName : `model-${digits(index + 1)}-of-${digits(count)}.safetensors`;
 }
 
-/** Consecutive entries, up to the limit in each group; always at least one group. */
+/** Groups of consecutive entries, each up to the limit; at least one group. */
 function intoShards(entries: readonly TensorEntry[], maxBytes: number): TensorEntry[][] {
   if (!(maxBytes > 0)) throw rangeError('maxShardBytes', 'a number above 0', String(maxBytes));
   const groups: TensorEntry[][] = [[]];

@@ -11,37 +11,37 @@ import { type FloatType, floatTypes } from './floats.js';
 import { quoted, type TensorInfo } from './header.js';
 import { ModelFiles } from './model-files.js';
 
-/** A parameter and where its values are. */
+/** A parameter and the location of its values. */
 export interface StoredParameter {
   /** groupgrad's name. */
   readonly name: string;
   /** Name of its tensor in the files. */
   readonly tensor: string;
-  /** As the files hold it: [outputs, inputs] of a linear map. */
+  /** As in the files: [outputs, inputs] for a linear layer. */
   readonly shape: readonly number[];
   readonly type: FloatType;
 }
 
-/** Buffers that old files hold and no model needs. */
+/** Buffers in old files that no model needs. */
 const ignoredTensors = /(^|\.)rotary_emb\.inv_freq$/;
 
-/** An opened model folder. Holds its files open: `close` lets go of them. */
+/** An open model folder. Holds its files open until `close`. */
 export class PretrainedFolder {
   readonly architecture: Architecture;
-  /** config.json as it stands. */
+  /** config.json, unchanged. */
   readonly config: Readonly<Record<string, Json>>;
   readonly files: ModelFiles;
   /** In the order of the model's modules. */
   readonly parameters: readonly StoredParameter[];
-  /** Tensors that the files hold once more: the unembedding that is the embedding. */
+  /** Duplicate tensors in the files: an unembedding that is the embedding. */
   readonly copies: readonly StoredParameter[];
 
   /**
-   * Reads the configuration and the headers of the weights, and checks that they fit; no weight is read but, where the
-   * configuration ties the unembedding to the embedding and the files hold both, those two.
+   * Reads the configuration and the headers of the weights, and checks that they fit; no weights are read, except embedding and
+   * unembedding if the configuration ties them and the files hold both.
    *
-   * @throws TypeError or RangeError, naming what is wrong: an unknown family, a file that is missing, a tensor that is missing,
-   *   unexpected, of another shape or type
+   * @throws TypeError or RangeError, naming what is wrong: an unknown family, a missing file, a tensor that is missing,
+   *   unexpected, or of the wrong shape or type
    *
    * @example
    * using folder = new PretrainedFolder('models/Qwen2.5-0.5B-Instruct');
@@ -72,7 +72,7 @@ export class PretrainedFolder {
   }
 }
 
-/** A configuration that ties the unembedding is overruled, as in transformers, by files that hold another unembedding. */
+/** As in transformers, files with a different unembedding override a configuration that ties it. */
 function asStored(architecture: Architecture, files: ModelFiles): Architecture {
   if (!architecture.tiedEmbeddings) return architecture;
   const untied = { ...architecture, tiedEmbeddings: false };
@@ -95,11 +95,11 @@ function hasSameValues(files: ModelFiles, a: string, b: string): boolean {
   return true;
 }
 
-/** The tensors of all parameters. RangeError where one is missing, unexpected, or not as the configuration says. */
+/** The tensors of all parameters. RangeError if one is missing, unexpected, or not as the configuration says. */
 function matchTensors(architecture: Architecture, files: ModelFiles): StoredParameter[] {
   const { tensors, parameters } = tensorNames(architecture);
   const [embedding, unembedding] = unembeddingPair({ ...architecture, tiedEmbeddings: false });
-  // Of tied tensors a file may hold both, or only the unembedding.
+  // A file may hold both tied tensors, or only the unembedding.
   const isTied = architecture.tiedEmbeddings;
   const tensorOf = (parameter: string) => {
     const tensor = tensors.get(parameter)!;
@@ -118,7 +118,7 @@ function matchTensors(architecture: Architecture, files: ModelFiles): StoredPara
   });
 }
 
-/** Where embeddings are tied and the files hold both, the one that is not read. */
+/** If embeddings are tied and the files hold both, the one that is not read. */
 function copiesOf(
   architecture: Architecture,
   files: ModelFiles,
@@ -141,7 +141,7 @@ function checkTensor(files: ModelFiles, { name, type, shape }: TensorInfo, expec
   return known;
 }
 
-/** What stands beside the weights and belongs to the model: configuration, tokenizer, chat template. */
+/** The model's files besides its weights: configuration, tokenizer, chat template. */
 const companionNames = [
   'config.json',
   'generation_config.json',
@@ -157,7 +157,7 @@ const companionNames = [
   'additional_chat_templates',
 ];
 
-/** Copies configuration and tokenizer, unchanged, to a folder that gets other weights. */
+/** Copies configuration and tokenizer unchanged to a folder with other weights. */
 export function copyCompanions(from: string, to: string): void {
   fs.mkdirSync(to, { recursive: true });
   for (const name of companionNames) {

@@ -1,5 +1,5 @@
-// The weights of a model folder, and of an adapter, as tfjs tensors: those that are trained as variables, those that are
-// frozen as tensors that nothing frees but `dispose`.
+// The weights of a model folder, and of an adapter, as tfjs tensors: trained ones as variables, frozen ones as tensors that only
+// `dispose` frees.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { checkNumber, describe, rangeError } from '../base/check.js';
@@ -14,7 +14,7 @@ import { decodeFloats, encodeFloats, type FloatType } from './floats.js';
 import type { PretrainedFolder } from './pretrained-folder.js';
 import type { LoraOptions } from './pretrained-options.js';
 
-/** A linear map with an adapter. */
+/** A linear layer with an adapter. */
 export interface AdapterPart extends Target {
   readonly rank: number;
   readonly scale: number;
@@ -26,28 +26,28 @@ export interface PretrainedModel {
   readonly model: ModelWeights;
   /** What is trained, by name: every weight, or A and B of the adapter. */
   readonly variables: Readonly<Record<string, tf.Variable>>;
-  /** The adapted maps; empty without an adapter. */
+  /** The adapted layers; empty without an adapter. */
   readonly adapted: readonly AdapterPart[];
   dispose(): void;
 }
 
 export interface LoadOptions {
   lora?: LoraOptions;
-  /** A PEFT folder, to which `lora` may not be in contradiction. */
+  /** A PEFT folder; `lora` must not contradict it. */
   adapter?: string;
-  /** What weights are rounded to; each tensor's own type when left out. */
+  /** The type weights are rounded to. Default: each tensor's own type. */
   type?: FloatType;
-  /** Of A's random values. */
+  /** Seed of A's random values. */
   seed: number;
   recompute: boolean;
-  /** Called with the number of weights that have been read, and of all. */
+  /** Called with the number of weights read so far and the total. */
   onProgress?: (read: number, total: number) => void;
 }
 
 /** Weights between two reports of progress. */
 const progressEvery = 50_000_000;
 
-/** Reads the weights of an opened folder. What was read is freed where something fails. */
+/** Reads the weights of an opened folder. If something fails, what was read is freed. */
 export function loadModel(folder: PretrainedFolder, options: LoadOptions): PretrainedModel {
   const { architecture } = folder;
   const made: tf.Tensor[] = [];
@@ -127,7 +127,7 @@ function readAdapter(
   }
 }
 
-/** RangeError where options say another adapter than the one that is read. */
+/** RangeError if the options contradict the adapter that is read. */
 function checkAgreement(lora: LoraOptions, parts: readonly AdapterPart[], architecture: Architecture): void {
   const other = (field: string, expected: string | number, got: string | number) =>
     rangeError(`lora.${field}`, `that of the adapter, ${expected}`, String(got));
@@ -147,13 +147,13 @@ function checkAgreement(lora: LoraOptions, parts: readonly AdapterPart[], archit
   if (extra !== undefined) throw other('targets', `without ${extra}`, 'others');
 }
 
-/** Its adapter would have to be computed for every row of logits: no trainer's usual choice, and not built. */
+/** An adapter of the unembedding would have to be computed for every row of logits; it is unusual and not supported. */
 function refuseUnembedding(field: string, targets: readonly Target[]): void {
   const found = targets.find(({ module }) => module.name === 'unembedding');
   if (found) throw rangeError(field, 'linear maps but the unembedding', describe(found.path));
 }
 
-/** B is zero, so that the model computes what it did without the adapter. */
+/** B is zero, so that the model initially computes the same as without the adapter. */
 function createAdapter(
   lora: LoraOptions | undefined,
   architecture: Architecture,
@@ -173,7 +173,7 @@ function createAdapter(
   }));
 }
 
-/** Kaiming's uniform distribution with a = √5, as PEFT: between −1 / √inputs and 1 / √inputs. */
+/** Kaiming's uniform distribution with a = √5, as in PEFT: between −1 / √inputs and 1 / √inputs. */
 function initialA(rank: number, inputs: number, seed: number, index: number): Float32Array {
   const bound = 1 / Math.sqrt(inputs);
   const key = { seed, purpose: 'weights', index } as const;

@@ -1,4 +1,4 @@
-// A policy from a model folder: weights, tokenizer, adapter, and what a run folder says of them.
+// A policy from a model folder: weights, tokenizer, adapter, and their description in a run folder.
 
 import fs from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -44,7 +44,7 @@ export interface LoadedPolicy extends PretrainedPolicy, Policy {
   readonly description: PretrainedDescription;
 }
 
-/** What `description` holds. */
+/** The content of `description`. */
 export interface PretrainedDescription extends Record<string, unknown> {
   type: 'pretrained';
   /** Where it was loaded from; the rest says what was loaded. */
@@ -53,14 +53,14 @@ export interface PretrainedDescription extends Record<string, unknown> {
   /** SHA-256 of the files, in hexadecimal. */
   config: string;
   weights: Readonly<Record<string, string>>;
-  /** null where the folder has no tokenizer.json. */
+  /** null if the folder has no tokenizer.json. */
   tokenizer: string | null;
   dtype: WeightType | null;
-  /** null where every weight is trained. */
+  /** null if every weight is trained. */
   lora: { rank: number; alpha: number | null; targets: string | readonly string[]; seed: number } | AdapterFiles | null;
 }
 
-/** An adapter that training goes on from. */
+/** An adapter that training continues from. */
 interface AdapterFiles {
   config: string;
   weights: string;
@@ -88,7 +88,7 @@ export async function loadPretrainedPolicy(path: string, options: PretrainedOpti
   }
 }
 
-/** What a policy is and saves in files. */
+/** The parts of a policy that describe and save it. */
 function filesOf(model: PretrainedModel, source: { folder: string; stored: readonly StoredParameter[] }) {
   const { architecture, variables, adapted } = model;
   const { folder } = source;
@@ -107,7 +107,7 @@ function filesOf(model: PretrainedModel, source: { folder: string; stored: reado
   };
 }
 
-/** What computes. With an adapter, `reference` is the model without it. */
+/** The parts that compute. With an adapter, `reference` is the model without it. */
 function policyOf({ architecture, model, variables, adapted, dispose }: PretrainedModel) {
   let current: ModelWeights = model;
   const base: ModelWeights = { ...model, adapters: {}, trained: new Set() };
@@ -122,7 +122,7 @@ function policyOf({ architecture, model, variables, adapted, dispose }: Pretrain
   return {
     logitsSize: architecture.vocabularySize,
     variables,
-    // Made by a product or a cap, which read none of what they gave.
+    // Logits come from a product or a cap, whose gradients do not read their outputs.
     inPlace: true,
     logits: (...[batch, from = 0]: Parameters<Policy['logits']>): tf.Tensor2D => batchLogits(current, batch, from),
     hidden: (...[batch, from = 0]: Parameters<Policy['logits']>) => hiddenStates(current, batch, from),
@@ -205,7 +205,7 @@ function describeLora(lora: LoraOptions | undefined, seed: number): PretrainedDe
 }
 
 function describeAdapter(folder: string): AdapterFiles {
-  // A folder without these files is refused, with a better text, where it is read.
+  // A folder without these files is rejected later, with a better message.
   const hash = (name: string) => (fs.existsSync(join(folder, name)) ? fileSha256(join(folder, name)) : '');
   return { config: hash(adapterNames.config), weights: hash(adapterNames.weights) };
 }

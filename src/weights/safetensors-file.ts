@@ -1,24 +1,24 @@
-// Reading a safetensors file piece by piece. Opening reads the header alone; a tensor's values are read when they are asked
-// for, whole or in parts, so that a file of any size can be gone through in little memory. Reads are synchronous: whoever
-// must not block the event loop reads in pieces and yields between them.
+// Reads a safetensors file piece by piece. Opening reads only the header; a tensor's values are read on demand, whole or in
+// parts, so a file of any size can be processed in little memory. Reads are synchronous: to avoid blocking the event loop, read
+// in pieces and yield between them.
 
 import fs from 'node:fs';
 import { rangeError } from '../base/check.js';
 import { bytesPerFloat, decodeFloats, type FloatType, floatTypes } from './floats.js';
 import { maxHeaderBytes, parseHeader, quoted, type TensorInfo } from './header.js';
 
-/** Bytes of one read. Node reads at most 2 GiB a call. */
+/** Bytes per read. Node reads at most 2 GiB per call. */
 const readBytes = 16 * 2 ** 20;
 
 /** A part of a tensor's values, in row-major order. */
 export interface Part {
-  /** Index of the first value; 0 when left out. */
+  /** Index of the first value. Default 0. */
   start?: number;
-  /** Number of values; up to the end when left out. */
+  /** Number of values. Default: up to the end. */
   count?: number;
 }
 
-/** An open safetensors file. Holds a file descriptor: `close` lets go of it. */
+/** An open safetensors file. Holds a file descriptor until `close`. */
 export class SafetensorsFile {
   /** By name, in the order of the header. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
@@ -29,8 +29,8 @@ export class SafetensorsFile {
   /**
    * Opens a file and checks its header.
    *
-   * @throws RangeError, naming the file, where it is no safetensors file, is cut short, or says what the format forbids;
-   *   the system's error where it cannot be opened
+   * @throws RangeError, naming the file, if it is not a safetensors file, is truncated, or violates the format; the system's
+   *   error if it cannot be opened
    *
    * @example
    * using file = new SafetensorsFile('model.safetensors');
@@ -60,7 +60,7 @@ export class SafetensorsFile {
     this.descriptor = descriptor;
   }
 
-  /** RangeError where the file has no tensor of that name. */
+  /** RangeError if the file has no tensor of that name. */
   tensor(name: string): TensorInfo {
     const tensor = this.tensors.get(name);
     if (!tensor) throw rangeError(this.path, `a tensor ${quoted(name)}`, 'none of that name');
@@ -70,8 +70,8 @@ export class SafetensorsFile {
   /**
    * Values of a tensor as float32: exact for F32, BF16 and F16.
    *
-   * @param part which values; all when left out
-   * @param into where to put them, of the part's length; a new array when left out
+   * @param part which values; default: all
+   * @param into where to write them, of the part's length; default: a new array
    * @throws RangeError for another type of values, and for a part outside the tensor
    */
   readFloats(name: string, part: Part = {}, into?: Float32Array): Float32Array {
@@ -91,7 +91,7 @@ export class SafetensorsFile {
     return values;
   }
 
-  /** The parts of a tensor one after another, for passes that never hold it whole. The array is used again for each. */
+  /** The parts of a tensor one after another, for passes that never hold it whole. The array is reused for each. */
   *floatPieces(name: string, pieceLength = readBytes / 4): Generator<{ start: number; values: Float32Array }> {
     if (!Number.isSafeInteger(pieceLength) || pieceLength < 1) {
       throw rangeError('pieceLength', 'a whole number of at least 1', String(pieceLength));
@@ -104,8 +104,7 @@ export class SafetensorsFile {
     }
   }
 
-  /**
-   * A tensor's bytes as the file has them, for copies: pieces of at most `pieceBytes`, each in memory of its own.
+  /** A tensor's bytes as in the file, for copies: pieces of at most `pieceBytes`, each in separate memory.
    */
   *bytePieces(name: string, pieceBytes = readBytes): Generator<Uint8Array> {
     const { start, end } = this.tensor(name);
@@ -114,7 +113,7 @@ export class SafetensorsFile {
     }
   }
 
-  /** Lets go of the file. Reading from it afterwards is an error; closing it again is not. */
+  /** Closes the file. Reading from it afterwards is an error; closing it again is not. */
   close(): void {
     if (this.descriptor !== undefined) fs.closeSync(this.descriptor);
     this.descriptor = undefined;
@@ -147,7 +146,7 @@ function checkPart(field: string, tensor: TensorInfo, { start = 0, count = tenso
   return { start, count };
 }
 
-/** Fills the buffer. RangeError where the file ends before: it was complete when it was opened. */
+/** Fills the buffer. RangeError if the file ends early, although it was complete when it was opened. */
 function readAt(descriptor: number, path: string, position: number, into: Buffer): Buffer {
   let done = 0;
   while (done < into.length) {

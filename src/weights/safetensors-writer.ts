@@ -1,6 +1,6 @@
-// Writing a safetensors file piece by piece. The header comes first, so the names, types and shapes of all tensors are given
-// first; their values follow in the order of the file, as slowly as the caller likes and from wherever they come. The file
-// appears under its name when it is complete and on the disk.
+// Writes a safetensors file piece by piece. The header comes first, so the names, types and shapes of all tensors must be given
+// first; their values follow in the order of the file, in as many calls as needed. The file appears under its name once it is
+// complete and on disk.
 
 import fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -14,11 +14,11 @@ const pieceLength = 4 * 2 ** 20;
 export interface WriterOptions {
   /** Texts for the file's header, by name. */
   metadata?: Readonly<Record<string, string>>;
-  /** Is given every piece of the file in order, for a checksum. The bytes are valid until it returns. */
+  /** Receives every piece of the file in order, for a checksum. The bytes are valid until it returns. */
   observe?: (bytes: Uint8Array) => void;
 }
 
-/** Metadata without which transformers refuses a file. */
+/** Metadata that transformers requires. */
 export const modelMetadata = { format: 'pt' } as const;
 
 /**
@@ -36,11 +36,11 @@ export class SafetensorsWriter {
   private readonly temporary: string;
   private readonly observe: (bytes: Uint8Array) => void;
   private descriptor: number | undefined;
-  /** The tensor being written, and the bytes of it that are. */
+  /** The tensor being written, and the number of its bytes written so far. */
   private current = 0;
   private written = 0;
 
-  /** @throws RangeError for a name that occurs twice or a shape that cannot be; the system's error where it cannot write */
+  /** @throws RangeError for a name that occurs twice or an invalid shape; the system's error if it cannot write */
   constructor(
     readonly path: string,
     entries: readonly TensorEntry[],
@@ -73,7 +73,7 @@ export class SafetensorsWriter {
     });
   }
 
-  /** Appends bytes to a tensor of any type as they are: a copy from another file. */
+  /** Appends bytes to a tensor of any type unchanged: a copy from another file. */
   writeBytes(name: string, bytes: Uint8Array): void {
     this.guarded(() => {
       this.checkLength(this.expect(name), bytes.length);
@@ -82,14 +82,14 @@ export class SafetensorsWriter {
     });
   }
 
-  /** The file is complete, on the disk and under its name when this returns. RangeError where values are missing. */
+  /** When this returns, the file is complete, on disk and under its name. RangeError if values are missing. */
   finish(): void {
     this.close();
     this.place();
     syncFolder(dirname(this.path));
   }
 
-  /** Ends the file without giving it its name: for several that must appear together. `place` does that. */
+  /** Completes the file without renaming it, for several that must appear together; then call `place`. */
   close(): void {
     this.guarded(() => {
       const missing = this.tensors.findIndex((_, index) => index >= this.current && this.bytesLeft(index) > 0);
@@ -114,14 +114,14 @@ export class SafetensorsWriter {
     }
   }
 
-  /** Removes what was written. What was there under the file's name before is still there. */
+  /** Removes what was written. An earlier file of that name is kept. */
   abort(): void {
     if (this.descriptor !== undefined) fs.closeSync(this.descriptor);
     this.descriptor = undefined;
     fs.rmSync(this.temporary, { force: true });
   }
 
-  /** Goes on to the tensor of that name, which must be the one being written or the next that has values. */
+  /** Moves on to the tensor of that name, which must be the one being written or the next one with values. */
   private expect(name: string): TensorInfo {
     let next = this.current;
     while (this.tensors[next] && this.tensors[next].name !== name && this.bytesLeft(next) === 0) next++;
@@ -169,13 +169,13 @@ export class SafetensorsWriter {
   }
 }
 
-/** Every tensor then begins at a multiple of its values' width: readers map files into memory. */
+/** With this order every tensor begins at a multiple of its values' width, for readers that map files into memory. */
 function widestFirst(entries: readonly TensorEntry[]): TensorEntry[] {
   const width = ({ type }: TensorEntry) => Number(/\d+/.exec(type)?.[0] ?? 8);
   return [...entries].sort((a, b) => width(b) - width(a));
 }
 
-/** Returns when the names in a folder are on the disk. */
+/** Returns when the folder's entries are on disk. */
 export function syncFolder(path: string): void {
   // Windows cannot open a folder.
   if (process.platform === 'win32') return;

@@ -1,4 +1,4 @@
-// A loaded model written out: its adapter as PEFT reads it, or its weights as transformers does.
+// Saves a loaded model: its adapter in PEFT's layout, or its weights in transformers'.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { type AdapterEntry, adapterFiles, writeAdapter } from './adapter.js';
@@ -6,12 +6,12 @@ import { ModelFilesWriter } from './model-files.js';
 import { copyCompanions, type StoredParameter } from './pretrained-folder.js';
 import type { PretrainedModel } from './pretrained-model.js';
 
-/** Writes the adapter of a model that has one. `base` is what the adapter's configuration says it is for. */
+/** Writes the adapter of a model that has one. `base` is the base model named in the adapter's configuration. */
 export function saveAdapter(model: PretrainedModel, base: string, to: string): void {
   writeAdapter(to, model.architecture, entriesOf(model), { baseModel: base });
 }
 
-/** The same files, for who writes them elsewhere. */
+/** The same files, for callers that write them elsewhere. */
 export function savedAdapter(model: PretrainedModel, base: string): Record<string, Iterable<Uint8Array>> {
   return adapterFiles(model.architecture, entriesOf(model), { baseModel: base });
 }
@@ -24,9 +24,7 @@ function entriesOf({ adapted, variables }: PretrainedModel): AdapterEntry[] {
   }));
 }
 
-/**
- * Writes weights, with an adapter added to them, under the names and in the types of `stored`, beside copies of `folder`'s other
- * files.
+/** Writes weights, with any adapter merged, under the names and in the types of `stored`, and copies `folder`'s other files.
  */
 export function saveModel(
   { model }: PretrainedModel,
@@ -46,7 +44,7 @@ export function saveModel(
   writer.finish();
 }
 
-/** W + scale × B A, [outputs, inputs], where the weight has an adapter; else W. */
+/** W + scale × B A, [outputs, inputs], if the weight has an adapter; else W. */
 function merged({ weights, adapters }: PretrainedModel['model'], name: string): Float32Array {
   const weight = weights[name];
   if (!Object.hasOwn(adapters, name)) return valuesOf(weight);

@@ -1,4 +1,4 @@
-// Float32 tensors of which one at a time is in memory: from a file, or on their way to one.
+// Float32 tensors of which only one at a time is in memory: read from a file or about to be written to one.
 
 import { encodeFloats, type FloatType } from './floats.js';
 import { encodeHeader } from './header.js';
@@ -7,11 +7,11 @@ import { SafetensorsFile } from './safetensors-file.js';
 /** Tensors by name. */
 export interface TensorSource {
   readonly shapes: Readonly<Record<string, readonly number[]>>;
-  /** Row-major values, which the caller may read until the next call. */
+  /** Row-major values, valid until the next call. */
   read(name: string): Float32Array;
 }
 
-/** The tensors of a safetensors file. It is open only while it is read. */
+/** The tensors of a safetensors file, which is open only while it is read. */
 export function fileTensors(path: string): TensorSource {
   const opened = <T>(use: (file: SafetensorsFile) => T): T => {
     const file = new SafetensorsFile(path);

@@ -4,17 +4,15 @@
 // GROUPGRAD_FUZZ_RUNS sets the number of runs; run i draws from seed i.
 
 import assert from 'node:assert/strict';
-import test, { after, before, describe } from 'node:test';
+import test, { describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { type EngineAddon, loadAddon } from '../../src/devices/load.js';
+import type { EngineAddon } from '../../src/devices/load.js';
+import { addon, engine as api, noEngine as skip, useEngine } from '../support/engine.js';
 import { detach } from '../support/hostile.js';
 import { type Random, seeded } from '../support/random.js';
 import { drawOperation } from '../support/tfjs-operations.js';
 
 const runs = Number(process.env.GROUPGRAD_FUZZ_RUNS ?? 400);
-const loaded = loadAddon();
-const skip = loaded.addon ? false : loaded.reason;
-const api = loaded.addon ? await import('../../src/backend.js') : undefined;
 
 interface Result {
   shape: number[];
@@ -40,15 +38,7 @@ function isClose(actual: number, expected: number): boolean {
 }
 
 describe('random operations', { skip }, () => {
-  let defaults: ReturnType<NonNullable<typeof api>['engineSettings']>;
-  before(async () => {
-    await tf.setBackend('groupgrad');
-    defaults = api!.engineSettings();
-  });
-  after(() => {
-    tf.setBackend('groupgrad');
-    api!.configureEngine(defaults);
-  });
+  useEngine();
 
   test(`${runs} of them agree with tfjs's CPU backend, and leave no tensor behind`, async () => {
     const sets = api!.instructionSets();
@@ -141,7 +131,7 @@ function hostileArgument(random: Random, packed: object): unknown {
 }
 
 test('random calls of the addon either work or throw a TypeError or RangeError', { skip }, () => {
-  const { engine } = loaded.addon!;
+  const { engine } = addon!;
   const packed = engine.pack(Float64Array.of(0, 4, 4, 4, 1), new Float32Array(16));
   let worked = 0;
   for (let seed = 1; seed <= 40 * runs; seed++) {

@@ -163,7 +163,7 @@ function apply(args: Arguments, damages: readonly Damage[]): void {
 
 const roots = [
   'input|config|options|shape|logProbs|oldLogProbs|refLogProbs|mask|advantages|rewards|advantage|tokenWeights|normalizer',
-  'sequences|logits|dtype|tokens|temperature',
+  'sequences|logits|dtype|tokens|temperature|gradLogProbs|gradEntropies|entropies|hidden|unembedding|softCap',
 ].join('|');
 const message = new RegExp(`^(${roots})(\\.\\w+|\\[\\d+\\])*: `);
 

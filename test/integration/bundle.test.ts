@@ -67,7 +67,9 @@ test('a bundle knows its version', () => assert.equal(packageVersion(), packageJ
 describe('in a project', () => {
   let project: Project;
   before(() => {
-    project = installedProject(['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm']);
+    // The third is a dependency of the second.
+    const peers = ['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-wasm', '@tensorflow/tfjs-backend-cpu'];
+    project = installedProject(peers);
   });
   after(() => project.remove());
 

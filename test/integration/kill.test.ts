@@ -46,7 +46,7 @@ async function run(program: string, runDir: string, steps: number, delay: number
 }
 
 const slow = process.env.GROUPGRAD_SLOW_TESTS === '1';
-const kills = slow ? 50 : 4;
+const kills = slow ? 20 : 4;
 
 test(`${kills} kills change nothing`, { timeout: 600_000 }, async (t) => {
   const folder = temporaryFolder(t);

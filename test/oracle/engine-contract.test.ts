@@ -5,10 +5,9 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { after, before, describe } from 'node:test';
+import test, { describe } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
-import { loadAddon } from '../../src/devices/load.js';
 import { CachedDecoder } from '../../src/model/decoder.js';
 import { batchContext, forward, logitsOf } from '../../src/model/model.js';
 import type { ModelWeights } from '../../src/model/parameters.js';
@@ -16,17 +15,16 @@ import { padPrompts } from '../../src/rollout/sample.js';
 import { AdamW } from '../../src/train/adamw.js';
 import { PretrainedFolder } from '../../src/weights/pretrained-folder.js';
 import { loadModel, type PretrainedModel } from '../../src/weights/pretrained-model.js';
+import { engine as api, noEngine, useEngine } from '../support/engine.js';
 import { seeded } from '../support/random.js';
 
 const shared = fileURLToPath(new URL('../../../shared/', import.meta.url));
 const families = join(shared, 'golden/hf');
-const loaded = loadAddon();
-const skip = !loaded.addon
-  ? loaded.reason
+const skip = noEngine
+  ? noEngine
   : existsSync(families)
     ? false
     : 'the folders of tiny checkpoints are not beside the repository';
-const api = loaded.addon ? await import('../../src/backend.js') : undefined;
 
 const folders = skip
   ? []
@@ -105,15 +103,7 @@ function train({ model, variables }: PretrainedModel, steps: number): void {
 }
 
 describe('sampler and trainer on the backend groupgrad', { skip }, () => {
-  let defaults: ReturnType<NonNullable<typeof api>['engineSettings']>;
-  before(async () => {
-    await tf.setBackend('groupgrad');
-    defaults = api!.engineSettings();
-  });
-  after(() => {
-    api!.configureEngine(defaults);
-    api!.setPrecision('float32');
-  });
+  useEngine();
 
   for (const path of folders) {
     const name = path.split('/').at(-1)!;

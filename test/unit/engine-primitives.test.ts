@@ -6,17 +6,12 @@
 // keys of a block.
 
 import assert from 'node:assert/strict';
-import test, { after, before, describe } from 'node:test';
+import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { loadAddon } from '../../src/devices/load.js';
 import { assertArray, assertNumber, largest } from '../support/compare.js';
+import { engine as api, instructionSets as sets, noEngine as skip, useEngine } from '../support/engine.js';
 import { type Attributes, primitives } from '../support/primitives.js';
 import { seeded } from '../support/random.js';
-
-const loaded = loadAddon();
-const skip = loaded.addon ? false : loaded.reason;
-const api = loaded.addon ? await import('../../src/backend.js') : undefined;
-const sets = loaded.addon ? loaded.addon.engine.instructionSets() : [];
 
 type Values = Float32Array | Int32Array;
 /** Values with their shape. */
@@ -106,12 +101,7 @@ function attentionOf(c: AttentionCase, seed: number): { given: Given; attributes
 }
 
 describe('fused kernels of the backend groupgrad', { skip }, () => {
-  let defaults: ReturnType<NonNullable<typeof api>['engineSettings']>;
-  before(async () => {
-    await tf.setBackend('groupgrad');
-    defaults = api!.engineSettings();
-  });
-  after(() => api!.configureEngine(defaults));
+  useEngine();
 
   for (const instructionSet of sets) {
     describe(instructionSet, () => {

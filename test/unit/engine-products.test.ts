@@ -2,15 +2,10 @@
 // precision; and they are as accurate as their arithmetic allows.
 
 import assert from 'node:assert/strict';
-import test, { after, before, describe } from 'node:test';
+import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { loadAddon } from '../../src/devices/load.js';
+import { engine as api, instructionSets as sets, noEngine as skip, useEngine } from '../support/engine.js';
 import { seeded } from '../support/random.js';
-
-const loaded = loadAddon();
-const skip = loaded.addon ? false : loaded.reason;
-const api = loaded.addon ? await import('../../src/backend.js') : undefined;
-const sets = loaded.addon ? loaded.addon.engine.instructionSets() : [];
 
 // Three blocks of k, the last one of an odd size; columns that fill no strip.
 const [K, N, M] = [1101, 77, 70];
@@ -44,15 +39,7 @@ const roundToBfloat16 = (x: Float32Array) => {
 describe('matrix products of the backend groupgrad', { skip }, () => {
   const left = normal(1, M * K);
   const right = normal(2, K * N);
-  let defaults: ReturnType<NonNullable<typeof api>['engineSettings']>;
-  before(async () => {
-    await tf.setBackend('groupgrad');
-    defaults = api!.engineSettings();
-  });
-  after(() => {
-    api!.configureEngine(defaults);
-    api!.setPrecision('float32');
-  });
+  useEngine();
   const a = () => tf.tensor2d(left, [M, K]);
   const b = () => tf.tensor2d(right, [K, N]);
 

@@ -2,19 +2,14 @@
 // insists on it: however many threads there are, however a step is cut, in both precisions of products.
 
 import assert from 'node:assert/strict';
-import test, { after, before, describe } from 'node:test';
+import test, { describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { startBackend } from '../../src/backend/backend.js';
-import { loadAddon } from '../../src/devices/load.js';
 import type { Decoder, Policy, SequenceBatch } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import type { GrpoStep, TrainerOptions } from '../../src/train/api.js';
+import { engine as api, noEngine as skip, useEngine } from '../support/engine.js';
 import { tinyTask, tinyTrainer } from '../support/trainer.js';
-
-const loaded = loadAddon();
-const skip = loaded.addon ? false : loaded.reason;
-const api = loaded.addon ? await import('../../src/backend.js') : undefined;
 
 function policyOf(): Policy {
   const size = { layers: 2, width: 16, heads: 4, keyValueHeads: 2, hidden: 24 };
@@ -46,15 +41,7 @@ function inexact(decodesExactly: boolean): Policy {
 }
 
 describe('sampling and training on the backend groupgrad', { skip }, () => {
-  let defaults: ReturnType<NonNullable<typeof api>['engineSettings']>;
-  before(async () => {
-    await startBackend('groupgrad');
-    defaults = api!.engineSettings();
-  });
-  after(() => {
-    api!.configureEngine(defaults);
-    api!.setPrecision('float32');
-  });
+  useEngine();
 
   const cuts: Record<string, Partial<TrainerOptions>> = {
     'micro-batches of one': { microBatchSize: 1 },

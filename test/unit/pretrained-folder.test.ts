@@ -4,8 +4,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { parametersOf } from '../../src/model/architecture.js';
-import { readArchitecture, tensorNames } from '../../src/model/families.js';
+import { readArchitecture } from '../../src/model/families.js';
 import { AdapterFolder, writeAdapter } from '../../src/weights/adapter.js';
 import { checkEveryTarget, selectTargets } from '../../src/weights/adapter-targets.js';
 import type { FloatType } from '../../src/weights/floats.js';
@@ -13,33 +12,8 @@ import { ModelFiles, ModelFilesWriter } from '../../src/weights/model-files.js';
 import { copyCompanions, PretrainedFolder } from '../../src/weights/pretrained-folder.js';
 import { SafetensorsFile } from '../../src/weights/safetensors-file.js';
 import { type Arrays, writeArrays } from '../../src/weights/safetensors-writer.js';
+import { tinyConfig as config, type MutableArrays, tensorsOf } from '../support/model-folder.js';
 import { temporaryFolder } from '../support/trainer.js';
-
-const config = {
-  model_type: 'llama',
-  architectures: ['LlamaForCausalLM'],
-  hidden_size: 8,
-  intermediate_size: 12,
-  num_hidden_layers: 2,
-  num_attention_heads: 2,
-  num_key_value_heads: 1,
-  vocab_size: 16,
-  max_position_embeddings: 32,
-};
-
-type MutableArrays = { -readonly [K in keyof Arrays]: Arrays[K] };
-
-/** Every tensor that a configuration asks for, with values of its own. */
-function tensorsOf(given: object): MutableArrays {
-  const architecture = readArchitecture(given);
-  const { tensors } = tensorNames(architecture);
-  return Object.fromEntries(
-    parametersOf(architecture).map(({ name, shape }, index) => {
-      const count = shape.reduce((a, b) => a * b, 1);
-      return [tensors.get(name)!, { shape, values: Float32Array.from({ length: count }, (_, i) => index + i / 64) }];
-    }),
-  );
-}
 
 function writeFolder(folder: string, given: object, tensors: Arrays, type: FloatType = 'F32'): string {
   fs.mkdirSync(folder, { recursive: true });

@@ -1,23 +1,23 @@
-// Attention in tiles: some queries against a block of keys at a time, with the softmax carried on from block to block,
-// so that no matrix of all positions by all positions is ever there. Products are those of matmul.cpp: tiles of a panel
-// of rows by strips of columns, whose sums do not depend on how many rows or columns there are.
+// Tiled attention: a tile of queries against a block of keys at a time, with an online softmax across blocks, so
+// that the full attention matrix is never stored. Products are those of matmul.cpp: tiles of a panel of rows by
+// strips of columns, whose sums do not depend on the number of rows or columns.
 //
-// A row of a tile is one head of queries at one position; the heads that share keys lie below each other.
+// A row of a tile is one head of queries at one position; the heads that share keys are stacked.
 #include "state.hpp"
 
 namespace groupgrad::engine::cpu {
 
 namespace {
 
-// Keys of a block, counted from the sequence's start: results depend on it.
+// Keys per block, counted from the sequence's start; results depend on it.
 constexpr int64_t kBlockKeys = 128;
-// Rows of a tile, unless more heads share their keys.
+// Rows per tile, unless more heads share their keys.
 constexpr int64_t kTileRows = 64;
 static_assert(kBlockKeys <= kBlockK && kMaxSharingHeads <= kBlockK, "a panel of scores is one block of k");
-// Multiply-adds that a thread should have at least.
+// Minimum number of multiply-adds per thread.
 constexpr int64_t kWorkPerThread = int64_t(1) << 18;
 
-// The scratch memory of a thread, dealt out in order. Without memory it counts what would be dealt out.
+// A bump allocator over a thread's scratch memory. Without memory it only counts.
 class Arena {
  public:
   explicit Arena(std::byte* begin = nullptr) : begin_(begin) {}
@@ -49,7 +49,7 @@ class Panel {
       kernel_.packRows(a + k, stride, 1, rows, std::min(kBlockK, k_ - k), block(k) + row * kPanelStride);
     }
   }
-  // Where k is at most kBlockK: a row, which may be written up to there.
+  // For k of at most kBlockK: a row, which may be written up to kBlockK.
   float* row(int64_t r) const { return reinterpret_cast<float*>(data_ + r * kPanelStride); }
   static constexpr int64_t kRowStride = kPanelStride / int64_t(sizeof(float));
 
@@ -78,7 +78,7 @@ class Strips {
     }
   }
 
-  // c (+)= a b, where a is as wide as b is high.
+  // c (+)= a b.
   void multiply(const Panel& a, int64_t rows, float* c, int64_t strideC, bool accumulate) const {
     const int64_t tiles = (rows + a.kernel().rows - 1) / a.kernel().rows;
     for (int64_t k = 0; k < k_; k += kBlockK) {
@@ -126,7 +126,7 @@ struct Shape {
   Scoring scoring;
   int64_t positions, rows;  // of a tile of queries, at most
 
-  // The first position that `position` sees, and the block of keys that it lies in.
+  // The first position that `position` attends to, and its block of keys.
   int64_t first(int64_t start, int64_t position) const {
     return window == 0 ? start : std::max(start, position - window + 1);
   }
@@ -135,7 +135,7 @@ struct Shape {
   }
 };
 
-// Attention of some positions, of the heads that share keys.
+// Attention of some positions, for the heads that share keys.
 class ForwardTile {
  public:
   ForwardTile(const Kernels& kernels, const Shape& shape, Arena& arena)
@@ -149,8 +149,8 @@ class ForwardTile {
         largest_(arena.floats(shape.rows)),
         total_(arena.floats(shape.rows)) {}
 
-  // The positions [begin, end) of a sequence that starts at `start`; their queries, results and statistics (null: not
-  // wanted) lie `stride` and `statisticsStride` apart. keysFrom(position, count) gives keys and values.
+  // The positions [begin, end) of a sequence that starts at `start`; their queries, results and statistics (null:
+  // not computed) are `stride` and `statisticsStride` apart. keysFrom(position, count) returns keys and values.
   template <class F>
   void run(int64_t start, int64_t begin, int64_t end, const float* query, float* y, int64_t stride, float* logSumExp,
            int64_t statisticsStride, const F& keysFrom) {
@@ -190,7 +190,8 @@ class ForwardTile {
   float *sums_, *largest_, *total_;
 };
 
-// One new position of a row: its key and value go into the cache, and its block of keys is gathered from there.
+// One new position of a row: its key and value are written to the cache, and its block of keys is gathered from
+// there.
 class DecodeTile {
  public:
   DecodeTile(const Kernels& kernels, const Shape& shape, Arena& arena)
@@ -223,8 +224,8 @@ class DecodeTile {
   float *keys_, *values_;
 };
 
-// The products of a backward pass, of rows on the left with rows on the right: queries and their gradients with keys
-// and values, or the other way round.
+// The products of a backward pass, of left rows with right rows: queries and their gradients with keys and values,
+// or vice versa.
 class BackwardTile {
  public:
   BackwardTile(const Kernels& kernels, Arena& arena, int64_t left, int64_t right, int64_t size)
@@ -240,7 +241,7 @@ class BackwardTile {
     left_.pack(a, stride, row, rows);
     leftGradients_.pack(b, stride, row, rows);
   }
-  // Products of the rows on the left with rows on the right: of queries with keys, of gradients with values.
+  // Products of left rows with right rows: of queries with keys, of gradients with values.
   void score(int64_t rows, const float* a, const float* b, int64_t stride, int64_t count) {
     transposed_.pack(a, size_, count, 1, stride);
     transposed_.multiply(left_, rows, scores_.row(0), Panel::kRowStride, false);
@@ -265,8 +266,8 @@ class BackwardTile {
   Strips transposed_, right_;
 };
 
-// What a backward pass has of a sequence, for one head of keys and those of queries that share it. Gradients lie like
-// what they belong to.
+// A backward pass's inputs for a sequence, for one head of keys and the query heads that share it. Gradients have
+// the layout of their values.
 struct BackwardHead {
   int64_t start;
   const float* query;
@@ -342,7 +343,7 @@ class KeyGradients {
     tile_.packLeft(own.key, own.value, own.stride, 0, rows);
     std::fill_n(dKey_, rows * size, 0.0f);
     std::fill_n(dValue_, rows * size, 0.0f);
-    // Who sees the last of the keys sees it no longer than the window.
+    // The last key is attended to by at most a window of positions.
     const int64_t last = shape_.window == 0 ? length : std::min(length, end - 1 + shape_.window);
     for (int64_t position = begin; position < last; position += shape_.positions) {
       const int64_t positions = std::min(shape_.positions, last - position), count = positions * sharing;

@@ -5,7 +5,7 @@ namespace groupgrad::engine::cpu {
 
 namespace {
 
-// Where the last axis is not the one that lies together in x: tiles that fit into the cache both ways.
+// For boxes whose last axis is not contiguous in x: tiles that fit into the cache in both layouts.
 template <class T>
 void transposeTiles(const T* x, T* y, int64_t rows, int64_t columns, int64_t strideX, int64_t strideY) {
   constexpr int64_t kTile = 16;
@@ -42,7 +42,7 @@ void copyBox(State& s, const CopyRequest& r) {
     if (r.strideX[axis] == 1 && r.shape[axis] > 1) together = axis;
   }
   if (r.strideX[last] > 1 && r.strideY[last] == 1 && together != last) {
-    // That axis and the last make a matrix; the others are walked over.
+    // That axis and the last form a matrix; the others are iterated over.
     int64_t shape[kMaxRank], strideX[kMaxRank], strideY[kMaxRank];
     int rank = 0;
     for (int axis = 0; axis < last; ++axis) {
@@ -52,7 +52,7 @@ void copyBox(State& s, const CopyRequest& r) {
       strideY[rank++] = r.strideY[axis];
     }
     const int64_t matrices = Rows<2>::number(rank + 1, shape), rows = r.shape[together];
-    // Pieces of 64 of the matrix's rows: one matrix may be all there is.
+    // In pieces of 64 of the matrix's rows, because there may be only one matrix.
     constexpr int64_t kRows = 64;
     const int64_t pieces = (rows + kRows - 1) / kRows;
     s.forEach(matrices * pieces, matrices * rows * length, kValuesPerThread, [&](int64_t unit) {

@@ -1,4 +1,4 @@
-// Elementwise operations: shares their values out to threads.
+// Elementwise operations, distributed over threads.
 #include "state.hpp"
 
 namespace groupgrad::engine::cpu {

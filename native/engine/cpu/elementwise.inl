@@ -1,8 +1,8 @@
-// Elementwise operations. A value's result does not depend on its place: the rest of an array that does not fill a
-// vector is computed as a vector too.
+// Elementwise operations. A result does not depend on the value's position: the remainder of an array that does not
+// fill a vector is computed as a vector too.
 #pragma once
 
-// Where a condition holds for a, else b; NaN in `x` comes through min and max as in JavaScript.
+// a where a condition holds, else b; NaN in `x` propagates through min and max as in JavaScript.
 GROUPGRAD_INLINE Floats maximumOf(Floats a, Floats b) { return (a > b) | (a != a) ? a : b; }
 GROUPGRAD_INLINE Floats minimumOf(Floats a, Floats b) { return (a < b) | (a != a) ? a : b; }
 GROUPGRAD_INLINE Floats absolute(Floats x) {
@@ -42,7 +42,7 @@ GROUPGRAD_INLINE Floats logarithm(Floats x) {
   const Ints tiny = x < splat(1.17549435e-38f);  // subnormal: scaled into the normal range
   const Floats scaled = tiny ? x * 8388608.0f : x;
   const Ints bits = __builtin_bit_cast(Ints, scaled);
-  // The exponent of m is taken such that m lies in [sqrt(1/2), sqrt(2)).
+  // The exponent is chosen so that m is in [sqrt(1/2), sqrt(2)).
   const Ints shifted = bits - 0x3f3504f3;
   const Ints exponent = (shifted >> 23) - (tiny & 23);
   const Floats m = __builtin_bit_cast(Floats, (shifted & 0x007fffff) + 0x3f3504f3) - 1.0f;
@@ -235,7 +235,7 @@ void select(const uint8_t* condition, const float* a, const float* b, float* y, 
   for (int64_t i = 0; i < n; ++i) y[i] = condition[i] ? a[i] : b[i];
 }
 
-// As JavaScript converts a number to an int32: towards zero, modulo 2^32, what is not finite to 0.
+// Converts to int32 as JavaScript does: towards zero, modulo 2^32, non-finite values to 0.
 GROUPGRAD_INLINE int32_t toInt32(float x) {
   if (x > -2147483648.0f && x < 2147483648.0f) return int32_t(x);
   if (!isFinite(x)) return 0;

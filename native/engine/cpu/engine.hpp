@@ -1,4 +1,4 @@
-// The engine on the processor.
+// The engine on the CPU.
 #pragma once
 
 #include <memory>
@@ -13,19 +13,19 @@ struct StateDeleter {
   void operator()(State*) const;
 };
 
-// What the engine keeps between calls: its threads and scratch memory. Not for use by two threads at once.
+// The engine's state between calls: its threads and scratch memory. Not thread-safe.
 std::unique_ptr<State, StateDeleter> createState();
 
 extern const Operations kOperations;
 
-// The instruction sets that this processor has, the best last.
+// The instruction sets that this processor supports, the best last.
 std::span<const char* const> instructionSets();
 const char* instructionSet(const State&);
-// False where the processor has no such one.
+// False if the processor does not support it.
 bool setInstructionSet(State&, std::string_view name);
 
 int threadCount(const State&);
-// How many threads an operation may use, the caller included; at least 1.
+// How many threads an operation may use, including the caller; at least 1.
 void setThreadCount(State&, int threads);
 
 }  // namespace groupgrad::engine::cpu

@@ -1,4 +1,4 @@
-// Rows picked by their index, and rows added up by their index.
+// Gathers rows by index, and sums rows by index.
 #include "state.hpp"
 
 namespace groupgrad::engine::cpu {

@@ -1,5 +1,5 @@
 // The inner loops of the engine's CPU operations. The same sources (*.inl) are compiled once for each instruction set
-// (kernels_*.cpp); table.cpp picks the best one that the processor has and shares the work out to threads.
+// (kernels_*.cpp); table.cpp picks the best one that the processor supports and distributes the work over threads.
 #pragma once
 
 #include <algorithm>
@@ -19,23 +19,22 @@ namespace groupgrad::engine::cpu {
 // blocks are added up in ascending order. It is the same in every instruction set, and results depend on it.
 constexpr int64_t kBlockK = 512;
 // From one row of a packed block of A to the next, in bytes: a block of floats, or of bfloat16 in half of the space,
-// and a cache line, lest all rows fall into the same sets of the cache.
+// and a cache line, to keep rows from mapping to the same cache sets.
 constexpr int64_t kPanelStride = kBlockK * 4 + 64;
 
-// Blocks of bfloat16 are filled up with 0 to a multiple of this many k: what AMX multiplies at a time.
+// Blocks of bfloat16 are zero-padded to a multiple of this many k, which AMX multiplies at a time.
 constexpr int64_t kStepBfloat16 = 32;
 
 // One way to multiply: a tile of up to `rows` rows of A by a strip of `columns` columns of B.
 struct ProductKernel {
   int rows;
   int columns;
-  // Copies rows of a block of A, `k` <= kBlockK wide, to a panel, rounded to bfloat16 where the kernel multiplies it
-  // so.
+  // Copies rows of a block of A, `k` <= kBlockK wide, to a panel, rounded to bfloat16 if the kernel requires it.
   void (*packRows)(const float* a, int64_t strideM, int64_t strideK, int64_t rows, int64_t k, void* panel);
   // c[r][j] (+)= sum over k of panel[r][k] strip[k][j], for j < n <= columns.
   void (*multiply)(int rows, const void* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
                    bool accumulate);
-  // Before a thread's first product and after its last, where that is needed.
+  // Called before a thread's first product and after its last, if needed.
   void (*enter)() = nullptr;
   void (*leave)() = nullptr;
 };
@@ -72,9 +71,9 @@ struct Kernels {
   void (*gatedUnitBackward)(bool gelu, const float* dy, const float* gate, const float* up, float* dGate, float* dUp,
                             int64_t n);
   float (*dotRow)(const float* a, const float* b, int64_t n);
-  // A block of products of a query with keys, of which it sees [low, high): they become exp(score - largest) and 0, in
-  // whole vectors from the first on; `largest` and `total` go on over the blocks. Returns by what the sums of earlier
-  // blocks are to be multiplied.
+  // A block of products of a query with keys, of which it sees [low, high): they become exp(score - largest) and 0,
+  // in whole vectors from the first on; `largest` and `total` carry over between blocks. Returns the factor for the
+  // sums of earlier blocks.
   float (*softmaxBlock)(float* products, int64_t low, int64_t high, int64_t n, const Scoring&, float& largest,
                         float& total);
   // Products become probabilities, and their gradients those of the products; outside [low, high) 0. `stride` 0: the
@@ -94,10 +93,10 @@ extern const Kernels kBaselineKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
-// In place of kAvx512Kernels.rounded where the processor has AVX512-BF16.
+// Replaces kAvx512Kernels.rounded if the processor has AVX512-BF16.
 extern const ProductKernel kAvx512Bf16Product;
 #if defined(__linux__)
-// Likewise where it has AMX, which the system must be asked for.
+// Likewise if it has AMX, which a process must request from the system.
 extern const ProductKernel kAmxProduct;
 #endif
 #endif

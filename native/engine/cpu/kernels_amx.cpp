@@ -1,5 +1,5 @@
-// Matrix products with AMX: both factors in bfloat16, tiles of 16 x 16 sums. Its bits are those of no other kernel: it
-// adds the products of a pair in an order of its own, and takes subnormal numbers for 0.
+// Matrix products with AMX: both factors in bfloat16, tiles of 16 x 16 sums. Its bits differ from those of every
+// other kernel: it adds the products of a pair in a different order, and flushes subnormal numbers to 0.
 #if defined(__x86_64__) && defined(__linux__)
 
 #include <immintrin.h>
@@ -41,7 +41,7 @@ constexpr int kTile = 16;                           // rows of every tile, and c
 constexpr int64_t kStripBytes = kStripColumns * 4;  // of a pair of k
 
 // Every tile is 16 rows of 64 bytes: 0 to 3 hold sums, 4 and 5 rows of A, 6 and 7 columns of B. Constant, because
-// compilers do not see that all of it is read.
+// compilers do not know that all of it is read.
 struct alignas(64) Configuration {
   uint8_t palette = 1, startRow = 0, reserved[14] = {};
   uint16_t bytesPerRow[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -51,7 +51,7 @@ constexpr Configuration kConfiguration;
 void enter() { _tile_loadconfig(&kConfiguration); }
 void leave() { _tile_release(); }
 
-// Up to 32 rows: rows that the panel has beyond `rows` are multiplied too, and what comes of them is dropped.
+// Up to 32 rows: rows of the panel beyond `rows` are multiplied too, and their results dropped.
 void multiplyAmx(int rows, const void* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
                  bool accumulate) {
   const char* a = static_cast<const char*>(panel);

@@ -31,40 +31,11 @@ namespace {
 
 constexpr int kWidth = 8;
 
-#include "../../cpu/simd.inl"
-#include "elementwise.inl"
-#include "matmul.inl"
-#include "pack.inl"
-#include "reduce.inl"
-#include "transformer.inl"
+#include "kernels.inl"
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {"AVX2",
-                              unary,
-                              binary,
-                              select,
-                              cast,
-                              sumRow,
-                              extremeRow,
-                              argRow,
-                              reduceColumns,
-                              softmaxRow,
-                              rmsNormRow,
-                              rmsNormBackwardRow,
-                              rotateHead,
-                              gatedUnit,
-                              gatedUnitBackward,
-                              dotRow,
-                              softmaxBlock,
-                              softmaxBlockBackward,
-                              adamW,
-                              sumOfSquares,
-                              kFloat32Product,
-                              kMixedProduct,
-                              kRoundedProduct,
-                              packFloat32,
-                              packBfloat16};
+constinit const Kernels kAvx2Kernels = kernelsNamed("AVX2");
 
 }  // namespace groupgrad::engine::cpu
 

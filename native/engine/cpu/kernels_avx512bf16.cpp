@@ -1,6 +1,6 @@
-// Matrix products with AVX512-BF16: both factors in bfloat16, two steps of k an instruction. It adds the products of a
-// pair without rounding between them, and takes subnormal numbers for 0, so that its bits are not those of the other
-// kernels.
+// Matrix products with AVX512-BF16: both factors in bfloat16, two steps of k per instruction. It adds the products
+// of a pair without rounding between them, and flushes subnormal numbers to 0, so its bits differ from those of the
+// other kernels.
 #if defined(__x86_64__)
 
 #include <immintrin.h>

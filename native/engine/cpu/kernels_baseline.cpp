@@ -6,39 +6,10 @@ namespace {
 
 constexpr int kWidth = 4;
 
-#include "../../cpu/simd.inl"
-#include "elementwise.inl"
-#include "matmul.inl"
-#include "pack.inl"
-#include "reduce.inl"
-#include "transformer.inl"
+#include "kernels.inl"
 
 }  // namespace
 
-const Kernels kBaselineKernels = {"baseline",
-                                  unary,
-                                  binary,
-                                  select,
-                                  cast,
-                                  sumRow,
-                                  extremeRow,
-                                  argRow,
-                                  reduceColumns,
-                                  softmaxRow,
-                                  rmsNormRow,
-                                  rmsNormBackwardRow,
-                                  rotateHead,
-                                  gatedUnit,
-                                  gatedUnitBackward,
-                                  dotRow,
-                                  softmaxBlock,
-                                  softmaxBlockBackward,
-                                  adamW,
-                                  sumOfSquares,
-                                  kFloat32Product,
-                                  kMixedProduct,
-                                  kRoundedProduct,
-                                  packFloat32,
-                                  packBfloat16};
+constinit const Kernels kBaselineKernels = kernelsNamed("baseline");
 
 }  // namespace groupgrad::engine::cpu

@@ -1,5 +1,5 @@
-// Matrix products: how one is cut into pieces for threads and caches. The inner loops (matmul.inl) add up each
-// element's sum in an order that depends on k alone, so that no cut changes a bit.
+// Matrix products: how one is split for threads and caches. The inner loops (matmul.inl) compute each element's sum
+// in an order that depends only on k, so that no split changes a bit.
 //
 // B is packed in strips of columns, A block by block (kBlockK wide) in panels of rows by the thread that multiplies
 // them.
@@ -21,13 +21,13 @@ namespace groupgrad::engine::cpu {
 
 namespace {
 
-// Rows of A that one thread packs and keeps in its cache, at most.
+// Maximum rows of A that one thread packs and keeps in its cache.
 constexpr int64_t kRowsPerBlock = 128;
-// A right factor that is packed for one product alone is packed in pieces of at most this many bytes.
+// A right factor that is packed for a single product is packed in pieces of at most this many bytes.
 constexpr int64_t kBytesPerPiece = int64_t(8) << 20;
-// A product of a batch whose right factor is at most this large is one thread's.
+// A batch's product with a right factor of at most this size is computed by one thread.
 constexpr int64_t kBytesPerThread = int64_t(1) << 20;
-// Multiply-adds that a thread should have at least.
+// Minimum number of multiply-adds per thread.
 constexpr int64_t kWorkPerThread = int64_t(1) << 19;
 
 struct Format {
@@ -110,7 +110,7 @@ class Product {
     }
   }
 
-  // Product i of the batch by strips [begin, end), which lie at `strips`, on all threads.
+  // Product i of the batch by strips [begin, end), stored at `strips`, on all threads.
   void multiplyStrips(int64_t i, const std::byte* strips, int64_t begin, int64_t end) const {
     const int64_t blocks = (r_.m + rowsPerBlock_ - 1) / rowsPerBlock_;
     const int64_t rows = (r_.m + blocks - 1) / blocks;
@@ -132,7 +132,7 @@ class Product {
     const int64_t rows = rowEnd - row, k = r_.right.k, n = r_.right.n;
     const float* a = r_.a + int64_t(r_.batchA[size_t(i)]) + row * r_.strideM;
     float* c = r_.c + (i * r_.m + row) * n;
-    // Tiles of equal height rather than full ones and a rest.
+    // Tiles of equal height rather than full ones and a remainder.
     const int64_t tiles = (rows + kernel_.rows - 1) / kernel_.rows;
     if (kernel_.enter) kernel_.enter();
     for (int64_t begin = 0; begin < k; begin += kBlockK) {

@@ -1,6 +1,6 @@
 // The inner loops of matrix products. Every element of a tile is one chain of multiply-adds over k, in ascending order,
 // in all of these kernels: that is the contract of MatMulRequest. With fused multiply-adds (AVX2 and AVX-512) the
-// chains give the same bits; the baseline, without, rounds twice a step.
+// chains give the same bits; the baseline, without, rounds twice per step.
 #pragma once
 
 typedef float Quad __attribute__((vector_size(16)));
@@ -21,8 +21,8 @@ GROUPGRAD_INLINE void storeTransposed(WordQuad a, WordQuad b, WordQuad c, WordQu
   store(y + 3 * stride, __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7));
 }
 
-// Copies rows x columns words from source(row, column) on, where a row's words lie together, to y, where a column's do.
-// `quad(row, column)` gives four words of a row, `word(row, column)` one.
+// Copies rows x columns words from source(row, column) on, where a row's words are contiguous, to y, where a
+// column's are. `quad(row, column)` gives four words of a row, `word(row, column)` one.
 template <class ReadQuad, class ReadWord>
 GROUPGRAD_INLINE void transposeWords(int64_t rows, int64_t columns, uint32_t* y, int64_t stride, ReadQuad quad,
                                      ReadWord word) {
@@ -93,7 +93,8 @@ GROUPGRAD_INLINE void finishTile(Floats (&sums)[R][2], float* c, int64_t strideC
   }
 }
 
-// A value of A in all lanes. Taking 0 away changes no value and costs nothing; adding to 0 would lose the sign of -0.
+// A value of A in all lanes. Subtracting 0 changes no value and costs nothing; adding to 0 would lose the sign of
+// -0.
 GROUPGRAD_INLINE Floats panelValue(const char* panel, int row, int64_t k) {
   return reinterpret_cast<const float*>(panel + row * kPanelStride)[k] - Floats{};
 }

@@ -5,7 +5,7 @@ namespace groupgrad::engine::cpu {
 
 namespace {
 
-// Of values that are summed up at a time: the order of a sum depends on it, and not on threads.
+// Number of values summed at a time: the order of a sum depends on it, and not on threads.
 constexpr int64_t kPiece = 65536;
 
 }  // namespace

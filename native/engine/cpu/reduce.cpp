@@ -1,11 +1,11 @@
-// Reductions, the place of an extreme value, softmax. How a sum is split depends on its length alone, never on threads.
+// Reductions, argmax and argmin, softmax. How a sum is split depends only on its length, never on threads.
 #include "state.hpp"
 
 namespace groupgrad::engine::cpu {
 
 namespace {
 
-// Of the values of a row that one thread reduces; longer rows come in pieces.
+// Maximum number of a row's values that one thread reduces; longer rows are split.
 constexpr int64_t kPiece = 65536;
 constexpr int64_t kColumns = 256;
 

@@ -1,7 +1,7 @@
-// Reductions and softmax. The order of a row's sum depends on the row's length alone.
+// Reductions and softmax. The order of a row's sum depends only on the row's length.
 #pragma once
 
-// Four vectors of partial sums; a double takes them up every so often, so that long rows keep their precision.
+// Four vectors of partial sums, periodically added to a double, so that long rows keep their precision.
 double sumRow(const float* x, int64_t n) {
   constexpr int64_t kStretch = 4096;
   double total = 0;
@@ -27,11 +27,11 @@ GROUPGRAD_INLINE Floats extremeOf(bool smallest, Floats a, Floats b) {
   return smallest ? minimumOf(a, b) : maximumOf(a, b);
 }
 
-// NaN where one of the values is.
+// NaN if one of the values is.
 float extremeRow(bool smallest, const float* x, int64_t n) {
   Floats m = splat(x[0]);
   int64_t i = 0;
-  // A NaN of either operand comes through: of m by minimumOf and maximumOf, of x because comparing with it fails.
+  // A NaN in either operand propagates: in m by minimumOf and maximumOf, in x because comparisons with it fail.
   for (; i + kWidth <= n; i += kWidth) m = extremeOf(smallest, m, load<Floats>(x + i));
   if (i < n) {
     Floats rest = splat(x[0]);
@@ -46,7 +46,7 @@ float extremeRow(bool smallest, const float* x, int64_t n) {
   return result;
 }
 
-// A NaN is passed over, unless it comes first.
+// A NaN is ignored unless it comes first.
 int64_t argRow(bool smallest, const float* x, int64_t n) {
   const Floats sign = splat(smallest ? -1.0f : 1.0f);
   if (x[0] != x[0]) return 0;
@@ -107,7 +107,7 @@ void reduceColumns(Reduction op, const float* x, int64_t n, int64_t stride, floa
   }
 }
 
-// The sum of exp(x - m), which `y` takes up where it is not null.
+// The sum of exp(x - m), whose terms are written to `y` if it is not null.
 double sumOfExponentials(const float* x, float* y, int64_t n, float m) {
   constexpr int64_t kStretch = 4096;
   double total = 0;
@@ -134,7 +134,7 @@ double sumOfExponentials(const float* x, float* y, int64_t n, float m) {
 void softmaxRow(bool log, const float* x, float* y, int64_t n) {
   const float m = extremeRow(false, x, n);
   const double sum = sumOfExponentials(x, log ? nullptr : y, n, m);
-  // Less the maximum first: their sum may lose the logarithm.
+  // Subtracts the maximum first: adding the logarithm to it could lose the logarithm.
   const Floats shift = splat(m), scale = splat(log ? float(std::log(sum)) : float(1 / sum));
   const auto finish = [&](Floats v, Floats e) { return log ? (v - shift) - scale : e * scale; };
   int64_t i = 0;

@@ -1,7 +1,7 @@
 // A block of A in bfloat16.
 #pragma once
 
-// Row by row, filled up with 0 to a multiple of kStepBfloat16.
+// Row by row, zero-padded to a multiple of kStepBfloat16.
 void packRowsBfloat16(const float* a, int64_t strideM, int64_t strideK, int64_t rows, int64_t k, void* panel) {
   const auto row = [panel](int64_t r) {
     return reinterpret_cast<uint16_t*>(static_cast<char*>(panel) + r * kPanelStride);

@@ -1,4 +1,4 @@
-// What the operations of the CPU share: the kernels of an instruction set, threads, scratch memory.
+// Shared by the CPU's operations: the kernels of an instruction set, threads, scratch memory.
 #pragma once
 
 #include <algorithm>
@@ -14,10 +14,10 @@
 
 namespace groupgrad::engine::cpu {
 
-// Memory aligned to a cache line, whose contents are left open.
+// Uninitialised memory aligned to a cache line.
 class Buffer {
  public:
-  // At least so many bytes; contents are lost when it grows. std::bad_alloc where there is no such memory.
+  // At least this many bytes; contents are lost when it grows. std::bad_alloc if there is not enough memory.
   std::byte* reserve(int64_t bytes) {
     if (bytes > size_) {
       memory_.reset();
@@ -56,8 +56,8 @@ class State {
   const Kernels& kernels() const { return *set.kernels; }
   int threads() const { return pool->size(); }
 
-  // Splits [0, size) among threads where that is worth it: where each gets at least `least`. Results must not depend on
-  // where it is split; pieces begin at multiples of 64.
+  // Splits [0, size) among threads if each gets at least `least`. Results must not depend on the split; pieces
+  // begin at multiples of 64.
   template <class F>
   void split(int64_t size, int64_t least, const F& body) {
     if (size < 2 * least || threads() == 1) return body(int64_t(0), size);
@@ -67,7 +67,7 @@ class State {
                   [&](int64_t i) { body(i * piece, std::min(size, (i + 1) * piece)); });
   }
 
-  // Calls body(unit) for each of `units` on several threads where together they do at least `2 * least` of `work`.
+  // Calls body(unit) for each of `units`, on several threads if `work` is at least `2 * least`.
   template <class F>
   void forEach(int64_t units, int64_t work, int64_t least, const F& body) {
     const int wanted = int(std::min<int64_t>(threads(), std::max<int64_t>(1, work / least)));
@@ -75,7 +75,7 @@ class State {
     for (int64_t unit = 0; unit < units; ++unit) body(unit);
   }
 
-  // Scratch memory of one thread at a time. Prepared before threads start, for there is no way to fail within them.
+  // Scratch memory of one thread at a time. Allocated before threads start, because they cannot report failure.
   void prepareScratch(int64_t bytes) {
     if (free_.empty()) {
       free_.reserve(size_t(threads()));
@@ -116,10 +116,10 @@ class State {
   std::vector<Buffer*> free_;
 };
 
-// Values that a thread should have at least to be worth waking up for an operation that reads and writes memory.
+// Minimum number of values that makes waking a thread worthwhile for an operation that reads and writes memory.
 constexpr int64_t kValuesPerThread = 32768;
 
-// Runs an operation's body; memory that is missing becomes a status.
+// Runs an operation's body; a failed allocation becomes a status.
 template <class F>
 Status guarded(const char* operation, const F& body) {
   try {
@@ -166,7 +166,7 @@ class Rows {
   int64_t index_[kMaxRank] = {};
 };
 
-// One operation a file; table.cpp puts them into the table.
+// One operation per file; table.cpp collects them.
 Status unary(void* state, const UnaryRequest&);
 Status binary(void* state, const BinaryRequest&);
 Status select(void* state, const SelectRequest&);

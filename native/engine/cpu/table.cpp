@@ -14,7 +14,7 @@ namespace groupgrad::engine::cpu {
 namespace {
 
 #if defined(__x86_64__) && defined(__linux__)
-// Linux lets a process use AMX that asks for it.
+// On Linux a process must request the use of AMX.
 bool requestAmx() {
   unsigned eax, ebx, ecx, edx;
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
@@ -25,7 +25,7 @@ bool requestAmx() {
 }
 #endif
 
-// Those that this processor has, the best last.
+// Those that this processor supports, the best last.
 const std::vector<InstructionSet>& sets() {
   static const std::vector<InstructionSet> found = [] {
     std::vector<InstructionSet> result = {{"baseline", &kBaselineKernels, &kBaselineKernels.rounded}};

@@ -5,7 +5,7 @@ namespace groupgrad::engine::cpu {
 
 namespace {
 
-// Rows that a unit of work takes at least, so that it is worth waking a thread for.
+// Minimum rows per unit of work that make waking a thread worthwhile.
 int64_t rowsPerThread(int64_t width) {
   return std::max<int64_t>(1, kValuesPerThread / 2 / std::max<int64_t>(1, width));
 }
@@ -24,7 +24,7 @@ Status rmsNorm(void* state, const RmsNormRequest& r) {
 
 Status rmsNormBackward(void* state, const RmsNormBackwardRequest& r) {
   State& s = *static_cast<State*>(state);
-  // Each stretch adds up the weight's gradient for itself: the order of the sum does not depend on threads.
+  // Each group of rows sums the weight's gradient separately, so the order of the sum does not depend on threads.
   constexpr int64_t kStretch = 128;
   const int64_t stretches = (r.rows + kStretch - 1) / kStretch;
   return guarded("the gradient of RMSNorm", [&] {

@@ -1,5 +1,5 @@
-// The inner loops of a transformer's primitives. As in elementwise.inl, a rest that does not fill a vector is computed
-// as a vector too.
+// The inner loops of a transformer's primitives. As in elementwise.inl, a remainder that does not fill a vector is
+// computed as a vector too.
 #pragma once
 
 // Calls body(i, count) for each vector of [0, n).
@@ -45,7 +45,7 @@ float dotRow(const float* a, const float* b, int64_t n) {
       sumOfVectors(n, [=](int64_t i, int64_t count) { return loadUpTo(a + i, count) * loadUpTo(b + i, count); }));
 }
 
-// In stretches, so that long arrays keep their precision.
+// In pieces, so that long arrays keep their precision.
 double sumOfSquares(const float* x, int64_t n) {
   constexpr int64_t kStretch = 4096;
   double total = 0;
@@ -142,7 +142,7 @@ void gatedUnitBackward(bool isGelu, const float* dy, const float* gate, const fl
   gatedUnitBackwardLoop(dy, gate, up, dGate, dUp, n, silu);
 }
 
-// Which lanes of the vector at i lie within [low, high).
+// Which lanes of the vector at i are within [low, high).
 GROUPGRAD_INLINE Ints within(int64_t i, int64_t low, int64_t high) {
   const Ints at = lanes() + int32_t(i);
   return (at >= int32_t(low)) & (at < int32_t(high));

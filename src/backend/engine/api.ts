@@ -1,4 +1,4 @@
-// What users of the backend set, and weights held in bfloat16.
+// The backend's settings, and weights stored in bfloat16.
 
 import { engine, type Tensor } from '@tensorflow/tfjs-core';
 import { checkChoice } from '../../base/check.js';
@@ -16,11 +16,11 @@ function current(): EngineBackend {
 }
 
 /**
- * A tensor of the same values rounded to bfloat16, which takes half of the memory. To tfjs it is a float32 tensor like any
- * other; matrix products and gathering read it as it is, other operations expand it first. Products with it give the same
- * bits as with the rounded values in float32. No gradient flows through: it is for weights that are not trained.
+ * A tensor of the same values rounded to bfloat16, which takes half the memory. To tfjs it is a float32 tensor like any other;
+ * matrix products and gathers read it directly, other operations expand it first. A product with it is bit-identical to one with
+ * the rounded values in float32. No gradient flows through it: it is for weights that are not trained.
  *
- * `tensor`: float32. Error where tfjs's current backend is another.
+ * `tensor`: float32. Error if tfjs's current backend is a different one.
  *
  * @example
  * const frozen = compress(weights);
@@ -32,15 +32,15 @@ export function compress<T extends Tensor>(tensor: T): T {
   return engine().makeTensorFromTensorInfo(backend.compress(tensor), backend) as T;
 }
 
-/** Whether a tensor's values are held in bfloat16. */
+/** Whether a tensor's values are stored in bfloat16. */
 export function isCompressed(tensor: Tensor): boolean {
   return current().stored(tensor.dataId).compressed !== undefined;
 }
 
 /**
  * How matrix products are computed from now on: in float32 (the default), or with both factors rounded to bfloat16 and sums
- * in float32, which is several times faster on processors with AMX or AVX512-BF16. Error where tfjs's current backend is
- * another.
+ * in float32, which is several times faster on processors with AMX or AVX512-BF16. Error if tfjs's current backend is a
+ * different one.
  */
 export function setPrecision(precision: Precision): void {
   checkChoice('precision', precision, precisions);
@@ -51,23 +51,23 @@ export function getPrecision(): Precision {
   return current().precision;
 }
 
-/** The instruction set and the number of threads that operations use. Error where tfjs's current backend is another. */
+/** The instruction set and the number of threads that operations use. Error if tfjs's current backend is a different one. */
 export function engineSettings(): EngineSettings {
   return current().engine.settings();
 }
 
 /**
- * Changes some of them. Results do not depend on `threads`; between instruction sets they differ in their last bits.
- * RangeError for an instruction set that this processor does not have.
+ * Changes the given settings. Results do not depend on `threads`; between instruction sets they differ in their last bits.
+ * RangeError for an instruction set that this processor does not support.
  */
 export function configureEngine(settings: Partial<EngineSettings>): void {
   const backend = current();
-  // Its layout depends on the instruction set.
+  // The packed layout depends on the instruction set.
   backend.packed.clear();
   backend.engine.configure({ ...backend.engine.settings(), ...settings });
 }
 
-/** Instruction sets that this processor has, the best last. */
+/** Instruction sets that this processor supports, the best last. */
 export function instructionSets(): readonly string[] {
   return current().engine.instructionSets();
 }

@@ -1,5 +1,5 @@
-// The tfjs backend `groupgrad`: the CPU backend's storage, typed arrays, with the memory of freed tensors used again, and
-// native kernels (kernels/) on top of those that it takes over.
+// The tfjs backend `groupgrad`: the CPU backend's storage, typed arrays, with the memory of freed tensors reused, and native
+// kernels (kernels/) in addition to the kernels that it inherits.
 
 import { totalmem } from 'node:os';
 import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
@@ -15,7 +15,7 @@ type DataId = TensorInfo['dataId'];
 export const precisions = ['float32', 'bfloat16'] as const;
 export type Precision = (typeof precisions)[number];
 
-/** Numbers of a call, in memory that is used again. */
+/** Numeric arguments of a call, in reused memory. */
 export class Numbers {
   private memory = new Float64Array(64);
 
@@ -27,7 +27,7 @@ export class Numbers {
 }
 
 const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
-/** The types whose values native kernels take. */
+/** The types that native kernels accept. */
 export type NativeType = keyof typeof arrays;
 type ValuesOf<T extends NativeType> = { float32: Float32Array; int32: Int32Array; bool: Uint8Array }[T];
 
@@ -37,7 +37,7 @@ export function isNative(dtype: string): dtype is NativeType {
 
 export class EngineBackend extends MathBackendCPU {
   readonly numbers = new Numbers();
-  /** Shares of this machine's memory at most, for what may be used again. */
+  /** Limits for cached memory, as shares of this machine's memory. */
   readonly pool = new BufferPool(totalmem() / 8);
   readonly packed: PackedCache;
   precision: Precision = 'float32';
@@ -55,7 +55,7 @@ export class EngineBackend extends MathBackendCPU {
     this.data.set(dataId, stored as unknown as ReturnType<typeof this.data.get>);
   }
 
-  /** As the CPU backend's, without its advice to install another backend. */
+  /** Like the CPU backend's, without its advice to install another backend. */
   override write(values: backend_util.BackendValues, _shape: number[], dtype: DataType): DataId {
     const dataId = {};
     this.store(dataId, new Stored(values, dtype));
@@ -102,7 +102,7 @@ export class EngineBackend extends MathBackendCPU {
     return { ...super.memory(), pooledBytes: this.pool.bytes, packedBytes: this.packed.bytes };
   }
 
-  /** Memory for a tensor's values, which are left open. RangeError where there is none. */
+  /** Uninitialised memory for a tensor's values. RangeError if there is none. */
   allocate<T extends NativeType>(dtype: T, size: number): ValuesOf<T> {
     const Values = arrays[dtype];
     const bytes = size * Values.BYTES_PER_ELEMENT;
@@ -113,7 +113,7 @@ export class EngineBackend extends MathBackendCPU {
     try {
       return this.pool.take(bytes);
     } catch {
-      // What is kept for later may be what is missing.
+      // The cached memory may be what is missing.
       this.packed.clear();
       this.pool.clear();
     }
@@ -124,14 +124,14 @@ export class EngineBackend extends MathBackendCPU {
     }
   }
 
-  /** A tensor of values that nobody else holds: those of allocate(). */
+  /** A tensor over values that nothing else references: those of allocate(). */
   wrap(shape: readonly number[], dtype: NativeType, values: TensorValues): TensorInfo {
     const dataId = {};
     this.store(dataId, new Stored(values, dtype, { own: true }));
     return { dataId, shape: [...shape], dtype };
   }
 
-  /** The same values under another shape. */
+  /** The same values with another shape. */
   share({ dataId, dtype }: TensorInfo, shape: readonly number[]): TensorInfo {
     this.incRef(dataId);
     return { dataId, shape: [...shape], dtype };
@@ -143,7 +143,7 @@ export class EngineBackend extends MathBackendCPU {
     const values = stored.peek();
     const Values = arrays[dtype];
     if (values instanceof Values) return values as ValuesOf<T>;
-    // The CPU backend casts some types by their name alone.
+    // The CPU backend casts some types by changing only the dtype.
     const converted = Values.from(values as ArrayLike<number>);
     if (stored.dtype === dtype) stored.replace(converted);
     return converted as ValuesOf<T>;
@@ -156,12 +156,12 @@ export class EngineBackend extends MathBackendCPU {
   /** Float32 values of bfloat16 ones. */
   expand = (bits: Uint16Array): Float32Array => {
     const values = new Float32Array(bits.length);
-    // Not `numbers`, which a kernel may have filled for a call whose arguments it still collects.
+    // Not `numbers`, which a kernel may have filled for a call whose arguments it is still collecting.
     this.engine.cast(Float64Array.of(bits.length), bits, values);
     return values;
   };
 
-  /** A tensor of the same values rounded to bfloat16, in half of the memory. */
+  /** A tensor of the same values rounded to bfloat16, in half the memory. */
   compress(tensor: TensorInfo): TensorInfo {
     const values = this.floats(tensor);
     const bits = new Uint16Array(values.length);
@@ -172,7 +172,7 @@ export class EngineBackend extends MathBackendCPU {
   }
 }
 
-/** tfjs's current backend where it is this one. */
+/** tfjs's current backend, if it is this one. */
 export function currentEngineBackend(): EngineBackend | undefined {
   const current = engine().backendName ? engine().backend : undefined;
   return current instanceof EngineBackend ? current : undefined;

@@ -1,4 +1,4 @@
-// Memory of freed tensors, kept for the next ones: the first touch of fresh pages costs more than most operations.
+// Memory of freed tensors, kept for reuse: the first touch of fresh pages costs more than most operations.
 
 /** Smaller arrays are left to JavaScript: they cost little there. */
 const smallest = 4096;
@@ -10,11 +10,11 @@ export function sizeClass(bytes: number): number {
 }
 
 export class BufferPool {
-  /** By size class, the one that was used longest ago first. */
+  /** By size class, least recently used first. */
   private readonly free = new Map<number, ArrayBuffer[]>();
   private held = 0;
 
-  /** `limit`: the most bytes that are kept. */
+  /** `limit`: the maximum number of bytes kept. */
   constructor(public limit: number) {}
 
   /** Bytes that are kept. */
@@ -22,7 +22,7 @@ export class BufferPool {
     return this.held;
   }
 
-  /** Memory for `bytes`, whose contents are left open. RangeError where there is none. */
+  /** Uninitialised memory for `bytes`. RangeError if there is none. */
   take(bytes: number): ArrayBuffer {
     if (bytes < smallest) return new ArrayBuffer(bytes);
     const size = sizeClass(bytes);
@@ -32,12 +32,12 @@ export class BufferPool {
     return buffer;
   }
 
-  /** Takes back memory that nobody will read again. */
+  /** Takes back memory that will not be read again. */
   give(buffer: ArrayBuffer): void {
     const size = buffer.byteLength;
     if (size < smallest || size > this.limit) return;
     const list = this.free.get(size) ?? [];
-    // Into the last place: classes that are in use stay there.
+    // Moved to the end: classes in use are kept longest.
     this.free.delete(size);
     this.free.set(size, list);
     list.push(buffer);

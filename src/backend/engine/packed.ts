@@ -1,28 +1,28 @@
-// Right factors of products in the engine's own layout. Packing costs as much as multiplying by a few dozen rows, so that a
-// tensor that is used again is packed once; tensors do not change, and the packed form goes when the tensor does.
+// Right factors of products in the engine's own layout. Packing costs as much as multiplying by a few dozen rows, so a tensor
+// that is used repeatedly is packed once; tensors are immutable, and the packed form is freed with the tensor.
 
 import type { EngineAddon, PackedMatrix } from '../../devices/load.js';
 
 export interface PackedEntry {
   /** Precision, sizes and strides. */
   key: string;
-  /** Undefined after the first use, which packs for itself: most right factors are used once. */
+  /** Undefined after the first use, which packs temporarily: most right factors are used once. */
   matrix?: PackedMatrix;
   used: number;
 }
 
-/** What holds a tensor's packed forms. */
+/** Holder of a tensor's packed forms. */
 export interface PackedHolder {
   packed?: PackedEntry[];
 }
 
 export class PackedCache {
-  /** Those that hold a matrix, the one that was used longest ago first. */
+  /** Holders with a matrix, least recently used first. */
   private readonly entries = new Set<PackedEntry>();
   private held = 0;
   private clock = 0;
 
-  /** `limit`: the most bytes that are kept. */
+  /** `limit`: the maximum number of bytes kept. */
   constructor(
     private readonly engine: EngineAddon,
     public limit: number,
@@ -33,7 +33,7 @@ export class PackedCache {
     return this.held;
   }
 
-  /** The packed form under `key`, from the second use on where `worthwhile`; `pack` makes it. */
+  /** The packed form under `key`, created by `pack` from the second use on if `worthwhile`. */
   find(stored: PackedHolder, key: string, worthwhile: boolean, pack: () => PackedMatrix): PackedMatrix | undefined {
     stored.packed ??= [];
     let entry = stored.packed.find((candidate) => candidate.key === key);
@@ -60,7 +60,7 @@ export class PackedCache {
     return matrix;
   }
 
-  /** When a tensor is disposed of. */
+  /** Called when a tensor is disposed of. */
   drop(stored: PackedHolder): void {
     for (const entry of stored.packed ?? []) this.remove(entry);
     stored.packed = undefined;
@@ -71,8 +71,8 @@ export class PackedCache {
   }
 
   /**
-   * Only what was not used for a while makes room: a model that does not fit would otherwise throw out every matrix just
-   * before its turn.
+   * Only matrices that were not used for a while are evicted: a model that does not fit would otherwise evict every matrix just
+   * before its next use.
    */
   private makeRoom(bytes: number): boolean {
     if (bytes > this.limit) return false;

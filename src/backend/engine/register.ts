@@ -1,4 +1,4 @@
-// Registers the backend `groupgrad` with tfjs: all kernels of the CPU backend, the native ones in place of theirs.
+// Registers the backend `groupgrad` with tfjs: all kernels of the CPU backend, replaced by native ones where these exist.
 
 import {
   copyRegisteredKernels,
@@ -17,7 +17,7 @@ import { nativeKernels } from './kernels/table.js';
 /** Its name in tfjs. */
 export const engineBackendName = 'groupgrad';
 
-/** Among the backends that are registered, tfjs starts the one of the highest priority by itself; tfjs-node has 3. */
+/** tfjs by default starts the registered backend with the highest priority; tfjs-node has 3. */
 const priority = 4;
 
 function kernelFunc(native: Kernel, fallback: KernelFunc | undefined, name: string): KernelFunc {
@@ -31,7 +31,7 @@ function kernelFunc(native: Kernel, fallback: KernelFunc | undefined, name: stri
   };
 }
 
-/** Registers it once a process; again, it does nothing. Error where the addon cannot be loaded, with the reasons. */
+/** Registers it once per process; further calls do nothing. Error with the reasons if the addon cannot be loaded. */
 export function registerEngineBackend(): void {
   if (findBackendFactory(engineBackendName)) return;
   const { addon, ...rest } = loadAddon();

@@ -1,5 +1,5 @@
-// What the backend holds of a tensor. The kernels that are taken over from the CPU backend read `values`; whoever does may
-// keep them (a slice is a view of its tensor there), so that their memory is not used again for another tensor.
+// The backend's data of a tensor. The kernels inherited from the CPU backend read `values` and may keep them (a slice is a view
+// of its tensor there), so their memory is then not reused for another tensor.
 
 import type { backend_util, DataType } from '@tensorflow/tfjs-core';
 import type { TensorValues } from '../../devices/load.js';
@@ -11,14 +11,14 @@ export class Stored implements PackedHolder {
   refCount: number;
   /** Parts of a complex tensor. */
   complexTensorInfos?: { real: never; imag: never };
-  /** In place of `held`: float32 values rounded to bfloat16. */
+  /** Replaces `held`: float32 values rounded to bfloat16. */
   compressed?: Uint16Array;
   /** Its forms as the right factor of a product. */
   packed?: PackedEntry[];
   private held: Values;
   private own: boolean;
 
-  /** `own`: nobody else holds `values`. */
+  /** `own`: nothing else references `values`. */
   constructor(
     values: Values,
     readonly dtype: DataType,
@@ -48,18 +48,18 @@ export class Stored implements PackedHolder {
     return this.compressed ? this.expand!(this.compressed) : this.held;
   }
 
-  /** A copy where others must not see the memory itself, else the values. */
+  /** The values, or a copy if the memory itself must not be exposed. */
   read(): Values {
     return this.own ? (this.held as TensorValues).slice() : this.values;
   }
 
-  /** In place of values that came in another type than the tensor's. */
+  /** Replaces values that were given in a different type from the tensor's. */
   replace(values: TensorValues): void {
     this.held = values;
     this.own = false;
   }
 
-  /** The memory, where nobody else can have it. */
+  /** The memory, if nothing else can reference it. */
   release(): ArrayBuffer | undefined {
     if (!this.own || this.compressed) return undefined;
     this.own = false;

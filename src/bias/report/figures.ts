@@ -6,7 +6,7 @@ import { type BiasSettings, type Comparison, type Family, families, sigma } from
 import { boundedBias } from '../bounded.js';
 
 export interface Figure {
-  /** Its file, without the ending. */
+  /** Its file name, without the extension. */
   name: string;
   chart: Chart;
 }
@@ -94,7 +94,7 @@ export function biasFigures(comparisons: readonly Comparison[], { groupSizes }: 
   ];
 }
 
-/** Points inside an interval, the simulated ones among them. */
+/** Points inside an interval, including the simulated ones. */
 function inside([from, to]: readonly [number, number]): number[] {
   return Array.from({ length: resolution - 1 }, (_, i) => {
     const x = from + ((to - from) * (i + 1)) / resolution;

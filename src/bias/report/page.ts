@@ -1,4 +1,4 @@
-// The page of the bias study: what the bias is, its figures, and each number of the theory beside the simulated one.
+// The page of the bias study: what the bias is, its figures, and each theoretical number next to the simulated one.
 
 import { chartIds, numberCell, renderCharts, renderPage, renderTable } from '../../report/page.js';
 import { markup } from '../../report/text.js';

@@ -1,15 +1,15 @@
-// The comparisons of the bias study as tables: a row for each p, a column for each group size. And as text for a terminal.
+// The comparisons of the bias study as tables: a row for each p, a column for each group size; also as text for a terminal.
 
 import { averageLimits, type BiasSettings, type Comparison, families, sigma } from '../bias-study.js';
 
 export interface BiasTable {
   title: string;
   note?: string;
-  /** What tells the rows apart. */
+  /** Label of the rows. */
   label: string;
   groupSizes: readonly number[];
   rows: { label: string; cells: Comparison[] }[];
-  /** Whether values have a sign. */
+  /** Whether values are shown with a sign. */
   signed: boolean;
 }
 
@@ -74,7 +74,7 @@ export function biasTables(comparisons: readonly Comparison[], { groupSizes, eps
 /** Group sizes side by side on 80 columns. */
 const mostColumns = 4;
 
-/** A table as lines of at most 80 columns: theory, and by how many standard errors the simulation is off. */
+/** A table as lines of at most 80 columns: theory, and the simulation's deviation in standard errors. */
 export function tableText({ title, note, label, groupSizes, rows, signed }: BiasTable): string {
   const lines = [title, ...(note ? [note] : [])];
   for (let start = 0; start < groupSizes.length; start += mostColumns) {
@@ -113,7 +113,7 @@ export function wrapped(text: string): string {
   return lines.join('\n');
 }
 
-/** A number with so many decimals, and with a sign if it is to have one; what rounds to 0 has none. */
+/** A number with a given number of decimals, and optionally a sign; values that round to 0 have none. */
 export function decimals(value: number, digits: number, signed = false): string {
   if (Number.isNaN(value)) return 'none';
   const text = value.toFixed(digits);
@@ -126,7 +126,7 @@ export function deviations(value: number): string {
   return decimals(value, 1, true).padStart(4);
 }
 
-/** What a comparison is about, in words. */
+/** A comparison described in words. */
 export function inWords({ quantity, rewards, groupSize, p, interval, epsilon }: Comparison): string {
   const event = rewards === 'bernoulli' ? 'S' : 'S_σ';
   const margin =

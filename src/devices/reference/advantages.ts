@@ -4,7 +4,7 @@ import { hasSpread } from '../../base/spread.js';
 import type { AdvantageOutput, AdvantagePlan, Metrics } from '../plan.js';
 import { isFiniteFloat32 } from './float32.js';
 
-/** Fills `output`. `accuracy` is the mean of all rewards with a verdict, NaN when there is none. */
+/** Fills `output`. `accuracy` is the mean of all rewards with a verdict, NaN if there is none. */
 export function computeAdvantages(
   plan: AdvantagePlan,
   output: AdvantageOutput,
@@ -17,7 +17,7 @@ export function computeAdvantages(
   const batch = statistics(rewards, precision);
   const accuracy = batch.mean;
   const batchStd = batch.std(ddof);
-  // The batch's own mean stands in for an anchor that has seen nothing yet, as in the HA-DW authors' code.
+  // The batch's own mean replaces an anchor without observations, as in the HA-DW authors' code.
   const anchor = hadw && (Number.isNaN(hadw.anchor) ? accuracy : hadw.anchor);
 
   const verdictWeights: number[] = [];
@@ -29,7 +29,7 @@ export function computeAdvantages(
     const group = statistics(rewards.subarray(start, end), precision);
     const groupStd = group.std(ddof);
     output.groupMean[g] = group.mean;
-    // 0 for no spread and for nothing else: the smallest float32 where it would be rounded to 0.
+    // 0 means no spread: a value that would round to 0 becomes the smallest float32.
     output.groupStd[g] = group.spread ? Math.max(groupStd, 2 ** -149) : 0;
     output.active[g] = 0;
     if (!group.spread) groupsWithoutSpread += 1;
@@ -75,12 +75,15 @@ export function countBeyondFloat32(...values: number[]): number {
   return values.filter((value) => !isFiniteFloat32(value)).length;
 }
 
-/** Of rewards with a verdict. */
+/** Statistics of rewards with a verdict. */
 export interface Statistics {
   count: number;
   /** Whether they differ by more than rounding. */
   spread: boolean;
-  /** NaN of none; of rewards without a spread exactly one of them, because the residue of r − mean, divided by a small epsilon, would become an advantage. */
+  /**
+   * NaN if there are none; without spread exactly one of the rewards, because a rounding residue of r − mean, divided by a small
+   * epsilon, would become an advantage.
+   */
   mean: number;
   /** sqrt(Σ (r − mean)² / (n − ddof)); 0 without a spread. */
   std(ddof: number): number;
@@ -98,7 +101,7 @@ function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** In units of a power of two near the largest deviation, so that squares neither overflow nor vanish. */
+/** In units of a power of two near the largest deviation, so that squares neither overflow nor underflow. */
 function deviation(values: readonly number[], center: number, ddof: number): number {
   const largest = values.reduce((max, value) => Math.max(max, Math.abs(value - center)), 0);
   const unit = 2 ** Math.max(Math.floor(Math.log2(largest)), -1022);
@@ -114,7 +117,7 @@ function centred(reward: number, group: Statistics, center: 'mean' | 'leave-one-
   return ((reward - group.mean) * group.count) / (group.count - 1);
 }
 
-/** Without a spread there is no scale to divide by: epsilon alone is none. NaN where the spread is beyond float64's range. */
+/** Without spread there is nothing to divide by: epsilon by itself is not a scale. NaN if the spread exceeds float64's range. */
 export function scaled(advantage: number, std: number, epsilon: number): number {
   if (std === 0 || advantage === 0) return advantage;
   return std < Infinity ? advantage / (std + epsilon) : NaN;

@@ -1,10 +1,10 @@
-// Where float32 ends. This device computes in float64; it counts what the others, in float32, cannot hold.
+// The range of float32. This device computes in float64 and counts values that overflow on the others, in float32.
 
 export function isFiniteFloat32(x: number): boolean {
   return Number.isFinite(Math.fround(x));
 }
 
-/** What becomes of a number on the way: it stays as it is in float64, and overflows where float32 does. */
+/** Keeps a number's float64 precision, but overflows where float32 does. */
 export type Limit = (x: number) => number;
 
 export const float64: Limit = (x) => x;

@@ -1,5 +1,5 @@
-// The device `reference`: the mathematics in plain float64 TypeScript, written to be read. It is what the tests compare
-// every other device with, and what runs where no addon is built.
+// The device `reference`: the mathematics in plain float64 TypeScript, written to be read. The tests compare every other device
+// with it, and it runs if there is no addon.
 
 import type { Device } from '../plan.js';
 import { computeAdvantages } from './advantages.js';

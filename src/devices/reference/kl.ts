@@ -1,28 +1,28 @@
-// Schulman's estimators of KL(policy ‖ reference) from one sample (joschu.net/blog/kl-approx.html), times the importance
-// ratio ρ where they are importance-weighted. Formulas: docs/losses.md, "KL term".
+// Schulman's estimators of KL(policy ‖ reference) from one sample (joschu.net/blog/kl-approx.html), times the importance ratio ρ
+// if they are importance-weighted. Formulas: docs/losses.md, "KL term".
 
 import type { LossPlan } from '../settings.js';
 import type { Limit } from './float32.js';
 import { mean, type SequenceRatios } from './ratio.js';
 
-/** The KL term of the masked-in tokens of one sequence, before β; every array has one entry a token. */
+/** The KL term of the masked-in tokens of one sequence, before β; every array has one entry per token. */
 export interface KlTerms {
   /** ρ k. */
   value: number[];
-  /** ∂(Σ value)/∂ℓ, all ways through ρ included. */
+  /** ∂(Σ value)/∂ℓ, including all paths through ρ. */
   gradient: number[];
-  /** Whether a token's gradient has parts of the whole sequence's tokens in it. */
+  /** Whether a token's gradient includes terms from the whole sequence. */
   shared: boolean;
 }
 
-/** One token's value and what its gradient is made of. */
+/** One token's value and the parts of its gradient. */
 interface TokenKl {
   value: number;
   /** ∂value/∂ℓ with ρ held fixed. */
   own: number;
   /** own + value, without the terms that cancel in that sum: ∂value/∂ℓ where ρ moves with ℓ. */
   total: number;
-  /** value = exponential + rest, with all that grows like e^d in `exponential`; own = −exponential where the clamp does not cut. */
+  /** value = exponential + rest, with all that grows like e^d in `exponential`; own = −exponential if the clamp is not active. */
   exponential: number;
   rest: number;
 }
@@ -42,11 +42,11 @@ export function klTerms(
     const c = Math.min(Math.max(d, -kl.logRatioClamp), kl.logRatioClamp);
     if (!weighted) return tokenKl(kl.estimator, d, c, 0, c, limit);
     const log = ratios.log[t];
-    // Where neither clamp cuts, (ℓ − ℓ°) + (ℓʳ − ℓ).
+    // If neither clamp is active, (ℓ − ℓ°) + (ℓʳ − ℓ).
     const direct = ratio === 'token' && ratios.logSlope[t] === 1 && c === d;
     return tokenKl(kl.estimator, d, c, log, direct ? refLogProbs[t] - oldLogProbs[t] : log + c, limit);
   });
-  // A clamp of the log-ratio that cuts keeps the gradient from flowing through ρ.
+  // An active clamp of the log-ratio stops the gradient through ρ.
   const flows = ratios.logSlope.map((slope) => weighted && slope === 1);
   const shared = ratio === 'sequence' && flows[0];
   const gradient = shared ? sharedGradient(tokens) : tokens.map(({ own, total }, t) => (flows[t] ? total : own));
@@ -54,8 +54,8 @@ export function klTerms(
 }
 
 /**
- * Of tokens that share ρ, which moves with each of them by 1/n: own + the mean of all values. Exponentials, which may be
- * far larger than their differences, are compared with the first one, so that equal ones cancel exactly.
+ * For tokens that share ρ, which depends on each of them with weight 1/n: own + the mean of all values. Exponentials, which may
+ * be far larger than their differences, are compared with the first one, so that equal ones cancel exactly.
  */
 function sharedGradient(tokens: readonly TokenKl[]): number[] {
   const shift = tokens[0].exponential;
@@ -94,7 +94,7 @@ function tokenKl(
     case 'k2':
       return token(times(ratio, (c * c) / 2), times(ratio, -d), times(ratio, (d * (d - 2)) / 2), 0);
     case 'k3': {
-      // ρ (e^c − 1), of which one form cancels near 0 and the other overflows before the product does.
+      // ρ (e^c − 1): one form cancels near 0, the other overflows before the product does.
       const exponential = c < 1 ? times(ratio, Math.expm1(c)) : difference(exp(exponent), ratio);
       const value =
         Math.abs(c) < 1 ? times(ratio, exponentialRemainder(c)) : difference(exp(exponent), times(ratio, c + 1));
@@ -108,7 +108,7 @@ function times(ratio: number, x: number): number {
   return x === 0 && ratio === Infinity ? 0 : ratio * x;
 }
 
-/** a − b for the larger a: where it has overflowed, so has the difference. */
+/** a − b for the larger a: if a has overflowed, so has the difference. */
 function difference(a: number, b: number): number {
   return a === Infinity ? a : a - b;
 }

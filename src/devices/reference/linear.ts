@@ -1,5 +1,5 @@
-// The loss from hidden states h and an unembedding u: logits x_v = h · u_v of each row, softCap tanh(x_v / softCap) where there
-// is a soft cap, and from their gradient that of h and u.
+// The loss from hidden states h and an unembedding u: logits x_v = h · u_v of each row, softCap tanh(x_v / softCap) with a soft
+// cap, and from their gradient that of h and u.
 
 import { type LinearProducts, linearLoss as linearLossBy, withGradients } from '../linear.js';
 import type { LinearPlan, LossScalars } from '../plan.js';
@@ -22,7 +22,7 @@ function productsOf(plan: LinearPlan): LinearProducts {
   };
   const cap = (x: number) => (softCap === Infinity ? x : softCap * Math.tanh(x / softCap));
   const capSlope = (x: number) => (softCap === Infinity ? 1 : 1 - Math.tanh(x / softCap) ** 2);
-  // In float64, whatever the array that is written to: sums of many chunks would be rounded as often.
+  // In float64, whatever the output's type: otherwise the sum would be rounded once per chunk.
   const unembeddingSum = plan.gradUnembedding && new Float64Array(vocab * hiddenSize);
 
   return {

@@ -11,8 +11,8 @@ import { countLoss, isIn, type PolicyTerms, policyTerms, resolveAdvantages } fro
 export function logitsLoss(plan: LogitsPlan): { loss: number; metrics: Metrics; accuracy?: number } {
   const { accuracy, advantages, metrics: advantageMetrics } = resolveAdvantages(plan);
   const offendingLogits = fillLogProbsAndEntropies(plan);
-  // From here on log-probs and entropies are read back as they were written: whoever passes the log-probs on as
-  // oldLogProbs gets a ratio of exactly 1, whoever computes a threshold from the entropies the same kept tokens.
+  // From here on log-probs and entropies are read back as they were written, so that passing the log-probs on as oldLogProbs
+  // gives a ratio of exactly 1, and a threshold computed from the entropies keeps the same tokens.
   const entropy = entropyTerm(plan, plan.entropies);
   const policy = policyTerms(plan, plan.logProbs, advantages, plan.gradLogits === null ? 0 : 1, entropy.kept);
   const overflows = plan.gradLogits === null ? 0 : fillGradient(plan, plan.gradLogits, policy, entropy.derivative);
@@ -27,16 +27,16 @@ export function logitsLoss(plan: LogitsPlan): { loss: number; metrics: Metrics; 
 
 /** softmax(z) of one row, z = logits / temperature. */
 interface RowStatistics {
-  /** log Σ exp(z); NaN in a row that has no distribution: with a NaN or +∞ in it, or with nothing but −∞. */
+  /** log Σ exp(z); NaN for a row without a distribution: one with a NaN or +∞, or with only −∞. */
   logSumExp: number;
   /** −Σ p log p, in nats. */
   entropy: number;
-  /** How many logits make the row so. */
+  /** Number of logits that are the cause. */
   nonFinite: number;
 }
 
 const identity = (value: number) => value;
-/** What a logit's bits mean, and back. */
+/** Converts a logit from its bits, and back. */
 const read = { float32: identity, bfloat16: fromBfloat16, float16: fromFloat16 } as const;
 const write = { float32: identity, bfloat16: toBfloat16, float16: toFloat16 } as const;
 
@@ -49,7 +49,7 @@ function readRow(plan: LogitsLayout, row: number, z: Float64Array): void {
 }
 
 function rowStatistics(z: Float64Array): RowStatistics {
-  // The maximum starts at −∞, not at 0: logits may all be very negative.
+  // The maximum starts at −∞, not at 0: all logits may be very negative.
   let max = -Infinity;
   let broken = 0;
   for (const value of z) {
@@ -71,7 +71,10 @@ function rowStatistics(z: Float64Array): RowStatistics {
   return { logSumExp, entropy, nonFinite: 0 };
 }
 
-/** Writes plan.logProbs and plan.entropies; returns how many logits are not finite beyond the one that a log-prob shows. */
+/**
+ * Writes plan.logProbs and plan.entropies; returns the number of non-finite logits, not counting one that the log-prob already
+ * shows.
+ */
 function fillLogProbsAndEntropies(plan: LogitsPlan): number {
   const z = new Float64Array(plan.vocab);
   let nonFinite = 0;
@@ -94,10 +97,10 @@ type ByLogProb = Pick<PolicyTerms, 'gradient' | 'finite'>;
 
 /**
  * Writes ∂loss/∂x_j = (g ∂ℓ/∂z_j + c ∂H/∂z_j) / T, times the loss scale, with g = ∂loss/∂ℓ, c = ∂loss/∂H, and, for the token a of the row,
- * ∂ℓ/∂z_j = [j = a] − p_j and ∂H/∂z_j = −p_j (log p_j + H). 0 at masked tokens, at tokens without a gradient, and in the columns beyond the vocabulary.
- * NaN where a row has no distribution or g or c is not finite in float32.
- * The gradient may take the place of the logits: a row is read before it is written. Returns how many values are beyond the
- * range of their type. `onRow` is told of each row that is read.
+ * ∂ℓ/∂z_j = [j = a] − p_j and ∂H/∂z_j = −p_j (log p_j + H). 0 at masked tokens, at tokens without a gradient, and in the columns
+ * beyond the vocabulary. NaN if a row has no distribution or g or c is not finite in float32. The gradient may overwrite the
+ * logits: a row is read before it is written. Returns the number of values beyond the range of their type. `onRow` is called for
+ * each row that is read.
  */
 function fillGradient(
   plan: LogitsLayout,
@@ -135,7 +138,7 @@ function fillGradient(
   return overflows;
 }
 
-/** The second half of `logitsLoss`, from a gradient with respect to log-probs and entropies that is given. */
+/** The backward half of `logitsLoss`, from a given gradient with respect to log-probs and entropies. */
 export function logitsBackward(plan: LogitsBackwardPlan): { metrics: Metrics } {
   const { gradLogProbs, gradEntropies, gradLogits, mask } = plan;
   const gradient = Float64Array.from(gradLogProbs);

@@ -5,7 +5,7 @@ import type { LossPlan } from '../settings.js';
 import type { SequenceRatios } from './ratio.js';
 import type { SequenceTokens } from './surrogate.js';
 
-/** What the metrics are made of. */
+/** Inputs of the metrics. */
 export interface Tally {
   emptySequences: number;
   tokens: number;
@@ -15,13 +15,13 @@ export interface Tally {
   ratioMax: number;
   rawSum: number;
   klSum: number;
-  /** How often a ratio was clipped, of how many, and the smallest and largest share in a sequence. */
+  /** How many ratios were clipped, out of how many, and the smallest and largest share in a sequence. */
   clipItems: number;
   lowCount: number;
   highCount: number;
   lowMin: number;
   highMax: number;
-  /** φ of each sequence, or of each token where the advantage changes along the sequence. */
+  /** φ of each sequence, or of each token if the advantage varies along the sequence. */
   phiItems: number;
   phiSum: number;
 }
@@ -63,7 +63,7 @@ export function tallySequence(
     tally.phiSum += weight;
   }
 
-  // A sequence's ratio is one ratio; its clipping is one event unless the advantage changes along the sequence.
+  // A sequence's ratio is one ratio; its clipping is one event unless the advantage varies along the sequence.
   const usedRatios = plan.loss.ratio === 'token' ? tokens.ratio : tokens.ratio.slice(0, 1);
   for (const ratio of usedRatios) {
     tally.ratioCount += 1;
@@ -91,7 +91,7 @@ function clipsSequences(plan: TokenPlan): boolean {
   return plan.loss.ratio !== 'token' && !plan.advantagesPerToken && plan.loss.surrogate.kind !== 'gmpo';
 }
 
-/** On which side token t's ratio is clipped so that its gradient ends (or, for CISPO, is bounded). */
+/** On which side token t's ratio is clipped so that its gradient vanishes (or, for CISPO, is bounded). */
 function clippedSide(config: LossPlan, tokens: SequenceTokens, t: number): 'low' | 'high' | null {
   const { kind, parameters } = config.surrogate;
   const advantage = tokens.advantage[t];
@@ -121,12 +121,12 @@ export function tallyMetrics(tally: Tally, plan: TokenPlan): Metrics {
     'ratio/mean': tally.ratioCount > 0 ? tally.ratioSum / tally.ratioCount : 1,
     'ratio/min': tally.ratioCount > 0 ? tally.ratioMin : 1,
     'ratio/max': tally.ratioCount > 0 ? tally.ratioMax : 1,
-    // −mean(δ) estimates KL(behaviour ‖ policy); 0 (not −0, not NaN) when ℓ° is left out.
+    // −mean(δ) estimates KL(behaviour ‖ policy); 0 (not −0, not NaN) without ℓ°.
     approx_kl: plan.oldLogProbs === null ? 0 : over(-tally.rawSum, tally.tokens),
   };
   if (kl.beta !== 0 && plan.metrics) metrics.kl = over(tally.klSum, tally.tokens);
 
-  // As in TRL an empty sequence counts as one that is not clipped.
+  // As in TRL, an empty sequence counts as not clipped.
   const items = tally.clipItems + (clipsSequences(plan) ? tally.emptySequences : 0);
   if (surrogate.kind === 'clip' || surrogate.kind === 'gmpo') {
     const present = tally.clipItems > 0;

@@ -32,7 +32,7 @@ export function policyLoss(plan: PolicyPlan): { loss: number; metrics: Metrics; 
   return { loss, accuracy, metrics };
 }
 
-/** A loss that is not finite counts where nothing that it is a sum of does. */
+/** A non-finite loss counts if none of its terms does. */
 export function countLoss(nonFinite: number, loss: number): number {
   return nonFinite === 0 && !isFiniteFloat32(loss) ? 1 : nonFinite;
 }
@@ -51,16 +51,16 @@ export interface PolicyTerms {
   loss: number;
   /** ∂loss/∂ℓ, B*T; 0 at masked tokens. */
   gradient: Float64Array;
-  /** By token, whether ∂loss/∂ℓ is finite where it is computed in float32. */
+  /** For each token, whether ∂loss/∂ℓ is finite when computed in float32. */
   finite: boolean[];
-  /** Without a KL term's `kl` when the plan wants no metrics. */
+  /** Without a KL term's `kl` if the plan requests no metrics. */
   metrics: Metrics;
 }
 
 /**
- * Surrogate and KL term of a batch. `gradientScale`: what the gradient is multiplied by; 0 where it is not wanted, and so does
- * not count in `nonFinite`. `kept` is what entropy.topQuantile leaves (κ); null: every token. `entropies`: those that were
- * given and the gradient with respect to them, which count as log-probs do.
+ * Surrogate and KL term of a batch. `gradientScale` multiplies the gradient; with 0 no gradient is computed or counted in
+ * `nonFinite`. `kept`: the tokens that entropy.topQuantile keeps (κ); null: every token. `entropies`: the given ones and the
+ * gradient with respect to them, which count as log-probs do.
  */
 export function policyTerms(
   plan: TokenPlan,
@@ -99,7 +99,7 @@ export function policyTerms(
       gradient[i] = slope(terms, t);
       finite[i] = isFiniteFloat32(slope(inFloat32, t));
     });
-    // Counted where it begins: what follows from an input or a term that is not finite is not counted again.
+    // Counted at its origin: values that follow from a non-finite input or term are not counted again.
     nonFinite +=
       countInputs(plan, logProbs, entropies.values, advantages, sequence, b) ||
       inFloat32.nonFinite ||
@@ -111,21 +111,21 @@ export function policyTerms(
   return { loss, gradient, finite, metrics: { ...tallyMetrics(tally, plan), loss, nonFinite } };
 }
 
-/** What a sequence adds to the loss, before the aggregation's factor; every array has one entry a token. */
+/** A sequence's contribution to the loss, before the aggregation's factor; every array has one entry per token. */
 interface SequenceTerms {
   tokens: SequenceTokens;
   value: number[];
-  /** The gradient that a token has from itself, and what it gets from the sequence's tokens together. */
+  /** The part of a token's gradient from its own terms, and the part from all tokens of the sequence. */
   own: number[];
   shared: number[];
   phi?: number[];
   /** Before β. */
   kl?: number[];
-  /** How many tokens have a value or a derivative that float32 cannot hold. */
+  /** Number of tokens with a value or a derivative that overflows float32. */
   nonFinite: number;
 }
 
-/** Whether everything is so small that no product of it comes near float32's range. */
+/** Whether all values are so small that none of their products comes near float32's range. */
 function areModerate({ tokens, value, own, phi, kl }: SequenceTerms): boolean {
   const { ratio, delta, advantage, weight, logProb } = tokens;
   const sizes = [ratio, delta.map(Math.exp), advantage, weight, logProb, value, own, phi ?? [], kl ?? []];
@@ -165,14 +165,14 @@ function sequenceTerms(
     terms.value.push(surrogate.value[t] + klValue);
     terms.own.push(surrogate.byLogProb[t] + fromSelf + (kl?.shared ? 0 : klGradient));
     terms.shared.push((surrogate.shared?.[t] ?? 0) + fromAll + (kl?.shared ? klGradient : 0));
-    // k itself too: devices multiply it by β after it has overflowed.
+    // k itself too: devices multiply by β only after k may have overflowed.
     const parts = [kl?.value[t] ?? 0, terms.value[t], terms.own[t], byLogRatio[t]];
     if (!parts.every(isFiniteFloat32)) terms.nonFinite += 1;
   }
   return terms;
 }
 
-/** Whether the token counts; where it does not, none of its values may be read. */
+/** Whether the token counts; if not, none of its values may be read. */
 export function isIn(plan: TokenPlan, token: number): boolean {
   return plan.mask === null || plan.mask[token] !== 0;
 }
@@ -191,7 +191,7 @@ function advantageAt(plan: TokenPlan, advantages: Numbers, token: number): numbe
   return advantages[plan.advantagesPerToken ? token : Math.floor(token / plan.length)];
 }
 
-/** By what a token's loss is multiplied in the sum, as a function of its sequence's n_b (docs/losses.md, "Aggregation"). */
+/** The factor of a token's loss in the sum, as a function of its sequence's n_b (docs/losses.md, "Aggregation"). */
 function aggregationScale(plan: TokenPlan, indices: readonly number[][]): (n: number) => number {
   const { aggregation, emptySequences, maxLength } = plan.loss;
   const present = indices.filter((sequence) => sequence.length > 0).length;
@@ -245,8 +245,8 @@ function countIn(sequence: readonly number[], isCounted: (token: number) => bool
 }
 
 /**
- * Values that are not finite among what is read of a sequence. Its advantage counts once, and an entropy where its log-prob
- * does not: a row of logits without a distribution has neither.
+ * Number of non-finite values among a sequence's inputs. Its advantage counts once, and an entropy only if its log-prob does not
+ * count: a row of logits without a distribution has neither.
  */
 function countInputs(
   plan: TokenPlan,

@@ -3,9 +3,9 @@
 import type { TokenPlan } from '../plan.js';
 import type { Ratio } from '../settings.js';
 
-/** Log-ratios of the masked-in tokens of one sequence; every array has one entry a token. */
+/** Log-ratios of the masked-in tokens of one sequence; every array has one entry per token. */
 export interface SequenceRatios {
-  /** δ = ℓ − ℓ° as it is. */
+  /** δ = ℓ − ℓ°, unclamped. */
   raw: number[];
   /** δ clamped to ±logRatioClamp, and the slope of that clamp: 1 inside, 0 outside. */
   delta: number[];
@@ -21,7 +21,7 @@ export function sequenceRatios(
   sequence: readonly number[],
 ): SequenceRatios {
   const { ratio, logRatioClamp } = plan.loss;
-  // Without ℓ° it is sg(ℓ): the difference is 0 and carries a gradient (and is NaN where ℓ is not finite).
+  // Without ℓ° it is sg(ℓ): the difference is 0 and has a gradient (and is NaN if ℓ is not finite).
   const old = plan.oldLogProbs ?? logProbs;
   const raw = sequence.map((i) => logProbs[i] - old[i]);
   const delta = raw.map((value) => clampLog(value, logRatioClamp));
@@ -48,8 +48,8 @@ export function mean(values: readonly number[]): number {
 }
 
 /**
- * From ∂loss/∂(log-ratio of token t) to ∂loss/∂ℓ_t. A token ratio and GSPO-token's (arXiv 2507.18071, eq. 13–14) move
- * with their own token only; GSPO's moves with every token of the sequence, by 1/n each (eq. 10).
+ * From ∂loss/∂(log-ratio of token t) to ∂loss/∂ℓ_t. Token ratios and GSPO-token's (arXiv 2507.18071, eq. 13–14) depend on their
+ * own token only; GSPO's depends on every token of the sequence, with weight 1/n each (eq. 10).
  */
 export function ratioGradient(ratio: Ratio, byLogRatio: readonly number[]): readonly number[] {
   if (ratio !== 'sequence') return byLogRatio;

@@ -3,32 +3,32 @@
 
 import type { Limit } from './float32.js';
 
-/** The masked-in tokens of one sequence; every array has one entry a token. */
+/** The masked-in tokens of one sequence; every array has one entry per token. */
 export interface SequenceTokens {
   /** ℓ. */
   logProb: number[];
   /** The token's own log-ratio ℓ − ℓ°, clamped to ±logRatioClamp. */
   delta: number[];
-  /** ∂delta/∂ℓ: 1, or 0 where the clamp cut. */
+  /** ∂delta/∂ℓ: 1, or 0 where the clamp is active. */
   deltaSlope: number[];
-  /** The ratio that the configuration chooses; the same at every token when it is a sequence's. */
+  /** The configured ratio; the same at every token if it is sequence-level. */
   ratio: number[];
   /** A. */
   advantage: number[];
-  /** Token weight, 1 where there are none. */
+  /** Token weight; 1 if there are none. */
   weight: number[];
   /** False where the surrogate is 0 by definition, whatever the ratio: A = 0, or a dropped token. */
   live: boolean[];
   limit: Limit;
 }
 
-/** What a surrogate gives; every array has one entry a token. */
+/** A surrogate's result; every array has one entry per token. */
 export interface SurrogateTerms {
   /** The token's loss. */
   value: number[];
   /** ∂(Σ value)/∂(log of the token's `ratio`). */
   byLogRatio: number[];
-  /** ∂(Σ value)/∂ℓ apart from the way through the ratio and from `shared`. */
+  /** ∂(Σ value)/∂ℓ without the paths through the ratio and through `shared`. */
   byLogProb: number[];
   /** ∂(Σ value)/∂ℓ through a quantity of the whole sequence. */
   shared?: number[];
@@ -57,7 +57,7 @@ interface TokenTerms {
   byLogProb: number;
 }
 
-/** A surrogate whose token losses depend on their own token alone. */
+/** A surrogate whose token losses depend only on their own token. */
 function eachToken(
   formula: (ratio: number, advantage: number, logProb: number, parameters: Float64Array) => TokenTerms,
 ): SurrogateFunction {
@@ -95,7 +95,7 @@ function clip(ratio: number, advantage: number, _logProb: number, [low, high, ma
   const clipped = clamp(ratio, 1 - low, 1 + high) * advantage;
 
   let value: number;
-  let moves: boolean; // whether the branch chosen moves with the ratio
+  let moves: boolean; // whether the chosen branch depends on the ratio
   if (unclipped <= clipped) {
     value = -unclipped;
     moves = ratio <= max;
@@ -133,8 +133,8 @@ function reinforce(_ratio: number, advantage: number, logProb: number): TokenTer
 }
 
 /**
- * −A_t exp(S), S = Σ_t c_t / n the mean of the log-ratios, each clipped on the side where its advantage would profit:
- * GMPO (arXiv 2507.20673, eq. 4). It takes its own log-ratios, whatever the configured ratio is.
+ * −A_t exp(S), S = Σ_t c_t / n the mean of the log-ratios, each clipped on the side that would profit from its advantage: GMPO
+ * (arXiv 2507.20673, eq. 4). It uses its own log-ratios, whatever the configured ratio is.
  */
 function gmpo(tokens: SequenceTokens, [low, high]: Float64Array): SurrogateTerms {
   const count = tokens.logProb.length;
@@ -176,8 +176,8 @@ function gmpo(tokens: SequenceTokens, [low, high]: Float64Array): SurrogateTerms
 }
 
 /**
- * −sg(φ) A ℓ, φ = exp(λ + k log v − λ v), v the sequence's importance weight with the token weights in it:
- * VESPO (arXiv 2602.10693), with the bounds on the logarithms that TRL has. (k, λ) by the sign of A.
+ * −sg(φ) A ℓ, φ = exp(λ + k log v − λ v), v the sequence's importance weight, including the token weights: VESPO (arXiv
+ * 2602.10693), with TRL's bounds on the logarithms. (k, λ) by the sign of A.
  */
 function vespo(
   tokens: SequenceTokens,

@@ -1,4 +1,4 @@
-// Which charts a report has, by section: metrics by their names, as the trainer writes them.
+// The charts of a report, by section; metrics have the names that the trainer writes.
 
 import { type Chart, format, type Point, type Series } from '../chart.js';
 import { curve, type Span, stack } from './curve.js';
@@ -7,11 +7,11 @@ import type { Table } from './read.js';
 export interface Section {
   title: string;
   charts: Chart[];
-  /** Charts of this section that the run recorded nothing for. */
+  /** Charts of this section for which the run recorded nothing. */
   missing: string[];
 }
 
-/** A curve: a metric, and for its band perhaps two others. */
+/** A curve: a metric, and optionally two others for its band. */
 interface Line {
   metric: string;
   name: string;
@@ -30,13 +30,13 @@ interface ChartPlan {
   ordered?: boolean;
 }
 
-/** Lines for metrics that are named. */
+/** Lines for named metrics. */
 const named =
   (...lines: Line[]) =>
   (): Line[] =>
     lines;
 
-/** Lines for all metrics of a form, named by what its group captures. */
+/** Lines for all metrics that match a pattern, named by its capture group. */
 function matching(pattern: RegExp, names: readonly string[]): Line[] {
   return names.flatMap((metric) => {
     const name = pattern.exec(metric)?.[1];
@@ -44,10 +44,10 @@ function matching(pattern: RegExp, names: readonly string[]): Line[] {
   });
 }
 
-/** The most series that one chart can show apart. */
+/** Maximum number of series that a chart can show distinctly. */
 const mostSeries = 8;
 
-/** By difficulty, in ascending order; evenly chosen ones where there are too many. */
+/** By difficulty, in ascending order; an evenly spaced selection if there are too many. */
 function byDifficulty(prefix: string, names: readonly string[]): Line[] {
   const lines = names
     .filter((metric) => metric.startsWith(prefix) && metric.length > prefix.length)
@@ -75,7 +75,7 @@ function plans(names: readonly string[]): { title: string; charts: ChartPlan[] }
           subtitle: 'Mean over all completions of a step',
           lines: (all) => {
             const parts = matching(/^rewards\/(.+)\/mean$/, all);
-            // One reward function alone is the reward.
+            // A single reward function is the reward itself.
             return [{ metric: 'reward', name: 'reward' }, ...(parts.length > 1 ? parts : [])];
           },
         },
@@ -220,7 +220,7 @@ function plans(names: readonly string[]): { title: string; charts: ChartPlan[] }
   ];
 }
 
-/** Metrics that are shown beside another, as the other ends of its band or in words. */
+/** Metrics that are shown with another one, as ends of its band or in words. */
 const shownElsewhere = new Set([
   'hadw/weight_min',
   'hadw/weight_max',
@@ -229,7 +229,7 @@ const shownElsewhere = new Set([
   'time',
 ]);
 
-/** All charts of the metrics, and last those of metrics that no plan knows. */
+/** All charts, ending with those of metrics that are not planned for. */
 export function metricSections(table: Table, span: Span): Section[] {
   const names = [...table.columns.keys()];
   const shown = new Set([...shownElsewhere, ...names.filter((name) => name.startsWith('health/'))]);
@@ -255,16 +255,16 @@ export function metricSections(table: Table, span: Span): Section[] {
   });
   return sections;
 
-  /** A chart whose only curve belongs to another one, such as the reward beside an absent anchor, shows nothing new. */
+  /** A chart whose only curve is shown elsewhere, such as the reward next to a missing anchor, adds nothing. */
   function isNew({ series }: Chart): boolean {
     return series.some(({ dashed }) => !dashed);
   }
 }
 
-/** The most charts of metrics that the report does not know. */
+/** Maximum number of charts of unknown metrics. */
 const mostOthers = 24;
 
-/** A difficulty that was left out of a chart with too many. */
+/** A difficulty that was omitted from a chart with too many. */
 function isPartOfAccuracy(name: string): boolean {
   const match = /(?:^|\/)accuracy\/([^/]+)$/.exec(name);
   return match !== null && Number.isFinite(Number(match[1]));
@@ -295,7 +295,7 @@ function stepAxis({ first, last }: Span): Pick<Chart, 'xLabel' | 'xRange' | 'xIn
   return { xLabel: 'step', xRange: [first, last], xInteger: true };
 }
 
-/** The parts of a step's time in the order in which they happen; others come behind them. */
+/** The parts of a step's time in chronological order; others follow. */
 const timeNames: [metric: string, name: string][] = [
   ['time/sampling', 'sampling'],
   ['time/rewards', 'rewards'],
@@ -310,11 +310,11 @@ export interface TimeShare {
   name: string;
   /** Seconds over the whole run. */
   seconds: number;
-  /** Of all steps' time, in [0, 1]. */
+  /** Share of the time of all steps, in [0, 1]. */
   share: number;
 }
 
-/** Where the time of steps went. */
+/** How the time of steps was spent. */
 export function timeSection(table: Table, span: Span): Section & { shares: TimeShare[] } {
   const parts = timeParts(table);
   const curves = stack(parts.map(([, column]) => plainCurve(column, table, span)));
@@ -338,12 +338,12 @@ export function timeSection(table: Table, span: Span): Section & { shares: TimeS
   };
 }
 
-/** One value a row of a table. */
+/** One value per table row. */
 type Column = readonly (number | undefined)[];
 
 /**
- * The recorded parts of a step's time, and what the step took beyond them. The loss is part of forward and backward in the
- * file, and apart from it here.
+ * The recorded parts of a step's time, and the remainder. In the file the loss is included in forward and backward; here it is
+ * separate.
  */
 function timeParts({ steps, columns }: Table): [name: string, column: Column][] {
   const isKnown = (metric: string) => metric === 'time/step' || timeNames.some(([known]) => known === metric);
@@ -377,7 +377,7 @@ function sum(values: Column): number {
   return values.reduce((total: number, value) => total + (finite(value) ?? 0), 0);
 }
 
-/** One metric in numbers. */
+/** Summary numbers of a metric. */
 export interface Summary {
   name: string;
   first: number;

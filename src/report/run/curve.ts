@@ -1,4 +1,4 @@
-// A metric as the points of a chart: every step of a short run, stretches of a long one.
+// A metric as the points of a chart: every step of a short run, averages over intervals of a long one.
 
 import type { Point } from '../chart.js';
 import type { Table } from './read.js';
@@ -7,11 +7,11 @@ import type { Table } from './read.js';
 export interface Span {
   first: number;
   last: number;
-  /** Steps a point: 1 shows every step as it is. */
+  /** Steps per point; 1 shows every step. */
   stepsPerPoint: number;
 }
 
-/** Runs up to this length are shown step by step, longer ones in about half as many stretches. */
+/** Runs up to this length are shown step by step, longer ones in about half as many intervals. */
 const mostSteps = 400;
 
 export function spanOf(tables: readonly Table[]): Span {
@@ -24,9 +24,9 @@ export function spanOf(tables: readonly Table[]): Span {
 }
 
 /**
- * The points of a metric; of two others, where they are named, the ends of its band. A stretch of several steps becomes one
- * point: its middle, the mean, and a band from the smallest to the largest value. Steps without a value are passed over; a
- * stretch with none but null becomes a gap.
+ * The points of a metric, with two other metrics as the ends of its band if named. An interval of several steps becomes one
+ * point: its middle, the mean, and a band from the smallest to the largest value. Steps without a value are skipped; an interval
+ * that has only nulls becomes a gap.
  */
 export function curve(table: Table, span: Span, name: string, low = name, high = name): Point[] {
   const [values, lows, highs] = [name, low, high].map((metric) => table.columns.get(metric) ?? []);
@@ -53,10 +53,10 @@ export function curve(table: Table, span: Span, name: string, low = name, high =
 
 interface Stretch {
   place: number;
-  /** The sum of the steps, and how many rows there are. */
+  /** The sum of the steps, and the number of rows. */
   steps: number;
   rows: number;
-  /** The sum of the values, and how many there are. */
+  /** The sum of the values, and their number. */
   sum: number;
   count: number;
   low: number;
@@ -69,7 +69,7 @@ function add(stretch: Stretch, step: number, value: number, low = value, high = 
   if (!Number.isFinite(value)) return;
   stretch.sum += value;
   stretch.count++;
-  // NaN, for null, leaves the other as it is.
+  // NaN, for null, is ignored.
   stretch.low = Math.min(stretch.low, value, Number.isNaN(low) ? value : low);
   stretch.high = Math.max(stretch.high, value, Number.isNaN(high) ? value : high);
 }
@@ -80,7 +80,7 @@ function pointOf({ steps, rows, sum, count, low, high }: Stretch, hasBand: boole
   return hasBand ? { x, y: sum / count, low, high } : { x, y: sum };
 }
 
-/** Curves on top of each other: each point's y is its own, low and high are where it lies in the stack. */
+/** Stacked curves: each point's y is its own value, low and high are its position in the stack. */
 export function stack(curves: readonly (readonly Point[])[]): Point[][] {
   const tops = new Map<number, number>();
   for (const points of curves) for (const { x } of points) tops.set(x, 0);

@@ -1,4 +1,4 @@
-// The report of a run: one HTML page, made from the files of the run folder alone.
+// The report of a run: one HTML page, made only from the files of the run folder.
 
 import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
@@ -15,10 +15,9 @@ import { readConfig, readSamples, readTable, readWarnings, runFiles, type Sample
 const samplesOfAKind = 6;
 
 /**
- * The report of a run folder as an HTML text that needs no network and no other file. It is made from config.json,
- * metrics.jsonl, timing.jsonl, samples.jsonl and warnings.jsonl, any of which may be missing, unfinished or empty; nothing is
- * written. The same files give the same text.
- * @throws TypeError when the folder is not there; the file system's errors.
+ * The report of a run folder as self-contained HTML. It is made from config.json, metrics.jsonl, timing.jsonl, samples.jsonl and
+ * warnings.jsonl, any of which may be missing, unfinished or empty; nothing is written. The same files give the same HTML.
+ * @throws TypeError if the folder does not exist; the file system's errors.
  */
 export async function buildReport(runDir: string): Promise<string> {
   if (typeof runDir !== 'string') throw typeError('runDir', 'the path of a run folder', runDir);
@@ -55,7 +54,7 @@ export async function buildReport(runDir: string): Promise<string> {
   });
 }
 
-/** Writes the report into the run folder as report.html, whole or not at all, and returns its path. */
+/** Writes the report atomically to report.html in the run folder and returns its path. */
 export async function writeReport(runDir: string): Promise<string> {
   const html = await buildReport(runDir);
   const { report } = runFiles(runDir);
@@ -63,7 +62,7 @@ export async function writeReport(runDir: string): Promise<string> {
   return report;
 }
 
-/** In which steps each condition of the run's health held, by its name. */
+/** The steps in which each health condition held, by its name. */
 function conditionSpans({ steps, columns }: Table): RunPage['conditions'] {
   return [...columns].flatMap(([metric, column]) => {
     const [, name] = /^health\/(.+)$/.exec(metric) ?? [];

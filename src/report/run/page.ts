@@ -10,14 +10,14 @@ import { type Sample, total } from './read.js';
 export interface RunPage {
   title: string;
   tiles: readonly Tile[];
-  /** What the reader should know: that the run is empty, that lines could not be read. */
+  /** Notes for the reader, such as that the run is empty or that lines could not be read. */
   notes: readonly string[];
-  /** What has gone wrong, in words, in order. */
+  /** The run's warnings, in order. */
   warnings: readonly string[];
-  /** The steps in which conditions held that are warned of. */
+  /** The steps in which the conditions of the warnings held. */
   conditions: readonly { name: string; steps: number; first: number; last: number }[];
   summaries: readonly Summary[];
-  /** How charts were made smaller, or undefined. */
+  /** How charts were condensed, or undefined. */
   scaleNote?: string;
   sections: readonly Section[];
   timeShares: readonly TimeShare[];
@@ -125,7 +125,7 @@ function renderSamples(groups: RunPage['samples'], notation: string | undefined)
   return `<h2>Samples</h2>${note}${parts.join('\n')}`;
 }
 
-/** The most characters of a text that are shown. */
+/** Maximum number of characters of a text that are shown. */
 const mostCharacters = 4000;
 
 function renderSample(sample: Sample): string {

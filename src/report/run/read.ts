@@ -1,4 +1,4 @@
-// A run folder's files as a report needs them: columns of numbers by step, and a few samples, read as streams.
+// Reads a run folder's files for a report as streams: columns of numbers by step, and a few samples.
 
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
@@ -8,11 +8,11 @@ import { readText } from '../../base/read-text.js';
 export interface Table {
   /** In ascending order. */
   steps: number[];
-  /** For each metric one value a step: NaN where the file says null, undefined where it says nothing. */
+  /** For each metric one value per step: NaN for null in the file, undefined if it is missing. */
   columns: Map<string, (number | undefined)[]>;
-  /** Lines that could not be read; a last line that was being written does not count. */
+  /** Lines that could not be read, not counting an incomplete last line. */
   badLines: number;
-  /** Metrics beyond the most that are kept. */
+  /** Metrics beyond the maximum number that are kept. */
   leftOut: number;
 }
 
@@ -39,8 +39,8 @@ export interface Samples {
 const maxMetrics = 400;
 
 /**
- * Reads metrics.jsonl or timing.jsonl. A line whose step is not after the one before begins a stretch that was run again:
- * what the file said about this and later steps is dropped.
+ * Reads metrics.jsonl or timing.jsonl. A line whose step does not follow the previous one begins a repeated part of the run:
+ * earlier values of this and later steps are dropped.
  */
 export async function readTable(path: string): Promise<Table> {
   const table: Table = { steps: [], columns: new Map(), badLines: 0, leftOut: 0 };
@@ -96,12 +96,12 @@ export async function readSamples(path: string, count: number): Promise<Samples>
   return samples;
 }
 
-/** The sum of a sample's rewards; those that do not apply count nothing. */
+/** The sum of a sample's rewards; those that do not apply are ignored. */
 export function total({ rewards }: Sample): number {
   return rewards.reduce((sum, [, value]) => sum + (value ?? 0), 0);
 }
 
-/** Puts a newer sample before its equals. */
+/** Inserts a newer sample before its equals. */
 function insert(list: Sample[], sample: Sample, count: number, order: (a: Sample, b: Sample) => number): void {
   const place = list.findIndex((other) => order(sample, other) <= 0);
   if (place >= 0) list.splice(place, 0, sample);
@@ -126,7 +126,7 @@ function asSample(line: Record<string, unknown>): Sample | undefined {
 
 const maxWarnings = 100;
 
-/** Reads warnings.jsonl: the texts, the newest where there are very many. */
+/** Reads warnings.jsonl: the texts, only the newest if there are very many. */
 export async function readWarnings(path: string): Promise<string[]> {
   const warnings: string[] = [];
   await forEachObject(path, ({ warning }) => {
@@ -138,7 +138,7 @@ export async function readWarnings(path: string): Promise<string[]> {
   return warnings;
 }
 
-/** Reads config.json: undefined when it is not there, an error's message when it cannot be read. */
+/** Reads config.json: undefined if it does not exist, an error message if it cannot be read. */
 export function readConfig(path: string): Record<string, unknown> | string | undefined {
   try {
     const value: unknown = JSON.parse(readText(path));
@@ -162,14 +162,14 @@ export function runFiles(runDir: string) {
 }
 
 /**
- * Gives each line's object to `take`, which says whether it could use it. Returns how many lines were of no use; a last line
- * without an end is one being written, and a file that is not there is an empty one.
+ * Passes each line's object to `take`, which returns whether it was usable. Returns the number of unusable lines. An
+ * unterminated last line is one being written and is ignored; a missing file counts as empty.
  */
 async function forEachObject(path: string, take: (line: Record<string, unknown>) => boolean): Promise<number> {
   let bad = 0;
   let rest = '';
   try {
-    // Split by hand: readline would also end lines at characters that JSON leaves as they are within a text.
+    // Split by hand: readline also splits at characters that JSON allows unescaped within strings.
     for await (const chunk of createReadStream(path, { encoding: 'utf8', highWaterMark: 1 << 20 })) {
       const lines = (rest + chunk).split('\n');
       rest = lines.pop()!;

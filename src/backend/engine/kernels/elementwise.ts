@@ -5,10 +5,10 @@ import type { EngineAddon } from '../../../devices/load.js';
 import { type EngineBackend, isNative } from '../backend.js';
 import { type Arguments, isFloat, type Kernel, type Kernels, listOf, mergeAxes, sizeOf, stridesOf } from './kernel.js';
 
-/** Those that have a slope below 0. */
+/** Activations with a slope below 0. */
 const sloped = ['LeakyRelu', 'Step'];
 const comparisons = ['Equal', 'NotEqual', 'Greater', 'GreaterEqual', 'Less', 'LessEqual'];
-/** The names of a binary kernel's inputs where they are not `a` and `b`. */
+/** The names of a binary kernel's inputs if they are not `a` and `b`. */
 const inputNames: Readonly<Record<string, readonly [string, string]>> = { EluGrad: ['dy', 'y'], Prelu: ['x', 'alpha'] };
 
 function unaryKernel(operation: number, name: string): Kernel {
@@ -33,7 +33,7 @@ function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }
 
-/** A binary operation by its index, on tensors of float32. Undefined where the shapes need too many axes. */
+/** A binary operation by its index, on float32 tensors. Undefined if the shapes need too many axes. */
 export function binary(
   backend: EngineBackend,
   operation: number,

@@ -1,4 +1,4 @@
-// Rows by their index: gathering, and adding up.
+// Rows by index: gathering and segment sums.
 
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { isNative } from '../backend.js';
@@ -31,13 +31,13 @@ function gather({ inputs: { x, indices }, backend, attrs }: Arguments): TensorIn
   return backend.wrap(info.outputShape, x.dtype, y);
 }
 
-/** Segments whose ids are out of range are passed over, as on the CPU backend. */
+/** Segments whose ids are out of range are skipped, as on the CPU backend. */
 function unsortedSegmentSum({ inputs: { x, segmentIds }, backend, attrs }: Arguments): TensorInfo | undefined {
   if (!isFloat(x) || segmentIds.dtype !== 'int32') return undefined;
   const n = attrs.numSegments as number;
   const rank = segmentIds.shape.length;
   if (n === 0 || rank === 0) return undefined;
-  // One id for each row; of ids of several axes each gives its own, and the CPU backend sums up the first axis alone.
+  // One id per row; with ids of several axes, the CPU backend sums only the first axis.
   if (rank > 1) return undefined;
   const slice = x.shape.slice(1);
   const inner = sizeOf(slice);
@@ -57,7 +57,7 @@ function scatterNd({ inputs: { indices, updates }, backend, attrs }: Arguments):
   for (let i = 0; i < flat.length; i++) {
     let row = 0;
     for (let j = 0; j < info.sliceRank; j++) row += at[i * info.sliceRank + j] * info.strides[j];
-    // The CPU backend says what is wrong with it.
+    // The CPU backend reports the error.
     if (row < 0 || row >= rows) return undefined;
     flat[i] = row;
   }

@@ -10,8 +10,8 @@ export interface Arguments {
 }
 
 /**
- * A kernel's native form under the name of tfjs. Undefined where it does not cover the types or shapes at hand: then the
- * kernel of the CPU backend runs.
+ * A native kernel by its tfjs name. Returns undefined if it does not support the given types or shapes; then the CPU backend's
+ * kernel runs.
  */
 export type Kernel = (args: Arguments) => TensorInfo | TensorInfo[] | undefined;
 export type Kernels = Readonly<Record<string, Kernel>>;
@@ -23,7 +23,7 @@ export function listOf(inputs: Record<string, TensorInfo>): TensorInfo[] {
 
 export const sizeOf = (shape: readonly number[]): number => util.sizeFromShape([...shape]);
 
-/** Strides of a dense tensor, one for each axis. */
+/** Strides of a dense tensor, one per axis. */
 export function stridesOf(shape: readonly number[]): number[] {
   const strides = new Array<number>(shape.length);
   for (let axis = shape.length - 1, stride = 1; axis >= 0; stride *= shape[axis--]) strides[axis] = stride;
@@ -31,7 +31,7 @@ export function stridesOf(shape: readonly number[]): number[] {
 }
 
 /**
- * A box with the strides of its operands, axes that lie together in all of them merged and those of size 1 left out; at
+ * A box with the strides of its operands; axes that are contiguous in all of them are merged, and axes of size 1 dropped; at
  * least one axis remains.
  */
 export function mergeAxes(shape: readonly number[], operands: readonly (readonly number[])[]) {

@@ -7,12 +7,12 @@ import { type Arguments, type Kernels, listOf, mergeAxes, sizeOf, stridesOf } fr
 
 interface Place {
   values: TensorValues;
-  /** Of the box's first element. */
+  /** Offset of the box's first element. */
   offset?: number;
   strides: readonly number[];
 }
 
-/** Copies a box of elements. False where it needs too many axes. */
+/** Copies a box of elements. False if it needs too many axes. */
 function copyBox(backend: EngineBackend, shape: readonly number[], from: Place, to: Place): boolean {
   if (shape.includes(0)) return true;
   const box = mergeAxes(shape, [from.strides, to.strides]);
@@ -25,12 +25,12 @@ function copyBox(backend: EngineBackend, shape: readonly number[], from: Place, 
 }
 
 interface View {
-  /** Of the result as it is copied. */
+  /** Shape of the result as it is copied. */
   box: readonly number[];
-  /** In x, of each axis of the box. */
+  /** Strides in x, one per axis of the box. */
   strides: readonly number[];
   offset?: number;
-  /** Of the result; the box's where it is the same. */
+  /** Shape of the result; default: the box's. */
   shape?: readonly number[];
 }
 
@@ -180,7 +180,7 @@ function pieces(backend: EngineBackend, x: TensorInfo, axis: number, sizes: read
   return sizes.map((size) => {
     const begin = x.shape.map((_, i) => (i === axis ? at : 0));
     at += size;
-    // Never more axes than two: before, and from this one on.
+    // At most two axes: those before, and those from this one on.
     return box(
       backend,
       x,

@@ -6,7 +6,7 @@ import type { EngineBackend } from '../backend.js';
 import { binary } from './elementwise.js';
 import { type Arguments, isFloat, type Kernel, type Kernels, sizeOf, stridesOf } from './kernel.js';
 
-/** Products of more rows spend so little of their time on packing that the memory is better saved. */
+/** Products of more rows spend so little of their time on packing that saving memory matters more. */
 const mostRowsForPacking = 256;
 
 /** tfjs's activations by the name of their kernel. */
@@ -25,7 +25,7 @@ interface Epilogue {
   alpha: number;
 }
 
-/** Where each product of the batch finds its factor, in elements. */
+/** Offset of the factor of each product of the batch, in elements. */
 function batchOffsets(shape: readonly number[], batch: readonly number[], size: number): number[] {
   const own = stridesOf(shape);
   const missing = batch.length - shape.length;
@@ -61,7 +61,7 @@ function matMul(
   let rows = m;
   const oneRight = sizeOf(batchB) === 1;
   if (oneRight && !transposeA && sizeOf(batchA) === sizeOf(batch)) {
-    // All rows of the batch go by the same matrix: one product.
+    // All rows of the batch share the matrix: one product.
     rows = m * sizeOf(batch);
     offsetsA = offsetsB = [0];
   }

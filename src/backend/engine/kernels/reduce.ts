@@ -1,4 +1,4 @@
-// Reductions, the place of an extreme value, softmax.
+// Reductions, argmax and argmin, softmax.
 
 import { backend_util, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { EngineAddon } from '../../../devices/load.js';
@@ -6,10 +6,10 @@ import type { EngineBackend } from '../backend.js';
 import { type Arguments, isFloat, type Kernel, type Kernels, sizeOf } from './kernel.js';
 import { transposed } from './layout.js';
 
-/** x as [outer, n, inner] with the axes to reduce in the middle, transposed where they do not lie together. */
+/** x as [outer, n, inner] with the axes to reduce in the middle, transposed if they are not contiguous. */
 function arrange(backend: EngineBackend, x: TensorInfo, axes: readonly number[]) {
   const reduced = x.shape.map((_, axis) => axes.includes(axis));
-  // Axes of size 1 belong to whatever is beside them.
+  // Axes of size 1 can be merged with any neighbour.
   const kinds = x.shape.flatMap((size, axis) => (size === 1 ? [] : [reduced[axis]]));
   const first = kinds.indexOf(true);
   const last = kinds.lastIndexOf(true);
@@ -26,12 +26,12 @@ function arrange(backend: EngineBackend, x: TensorInfo, axes: readonly number[])
   );
 }
 
-/** Disposes of what arrange() made on the way. */
+/** Disposes of arrange()'s intermediate tensor. */
 function discard(backend: EngineBackend, tensor: TensorInfo, x: TensorInfo): void {
   if (tensor !== x) backend.disposeIntermediateTensorInfo(tensor);
 }
 
-/** `attribute`: where the kernel has its axes. */
+/** `attribute`: the kernel's attribute that holds the axes. */
 function reduceKernel(operation: number, attribute: string): Kernel {
   return ({ inputs: { x }, backend, attrs }) => {
     if (!isFloat(x) || sizeOf(x.shape) === 0) return undefined;
@@ -62,7 +62,7 @@ function argKernel(smallest: boolean): Kernel {
   };
 }
 
-/** Over the last axis; others are left to the CPU backend, which refuses them. */
+/** Over the last axis; others are left to the CPU backend, which rejects them. */
 function softmaxKernel(log: boolean, attribute: string): Kernel {
   return ({ inputs: { logits }, backend, attrs }: Arguments) => {
     const rank = logits.shape.length;

@@ -9,7 +9,7 @@ import { matMulKernels } from './matmul.js';
 import { reduceKernels } from './reduce.js';
 import { transformerKernels } from './transformer.js';
 
-/** For an engine: the CPU's, or another device's with the same operations. */
+/** For an engine: the CPU's, or that of another device with the same operations. */
 export function nativeKernels(engine: EngineAddon): Kernels {
   return {
     ...elementwiseKernels(engine),

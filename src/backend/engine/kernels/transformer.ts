@@ -1,11 +1,11 @@
-// The primitives of a transformer and the optimiser's update: kernels under names of our own, for which the model and the
-// trainer ask (src/model/part.ts, `fusedKernel`; what each takes and gives is said where it is asked for).
+// The primitives of a transformer and the optimiser's update: kernels that tfjs does not define, which the model and the trainer
+// call (`fusedKernel` in src/model/part.ts; inputs and outputs are documented at the call sites).
 
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { EngineBackend } from '../backend.js';
 import type { Arguments, Kernels } from './kernel.js';
 
-/** A new tensor, with its values to be written. */
+/** A new tensor and its values, to be written. */
 function output(backend: EngineBackend, shape: readonly number[]) {
   const values = backend.allocate(
     'float32',
