@@ -13,8 +13,8 @@ import { evaluate, evaluationMetrics } from '../evaluation/evaluate.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
-import type { Evaluation, Group, Reward } from '../rollout/api.js';
-import { isInformative, rolloutMetrics, type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
+import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
+import { rolloutMetrics, type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { identify } from '../run/drift.js';
@@ -30,8 +30,10 @@ import type {
   StepsOptions,
   TrainerOptions,
 } from './api.js';
+import { checkSamplingMetric, GroupChoice } from './choice.js';
 import { type HealthContext, observeHealth, warningsOf } from './health.js';
-import { learn } from './learn.js';
+import { addKlReward } from './kl-reward.js';
+import { type Learner, learn } from './learn.js';
 import {
   checkStepsOptions,
   evaluationExamples,
@@ -43,6 +45,8 @@ import {
 } from './options.js';
 import { ExampleOrder } from './order.js';
 import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
+import { needsReference } from './reference-policy.js';
+import { type RewardWeights, rewardWeights } from './reward-weights.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
@@ -79,6 +83,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
     throw rangeError('resume', `'auto' or 'never' without a runDir`, `'${resume}'`);
   }
   checkKeepBest(settings, parts);
+  checkSamplingMetric(settings.dynamicSampling, rewardWeights(parts.rewards, settings));
   const policy = checkPolicy(await given);
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
@@ -177,7 +182,10 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly state: TrainingState;
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
-  private readonly rewards: readonly Reward<E>[];
+  private readonly rewards: readonly AnyReward<E>[];
+  /** Those of `rewards` and the KL reward. */
+  private readonly weights: RewardWeights;
+  private readonly choice: GroupChoice;
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
   private progress = silent;
@@ -208,7 +216,9 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const tokens = (task: Task) => tokenTask(task, policy, settings.sampling);
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
-    this.rewards = parts.rewards as readonly Reward<E>[];
+    this.rewards = parts.rewards as readonly AnyReward<E>[];
+    this.weights = rewardWeights(parts.rewards, settings);
+    this.choice = new GroupChoice(settings, this.weights);
     this.context = healthContext(settings, parts, this.task.maxTokens);
     this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
       name,
@@ -227,7 +237,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   load({ state, folder, isOwn }: Loaded): void {
     this.state.load(state);
     this.begun = !state.isWarmStart;
-    if (this.begun && this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
+    if (this.begun && needsReference(this.settings) && !this.state.reference) this.state.holdReference();
     if (isOwn) this.saved = { place: this.place, folder };
     else if (this.isWorthSaving) this.saveNow();
   }
@@ -268,7 +278,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const before = counters.seconds;
     try {
       state.warmStart = undefined;
-      if (this.settings.loss.kl?.beta) state.holdReference();
+      if (needsReference(this.settings)) state.holdReference();
       counters.seconds += seconds;
       files?.restore(0);
       if (files && Object.keys(metrics).length > 0) files.log(0, { metrics, timing: {}, samples: [], warnings: [] });
@@ -564,30 +574,25 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     signal: AbortSignal,
     loop: EventLoopWatch,
   ): Promise<GrpoStep<E>> {
-    const { settings, state, policy, task } = this;
+    const { settings, state, policy } = this;
     const index = this.step + 1;
     const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
     await this.sample(groups, index, timing, signal);
-    const chosen = [...groups].sort(informativeFirst).slice(0, settings.promptsPerStep);
+    const chosen = this.choice.ofStep(groups as unknown as Group[]);
 
     const scored = performance.now();
-    const advantages = assignAdvantages(groups, chosen, settings, state.anchor);
+    const advantages = assignAdvantages(groups, chosen, settings, state.anchor, this.weights);
     timing['time/advantages'] = secondsSince(scored);
 
-    const learner = { policy, optimizer: state.optimizer, reference: state.reference, settings };
-    const learnt = await learn(chosen, index, {
-      ...learner,
-      promptLength: task.promptLength,
-      maxTokens: task.maxTokens,
-      signal,
-    });
+    const learnt = await learn(this.choice.ofLoss(chosen), index, this.learner(signal));
     requireFiniteWeights(policy);
     Object.assign(timing, learnt.timing, { 'time/step': secondsSince(began) });
 
     const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics(signal) : {};
     const metrics: Metrics = {
       ...advantages,
-      ...rolloutMetrics(groups, this.rewards),
+      frac_reward_zero_std: this.choice.shareWithoutSpread(groups as unknown as Group[]),
+      ...rolloutMetrics(groups, [...this.weights.whole, ...this.weights.steps]),
       ...learnt.metrics,
       'groups/resampled': groups.length - settings.promptsPerStep,
       ...evaluated,
@@ -598,7 +603,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     return this.commit({ index, metrics, timing, groups, warnings: [] }, began);
   }
 
-  /** Rounds of prompts until enough groups have rewards that differ. */
+  private learner(signal: AbortSignal): Learner {
+    const { policy, settings, task, state } = this;
+    const { promptLength, maxTokens } = task;
+    const { optimizer, reference } = state;
+    return { policy, optimizer, reference, settings, promptLength, maxTokens, signal };
+  }
+
+  /** Rounds of prompts until there are enough groups of the kind that is wanted. */
   private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
     const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
     const engine = policySampler(this.policy, { device: this.settings.device });
@@ -612,7 +624,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       };
       const address = { seed, step, firstPrompt: groups.length };
       let sampled = { at: began, rewardSeconds: 0 };
-      await sampleGroups(this.policy, this.task, examples, {
+      const more = await sampleGroups(this.policy, this.task, examples, {
         groupSize,
         temperature: sampling.temperature,
         ...cut,
@@ -626,10 +638,11 @@ class Trainer<E extends Example> implements RunTrainer<E> {
           sampled = { at: performance.now(), rewardSeconds };
         },
       });
+      await addKlReward(more as unknown as Group[], this.learner(signal));
       // Rewards that are at work beside the sampler cost no time; what holds the thread does.
       timing['time/sampling'] += (sampled.at - began) / 1e3 - sampled.rewardSeconds;
       timing['time/rewards'] += secondsSince(sampled.at) + sampled.rewardSeconds;
-      if (groups.filter(isInformative).length >= promptsPerStep) return;
+      if (this.choice.areEnough(groups as unknown as Group[])) return;
     }
   }
 
@@ -739,11 +752,6 @@ function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number
   };
 }
 
-/** Sorting is stable: groups of a kind stay in order. */
-function informativeFirst(a: Group, b: Group): number {
-  return Number(isInformative(b)) - Number(isInformative(a));
-}
-
 function requireFiniteWeights({ variables }: Policy): void {
   if (!Number.isFinite(globalNorm(Object.values(variables)))) {
     throw new NumericFault('expected finite weights after the update, got others');
@@ -769,6 +777,7 @@ function describeGroup({ example, completions }: Group): unknown {
       ...completion,
       tokens: [...completion.tokens],
       logProbs: [...completion.logProbs].map(plain),
+      ...(completion.tokenAdvantages && { tokenAdvantages: [...completion.tokenAdvantages].map(plain) }),
       reward: plain(completion.reward),
     })),
   };

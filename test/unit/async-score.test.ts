@@ -23,7 +23,7 @@ async function askScores(
   asked: readonly JudgedCompletion<Example>[],
   signal?: AbortSignal,
 ): Promise<number[]> {
-  const judging = new Judging(task, [], signal);
+  const judging = new Judging(task, [], { groupSize: asked.length, signal });
   for (const [i, completion] of asked.entries()) judging.add(i, completion);
   await judging.finish();
   return judging.judgements.map(({ score }) => score);
