@@ -255,6 +255,7 @@ describe('the package', { skip }, () => {
       'LICENSE',
       'README.md',
       'package.json',
+      'scripts/log-level-library.mjs',
       'scripts/prepare.mjs',
       'scripts/setup-tensorflow.mjs',
     ]);
