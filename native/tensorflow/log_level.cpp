@@ -6,10 +6,12 @@
 #include <cstdlib>
 
 // Abseil's own declarations. TensorFlow exports the function; where another version does not, nothing is changed.
-namespace absl::inline lts_20250814 {
+namespace absl {
+inline namespace lts_20250814 {
 enum class LogSeverityAtLeast : int { kWarning = 1 };
 [[gnu::weak]] void SetMinLogLevel(LogSeverityAtLeast level);
-}  // namespace absl::inline lts_20250814
+}  // namespace lts_20250814
+}  // namespace absl
 
 namespace {
 
