@@ -377,7 +377,10 @@ describe('the package', { skip }, () => {
     const doctor = groupgrad(home, ['doctor']);
     assert.equal(doctor.status, 0, outputOf(doctor));
     checkDoctor(doctor.stdout);
-    assert.match(doctor.stdout, /✗ tfjs +not installed\n +→ pnpm add @tensorflow\/tfjs-core @tensorflow\/tfjs-backend-wasm\n/);
+    assert.match(
+      doctor.stdout,
+      /✗ tfjs +not installed\n +→ pnpm add @tensorflow\/tfjs-core @tensorflow\/tfjs-backend-wasm\n/,
+    );
   });
 
   test('its types hold in a strict project', (t) => {
