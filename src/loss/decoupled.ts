@@ -1,4 +1,4 @@
-// Advantages of several rewards, each normalised for itself: GDPO (docs/losses.md, "Several rewards").
+// Advantages of several rewards, each normalised separately: GDPO (docs/losses.md, "Several rewards").
 
 import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { hasSpread, isRoundingOfZero } from '../base/spread.js';
@@ -19,18 +19,18 @@ import { checkOptions, checkThreads, planAdvantages, type Rewards, type RunOptio
 
 /** One reward of several. */
 export interface WeightedRewards {
-  /** One a completion, in the same order for every reward; NaN where it does not apply. */
+  /** One per completion, in the same order for every reward; NaN where it does not apply. */
   rewards: Rewards;
-  /** Of its advantages in their sum. 0 leaves the reward out. Default 1. */
+  /** Factor of its advantages in the sum. 0 leaves the reward out. Default 1. */
   weight?: number;
 }
 
 /**
  * Advantages by GDPO (arXiv 2601.05242): each reward is centred and scaled within its groups, the results are added up with their
- * weights, and the sums are divided by their standard deviation over the batch. A group whose rewards differ keeps its
- * gradient where their sum is the same for every completion. `reward`, `reward_std`, `accuracy`, `groupMean` and `groupStd` are of the
- * weighted sums of the rewards themselves, as are the p̂ and C of HA-DW; `frac_reward_zero_std` is the share of groups in which no reward
- * differs.
+ * weights, and the sums are divided by their standard deviation over the batch. A group whose rewards differ keeps its gradient
+ * even if their sum is the same for every completion. `reward`, `reward_std`, `accuracy`, `groupMean`, `groupStd` and the means in
+ * the weights of HA-DW and DGPO are those of the weighted sums of the rewards; `frac_reward_zero_std` is the share of groups in
+ * which no reward differs.
  * @param rewards at least one with a weight other than 0; all of the same number
  * @param config as for `computeAdvantages`; `center` 'none' is refused, because nothing would be normalised
  * @throws TypeError or RangeError that names the field, what was expected and what came.
