@@ -1,5 +1,5 @@
-// Reward functions: what one is, and asking them about completions, with a time limit, a limit on how many are asked at
-// once, and a rule for those that fail.
+// Reward functions: what one is, and asking them about completions while others are still being sampled, with a time limit, a
+// limit on how many are asked at once, and a rule for those that fail.
 
 import { setMaxListeners } from 'node:events';
 import { breathe, isBreathless } from '../base/breathe.js';
@@ -25,7 +25,10 @@ const usualTimeLimit = 60_000;
 export interface RewardOptions {
   /** Weight in the sum of rewards; 0 makes it only a metric. Default 1. */
   weight?: number;
-  /** Milliseconds after which a promise counts as failed. Code that never yields cannot be interrupted. Default 60,000. */
+  /**
+   * Milliseconds after which a promise counts as failed, counted from when all completions have been sampled. Code that never
+   * yields cannot be interrupted. Default 60,000.
+   */
   timeLimit?: number;
   /** Maximum number of concurrent calls. Default 16. */
   concurrency?: number;
@@ -110,120 +113,239 @@ export function checkReward(field: string, reward: Partial<RewardSettings>): voi
 /** The reward of a run that defines none: the task's own score. */
 export const accuracyReward: Reward = defineReward('accuracy', ({ score }) => score);
 
-/** Input of all rewards: the completions of one prompt. */
-export type RewardQuestion<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
+/** A completion to be scored and rewarded. */
+export interface JudgedCompletion<E extends Example> {
+  example: E;
+  /** Up to the end token. */
+  text: string;
+  tokens: Int32Array;
+  truncated: boolean;
+}
 
-/** The result for one completion; from a step reward its steps, none of them empty. */
-export type Answer = Verdict | readonly StepVerdict[];
+/** The result for a completion. */
+export interface Judgement {
+  score: number;
+  /** By the reward's name; of a reward of steps their sum. */
+  rewards: Record<string, Verdict>;
+  /** By the name of a step reward that applies. */
+  steps?: Record<string, readonly StepVerdict[]>;
+}
 
-/**
- * The verdicts of each reward, one a completion, in order of the questions and of the completions in each. Error where a reward fails and is not excused, NumericFault for a
- * verdict that is not finite: the first of them stops all rewards, and is thrown when none is at work any more. So does
- * `signal`, with its reason.
- */
-export async function askRewards<E extends Example>(
-  rewards: readonly AnyReward<E>[],
-  questions: readonly RewardQuestion<E>[],
-  signal?: AbortSignal,
-): Promise<Answer[][]> {
-  return await stoppable(signal, async (stop) => {
-    const single = questions.flatMap(({ prompt, example, completions }) =>
-      completions.map(({ score, ...completion }) => ({ prompt, example, score, completion })),
-    );
-    const ofGroups = async (reward: GroupReward<E>) => {
-      const ask = (question: RewardQuestion<E>) => groupVerdicts(reward, question, stop.signal);
-      return (await askAll(questions, reward.concurrency, stop, ask)).flat();
-    };
-    const asked = rewards.map((reward): Promise<Answer[]> => {
-      if ('judgeGroup' in reward) return ofGroups(reward);
-      if ('judgeSteps' in reward) {
-        return askAll(single, reward.concurrency, stop, (question) => steps(reward, question, stop.signal));
-      }
-      return askAll(single, reward.concurrency, stop, (question) => verdict(reward, question, stop.signal));
-    });
-    await Promise.allSettled(asked);
-    if (stop.signal.aborted) throw stop.signal.reason;
-    return await Promise.all(asked);
-  });
+export interface JudgingOptions {
+  /** Completions of a prompt, which come with consecutive numbers. */
+  groupSize: number;
+  /** Stops everything when it aborts, with its reason. */
+  signal?: AbortSignal;
+  /** Called whenever a completion has its score and all verdicts. */
+  onJudged?: () => void;
 }
 
 /** Scores in flight at once: as many as keep the workers of graders busy. */
 const scoresAtOnce = 64;
 
 /**
- * The task's score of each completion, in order; 0 for a truncated one. NumericFault where a score is not finite, TypeError or
- * RangeError where it is no number in [0, 1], and whatever the task throws: the first of them stops the others. So does
- * `signal`, with its reason.
+ * Asks the task for the score of each completion, and with it every reward for its verdict, as completions come in: they are at
+ * work while others are sampled. What a completion gets does not depend on when it comes, nor on the others.
+ *
+ * Time limits begin when `finish` is called: until then the sampler holds the thread, and answers that have come are not heard.
  */
-export async function askScores<E extends Example>(
-  task: Pick<Task<E>, 'name' | 'score'>,
-  completions: readonly { example: E; text: string; truncated: boolean }[],
-  signal?: AbortSignal,
-): Promise<number[]> {
-  await breathe(signal);
-  return await stoppable(signal, async (stop) => {
-    const scores = await askAll(completions, scoresAtOnce, stop, async ({ example, text, truncated }) => {
-      if (truncated) return 0;
-      const score = await withTimeLimit(() => task.score(text, example), usualTimeLimit, stop.signal);
-      if (typeof score === 'number' && score >= 0 && score <= 1) return score;
-      const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
-      if (typeof score === 'number' && !Number.isFinite(score)) {
-        throw new NumericFault(`${field}: expected a finite number, got ${score}`);
-      }
-      return checkNumber(field, score, { min: 0, max: 1 });
-    });
-    if (stop.signal.aborted) throw stop.signal.reason;
-    return scores;
-  });
-}
+export class Judging<E extends Example> {
+  private readonly stop = new AbortController();
+  private readonly clock = new LimitClock();
+  private readonly interrupt = () => this.stop.abort(this.options.signal!.reason);
+  private readonly scores: Questions<number>;
+  private readonly verdicts: Questions<number>[];
+  private readonly completions: JudgedCompletion<E>[] = [];
+  /** Of each completion, how many verdicts are still to come. */
+  private readonly open: number[] = [];
+  /** What is known so far, by the completions' numbers: verdicts that have not come are null. */
+  readonly judgements: Judgement[] = [];
+  /** Completions whose score and verdicts are all there. */
+  judged = 0;
 
-/** Runs with a controller of its own that aborts when `signal` does. */
-async function stoppable<T>(signal: AbortSignal | undefined, run: (stop: AbortController) => Promise<T>): Promise<T> {
-  const stop = new AbortController();
-  const interrupt = () => stop.abort(signal!.reason);
-  signal?.addEventListener('abort', interrupt);
-  // One listener a call at work.
-  setMaxListeners(0, stop.signal);
-  try {
-    return await run(stop);
-  } finally {
-    signal?.removeEventListener('abort', interrupt);
+  constructor(
+    private readonly task: Pick<Task<E>, 'name' | 'score'>,
+    private readonly rewards: readonly AnyReward<E>[],
+    private readonly options: JudgingOptions,
+  ) {
+    const { signal } = options;
+    // One listener a call at work.
+    setMaxListeners(0, this.stop.signal);
+    if (signal?.aborted) this.interrupt();
+    signal?.addEventListener('abort', this.interrupt);
+    this.scores = new Questions(scoresAtOnce, this.stop, (index) => this.score(index));
+    this.verdicts = rewards.map(
+      (reward) => new Questions(reward.concurrency, this.stop, (index) => this.ask(reward, index)),
+    );
+  }
+
+  /** Milliseconds in which scores and rewards have held the thread. */
+  get busy(): number {
+    return this.clock.busy;
+  }
+
+  /** Asks about one more completion, the `index`th of all. Returns at once; a failure is told by `finish`. */
+  add(index: number, completion: JudgedCompletion<E>): void {
+    this.completions[index] = completion;
+    this.scores.add(index);
+  }
+
+  /**
+   * Resolves when every completion has its judgement. Error where a reward fails and is not excused, NumericFault for a
+   * score or verdict that is not finite, TypeError or RangeError for a score that is no number in [0, 1], and whatever the task throws:
+   * the first of them stops all others, and is thrown when none is at work any more. So does the signal, with its reason.
+   */
+  async finish(): Promise<void> {
+    this.clock.start();
+    await this.settle();
+    this.stop.signal.throwIfAborted();
+  }
+
+  /** Stops everything because the sampling has failed. Resolves when nothing is at work any more. */
+  async abandon(): Promise<void> {
+    this.stop.abort(new SamplingFailed());
+    await this.settle();
+  }
+
+  private async settle(): Promise<void> {
+    // Verdicts are asked for as scores come in.
+    for (const questions of [this.scores, ...this.verdicts]) await questions.settled();
+    this.options.signal?.removeEventListener('abort', this.interrupt);
+  }
+
+  private async score(index: number): Promise<void> {
+    const score = await scoreOf(this.task, this.completions[index], this.stop.signal, this.clock);
+    this.judgements[index] = { score, rewards: Object.fromEntries(this.rewards.map(({ name }) => [name, null])) };
+    this.open[index] = this.rewards.length;
+    const group = this.groupOf(index);
+    const isWhole = group.every((i) => this.judgements[i] !== undefined);
+    for (const [r, reward] of this.rewards.entries()) {
+      if (!('judgeGroup' in reward)) this.verdicts[r].add(index);
+      else if (isWhole) this.verdicts[r].add(group[0]);
+    }
+    if (this.rewards.length === 0) this.count();
+  }
+
+  /** The numbers of the completions of the same prompt. */
+  private groupOf(index: number): number[] {
+    const { groupSize } = this.options;
+    return Array.from({ length: groupSize }, (_, i) => index - (index % groupSize) + i);
+  }
+
+  /** Asks a reward about a completion, or about the group whose first completion it is. */
+  private async ask(reward: AnyReward<E>, index: number): Promise<void> {
+    const { signal } = this.stop;
+    if ('judgeGroup' in reward) {
+      const group = this.groupOf(index);
+      const { example } = this.completions[index];
+      const completions = group.map((i) => ({ ...this.completionOf(i), score: this.judgements[i].score }));
+      const question = { prompt: example.prompt, completions, example };
+      const verdicts = await groupVerdicts(reward, question, signal, this.clock);
+      for (const [i, one] of verdicts.entries()) this.settleOne(reward, group[i], one);
+      return;
+    }
+    const { example } = this.completions[index];
+    const { score } = this.judgements[index];
+    const question = { prompt: example.prompt, completion: this.completionOf(index), example, score };
+    if ('judge' in reward) {
+      this.settleOne(reward, index, await verdict(reward, question, signal, this.clock));
+      return;
+    }
+    const given = await steps(reward, question, signal, this.clock);
+    if (given) this.judgements[index].steps = { ...this.judgements[index].steps, [reward.name]: given };
+    this.settleOne(reward, index, given ? given.reduce((sum, step) => sum + step.reward, 0) : null);
+  }
+
+  private completionOf(index: number): RewardInput['completion'] {
+    const { text, tokens, truncated } = this.completions[index];
+    return { text, tokens, truncated };
+  }
+
+  private settleOne({ name }: RewardSettings, index: number, given: Verdict): void {
+    this.judgements[index].rewards[name] = given;
+    if (--this.open[index] === 0) this.count();
+  }
+
+  private count(): void {
+    this.judged++;
+    this.options.onJudged?.();
   }
 }
 
-/** What each question gives, in order, with at most `concurrency` in flight. The first failure aborts `stop`. */
-async function askAll<Q, A>(
-  questions: readonly Q[],
-  concurrency: number,
-  stop: AbortController,
-  ask: (question: Q) => Promise<A>,
-): Promise<A[]> {
-  const answers = new Array<A>(questions.length);
-  let next = 0;
-  const worker = async () => {
+class SamplingFailed extends Error {}
+
+/** Says when time limits begin, and how long the calls that they are for have held the thread. */
+class LimitClock {
+  /** Milliseconds. */
+  busy = 0;
+  readonly started: Promise<void>;
+  start!: () => void;
+
+  constructor() {
+    this.started = new Promise((resolve) => {
+      this.start = resolve;
+    });
+  }
+}
+
+/** Asks questions in the order in which they come, with at most `concurrency` at work. The first failure aborts `stop`. */
+class Questions<Q> {
+  private readonly waiting: Q[] = [];
+  private readonly workers = new Set<Promise<void>>();
+
+  constructor(
+    private readonly concurrency: number,
+    private readonly stop: AbortController,
+    private readonly ask: (question: Q) => Promise<void>,
+  ) {}
+
+  add(question: Q): void {
+    this.waiting.push(question);
+    if (this.workers.size >= this.concurrency) return;
+    const worker = this.work().finally(() => this.workers.delete(worker));
+    this.workers.add(worker);
+  }
+
+  /** Resolves when nothing that was asked until now is at work or waits. */
+  async settled(): Promise<void> {
+    while (this.workers.size > 0) await Promise.all(this.workers);
+  }
+
+  private async work(): Promise<void> {
+    // Whoever asks is in the middle of something.
+    await undefined;
     try {
-      while (next < questions.length && !stop.signal.aborted) {
-        const index = next++;
-        answers[index] = await ask(questions[index]);
+      while (this.waiting.length > 0 && !this.stop.signal.aborted) {
         // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
-        await breathe();
+        if (isBreathless()) await breathe();
+        else await this.ask(this.waiting.shift()!);
       }
     } catch (error) {
       // The first reason stays.
-      stop.abort(error);
+      this.stop.abort(error);
     }
-  };
-  const workers: Promise<void>[] = [];
-  while (workers.length < concurrency && next < questions.length && !stop.signal.aborted) {
-    workers.push(worker());
-    // So would the first calls of all workers together.
-    if (isBreathless()) await breathe();
   }
-  await Promise.all(workers);
-  return answers;
+}
+
+/** The task's score of a completion; 0 for a truncated one. */
+async function scoreOf<E extends Example>(
+  task: Pick<Task<E>, 'name' | 'score'>,
+  { example, text, truncated }: JudgedCompletion<E>,
+  stop: AbortSignal,
+  clock: LimitClock,
+): Promise<number> {
+  if (truncated) return 0;
+  const score = await withTimeLimit(() => task.score(text, example), usualTimeLimit, stop, clock);
+  if (typeof score === 'number' && score >= 0 && score <= 1) return score;
+  const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
+  if (typeof score === 'number' && !Number.isFinite(score)) {
+    throw new NumericFault(`${field}: expected a finite number, got ${score}`);
+  }
+  return checkNumber(field, score, { min: 0, max: 1 });
 }
 
 type CompletionQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+type GroupQuestion<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
 
 function aboutCompletion<E extends Example>({ name }: RewardSettings, question: CompletionQuestion<E>): string {
   return `reward '${name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
@@ -233,12 +355,13 @@ async function verdict<E extends Example>(
   reward: Reward<E>,
   question: CompletionQuestion<E>,
   stop: AbortSignal,
+  clock: LimitClock,
 ): Promise<Verdict> {
   const about = aboutCompletion(reward, question);
   const given = await excused<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
     const completion = withOwnTokens(question.completion);
     const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
-    return checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop));
+    return checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop, clock));
   });
   requireFinite(about, given);
   return given;
@@ -248,6 +371,7 @@ async function steps<E extends Example>(
   reward: StepReward<E>,
   question: CompletionQuestion<E>,
   stop: AbortSignal,
+  clock: LimitClock,
 ): Promise<readonly StepVerdict[] | null> {
   const about = aboutCompletion(reward, question);
   const { length } = question.completion.tokens;
@@ -255,7 +379,7 @@ async function steps<E extends Example>(
   const given = await excused<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
     const completion = withOwnTokens(question.completion);
     const judge = (signal: AbortSignal) => reward.judgeSteps({ ...question, completion, signal });
-    return checkSteps(await withTimeLimit(judge, reward.timeLimit, stop), length);
+    return checkSteps(await withTimeLimit(judge, reward.timeLimit, stop, clock), length);
   });
   for (const step of given ?? []) requireFinite(about, step.reward);
   return given;
@@ -277,8 +401,9 @@ function checkSteps(given: unknown, length: number): readonly StepVerdict[] | nu
 
 async function groupVerdicts<E extends Example>(
   reward: GroupReward<E>,
-  question: RewardQuestion<E>,
+  question: GroupQuestion<E>,
   stop: AbortSignal,
+  clock: LimitClock,
 ): Promise<readonly Verdict[]> {
   const about = `reward '${reward.name}' of the completions of ${describe(question.prompt)}`;
   const count = question.completions.length;
@@ -286,7 +411,7 @@ async function groupVerdicts<E extends Example>(
   const verdicts = await excused<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
     const completions = question.completions.map(withOwnTokens);
     const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
-    const given = await withTimeLimit(judge, reward.timeLimit, stop);
+    const given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
     if (!Array.isArray(given) || given.length !== count) {
       throw typeError('verdicts', `an array of ${count}, one a completion`, given);
     }
@@ -326,18 +451,28 @@ function requireFinite(about: string, given: Verdict): void {
   throw new NumericFault(`${about}: expected a finite number, got ${given}`);
 }
 
-/** What `run` gives, unless it takes longer than `limit` milliseconds or `stop` aborts. */
+/** What `run` gives, unless it takes longer than `limit` milliseconds from the start of `clock` on, or `stop` aborts. */
 async function withTimeLimit(
   run: (signal: AbortSignal) => unknown,
   limit: number,
   stop: AbortSignal,
+  clock: LimitClock,
 ): Promise<unknown> {
   const own = new AbortController();
-  const result = run(own.signal);
+  const began = performance.now();
+  let result: unknown;
+  try {
+    result = run(own.signal);
+  } finally {
+    clock.busy += performance.now() - began;
+  }
   // Most rewards are synchronous: no timer for them.
   if (!isPromise(result)) return result;
   return await new Promise<unknown>((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined;
+    let isSettled = false;
     const settle = (finish: () => void) => {
+      isSettled = true;
       clearTimeout(timer);
       stop.removeEventListener('abort', stopped);
       finish();
@@ -346,17 +481,23 @@ async function withTimeLimit(
       own.abort(new Error(message));
       settle(() => reject(own.signal.reason));
     };
-    const timer = setTimeout(() => give(`no verdict within ${limit} ms`), limit);
-    const stopped = () =>
-      give(stop.reason instanceof Interrupted ? 'the step was interrupted' : 'another verdict has stopped the run');
+    void clock.started.then(() => {
+      if (!isSettled) timer = setTimeout(() => give(`no verdict within ${limit} ms`), limit);
+    });
+    const stopped = () => give(whyStopped(stop.reason));
     stop.addEventListener('abort', stopped, { once: true });
     // The reward itself may have caused it.
     if (stop.aborted) stopped();
-    result.then(
+    (result as PromiseLike<unknown>).then(
       (value) => settle(() => resolve(value)),
       (error) => settle(() => reject(error)),
     );
   });
+}
+
+function whyStopped(reason: unknown): string {
+  if (reason instanceof Interrupted) return 'the step was interrupted';
+  return reason instanceof SamplingFailed ? 'the sampling has failed' : 'another verdict has stopped the run';
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

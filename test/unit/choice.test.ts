@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import test, { before, describe } from 'node:test';
 import { startBackend } from '../../src/backend/backend.js';
-import { defineReward, type Group, type GrpoStep, type TrainerOptions } from '../../src/index.js';
+import { defineGroupReward, defineReward, type Group, type GrpoStep, type TrainerOptions } from '../../src/index.js';
 import { GroupChoice } from '../../src/train/choice.js';
 import { resolveSettings } from '../../src/train/options.js';
 import { temporaryFolder, tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';
@@ -93,21 +93,21 @@ describe('a step', () => {
     return { ...first!, weights: weightsOf(trainer.policy) };
   }
 
-  /** Verdicts that differ in every second group of four. */
+  /** Verdicts that differ in every second group. */
   const half = () => {
     let calls = 0;
-    return defineReward('half', () => {
-      const [group, member] = [Math.floor(calls / 4), calls++ % 4];
-      return group % 2 === 0 ? member % 2 : 1;
+    return defineGroupReward('half', ({ completions }) => {
+      const differs = calls++ % 2 === 0;
+      return completions.map((_, member) => (differs ? member % 2 : 1));
     });
   };
 
   test('samples until enough groups are within the bounds, and learns from those', async (t) => {
     // Means of the groups: 1/4, 3/4, 1/4, 3/4, …
     let calls = 0;
-    const level = defineReward('level', () => {
-      const [group, member] = [Math.floor(calls / 4), calls++ % 4];
-      return Number(group % 2 === 0 ? member === 0 : member !== 0);
+    const level = defineGroupReward('level', ({ completions }) => {
+      const isLow = calls++ % 2 === 0;
+      return completions.map((_, member) => Number(isLow === (member === 0)));
     });
     const dynamicSampling = { maxRounds: 4, metric: 'rewards/level', min: 0.5 } as const;
     const { groups, metrics } = await firstStep(t, { rewards: [level], dynamicSampling, hadw: {} });

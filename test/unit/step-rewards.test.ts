@@ -12,20 +12,19 @@ import {
   type StepVerdict,
   type TrainerOptions,
 } from '../../src/index.js';
-import { askRewards, type RewardQuestion } from '../../src/rollout/rewards.js';
 import { assignAdvantages } from '../../src/train/advantages.js';
 import { assertNumber } from '../support/compare.js';
+import { askRewards, type RewardQuestion } from '../support/rewards.js';
 import { tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';
 
 const question: RewardQuestion<never> = {
-  prompt: '1+2=',
   completions: [3, 1].map((length) => ({
     text: 'x'.repeat(length),
     tokens: new Int32Array(length).fill(5),
     truncated: false,
     score: 0,
   })),
-  example: tinyTask.example(0) as never,
+  example: { ...tinyTask.example(0), prompt: '1+2=' } as never,
 };
 
 const ask = async (judge: (input: RewardInput) => unknown, onError: 'throw' | 'null' | 'zero' = 'throw') =>
