@@ -1,28 +1,36 @@
-// Advantages of several rewards, each normalised for itself: GDPO (docs/losses.md, "Several rewards").
+// Advantages of several rewards, each normalised separately: GDPO (docs/losses.md, "Several rewards").
 
 import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { hasSpread, isRoundingOfZero } from '../base/spread.js';
 import { pickDevice } from '../devices/devices.js';
 import type { AdvantageOutput } from '../devices/plan.js';
-import { countBeyondFloat32, hadwWeight, scaled, statistics, weightMetrics } from '../devices/reference/advantages.js';
+import {
+  anchorOf,
+  countBeyondFloat32,
+  hadwWeight,
+  questionWeights,
+  scaled,
+  statistics,
+  weightMetrics,
+} from '../devices/reference/advantages.js';
 import type { AdvantageConfig } from './config.js';
 import { type AdvantageResult, advantageResult } from './losses.js';
 import { checkOptions, checkThreads, planAdvantages, type Rewards, type RunOptions } from './request.js';
 
 /** One reward of several. */
 export interface WeightedRewards {
-  /** One a completion, in the same order for every reward; NaN where it does not apply. */
+  /** One per completion, in the same order for every reward; NaN where it does not apply. */
   rewards: Rewards;
-  /** Of its advantages in their sum. 0 leaves the reward out. Default 1. */
+  /** Factor of its advantages in the sum. 0 leaves the reward out. Default 1. */
   weight?: number;
 }
 
 /**
  * Advantages by GDPO (arXiv 2601.05242): each reward is centred and scaled within its groups, the results are added up with their
- * weights, and the sums are divided by their standard deviation over the batch. A group whose rewards differ keeps its
- * gradient where their sum is the same for every completion. `reward`, `reward_std`, `accuracy`, `groupMean` and `groupStd` are of the
- * weighted sums of the rewards themselves, as are the p̂ and C of HA-DW; `frac_reward_zero_std` is the share of groups in which no reward
- * differs.
+ * weights, and the sums are divided by their standard deviation over the batch. A group whose rewards differ keeps its gradient
+ * even if their sum is the same for every completion. `reward`, `reward_std`, `accuracy`, `groupMean`, `groupStd` and the means in
+ * the weights of HA-DW and DGPO are those of the weighted sums of the rewards; `frac_reward_zero_std` is the share of groups in
+ * which no reward differs.
  * @param rewards at least one with a weight other than 0; all of the same number
  * @param config as for `computeAdvantages`; `center` 'none' is refused, because nothing would be normalised
  * @throws TypeError or RangeError that names the field, what was expected and what came.
@@ -40,7 +48,7 @@ export function computeDecoupledAdvantages(
   checkThreads(threads);
   const { device } = pickDevice(choice as RunOptions['device'], false);
   const parts = checkParts(rewards);
-  const { hadw: weighting, ...plain } = checkObject('config', config);
+  const { hadw: _hadw, dqw: _dqw, ...plain } = checkObject('config', config);
   if (plain.center === 'none') throw rangeError('config.center', `'mean' or 'leave-one-out'`, `'none'`);
 
   const normalized = parts.map(({ values, field, weight }) => {
@@ -68,29 +76,32 @@ export function computeDecoupledAdvantages(
     sums[i] = isRoundingOfZero(sum, add(terms.map(Math.abs)), 'float32') ? 0 : sum;
   }
   // Groups, statistics and C of the totals; their advantages are overwritten.
-  const { plan, output } = planAdvantages(totals, { ...plain, hadw: weighting });
+  const { plan, output } = planAdvantages(totals, config);
   const { accuracy, metrics } = device.computeAdvantages(plan, output);
   const { offsets, settings } = plan;
   // Centred groups have a mean of 0, and so has the batch: there is nothing to subtract, and groups without spread keep exactly 0.
   const std = statistics(sums, 'float32').std(settings.ddof);
   const { hadw } = settings;
-  const anchor = hadw && (Number.isNaN(hadw.anchor) ? accuracy : hadw.anchor);
+  const anchor = hadw && anchorOf(hadw, accuracy);
+  const groups = Array.from({ length: offsets.length - 1 }, (_, g) => {
+    const [start, end] = [offsets[g], offsets[g + 1]];
+    const spread = normalized.some(({ plan: { rewards: own, singlePrecision } }) =>
+      hasSpread([...own.subarray(start, end)], singlePrecision ? 'float32' : 'float64'),
+    );
+    return { start, end, spread, mean: statistics(totals.subarray(start, end), 'float64').mean };
+  });
+  const questions = questionWeights(groups, settings.dqw);
   const weights: number[] = [];
   let groupsWithoutSpread = 0;
   let nonFinite = 0;
-  for (let g = 0; g + 1 < offsets.length; g++) {
-    const [start, end] = [offsets[g], offsets[g + 1]];
-    const groupMean = statistics(totals.subarray(start, end), 'float64').mean;
-    const differs = normalized.some(({ plan: { rewards: own, singlePrecision } }) =>
-      hasSpread([...own.subarray(start, end)], singlePrecision ? 'float32' : 'float64'),
-    );
-    if (!differs) groupsWithoutSpread += 1;
+  for (const [g, { start, end, spread, mean: groupMean }] of groups.entries()) {
+    if (!spread) groupsWithoutSpread += 1;
     if (!Number.isNaN(groupMean)) nonFinite += countBeyondFloat32(output.groupMean[g], output.groupStd[g]);
     output.active[g] = 0;
     for (let i = start; i < end; i++) {
       const hasVerdict = !Number.isNaN(totals[i]);
       const advantage = hasVerdict ? scaled(sums[i], std, settings.epsilon) : 0;
-      const weight = hadw === null ? 1 : hadwWeight(advantage, groupMean, anchor as number, hadw.scale);
+      const weight = hadw === null ? questions[g] : hadwWeight(advantage, groupMean, anchor as number, hadw.scale);
       if (hasVerdict) weights.push(weight);
       else nonFinite += 1;
       write(output, i, advantage, weight);
@@ -100,7 +111,7 @@ export function computeDecoupledAdvantages(
   }
   const own = { frac_reward_zero_std: groupsWithoutSpread / (offsets.length - 1), nonFinite };
   const { reward, reward_std } = metrics;
-  const ofWeights = hadw ? weightMetrics(anchor as number, weights) : {};
+  const ofWeights = weightMetrics(settings, accuracy, weights);
   return advantageResult(output, { accuracy, metrics: { reward, reward_std, ...own, ...ofWeights } });
 }
 

@@ -25,17 +25,17 @@ export interface RewardInput<E extends Example = Example> {
 /** A reward, or null where the function does not apply. */
 export type Verdict = number | null;
 
-/** What a reward that sees its whole group is asked about. */
+/** Input of a group reward. */
 export interface GroupRewardInput<E extends Example = Example> {
   prompt: string;
   /** All completions of the prompt, each with the task's own score. */
   completions: readonly (RewardInput['completion'] & Pick<RewardInput, 'score'>)[];
   example: E;
-  /** Aborts when the time limit has passed, or when another verdict, of whichever reward, has stopped the step. */
+  /** Aborts when the time limit has passed, or when another call of any reward has stopped the step. */
   signal: AbortSignal;
 }
 
-/** How a reward counts and is asked. */
+/** The weight of a reward, and how its function is called. */
 export interface RewardSettings {
   readonly name: string;
   readonly weight: number;
@@ -75,7 +75,7 @@ export interface ScoredCompletion extends Completion {
   text: string;
   /** The task's own score; 0 for a truncated completion. */
   score: number;
-  /** By the reward's name; of a reward of steps their sum. */
+  /** By the reward's name; for a step reward the sum over its steps. */
   rewards: Record<string, Verdict>;
   /** By the name of a step reward that applies. */
   steps?: Record<string, readonly StepVerdict[]>;
@@ -83,7 +83,7 @@ export interface ScoredCompletion extends Completion {
   reward: number;
   /** 0 until it is computed. */
   advantage: number;
-  /** Of each token, with rewards of steps: `advantage` and what the token's step and later ones earned. */
+  /** With step rewards, of each token: `advantage` plus the weighted advantages of its own and all later steps. */
   tokenAdvantages?: Float32Array;
 }
 

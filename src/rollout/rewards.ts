@@ -52,10 +52,10 @@ export function defineReward<E extends Example = Example>(
 }
 
 /**
- * A reward that sees all completions of a prompt at once, synchronous or not: for ranks, comparisons, and what is rare or common
- * among them. It returns a verdict for each completion, in order, as `defineReward`'s does for one; options are the same, and
- * `concurrency` and `timeLimit` are of groups. What excuses a failure holds for the whole group.
- * @throws TypeError or RangeError for an impossible option.
+ * A reward that sees all completions of a prompt at once, synchronous or not: for rankings, comparisons and diversity. It returns
+ * one result for each completion, in order, like the function of `defineReward`. It takes the same options; `concurrency` and
+ * `timeLimit` apply to groups, and `onError` to all completions of the group.
+ * @throws TypeError or RangeError for an invalid option.
  * @example
  * const shortest = defineGroupReward('shortest', ({ completions }) => {
  *   const right = completions.filter(({ score }) => score === 1).map(({ tokens }) => tokens.length);
@@ -71,11 +71,11 @@ export function defineGroupReward<E extends Example = Example>(
 }
 
 /**
- * Rewards at steps of a completion, synchronous or not: process supervision. It returns where each step ends and what it earned, or
- * null where it does not apply. The rewards of all steps of a group are centred and scaled together, and a token's advantage is that of its
- * completion and, times `weight`, the sum of those of its own step and later ones (arXiv 2402.03300, section 4.1.3). Options are those of
- * `defineReward`; `onError: 'zero'` makes the completion one step that earned 0.
- * @throws TypeError or RangeError for an impossible option.
+ * Rewards for steps of a completion (process supervision), synchronous or not. It returns the end and the reward of each step, or
+ * null if it does not apply. The rewards of all steps of a group are centred and scaled together; a token's advantage is its
+ * completion's plus `weight` times the sum over its own and all later steps (arXiv 2402.03300, section 4.1.3). It takes the
+ * options of `defineReward`; with `onError: 'zero'` the completion counts as one step with reward 0.
+ * @throws TypeError or RangeError for an invalid option.
  * @example
  * const lines = defineStepReward('lines', ({ completion: { tokens } }) => {
  *   const ends = [...tokens.keys()].filter((t) => tokens[t] === newline).map((t) => t + 1);

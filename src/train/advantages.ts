@@ -13,7 +13,7 @@ import type { NamedWeight, RewardWeights } from './reward-weights.js';
 /**
  * Writes the advantages of all completions and lets the anchor observe them. `chosen` are the groups that the step learns
  * from; their advantages are computed among themselves. Returns `reward` and `reward_std` of all
- * groups, and the metrics of HA-DW.
+ * groups, and the metrics of HA-DW's or DGPO's weights.
  */
 export function assignAdvantages(
   groups: readonly Group[],
@@ -22,7 +22,7 @@ export function assignAdvantages(
   anchor: DifficultyAnchor | undefined,
   { whole, steps }: RewardWeights,
 ): Metrics {
-  const { multiObjective, ...plain } = advantage;
+  const { multiObjective, dqw, ...plain } = advantage;
   const config: AdvantageConfig = { ...plain, groupSize };
   const compute = (some: readonly Group[], how: AdvantageConfig) =>
     multiObjective === 'normalize-then-sum'
@@ -38,7 +38,7 @@ export function assignAdvantages(
   };
   if (anchor?.timing === 'posterior') observe();
   const weighting = hadw && anchor && { scale: hadw.scale, anchor: anchor.value };
-  const result = compute(chosen, weighting ? { ...config, hadw: weighting } : config);
+  const result = compute(chosen, { ...config, ...(weighting && { hadw: weighting }), ...(dqw && { dqw }) });
   if (anchor?.timing === 'prior') observe();
   write(groups, all, 1);
   write(chosen, result, hadw && !anchor ? hadw.scale : 1);
@@ -49,8 +49,8 @@ export function assignAdvantages(
     device,
   );
   const { reward, reward_std } = all.metrics;
-  const hadwMetrics = Object.entries(result.metrics).filter(([name]) => name.startsWith('hadw/'));
-  return { reward, reward_std, ...Object.fromEntries(hadwMetrics) };
+  const ofWeights = Object.entries(result.metrics).filter(([name]) => /^(hadw|dqw)\//.test(name));
+  return { reward, reward_std, ...Object.fromEntries(ofWeights) };
 }
 
 function rewardsOf(groups: readonly Group[]): number[] {

@@ -14,7 +14,7 @@ import { type DeviceChoice, deviceChoices } from '../devices/devices.js';
 import { type KlEstimator, klEstimators } from '../devices/settings.js';
 import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
-import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
+import { bothWeightings, type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
 import type { AnyReward, GroupReward, Reward, StepReward } from '../rollout/api.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
@@ -292,10 +292,11 @@ function resolveLossConfig(o: Fields): LossConfig {
 
 function resolveAdvantageConfig(o: Fields): Settings['advantage'] {
   const given = checkObject('advantage', o.raw('advantage') ?? {});
-  checkKeys('advantage', given, ['center', 'scale', 'ddof', 'epsilon', 'multiObjective']);
+  checkKeys('advantage', given, ['center', 'scale', 'ddof', 'epsilon', 'dqw', 'multiObjective']);
   const { multiObjective, ...config } = given;
-  const { center, scale, ddof, epsilon } = resolveAdvantage('advantage', config);
-  const resolved = { center, scale, ddof: ddof as 0 | 1, epsilon };
+  const { center, scale, ddof, epsilon, dqw } = resolveAdvantage('advantage', config);
+  if (dqw && o.has('hadw')) throw bothWeightings('advantage.dqw');
+  const resolved = { center, scale, ddof: ddof as 0 | 1, epsilon, ...(dqw && { dqw }) };
   const choices = ['sum-then-normalize', 'normalize-then-sum'] as const;
   const isDecoupled =
     multiObjective !== undefined &&

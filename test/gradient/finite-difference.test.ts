@@ -85,6 +85,13 @@ const variations: Record<string, Variation> = {
       delete input.oldLogProbs;
     },
   },
+  'fused rewards, ragged groups, DGPO': {
+    change: (input) => {
+      delete input.advantages;
+      input.rewards = [0.2, -0.7, 0.4, 1];
+      input.advantage = { groupSizes: Int32Array.of(2, 2), scale: 'group-mad', dqw: { temperature: 0.7 } };
+    },
+  },
   'fused rewards, ragged groups, HA-DW': {
     change: (input) => {
       const groupSizes = Int32Array.of(3, 1);

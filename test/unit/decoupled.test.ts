@@ -103,6 +103,22 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
       );
     });
 
+    test("DGPO's weights of questions are of the means of the weighted sums, over groups in which a reward differs", () => {
+      // Means 0.75 (its sums are equal, its rewards are not), 1.25, and a group without spread.
+      const parts = [{ rewards: [1, 0.5, 1, 0.5, 1, 1] }, { rewards: [-0.5, 0.5, 1, 1, 1, 1], weight: 0.5 }];
+      const plain = decoupled(parts, { groupSize: 2 });
+      const { advantages, weights, metrics } = decoupled(parts, { groupSize: 2, dqw: { temperature: 0.5 } });
+      const total = Math.exp(-0.75 / 0.5) + Math.exp(-1.25 / 0.5);
+      const [hard, easy] = [0.75, 1.25].map((level) => (2 * Math.exp(-level / 0.5)) / total);
+      const expected = [hard, hard, easy, easy, 1, 1];
+      close(weights, expected);
+      close(
+        advantages,
+        [...plain.advantages].map((a, i) => a * expected[i]),
+      );
+      assertNumber(metrics['dqw/weight_max'], hard, 1e-9, 'weight_max');
+    });
+
     test('HA-DW compares the means of the weighted sums, and weighs by the sign of the decoupled advantage', () => {
       const parts = [{ rewards: [1, 0, 1, 0.5] }, { rewards: [0, 0.5, 1, 1], weight: 0.5 }];
       const plain = decoupled(parts, { groupSize: 2 });

@@ -5,7 +5,7 @@ import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { loadAddon } from '../../src/devices/load.js';
-import { DifficultyAnchor, defineReward, presets } from '../../src/index.js';
+import { computeAdvantages, DifficultyAnchor, defineReward, presets } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
 import type { Group, RewardInput } from '../../src/rollout/api.js';
 import { tokenTask } from '../../src/rollout/token-task.js';
@@ -281,6 +281,22 @@ describe('the reinforcement loop', () => {
     assert.equal('hadw/anchor' in scaled.metrics, false);
   });
 
+  test("DGPO's weights of questions are of the groups that the step learns from", async (t) => {
+    const advantage = { scale: 'group-mad', dqw: { temperature: 0.5 } } as const;
+    // Further rounds: groups that were sampled but are not learnt from do not count in the softmax.
+    const change = { hadw: undefined, dynamicSampling: { maxRounds: 4 }, advantage };
+    const [{ groups, metrics }] = await stepsOf(await tinyTrainer(t, change), 1);
+    const rewards = groups.flatMap(({ completions }) => completions.map(({ reward }) => reward));
+    const groupSize = groups[0].completions.length;
+    const expected = computeAdvantages(rewards, { groupSize, ...advantage });
+    assert.deepEqual(
+      groups.flatMap(({ completions }) => completions.map((completion) => completion.advantage)),
+      [...expected.advantages],
+    );
+    assert.ok(metrics['dqw/weight_max'] > metrics['dqw/weight_min']);
+    assert.equal(metrics['dqw/weight_max'], expected.metrics['dqw/weight_max']);
+  });
+
   test('a step samples further rounds for want of groups whose rewards differ, up to its bound', async (t) => {
     const count = async (score: () => number, maxRounds: number) => {
       // Long enough for this policy to end its completions: truncated ones score 0.
@@ -436,6 +452,8 @@ describe('the reinforcement loop', () => {
       'TypeError',
     );
     await refused({ hadw: { scale: 0 } }, 'hadw.scale');
+    await refused({ hadw: {}, advantage: { dqw: {} } }, 'advantage.dqw');
+    await refused({ hadw: undefined, advantage: { dqw: { temperature: -1 } } }, 'advantage.dqw.temperature');
     await refused({ hadw: { anchor: { window: 0 } } }, 'hadw.anchor.window');
     await refused({ hadw: { anchor: 'mean' as 'none' } }, 'hadw.anchor');
     await refused({ advantage: { groupSize: 4 } }, 'advantage.groupSize: unknown field', 'TypeError');
