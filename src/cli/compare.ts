@@ -6,7 +6,7 @@ import { basename, join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { usualGrace } from '../base/interruption.js';
 import { Board } from '../compare/board.js';
-import { adoptPlan, comparisonFiles, isFinished, readJson } from '../compare/folder.js';
+import { adoptPlan, comparisonFiles, isFinished, isStarted } from '../compare/folder.js';
 import { type Plan, resolvePlan } from '../compare/plan.js';
 import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
@@ -75,9 +75,8 @@ interface Work {
 
 /** What is not there yet. */
 function missingWork(out: string, plan: Plan): Work {
-  const isMeasured = (seed: number) => readJson(comparisonFiles(out).measurement(seed)) !== undefined;
   return {
-    starts: plan.seeds.filter((seed) => !isMeasured(seed)),
+    starts: plan.seeds.filter((seed) => !isStarted(out, plan, seed)),
     runs: plan.seeds.flatMap((seed) =>
       plan.variants.filter((variant) => !isFinished(out, plan, variant, seed)).map((variant) => ({ seed, variant })),
     ),

@@ -10,7 +10,7 @@ import { evaluate as evaluatePolicy } from '../evaluation/evaluate.js';
 import { isEvaluation, readEvaluation, reportPath } from '../evaluation/folder.js';
 import { notesOf, type ShownComparison } from '../evaluation/page.js';
 import { type EvaluationSummary, summarise } from '../evaluation/records.js';
-import { compareFolders, runEvaluation } from '../evaluation/run.js';
+import { compareFolders, runEvaluation, usualBatch } from '../evaluation/run.js';
 import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { interval, layOut, percent, pText } from '../evaluation/text.js';
 import type { Policy } from '../model/policy.js';
@@ -28,9 +28,6 @@ import { choiceFlag, numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { dataDescription, dataFlagNames, dataFlags, dataHelp } from './data-flags.js';
 import { loadRun } from './saved-run.js';
-
-/** Enough to keep a decoder busy, few enough that little is lost when an evaluation is ended. */
-const usualBatch = 256;
 
 export const help = `groupgrad evaluate <model or run> [flags]
 

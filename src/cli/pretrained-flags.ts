@@ -1,9 +1,8 @@
 // `groupgrad train --model … --data …`: flags that make the configuration of a pretrained model's run.
 
 import { basename, dirname, resolve } from 'node:path';
+import { hasChatTemplate } from '../config/load.js';
 import { heldOut, learningRates, pretrainedName } from '../config/pretrained.js';
-import { ChatTemplate } from '../text/chat-template.js';
-import { readTokenizerFiles } from '../text/tokenizer-files.js';
 import { numberFlag, UsageError } from './arguments.js';
 import { type DataFlags, dataDescription, dataFlagNames, dataFlags } from './data-flags.js';
 
@@ -83,10 +82,4 @@ function nameOf(file: string): string {
   const own = basename(file).replace(/\.[^.]+$/, '');
   const folder = basename(dirname(resolve(file)));
   return /^(train|test|data|dataset|validation)\b/i.test(own) && folder !== '' ? folder : own;
-}
-
-/** Whether a model folder has a chat template. TypeError or RangeError, naming the file, for a folder that is no model's. */
-function hasChatTemplate(folder: string): boolean {
-  const { config, roles } = readTokenizerFiles(folder);
-  return ChatTemplate.read(folder, config, roles) !== null;
 }
