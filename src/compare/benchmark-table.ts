@@ -24,7 +24,8 @@ export function benchmarkNote({ configuration: { seeds } }: ComparisonResult): s
 
 /** Of a comparison with benchmarks: one row for each variant, then the differences of each pair by benchmark. */
 export function benchmarkTables({ configuration: plan, benchmarks }: ComparisonResult): TextTable[] {
-  if (benchmarks === undefined) return [];
+  const isEmpty = benchmarks?.rows.every(({ values }) => values.every(({ mean }) => mean === null)) ?? true;
+  if (benchmarks === undefined || isEmpty) return [];
   const names = benchmarks.rows[0].values.map(({ benchmark }) => benchmark);
   const heads = names.map((name) => {
     if (name === overall) return overall;

@@ -9,8 +9,9 @@ import type { PairSummary, TimeToHalf, VariantSummary } from './summary.js';
 export function summaryTable(result: ComparisonResult): string {
   const { configuration, seeds, summary, notes } = result;
   const lines: string[] = [];
-  for (const { title, head, rows } of benchmarkTables(result)) lines.push(title, '', ...layOut([head, ...rows]), '');
-  if (result.benchmarks) lines.push(benchmarkNote(result), '');
+  const tables = benchmarkTables(result);
+  for (const { title, head, rows } of tables) lines.push(title, '', ...layOut([head, ...rows]), '');
+  if (tables.length > 0) lines.push(benchmarkNote(result), '');
   const measured = seeds.filter(({ state }) => state === 'measured');
   if (measured.length > 0 && configuration.probe) {
     const counts = Object.keys(measured[0].buckets).map((bucket) => {

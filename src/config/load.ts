@@ -239,7 +239,15 @@ export function resolveTask(field: string, value: unknown, seed: number, policy?
   if ('data' in description) {
     const { data, ...given } = description;
     const options = given.chat === 'auto' ? { ...given, chat: readsChats(policy) } : given;
-    return naming(field, () => dataset(data as string, options));
+    return naming(field, () => {
+      try {
+        return dataset(data as string, options);
+      } catch (error) {
+        // The path is what the field itself is.
+        (error as Error).message = (error as Error).message.replace(/^path(s\[\d+\])?: /, '');
+        throw error;
+      }
+    });
   }
   if (!('task' in description)) return description as unknown as Problems;
   const { task: name, ...options } = description;

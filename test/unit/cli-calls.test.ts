@@ -140,7 +140,7 @@ describe('a wrong call', () => {
     ],
     [
       ['evaluate', 'DIR/run', '--data', 'DIR/none.csv', '--verify', 'maths'],
-      /^--data\.path: expected a file that can be read, got .*ENOENT/,
+      /^--data: expected a file that can be read, got .*ENOENT/,
     ],
     [
       ['evaluate', 'DIR/run', '--against', 'DIR/empty', '--task', 'copy'],
