@@ -49,12 +49,13 @@ export function pretrainedSettings(flags: PretrainedFlags): { from: string; name
   }
   const rank = numberFlag('lora', lora, { min: 1, integer: true });
   const maxTokens = numberFlag('max-tokens', flags['max-tokens'], { min: 1, integer: true });
+  const hasChat = hasTemplate(model);
   const describe = (files: readonly string[]) => {
     const own = { ...flags, 'hold-out': undefined };
     return dataDescription(
       files.map((file) => resolve(file)),
       own,
-      hasChatTemplate(model),
+      hasChat,
     );
   };
   const problems = describe(data);
@@ -75,6 +76,23 @@ export function pretrainedSettings(flags: PretrainedFlags): { from: string; name
   };
   const set = Object.entries(settings).map(([path, value]) => `${path}=${JSON.stringify(value)}`);
   return { from: pretrainedName, name: nameOf(data[0]), set };
+}
+
+function hasTemplate(model: string): boolean {
+  try {
+    return hasChatTemplate(model);
+  } catch (error) {
+    throw new UsageError(`--model: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** An error of the settings that the flags make, with the flag that it is about. */
+export function namingOwnFlags(error: Error): never {
+  error.message = error.message
+    .replace(/^train(?=[.:])/, '--data')
+    .replace(/^evaluate\.heldOut(?=[.:])/, '--eval-data')
+    .replace(/^policy\.(?=adapter:)/, '--');
+  throw error;
 }
 
 /** `gsm8k` of gsm8k/train.jsonl, `math500` of math500.jsonl. */

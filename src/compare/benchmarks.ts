@@ -10,13 +10,12 @@ import { runEvaluation, usualBatch } from '../evaluation/run.js';
 import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import type { Policy } from '../model/policy.js';
 import { tokenTask } from '../rollout/token-task.js';
-import type { Identity } from '../run/drift.js';
+import { type Identity, identifyTask } from '../run/drift.js';
 import { benchmarkNames, benchmarks as known } from '../tasks/benchmarks.js';
 import type { Example, Task } from '../tasks/task.js';
 import type { Settings } from '../train/options.js';
 import { evaluationExamples, scoredBy } from '../train/options.js';
 import type { ComparisonConfig } from './define-comparison.js';
-import { identifyProblems } from './identity.js';
 
 /** How a benchmark is sampled: plain JSON. */
 export interface BenchmarkSettings extends Omit<EvaluationSampling, 'seed'> {
@@ -46,7 +45,7 @@ export function resolveBenchmarks(comparison: ComparisonConfig): BenchmarkPlan {
     const temperature = sampling.temperature ?? usualTemperature(samples);
     const settings = checkEvaluationSampling('evaluation.', { samples, temperature, topP });
     plan.settings[name] = { ...settings, maxTokens, problems };
-    plan.identity[name] = { ...plan.settings[name], task: identifyProblems(task, problems) };
+    plan.identity[name] = { ...plan.settings[name], task: identifyTask(task, problems) };
   }
   return plan;
 }

@@ -1,16 +1,26 @@
 // What results of a comparison depend on, without the folders of the machine: comparison.json and the page may be passed on.
 
 import { basename } from 'node:path';
-import { type Identity, identifyTask } from '../run/drift.js';
-import type { Problems } from '../tasks/task.js';
 
-/** As `identifyTask`, with the names of files alone: what is in them is known by their hash. */
-export function identifyProblems(task: Problems, used?: number): Identity {
-  const { source, ...identity } = identifyTask(task, used);
-  if (source === undefined) return identity;
-  const { file } = source;
-  const name = typeof file === 'string' ? file.split(', ').map((path) => basename(path)) : undefined;
-  return { ...identity, source: name ? { ...source, file: name.join(', ') } : source };
+/** A copy in which data files, which are known by their hash, are named without their folders. */
+export function withoutFolders<T>(identity: T): T {
+  return JSON.parse(
+    JSON.stringify(identity, (_, part: unknown) =>
+      isDataFile(part)
+        ? {
+            ...part,
+            file: part.file
+              .split(', ')
+              .map((path) => basename(path))
+              .join(', '),
+          }
+        : part,
+    ),
+  ) as T;
+}
+
+function isDataFile(value: unknown): value is { file: string; sha256: string } {
+  return typeof value === 'object' && value !== null && 'sha256' in value && 'file' in value;
 }
 
 /** A policy's description, with the names of its folders alone: each run knows what is in them by their hash. */

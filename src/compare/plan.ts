@@ -6,14 +6,14 @@ import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError,
 import type { TrainConfig } from '../config/define-config.js';
 import { checkConfig, resolveConfig, resolveTask, setValue } from '../config/load.js';
 import { passes } from '../evaluation/estimators.js';
-import type { Identity } from '../run/drift.js';
+import { type Identity, identifyTask } from '../run/drift.js';
 import { distinctExamples, type Example, type Task } from '../tasks/task.js';
 import type { TrainerOptions } from '../train/api.js';
 import { resolveParts, resolveSettings, scoredBy } from '../train/options.js';
 import { type BenchmarkSettings, resolveBenchmarks } from './benchmarks.js';
 import { type Buckets, checkBuckets } from './buckets.js';
 import type { ComparisonConfig, ProbeConfig } from './define-comparison.js';
-import { identifyPolicy, identifyProblems } from './identity.js';
+import { identifyPolicy } from './identity.js';
 
 /** A comparison with every default: plain JSON, as plan.json of its folder holds it. */
 export interface Plan {
@@ -202,7 +202,7 @@ function identifyCommon(comparison: ComparisonConfig, { probe, buckets }: Pick<P
   const options = resolveConfig(config) as TrainerOptions;
   const { warmStart, sampling, shuffle, device } = resolveSettings(options);
   return {
-    train: identifyProblems(options.train),
+    train: identifyTask(options.train),
     policy: identifyPolicy(config.policy),
     backend: config.backend ?? null,
     warmStart,
@@ -210,7 +210,7 @@ function identifyCommon(comparison: ComparisonConfig, { probe, buckets }: Pick<P
     shuffle,
     device,
     ...(probe && {
-      probe: { ...probe, task: identifyProblems(probeTask(comparison, 0), probe.size ?? undefined) },
+      probe: { ...probe, task: identifyTask(probeTask(comparison, 0), probe.size ?? undefined) },
       buckets,
     }),
   };

@@ -8,6 +8,7 @@ import { percent } from '../evaluation/text.js';
 import { writeWhole } from '../run/run-folder.js';
 import { type BenchmarkResults, readBenchmarks } from './benchmark-results.js';
 import { comparisonFiles, readJson, readLines } from './folder.js';
+import { withoutFolders } from './identity.js';
 import type { Plan } from './plan.js';
 import { type Results, readResults } from './results.js';
 import { type Summary, summarize } from './summary.js';
@@ -68,11 +69,11 @@ function rounded<T>(value: T): T {
   ) as T;
 }
 
-/** The plan with its own variants and benchmarks alone, without those that the folder holds from before. */
+/** The plan with its own variants and benchmarks alone, without those that the folder holds from before, and without paths. */
 function withoutOthers({ identity, ...plan }: Plan): Plan {
   const variants = Object.fromEntries(plan.variants.map((name) => [name, identity.variants[name]]));
   const benchmarks = Object.fromEntries(Object.keys(plan.benchmarks).map((name) => [name, identity.benchmarks[name]]));
-  return { ...plan, identity: { common: identity.common, variants, benchmarks } };
+  return withoutFolders({ ...plan, identity: { common: identity.common, variants, benchmarks } });
 }
 
 /** With as many seeds intervals and tests are no longer held back by their number alone. */

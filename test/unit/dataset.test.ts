@@ -197,7 +197,10 @@ describe('rows of a file', () => {
         (error) => message.test(String(error)) || assert.fail(`${message} does not match ${error}`),
       );
     }
-    assert.throws(() => rowsOf(join(folder, 'none.csv')), { name: 'TypeError', message: /^path: .*ENOENT/ });
+    assert.throws(() => rowsOf(join(folder, 'none.csv')), {
+      name: 'TypeError',
+      message: /^path: .*: there is no such file$/,
+    });
     assert.throws(() => rowsOf(folder, { format: 'json' }), { name: 'TypeError', message: /^path: .*EISDIR/ });
     assert.throws(() => rowsOf(file('a'), { format: 'xml' as never }), { name: 'RangeError', message: /^format: / });
     for (const delimiter of ['', ';;', '"', '½']) {
