@@ -62,7 +62,7 @@ test('says early of problems that the model cannot learn that there is nothing t
   const [first] = readLines(join(runDir, 'warnings.jsonl')).map(({ warning }) => String(warning));
   assert.match(
     first,
-    /^step 10: none of the last 10 steps had a gradient to learn from: .* mean reward 0, 0\.0 % right/,
+    /^step 10: none of the last 10 steps had a gradient to learn from: .* \(mean reward 0, 0\.0 % right\)/,
   );
   assert.match(stdout, /warning: step 10: none of the last 10 steps had a gradient/);
   assert.match(stderr, /nothing was learnt: none of its 11 steps changed the weights/);
