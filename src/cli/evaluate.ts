@@ -10,7 +10,7 @@ import { evaluate as evaluatePolicy } from '../evaluation/evaluate.js';
 import { isEvaluation, readEvaluation, reportPath } from '../evaluation/folder.js';
 import { notesOf, type ShownComparison } from '../evaluation/page.js';
 import { type EvaluationSummary, summarise } from '../evaluation/records.js';
-import { compareFolders, runEvaluation } from '../evaluation/run.js';
+import { compareFolders, runEvaluation, usualBatch } from '../evaluation/run.js';
 import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { interval, layOut, percent, pText } from '../evaluation/text.js';
 import type { Policy } from '../model/policy.js';
@@ -28,9 +28,6 @@ import { choiceFlag, numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { dataDescription, dataFlagNames, dataFlags, dataHelp } from './data-flags.js';
 import { loadRun } from './saved-run.js';
-
-/** Enough to keep a decoder busy, few enough that little is lost when an evaluation is ended. */
-const usualBatch = 256;
 
 export const help = `groupgrad evaluate <model or run> [flags]
 
@@ -130,7 +127,13 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     topP: given.topP ?? usual?.topP ?? greedy.topP,
     seed: given.seed ?? greedy.seed,
   });
-  const sizes = { promptLength: null, maxTokens: maxTokens ?? settings?.sampling.maxTokens ?? null };
+  const sizes = {
+    promptLength: null,
+    maxTokens: maxTokens ?? settings?.sampling.maxTokens ?? null,
+    // A run's completions end as they did in training.
+    stopTokens: settings?.sampling.stopTokens,
+    stopTexts: settings?.sampling.stopTexts,
+  };
 
   if (flags.data === undefined && (flags.out ?? flags.against) === undefined) {
     const tasks = builtIn ? { [builtIn.name]: builtIn } : model.tasks;
@@ -156,11 +159,12 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     (await blamingCall(() =>
       scoredBy('--data', resolveTask('--data', dataDescription(flags.data!, flags, hasChat), 0), []),
     ));
-  const by = [...new Set([...(benchmark?.by ?? []), ...(flags.by ?? [])])];
   const title = `${model.name} on ${task.name}`;
   const folder = flags.out ?? join('runs', `evaluate-${safeName(model.name)}-${safeName(task.name)}`);
   const examples = evaluationExamples(task, size ?? (builtIn ? (settings?.evaluation.size ?? null) : null));
   const asTokens = tokenTask(task, policy, sizes);
+  const row = (examples[0] as { row?: object }).row ?? {};
+  const by = [...new Set([...(benchmark?.by ?? []).filter((column) => column in row), ...(flags.by ?? [])])];
   const about = {
     version: packageVersion(),
     title,

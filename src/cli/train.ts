@@ -16,7 +16,7 @@ import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall, blamingChanges, type Changes } from './blame.js';
 import { dataHelp } from './data-flags.js';
 import { backendFlag } from './evaluate.js';
-import { pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
+import { namingOwnFlags, pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
 import { checkCheckpoint } from './saved-run.js';
 
 export const help = `groupgrad train <task|file> [flags]
@@ -51,6 +51,9 @@ ${dataHelp.replace(/ {2}--part .*\n/, '').replace('hold out this share of the pr
 
 export async function train(args: readonly string[]): Promise<void> {
   const hasModel = args.some((arg) => /^--model(=|$)/.test(arg));
+  if (!hasModel && args.some((arg) => /^--data(=|$)/.test(arg))) {
+    throw new UsageError('--data: expected --model beside it');
+  }
   const { flags, positionals } = parse(args, hasModel ? [] : ['a task or configuration file'], {
     run: { type: 'string' },
     steps: { type: 'string' },
@@ -83,7 +86,13 @@ export async function train(args: readonly string[]): Promise<void> {
   if (own) {
     // What the flags make is wrong by itself, or with what --set changes.
     read.original = setAll(read.original, own.set);
-    await blamingCall(() => checkSettings(changeConfig(read, []).config));
+    await blamingCall(() => {
+      try {
+        checkSettings(changeConfig(read, []).config);
+      } catch (error) {
+        namingOwnFlags(error as Error);
+      }
+    });
   }
   const change = (count: number) => {
     const changed = changeConfig(read, set.slice(0, count));

@@ -64,7 +64,7 @@ describe('groupgrad', () => {
       [['tarin'], /^groupgrad: expected a command, got "tarin"/],
       [['train'], /^groupgrad: expected a task or configuration file, got nothing\n$/],
       [['train', 'a', 'b'], /^groupgrad: expected a task or configuration file, got a b\n$/],
-      [['train', 'addition', '--step', '3'], /^groupgrad: Unknown option '--step'/],
+      [['train', 'addition', '--step', '3'], /^groupgrad: --step: unknown flag; did you mean --steps\?\n/],
       [
         ['train', 'addition', '--steps', 'many'],
         /^groupgrad: --steps: expected a whole number of at least 0, got "many"\n$/,

@@ -67,6 +67,6 @@ test('examples/comparison.ts', (t) => {
 
 test('every example is run here, or is a study with a test of its own', () => {
   const data = ['capitals.jsonl', 'sums.csv'];
-  const known = [...Object.keys(programs), ...configurations, ...data, 'comparison.ts', 'studies'];
+  const known = [...Object.keys(programs), ...configurations, ...data, 'comparison.ts', 'paper', 'studies'];
   assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());
 });
