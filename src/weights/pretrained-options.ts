@@ -33,7 +33,7 @@ export interface PretrainedOptions {
   dtype?: WeightType;
   /**
    * How matrix products are computed, in sampling and training: `bfloat16` rounds their factors to bfloat16 and sums in float32,
-   * which is several times faster on processors with AMX or AVX512-BF16; trained weights, optimiser and attention stay in float32.
+   * which is faster on processors with AMX or AVX512-BF16; trained weights, optimiser and attention stay in float32.
    * Only the backend `groupgrad` has it; on others it is a RangeError. Default: the backend's setting, `float32` unless
    * `setPrecision` of groupgrad/backend has changed it.
    */
