@@ -1,3 +1,4 @@
+export type { Precision } from './backend/precision.js';
 export {
   type ComparisonConfig,
   defineComparison,

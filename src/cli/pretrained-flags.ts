@@ -3,7 +3,10 @@
 import { basename, dirname, resolve } from 'node:path';
 import { hasChatTemplate } from '../config/load.js';
 import { heldOut, learningRates, pretrainedName } from '../config/pretrained.js';
-import { numberFlag, UsageError } from './arguments.js';
+import { ChatTemplate } from '../text/chat-template.js';
+import { readTokenizerFiles } from '../text/tokenizer-files.js';
+import { weightTypes } from '../weights/pretrained-options.js';
+import { choiceFlag, numberFlag, UsageError } from './arguments.js';
 import { type DataFlags, dataDescription, dataFlagNames, dataFlags } from './data-flags.js';
 
 export const pretrainedFlags = {
@@ -12,6 +15,7 @@ export const pretrainedFlags = {
   'eval-data': { type: 'string', multiple: true },
   lora: { type: 'string' },
   adapter: { type: 'string' },
+  dtype: { type: 'string' },
   hadw: { type: 'boolean' },
   'max-tokens': { type: 'string' },
   ...dataFlags,
@@ -23,15 +27,16 @@ export interface PretrainedFlags extends DataFlags {
   readonly 'eval-data'?: readonly string[];
   readonly lora?: string;
   readonly adapter?: string;
+  readonly dtype?: string;
   readonly hadw?: boolean;
   readonly 'max-tokens'?: string;
 }
 
 /** What a run is made of, as `path=value`, in order; undefined without --model. UsageError for flags that do not go together. */
 export function pretrainedSettings(flags: PretrainedFlags): { from: string; name: string; set: string[] } | undefined {
-  const { model, data, lora, adapter, hadw } = flags;
+  const { model, data, lora, adapter, dtype, hadw } = flags;
   if (model === undefined) {
-    const names = ['data', 'eval-data', 'lora', 'adapter', 'hadw', 'max-tokens', ...dataFlagNames] as const;
+    const names = ['data', 'eval-data', 'lora', 'adapter', 'dtype', 'hadw', 'max-tokens', ...dataFlagNames] as const;
     const other = names.find((name) => flags[name] !== undefined);
     if (other !== undefined) throw new UsageError(`--${other}: expected --model beside it`);
     return undefined;
@@ -64,6 +69,7 @@ export function pretrainedSettings(flags: PretrainedFlags): { from: string; name
     model: resolve(model),
     ...(rank !== undefined && { lora: { rank } }),
     ...(adapter !== undefined && { adapter: resolve(adapter) }),
+    ...(dtype !== undefined && { dtype: choiceFlag('dtype', dtype, weightTypes) }),
   };
   const isAdapted = rank !== undefined || adapter !== undefined;
   const settings: Record<string, unknown> = {

@@ -2,6 +2,8 @@
 // backend, the loss is the host API's (src/devices/linear.ts).
 
 import * as tf from '@tensorflow/tfjs-core';
+import { currentPrecision, inPrecision } from '../backend/bfloat16.js';
+import type { Precision } from '../backend/precision.js';
 import { rangeError } from '../base/check.js';
 import { type DeviceChoice, pickDevice } from '../devices/devices.js';
 import { linearLoss as computeLoss, type LinearProducts, linearBlockRows } from '../devices/linear.js';
@@ -113,6 +115,7 @@ class TensorProducts implements LinearProducts {
   private readonly states: tf.Tensor2D;
   private readonly unembedding: tf.Tensor2D;
   private readonly trainsUnembedding: boolean;
+  private readonly precision: Precision;
   private readonly chunk: Float32Array;
   /** Logits as they were before the gradient, where their soft cap has a slope. */
   private readonly capped: Float32Array | undefined;
@@ -121,7 +124,7 @@ class TensorProducts implements LinearProducts {
   private gradUnembedding: tf.Tensor2D | undefined;
 
   constructor(
-    { states, unembedding, trainsUnembedding }: HiddenStates,
+    { states, unembedding, trainsUnembedding, precision = currentPrecision() }: HiddenStates,
     private readonly softCap: number,
     chunkRows: number,
     private readonly kept: LinearLossOptions['kept'],
@@ -129,6 +132,7 @@ class TensorProducts implements LinearProducts {
     this.states = states;
     this.unembedding = unembedding;
     this.trainsUnembedding = trainsUnembedding;
+    this.precision = precision;
     const rows = Math.min(chunkRows, states.shape[0]);
     this.chunk = new Float32Array(rows * unembedding.shape[0]);
     if (softCap < Infinity) this.capped = new Float32Array(this.chunk.length);
@@ -183,7 +187,8 @@ class TensorProducts implements LinearProducts {
 
   private forEachBlock(rows: Int32Array, run: (block: Int32Array, begin: number) => void): void {
     for (let begin = 0; begin < rows.length; begin += linearBlockRows) {
-      tf.tidy(() => run(rows.subarray(begin, begin + linearBlockRows), begin));
+      const block = rows.subarray(begin, begin + linearBlockRows);
+      tf.tidy(() => inPrecision(this.precision, () => run(block, begin)));
     }
   }
 

@@ -122,6 +122,13 @@ describe('a wrong call', () => {
     [['train', 'addition', '--run', 'DIR/tiny.json'], /^--run: expected the path of a folder, got ".*tiny\.json"/],
     [['evaluate', 'DIR/run', '--size', '0'], /^--size: expected a whole number of at least 1, got "0"$/],
     [['evaluate', 'DIR/run', '--backend', 'gpu'], /^--backend: expected one of/],
+    [['train', 'addition', '--precision', 'half'], /^--precision: expected one of float32, bfloat16, got "half"$/],
+    [['evaluate', 'DIR/run', '--precision', 'bfloat16'], /^--precision: expected a model folder, got a run/],
+    [['train', 'addition', '--dtype', 'bfloat16'], /^--dtype: expected --model beside it$/],
+    [
+      ['train', 'DIR/tiny.json', '--precision', 'bfloat16'],
+      /^--set policy\.precision: expected 'float32' on the backend cpu, got 'bfloat16', which needs the backend groupgrad/,
+    ],
     [['evaluate', 'DIR/run', '--by', 'subject'], /^--by: expected --data beside it$/],
     [['evaluate', 'DIR/run', '--out', 'DIR/new'], /^--out: expected --data or --task beside it$/],
     [
