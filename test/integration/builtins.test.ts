@@ -12,9 +12,8 @@ import { resolveParts, resolveSettings } from '../../src/train/options.js';
 import { assertLearns } from '../support/learning.js';
 import { root } from '../support/native.js';
 import { runProgram } from '../support/run-program.js';
+import { trainingSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
-
-const slow = process.env.GROUPGRAD_TRAINING_TESTS === '1';
 
 /** Steps of reinforcement after which the accuracy has risen; those of slow tests are behind a warm start of minutes. */
 const short: Record<string, { steps: number; isSlow?: boolean }> = {
@@ -53,7 +52,7 @@ test('there is one for every task but files, in plain JSON, with held-out proble
 
 describe('groupgrad train', () => {
   for (const [name, { steps, isSlow }] of Object.entries(short)) {
-    test(name, { skip: isSlow && !slow && 'its warm start takes long: set GROUPGRAD_TRAINING_TESTS=1' }, (t) => {
+    test(name, { skip: isSlow && trainingSet('its warm start takes long') }, (t) => {
       const runDir = join(temporaryFolder(t), name);
       const evaluation = '{"atStart": false, "every": 1000, "size": 8}';
       const flags = ['--run', runDir, '--steps', String(steps), '--set', `evaluation=${evaluation}`];

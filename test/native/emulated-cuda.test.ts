@@ -6,18 +6,18 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { buildEmulatedAddon, buildProgram, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
-const skip = cannotBuild();
-const slow = process.env.GROUPGRAD_SLOW_TESTS === '1';
+const skip = slowSet('compiles the emulated device') || cannotBuild();
 
 /** Runs test files with the emulated addon; `device`: environment variables that say what GPU it is. */
 function runTests(t: TestContext, patterns: string[], device: Record<string, string> = {}): void {
   const env: NodeJS.ProcessEnv = { ...process.env, ...device, GROUPGRAD_ADDON: buildEmulatedAddon() };
   delete env.NODE_TEST_CONTEXT; // else the tests report to this runner
-  const result = run(process.execPath, [join(root, 'scripts', 'test.mjs'), ...patterns], { env });
+  const result = run(process.execPath, ['--import', 'tsx', join(root, 'scripts', 'test.mjs'), ...patterns], { env });
   const output = outputOf(result);
   assert.equal(result.status, 0, output);
-  const passed = Number(/^# pass (\d+)/m.exec(output)?.[1]);
+  const passed = Number(/^ℹ pass (\d+)/m.exec(output)?.[1]);
   assert.ok(passed > 0, output);
   t.diagnostic(`${passed} tests passed`);
 }
@@ -37,9 +37,7 @@ test('emulated CUDA device: DeviceArray and the host API over it, with few alloc
   runTests(t, ['gpu/device-arrays'], { SIMT_MOST_HOST_ALLOCATIONS: '40' });
 });
 
-test('emulated CUDA device: random requests against float64, gradients, sizes', {
-  skip: skip || (!slow && 'takes two minutes; set GROUPGRAD_SLOW_TESTS=1 to run it'),
-}, (t) => {
+test('emulated CUDA device: random requests against float64, gradients, sizes', { skip }, (t) => {
   runTests(t, ['oracle/devices-agree', 'gradient/finite-difference', 'gpu/sizes']);
 });
 
