@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import test, { describe, type TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { setPath } from '../../src/config/load.js';
+import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
 
@@ -31,8 +32,7 @@ const tiny = {
   groupSize: 4,
   evaluation: { every: 2 },
   loss: 'grpo',
-  // The cpu backend greets on standard error.
-  backend: 'wasm',
+  backend: quickBackend,
   steps: 4,
 };
 

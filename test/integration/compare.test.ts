@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import { quickBackend } from '../support/backend.js';
 import { elements } from '../support/markup.js';
 import { root } from '../support/native.js';
 import { readLines } from '../support/trainer.js';
@@ -26,8 +27,7 @@ const tiny = {
     loss: 'grpo',
     optimizer: { learningRate: 0.01 },
     checkpoint: { every: 7 },
-    // The cpu backend greets on standard error.
-    backend: 'wasm',
+    backend: quickBackend,
     steps: 60,
   },
   variants: { plain: {}, weighted: { hadw: {} } },

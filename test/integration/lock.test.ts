@@ -11,11 +11,12 @@ import { defineReward } from '../../src/index.js';
 import { disk } from '../../src/run/checkpoint.js';
 import type { TrainerOptions } from '../../src/train/api.js';
 import { createTrainer, type RunTrainer } from '../../src/train/grpo.js';
+import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
 import { lastingFiles, readLines, temporaryFolder, tinyOptions } from '../support/trainer.js';
 
 describe('a trainer whose folder was taken over', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   const options = (runDir: string, change: Partial<TrainerOptions> = {}) =>
     tinyOptions({ runDir, checkpoint: { every: 1 }, guard: { action: 'rollback' }, ...change });
@@ -105,7 +106,7 @@ const tiny = {
   groupSize: 4,
   loss: 'grpo',
   // The cpu backend greets on standard error.
-  backend: 'wasm',
+  backend: quickBackend,
 };
 
 interface Started {

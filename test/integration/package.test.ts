@@ -22,6 +22,7 @@ import { delimiter, dirname, join } from 'node:path';
 import test, { after, before, describe, type TestContext } from 'node:test';
 import { ownBuild, platform, prebuiltAddon } from '../../src/devices/places.js';
 import { outputOf, root, run } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
 /** npm's own program, so that it also runs where PATH holds nothing but node. */
 const npmCli = [
@@ -291,7 +292,8 @@ describe('the package', { skip }, () => {
   });
 
   for (const name of Object.keys(managers) as Manager[]) {
-    test(`${name}, scripts blocked, no compiler: the addon is there and a policy is trained`, (t) => {
+    const skip = 'from' in managers[name] && slowSet('fetches another package manager');
+    test(`${name}, scripts blocked, no compiler: the addon is there and a policy is trained`, { skip }, (t) => {
       const home = join(folder, name);
       if (install(t, name, [tarball, ...tfjs], home) === undefined) return;
       const begin = performance.now();

@@ -15,6 +15,7 @@ import { disk, newestCheckpoint } from '../../src/run/checkpoint.js';
 import type { Example } from '../../src/tasks/task.js';
 import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/train/api.js';
 import { createTrainer } from '../../src/train/grpo.js';
+import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
 import {
   lastingFiles,
@@ -81,7 +82,7 @@ function checkpoints(runDir: string): string[] {
 }
 
 describe('a run that goes on', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   test('is the run that was not stopped, wherever it was stopped', async (t) => {
     const whole = join(temporaryFolder(t), 'whole');
@@ -827,7 +828,7 @@ describe('a run that goes on', () => {
 });
 
 describe('a run folder that is removed while the run is at work', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   const plain = { evaluate: {}, evaluation: undefined, checkpoint: { every: 100 } } as const;
 
@@ -924,7 +925,7 @@ describe('a run folder that is removed while the run is at work', () => {
 });
 
 describe('a disk that is full', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   function noSpace(): never {
     throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
@@ -983,7 +984,7 @@ describe('a disk that is full', () => {
 });
 
 describe('the guard', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   /** A reward that is not finite when it is asked about the completions of these attempts at a step, counted from 1. */
   function faulty(attempts: readonly number[], value = NaN) {

@@ -72,7 +72,9 @@ for (const loglevel of ['notice', 'silent']) {
   });
 }
 
-test('where it cannot be built: the reasons, and it is not left in package.json', (t) => {
+test('where it cannot be built: the reasons, and it is not left in package.json', {
+  skip: slowSet('tries to build for a minute'),
+}, (t) => {
   const missing = inProject((folder) => {
     // A Python without pip, and no wheel unpacked yet.
     const env = { PYTHON: 'false', XDG_CACHE_HOME: join(folder, 'cache') };

@@ -6,6 +6,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { startBackend } from '../../src/backend/backend.js';
 import { defineReward, type GrpoStep, type Reward, type RewardInput } from '../../src/index.js';
 import { askRewards, type RewardOptions, type RewardQuestion } from '../../src/rollout/rewards.js';
+import { quickBackend } from '../support/backend.js';
 import { tinyTask, tinyTrainer } from '../support/trainer.js';
 
 function questions(count: number): RewardQuestion<never>[] {
@@ -169,7 +170,7 @@ test('impossible definitions are refused by name', () => {
 });
 
 describe('rewards of a step', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   async function firstStep(t: Parameters<typeof tinyTrainer>[0], rewards: Reward[]): Promise<GrpoStep> {
     const trainer = await tinyTrainer(t, { rewards });
