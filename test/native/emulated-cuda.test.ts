@@ -141,7 +141,7 @@ test('worker threads of one process: each has its device, whatever vocabularies 
 });
 
 test('fuzz: every CUDA kernel agrees with the CPU device, as four kinds of GPU', { skip }, (t) => {
-  const result = run(buildProgram('fuzz', { cuda: 'EMULATED' }), ['100', '1', '0']);
+  const result = run(buildProgram('fuzz', { isEmulated: true }), ['100', '1', '0']);
   assert.equal(result.status, 0, outputOf(result));
   t.diagnostic(result.stdout.trim());
 });
