@@ -2,7 +2,7 @@
 // suites that take a device run on it; what a GPU alone can show (speed, memory order, PTX) they cannot.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { buildEmulatedAddon, buildProgram, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
@@ -21,6 +21,18 @@ function runTests(t: TestContext, patterns: string[], device: Record<string, str
   assert.ok(passed > 0, output);
   t.diagnostic(`${passed} tests passed`);
 }
+
+test('the sources compile for the emulated device, all templates instantiated', { skip: cannotBuild() }, () => {
+  const compiler = process.env.CXX ?? 'c++';
+  const flags = ['-std=c++20', '-fsyntax-only', '-Wall', '-Wextra', '-Werror', '-Wno-unknown-pragmas'];
+  const emulation = ['-DGROUPGRAD_CUDA', '-DGROUPGRAD_CUDA_EMULATED', '-I', join(root, 'test', 'native', 'simt')];
+  const sources = readdirSync(join(root, 'native', 'cuda')).filter((file) => /\.(cpp|cu)$/.test(file));
+  assert.ok(sources.length > 0);
+  for (const source of sources) {
+    const result = run(compiler, [...flags, ...emulation, '-x', 'c++', join(root, 'native', 'cuda', source)]);
+    assert.equal(result.status, 0, outputOf(result));
+  }
+});
 
 test('emulated CUDA device: golden vectors, KL, traps, advantages', { skip }, (t) => {
   runTests(t, ['oracle/golden', 'oracle/kl', 'unit/reference-traps', 'unit/advantages', 'unit/configuration']);
