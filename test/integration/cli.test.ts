@@ -10,6 +10,7 @@ import { pathToFileURL } from 'node:url';
 import { setPath } from '../../src/config/load.js';
 import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
 
 const program = [join(root, 'dist', 'cli', 'main.js')];
@@ -343,7 +344,9 @@ describe('groupgrad', () => {
     failing('warmStart: { steps: 9 }, sampling: { maxTokens: 1 }', /expected solutions of at most 1 tokens/);
   });
 
-  test('a run that learnt nothing is told of while it is at work, and exits with 1', (t) => {
+  test('a run that learnt nothing is told of while it is at work, and exits with 1', {
+    skip: slowSet('trains several times'),
+  }, (t) => {
     const run = (reward: string, ...flags: string[]) => {
       const { file, runDir } = writeConfig(
         t,

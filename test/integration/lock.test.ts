@@ -13,6 +13,7 @@ import type { TrainerOptions } from '../../src/train/api.js';
 import { createTrainer, type RunTrainer } from '../../src/train/grpo.js';
 import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { lastingFiles, readLines, temporaryFolder, tinyOptions } from '../support/trainer.js';
 
 describe('a trainer whose folder was taken over', () => {
@@ -175,7 +176,8 @@ describe('groupgrad', () => {
   const skip =
     probe.status === 0 ? false : `unshare ${flags.join(' ')}: ${probe.error?.message ?? probe.stderr.trim()}`;
 
-  test('train in two containers: the second one is refused, whichever that is', { skip }, async (t) => {
+  const waits = skip || slowSet('starts six processes');
+  test('train in two containers: the second one is refused, whichever that is', { skip: waits }, async (t) => {
     const file = write(t, tiny);
     for (const [one, other] of [
       [[], ['unshare', ...flags]],
@@ -201,6 +203,7 @@ describe('groupgrad', () => {
 
   test('compare --take-over: the other comparison and its runs end, and this one does them', {
     timeout: 300_000,
+    skip: slowSet('starts seven processes'),
   }, async (t) => {
     const folder = temporaryFolder(t);
     const [file, out, go] = ['comparison.ts', 'out', 'go'].map((name) => join(folder, name));

@@ -328,7 +328,9 @@ describe('the package', { skip }, () => {
     });
   }
 
-  test('with tfjs-core, all packages in the cache: installed within seconds', (t) => {
+  test('with tfjs-core, all packages in the cache: installed within seconds', {
+    skip: slowSet('installs once more'),
+  }, (t) => {
     const seconds = install(t, 'npm with --ignore-scripts', [tarball, tfjs[0]], join(folder, 'timed'));
     if (seconds === undefined) return;
     t.diagnostic(`${seconds.toFixed(1)} s`);
@@ -379,7 +381,7 @@ describe('the package', { skip }, () => {
     assert.match(doctor.stdout, /✗ tfjs +not installed\n +→ pnpm add/);
   });
 
-  test('its types hold in a strict project', (t) => {
+  test('its types hold in a strict project', { skip: slowSet('installs once more') }, (t) => {
     const home = join(folder, 'types');
     if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
     symlinkSync(join(root, 'node_modules', '@tensorflow'), join(home, 'node_modules', '@tensorflow'));
@@ -450,7 +452,9 @@ describe('the package', { skip }, () => {
     assert.ok(performance.now() - begin < 1000 * limit);
   });
 
-  test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation leaves', (t) => {
+  test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation leaves', {
+    skip: slowSet('installs and builds'),
+  }, (t) => {
     const home = join(folder, 'builds');
     if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
     // A compiler that has finished already.

@@ -159,7 +159,8 @@ describe('a step that does not end', { concurrency: false }, () => {
     });
   }
 
-  test('is undone when its grace is over', { timeout }, async (t) => {
+  const skip = slowSet('trains three times');
+  test('is undone when its grace is over', { timeout, skip }, async (t) => {
     const { file, runDir, trouble } = writeConfig(t);
     const met = trouble({ kind: 'hang', where: 'reward', from: 3 * 16 + 1 });
     const run = start(t, 'train', file, '--run', runDir, '--grace', '1.5');
@@ -247,7 +248,8 @@ describe('a warm start', { concurrency: false }, () => {
     });
   }
 
-  test('and its first evaluation are ended at once, by one signal', { timeout }, async (t) => {
+  const skip = slowSet('trains three times');
+  test('and its first evaluation are ended at once, by one signal', { timeout, skip }, async (t) => {
     const { file, runDir, trouble } = writeConfig(t);
     const met = trouble({ kind: 'busy', where: 'evaluation', from: 1 });
     const run = start(t, 'train', file, '--run', runDir);
