@@ -3,8 +3,6 @@
 import { basename, dirname, resolve } from 'node:path';
 import { hasChatTemplate } from '../config/load.js';
 import { heldOut, learningRates, pretrainedName } from '../config/pretrained.js';
-import { ChatTemplate } from '../text/chat-template.js';
-import { readTokenizerFiles } from '../text/tokenizer-files.js';
 import { weightTypes } from '../weights/pretrained-options.js';
 import { choiceFlag, numberFlag, UsageError } from './arguments.js';
 import { type DataFlags, dataDescription, dataFlagNames, dataFlags } from './data-flags.js';

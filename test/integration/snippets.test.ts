@@ -9,6 +9,7 @@ import { pathToFileURL } from 'node:url';
 import { loadChanged } from '../../src/config/load.js';
 import { installedProject, type Project, root } from '../support/installed.js';
 import { assertLearns } from '../support/learning.js';
+import { trainingSet } from '../support/sets.js';
 import { type Snippet, snippets } from '../support/snippets.js';
 
 /** How a snippet trains, if it does. */
@@ -44,7 +45,7 @@ test('snippets of every kind are found, and loops of tfjs are all in README, who
 });
 
 describe('learns, cut short:', {
-  skip: !process.env.GROUPGRAD_TRAINING_TESTS && 'it takes minutes: set GROUPGRAD_TRAINING_TESTS=1',
+  skip: trainingSet('takes minutes'),
 }, () => {
   let project: Project;
   before(() => {

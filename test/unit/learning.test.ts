@@ -71,7 +71,7 @@ async function learnt(change: Record<string, unknown>, from = groups(), changed 
 }
 
 describe('learning', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend('wasm')));
 
   const losses: Record<string, LossConfig> = {
     ...presets,

@@ -12,6 +12,7 @@ import { HuggingFaceTokenizer } from '../../src/text/hugging-face-tokenizer.js';
 import { ModelFiles } from '../../src/weights/model-files.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { writeArrays } from '../../src/weights/safetensors-writer.js';
+import { quickBackend } from '../support/backend.js';
 import { tensorsOf, tinyConfig, tinyTokenizer, writeModelFolder } from '../support/model-folder.js';
 import { seeded } from '../support/random.js';
 import { temporaryFolder, weightsOf } from '../support/trainer.js';
@@ -31,7 +32,7 @@ function rawFile(header: object, length: number, stated?: bigint): Buffer {
 }
 
 describe('policies from model folders', () => {
-  before(() => startBackend('cpu'));
+  before(() => startBackend(quickBackend));
 
   test('a folder is refused by name, and no tensor is made', async (t) => {
     const parent = temporaryFolder(t);

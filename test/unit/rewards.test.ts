@@ -15,6 +15,7 @@ import {
   type Verdict,
 } from '../../src/index.js';
 import type { RewardOptions } from '../../src/rollout/rewards.js';
+import { quickBackend } from '../support/backend.js';
 import { askRewards, type RewardQuestion } from '../support/rewards.js';
 import { tinyTask, tinyTrainer } from '../support/trainer.js';
 
@@ -257,7 +258,7 @@ test('impossible definitions are refused by name', () => {
 });
 
 describe('rewards of a step', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   async function firstStep(t: Parameters<typeof tinyTrainer>[0], rewards: (Reward | GroupReward)[]): Promise<GrpoStep> {
     const trainer = await tinyTrainer(t, { rewards });

@@ -23,6 +23,7 @@ import { learningRateAt } from '../../src/train/schedule.js';
 import { updatePolicy } from '../../src/train/update.js';
 import { warmStart } from '../../src/train/warm-start.js';
 import { assertArray } from '../support/compare.js';
+import { slowBackend } from '../support/sets.js';
 import {
   lengthTask,
   optimizerSettings,
@@ -57,7 +58,7 @@ function rewardsOf(groups: readonly Group[]): number[] {
 
 const addon = loadAddon();
 for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
-  const skip = backend === 'groupgrad' && !addon.addon && addon.reason;
+  const skip = slowBackend(backend) || (backend === 'groupgrad' && !addon.addon && addon.reason);
   describe(`the trainer on ${backend}`, { skip }, () => {
     before(async () => void (await startBackend(backend)));
 
@@ -184,33 +185,6 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
       policy.dispose();
     });
 
-    test('a step tells how long it has blocked the event loop, and a notice that signals have to wait', async (t) => {
-      let milliseconds = 0;
-      const busy = defineReward('busy', ({ completion }) => {
-        const began = performance.now();
-        while (performance.now() - began < milliseconds);
-        milliseconds = 0;
-        return completion.tokens.length;
-      });
-      const trainer = await tinyTrainer(t, { promptsPerStep: 1, groupSize: 2, rewards: [busy] });
-      const loop = trainer.steps();
-      const blocked = async (before: number) => {
-        milliseconds = before;
-        return ((await loop.next()).value as GrpoStep).timing.event_loop_blocked;
-      };
-      const [shortly, long] = [await blocked(400), await blocked(5200)];
-      assert.ok(shortly > 0.35 && shortly < 5, `${shortly} s`);
-      assert.ok(long > 5.1, `${long} s`);
-      assert.equal(trainer.notices.length, 1);
-      assert.match(
-        trainer.notices[0],
-        /^a step blocks the event loop for \d+\.\d s at a time, and signals have to wait/,
-      );
-      await blocked(0);
-      assert.equal(trainer.notices.length, 1);
-      await loop.return();
-    });
-
     test('two runs with one seed are the same, bit for bit', async () => {
       const run = async () => {
         const trainer = await createTrainer(
@@ -251,7 +225,31 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
 }
 
 describe('the reinforcement loop', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend('wasm')));
+
+  test('a step tells how long it has blocked the event loop, and a notice that signals have to wait', async (t) => {
+    let milliseconds = 0;
+    const busy = defineReward('busy', ({ completion }) => {
+      const began = performance.now();
+      while (performance.now() - began < milliseconds);
+      milliseconds = 0;
+      return completion.tokens.length;
+    });
+    const trainer = await tinyTrainer(t, { promptsPerStep: 1, groupSize: 2, rewards: [busy] });
+    const loop = trainer.steps();
+    const blocked = async (before: number) => {
+      milliseconds = before;
+      return ((await loop.next()).value as GrpoStep).timing.event_loop_blocked;
+    };
+    const [shortly, long] = [await blocked(400), await blocked(5200)];
+    assert.ok(shortly > 0.35 && shortly < 5, `${shortly} s`);
+    assert.ok(long > 5.1, `${long} s`);
+    assert.equal(trainer.notices.length, 1);
+    assert.match(trainer.notices[0], /^a step blocks the event loop for \d+\.\d s at a time, and signals have to wait/);
+    await blocked(0);
+    assert.equal(trainer.notices.length, 1);
+    await loop.return();
+  });
 
   for (const timing of ['prior', 'posterior'] as const) {
     test(`the anchor in ${timing} order`, async (t) => {
