@@ -15,7 +15,7 @@ import { type LossConfig, presets } from '../src/index.js';
 import type { Policy } from '../src/model/policy.js';
 import { createTransformer } from '../src/model/transformer.js';
 import { accuracyReward } from '../src/rollout/rewards.js';
-import { rewardGroups, sampleGroups } from '../src/rollout/rollout.js';
+import { sampleGroups } from '../src/rollout/rollout.js';
 import { tokenTask } from '../src/rollout/token-task.js';
 import type { Task } from '../src/tasks/index.js';
 import type { Vocabulary } from '../src/text/vocabulary.js';
@@ -146,10 +146,15 @@ async function makeStep(
   const tokens = tokenTask(task, policy, { promptLength: null, maxTokens: null });
   const began = performance.now();
   const examples = Array.from({ length: settings.promptsPerStep }, (_, i) => task.example(4 * step + i));
-  const groups = await sampleGroups(policy, tokens, examples, { groupSize: 8, temperature: 1, seed: 1, step });
-  const sampled = performance.now();
-  await rewardGroups(groups, [accuracyReward]);
-  assignAdvantages(groups, groups, settings, undefined);
+  const options = { groupSize: 8, temperature: 1, seed: 1, step, rewards: [accuracyReward] };
+  let sampled = began;
+  const groups = await sampleGroups(policy, tokens, examples, {
+    ...options,
+    onSampled: () => {
+      sampled = performance.now();
+    },
+  });
+  assignAdvantages(groups, groups, settings, undefined, { whole: [accuracyReward], steps: [] });
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((own) => ({ prompt, own })));
   const completions = completionBatch(
     rows.map(({ prompt, own }) => ({ prompt, completion: own.tokens })),

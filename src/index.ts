@@ -20,6 +20,7 @@ export type { SurrogateKind } from './devices/reference/surrogate.js';
 export type { Aggregation, KlEstimator, Ratio } from './devices/settings.js';
 export { type AnchorOptions, type AnchorState, DifficultyAnchor } from './loss/anchor.js';
 export type { AdvantageConfig, EntropyConfig, KlConfig, LossConfig, Surrogate } from './loss/config.js';
+export { computeDecoupledAdvantages, type WeightedRewards } from './loss/decoupled.js';
 export {
   type AdvantageResult,
   computeAdvantages,
@@ -49,12 +50,25 @@ export type {
 } from './loss/request.js';
 export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
-export type { Evaluation, Group, Reward, RewardInput, ScoredCompletion, Verdict } from './rollout/api.js';
+export type {
+  AnyReward,
+  Evaluation,
+  Group,
+  GroupReward,
+  GroupRewardInput,
+  Reward,
+  RewardInput,
+  RewardSettings,
+  ScoredCompletion,
+  StepReward,
+  StepVerdict,
+  Verdict,
+} from './rollout/api.js';
 export type { Completion, KeptTokens } from './rollout/engine.js';
 export { generate, tokenLogProbs } from './rollout/entry.js';
 export type { Generated, GenerateOptions, Prompt } from './rollout/generate-api.js';
 export { rewards } from './rollout/graded-rewards.js';
-export { defineReward, type RewardOptions } from './rollout/rewards.js';
+export { defineGroupReward, defineReward, defineStepReward, type RewardOptions } from './rollout/rewards.js';
 export {
   type BanditExample,
   type BanditOptions,

@@ -2,6 +2,8 @@
 
 const interval = 50; // milliseconds
 let last = performance.now();
+/** The yield that everyone who asks for one now waits for, so that `last` tells of the last turn of the event loop. */
+let turn: Promise<void> | undefined;
 
 /** Whether it is time to yield to the event loop. */
 export function isBreathless(): boolean {
@@ -14,8 +16,14 @@ export function isBreathless(): boolean {
  */
 export async function breathe(signal?: AbortSignal): Promise<void> {
   if (isBreathless()) {
-    await new Promise((resolve) => setImmediate(resolve));
-    last = performance.now();
+    turn ??= new Promise((resolve) => {
+      setImmediate(() => {
+        turn = undefined;
+        last = performance.now();
+        resolve();
+      });
+    });
+    await turn;
   }
   signal?.throwIfAborted();
 }

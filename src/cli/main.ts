@@ -49,6 +49,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'write report.html for a run or a comparison',
     load: () => import('./report.js').then(({ report: run, help }) => ({ run, help })),
   },
+  watch: {
+    summary: 'the report of a run in a browser, while it trains',
+    load: () => import('./watch.js').then(({ watch: run, help }) => ({ run, help })),
+  },
   bias: {
     summary: 'show the bias of group-relative advantages, in theory and simulated',
     load: () => import('./bias.js').then(({ bias: run, help }) => ({ run, help })),

@@ -4,7 +4,7 @@ import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError,
 import type { TrainConfig } from '../config/define-config.js';
 import { checkConfig, resolveConfig, resolveTask, setValue } from '../config/load.js';
 import { passes } from '../evaluation/estimators.js';
-import { type Identity, identifyTask } from '../run/drift.js';
+import { type Identity, identifyReward, identifyTask } from '../run/drift.js';
 import { distinctExamples, type Example, type Task } from '../tasks/task.js';
 import type { TrainerOptions } from '../train/api.js';
 import { resolveParts, resolveSettings, scoredBy } from '../train/options.js';
@@ -147,7 +147,7 @@ function resolveVariant(comparison: ComparisonConfig, name: string): { end: RunE
     if (end.steps === null && end.tokens === null) {
       throw typeError('steps', 'a count, or tokens of the comparison, so that the run ends', undefined);
     }
-    return { end, identity: { settings, rewards: rewards.map(({ judge: _judge, ...reward }) => reward) } };
+    return { end, identity: { settings, rewards: rewards.map(identifyReward) } };
   } catch (error) {
     (error as Error).message = `variants.${name}: ${(error as Error).message}`;
     throw error;

@@ -1,6 +1,6 @@
-// The frame of a report: one self-contained HTML page that loads nothing else, with charts, tiles and tables. All text is
-// escaped; should that ever fail, the content security policy allows only the page's own scripts and styles, by their hashes, and
-// no network.
+// The frame of a report: one self-contained HTML page that loads nothing else, with charts, tiles and tables; on a server it may
+// also fetch itself again, to follow what it reports on. All text is escaped; should that ever fail, the content security policy
+// allows only the page's own scripts and styles, by their hashes, and no other network access.
 
 import { createHash } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
@@ -24,6 +24,16 @@ export interface Page {
   parts: readonly string[];
   /** A style sheet in addition to that of all reports. */
   style?: string;
+  /** Makes the page follow what it reports on; left out, it needs no network and may use none. */
+  follow?: Follow;
+}
+
+/** Where a page that stands on a server hears that it has changed. */
+export interface Follow {
+  /** The path of a stream of server-sent events, each with the version of the page that the server would send now. */
+  events: string;
+  /** Of this page. */
+  version: string;
 }
 
 const pageStyle = `
@@ -39,6 +49,8 @@ h2 { font-size: 19px; margin: 44px 0 12px; }
 h3 { font-size: 15px; margin: 22px 0 8px; }
 p { margin: 6px 0; }
 .muted { color: var(--muted); }
+.follow { position: sticky; top: 0; z-index: 2; margin: 0; padding: 4px 20px; border-bottom: 1px solid var(--line); background: var(--card); color: var(--muted); font-size: 13px; }
+.follow.lost { color: var(--bad); }
 .note { border-left: 3px solid var(--bad); padding: 4px 12px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 20px 0; }
 .tile, figure, .table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
@@ -66,6 +78,7 @@ td code { white-space: nowrap; }
 /* On a phone a row of a table is a block: its name, and below it each number with the name of its column. */
 @media (max-width: 600px) {
   main { padding: 20px 12px 48px; }
+  .follow { padding: 4px 12px; }
   h2 { margin-top: 32px; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 8px; }
   .tile { padding: 10px 12px; }
@@ -83,7 +96,7 @@ ${chartStyle}
 
 /** Shows the values at the pointer; the rest of the page works without it. */
 const pageScript = `
-for (const figure of document.querySelectorAll('figure')) {
+const activate = (figure) => {
   const svg = figure.querySelector('svg');
   const series = JSON.parse(figure.querySelector('script').textContent);
   const [left, top, right, bottom] = svg.dataset.plot.split(' ').map(Number);
@@ -119,16 +132,84 @@ for (const figure of document.querySelectorAll('figure')) {
     const after = across + 10;
     tip.style.left = (after + tip.offsetWidth < frame.width ? after : Math.max(0, across - 10 - tip.offsetWidth)) + 'px';
   });
-}
+};
+const activateAll = (element) => element.querySelectorAll('figure').forEach(activate);
+`;
+
+const plainScript = `
+activateAll(document);
+`;
+
+/**
+ * Fetches the page again when the server tells of another version, and replaces the parts of it that differ, so that the reader
+ * stays where they are. A page that nobody sees waits.
+ */
+const followScript = `
+const main = document.querySelector('main');
+const line = document.querySelector('.follow');
+let shown = main.cloneNode(true);
+let wanted = main.dataset.version;
+let isBusy = false;
+activateAll(main);
+const say = (text, isLost) => {
+  line.textContent = text;
+  line.classList.toggle('lost', isLost);
+  line.hidden = false;
+};
+const sayFollowing = () => say('Following this run. As of ' + new Date().toLocaleTimeString() + '.', false);
+const show = (html) => {
+  const next = new DOMParser().parseFromString(html, 'text/html').querySelector('main');
+  const before = [...shown.children];
+  const after = [...next.children];
+  shown = next.cloneNode(true);
+  after.forEach((element, i) => {
+    const old = main.children[i];
+    if (old && before[i].isEqualNode(element)) return;
+    if (old) old.replaceWith(element);
+    else main.append(element);
+    if (element.matches('figure')) activate(element);
+    activateAll(element);
+  });
+  while (main.children.length > after.length) main.lastElementChild.remove();
+};
+const refresh = async () => {
+  if (isBusy || document.hidden) return;
+  isBusy = true;
+  try {
+    while (shown.dataset.version !== wanted) {
+      const asked = wanted;
+      const response = await fetch(location.href, { cache: 'no-store' });
+      const text = await response.text();
+      if (!response.ok) return say(text, true);
+      show(text);
+      // The server may have gone on since it named this version, and names the next one in its time.
+      if (wanted === asked) wanted = shown.dataset.version;
+    }
+    sayFollowing();
+  } catch {
+    // The stream of events is lost too, says so, and names the version when it is back.
+  } finally {
+    isBusy = false;
+  }
+};
+const events = new EventSource(line.dataset.events);
+events.onmessage = ({ data }) => {
+  wanted = data;
+  refresh();
+};
+events.onerror = () => say('No connection to groupgrad watch. Trying again.', true);
+document.addEventListener('visibilitychange', refresh);
 `;
 
 /** The page as an HTML text. */
-export function renderPage({ title, kind, notes = [], tiles = [], parts, style = '' }: Page): string {
+export function renderPage({ title, kind, notes = [], tiles = [], parts, style = '', follow }: Page): string {
   const wholeStyle = pageStyle + style;
+  const script = pageScript + (follow ? followScript : plainScript);
   const policy = [
     "default-src 'none'",
     `style-src '${hash(wholeStyle)}'`,
-    `script-src '${hash(pageScript)}'`,
+    `script-src '${hash(script)}'`,
+    ...(follow ? ["connect-src 'self'"] : []),
     "base-uri 'none'",
     "form-action 'none'",
   ].join('; ');
@@ -144,14 +225,15 @@ export function renderPage({ title, kind, notes = [], tiles = [], parts, style =
     `<style>${wholeStyle}</style>`,
     '</head>',
     '<body>',
-    '<main>',
+    follow ? `<p class="follow" role="status" data-events="${markup(follow.events)}" hidden></p>` : '',
+    follow ? `<main data-version="${markup(follow.version)}">` : '<main>',
     `<h1>${markup(title)}</h1>`,
     `<p class="muted">groupgrad ${markup(kind)}</p>`,
     ...notes.map((note) => `<p class="note">${markup(note)}</p>`),
     tiles.length > 0 ? `<div class="tiles">${tiles.map(renderTile).join('')}</div>` : '',
     ...parts,
     '</main>',
-    `<script>${pageScript}</script>`,
+    `<script>${script}</script>`,
     '</body>',
     '</html>',
     '',

@@ -1,5 +1,5 @@
-// Reward functions: what one is, and asking them about completions, with a time limit, a limit on how many are asked at
-// once, and a rule for those that fail.
+// Reward functions: what one is, and asking them about completions while others are still being sampled, with a time limit, a
+// limit on how many are asked at once, and a rule for those that fail.
 
 import { setMaxListeners } from 'node:events';
 import { breathe, isBreathless } from '../base/breathe.js';
@@ -7,7 +7,17 @@ import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError,
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import type { Example, Task } from '../tasks/task.js';
-import type { Reward, RewardInput, Verdict } from './api.js';
+import type {
+  AnyReward,
+  GroupReward,
+  GroupRewardInput,
+  Reward,
+  RewardInput,
+  RewardSettings,
+  StepReward,
+  StepVerdict,
+  Verdict,
+} from './api.js';
 
 /** Milliseconds that a reward or a task's score may take. */
 const usualTimeLimit = 60_000;
@@ -15,7 +25,10 @@ const usualTimeLimit = 60_000;
 export interface RewardOptions {
   /** Weight in the sum of rewards; 0 makes it only a metric. Default 1. */
   weight?: number;
-  /** Milliseconds after which a promise counts as failed. Code that never yields cannot be interrupted. Default 60,000. */
+  /**
+   * Milliseconds after which a promise counts as failed, counted from when all completions have been sampled. Code that never
+   * yields cannot be interrupted. Default 60,000.
+   */
   timeLimit?: number;
   /** Maximum number of concurrent calls. Default 16. */
   concurrency?: number;
@@ -35,19 +48,62 @@ export function defineReward<E extends Example = Example>(
   judge: (input: RewardInput<E>) => Verdict | Promise<Verdict>,
   options: RewardOptions = {},
 ): Reward<E> {
+  return { ...resolveReward(name, judge, options), judge };
+}
+
+/**
+ * A reward that sees all completions of a prompt at once, synchronous or not: for ranks, comparisons, and what is rare or common
+ * among them. It returns a verdict for each completion, in order, as `defineReward`'s does for one; options are the same, and
+ * `concurrency` and `timeLimit` are of groups. What excuses a failure holds for the whole group.
+ * @throws TypeError or RangeError for an impossible option.
+ * @example
+ * const shortest = defineGroupReward('shortest', ({ completions }) => {
+ *   const right = completions.filter(({ score }) => score === 1).map(({ tokens }) => tokens.length);
+ *   return completions.map(({ score, tokens }) => (score === 1 && tokens.length === Math.min(...right) ? 1 : 0));
+ * });
+ */
+export function defineGroupReward<E extends Example = Example>(
+  name: string,
+  judgeGroup: (input: GroupRewardInput<E>) => readonly Verdict[] | Promise<readonly Verdict[]>,
+  options: RewardOptions = {},
+): GroupReward<E> {
+  return { ...resolveReward(name, judgeGroup, options), judgeGroup };
+}
+
+/**
+ * Rewards at steps of a completion, synchronous or not: process supervision. It returns where each step ends and what it earned, or
+ * null where it does not apply. The rewards of all steps of a group are centred and scaled together, and a token's advantage is that of its
+ * completion and, times `weight`, the sum of those of its own step and later ones (arXiv 2402.03300, section 4.1.3). Options are those of
+ * `defineReward`; `onError: 'zero'` makes the completion one step that earned 0.
+ * @throws TypeError or RangeError for an impossible option.
+ * @example
+ * const lines = defineStepReward('lines', ({ completion: { tokens } }) => {
+ *   const ends = [...tokens.keys()].filter((t) => tokens[t] === newline).map((t) => t + 1);
+ *   return ends.map((end, i) => ({ end, reward: isRight(tokens.subarray(ends[i - 1] ?? 0, end)) ? 1 : 0 }));
+ * });
+ */
+export function defineStepReward<E extends Example = Example>(
+  name: string,
+  judgeSteps: (input: RewardInput<E>) => readonly StepVerdict[] | null | Promise<readonly StepVerdict[] | null>,
+  options: RewardOptions = {},
+): StepReward<E> {
+  return { ...resolveReward(name, judgeSteps, options), judgeSteps };
+}
+
+function resolveReward(name: unknown, judge: unknown, options: RewardOptions): RewardSettings {
   const field = `reward ${describe(name)}`;
   if (typeof name !== 'string') throw typeError('name', 'a string', name);
   if (!/^[\w.-]+$/.test(name)) throw rangeError('name', 'letters, digits, and any of _ . -', describe(name));
   if (typeof judge !== 'function') throw typeError(field, 'a function', judge);
   checkKeys(field, checkObject(field, options), ['weight', 'timeLimit', 'concurrency', 'onError']);
   const { weight = 1, timeLimit = usualTimeLimit, concurrency = 16, onError = 'throw' } = options;
-  const reward = { name, weight, timeLimit, concurrency, onError, judge };
-  checkReward(field, reward);
-  return reward;
+  const settings = { name, weight, timeLimit, concurrency, onError };
+  checkReward(field, settings);
+  return settings;
 }
 
 /** The fields that say how a reward is asked. TypeError or RangeError that names the field. */
-export function checkReward(field: string, reward: Partial<Reward<never>>): void {
+export function checkReward(field: string, reward: Partial<RewardSettings>): void {
   checkNumber(`${field}.weight`, reward.weight);
   checkNumber(`${field}.timeLimit`, reward.timeLimit, { above: 0, max: 2 ** 31 - 1 });
   checkNumber(`${field}.concurrency`, reward.concurrency, { min: 1, integer: true });
@@ -57,139 +113,366 @@ export function checkReward(field: string, reward: Partial<Reward<never>>): void
 /** The reward of a run that defines none: the task's own score. */
 export const accuracyReward: Reward = defineReward('accuracy', ({ score }) => score);
 
-export type RewardQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+/** A completion to be scored and rewarded. */
+export interface JudgedCompletion<E extends Example> {
+  example: E;
+  /** Up to the end token. */
+  text: string;
+  tokens: Int32Array;
+  truncated: boolean;
+}
 
-/**
- * The verdicts of each reward, one a question, in order. Error where a reward fails and is not excused, NumericFault for a
- * verdict that is not finite: the first of them stops all rewards, and is thrown when none is at work any more. So does
- * `signal`, with its reason.
- */
-export async function askRewards<E extends Example>(
-  rewards: readonly Reward<E>[],
-  questions: readonly RewardQuestion<E>[],
-  signal?: AbortSignal,
-): Promise<Verdict[][]> {
-  return await stoppable(signal, async (stop) => {
-    const asked = rewards.map((reward) =>
-      askAll(questions, reward.concurrency, stop, (question) => verdict(reward, question, stop.signal)),
-    );
-    await Promise.allSettled(asked);
-    if (stop.signal.aborted) throw stop.signal.reason;
-    return await Promise.all(asked);
-  });
+/** The result for a completion. */
+export interface Judgement {
+  score: number;
+  /** By the reward's name; of a reward of steps their sum. */
+  rewards: Record<string, Verdict>;
+  /** By the name of a step reward that applies. */
+  steps?: Record<string, readonly StepVerdict[]>;
+}
+
+export interface JudgingOptions {
+  /** Completions of a prompt, which come with consecutive numbers. */
+  groupSize: number;
+  /** Stops everything when it aborts, with its reason. */
+  signal?: AbortSignal;
+  /** Called whenever a completion has its score and all verdicts. */
+  onJudged?: () => void;
 }
 
 /** Scores in flight at once: as many as keep the workers of graders busy. */
 const scoresAtOnce = 64;
 
 /**
- * The task's score of each completion, in order; 0 for a truncated one. NumericFault where a score is not finite, TypeError or
- * RangeError where it is no number in [0, 1], and whatever the task throws: the first of them stops the others. So does
- * `signal`, with its reason.
+ * Asks the task for the score of each completion, and with it every reward for its verdict, as completions come in: they are at
+ * work while others are sampled. What a completion gets does not depend on when it comes, nor on the others.
+ *
+ * Time limits begin when `finish` is called: until then the sampler holds the thread, and answers that have come are not heard.
  */
-export async function askScores<E extends Example>(
-  task: Pick<Task<E>, 'name' | 'score'>,
-  completions: readonly { example: E; text: string; truncated: boolean }[],
-  signal?: AbortSignal,
-): Promise<number[]> {
-  await breathe(signal);
-  return await stoppable(signal, async (stop) => {
-    const scores = await askAll(completions, scoresAtOnce, stop, async ({ example, text, truncated }) => {
-      if (truncated) return 0;
-      const score = await withTimeLimit(() => task.score(text, example), usualTimeLimit, stop.signal);
-      if (typeof score === 'number' && score >= 0 && score <= 1) return score;
-      const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
-      if (typeof score === 'number' && !Number.isFinite(score)) {
-        throw new NumericFault(`${field}: expected a finite number, got ${score}`);
-      }
-      return checkNumber(field, score, { min: 0, max: 1 });
-    });
-    if (stop.signal.aborted) throw stop.signal.reason;
-    return scores;
-  });
-}
+export class Judging<E extends Example> {
+  private readonly stop = new AbortController();
+  private readonly clock = new LimitClock();
+  private readonly interrupt = () => this.stop.abort(this.options.signal!.reason);
+  private readonly scores: Questions<number>;
+  private readonly verdicts: Questions<number>[];
+  private readonly completions: JudgedCompletion<E>[] = [];
+  /** Of each completion, how many verdicts are still to come. */
+  private readonly open: number[] = [];
+  /** What is known so far, by the completions' numbers: verdicts that have not come are null. */
+  readonly judgements: Judgement[] = [];
+  /** Completions whose score and verdicts are all there. */
+  judged = 0;
 
-/** Runs with a controller of its own that aborts when `signal` does. */
-async function stoppable<T>(signal: AbortSignal | undefined, run: (stop: AbortController) => Promise<T>): Promise<T> {
-  const stop = new AbortController();
-  const interrupt = () => stop.abort(signal!.reason);
-  signal?.addEventListener('abort', interrupt);
-  // One listener a call at work.
-  setMaxListeners(0, stop.signal);
-  try {
-    return await run(stop);
-  } finally {
-    signal?.removeEventListener('abort', interrupt);
+  constructor(
+    private readonly task: Pick<Task<E>, 'name' | 'score'>,
+    private readonly rewards: readonly AnyReward<E>[],
+    private readonly options: JudgingOptions,
+  ) {
+    const { signal } = options;
+    // One listener a call at work.
+    setMaxListeners(0, this.stop.signal);
+    if (signal?.aborted) this.interrupt();
+    signal?.addEventListener('abort', this.interrupt);
+    this.scores = new Questions(scoresAtOnce, this.stop, (index) => this.score(index));
+    this.verdicts = rewards.map(
+      (reward) => new Questions(reward.concurrency, this.stop, (index) => this.ask(reward, index)),
+    );
+  }
+
+  /** Milliseconds in which scores and rewards have held the thread. */
+  get busy(): number {
+    return this.clock.busy;
+  }
+
+  /** Asks about one more completion, the `index`th of all. Returns at once; a failure is told by `finish`. */
+  add(index: number, completion: JudgedCompletion<E>): void {
+    this.completions[index] = completion;
+    this.scores.add(index);
+  }
+
+  /**
+   * Resolves when every completion has its judgement. Error where a reward fails and is not excused, NumericFault for a
+   * score or verdict that is not finite, TypeError or RangeError for a score that is no number in [0, 1], and whatever the task throws:
+   * the first of them stops all others, and is thrown when none is at work any more. So does the signal, with its reason.
+   */
+  async finish(): Promise<void> {
+    this.clock.start();
+    await this.settle();
+    this.stop.signal.throwIfAborted();
+  }
+
+  /** Stops everything because the sampling has failed. Resolves when nothing is at work any more. */
+  async abandon(): Promise<void> {
+    this.stop.abort(new SamplingFailed());
+    await this.settle();
+  }
+
+  private async settle(): Promise<void> {
+    // Verdicts are asked for as scores come in.
+    for (const questions of [this.scores, ...this.verdicts]) await questions.settled();
+    this.options.signal?.removeEventListener('abort', this.interrupt);
+  }
+
+  private async score(index: number): Promise<void> {
+    const score = await scoreOf(this.task, this.completions[index], this.stop.signal, this.clock);
+    this.judgements[index] = { score, rewards: Object.fromEntries(this.rewards.map(({ name }) => [name, null])) };
+    this.open[index] = this.rewards.length;
+    const group = this.groupOf(index);
+    const isWhole = group.every((i) => this.judgements[i] !== undefined);
+    for (const [r, reward] of this.rewards.entries()) {
+      if (!('judgeGroup' in reward)) this.verdicts[r].add(index);
+      else if (isWhole) this.verdicts[r].add(group[0]);
+    }
+    if (this.rewards.length === 0) this.count();
+  }
+
+  /** The numbers of the completions of the same prompt. */
+  private groupOf(index: number): number[] {
+    const { groupSize } = this.options;
+    return Array.from({ length: groupSize }, (_, i) => index - (index % groupSize) + i);
+  }
+
+  /** Asks a reward about a completion, or about the group whose first completion it is. */
+  private async ask(reward: AnyReward<E>, index: number): Promise<void> {
+    const { signal } = this.stop;
+    if ('judgeGroup' in reward) {
+      const group = this.groupOf(index);
+      const { example } = this.completions[index];
+      const completions = group.map((i) => ({ ...this.completionOf(i), score: this.judgements[i].score }));
+      const question = { prompt: example.prompt, completions, example };
+      const verdicts = await groupVerdicts(reward, question, signal, this.clock);
+      for (const [i, one] of verdicts.entries()) this.settleOne(reward, group[i], one);
+      return;
+    }
+    const { example } = this.completions[index];
+    const { score } = this.judgements[index];
+    const question = { prompt: example.prompt, completion: this.completionOf(index), example, score };
+    if ('judge' in reward) {
+      this.settleOne(reward, index, await verdict(reward, question, signal, this.clock));
+      return;
+    }
+    const given = await steps(reward, question, signal, this.clock);
+    if (given) this.judgements[index].steps = { ...this.judgements[index].steps, [reward.name]: given };
+    this.settleOne(reward, index, given ? given.reduce((sum, step) => sum + step.reward, 0) : null);
+  }
+
+  private completionOf(index: number): RewardInput['completion'] {
+    const { text, tokens, truncated } = this.completions[index];
+    return { text, tokens, truncated };
+  }
+
+  private settleOne({ name }: RewardSettings, index: number, given: Verdict): void {
+    this.judgements[index].rewards[name] = given;
+    if (--this.open[index] === 0) this.count();
+  }
+
+  private count(): void {
+    this.judged++;
+    this.options.onJudged?.();
   }
 }
 
-/** What each question gives, in order, with at most `concurrency` in flight. The first failure aborts `stop`. */
-async function askAll<Q, A>(
-  questions: readonly Q[],
-  concurrency: number,
-  stop: AbortController,
-  ask: (question: Q) => Promise<A>,
-): Promise<A[]> {
-  const answers = new Array<A>(questions.length);
-  let next = 0;
-  const worker = async () => {
+class SamplingFailed extends Error {}
+
+/** Says when time limits begin, and how long the calls that they are for have held the thread. */
+class LimitClock {
+  /** Milliseconds. */
+  busy = 0;
+  readonly started: Promise<void>;
+  start!: () => void;
+
+  constructor() {
+    this.started = new Promise((resolve) => {
+      this.start = resolve;
+    });
+  }
+}
+
+/** Asks questions in the order in which they come, with at most `concurrency` at work. The first failure aborts `stop`. */
+class Questions<Q> {
+  private readonly waiting: Q[] = [];
+  private readonly workers = new Set<Promise<void>>();
+
+  constructor(
+    private readonly concurrency: number,
+    private readonly stop: AbortController,
+    private readonly ask: (question: Q) => Promise<void>,
+  ) {}
+
+  add(question: Q): void {
+    this.waiting.push(question);
+    if (this.workers.size >= this.concurrency) return;
+    const worker = this.work().finally(() => this.workers.delete(worker));
+    this.workers.add(worker);
+  }
+
+  /** Resolves when nothing that was asked until now is at work or waits. */
+  async settled(): Promise<void> {
+    while (this.workers.size > 0) await Promise.all(this.workers);
+  }
+
+  private async work(): Promise<void> {
+    // Whoever asks is in the middle of something.
+    await undefined;
     try {
-      while (next < questions.length && !stop.signal.aborted) {
-        const index = next++;
-        answers[index] = await ask(questions[index]);
+      while (this.waiting.length > 0 && !this.stop.signal.aborted) {
         // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
-        await breathe();
+        if (isBreathless()) await breathe();
+        else await this.ask(this.waiting.shift()!);
       }
     } catch (error) {
       // The first reason stays.
-      stop.abort(error);
+      this.stop.abort(error);
     }
-  };
-  const workers: Promise<void>[] = [];
-  while (workers.length < concurrency && next < questions.length && !stop.signal.aborted) {
-    workers.push(worker());
-    // So would the first calls of all workers together.
-    if (isBreathless()) await breathe();
   }
-  await Promise.all(workers);
-  return answers;
+}
+
+/** The task's score of a completion; 0 for a truncated one. */
+async function scoreOf<E extends Example>(
+  task: Pick<Task<E>, 'name' | 'score'>,
+  { example, text, truncated }: JudgedCompletion<E>,
+  stop: AbortSignal,
+  clock: LimitClock,
+): Promise<number> {
+  if (truncated) return 0;
+  const score = await withTimeLimit(() => task.score(text, example), usualTimeLimit, stop, clock);
+  if (typeof score === 'number' && score >= 0 && score <= 1) return score;
+  const field = `${task.name}, score of the completion ${describe(text)} to ${describe(example.prompt)}`;
+  if (typeof score === 'number' && !Number.isFinite(score)) {
+    throw new NumericFault(`${field}: expected a finite number, got ${score}`);
+  }
+  return checkNumber(field, score, { min: 0, max: 1 });
+}
+
+type CompletionQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+type GroupQuestion<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
+
+function aboutCompletion<E extends Example>({ name }: RewardSettings, question: CompletionQuestion<E>): string {
+  return `reward '${name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
 }
 
 async function verdict<E extends Example>(
   reward: Reward<E>,
-  question: RewardQuestion<E>,
+  question: CompletionQuestion<E>,
   stop: AbortSignal,
+  clock: LimitClock,
 ): Promise<Verdict> {
-  const about = `reward '${reward.name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
-  let given: unknown;
-  try {
-    // Tokens of its own: a reward that sorts them, say, must not change what is learnt from.
-    const completion = { ...question.completion, tokens: question.completion.tokens.slice() };
+  const about = aboutCompletion(reward, question);
+  const given = await excused<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
+    const completion = withOwnTokens(question.completion);
     const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
-    given = await withTimeLimit(judge, reward.timeLimit, stop);
-    if (given !== null && typeof given !== 'number') throw typeError('verdict', 'a number or null', given);
-  } catch (error) {
-    if (reward.onError === 'null') return null;
-    if (reward.onError === 'zero') return 0;
-    throw new Error(`${about}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-  }
-  if (given !== null && !Number.isFinite(given))
-    throw new NumericFault(`${about}: expected a finite number, got ${given}`);
+    return checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop, clock));
+  });
+  requireFinite(about, given);
   return given;
 }
 
-/** What `run` gives, unless it takes longer than `limit` milliseconds or `stop` aborts. */
+async function steps<E extends Example>(
+  reward: StepReward<E>,
+  question: CompletionQuestion<E>,
+  stop: AbortSignal,
+  clock: LimitClock,
+): Promise<readonly StepVerdict[] | null> {
+  const about = aboutCompletion(reward, question);
+  const { length } = question.completion.tokens;
+  const zero = [{ end: length, reward: 0 }];
+  const given = await excused<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
+    const completion = withOwnTokens(question.completion);
+    const judge = (signal: AbortSignal) => reward.judgeSteps({ ...question, completion, signal });
+    return checkSteps(await withTimeLimit(judge, reward.timeLimit, stop, clock), length);
+  });
+  for (const step of given ?? []) requireFinite(about, step.reward);
+  return given;
+}
+
+/** Without steps there is nothing to judge. */
+function checkSteps(given: unknown, length: number): readonly StepVerdict[] | null {
+  if (given === null) return null;
+  if (!Array.isArray(given)) throw typeError('steps', 'an array of { end, reward }, or null', given);
+  let last = 0;
+  const checked = given.map((one: unknown, j) => {
+    const { end, reward } = checkObject(`steps[${j}]`, one);
+    last = checkNumber(`steps[${j}].end`, end, { min: last + 1, max: length, integer: true });
+    if (typeof reward !== 'number') throw typeError(`steps[${j}].reward`, 'a number', reward);
+    return { end: last, reward };
+  });
+  return checked.length === 0 ? null : checked;
+}
+
+async function groupVerdicts<E extends Example>(
+  reward: GroupReward<E>,
+  question: GroupQuestion<E>,
+  stop: AbortSignal,
+  clock: LimitClock,
+): Promise<readonly Verdict[]> {
+  const about = `reward '${reward.name}' of the completions of ${describe(question.prompt)}`;
+  const count = question.completions.length;
+  const all = (one: Verdict) => Array<Verdict>(count).fill(one);
+  const verdicts = await excused<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
+    const completions = question.completions.map(withOwnTokens);
+    const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
+    const given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
+    if (!Array.isArray(given) || given.length !== count) {
+      throw typeError('verdicts', `an array of ${count}, one a completion`, given);
+    }
+    return Array.from(given, (one: unknown, i) => checkVerdict(`verdicts[${i}]`, one));
+  });
+  for (const one of verdicts) requireFinite(about, one);
+  return verdicts;
+}
+
+/** A reward that sorts them, say, must not change what is learnt from. */
+function withOwnTokens<C extends { tokens: Int32Array }>(completion: C): C {
+  return { ...completion, tokens: completion.tokens.slice() };
+}
+
+/** What `judge` gives, or what there is for it where it fails, as `onError` says. */
+async function excused<T>(
+  { onError }: RewardSettings,
+  about: string,
+  otherwise: { null: T; zero: T },
+  judge: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await judge();
+  } catch (error) {
+    if (onError !== 'throw') return otherwise[onError];
+    throw new Error(`${about}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+function checkVerdict(field: string, given: unknown): Verdict {
+  if (given !== null && typeof given !== 'number') throw typeError(field, 'a number or null', given);
+  return given;
+}
+
+function requireFinite(about: string, given: Verdict): void {
+  if (given === null || Number.isFinite(given)) return;
+  throw new NumericFault(`${about}: expected a finite number, got ${given}`);
+}
+
+/** What `run` gives, unless it takes longer than `limit` milliseconds from the start of `clock` on, or `stop` aborts. */
 async function withTimeLimit(
   run: (signal: AbortSignal) => unknown,
   limit: number,
   stop: AbortSignal,
+  clock: LimitClock,
 ): Promise<unknown> {
   const own = new AbortController();
-  const result = run(own.signal);
+  const began = performance.now();
+  let result: unknown;
+  try {
+    result = run(own.signal);
+  } finally {
+    clock.busy += performance.now() - began;
+  }
   // Most rewards are synchronous: no timer for them.
   if (!isPromise(result)) return result;
   return await new Promise<unknown>((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined;
+    let isSettled = false;
     const settle = (finish: () => void) => {
+      isSettled = true;
       clearTimeout(timer);
       stop.removeEventListener('abort', stopped);
       finish();
@@ -198,17 +481,23 @@ async function withTimeLimit(
       own.abort(new Error(message));
       settle(() => reject(own.signal.reason));
     };
-    const timer = setTimeout(() => give(`no verdict within ${limit} ms`), limit);
-    const stopped = () =>
-      give(stop.reason instanceof Interrupted ? 'the step was interrupted' : 'another verdict has stopped the run');
+    void clock.started.then(() => {
+      if (!isSettled) timer = setTimeout(() => give(`no verdict within ${limit} ms`), limit);
+    });
+    const stopped = () => give(whyStopped(stop.reason));
     stop.addEventListener('abort', stopped, { once: true });
     // The reward itself may have caused it.
     if (stop.aborted) stopped();
-    result.then(
+    (result as PromiseLike<unknown>).then(
       (value) => settle(() => resolve(value)),
       (error) => settle(() => reject(error)),
     );
   });
+}
+
+function whyStopped(reason: unknown): string {
+  if (reason instanceof Interrupted) return 'the step was interrupted';
+  return reason instanceof SamplingFailed ? 'the sampling has failed' : 'another verdict has stopped the run';
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

@@ -1,91 +1,128 @@
 // Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
 import { NumericFault } from '../base/numeric-fault.js';
-import { hasSpread } from '../base/spread.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
 import { completionText } from '../text/tokenizer.js';
-import type { Group, Reward, ScoredCompletion } from './api.js';
-import type { RolloutEngine, SamplingSettings } from './engine.js';
-import { askRewards, askScores } from './rewards.js';
+import type { AnyReward, Group, RewardSettings, ScoredCompletion } from './api.js';
+import type { Completion, RolloutEngine, SamplingSettings } from './engine.js';
+import { Judging } from './rewards.js';
 import { policySampler } from './sample.js';
 import { encodePrompts, type TokenTask } from './token-task.js';
 
-export interface SamplingOptions
+export interface SamplingOptions<E extends Example = Example>
   extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'> {
   /** Completions a prompt. */
   groupSize: number;
+  /** Asked about every completion, beside the task's score. Default: none. */
+  rewards?: readonly AnyReward<E>[];
   /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
   firstPrompt?: number;
-  /** Interrupts the sampling: its reason is thrown. */
+  /** Interrupts: its reason is thrown. */
   signal?: AbortSignal;
   /** What samples; default: the policy's own sampler. */
   engine?: RolloutEngine;
+  /** Called once all completions are sampled, with groups that are still without scores and rewards. */
+  onSampled?: (groups: readonly Group<E>[], progress: SamplingProgress) => void;
+  /** Called whenever a completion has been sampled, or has got its score and rewards. */
+  onProgress?: (progress: SamplingProgress) => void;
 }
 
-/** Samples a group for each example, in order, with the task's scores and without rewards. */
+export interface SamplingProgress {
+  /** Completions that there will be. */
+  all: number;
+  sampled: number;
+  /** Of those, how many have their score and rewards. */
+  rewarded: number;
+  /** Seconds in which scores and rewards have held the thread. */
+  rewardSeconds: number;
+}
+
+/**
+ * Samples a group for each example, in order, and asks for the task's score and the rewards of each completion while others are
+ * sampled. Results do not depend on who is ready when. A failure of a score or a reward is thrown when all completions are
+ * sampled; see `Judging.finish` for which there are. NumericFault also where a sum of rewards is not finite in float32, in
+ * which devices compute.
+ */
 export async function sampleGroups<E extends Example>(
   policy: Policy,
   task: TokenTask<E>,
   examples: readonly E[],
-  { groupSize, firstPrompt = 0, engine = policySampler(policy), ...options }: SamplingOptions,
+  {
+    groupSize,
+    rewards = [],
+    firstPrompt = 0,
+    engine = policySampler(policy),
+    onSampled,
+    onProgress,
+    ...options
+  }: SamplingOptions<E>,
 ): Promise<Group<E>[]> {
-  const { promptLength, maxTokens, stopTokens, stopTexts } = task;
+  const { promptLength, maxTokens, stopTokens, stopTexts, tokenizer } = task;
   const prompts = await encodePrompts(task, examples);
   const requests = prompts.flatMap((prompt, i) =>
     Array.from({ length: groupSize }, (_, sample) => ({ prompt, promptIndex: firstPrompt + i, sample })),
   );
+  const texts = new Array<string | undefined>(requests.length);
+  let sampled = 0;
+  const progress = (): SamplingProgress => ({
+    all: requests.length,
+    sampled,
+    rewarded: judging.judged,
+    rewardSeconds: judging.busy / 1e3,
+  });
+  const tell = () => onProgress?.(progress());
+  const judging = new Judging(task.task, rewards, { groupSize, signal: options.signal, onJudged: tell });
+  const onCompletion = (completion: Completion, i: number) => {
+    sampled++;
+    const text = completionText(tokenizer, completion.tokens, stopTokens);
+    texts[i] = text;
+    const { tokens, truncated } = completion;
+    judging.add(i, { example: examples[Math.floor(i / groupSize)], text, tokens, truncated });
+    tell();
+  };
   const contextLength = promptLength + maxTokens - 1;
-  const completions = await engine.complete(requests, { ...options, maxTokens, contextLength, stopTokens, stopTexts });
-  const sampled = completions.map((completion, i) => ({
-    ...completion,
-    text: completionText(task.tokenizer, completion.tokens, task.stopTokens),
-    example: examples[Math.floor(i / groupSize)],
-  }));
-  const scores = await askScores(task.task, sampled, options.signal);
-  const scored = sampled.map(({ example: _, ...completion }, i) => ({
-    ...completion,
-    score: scores[i],
-    rewards: {},
-    reward: Number.NaN,
-    advantage: 0,
-  }));
-  return prompts.map((prompt, i) => ({
+  let completions: Completion[];
+  try {
+    const settings = { ...options, maxTokens, contextLength, stopTokens, stopTexts };
+    completions = await engine.complete(requests, { ...settings, onCompletion });
+    // Those that an engine has told nothing of.
+    for (const [i, completion] of completions.entries()) if (texts[i] === undefined) onCompletion(completion, i);
+  } catch (error) {
+    await judging.abandon();
+    throw error;
+  }
+  const scored = completions.map(
+    (completion, i): ScoredCompletion => ({
+      ...completion,
+      text: texts[i]!,
+      score: Number.NaN,
+      rewards: {},
+      reward: Number.NaN,
+      advantage: 0,
+    }),
+  );
+  const groups = prompts.map((prompt, i) => ({
     example: examples[i],
     prompt,
     completions: scored.slice(i * groupSize, (i + 1) * groupSize),
   }));
-}
-
-/**
- * Asks every reward about every completion and adds the verdicts up, in place. NumericFault where a sum is not finite in
- * float32, in which devices compute; see `askRewards` for what else it throws, and for `signal`.
- */
-export async function rewardGroups<E extends Example>(
-  groups: readonly Group<E>[],
-  rewards: readonly Reward<E>[],
-  signal?: AbortSignal,
-): Promise<void> {
-  const questions = groups.flatMap(({ example, completions }) =>
-    completions.map(({ text, tokens, truncated, score }) => ({
-      prompt: example.prompt,
-      completion: { text, tokens, truncated },
-      example,
-      score,
-    })),
-  );
-  const verdicts = await askRewards(rewards, questions, signal);
-  groups
-    .flatMap(({ completions }) => completions)
-    .forEach((completion, i) => {
-      completion.rewards = Object.fromEntries(rewards.map(({ name }, r) => [name, verdicts[r][i]]));
-      completion.reward = totalReward(completion, rewards);
-    });
+  onSampled?.(groups, progress());
+  try {
+    await judging.finish();
+  } finally {
+    // After a failure too, for whoever looks into it.
+    for (const [i, completion] of scored.entries()) Object.assign(completion, judging.judgements[i]);
+  }
+  // Rewards of steps are in the advantages of tokens alone.
+  const whole = rewards.filter((reward) => !('judgeSteps' in reward));
+  for (const completion of scored) completion.reward = totalReward(completion, whole);
+  return groups;
 }
 
 /** The weighted sum of the rewards that apply; NaN when none with a weight does. */
-function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[]): number {
+function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings[]): number {
   const applying = all.filter(({ name, weight }) => weight !== 0 && rewards[name] !== null);
   if (applying.length === 0) return Number.NaN;
   const total = applying.reduce((sum, { name, weight }) => sum + weight * rewards[name]!, 0);
@@ -97,16 +134,8 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[
   return total;
 }
 
-/** Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. */
-export function isInformative({ completions }: Group): boolean {
-  return hasSpread(
-    completions.map(({ reward }) => reward),
-    'float64',
-  );
-}
-
 /** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
-export function rolloutMetrics(groups: readonly Group[], rewards: readonly Reward<never>[]): Metrics {
+export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<RewardSettings, 'name'>[]): Metrics {
   const completions = groups.flatMap((group) => group.completions);
   const lengths = completions.map(({ tokens }) => tokens.length);
   const metrics: Metrics = {};

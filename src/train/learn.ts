@@ -16,7 +16,7 @@ import type { GrpoReport } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
 import { batchLoss, batchValues, lossSource } from './batch-loss.js';
 import { type CompletionBatch, type CompletionPair, columnsOf, completionBatch, spread } from './completions.js';
-import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
+import { combineMetrics, type MeasuredLoss, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
 import type { Reference } from './reference-policy.js';
 import { updatePolicy } from './update.js';
@@ -24,7 +24,7 @@ import { updatePolicy } from './update.js';
 export interface Learner {
   policy: Policy;
   optimizer: AdamW;
-  /** Needed with a KL term. */
+  /** Needed with a KL term and with a KL reward. */
   reference: Reference | undefined;
   settings: Settings;
   /** Tokens of a prompt and of a completion at most. */
@@ -42,7 +42,7 @@ export interface LearnResult {
 }
 
 /** A completion with its prompt. */
-interface Row {
+export interface Row {
   prompt: Int32Array;
   completion: ScoredCompletion;
 }
@@ -61,7 +61,7 @@ interface MicroBatch extends CompletionBatch {
 export async function learn(groups: readonly Group[], step: number, learner: Learner): Promise<LearnResult> {
   const { settings, optimizer, policy, signal } = learner;
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
-  const refLogProbs = await referenceLogProbs(rows, learner);
+  const refLogProbs = settings.loss.kl?.beta ? await referenceLogProbs(rows, learner) : undefined;
   const updates: MetricsPart[] = [];
   const timing = { 'time/forward_backward': 0, 'time/loss': 0, 'time/optimizer': 0 };
   let mismatch: Metrics = {};
@@ -91,7 +91,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
     }
   }
   // Sampled tokens are the step's; those of the loss would count a completion once an iteration.
-  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, settings.loss);
+  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, measured(rows, settings));
   return { metrics: { ...metrics, ...mismatch }, timing };
 }
 
@@ -162,8 +162,15 @@ function lossInput(
         batch,
       ),
     }),
-    advantages: Float32Array.from(completions, ({ advantage }) => advantage),
+    advantages: advantagesOf(completions, batch),
   };
+}
+
+/** One a completion, or one a token where there are rewards of steps. */
+function advantagesOf(completions: readonly ScoredCompletion[], batch: MicroBatch): Float32Array {
+  const ofTokens = completions.flatMap(({ tokenAdvantages }) => tokenAdvantages ?? []);
+  if (ofTokens.length === completions.length) return spread(ofTokens, batch);
+  return Float32Array.from(completions, ({ advantage }) => advantage);
 }
 
 /** The denominators of the whole mini-batch, with which losses and gradients of its micro-batches add up to its own. */
@@ -213,13 +220,12 @@ function tokenValues(
   return report;
 }
 
-/** Log-probs of each completion under the reference policy; undefined without a KL term. */
-async function referenceLogProbs(
+/** Log-probs of each completion's tokens under the reference policy. */
+export async function referenceLogProbs(
   rows: readonly Row[],
   learner: Learner,
-): Promise<Map<ScoredCompletion, Float32Array> | undefined> {
-  const { reference, settings, signal } = learner;
-  if (!settings.loss.kl?.beta) return undefined;
+): Promise<Map<ScoredCompletion, Float32Array>> {
+  const { reference, signal } = learner;
   if (!reference) throw new Error('a KL term needs a reference policy');
   const byCompletion = new Map<ScoredCompletion, Float32Array>();
   for (const some of split(rows, learner)) {
@@ -277,10 +283,14 @@ function samplerMismatch(
   };
 }
 
+function measured(rows: readonly Row[], { loss }: Settings): MeasuredLoss {
+  return { ...loss, advantagesPerToken: rows.some(({ completion }) => completion.tokenAdvantages !== undefined) };
+}
+
 function metricsOfUpdate(
   batches: readonly MicroBatch[],
   reports: readonly GrpoReport[],
-  { loss }: Settings,
+  settings: Settings,
   gradientNorm: number,
   learningRate: number,
 ): MetricsPart {
@@ -291,7 +301,8 @@ function metricsOfUpdate(
     present: present(batch),
   }));
   const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
-  const metrics = combineMetrics(parts, loss, summedOverMicroBatches);
+  const rows = batches.flatMap((batch) => batch.rows);
+  const metrics = combineMetrics(parts, measured(rows, settings), summedOverMicroBatches);
   return {
     metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
     tokens: total('tokens'),

@@ -92,7 +92,11 @@ class Member {
     this.batch = batch;
     this.worker.ref();
     const limit = batch.reduce((sum, { timeLimit }) => Math.max(sum, timeLimit), 0);
-    this.timer = setTimeout(() => this.lost(`no verdict within ${limit} ms`), limit);
+    const lose = () => {
+      if (this.batch === batch) this.lost(`no verdict within ${limit} ms`);
+    };
+    // Timers come before messages where this thread has been held up, by a sampler for example: an answer that is there counts.
+    this.timer = setTimeout(() => setImmediate(lose), limit);
     this.worker.postMessage(batch.map(({ job }) => job));
   }
 

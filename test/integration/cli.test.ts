@@ -49,7 +49,7 @@ describe('groupgrad', () => {
   test('says what it can, and which it is', () => {
     const { status, stdout } = groupgrad('--help');
     assert.equal(status, 0);
-    for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'build', 'doctor']) {
+    for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'watch', 'build', 'doctor']) {
       assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
       const help = groupgrad(command, '--help');
       assert.equal(help.status, 0);
@@ -76,6 +76,11 @@ describe('groupgrad', () => {
         /^groupgrad: --backend: expected one of groupgrad, tensorflow, wasm, cpu/,
       ],
       [['train', 'adition'], /^groupgrad: adition: no such file, and no built-in configuration \(.*addition/],
+      [['watch', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder, got one without config\.json\n$/],
+      [
+        ['watch', '/nowhere', '--port', '70000'],
+        /^groupgrad: --port: expected a whole number of at least 0 and at most 65535/,
+      ],
       [['report', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder or/],
       [
         ['train', 'addition', '--set', 'groupSize=1'],

@@ -256,6 +256,7 @@ describe('the package', { skip }, () => {
       'LICENSE',
       'README.md',
       'package.json',
+      'scripts/log-level-library.mjs',
       'scripts/prepare.mjs',
       'scripts/setup-tensorflow.mjs',
     ]);
@@ -353,11 +354,13 @@ describe('the package', { skip }, () => {
       `import { TransformerPolicy } from 'groupgrad';
       const policy = await TransformerPolicy.create({ vocabulary: '01' }).catch((problem) => problem.message);
       const entry = await import('groupgrad/tfjs').catch((problem) => problem.message);
-      console.log(JSON.stringify({ policy, entry }));`,
+      const backend = await import('groupgrad/backend').catch((problem) => problem.message);
+      console.log(JSON.stringify({ policy, entry, backend }));`,
     );
     assert.deepEqual(messages, {
       policy: `the transformer policy needs TensorFlow.js, which is not installed: ${typed}`,
       entry: `groupgrad/tfjs needs TensorFlow.js, which is not installed: ${typed}`,
+      backend: `groupgrad/backend needs TensorFlow.js, which is not installed: ${typed}`,
     });
     for (const args of [
       ['train', 'addition'],
@@ -378,7 +381,10 @@ describe('the package', { skip }, () => {
     const doctor = groupgrad(home, ['doctor']);
     assert.equal(doctor.status, 0, outputOf(doctor));
     checkDoctor(doctor.stdout);
-    assert.match(doctor.stdout, /✗ tfjs +not installed\n +→ pnpm add/);
+    assert.match(
+      doctor.stdout,
+      /✗ tfjs +not installed\n +→ pnpm add @tensorflow\/tfjs-core @tensorflow\/tfjs-backend-wasm\n/,
+    );
   });
 
   test('its types hold in a strict project', { skip: slowSet('installs once more') }, (t) => {

@@ -11,29 +11,13 @@ import { pathToFileURL } from 'node:url';
 import { comparisonPage } from '../../src/compare/page.js';
 import type { ComparisonResult } from '../../src/compare/result.js';
 import { buildReport } from '../../src/report/run/index.js';
+import { chromium, noBrowser } from '../support/browser.js';
 import { root } from '../support/installed.js';
+import { assertReadable, type Layout } from '../support/layout.js';
 import { writeRun } from '../support/run-folder.js';
-
-const browser = process.env.GROUPGRAD_CHROMIUM ?? 'chromium';
-const noBrowser = spawnSync(browser, ['--version']).status !== 0 && `${browser} was not found`;
 
 const folder = mkdtempSync(join(tmpdir(), 'groupgrad-phone-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
-
-interface Layout {
-  /** Of the whole page. */
-  width: number;
-  headings: string[];
-  /** The least height of a chart's texts on the screen. */
-  smallestText: number;
-  charts: number;
-  /** Texts of charts that reach out of their chart. */
-  outside: string[];
-  /** Numbers of tiles and tables that are cut off or take more than one line. */
-  broken: string[];
-  /** Tables that must be scrolled sideways. */
-  wideTables: number;
-}
 
 function layOut(html: string): Layout {
   // In a frame, because a browser's window is never as narrow as a phone.
@@ -56,19 +40,10 @@ function layOut(html: string): Layout {
   );
   const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--virtual-time-budget=10000'];
   const args = [...flags, `--user-data-dir=${join(folder, 'profile')}`, '--dump-dom', pathToFileURL(path).href];
-  const { stdout, stderr } = spawnSync(browser, args, { encoding: 'utf8', maxBuffer: 1 << 27, timeout: 120_000 });
+  const { stdout, stderr } = spawnSync(chromium, args, { encoding: 'utf8', maxBuffer: 1 << 27, timeout: 120_000 });
   const text = /<pre>([\s\S]*?)<\/pre>/.exec(stdout)?.[1];
   assert.ok(text, stderr);
   return JSON.parse(text.replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&amp;', '&')) as Layout;
-}
-
-function assertReadable(layout: Layout): void {
-  assert.ok(layout.width <= 390, `${layout.width} pixels wide`);
-  assert.ok(layout.charts > 5);
-  assert.ok(layout.smallestText >= 11, `texts of ${layout.smallestText} pixels`);
-  assert.deepEqual(layout.outside, []);
-  assert.deepEqual(layout.broken, []);
-  assert.equal(layout.wideTables, 0);
 }
 
 test('the report of a run on a phone', { skip: noBrowser }, async () => {

@@ -11,6 +11,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { defineReward, presets, tasks } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
+import { buildReport } from '../../src/report/run/index.js';
 import { disk, newestCheckpoint } from '../../src/run/checkpoint.js';
 import type { Example } from '../../src/tasks/task.js';
 import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/train/api.js';
@@ -75,6 +76,12 @@ async function train(t: TestContext, given: TrainerOptions, max: number): Promis
 /** The file, without its last `bytes`. */
 function cut(path: string, bytes: number): void {
   fs.truncateSync(path, fs.statSync(path).size - bytes);
+}
+
+/** What the guard wrote of a step. */
+function readFault(runDir: string, step: number): { action: string; groups: { completions: unknown[] }[] } {
+  const name = `step-${String(step).padStart(8, '0')}.json`;
+  return JSON.parse(fs.readFileSync(join(runDir, 'faults', name), 'utf8'));
 }
 
 function checkpoints(runDir: string): string[] {
@@ -986,13 +993,16 @@ describe('a disk that is full', () => {
 describe('the guard', () => {
   before(async () => void (await startBackend(quickBackend)));
 
-  /** A reward that is not finite when it is asked about the completions of these attempts at a step, counted from 1. */
+  /**
+   * A reward that is not finite for the last completion that it is asked about in these attempts at a step, counted from 1. An earlier
+   * failure would stop the asking, and calls would no longer tell attempts.
+   */
   function faulty(attempts: readonly number[], value = NaN) {
     let calls = 0;
-    const attempt = () => Math.floor(calls++ / 16) + 1;
-    return defineReward('faulty', ({ completion }) =>
-      attempts.includes(attempt()) ? value : completion.tokens.length,
-    );
+    return defineReward('faulty', ({ completion }) => {
+      const [attempt, isLast] = [Math.ceil(++calls / 16), calls % 16 === 0];
+      return isLast && attempts.includes(attempt) ? value : completion.tokens.length;
+    });
   }
 
   const plain = { dynamicSampling: undefined, evaluate: {}, evaluation: undefined } as const;
@@ -1010,9 +1020,11 @@ describe('the guard', () => {
     );
     assert.deepEqual(steps[1].metrics, { 'guard/skipped': 1 });
     assert.deepEqual(readLines(join(runDir, 'metrics.jsonl'))[1], { step: 2, 'guard/skipped': 1 });
-    const fault = JSON.parse(fs.readFileSync(join(runDir, 'faults', 'step-00000002.json'), 'utf8'));
+    const fault = readFault(runDir, 2);
     assert.equal(fault.groups.length, 4);
     assert.equal(fault.groups[0].completions.length, 4);
+    assert.equal(fault.action, 'skip');
+    assert.match(await buildReport(runDir), /<h2>Guard<\/h2>.*step 2: reward .* The guard skipped the step\./s);
     // Step 3 took the prompts behind those of step 2, and the optimiser made no update in between.
     const { counters, updates } = lastingFiles(runDir).state as { counters: Record<string, number>; updates: number };
     assert.deepEqual([counters.cursor, counters.faults, updates], [3 * 32 + 16, 2, 8]);
@@ -1023,6 +1035,8 @@ describe('the guard', () => {
     const given = options(runDir, { ...plain, rewards: [faulty([2, 3])], guard: { budget: 1 } });
     await assert.rejects(train(t, given, 5), /^Error: step 3: .*the guard's budget of 1 is used up$/);
     assert.equal(checkpoints(runDir).at(-1), 'step-00000002');
+    const actions = [2, 3].map((step) => readFault(runDir, step).action);
+    assert.deepEqual(actions, ['skip', 'halt']);
   });
 
   test('halts', async (t) => {
@@ -1033,7 +1047,7 @@ describe('the guard', () => {
       /^Error: step 2: reward 'faulty' .* got Infinity; its completions are in /,
     );
     assert.equal(checkpoints(runDir).at(-1), 'step-00000001');
-    assert.ok(fs.existsSync(join(runDir, 'faults', 'step-00000002.json')));
+    assert.equal(readFault(runDir, 2).action, 'halt');
   });
 
   test('rolls back to the newest checkpoint and goes on with other prompts', async (t) => {
@@ -1050,6 +1064,7 @@ describe('the guard', () => {
       [1, 2, 3, 2, 3, 4, 5],
     );
     assert.match(steps[3].fault!, /rolled back to step 2$/);
+    assert.equal(readFault(runDir, 4).action, 'rollback');
     assert.notDeepEqual(
       steps[4].groups.map(({ prompt }) => prompt),
       steps[2].groups.map(({ prompt }) => prompt),

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import { startBackend } from '../../src/backend/backend.js';
 import { NumericFault } from '../../src/base/numeric-fault.js';
-import { askScores } from '../../src/rollout/rewards.js';
-import type { Task } from '../../src/tasks/task.js';
+import { type JudgedCompletion, Judging } from '../../src/rollout/rewards.js';
+import type { Example, Task } from '../../src/tasks/task.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import { quickBackend } from '../support/backend.js';
 import { tinyPolicy, tinyTask } from '../support/trainer.js';
@@ -16,7 +16,19 @@ const delayed = async <T>(value: T, milliseconds: number) => {
 };
 
 const completions = (texts: readonly string[]) =>
-  texts.map((text) => ({ example: tinyTask.example(0), text, truncated: false }));
+  texts.map((text) => ({ example: tinyTask.example(0), text, tokens: Int32Array.of(1), truncated: false }));
+
+/** The scores of completions that were all sampled at once. */
+async function askScores(
+  task: Pick<Task, 'name' | 'score'>,
+  asked: readonly JudgedCompletion<Example>[],
+  signal?: AbortSignal,
+): Promise<number[]> {
+  const judging = new Judging(task, [], { groupSize: asked.length, signal });
+  for (const [i, completion] of asked.entries()) judging.add(i, completion);
+  await judging.finish();
+  return judging.judgements.map(({ score }) => score);
+}
 
 const scorer = (score: Task['score']) => ({ name: 'own', score });
 
@@ -57,7 +69,7 @@ describe('a score that is a promise', () => {
       open--;
       return Number(text) / 4;
     });
-    const asked = [...completions(['0', '1', '2']), { example: tinyTask.example(0), text: '3', truncated: true }];
+    const asked = [...completions(['0', '1', '2']), { ...completions(['3'])[0], truncated: true }];
     assert.deepEqual(await askScores(task, asked), [0, 0.25, 0.5, 0]);
     assert.equal(most, 3);
   });

@@ -7,7 +7,7 @@ import { startBackend } from '../../src/backend/backend.js';
 import { loadAddon } from '../../src/devices/load.js';
 import { DifficultyAnchor, defineReward, presets } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
-import type { Group } from '../../src/rollout/api.js';
+import type { Group, RewardInput } from '../../src/rollout/api.js';
 import { tokenTask } from '../../src/rollout/token-task.js';
 import type { Example } from '../../src/tasks/index.js';
 import { characterVocabulary, type Vocabulary } from '../../src/text/vocabulary.js';
@@ -314,17 +314,21 @@ describe('the reinforcement loop', () => {
   test('the groups learnt from are those whose rewards differ', async (t) => {
     // Rewards differ in every second group of four; HA-DW with the anchor of the chosen groups' own mean tells which those
     // were: of all eight groups the mean is 3/4, of the four with an answer each way 1/2.
-    let calls = 0;
-    const train = { ...tinyTask, score: () => 0 };
-    const verdict = () => {
-      const [group, member] = [Math.floor(calls / 4), calls++ % 4];
-      return group % 2 === 0 ? member % 2 : 1;
+    let drawn = 0;
+    const example = (index: number) => ({ ...tinyTask.example(index), difficulty: drawn++ });
+    const train = { ...tinyTask, example, score: () => 0 };
+    const members = new Map<Example, number>();
+    const verdict = ({ example }: RewardInput) => {
+      const member = members.get(example) ?? 0;
+      members.set(example, member + 1);
+      return example.difficulty % 2 === 0 ? member % 2 : 1;
     };
     const trainer = await tinyTrainer(t, {
       train,
       rewards: [defineReward('half', verdict)],
       dynamicSampling: { maxRounds: 2 },
     });
+    drawn = 0;
     const [{ groups, metrics }] = await stepsOf(trainer, 1);
     assert.equal(groups.length, 8);
     assert.equal(metrics.reward, 0.75);

@@ -55,20 +55,28 @@ export function computeAdvantages(
     nonFinite,
   };
   if (hadw !== null) {
-    metrics['hadw/anchor'] = anchor as number;
-    metrics['hadw/weight_mean'] = verdictWeights.length > 0 ? mean(verdictWeights) : 0;
-    metrics['hadw/weight_min'] = verdictWeights.length > 0 ? verdictWeights.reduce((a, b) => Math.min(a, b)) : 0;
-    metrics['hadw/weight_max'] = verdictWeights.length > 0 ? verdictWeights.reduce((a, b) => Math.max(a, b)) : 0;
+    Object.assign(metrics, weightMetrics(anchor as number, verdictWeights));
   }
   return { accuracy, metrics };
 }
 
-function countBeyondFloat32(...values: number[]): number {
+/** The metrics of HA-DW. `weights`: of the completions with a verdict. */
+export function weightMetrics(anchor: number, weights: readonly number[]): Metrics {
+  const some = weights.length > 0 ? weights : [0];
+  return {
+    'hadw/anchor': anchor,
+    'hadw/weight_mean': mean(some),
+    'hadw/weight_min': some.reduce((a, b) => Math.min(a, b)),
+    'hadw/weight_max': some.reduce((a, b) => Math.max(a, b)),
+  };
+}
+
+export function countBeyondFloat32(...values: number[]): number {
   return values.filter((value) => !isFiniteFloat32(value)).length;
 }
 
 /** Statistics of rewards with a verdict. */
-interface Statistics {
+export interface Statistics {
   count: number;
   /** Whether they differ by more than rounding. */
   spread: boolean;
@@ -81,7 +89,7 @@ interface Statistics {
   std(ddof: number): number;
 }
 
-function statistics(rewards: Float64Array, precision: 'float32' | 'float64'): Statistics {
+export function statistics(rewards: Float64Array, precision: 'float32' | 'float64'): Statistics {
   const values = Array.from(rewards).filter((reward) => !Number.isNaN(reward));
   const count = values.length;
   const spread = hasSpread(values, precision);
@@ -110,13 +118,13 @@ function centred(reward: number, group: Statistics, center: 'mean' | 'leave-one-
 }
 
 /** Without spread there is nothing to divide by: epsilon by itself is not a scale. NaN if the spread exceeds float64's range. */
-function scaled(advantage: number, std: number, epsilon: number): number {
+export function scaled(advantage: number, std: number, epsilon: number): number {
   if (std === 0 || advantage === 0) return advantage;
   return std < Infinity ? advantage / (std + epsilon) : NaN;
 }
 
 /** Φ = λ exp(−sgn(A) (p̂ − C)) (HA-DW, arXiv 2601.08521, eq. 13–16); λ for a zero advantage. */
-function hadwWeight(advantage: number, groupMean: number, anchor: number, scale: number): number {
+export function hadwWeight(advantage: number, groupMean: number, anchor: number, scale: number): number {
   if (advantage === 0) return scale;
   return scale * Math.exp(-Math.sign(advantage) * (groupMean - anchor));
 }

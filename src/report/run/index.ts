@@ -1,25 +1,36 @@
 // The report of a run: one HTML page, made only from the files of the run folder.
 
+import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { describe, typeError } from '../../base/check.js';
 import { format } from '../chart.js';
-import { type Tile, writePage } from '../page.js';
+import { type Follow, type Tile, writePage } from '../page.js';
 import { flatten } from '../settings.js';
 import { duration, metricSections, type Summary, summarize, timeSection } from './charts.js';
 import { type Span, spanOf } from './curve.js';
 import { type RunPage, renderRunPage } from './page.js';
-import { readConfig, readSamples, readTable, readWarnings, runFiles, type Samples, type Table } from './read.js';
+import {
+  readConfig,
+  readFaults,
+  readSamples,
+  readTable,
+  readWarnings,
+  runFiles,
+  type Samples,
+  type Table,
+} from './read.js';
 
 /** Samples of each kind. */
 const samplesOfAKind = 6;
 
 /**
- * The report of a run folder as self-contained HTML. It is made from config.json, metrics.jsonl, timing.jsonl, samples.jsonl and
- * warnings.jsonl, any of which may be missing, unfinished or empty; nothing is written. The same files give the same HTML.
+ * The report of a run folder as self-contained HTML; with `follow`, a page that follows the run. It is made from config.json,
+ * metrics.jsonl, timing.jsonl, samples.jsonl, warnings.jsonl and the files in faults, any of which may be missing, unfinished or
+ * empty; nothing is written. The same files give the same HTML.
  * @throws TypeError if the folder does not exist; the file system's errors.
  */
-export async function buildReport(runDir: string): Promise<string> {
+export async function buildReport(runDir: string, follow?: Follow): Promise<string> {
   if (typeof runDir !== 'string') throw typeError('runDir', 'the path of a run folder', runDir);
   const isFolder = await stat(runDir).then(
     (found) => found.isDirectory(),
@@ -38,6 +49,7 @@ export async function buildReport(runDir: string): Promise<string> {
     title: basename(resolve(runDir)),
     tiles: tiles(metrics, timing),
     warnings: await readWarnings(files.warnings),
+    faults: await readFaults(files.faults),
     conditions: conditionSpans(metrics),
     notes: notes(metrics, timing, samples, config),
     summaries: summaryNames(metrics).flatMap((name) => summarize(metrics, name) ?? []),
@@ -51,6 +63,7 @@ export async function buildReport(runDir: string): Promise<string> {
     ],
     notation: typeof config === 'object' && typeof config.notation === 'string' ? config.notation : undefined,
     config: typeof config === 'object' ? flatten(config) : [],
+    follow,
   });
 }
 
@@ -136,4 +149,19 @@ function tiles(metrics: Table, timing: Table): Tile[] {
   if (speed)
     all.push({ label: 'Tokens a second', value: format(speed.last), note: `highest ${format(speed.highest.value)}` });
   return all;
+}
+
+/**
+ * A text that is another one whenever the files that a report is made from have changed, told by their sizes and times without
+ * reading them. Files that are not there count too.
+ */
+export async function reportVersion(runDir: string): Promise<string> {
+  const { report: _, ...files } = runFiles(runDir);
+  const seen = await Promise.all(
+    Object.values(files).map(async (path) => {
+      const found = await stat(path).catch(() => undefined);
+      return found ? `${found.ino} ${found.size} ${found.mtimeMs}` : '-';
+    }),
+  );
+  return createHash('sha256').update(seen.join('\n')).digest('hex').slice(0, 16);
 }

@@ -1,11 +1,11 @@
 // The page of a run's report: sections of charts, tables and samples.
 
 import { format } from '../chart.js';
-import { chartIds, numberCell, renderCharts, renderPage, renderTable, type Tile } from '../page.js';
+import { chartIds, type Follow, numberCell, renderCharts, renderPage, renderTable, type Tile } from '../page.js';
 import { renderSettings } from '../settings.js';
 import { markup } from '../text.js';
 import { duration, type Section, type Summary, type TimeShare } from './charts.js';
-import { type Sample, total } from './read.js';
+import { type Faults, type Sample, total } from './read.js';
 
 export interface RunPage {
   title: string;
@@ -16,6 +16,7 @@ export interface RunPage {
   warnings: readonly string[];
   /** The steps in which the conditions of the warnings held. */
   conditions: readonly { name: string; steps: number; first: number; last: number }[];
+  faults: Faults;
   summaries: readonly Summary[];
   /** How charts were condensed, or undefined. */
   scaleNote?: string;
@@ -26,6 +27,8 @@ export interface RunPage {
   notation?: string;
   /** The configuration, by dotted paths. */
   config: readonly (readonly [path: string, value: string])[];
+  /** For a page that follows the run. */
+  follow?: Follow;
 }
 
 const sampleStyle = `
@@ -53,6 +56,7 @@ export function renderRunPage(page: RunPage): string {
     tiles,
     parts: [
       renderWarnings(page),
+      renderFaults(page.faults),
       summaries.length > 0 ? `<h2>Summary</h2>${renderSummaries(summaries)}` : '',
       scaleNote ? `<p class="muted">${markup(scaleNote)}</p>` : '',
       ...sections.map((section) => renderSection(section, nextId, section.title === 'Time' ? timeShares : [])),
@@ -60,6 +64,7 @@ export function renderRunPage(page: RunPage): string {
       config.length > 0 ? `<h2>Configuration</h2>${renderSettings(config)}` : '',
     ],
     style: sampleStyle,
+    follow: page.follow,
   });
 }
 
@@ -76,6 +81,31 @@ function renderWarnings({ warnings, conditions }: RunPage): string {
     '<h2>Warnings</h2>',
     items.length > 0 ? `<ul class="warnings">${items.join('')}</ul>` : '',
     rows.length > 0 ? renderTable(['Condition', 'Steps', 'First', 'Last'], rows) : '',
+  ].join('\n');
+}
+
+const actions: Readonly<Record<string, string>> = {
+  skip: 'The guard skipped the step.',
+  rollback: 'The guard went back to the newest checkpoint.',
+  halt: 'The guard ended the run.',
+};
+
+function renderFaults({ count, latest }: Faults): string {
+  if (count === 0) return '';
+  const items = latest.map(({ step, reason, action, file }) =>
+    [
+      `<li>step ${format(step)}: ${markup(shorten(reason, mostFaultCharacters))}. `,
+      action !== undefined && Object.hasOwn(actions, action) ? `${actions[action]} ` : '',
+      `Its completions are in <code>faults/${markup(file)}</code>.</li>`,
+    ].join(''),
+  );
+  const left = count - latest.length;
+  return [
+    '<h2>Guard</h2>',
+    `<ul class="warnings">${items.join('')}</ul>`,
+    left > 0
+      ? `<p class="muted">${left} earlier ${left === 1 ? 'file is' : 'files are'} in <code>faults/</code>.</p>`
+      : '',
   ].join('\n');
 }
 
@@ -125,8 +155,9 @@ function renderSamples(groups: RunPage['samples'], notation: string | undefined)
   return `<h2>Samples</h2>${note}${parts.join('\n')}`;
 }
 
-/** Maximum number of characters of a text that are shown. */
+/** Maximum number of characters that are shown of a text, and of a fault's reason. */
 const mostCharacters = 4000;
+const mostFaultCharacters = 500;
 
 function renderSample(sample: Sample): string {
   const { step, prompt, answer, completion, rewards, advantage, truncated } = sample;
@@ -150,7 +181,7 @@ function renderSample(sample: Sample): string {
   ].join('');
 }
 
-function shorten(text: string): string {
-  if (text.length <= mostCharacters) return text;
-  return `${text.slice(0, mostCharacters)}… (${text.length - mostCharacters} further characters)`;
+function shorten(text: string, most = mostCharacters): string {
+  if (text.length <= most) return text;
+  return `${text.slice(0, most)}… (${text.length - most} further characters)`;
 }

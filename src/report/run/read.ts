@@ -1,7 +1,8 @@
 // Reads a run folder's files for a report as streams: columns of numbers by step, and a few samples.
 
 import { createReadStream } from 'node:fs';
-import { join } from 'node:path';
+import { open, readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { readText } from '../../base/read-text.js';
 
 /** Numbers by step. */
@@ -138,6 +139,58 @@ export async function readWarnings(path: string): Promise<string[]> {
   return warnings;
 }
 
+/** A step that the guard stopped. */
+export interface Fault {
+  step: number;
+  reason: string;
+  /** What the guard did; undefined in files of earlier versions. */
+  action?: string;
+  /** The file's name in the folder. */
+  file: string;
+}
+
+export interface Faults {
+  count: number;
+  /** The latest ones, by ascending step. */
+  latest: Fault[];
+}
+
+const maxFaults = 20;
+
+/** Reads what the guard caught; only the beginning of each file, as the completions that follow may be many megabytes. */
+export async function readFaults(folder: string): Promise<Faults> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  const files = names.filter((name) => /^step-\d+\.json$/.test(name)).sort();
+  const latest: Fault[] = [];
+  for (const file of files.slice(-maxFaults)) latest.push({ file, ...(await readFault(join(folder, file))) });
+  return { count: files.length, latest };
+}
+
+const faultBytes = 1 << 16;
+
+async function readFault(path: string): Promise<Omit<Fault, 'file'>> {
+  const file = await open(path);
+  let text: string;
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(faultBytes), 0, faultBytes, 0);
+    text = buffer.toString('utf8', 0, bytesRead);
+  } finally {
+    await file.close();
+  }
+  const [, number] = /step-(\d+)/.exec(basename(path))!;
+  // Keys of the file itself: those within its groups are indented further, and texts hold no line breaks.
+  const [, reason] = /^ "reason": ("(?:[^"\\]|\\.)*")/m.exec(text) ?? [];
+  const [, action] = /^ "action": "(\w+)"/m.exec(text) ?? [];
+  return {
+    step: Number(number),
+    reason: reason ? (JSON.parse(reason) as string) : 'the file could not be read',
+    action,
+  };
+}
+
 /** Reads config.json: undefined if it does not exist, an error message if it cannot be read. */
 export function readConfig(path: string): Record<string, unknown> | string | undefined {
   try {
@@ -157,6 +210,7 @@ export function runFiles(runDir: string) {
     timing: join(runDir, 'timing.jsonl'),
     samples: join(runDir, 'samples.jsonl'),
     warnings: join(runDir, 'warnings.jsonl'),
+    faults: join(runDir, 'faults'),
     report: join(runDir, 'report.html'),
   };
 }
