@@ -1,6 +1,5 @@
 // The benchmarks of a comparison: what the policies of its runs are evaluated on, and how.
 
-import fs from 'node:fs';
 import { join } from 'node:path';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError } from '../base/check.js';
 import { packageVersion } from '../base/version.js';
@@ -144,9 +143,4 @@ function columnsOf(example: Example, name: string): Record<string, string> {
 /** Whether a policy has been evaluated on all benchmarks. */
 export function areEvaluated(runDir: string, step: number, names: readonly string[]): boolean {
   return names.every((name) => isComplete(benchmarkFolder(runDir, step, name)));
-}
-
-/** Whether a folder holds an evaluation of any benchmark. */
-export function hasBenchmarks(runDir: string): boolean {
-  return fs.existsSync(join(runDir, 'benchmarks'));
 }
