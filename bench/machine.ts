@@ -37,7 +37,8 @@ export function machine(): Machine {
   };
 }
 
-function status(field: 'VmHWM' | 'VmRSS'): number {
+/** A line of /proc/self/status, in bytes. */
+export function status(field: 'VmHWM' | 'VmRSS'): number {
   const match = new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync('/proc/self/status', 'utf8'));
   return Number(match![1]) * 1024;
 }

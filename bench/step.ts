@@ -154,7 +154,7 @@ async function makeStep(
       sampled = performance.now();
     },
   });
-  assignAdvantages(groups, groups, settings, undefined);
+  assignAdvantages(groups, groups, settings, undefined, { whole: [accuracyReward], steps: [] });
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((own) => ({ prompt, own })));
   const completions = completionBatch(
     rows.map(({ prompt, own }) => ({ prompt, completion: own.tokens })),

@@ -1,4 +1,4 @@
-// HA-DW against plain GRPO on one-digit addition, paired by seed:
+// HA-DW, and DGPO's difficulty weights, against plain GRPO on one-digit addition, paired by seed:
 //
 //   npx groupgrad compare examples/comparison.ts
 //   npx groupgrad compare examples/comparison.ts --set seeds=5 --out runs/five-seeds
@@ -19,6 +19,7 @@ export default defineComparison({
   variants: {
     grpo: {},
     'grpo+hadw': { hadw: { scale: 1.3 } },
+    dgpo: { loss: 'dgpo', advantage: { scale: 'group-mad', dqw: { temperature: 2 } }, zeroStdGroups: 'drop' },
     'grpo-g8': { groupSize: 8, promptsPerStep: 8 },
   },
   seeds: 2,

@@ -28,8 +28,10 @@ import { createRequire } from 'node:module';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { compileCommand, linkFlags } from './log-level-library.mjs';
 
 const tfjsVersion = '4.22.0';
+// native/tensorflow/log_level.cpp names a function of this version.
 const tensorflowVersion = '2.21.0';
 
 const flags = parseFlags();
@@ -301,8 +303,11 @@ function buildAgainst(site) {
   }
   // TensorFlow looks for NVIDIA's libraries beside the folder that its own are in.
   if (existsSync(join(site, 'nvidia'))) symlinkSync(join(site, 'nvidia'), join(deps, 'nvidia'));
+  const [compiler, ...flags] = compileCommand(join(deps, 'lib'));
+  run(compiler, flags);
   const { preGyp, env } = buildEnvironment();
-  run(process.execPath, [preGyp, 'install', '--build-from-source'], { cwd: folder, env });
+  const LDFLAGS = [process.env.LDFLAGS, ...linkFlags].filter(Boolean).join(' ');
+  run(process.execPath, [preGyp, 'install', '--build-from-source'], { cwd: folder, env: { ...env, LDFLAGS } });
 }
 
 const before = attempt(probe);

@@ -1,21 +1,51 @@
 // Runs the tests (node:test through tsx), one file per core. Arguments narrow the files: `npm test -- golden anchor`. With
-// --require-tensorflow, tests that need tfjs-node fail where they would skip themselves. The files of test/gpu run one
-// after the other, before all others: they look at how much memory of the GPU is free. Tests of the command line start
-// dist/, which starts faster than the sources; it is built first if a source is newer.
+// --require-tensorflow, tests that need tfjs-node fail where they would skip themselves. With --times, what each file took
+// is listed at the end. The files of test/gpu run one after the other, before all others: they look at how much memory of
+// the GPU is free. Tests of the command line start dist/, which starts faster than the sources; it is built first if a
+// source is newer. What is left to the slow and the training set (test/support/sets.ts) is counted at the end.
+//
+// It is started with `--import tsx`, which the processes of the files inherit, and with --single-threaded-gc: with a file on
+// every core, a collector that uses several takes a fifth more processor time and is no faster.
 
 import { spawnSync } from 'node:child_process';
-import { readdirSync, statSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join, relative, resolve } from 'node:path';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+
+/** The files that take longest, the longest first: they begin first, so that the last core is not alone with one of them. */
+const longest = [
+  'native/emulated-cuda',
+  'integration/add-surrogate',
+  'native/programs',
+  'integration/gpu-session',
+  'integration/signals',
+  'integration/cuda-benchmark',
+  'integration/memory',
+  'native/leaks',
+  'native/build',
+  'integration/builtins',
+  'integration/compare',
+  'integration/package',
+  'integration/cli',
+  'integration/resume',
+  'integration/kill',
+  'integration/examples',
+  'integration/lock',
+  'gradient/finite-difference',
+  'fuzz/host-api',
+].map((name) => join('test', `${name}.test.ts`));
+const rank = (file) => (longest.includes(file) ? longest.indexOf(file) : longest.length);
 
 const args = process.argv.slice(2);
 const patterns = args.filter((arg) => !arg.startsWith('--'));
-const required = args.includes('--require-tensorflow') ? { GROUPGRAD_REQUIRE_TENSORFLOW: '1' } : {};
+if (args.includes('--require-tensorflow')) process.env.GROUPGRAD_REQUIRE_TENSORFLOW = '1';
 const files = readdirSync('test', { recursive: true })
   .filter((file) => file.endsWith('.test.ts'))
   .map((file) => join('test', file))
   .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
-  .sort();
+  .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 if (files.length === 0) {
   console.error(`no test file matches ${patterns.join(', ')}`);
   process.exit(1);
@@ -28,10 +58,24 @@ if (usesDist && isStale()) {
   });
   if (status !== 0) process.exit(1);
 }
+
+/** How many tests were left to each set, by its variable. */
+const left = { GROUPGRAD_SLOW_TESTS: 0, GROUPGRAD_TRAINING_TESTS: 0 };
+const times = args.includes('--times') ? mkdtempSync(join(tmpdir(), 'groupgrad-times-')) : undefined;
+if (times) process.env.GROUPGRAD_TEST_TIMES = times;
 const alone = files.filter((file) => file.startsWith(join('test', 'gpu')));
-const together = files.filter((file) => !alone.includes(file));
-const statuses = [run(alone, '--test-concurrency=1'), run(together, `--test-concurrency=${availableParallelism()}`)];
-process.exit(statuses.find((status) => status !== 0) ?? 0);
+await runFiles(alone, 1);
+await runFiles(
+  files.filter((file) => !alone.includes(file)),
+  availableParallelism(),
+);
+for (const [variable, count] of Object.entries(left)) {
+  if (count > 0) console.log(`${count} tests were left to a set that takes longer: ${variable}=1 npm test`);
+}
+if (times) {
+  console.log(listOfTimes(times));
+  rmSync(times, { recursive: true });
+}
 
 /** Whether a source is newer than dist/. */
 function isStale() {
@@ -39,12 +83,29 @@ function isStale() {
   return readdirSync('src', { recursive: true }).some((file) => statSync(join('src', file)).mtimeMs > built);
 }
 
-/** Runs files in one process of node:test; the exit status. */
-function run(files, ...options) {
-  if (files.length === 0) return 0;
-  const { status } = spawnSync(process.execPath, ['--import', 'tsx', '--test', ...options, ...files], {
-    stdio: 'inherit',
-    env: { ...process.env, ...required },
+/** Runs files in one process each, `concurrency` at a time, and reports them. A failure is the exit status of this process. */
+async function runFiles(files, concurrency) {
+  if (files.length === 0) return;
+  const events = run({ files: files.map((file) => resolve(file)), concurrency });
+  events.on('test:fail', () => {
+    process.exitCode = 1;
   });
-  return status ?? 1;
+  events.on('test:pass', ({ skip }) => {
+    const [variable] = /GROUPGRAD_(SLOW|TRAINING)_TESTS(?==1$)/.exec(skip) ?? [];
+    if (variable) left[variable]++;
+  });
+  const report = events.compose(spec);
+  for await (const text of report) process.stdout.write(text);
+}
+
+/** What scripts/test-times.mjs wrote in a folder, as lines, the most processor time first. */
+function listOfTimes(folder) {
+  const entries = readdirSync(folder)
+    .map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')))
+    .sort((a, b) => b.processor - a.processor);
+  const seconds = (value) => value.toFixed(1).padStart(8);
+  const lines = entries.map((entry) => {
+    return `${seconds(entry.processor)} ${seconds(entry.wall)}  ${relative('.', entry.file)}`;
+  });
+  return ['processor     wall  seconds of each file', ...lines].join('\n');
 }

@@ -14,7 +14,7 @@ export {
   isCompressed,
   setPrecision,
 } from './backend/engine/api.js';
-export type { Precision } from './backend/engine/backend.js';
+export type { Precision } from './backend/precision.js';
 export type { EngineSettings } from './devices/load.js';
 
 registerEngineBackend();

@@ -1,3 +1,4 @@
+export type { Precision } from './backend/precision.js';
 export {
   type ComparisonConfig,
   defineComparison,
@@ -20,6 +21,7 @@ export type { SurrogateKind } from './devices/reference/surrogate.js';
 export type { Aggregation, KlEstimator, Ratio } from './devices/settings.js';
 export { type AnchorOptions, type AnchorState, DifficultyAnchor } from './loss/anchor.js';
 export type { AdvantageConfig, EntropyConfig, KlConfig, LossConfig, Surrogate } from './loss/config.js';
+export { computeDecoupledAdvantages, type WeightedRewards } from './loss/decoupled.js';
 export {
   type AdvantageResult,
   computeAdvantages,
@@ -49,7 +51,20 @@ export type {
 } from './loss/request.js';
 export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
-export type { Evaluation, Group, Reward, RewardInput, ScoredCompletion, Verdict } from './rollout/api.js';
+export type {
+  AnyReward,
+  Evaluation,
+  Group,
+  GroupReward,
+  GroupRewardInput,
+  Reward,
+  RewardInput,
+  RewardSettings,
+  ScoredCompletion,
+  StepReward,
+  StepVerdict,
+  Verdict,
+} from './rollout/api.js';
 export type {
   Completion,
   KeptTokens,
@@ -62,7 +77,7 @@ export type {
 export { generate, tokenLogProbs } from './rollout/entry.js';
 export type { Generated, GenerateOptions, Prompt } from './rollout/generate-api.js';
 export { rewards } from './rollout/graded-rewards.js';
-export { defineReward, type RewardOptions } from './rollout/rewards.js';
+export { defineGroupReward, defineReward, defineStepReward, type RewardOptions } from './rollout/rewards.js';
 export type { ServerOptions, SglangOptions, VllmOptions } from './rollout/server-api.js';
 export { sglang } from './rollout/sglang.js';
 export { vllm } from './rollout/vllm.js';

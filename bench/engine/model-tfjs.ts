@@ -1,21 +1,23 @@
-// A contender of model.ts: parts of a transformer on a tfjs backend. Reads a request a line, answers with seconds.
-// `model-tfjs.ts <backend> <threads> <layers>`
+// A contender of model.ts and lora.ts: parts of a transformer on a tfjs backend. Reads a request a line, answers with seconds, and
+// with bytes to `peak`.
+// `model-tfjs.ts <backend> <threads> <layers>`, or `… <layers> <folder> <dtype> <precision>` for an adapter on a folder's model
 
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Backend, startBackend } from '../../src/backend/backend.js';
-import { presets } from '../../src/index.js';
+import { type Precision, presets, type WeightType } from '../../src/index.js';
 import { attention, causalBias, hasFusedAttention } from '../../src/model/attention.js';
 import { gatedUnit } from '../../src/model/gated-unit.js';
 import { type Computed, forget } from '../../src/model/part.js';
-import type { SequenceBatch } from '../../src/model/policy.js';
+import type { Policy, SequenceBatch } from '../../src/model/policy.js';
 import { rmsNorm } from '../../src/model/rms-norm.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import type { Vocabulary } from '../../src/text/vocabulary.js';
 import { grpoLoss } from '../../src/tfjs/index.js';
+import { loadPretrainedPolicy } from '../../src/weights/pretrained-policy.js';
 import { seconds } from './timing.js';
 
-const [backend, threads, layers] = process.argv.slice(2);
+const [backend, threads, layers, folder, dtype, precision] = process.argv.slice(2);
 const started = await startBackend(backend as Backend);
 if (backend === 'groupgrad') {
   const { configureEngine } = await import('../../src/backend.js');
@@ -33,7 +35,11 @@ const vocabulary: Vocabulary = {
   encode: (text) => Int32Array.from(text.split(' '), Number),
   decode: (tokens) => tokens.join(' '),
 };
-let made: ReturnType<typeof createTransformer> | undefined;
+let made: Policy | undefined;
+if (folder !== undefined) {
+  const types = { dtype: dtype as WeightType, precision: precision as Precision };
+  made = await loadPretrainedPolicy(folder, { lora: { rank: 16 }, ...types });
+}
 const policy = () => {
   made ??= createTransformer(size, vocabulary, 1);
   return made;
@@ -109,6 +115,10 @@ const kinds: Record<string, (...numbers: number[]) => () => void> = {
 
 const ready = new Map<string, () => void>();
 for await (const line of createInterface({ input: process.stdin })) {
+  if (line === 'peak') {
+    console.log(1024 * process.resourceUsage().maxRSS);
+    continue;
+  }
   const [kind, ...numbers] = line.split(' ');
   const work = ready.get(line) ?? kinds[kind](...numbers.map(Number));
   ready.set(line, work);

@@ -76,7 +76,7 @@ void noteRewards(const Napi::Object& plan, AdvantageInputs& in, Arrays& arrays) 
 
   const Napi::Object settings = getObject(plan, "settings");
   r.center = Center(getChoice(settings, "center", {"mean", "leave-one-out", "none"}));
-  r.scale = Scale(getChoice(settings, "scale", {"group-std", "batch-std", "none"}));
+  r.scale = Scale(getChoice(settings, "scale", {"group-std", "batch-std", "none", "group-mad"}));
   r.ddof = getNumber(settings, "ddof");
   r.epsilon = getNumber(settings, "epsilon");
   r.hadw = !get(settings, "hadw").IsNull();
@@ -89,6 +89,7 @@ void noteRewards(const Napi::Object& plan, AdvantageInputs& in, Arrays& arrays) 
     }
     r.hadwScale = getNumber(hadw, "scale");
   }
+  if (!get(settings, "dqw").IsNull()) r.dqwTemperature = getNumber(getObject(settings, "dqw"), "temperature");
 }
 
 void noteOutput(const Napi::Object& output, AdvantageRequest& r, int64_t rewards, Arrays& arrays) {
@@ -377,11 +378,12 @@ void writeMetrics(Napi::Object& out, const AdvantageRequest& r, const AdvantageM
   out.Set("reward_std", m.rewardStd);
   out.Set("frac_reward_zero_std", m.zeroStdFraction);
   out.Set("nonFinite", double(m.nonFinite));
-  if (!r.hadw) return;
-  out.Set("hadw/anchor", m.anchor);
-  out.Set("hadw/weight_mean", m.weightMean);
-  out.Set("hadw/weight_min", m.weightMin);
-  out.Set("hadw/weight_max", m.weightMax);
+  if (r.hadw) out.Set("hadw/anchor", m.anchor);
+  if (!r.hadw && r.dqwTemperature == 0) return;
+  const std::string name = r.hadw ? "hadw/weight_" : "dqw/weight_";
+  out.Set(name + "mean", m.weightMean);
+  out.Set(name + "min", m.weightMin);
+  out.Set(name + "max", m.weightMax);
 }
 
 void writeMetrics(Napi::Object& out, const PolicyRequest& r, const LossMetrics& m) {

@@ -85,12 +85,15 @@ cuda::DeviceRewards convert(const groupgrad_advantage_request& r) {
   q.offsets = r.offsets;
   q.groups = r.groups;
   q.center = choice(r.center, Center::none, "center");
-  q.scale = choice(r.scale, Scale::none, "scale");
+  q.scale = choice(r.scale, Scale::groupMad, "scale");
   q.ddof = r.ddof;
   q.epsilon = r.epsilon;
   q.hadw = r.hadw != 0;
   q.anchor = r.anchor;
   q.hadwScale = r.hadw_scale;
+  require(r.dqw_temperature >= 0, "dqw_temperature", "a number above 0, or 0 for none");
+  require(r.dqw_temperature == 0 || !q.hadw, "dqw_temperature", "0 with hadw: each weights by difficulty");
+  q.dqwTemperature = r.dqw_temperature;
   q.advantages = r.advantages;
   q.weights = r.weights;
   q.groupMean = r.group_mean;

@@ -24,7 +24,12 @@ extern "C" {
 enum groupgrad_status { GROUPGRAD_OK = 0, GROUPGRAD_INVALID = 1, GROUPGRAD_CUDA_ERROR = 2 };
 
 enum groupgrad_center { GROUPGRAD_CENTER_MEAN, GROUPGRAD_CENTER_LEAVE_ONE_OUT, GROUPGRAD_CENTER_NONE };
-enum groupgrad_scale { GROUPGRAD_SCALE_GROUP_STD, GROUPGRAD_SCALE_BATCH_STD, GROUPGRAD_SCALE_NONE };
+enum groupgrad_scale {
+  GROUPGRAD_SCALE_GROUP_STD,
+  GROUPGRAD_SCALE_BATCH_STD,
+  GROUPGRAD_SCALE_NONE,
+  GROUPGRAD_SCALE_GROUP_MAD
+};
 enum groupgrad_ratio { GROUPGRAD_RATIO_TOKEN, GROUPGRAD_RATIO_SEQUENCE, GROUPGRAD_RATIO_SEQUENCE_TOKEN };
 enum groupgrad_aggregation {
   GROUPGRAD_SEQUENCE_MEAN,
@@ -85,6 +90,7 @@ typedef struct groupgrad_advantage_request {
   double epsilon;
   int32_t hadw;                 /* whether advantages are weighted (HA-DW, arXiv 2601.08521) */
   double hadw_scale;            /* lambda */
+  double dqw_temperature;       /* not 0: of DGPO's question weights (arXiv 2601.20614); excludes hadw */
   double anchor;                /* NaN: the batch's own mean reward */
   const double* anchor_pointer; /* not null: read when the operation runs, instead of anchor */
   float* advantages;            /* out: reward_count */

@@ -1,4 +1,5 @@
-// Group-relative advantages and HA-DW weights (docs/losses.md, "Advantages"). Float64: there are few rewards.
+// Group-relative advantages, and HA-DW's or DGPO's weights (docs/losses.md, "Advantages"). Float64: there are few
+// rewards.
 #pragma once
 
 #include <cmath>
@@ -41,7 +42,8 @@ struct GroupStatistics {
   bool spread = false;  // whether they differ by more than rounding
   double mean = NAN;    // NaN without a verdict
   double unit = 1;      // of deviations from the mean: a power of two near the largest, so that squares are in range
-  double std = 0;       // exactly 0 without spread
+  double std = 0;       // standard deviation; exactly 0 without spread
+  double mad = 0;       // mean absolute deviation from the mean; exactly 0 without spread
 };
 
 // The largest power of two that is at most x, within the range of normal numbers; x is above 0.
@@ -50,7 +52,7 @@ GROUPGRAD_INLINE double powerOfTwo(double x) {
   return power < 0x1p-1022 ? 0x1p-1022 : power;
 }
 
-// All but the standard deviation, which needs another pass.
+// All but the deviations, which need another pass.
 GROUPGRAD_INLINE GroupStatistics groupStatistics(const RewardSums& sums, double rounding) {
   GroupStatistics s;
   s.count = sums.count;
@@ -64,15 +66,16 @@ GROUPGRAD_INLINE GroupStatistics groupStatistics(const RewardSums& sums, double 
   return s;
 }
 
-// ((reward - mean) / unit)^2, 0 without a verdict.
-GROUPGRAD_INLINE double squaredDeviation(double reward, const GroupStatistics& s) {
-  const double d = (reward - s.mean) / s.unit;
-  return reward == reward ? d * d : 0;
+// (reward - mean) / unit, 0 without a verdict.
+GROUPGRAD_INLINE double deviation(double reward, const GroupStatistics& s) {
+  return reward == reward ? (reward - s.mean) / s.unit : 0;
 }
 
-// From the sum of squared deviations.
-GROUPGRAD_INLINE void setDeviation(GroupStatistics& s, double squares, double ddof) {
-  if (s.spread) s.std = s.unit * std::sqrt(squares / (double(s.count) - ddof));
+// From the sums of the deviations' squares and magnitudes.
+GROUPGRAD_INLINE void setDeviations(GroupStatistics& s, double squares, double magnitudes, double ddof) {
+  if (!s.spread) return;
+  s.std = s.unit * std::sqrt(squares / (double(s.count) - ddof));
+  s.mad = s.unit * (magnitudes / double(s.count));
 }
 
 // Two passes over the rewards, in order.
@@ -80,9 +83,13 @@ GROUPGRAD_INLINE GroupStatistics groupStatistics(const double* rewards, int64_t 
   RewardSums sums;
   for (int64_t i = 0; i < size; ++i) sums.add(rewards[i]);
   GroupStatistics s = groupStatistics(sums, rounding);
-  double squares = 0;
-  for (int64_t i = 0; i < size; ++i) squares += squaredDeviation(rewards[i], s);
-  setDeviation(s, squares, ddof);
+  double squares = 0, magnitudes = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const double d = deviation(rewards[i], s);
+    squares += d * d;
+    magnitudes += std::fabs(d);
+  }
+  setDeviations(s, squares, magnitudes, ddof);
   return s;
 }
 
@@ -92,7 +99,7 @@ GROUPGRAD_INLINE float writtenStd(const GroupStatistics& s) {
   return float(s.spread && s.std < kSmallest ? kSmallest : s.std);
 }
 
-// The advantage before HA-DW. `batchStd` is the standard deviation of all rewards of the batch.
+// The advantage before weights. `batchStd` is the standard deviation of all rewards of the batch.
 GROUPGRAD_INLINE double groupAdvantage(double reward, const GroupStatistics& s, double batchStd, Center center,
                                        Scale scale, double epsilon) {
   if (reward != reward) return 0;
@@ -102,10 +109,10 @@ GROUPGRAD_INLINE double groupAdvantage(double reward, const GroupStatistics& s, 
     a = reward - s.mean;
     if (center == Center::leaveOneOut) a *= double(s.count) / double(s.count - 1);
   }
-  const double std = scale == Scale::groupStd ? s.std : batchStd;
+  const double divisor = scale == Scale::groupStd ? s.std : scale == Scale::groupMad ? s.mad : batchStd;
   // Without spread there is nothing to divide by: epsilon by itself is not a scale.
-  if (scale == Scale::none || std == 0 || a == 0) return a;
-  return std < double(INFINITY) ? a / (std + epsilon) : double(NAN);
+  if (scale == Scale::none || divisor == 0 || a == 0) return a;
+  return divisor < double(INFINITY) ? a / (divisor + epsilon) : double(NAN);
 }
 
 // HA-DW weight: lambda exp(-sgn(A) (mean_g - C)) (arXiv 2601.08521, eq. 16).
@@ -113,6 +120,27 @@ GROUPGRAD_INLINE double hadwWeight(double advantage, double groupMean, double an
   if (advantage == 0) return lambda;
   const double easier = groupMean - anchor;
   return lambda * std::exp(advantage > 0 ? -easier : easier);
+}
+
+// DGPO's weights of questions (arXiv 2601.20614, eq. 11): a softmax of -mean / temperature over the groups with spread,
+// times their number; 1 for the others.
+struct QuestionWeights {
+  double lowest = INFINITY;  // mean of a group with spread: relative to it no exponential overflows
+  double factor = 1;         // number of groups with spread / sum of their shares
+
+  GROUPGRAD_INLINE double share(double groupMean, double temperature) const {
+    return std::exp((lowest - groupMean) / temperature);
+  }
+  GROUPGRAD_INLINE double weight(const GroupStatistics& group, double temperature) const {
+    return group.spread ? factor * share(group.mean, temperature) : 1;
+  }
+};
+
+// DQW's temperature is 0 where questions have no weights.
+GROUPGRAD_INLINE double completionWeight(const AdvantageRequest& r, double advantage, const GroupStatistics& group,
+                                         double anchor, const QuestionWeights& questions) {
+  if (r.hadw) return hadwWeight(advantage, group.mean, anchor, r.hadwScale);
+  return r.dqwTemperature > 0 ? questions.weight(group, r.dqwTemperature) : 1;
 }
 
 }  // namespace groupgrad

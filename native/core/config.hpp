@@ -9,7 +9,7 @@
 namespace groupgrad {
 
 enum class Center : int32_t { mean, leaveOneOut, none };
-enum class Scale : int32_t { groupStd, batchStd, none };
+enum class Scale : int32_t { groupStd, batchStd, none, groupMad };
 enum class Ratio : int32_t { token, sequence, sequenceToken };
 enum class Aggregation : int32_t { sequenceMean, tokenMean, sequenceSum, constant };
 enum class KlEstimator : int32_t { k1, k2, k3 };
@@ -49,6 +49,7 @@ struct AdvantageRequest {
   bool hadw = false;
   double anchor = NAN;  // NaN: the batch's own mean
   double hadwScale = 1;
+  double dqwTemperature = 0;  // 0: no difficulty-aware question weights
   float* advantages = nullptr;
   float* weights = nullptr;
   float* groupMean = nullptr;

@@ -88,6 +88,22 @@ int threadCount(const State& state) { return state.pool.size(); }
 
 namespace {
 
+QuestionWeights questionWeights(const AdvantageRequest& r, double rounding) {
+  QuestionWeights questions;
+  if (r.dqwTemperature == 0) return questions;
+  std::vector<double> means;
+  for (int64_t g = 0; g < r.groups; ++g) {
+    const int64_t begin = r.offsets[g], end = r.offsets[g + 1];
+    const GroupStatistics group = groupStatistics(r.rewards + begin, end - begin, r.ddof, rounding);
+    if (group.spread) means.push_back(group.mean);
+  }
+  for (const double mean : means) questions.lowest = std::min(questions.lowest, mean);
+  double total = 0;
+  for (const double mean : means) total += questions.share(mean, r.dqwTemperature);
+  questions.factor = double(means.size()) / total;
+  return questions;
+}
+
 Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) {
   const int64_t total = r.offsets[r.groups];
   const double rounding = r.singlePrecision ? kFloat32Rounding : kFloat64Rounding;
@@ -98,6 +114,7 @@ Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) 
   m.nonFinite = total - batch.count;
   m.anchor = r.anchor == r.anchor ? r.anchor : batch.mean;
 
+  const QuestionWeights questions = questionWeights(r, rounding);
   int64_t withoutSpread = 0;
   double weightSum = 0, weightMin = kInfinity, weightMax = -kInfinity;
   for (int64_t g = 0; g < r.groups; ++g) {
@@ -111,7 +128,7 @@ Status computeAdvantages(void*, const AdvantageRequest& r, AdvantageMetrics& m) 
     for (int64_t i = begin; i < end; ++i) {
       const double reward = r.rewards[i];
       const double plain = groupAdvantage(reward, group, batch.std, r.center, r.scale, r.epsilon);
-      const double weight = r.hadw ? hadwWeight(plain, group.mean, m.anchor, r.hadwScale) : 1;
+      const double weight = completionWeight(r, plain, group, m.anchor, questions);
       r.advantages[i] = float(plain * weight);
       r.weights[i] = float(weight);
       r.active[g] |= r.advantages[i] != 0;

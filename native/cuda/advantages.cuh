@@ -23,9 +23,14 @@ __device__ GroupStatistics statisticsOf(const DeviceRewards& r, int64_t begin, i
   all.low = Team::reduce(own.low, Smaller());
   all.high = Team::reduce(own.high, Larger());
   GroupStatistics s = groupStatistics(all, isFloat32(r) ? kFloat32Rounding : kFloat64Rounding);
-  double squares = 0;
-  for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize) squares += squaredDeviation(rewardAt(r, i), s);
-  setDeviation(s, sum<Team>(squares), ddof);
+  double squares = 0, magnitudes = 0;
+  for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize) {
+    const double d = deviation(rewardAt(r, i), s);
+    squares += d * d;
+    magnitudes += std::fabs(d);
+  }
+  const double allSquares = sum<Team>(squares);
+  setDeviations(s, allSquares, sum<Team>(magnitudes), ddof);
   return s;
 }
 
@@ -33,7 +38,47 @@ __device__ GroupStatistics statisticsOf(const DeviceRewards& r, int64_t begin, i
 struct BatchStatistics {
   double std = NAN;
   double anchor = NAN;
+  QuestionWeights questions;
 };
+
+struct Group {
+  int64_t begin, end;
+};
+
+__device__ inline Group groupAt(const DeviceRewards& r, int64_t g) {
+  if (r.groupSize > 0) return {g * r.groupSize, (g + 1) * r.groupSize};
+  return {r.request.offsets[g], r.request.offsets[g + 1]};
+}
+
+// All but the deviations of a group, by one thread.
+__device__ inline GroupStatistics levelOf(const DeviceRewards& r, int64_t g) {
+  const auto [begin, end] = groupAt(r, g);
+  RewardSums sums;
+  for (int64_t i = begin; i < end; ++i) sums.add(rewardAt(r, i));
+  return groupStatistics(sums, isFloat32(r) ? kFloat32Rounding : kFloat64Rounding);
+}
+
+template <class Team>
+__device__ QuestionWeights questionWeights(const DeviceRewards& r) {
+  QuestionWeights questions;
+  double lowest = INFINITY;
+  long long groups = 0;
+  for (int64_t g = Team::rank(); g < r.request.groups; g += Team::kSize) {
+    const GroupStatistics group = levelOf(r, g);
+    if (!group.spread) continue;
+    ++groups;
+    lowest = group.mean < lowest ? group.mean : lowest;
+  }
+  questions.lowest = Team::reduce(lowest, Smaller());
+  groups = sum<Team>(groups);
+  double total = 0;
+  for (int64_t g = Team::rank(); g < r.request.groups; g += Team::kSize) {
+    const GroupStatistics group = levelOf(r, g);
+    if (group.spread) total += questions.share(group.mean, r.request.dqwTemperature);
+  }
+  questions.factor = double(groups) / sum<Team>(total);
+  return questions;
+}
 
 template <class Team>
 __device__ BatchStatistics batchStatistics(const DeviceRewards& r) {
@@ -46,16 +91,8 @@ __device__ BatchStatistics batchStatistics(const DeviceRewards& r) {
     batch.std = all.std;
     if (ownAnchor) batch.anchor = all.mean;
   }
+  if (q.dqwTemperature > 0) batch.questions = questionWeights<Team>(r);
   return batch;
-}
-
-struct Group {
-  int64_t begin, end;
-};
-
-__device__ inline Group groupAt(const DeviceRewards& r, int64_t g) {
-  if (r.groupSize > 0) return {g * r.groupSize, (g + 1) * r.groupSize};
-  return {r.request.offsets[g], r.request.offsets[g + 1]};
 }
 
 // The group of reward i.
@@ -82,7 +119,7 @@ __device__ inline Advantage advantageAt(const DeviceRewards& r, int64_t i, const
                                         const BatchStatistics& batch) {
   const AdvantageRequest& q = r.request;
   const double plain = groupAdvantage(rewardAt(r, i), group, batch.std, q.center, q.scale, q.epsilon);
-  const double weight = q.hadw ? hadwWeight(plain, group.mean, batch.anchor, q.hadwScale) : 1;
+  const double weight = completionWeight(q, plain, group, batch.anchor, batch.questions);
   return {float(plain * weight), float(weight)};
 }
 

@@ -102,7 +102,7 @@ async function loadTensorflow(name: string): Promise<void> {
   const legacy = util as unknown as Record<string, unknown>;
   legacy.isNullOrUndefined ??= (value: unknown) => value === undefined || value === null;
   legacy.isArray ??= Array.isArray;
-  // Errors only: at its start TensorFlow logs several lines about the processor's features.
+  // Errors only: at its start TensorFlow logs several lines about the processor's features (docs/tensorflow.md, "Log lines").
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
   await import(name);
 }

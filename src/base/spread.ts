@@ -9,6 +9,11 @@
  */
 const rounding = { float32: 2 ** -21, float64: 2 ** -46 };
 
+/** Whether a sum of rounded terms is 0 up to rounding. `magnitude`: the sum of the terms' magnitudes. */
+export function isRoundingOfZero(sum: number, magnitude: number, precision: 'float32' | 'float64'): boolean {
+  return Number.isFinite(magnitude) && Math.abs(sum) <= rounding[precision] * magnitude;
+}
+
 /** Whether the rewards with a verdict (not NaN) differ by more than rounding. False if there are none. */
 export function hasSpread(rewards: readonly number[], precision: 'float32' | 'float64'): boolean {
   let low = Infinity;

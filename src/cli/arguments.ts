@@ -21,7 +21,7 @@ export function parse<const O extends Options>(
   try {
     parsed = parseArgs({ args: [...args], options, allowPositionals: true });
   } catch (error) {
-    throw new UsageError((error as Error).message);
+    throw new UsageError(inPlainWords(error as Error, Object.keys(options)));
   }
   const { positionals } = parsed;
   if (positionals.length !== names.length) {
@@ -32,6 +32,30 @@ export function parse<const O extends Options>(
     if ([value].flat().includes('')) throw new UsageError(`--${name}: expected a value, got ""`);
   }
   return { flags: parsed.values, positionals };
+}
+
+/** Node's messages about flags, as those of this command line read. */
+function inPlainWords({ message }: Error, names: readonly string[]): string {
+  const unknown = /^Unknown option '(--?([^']*))'/.exec(message);
+  if (unknown) {
+    const meant = names.find((name) => isOneSlipAway(unknown[2], name));
+    return `${unknown[1]}: unknown flag${meant === undefined ? '; see --help' : `; did you mean --${meant}?`}`;
+  }
+  const missing = /^Option '(?:-\w, )?(--[\w-]+) <value>' argument missing/.exec(message);
+  if (missing) return `${missing[1]}: expected a value, got nothing`;
+  const needless = /^Option '(?:-\w, )?(--[\w-]+)' does not take an argument/.exec(message);
+  return needless ? `${needless[1]}: expected no value` : message;
+}
+
+/** Whether one letter more, less or other, or two exchanged, make one word the other; or one begins the other. */
+function isOneSlipAway(given: string, name: string): boolean {
+  if (given.length > 2 && name.startsWith(given)) return true;
+  if (Math.abs(given.length - name.length) > 1) return false;
+  let start = 0;
+  while (start < given.length && given[start] === name[start]) start++;
+  const [own, other] = [given.slice(start), name.slice(start)];
+  const isSwap = own[0] === other[1] && own[1] === other[0] && own.slice(2) === other.slice(2);
+  return isSwap || own.slice(1) === other.slice(1) || own === other.slice(1) || own.slice(1) === other;
 }
 
 /** A flag's number. */

@@ -6,7 +6,7 @@ import { basename, join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { usualGrace } from '../base/interruption.js';
 import { Board } from '../compare/board.js';
-import { adoptPlan, comparisonFiles, isFinished, readJson } from '../compare/folder.js';
+import { adoptPlan, comparisonFiles, isFinished, isStarted } from '../compare/folder.js';
 import { type Plan, resolvePlan } from '../compare/plan.js';
 import { writeComparison } from '../compare/report.js';
 import { summaryTable } from '../compare/table.js';
@@ -23,13 +23,15 @@ export const help = `groupgrad compare <file> [flags]
   <file>             a comparison (.ts, .js, .json), see docs/compare.md
   --out DIR          the comparison's folder; default: runs/<name>
   --jobs N           processes at a time; default: the number of cores
-  --set PATH=VALUE   change the comparison: --set seeds=5 --set base.steps=10; may be repeated
+  --set PATH=VALUE   change the comparison: --set seeds=5 --set base.steps=10; may be repeated. Name a model and files:
+                     --set base.policy.model=DIR --set base.train.data=FILE --set benchmarks.math500=FILE
   --take-over        take the folder and its runs from a comparison that is still running, which then stops
   --grace SECONDS    how long running steps may take to finish after a signal, before they are discarded; default: ${usualGrace}
   --dry-run          check the comparison and list its runs; run nothing
   --json             the summary as JSON on standard output, progress on standard error
 
-  The same command again resumes: finished runs are not repeated. Writes comparison.json and report.html.
+  The same command again resumes: finished runs are not repeated. Writes comparison.json, report.html and, of
+  benchmarks, benchmarks.md. Table 1 of the HA-DW paper: groupgrad compare examples/paper/math.ts, whose first lines say how.
 `;
 
 export async function compare(args: readonly string[]): Promise<void> {
@@ -75,9 +77,8 @@ interface Work {
 
 /** What is not there yet. */
 function missingWork(out: string, plan: Plan): Work {
-  const isMeasured = (seed: number) => readJson(comparisonFiles(out).measurement(seed)) !== undefined;
   return {
-    starts: plan.seeds.filter((seed) => !isMeasured(seed)),
+    starts: plan.seeds.filter((seed) => !isStarted(out, plan, seed)),
     runs: plan.seeds.flatMap((seed) =>
       plan.variants.filter((variant) => !isFinished(out, plan, variant, seed)).map((variant) => ({ seed, variant })),
     ),

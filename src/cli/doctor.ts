@@ -175,8 +175,10 @@ function print(title: string, findings: readonly Finding[]): void {
   for (const { name, available, detail, remedy } of findings) {
     const label = `  ${available ? '✓' : '✗'} ${name.padEnd(11)} `;
     console.log(`${label}${wrap(detail, { indent: label.length })}`);
-    if (remedy !== undefined)
-      console.log(`${' '.repeat(label.length)}${wrap(`→ ${remedy}`, { indent: label.length })}`);
+    if (remedy === undefined) continue;
+    // Further left than the details, so that a command fits into one line and can be copied.
+    const indent = 4;
+    console.log(`${' '.repeat(indent)}${wrap(`→ ${remedy}`, { indent })}`);
   }
 }
 

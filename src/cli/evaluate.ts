@@ -2,6 +2,7 @@
 
 import { basename, join, resolve } from 'node:path';
 import { type Backend, backends } from '../backend/backend.js';
+import { type Precision, precisions } from '../backend/precision.js';
 import { packageVersion } from '../base/version.js';
 import { resolveConfig, resolveTask } from '../config/load.js';
 import { readColumn } from '../data/columns.js';
@@ -10,7 +11,7 @@ import { evaluate as evaluatePolicy } from '../evaluation/evaluate.js';
 import { isEvaluation, readEvaluation, reportPath } from '../evaluation/folder.js';
 import { notesOf, type ShownComparison } from '../evaluation/page.js';
 import { type EvaluationSummary, summarise } from '../evaluation/records.js';
-import { compareFolders, runEvaluation } from '../evaluation/run.js';
+import { compareFolders, runEvaluation, usualBatch } from '../evaluation/run.js';
 import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { interval, layOut, percent, pText } from '../evaluation/text.js';
 import type { Policy } from '../model/policy.js';
@@ -28,9 +29,6 @@ import { choiceFlag, numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall } from './blame.js';
 import { dataDescription, dataFlagNames, dataFlags, dataHelp } from './data-flags.js';
 import { loadRun } from './saved-run.js';
-
-/** Enough to keep a decoder busy, few enough that little is lost when an evaluation is ended. */
-const usualBatch = 256;
 
 export const help = `groupgrad evaluate <model or run> [flags]
 
@@ -51,6 +49,7 @@ export const help = `groupgrad evaluate <model or run> [flags]
   --batch N          completions that are sampled and written together; default ${usualBatch}
   --take-over        take the folder from a process that is using it; that process then stops
   --backend NAME     groupgrad, tensorflow, wasm or cpu
+  --precision TYPE   of a model folder's matrix products: float32 (default), or bfloat16 on the backend groupgrad
   --json             JSON on standard output
 ${dataHelp}`;
 
@@ -71,6 +70,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     batch: { type: 'string' },
     'take-over': { type: 'boolean' },
     backend: { type: 'string' },
+    precision: { type: 'string' },
     json: { type: 'boolean' },
     ...dataFlags,
   });
@@ -119,7 +119,11 @@ export async function evaluate(args: readonly string[]): Promise<void> {
       : benchmarks[choiceFlag('benchmark', flags.benchmark, Object.keys(benchmarks) as (keyof typeof benchmarks)[])];
   const builtIn = flags.task === undefined ? undefined : taskFlag(flags.task, given.seed ?? 0);
 
-  const model = await loadModel(target, { checkpoint: flags.checkpoint, backend: backendFlag(flags.backend) });
+  const model = await loadModel(target, {
+    checkpoint: flags.checkpoint,
+    backend: backendFlag(flags.backend),
+    precision: precisionFlag(flags.precision),
+  });
   const { policy, settings } = model;
   const samples =
     given.samples ?? benchmark?.samples ?? (builtIn || flags.data ? 1 : settings?.evaluation.samples) ?? 1;
@@ -130,7 +134,13 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     topP: given.topP ?? usual?.topP ?? greedy.topP,
     seed: given.seed ?? greedy.seed,
   });
-  const sizes = { promptLength: null, maxTokens: maxTokens ?? settings?.sampling.maxTokens ?? null };
+  const sizes = {
+    promptLength: null,
+    maxTokens: maxTokens ?? settings?.sampling.maxTokens ?? null,
+    // A run's completions end as they did in training.
+    stopTokens: settings?.sampling.stopTokens,
+    stopTexts: settings?.sampling.stopTexts,
+  };
 
   if (flags.data === undefined && (flags.out ?? flags.against) === undefined) {
     const tasks = builtIn ? { [builtIn.name]: builtIn } : model.tasks;
@@ -156,11 +166,12 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     (await blamingCall(() =>
       scoredBy('--data', resolveTask('--data', dataDescription(flags.data!, flags, hasChat), 0), []),
     ));
-  const by = [...new Set([...(benchmark?.by ?? []), ...(flags.by ?? [])])];
   const title = `${model.name} on ${task.name}`;
   const folder = flags.out ?? join('runs', `evaluate-${safeName(model.name)}-${safeName(task.name)}`);
   const examples = evaluationExamples(task, size ?? (builtIn ? (settings?.evaluation.size ?? null) : null));
   const asTokens = tokenTask(task, policy, sizes);
+  const row = (examples[0] as { row?: object }).row ?? {};
+  const by = [...new Set([...(benchmark?.by ?? []).filter((column) => column in row), ...(flags.by ?? [])])];
   const about = {
     version: packageVersion(),
     title,
@@ -234,11 +245,20 @@ interface Model {
   step?: number;
 }
 
+interface LoadOptions {
+  checkpoint?: string;
+  backend?: Backend;
+  precision?: Precision;
+}
+
 /** A run's policy, or that of a model folder. UsageError where there is neither. */
-async function loadModel(path: string, options: { checkpoint?: string; backend?: Backend }): Promise<Model> {
+async function loadModel(path: string, options: LoadOptions): Promise<Model> {
   const config = readRunConfig(path);
   const name = basename(resolve(path));
   if (config === undefined || (config as { identity?: unknown }).identity !== undefined) {
+    if (options.precision !== undefined) {
+      throw new UsageError('--precision: expected a model folder, got a run, which has its own');
+    }
     const { policy, config: source, settings, checkpoint, step } = await loadRun(path, options);
     const identity = { policy: policy.description, step, checkpoint: hashFile(join(checkpoint, manifestName)) };
     const tasks = (source && resolveParts(resolveConfig(source)).evaluate) ?? {};
@@ -246,7 +266,8 @@ async function loadModel(path: string, options: { checkpoint?: string; backend?:
   }
   if (options.checkpoint !== undefined) throw new UsageError('--checkpoint: expected a run folder, got a model folder');
   const { loadPretrainedPolicy } = await import('../weights/pretrained-policy.js');
-  const policy = await loadPretrainedPolicy(path, { backend: options.backend });
+  const { backend, precision } = options;
+  const policy = await blamingCall(() => loadPretrainedPolicy(path, { backend, precision }));
   return { name, policy, identity: { policy: policy.description }, tasks: {} };
 }
 
@@ -334,4 +355,8 @@ function taskFlag(text: string, seed: number): Task {
 export function backendFlag(text: string | undefined): Backend | undefined {
   if (text === undefined || backends.includes(text as Backend)) return text as Backend | undefined;
   throw new UsageError(`--backend: expected one of ${backends.join(', ')}, got ${JSON.stringify(text)}`);
+}
+
+export function precisionFlag(text: string | undefined): Precision | undefined {
+  return text === undefined ? undefined : choiceFlag('precision', text, precisions);
 }

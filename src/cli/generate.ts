@@ -6,7 +6,7 @@ import { generateFrom } from '../rollout/generate.js';
 import { loadPretrainedPolicy } from '../weights/pretrained-policy.js';
 import { numberFlag, parse } from './arguments.js';
 import { blamingCall } from './blame.js';
-import { backendFlag } from './evaluate.js';
+import { backendFlag, precisionFlag } from './evaluate.js';
 
 export const help = `groupgrad generate <model> <text> [flags]
 
@@ -20,6 +20,7 @@ export const help = `groupgrad generate <model> <text> [flags]
   --samples N        completions; default 1
   --seed N           default 0
   --backend NAME     groupgrad, tensorflow, wasm or cpu
+  --precision TYPE   of matrix products: float32 (default), or bfloat16 on the backend groupgrad
   --json             one JSON object per completion
 `;
 
@@ -35,6 +36,7 @@ export async function generate(args: readonly string[]): Promise<void> {
     samples: { type: 'string' },
     seed: { type: 'string' },
     backend: { type: 'string' },
+    precision: { type: 'string' },
     json: { type: 'boolean' },
   });
   const [folder, text] = positionals;
@@ -47,8 +49,9 @@ export async function generate(args: readonly string[]): Promise<void> {
     samples: numberFlag('samples', flags.samples, { min: 1, integer: true }),
     seed: numberFlag('seed', flags.seed, { min: 0, integer: true }),
   };
+  const precision = precisionFlag(flags.precision);
   await ensureBackend(backendFlag(flags.backend));
-  const policy = await blamingCall(() => loadPretrainedPolicy(folder, { adapter: flags.adapter }));
+  const policy = await blamingCall(() => loadPretrainedPolicy(folder, { adapter: flags.adapter, precision }));
   try {
     const prompt = flags.chat ? [{ role: 'user', content: text }] : text;
     const completions = await blamingCall(() => generateFrom(policy, [prompt], options));

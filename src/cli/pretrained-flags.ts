@@ -1,10 +1,10 @@
 // `groupgrad train --model … --data …`: flags that make the configuration of a pretrained model's run.
 
 import { basename, dirname, resolve } from 'node:path';
+import { hasChatTemplate } from '../config/load.js';
 import { heldOut, learningRates, pretrainedName } from '../config/pretrained.js';
-import { ChatTemplate } from '../text/chat-template.js';
-import { readTokenizerFiles } from '../text/tokenizer-files.js';
-import { numberFlag, UsageError } from './arguments.js';
+import { weightTypes } from '../weights/pretrained-options.js';
+import { choiceFlag, numberFlag, UsageError } from './arguments.js';
 import { type DataFlags, dataDescription, dataFlagNames, dataFlags } from './data-flags.js';
 
 export const pretrainedFlags = {
@@ -13,6 +13,7 @@ export const pretrainedFlags = {
   'eval-data': { type: 'string', multiple: true },
   lora: { type: 'string' },
   adapter: { type: 'string' },
+  dtype: { type: 'string' },
   hadw: { type: 'boolean' },
   'max-tokens': { type: 'string' },
   ...dataFlags,
@@ -24,15 +25,16 @@ export interface PretrainedFlags extends DataFlags {
   readonly 'eval-data'?: readonly string[];
   readonly lora?: string;
   readonly adapter?: string;
+  readonly dtype?: string;
   readonly hadw?: boolean;
   readonly 'max-tokens'?: string;
 }
 
 /** What a run is made of, as `path=value`, in order; undefined without --model. UsageError for flags that do not go together. */
 export function pretrainedSettings(flags: PretrainedFlags): { from: string; name: string; set: string[] } | undefined {
-  const { model, data, lora, adapter, hadw } = flags;
+  const { model, data, lora, adapter, dtype, hadw } = flags;
   if (model === undefined) {
-    const names = ['data', 'eval-data', 'lora', 'adapter', 'hadw', 'max-tokens', ...dataFlagNames] as const;
+    const names = ['data', 'eval-data', 'lora', 'adapter', 'dtype', 'hadw', 'max-tokens', ...dataFlagNames] as const;
     const other = names.find((name) => flags[name] !== undefined);
     if (other !== undefined) throw new UsageError(`--${other}: expected --model beside it`);
     return undefined;
@@ -50,12 +52,13 @@ export function pretrainedSettings(flags: PretrainedFlags): { from: string; name
   }
   const rank = numberFlag('lora', lora, { min: 1, integer: true });
   const maxTokens = numberFlag('max-tokens', flags['max-tokens'], { min: 1, integer: true });
+  const hasChat = hasTemplate(model);
   const describe = (files: readonly string[]) => {
     const own = { ...flags, 'hold-out': undefined };
     return dataDescription(
       files.map((file) => resolve(file)),
       own,
-      hasChatTemplate(model),
+      hasChat,
     );
   };
   const problems = describe(data);
@@ -64,6 +67,7 @@ export function pretrainedSettings(flags: PretrainedFlags): { from: string; name
     model: resolve(model),
     ...(rank !== undefined && { lora: { rank } }),
     ...(adapter !== undefined && { adapter: resolve(adapter) }),
+    ...(dtype !== undefined && { dtype: choiceFlag('dtype', dtype, weightTypes) }),
   };
   const isAdapted = rank !== undefined || adapter !== undefined;
   const settings: Record<string, unknown> = {
@@ -78,15 +82,26 @@ export function pretrainedSettings(flags: PretrainedFlags): { from: string; name
   return { from: pretrainedName, name: nameOf(data[0]), set };
 }
 
+function hasTemplate(model: string): boolean {
+  try {
+    return hasChatTemplate(model);
+  } catch (error) {
+    throw new UsageError(`--model: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** An error of the settings that the flags make, with the flag that it is about. */
+export function namingOwnFlags(error: Error): never {
+  error.message = error.message
+    .replace(/^train(?=[.:])/, '--data')
+    .replace(/^evaluate\.heldOut(?=[.:])/, '--eval-data')
+    .replace(/^policy\.(?=adapter:)/, '--');
+  throw error;
+}
+
 /** `gsm8k` of gsm8k/train.jsonl, `math500` of math500.jsonl. */
 function nameOf(file: string): string {
   const own = basename(file).replace(/\.[^.]+$/, '');
   const folder = basename(dirname(resolve(file)));
   return /^(train|test|data|dataset|validation)\b/i.test(own) && folder !== '' ? folder : own;
-}
-
-/** Whether a model folder has a chat template. TypeError or RangeError, naming the file, for a folder that is no model's. */
-function hasChatTemplate(folder: string): boolean {
-  const { config, roles } = readTokenizerFiles(folder);
-  return ChatTemplate.read(folder, config, roles) !== null;
 }

@@ -8,7 +8,7 @@ import type { TrainConfig } from '../config/define-config.js';
 import { loadConfig, sourceOf, trainerOptions } from '../config/load.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
-import { createTransformer, type TransformerSize } from '../model/transformer.js';
+import { createTransformer, type TransformerSettings } from '../model/transformer.js';
 import { checkpointWeights, openCheckpoint, type RunConfig } from '../run/run.js';
 import { checkpointParents, readRunConfig } from '../run/run-folder.js';
 import { charactersOf, characterVocabulary } from '../text/vocabulary.js';
@@ -45,7 +45,7 @@ export async function loadRun(
     vocabulary,
     settings,
   } = checkObject(`${runDir}/config.json`, run.identity) as {
-    policy: { type: string; seed: number } & TransformerSize;
+    policy: { type: string; seed: number } & TransformerSettings;
     vocabulary: { id?: string };
     settings: Settings;
   };
@@ -60,7 +60,11 @@ export async function loadRun(
     return { policy, config, settings, checkpoint: folder, step };
   }
   if (description.type === 'transformer' && characters !== undefined) {
-    policy = createTransformer(description, characterVocabulary(characters), description.seed);
+    policy = createTransformer(
+      { precision: 'float32', ...description },
+      characterVocabulary(characters),
+      description.seed,
+    );
   } else if (config) {
     policy = checkPolicy(await (await trainerOptions(config)).policy);
   } else {
@@ -80,7 +84,8 @@ async function loadTrained(
   checkpoint: { folder: string; files: readonly string[] },
 ): Promise<LoadedPolicy> {
   const adapter = before.lora === null ? undefined : checkpoint.folder;
-  const policy = await loadPretrainedPolicy(before.folder, { adapter, dtype: before.dtype ?? undefined });
+  const { precision = 'float32' } = before;
+  const policy = await loadPretrainedPolicy(before.folder, { adapter, dtype: before.dtype ?? undefined, precision });
   const base = ({ config, weights, tokenizer }: PretrainedDescription) =>
     JSON.stringify({ config, weights, tokenizer });
   if (base(policy.description) !== base(before)) {

@@ -8,16 +8,23 @@ export function terminalWidth(): number {
   return Math.max(40, process.stdout.columns ?? 80);
 }
 
+/** In place of a space at which a line is not broken; occurs in no text. */
+const noBreak = '\0';
+
 /**
  * Text in lines of at most `width` columns, all but the first indented by `indent`. A word that is longer is broken, at a
- * slash where it has one.
+ * slash where it has one. What stands between backticks is broken only where it does not fit into a line: a command that is
+ * copied from two lines would be run as two.
  */
 export function wrap(text: string, { width = terminalWidth(), indent = 0 } = {}): string {
   const room = width - indent;
   const lines: string[] = [];
   for (const paragraph of text.split('\n')) {
     let line = '';
-    for (const word of paragraph.split(' ').flatMap((each) => pieces(each, room))) {
+    const words = paragraph.replaceAll(/`[^`]+`/g, (command) =>
+      command.length <= room ? command.replaceAll(' ', noBreak) : command,
+    );
+    for (const word of words.split(' ').flatMap((each) => pieces(each, room))) {
       const joined = line === '' || word.isContinued ? line + word.text : `${line} ${word.text}`;
       if (joined.length <= room) line = joined;
       else {
@@ -27,7 +34,7 @@ export function wrap(text: string, { width = terminalWidth(), indent = 0 } = {})
     }
     lines.push(line);
   }
-  return lines.join(`\n${' '.repeat(indent)}`);
+  return lines.join(`\n${' '.repeat(indent)}`).replaceAll(noBreak, ' ');
 }
 
 function pieces(word: string, room: number): { text: string; isContinued: boolean }[] {

@@ -15,8 +15,8 @@ import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 import { blamingCall, blamingChanges, type Changes } from './blame.js';
 import { dataHelp } from './data-flags.js';
-import { backendFlag } from './evaluate.js';
-import { pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
+import { backendFlag, precisionFlag } from './evaluate.js';
+import { namingOwnFlags, pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
 import { checkCheckpoint } from './saved-run.js';
 
 export const help = `groupgrad train <task|file> [flags]
@@ -28,6 +28,7 @@ groupgrad train --model DIR --data FILE --prompt COLUMN --answer COLUMN --verify
   --steps N          total steps of the run, including those before it was resumed
   --seed N           random seed of the run
   --backend NAME     groupgrad, tensorflow, wasm or cpu; default: the fastest that is installed
+  --precision TYPE   of matrix products: float32 (default), or bfloat16 on the backend groupgrad
   --resume HOW       auto (default): resume the run in the folder; never; or the path of a checkpoint
   --allow-drift      resume even if the configuration or the data has changed
   --take-over        take the run folder from a process that is using it; that process then stops
@@ -42,6 +43,7 @@ groupgrad train --model DIR --data FILE --prompt COLUMN --answer COLUMN --verify
   --eval-data FILE   problems to evaluate on, with the same columns; may be repeated. Default: a held-out part of --data
   --lora RANK        train only an adapter of this rank; default: every weight
   --adapter DIR      a PEFT folder to continue from
+  --dtype TYPE       round weights to float32, bfloat16 or float16; default: each tensor's own type
   --hadw             weight advantages by difficulty relative to the run's history (HA-DW)
   --max-tokens N     longest completion, in tokens; default: ${pretrained.sampling!.maxTokens}
 ${dataHelp.replace(/ {2}--part .*\n/, '').replace('hold out this share of the problems, by their text', `hold out this share of the problems, by their text; default: ${heldOut.share}`)}
@@ -51,11 +53,15 @@ ${dataHelp.replace(/ {2}--part .*\n/, '').replace('hold out this share of the pr
 
 export async function train(args: readonly string[]): Promise<void> {
   const hasModel = args.some((arg) => /^--model(=|$)/.test(arg));
+  if (!hasModel && args.some((arg) => /^--data(=|$)/.test(arg))) {
+    throw new UsageError('--data: expected --model beside it');
+  }
   const { flags, positionals } = parse(args, hasModel ? [] : ['a task or configuration file'], {
     run: { type: 'string' },
     steps: { type: 'string' },
     seed: { type: 'string' },
     backend: { type: 'string' },
+    precision: { type: 'string' },
     resume: { type: 'string' },
     'allow-drift': { type: 'boolean' },
     'take-over': { type: 'boolean' },
@@ -73,6 +79,8 @@ export async function train(args: readonly string[]): Promise<void> {
   if (seed !== undefined) set.push(`seed=${seed}`);
   const backend = backendFlag(flags.backend);
   if (backend !== undefined) set.push(`backend=${backend}`);
+  const precision = precisionFlag(flags.precision);
+  if (precision !== undefined) set.push(`policy.precision=${precision}`);
   const steps = numberFlag('steps', flags.steps, { min: 0, integer: true });
   const grace = numberFlag('grace', flags.grace, { min: 0 });
   const { resume = 'auto', 'allow-drift': allowDrift = false, 'take-over': takeOver = false, json = false } = flags;
@@ -83,7 +91,13 @@ export async function train(args: readonly string[]): Promise<void> {
   if (own) {
     // What the flags make is wrong by itself, or with what --set changes.
     read.original = setAll(read.original, own.set);
-    await blamingCall(() => checkSettings(changeConfig(read, []).config));
+    await blamingCall(() => {
+      try {
+        checkSettings(changeConfig(read, []).config);
+      } catch (error) {
+        namingOwnFlags(error as Error);
+      }
+    });
   }
   const change = (count: number) => {
     const changed = changeConfig(read, set.slice(0, count));

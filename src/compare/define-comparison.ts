@@ -1,7 +1,7 @@
 // The configuration of `groupgrad compare`.
 
-import type { TaskDescription, TrainConfig } from '../config/define-config.js';
-import type { Example, Task } from '../tasks/index.js';
+import type { DataDescription, TaskDescription, TrainConfig } from '../config/define-config.js';
+import type { Example, Problems, Task } from '../tasks/index.js';
 
 /** Settings common to every run of a comparison. */
 type Common = 'seed' | 'train' | 'shuffle' | 'policy' | 'warmStart' | 'backend' | 'device';
@@ -27,13 +27,36 @@ export interface ComparisonConfig<E extends Example = Example> {
   pairs?: readonly (readonly [variant: string, baseline: string])[];
   /** A run ends after the step in which it has sampled this many training tokens, or after `steps`. Default: no token limit. */
   tokens?: number;
-  /** What the variants are measured on. */
-  probe: ProbeConfig;
+  /** Prompts that the variants are measured on while they train. May be left out if there are `benchmarks`. */
+  probe?: ProbeConfig;
+  /**
+   * What every run is evaluated on at its end, and every seed before training, by name. A path stands for the file of the public
+   * benchmark of that name: `{ math500: 'math500.jsonl' }` is `{ math500: { data: 'math500.jsonl', benchmark: 'math500', chat:
+   * 'auto' } }`. Default: none.
+   */
+  benchmarks?: Readonly<
+    Record<string, string | readonly string[] | Problems | Task | TaskDescription | DataDescription>
+  >;
+  /** How completions of `benchmarks` are sampled. */
+  evaluation?: BenchmarkSampling;
   /**
    * Prompts of the probe by their success before training: the smallest and the largest share of right completions. Prompts in no
    * bucket are set aside. Default: hard [.02, .15], medium [.3, .7], easy [.85, .98].
    */
   buckets?: Readonly<Record<string, readonly [low: number, high: number]>>;
+}
+
+export interface BenchmarkSampling {
+  /** Completions per problem. Default: what is usual for a public benchmark (32 for AIME), else 1. */
+  samples?: number;
+  /** Default: 0 (greedy) for one completion per problem, else 1. */
+  temperature?: number;
+  /** Nucleus sampling: the probability mass that tokens are drawn from, above 0 and at most 1. Default 1. */
+  topP?: number;
+  /** Longest completion, in tokens. Default: as in training. */
+  maxTokens?: number;
+  /** At most this many problems of each benchmark, evenly spaced. Default: all of them. */
+  size?: number;
 }
 
 export interface ProbeConfig {

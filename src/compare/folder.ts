@@ -6,6 +6,7 @@ import { readText } from '../base/read-text.js';
 import { differences } from '../run/drift.js';
 import { writeWhole } from '../run/run-folder.js';
 import { lockName } from '../run/run-lock.js';
+import { areEvaluated } from './benchmarks.js';
 import type { Plan, RunEnd } from './plan.js';
 
 export function comparisonFiles(out: string) {
@@ -15,6 +16,8 @@ export function comparisonFiles(out: string) {
     plan: join(out, 'plan.json'),
     result: join(out, 'comparison.json'),
     report: join(out, 'report.html'),
+    /** Tables of the benchmarks, in Markdown. */
+    benchmarks: join(out, 'benchmarks.md'),
     /** Run folder of the warm start: its checkpoint is what all variants of the seed begin from. */
     start,
     /** The measurement of the seed's prompts; written last, so that with it the start is complete. */
@@ -96,10 +99,21 @@ export function appendLine(path: string, value: unknown): void {
   }
 }
 
+/** Whether a run has been trained to its end and evaluated on every benchmark. */
 export function isFinished(out: string, plan: Plan, variant: string, seed: number): boolean {
-  const finished = readJson<FinishedRun>(comparisonFiles(out).finished(variant, seed));
+  const files = comparisonFiles(out);
+  const finished = readJson<FinishedRun>(files.finished(variant, seed));
+  if (finished === undefined) return false;
   const { steps, tokens } = plan.ends[variant];
-  return finished !== undefined && finished.end.steps === steps && finished.end.tokens === tokens;
+  if (finished.end.steps !== steps || finished.end.tokens !== tokens) return false;
+  return areEvaluated(files.run(variant, seed), finished.step, Object.keys(plan.benchmarks));
+}
+
+/** Whether a seed's prompts have been measured, and its policy evaluated on every benchmark before training. */
+export function isStarted(out: string, plan: Plan, seed: number): boolean {
+  const files = comparisonFiles(out);
+  if (readJson(files.measurement(seed)) === undefined) return false;
+  return areEvaluated(files.start(seed), 0, Object.keys(plan.benchmarks));
 }
 
 /** As many differences as anybody reads. */
@@ -112,26 +126,36 @@ const mostDifferences = 12;
 export function adoptPlan(out: string, plan: Plan): void {
   const files = comparisonFiles(out);
   const before = readJson<Plan>(files.plan);
-  const known: Plan['identity']['variants'] = {};
+  const known: Pick<Plan['identity'], 'variants' | 'benchmarks'> = { variants: {}, benchmarks: {} };
   if (before) {
     const has = (folder: string) => fs.existsSync(join(out, folder));
     const found = has('starts') ? differences(before.identity.common, plan.identity.common) : [];
     for (const [name, identity] of Object.entries(before.identity.variants)) {
       if (!has(join('runs', name))) continue;
-      known[name] = identity;
+      known.variants[name] = identity;
       const now = plan.identity.variants[name];
       if (now) found.push(...differences(identity, now).map((difference) => `variants.${name}.${difference}`));
+    }
+    for (const [name, identity] of Object.entries(has('starts') ? (before.identity.benchmarks ?? {}) : {})) {
+      known.benchmarks[name] = identity;
+      const now = plan.identity.benchmarks[name];
+      if (now) found.push(...differences(identity, now).map((difference) => `benchmarks.${name}.${difference}`));
     }
     if (found.length > 0) {
       const shown = found.slice(0, mostDifferences).map((difference) => `  ${difference}`);
       if (found.length > shown.length) shown.push(`  and ${found.length - shown.length} more`);
       throw new Error(
-        `${out}: its runs were made with another configuration; take another folder (--out), or call a changed variant by another name\n${shown.join('\n')}`,
+        `${out}: its runs were made with another configuration; take another folder (--out), or call a changed variant or benchmark by another name\n${shown.join('\n')}`,
       );
     }
   } else if (fs.existsSync(out) && fs.readdirSync(out).some((name) => name !== lockName)) {
     throw new Error(`${out}: expected an empty folder or that of a comparison, got one without a plan.json`);
   }
-  const { common, variants } = plan.identity;
-  writeJson(files.plan, { ...plan, identity: { common, variants: { ...known, ...variants } } });
+  const { common, variants, benchmarks } = plan.identity;
+  const identity = {
+    common,
+    variants: { ...known.variants, ...variants },
+    benchmarks: { ...known.benchmarks, ...benchmarks },
+  };
+  writeJson(files.plan, { ...plan, identity });
 }

@@ -8,8 +8,10 @@ import { flatten, renderSettings } from '../report/settings.js';
 import { markup } from '../report/text.js';
 import { differences } from '../run/drift.js';
 import { duration } from '../train/progress.js';
+import { benchmarkNote, benchmarkTables } from './benchmark-table.js';
 import { everything } from './buckets.js';
 import { curveCharts } from './curves.js';
+import type { ProbeSettings } from './plan.js';
 import type { ComparisonResult } from './result.js';
 import type { PairQuantity, PairSummary, Quantity, VariantSummary } from './summary.js';
 import { halfText, seedList } from './table.js';
@@ -23,15 +25,20 @@ export function comparisonPage(title: string, result: ComparisonResult): string 
     notes: result.notes,
     tiles: tiles(result),
     parts: [
+      benchmarkSection(result),
       ...curves.flatMap(({ bucket, charts, pairs }) => [
         `<h2>Curves, ${bucketTitle(result, bucket)}</h2>`,
         renderCharts(charts, nextId),
         pairs.length > 0 ? `<h3>By pair</h3>${renderCharts(pairs, nextId)}` : '',
       ]),
-      startSection(result),
-      variantSection(result),
-      pairSection(result),
-      halfSection(result),
+      ...(result.configuration.probe
+        ? [
+            startSection(result, result.configuration.probe),
+            variantSection(result),
+            pairSection(result),
+            halfSection(result),
+          ]
+        : [trainingSection(result)]),
       runSection(result),
       configurationSection(result),
     ],
@@ -50,13 +57,40 @@ function tiles({ configuration: plan, seeds, runs }: ComparisonResult): Tile[] {
     { label: 'Runs finished', value: String(finished.length), note: `of ${runs.length}` },
     { label: 'Variants', value: String(plan.variants.length) },
     { label: 'Seeds', value: String(plan.seeds.length) },
-    {
-      label: 'Prompts measured',
-      value: String(sum(measured.map(({ prompts }) => prompts))),
-      note: `${sum(measured.map(({ aside }) => aside))} left aside`,
-    },
+    ...(plan.probe
+      ? [
+          {
+            label: 'Prompts measured',
+            value: String(sum(measured.map(({ prompts }) => prompts))),
+            note: `${sum(measured.map(({ aside }) => aside))} left aside`,
+          },
+        ]
+      : []),
     { label: 'Training time of all runs', value: duration(sum(runs.map(({ seconds }) => seconds))) },
   ];
+}
+
+function benchmarkSection(result: ComparisonResult): string {
+  const tables = benchmarkTables(result).map(({ title, head, rows }, i) => {
+    const cells = rows.map(([first, ...rest]) => [
+      `<td>${markup(first)}</td>`,
+      ...rest.map((cell) => numberCell(markup(cell))),
+    ]);
+    const name = i === 0 ? `<h2>${title}</h2>${paragraph(benchmarkNote(result))}` : `<h3>${title}</h3>`;
+    return (
+      name +
+      renderTable(
+        head.map(markup),
+        cells.map((row) => row.join('')),
+      )
+    );
+  });
+  return tables.join('\n');
+}
+
+/** What is known of variants without a probe. */
+function trainingSection(result: ComparisonResult): string {
+  return `<h2>Variants</h2><h3>Groups without a gradient in training</h3>${trainingTable(result)}`;
 }
 
 function bucketTitle({ configuration: { buckets } }: ComparisonResult, bucket: string): string {
@@ -65,7 +99,7 @@ function bucketTitle({ configuration: { buckets } }: ComparisonResult, bucket: s
   return markup(`${bucket} (${low} to ${high} right before training)`);
 }
 
-function startSection({ configuration: { buckets, probe }, seeds }: ComparisonResult): string {
+function startSection({ configuration: { buckets }, seeds }: ComparisonResult, probe: ProbeSettings): string {
   const measured = seeds.filter(({ state }) => state === 'measured');
   if (measured.length === 0) return '';
   const names = [...Object.keys(buckets), everything];

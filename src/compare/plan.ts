@@ -1,15 +1,19 @@
 // A comparison's configuration, checked: which runs there are, how each is configured, what it is recognised by later.
 
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { checkConfig, resolveConfig, resolveTask, setValue } from '../config/load.js';
 import { passes } from '../evaluation/estimators.js';
-import { type Identity, identifyTask } from '../run/drift.js';
+import { type Identity, identifyReward, identifyTask } from '../run/drift.js';
 import { distinctExamples, type Example, type Task } from '../tasks/task.js';
 import type { TrainerOptions } from '../train/api.js';
 import { resolveParts, resolveSettings, scoredBy } from '../train/options.js';
+import { type BenchmarkSettings, resolveBenchmarks } from './benchmarks.js';
 import { type Buckets, checkBuckets } from './buckets.js';
 import type { ComparisonConfig, ProbeConfig } from './define-comparison.js';
+import { identifyPolicy } from './identity.js';
 
 /** A comparison with every default: plain JSON, as plan.json of its folder holds it. */
 export interface Plan {
@@ -17,12 +21,14 @@ export interface Plan {
   variants: string[];
   baseline: string;
   pairs: Pair[];
+  /** None without a probe. */
   buckets: Buckets;
-  probe: ProbeSettings;
+  probe: ProbeSettings | null;
+  benchmarks: Record<string, BenchmarkSettings>;
   /** Where runs end. */
   ends: Record<string, RunEnd>;
-  /** What results depend on: of all runs, and of each variant's. */
-  identity: { common: Identity; variants: Record<string, Identity> };
+  /** What results depend on: of all runs, of each variant's, and of each benchmark's. */
+  identity: { common: Identity; variants: Record<string, Identity>; benchmarks: Record<string, Identity> };
 }
 
 export interface Pair {
@@ -41,7 +47,21 @@ export interface RunEnd {
 /** Prompts of a probe whose task has no end. */
 const usualProbeSize = 256;
 
-const fields = ['base', 'variants', 'seeds', 'baseline', 'pairs', 'tokens', 'probe', 'buckets'] as const;
+/** Steps between two evaluations of a probe. */
+export const usualEvery = 25;
+
+const fields = [
+  'base',
+  'variants',
+  'seeds',
+  'baseline',
+  'pairs',
+  'tokens',
+  'probe',
+  'buckets',
+  'benchmarks',
+  'evaluation',
+] as const;
 /** Settings that all runs have in common: the first state, the order of the prompts, what it is computed on. */
 const common = ['seed', 'train', 'shuffle', 'policy', 'warmStart', 'backend', 'device'] as const;
 
@@ -53,6 +73,16 @@ export function resolvePlan(config: Record<string, unknown>): Plan {
     throw typeError('base.seed', 'nothing: seeds says which there are', (base as { seed: unknown }).seed);
   }
   if (tokens !== undefined) checkNumber('tokens', tokens, { min: 1, integer: true });
+  checkModel((base as { policy?: unknown }).policy);
+  if (config.probe === undefined && Object.keys(checkObject('benchmarks', config.benchmarks ?? {})).length === 0) {
+    throw rangeError('benchmarks', 'at least one, or a probe', 'neither');
+  }
+  if (config.probe === undefined && config.buckets !== undefined) {
+    throw typeError('buckets', 'nothing without a probe', config.buckets);
+  }
+  if (config.benchmarks === undefined && config.evaluation !== undefined) {
+    throw typeError('evaluation', 'nothing without benchmarks', config.evaluation);
+  }
   const comparison = config as unknown as ComparisonConfig;
   const variants = checkVariants(config.variants);
   const first = variants[0];
@@ -62,19 +92,31 @@ export function resolvePlan(config: Record<string, unknown>): Plan {
     variants,
     baseline: comparison.baseline ?? first,
     pairs: checkPairs(config.pairs, variants, comparison.baseline ?? first),
-    buckets: checkBuckets(config.buckets),
-    probe: checkProbe(config.probe),
+    buckets: config.probe === undefined ? {} : checkBuckets(config.buckets),
+    probe: config.probe === undefined ? null : checkProbe(config.probe, base),
   };
   for (const seed of plan.seeds) probeExamples(comparison, plan.probe, seed);
   const resolved = variants.map((name) => [name, resolveVariant(comparison, name)] as const);
+  const benchmarks = resolveBenchmarks(comparison);
   return {
     ...plan,
+    benchmarks: benchmarks.settings,
     ends: Object.fromEntries(resolved.map(([name, { end }]) => [name, end])),
     identity: {
       common: identifyCommon(comparison, plan),
       variants: Object.fromEntries(resolved.map(([name, { identity }]) => [name, identity])),
+      benchmarks: benchmarks.identity,
     },
   };
+}
+
+/** A model's folder is loaded by the runs, which is late for finding that there is none. */
+function checkModel(policy: unknown): void {
+  if (typeof policy !== 'object' || policy === null || !('model' in policy)) return;
+  const { model } = policy;
+  if (typeof model !== 'string' || model === '') throw typeError('base.policy.model', "a model's folder", model);
+  if (existsSync(join(model, 'config.json'))) return;
+  throw rangeError('base.policy.model', "a model's folder, with config.json", describe(model));
 }
 
 function checkVariants(value: unknown): string[] {
@@ -118,12 +160,12 @@ function checkPairs(value: unknown, variants: readonly string[], baseline: strin
   });
 }
 
-function checkProbe(value: unknown): ProbeSettings {
+function checkProbe(value: unknown, base: unknown): ProbeSettings {
   const probe = checkObject('probe', value);
   checkKeys('probe', probe, ['task', 'size', 'measure', 'samples', 'every']);
   const count = (name: string, fallback: number, min = 1) =>
     probe[name] === undefined ? fallback : checkNumber(`probe.${name}`, probe[name], { min, integer: true });
-  const task = resolveTask('probe.task', probe.task, 0);
+  const task = resolveTask('probe.task', probe.task, 0, (base as { policy?: unknown }).policy);
   const size = count('size', task.size ?? usualProbeSize);
   if (task.size !== undefined && size > task.size) {
     throw rangeError('probe.size', `at most the ${task.size} prompts of its task`, String(size));
@@ -133,7 +175,7 @@ function checkProbe(value: unknown): ProbeSettings {
     size: probe.size === undefined && task.size !== undefined ? null : size,
     measure: count('measure', 64),
     samples: count('samples', 16, passes),
-    every: count('every', 25),
+    every: count('every', usualEvery),
   };
 }
 
@@ -147,7 +189,7 @@ function resolveVariant(comparison: ComparisonConfig, name: string): { end: RunE
     if (end.steps === null && end.tokens === null) {
       throw typeError('steps', 'a count, or tokens of the comparison, so that the run ends', undefined);
     }
-    return { end, identity: { settings, rewards: rewards.map(({ judge: _judge, ...reward }) => reward) } };
+    return { end, identity: { settings, rewards: rewards.map(identifyReward) } };
   } catch (error) {
     (error as Error).message = `variants.${name}: ${(error as Error).message}`;
     throw error;
@@ -159,17 +201,18 @@ function identifyCommon(comparison: ComparisonConfig, { probe, buckets }: Pick<P
   const config = startConfig(comparison, 0);
   const options = resolveConfig(config) as TrainerOptions;
   const { warmStart, sampling, shuffle, device } = resolveSettings(options);
-  const policy = typeof config.policy === 'function' ? 'made by a function' : (config.policy ?? {});
   return {
     train: identifyTask(options.train),
-    policy,
+    policy: identifyPolicy(config.policy),
     backend: config.backend ?? null,
     warmStart,
     sampling,
     shuffle,
     device,
-    probe: { ...probe, task: identifyTask(probeTask(comparison, 0), probe.size ?? undefined) },
-    buckets,
+    ...(probe && {
+      probe: { ...probe, task: identifyTask(probeTask(comparison, 0), probe.size ?? undefined) },
+      buckets,
+    }),
   };
 }
 
@@ -187,11 +230,13 @@ export function startConfig({ base }: ComparisonConfig, seed: number): TrainConf
 }
 
 export function probeTask({ probe, base }: ComparisonConfig, seed: number): Task {
-  return scoredBy('probe.task', resolveTask('probe.task', probe.task, seed), base.rewards ?? []);
+  return scoredBy('probe.task', resolveTask('probe.task', probe!.task, seed, base.policy), base.rewards ?? []);
 }
 
-/** The different prompts that a seed's runs are measured on. RangeError for a task that does not have as many. */
-export function probeExamples(comparison: ComparisonConfig, { size }: ProbeSettings, seed: number): Example[] {
+/** The different prompts that a seed's runs are measured on; none without a probe. RangeError for a task with fewer. */
+export function probeExamples(comparison: ComparisonConfig, probe: ProbeSettings | null, seed: number): Example[] {
+  if (probe === null) return [];
+  const { size } = probe;
   const task = probeTask(comparison, seed);
   if (size === null) {
     const all = Array.from({ length: task.size! }, (_, index) => task.example(index));

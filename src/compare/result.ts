@@ -3,8 +3,12 @@
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { packageVersion } from '../base/version.js';
+import { manyTruncated } from '../evaluation/page.js';
+import { percent } from '../evaluation/text.js';
 import { writeWhole } from '../run/run-folder.js';
+import { type BenchmarkResults, readBenchmarks } from './benchmark-results.js';
 import { comparisonFiles, readJson, readLines } from './folder.js';
+import { withoutFolders } from './identity.js';
 import type { Plan } from './plan.js';
 import { type Results, readResults } from './results.js';
 import { type Summary, summarize } from './summary.js';
@@ -19,6 +23,8 @@ export interface ComparisonResult extends Results {
   /** What a reader should know: what is missing. */
   notes: string[];
   summary: Summary;
+  /** Left out without benchmarks. */
+  benchmarks?: BenchmarkResults;
 }
 
 /** What a comparison's folder has come to so far. Error where there is no comparison. */
@@ -26,6 +32,7 @@ export function buildResult(out: string): ComparisonResult {
   const plan = readJson<Plan>(comparisonFiles(out).plan);
   if (plan === undefined) throw new Error(`${out}: expected the folder of a comparison, got one without a plan.json`);
   const results = readResults(out, plan);
+  const benchmarks = readBenchmarks(out, plan);
   return rounded({
     format: 1,
     version: packageVersion(),
@@ -37,9 +44,10 @@ export function buildResult(out: string): ComparisonResult {
       node: process.version,
     },
     configuration: withoutOthers(plan),
-    notes: [...notes(plan, results), ...warnings(out, plan)],
+    notes: [...notes(plan, results), ...truncationNotes(benchmarks), ...warnings(out, plan)],
     ...results,
     summary: summarize(plan, results),
+    ...(benchmarks && { benchmarks }),
   });
 }
 
@@ -61,10 +69,11 @@ function rounded<T>(value: T): T {
   ) as T;
 }
 
-/** The plan with its own variants alone, without those that the folder holds from before. */
+/** The plan with its own variants and benchmarks alone, without those that the folder holds from before, and without paths. */
 function withoutOthers({ identity, ...plan }: Plan): Plan {
   const variants = Object.fromEntries(plan.variants.map((name) => [name, identity.variants[name]]));
-  return { ...plan, identity: { common: identity.common, variants } };
+  const benchmarks = Object.fromEntries(Object.keys(plan.benchmarks).map((name) => [name, identity.benchmarks[name]]));
+  return withoutFolders({ ...plan, identity: { common: identity.common, variants, benchmarks } });
 }
 
 /** With as many seeds intervals and tests are no longer held back by their number alone. */
@@ -73,7 +82,7 @@ const enoughSeeds = 6;
 function notes(plan: Plan, { seeds, runs }: Results): string[] {
   const all: string[] = [];
   const n = plan.seeds.length;
-  if (n === 1) all.push('One seed: no interval, and nothing to test.');
+  if (n === 1) all.push(`One seed: no interval${plan.probe ? '' : ' over seeds'}, and nothing to test.`);
   else if (n < enoughSeeds) {
     const least = 2 ** (1 - n);
     all.push(
@@ -102,13 +111,22 @@ function notes(plan: Plan, { seeds, runs }: Results): string[] {
   }
   const backends = [...new Set([...seeds, ...runs].flatMap(({ backend }) => backend ?? []))];
   if (backends.length > 1) all.push(`Runs were made on different backends: ${backends.join(', ')}.`);
-  const tooLarge = plan.variants.filter((name) => groupSize(plan, name) > plan.probe.samples);
+  const samples = plan.probe?.samples ?? Infinity;
+  const tooLarge = plan.variants.filter((name) => groupSize(plan, name) > samples);
   if (tooLarge.length > 0) {
     all.push(
-      `Groups of ${tooLarge.join(', ')} are larger than probe.samples (${plan.probe.samples}): their share without a gradient is not known by bucket.`,
+      `Groups of ${tooLarge.join(', ')} are larger than probe.samples (${samples}): their share without a gradient is not known by bucket.`,
     );
   }
   return all;
+}
+
+function truncationNotes(results: BenchmarkResults | undefined): string[] {
+  return Object.entries(results?.truncated ?? {}).flatMap(([name, share]) =>
+    share < manyTruncated
+      ? []
+      : [`${name}: up to ${percent(share)} % of a policy's completions were cut off, and score 0; allow more tokens.`],
+  );
 }
 
 /** As many warnings as anybody reads. */

@@ -95,11 +95,13 @@ function seedResult(plan: Plan, seed: number, measurement: Measurement | undefin
 
 /** `groupSize` null: of no run. */
 function measureAll(
-  { probe: { samples } }: Plan,
+  { probe }: Plan,
   own: readonly number[],
   right: readonly number[],
   groupSize: number | null,
 ): Record<Measure, number | null> {
+  if (probe === null) return { 'pass@1': null, 'pass@8': null, frac_reward_zero_std: null };
+  const { samples } = probe;
   const meanOf = (of: (count: number) => number) => mean(own.map((i) => of(right[i])));
   return {
     'pass@1': meanOf((count) => count / samples),

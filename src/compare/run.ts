@@ -16,6 +16,7 @@ import type { Example } from '../tasks/task.js';
 import type { TrainerOptions } from '../train/api.js';
 import { createTrainer, type RunTrainer } from '../train/grpo.js';
 import { resolveSettings } from '../train/options.js';
+import { runBenchmarks } from './benchmarks.js';
 import { bucketOf } from './buckets.js';
 import type { ComparisonConfig } from './define-comparison.js';
 import {
@@ -28,7 +29,16 @@ import {
   readLines,
   writeJson,
 } from './folder.js';
-import { type Plan, probeExamples, probeTask, type RunEnd, startConfig, variantConfig } from './plan.js';
+import {
+  type Plan,
+  type ProbeSettings,
+  probeExamples,
+  probeTask,
+  type RunEnd,
+  startConfig,
+  usualEvery,
+  variantConfig,
+} from './plan.js';
 import { countRight } from './probe.js';
 
 export interface Comparison {
@@ -74,23 +84,56 @@ export async function runStart({ config, plan, out }: Comparison, seed: number, 
     await trainer.start({ signal });
     signal.throwIfAborted();
     const policy = checkPolicy(trainer.policy);
-    const examples = probeExamples(config, plan.probe, seed);
-    const { task, temperature } = probeSampling(config, policy, options, seed);
-    const { measure, samples } = plan.probe;
-    const sampling = { temperature, seed, step: 0, signal };
-    const counts = await countRight(policy, task, examples, { ...sampling, samples: measure, purpose: 'measurement' });
-    const prompts = examples.map(({ prompt, difficulty }, i) => {
-      return { prompt, difficulty, right: counts[i], bucket: bucketOf(plan.buckets, counts[i] / measure) };
+    if (readJson(files.measurement(seed)) === undefined) {
+      const measured = plan.probe
+        ? await measure({ config, plan, out }, plan.probe, seed, { policy, options, signal })
+        : { prompts: [], right: [] };
+      const measurement: Measurement = { backend: currentBackend()!, ...measured };
+      trainer.confirm();
+      writeJson(files.measurement(seed), measurement);
+    }
+    await runBenchmarks(policy, {
+      comparison: config,
+      plan: benchmarkPlan(plan),
+      sampling: baseSampling(config, options),
+      runDir: files.start(seed),
+      title: `before training, seed ${seed}`,
+      identity: { start: seed },
+      step: 0,
+      seed,
+      takeOver: context.takeOver,
+      signal,
     });
-    const bucketed = examples.filter((_, i) => prompts[i].bucket !== null);
-    const right = await countRight(policy, task, bucketed, { ...sampling, samples, purpose: 'evaluation' });
-    const measurement: Measurement = { backend: currentBackend()!, prompts, right };
-    trainer.confirm();
-    writeJson(files.measurement(seed), measurement);
   } finally {
     trainer.dispose();
     trainer.policy.dispose();
   }
+}
+
+/** The buckets of a seed's prompts, and what its policy gets right of them before the first step. */
+async function measure(
+  { config, plan }: Comparison,
+  { measure: completions, samples }: ProbeSettings,
+  seed: number,
+  { policy, options, signal }: { policy: Policy; options: TrainerOptions; signal: AbortSignal },
+): Promise<Omit<Measurement, 'backend'>> {
+  const examples = probeExamples(config, plan.probe, seed);
+  const { task, temperature } = probeSampling(config, policy, options, seed);
+  const sampling = { temperature, seed, step: 0, signal };
+  const counts = await countRight(policy, task, examples, {
+    ...sampling,
+    samples: completions,
+    purpose: 'measurement',
+  });
+  const prompts = examples.map(({ prompt, difficulty }, i) => {
+    return { prompt, difficulty, right: counts[i], bucket: bucketOf(plan.buckets, counts[i] / completions) };
+  });
+  const bucketed = examples.filter((_, i) => prompts[i].bucket !== null);
+  return { prompts, right: await countRight(policy, task, bucketed, { ...sampling, samples, purpose: 'evaluation' }) };
+}
+
+function benchmarkPlan({ benchmarks, identity }: Plan) {
+  return { settings: benchmarks, identity: identity.benchmarks };
 }
 
 /** A variant's run from the seed's start, or from where it was left, to its end. */
@@ -114,21 +157,22 @@ export async function runVariant(
   try {
     checkStart(files.start(seed), runDir);
     const policy = checkPolicy(trainer.policy);
-    const { task, temperature } = probeSampling(config, policy, options, seed);
-    const examples = bucketedExamples(probeExamples(config, plan.probe, seed), measured);
     const evaluations = files.evaluations(variant, seed);
     const end = plan.ends[variant];
-    const run: VariantRun = { trainer, runDir, evaluations, end, every: plan.probe.every };
-    await trainToEnd(run, context, (step) =>
-      countRight(policy, task, examples, {
-        samples: plan.probe.samples,
-        temperature,
-        seed,
-        step,
-        purpose: 'evaluation',
-        signal,
-      }),
-    );
+    const run: VariantRun = { trainer, runDir, evaluations, end, every: plan.probe?.every ?? usualEvery };
+    await trainToEnd(run, context, probeOf({ config, plan, out }, measured, seed, { policy, options, signal }));
+    await runBenchmarks(policy, {
+      comparison: config,
+      plan: benchmarkPlan(plan),
+      sampling: baseSampling(config, options),
+      runDir,
+      title: `${variant}, seed ${seed}`,
+      identity: { variant, seed },
+      step: trainer.step,
+      seed,
+      takeOver: context.takeOver,
+      signal,
+    });
     const finished: FinishedRun = { end, step: trainer.step, backend: currentBackend()! };
     trainer.confirm();
     writeJson(files.finished(variant, seed), finished);
@@ -136,6 +180,21 @@ export async function runVariant(
     trainer.dispose();
     trainer.policy.dispose();
   }
+}
+
+/** Evaluates a policy on a seed's bucketed prompts; without a probe there are none. */
+function probeOf(
+  { config, plan }: Comparison,
+  measured: Measurement,
+  seed: number,
+  { policy, options, signal }: { policy: Policy; options: TrainerOptions; signal: AbortSignal },
+): (step: number) => Promise<number[]> {
+  const { probe } = plan;
+  if (probe === null) return () => Promise.resolve([]);
+  const { task, temperature } = probeSampling(config, policy, options, seed);
+  const examples = bucketedExamples(probeExamples(config, probe, seed), measured);
+  const sampling = { samples: probe.samples, temperature, seed, purpose: 'evaluation', signal } as const;
+  return (step) => countRight(policy, task, examples, { ...sampling, step });
 }
 
 interface VariantRun {
@@ -215,13 +274,17 @@ function bucketedExamples(examples: readonly Example[], { prompts }: Measurement
 }
 
 /** All runs are measured with the sampling of the base. */
+function baseSampling(config: ComparisonConfig, options: TrainerOptions) {
+  return resolveSettings({ ...options, sampling: config.base.sampling }).sampling;
+}
+
 function probeSampling(
   config: ComparisonConfig,
   policy: Policy,
   options: TrainerOptions,
   seed: number,
 ): { task: TokenTask; temperature: number } {
-  const { sampling } = resolveSettings({ ...options, sampling: config.base.sampling });
+  const sampling = baseSampling(config, options);
   return { task: tokenTask(probeTask(config, seed), policy, sampling), temperature: sampling.temperature };
 }
 

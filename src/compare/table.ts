@@ -1,14 +1,19 @@
 // A comparison's summary for a terminal.
 
 import { interval, layOut, percent, pText } from '../evaluation/text.js';
+import { benchmarkNote, benchmarkTables } from './benchmark-table.js';
 import type { ComparisonResult } from './result.js';
 import type { PairSummary, TimeToHalf, VariantSummary } from './summary.js';
 
 /** Lines of text. */
-export function summaryTable({ seeds, summary, notes }: ComparisonResult): string {
+export function summaryTable(result: ComparisonResult): string {
+  const { configuration, seeds, summary, notes } = result;
   const lines: string[] = [];
+  const tables = benchmarkTables(result);
+  for (const { title, head, rows } of tables) lines.push(title, '', ...layOut([head, ...rows]), '');
+  if (tables.length > 0) lines.push(benchmarkNote(result), '');
   const measured = seeds.filter(({ state }) => state === 'measured');
-  if (measured.length > 0) {
+  if (measured.length > 0 && configuration.probe) {
     const counts = Object.keys(measured[0].buckets).map((bucket) => {
       const prompts = measured.map(({ buckets }) => buckets[bucket].prompts);
       return `${bucket} ${range(prompts)}`;

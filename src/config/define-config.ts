@@ -15,8 +15,14 @@ export type TaskDescription = {
   [K in TaskName]: { task: K } & Omit<Parameters<(typeof tasks)[K]>[0], 'seed'> & { seed?: number };
 }[TaskName];
 
-/** A data set by the path of its file or files, and its options. A configuration in code may use functions of a row. */
-export type DataDescription = { data: string | readonly string[] } & DatasetOptions;
+/**
+ * A data set by the path of its file or files, and its options. A configuration in code may use functions of a row. `chat: 'auto'`
+ * presents problems as user messages if the policy is a model folder with a chat template.
+ */
+export type DataDescription = { data: string | readonly string[]; chat?: boolean | 'auto' } & Omit<
+  DatasetOptions,
+  'chat'
+>;
 
 /** A language model from a folder in Hugging Face's layout, with the options of `PretrainedPolicy.load`. */
 export type PretrainedDescription = { model: string } & Omit<PretrainedOptions, 'backend' | 'onProgress'>;

@@ -11,6 +11,8 @@ import type { LossConfig } from '../loss/config.js';
 import { type PresetName, presets } from '../loss/presets.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import { dataset, type Problems, tasks } from '../tasks/index.js';
+import { ChatTemplate } from '../text/chat-template.js';
+import { readTokenizerFiles } from '../text/tokenizer-files.js';
 import type { TrainerOptions } from '../train/api.js';
 import { builtins } from './builtins.js';
 import type { TaskDescription, TrainConfig } from './define-config.js';
@@ -101,8 +103,11 @@ async function loadFile(path: string): Promise<unknown> {
   return withAbsolutePaths(await readConfigFile(path), dirname(path));
 }
 
-/** Settings that name files: `path` and `data` of a task's description, `model` and `adapter` of a policy's. */
-const namesFile = /(^|\.)(path|data)$|^policy\.(model|adapter)$/;
+/**
+ * Settings that name files: `path` and `data` of a task's description, `model` and `adapter` of a policy's, and the benchmarks of
+ * a comparison.
+ */
+const namesFile = /(^|\.)(path|data)$|(^|\.)policy\.(model|adapter)$|^benchmarks\.[^.]+$/;
 
 /** A copy in which paths of files are resolved against a folder. What is made in code stays as it is. */
 function withAbsolutePaths(value: unknown, folder: string, within = ''): unknown {
@@ -228,11 +233,21 @@ export function checkConfig(config: Record<string, unknown>): TrainConfig {
   return config as unknown as TrainConfig;
 }
 
-export function resolveTask(field: string, value: unknown, seed: number): Problems {
+/** `policy`: the configuration's, which `chat: 'auto'` of a data set looks at. */
+export function resolveTask(field: string, value: unknown, seed: number, policy?: unknown): Problems {
   const description = checkObject(field, value);
   if ('data' in description) {
-    const { data, ...options } = description;
-    return naming(field, () => dataset(data as string, options));
+    const { data, ...given } = description;
+    const options = given.chat === 'auto' ? { ...given, chat: readsChats(policy) } : given;
+    return naming(field, () => {
+      try {
+        return dataset(data as string, options);
+      } catch (error) {
+        // The path is what the field itself is.
+        (error as Error).message = (error as Error).message.replace(/^path(s\[\d+\])?: /, '');
+        throw error;
+      }
+    });
   }
   if (!('task' in description)) return description as unknown as Problems;
   const { task: name, ...options } = description;
@@ -241,6 +256,18 @@ export function resolveTask(field: string, value: unknown, seed: number): Proble
   // A file's problems are what they are: they take no seed.
   const seeded = name === 'jsonl' || 'seed' in options ? options : { ...options, seed };
   return naming(field, () => make(seeded));
+}
+
+/** Whether a policy is a model folder with a chat template. RangeError or TypeError, naming the file, for no model's folder. */
+function readsChats(policy: unknown): boolean {
+  const model = isPlain(policy) ? policy.model : undefined;
+  return typeof model === 'string' && naming('policy', () => hasChatTemplate(model));
+}
+
+/** Whether a model folder has a chat template. TypeError or RangeError, naming the file, for a folder that is no model's. */
+export function hasChatTemplate(folder: string): boolean {
+  const { config, roles } = readTokenizerFiles(folder);
+  return ChatTemplate.read(folder, config, roles) !== null;
 }
 
 /** Runs what names its options; what it throws names them within `field`. */
@@ -281,7 +308,7 @@ async function resolvePolicy(policy: TrainConfig['policy'], train: Problems, see
 
 /** Tasks and settings of a configuration: the trainer's options but for the policy and the run folder. */
 export function resolveConfig(config: TrainConfig): Omit<TrainerOptions, 'policy'> & { seed: number } {
-  const { steps: _, backend: __, policy: ___, train, evaluate = {}, loss, ...rest } = config;
+  const { steps: _, backend: __, policy, train, evaluate = {}, loss, ...rest } = config;
   const seed = rest.seed ?? 0;
   checkNumber('seed', seed, { min: 0, integer: true });
   if (train === undefined) throw typeError('train', 'a task', train);
@@ -289,8 +316,10 @@ export function resolveConfig(config: TrainConfig): Omit<TrainerOptions, 'policy
   return {
     ...rest,
     seed,
-    train: resolveTask('train', train, seed),
-    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, resolveTask(`evaluate.${name}`, task, seed)])),
+    train: resolveTask('train', train, seed, policy),
+    evaluate: Object.fromEntries(
+      sets.map(([name, task]) => [name, resolveTask(`evaluate.${name}`, task, seed, policy)]),
+    ),
     ...(loss !== undefined && { loss: resolveLoss(loss) }),
   };
 }

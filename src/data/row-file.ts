@@ -115,7 +115,8 @@ function prepare(
       format = 'jsonl';
     return { format, storage, ...(wide && { sha256: hashFile(path) }) };
   } catch (error) {
-    const reason = (error as Error).message;
+    const { code, message } = error as NodeJS.ErrnoException;
+    const reason = code === 'ENOENT' ? 'there is no such file' : message;
     throw new TypeError(`path: expected a file that can be read, got ${describe(path)}: ${reason}`, { cause: error });
   }
 }

@@ -30,7 +30,7 @@ export interface LossPlan {
 }
 
 export const centers = ['mean', 'leave-one-out', 'none'] as const;
-export const scales = ['group-std', 'batch-std', 'none'] as const;
+export const scales = ['group-std', 'group-mad', 'batch-std', 'none'] as const;
 
 /** Advantage configuration with defaults filled in: what devices receive. */
 export interface AdvantageSettings {
@@ -40,4 +40,6 @@ export interface AdvantageSettings {
   epsilon: number;
   /** `anchor` NaN: the batch's own mean. */
   hadw: { anchor: number; scale: number } | null;
+  /** Null with `hadw`. */
+  dqw: { temperature: number } | null;
 }

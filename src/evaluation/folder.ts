@@ -32,6 +32,11 @@ export function isEvaluation(folder: string): boolean {
   return existsSync(join(folder, names.identity));
 }
 
+/** Whether the evaluation of a folder has been completed: its summary is written last. */
+export function isComplete(folder: string): boolean {
+  return existsSync(join(folder, names.summary));
+}
+
 /** A folder that an evaluation is written to, locked against other processes until it is closed. */
 export class EvaluationFolder {
   /** Existing records of complete problems. */

@@ -62,7 +62,7 @@ export function renderEvaluation(
 }
 
 /** Truncated share from which the reader is warned, because truncated completions score 0. */
-const manyTruncated = 0.1;
+export const manyTruncated = 0.1;
 
 export function notesOf({ truncated }: EvaluationSummary): string[] {
   if (truncated < manyTruncated) return [];

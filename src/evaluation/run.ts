@@ -11,6 +11,9 @@ import { renderEvaluation, type ShownComparison } from './page.js';
 import { comparePaired } from './paired.js';
 import { type EvaluationSummary, groupRecords, type ProblemRecord, summarise } from './records.js';
 
+/** Completions that are sampled and written together: enough to keep a decoder busy, few enough that little is lost at an end. */
+export const usualBatch = 256;
+
 export interface EvaluationRun<E extends Example> extends Omit<CompletionOptions<E>, 'first'> {
   folder: string;
   /** What must match the folder when an evaluation resumes. */

@@ -29,41 +29,68 @@ const fewestResamples = 1_000;
 export function estimate(values: readonly number[]): Estimate {
   const n = values.length;
   if (n === 0) return { mean: null, low: null, high: null };
-  const mean = values.reduce((sum, value) => sum + value, 0) / n;
+  const mean = meanOf(values);
   if (n === 1) return { mean, low: null, high: null };
-  const means = resampledMeans(values, resamplesOf(n));
+  const means = resampledMeans(values, resamplesOf(n)).sort();
   const tail = expandedTail(n);
   return { mean, low: quantile(means, tail), high: quantile(means, 1 - tail) };
+}
+
+/**
+ * The mean of the means of several lists of independent values, each of which counts the same, as of benchmarks of different
+ * sizes. Each list is resampled by itself; the interval is expanded as for the shortest list. Null without a list or with an empty
+ * one.
+ */
+export function estimateMeanOfMeans(lists: readonly (readonly number[])[]): Estimate {
+  const sizes = lists.map(({ length }) => length);
+  const least = Math.min(...sizes);
+  if (lists.length === 0 || least === 0) return { mean: null, low: null, high: null };
+  const mean = lists.reduce((sum, values) => sum + meanOf(values), 0) / lists.length;
+  if (least === 1) return { mean, low: null, high: null };
+  const resamples = resamplesOf(Math.max(...sizes));
+  const sums = new Float64Array(resamples);
+  lists.forEach((values, list) => {
+    const means = resampledMeans(values, resamples, list);
+    for (let r = 0; r < resamples; r++) sums[r] += means[r] / lists.length;
+  });
+  sums.sort();
+  const tail = expandedTail(least);
+  return { mean, low: quantile(sums, tail), high: quantile(sums, 1 - tail) };
+}
+
+function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function resamplesOf(n: number): number {
   return Math.max(fewestResamples, Math.min(usualResamples, Math.floor(mostDrawn / n)));
 }
 
-/** Means of resamples, in ascending order. */
-function resampledMeans(values: readonly number[], resamples: number): Float64Array {
+/** Means of resamples. Those of different lists are independent of each other. */
+function resampledMeans(values: readonly number[], resamples: number, list = 0): Float64Array {
   const n = values.length;
-  const indices = resampleIndices(n, resamples);
+  const indices = resampleIndices(n, resamples, list);
   const means = new Float64Array(resamples);
   for (let r = 0; r < resamples; r++) {
     let sum = 0;
     for (let i = r * n; i < (r + 1) * n; i++) sum += values[indices[i]];
     means[r] = sum / n;
   }
-  return means.sort();
+  return means;
 }
 
-const drawn = new Map<number, Uint32Array>();
+const drawn = new Map<string, Uint32Array>();
 const mostHeld = 8;
 
-/** Which of n values each resample contains: drawn once for each n, with a cache of the last few. */
-function resampleIndices(n: number, resamples: number): Uint32Array {
-  let indices = drawn.get(n);
+/** Which of n values each resample contains: drawn once for each n and list, with a cache of the last few. */
+function resampleIndices(n: number, resamples: number, list: number): Uint32Array {
+  const key = `${n}/${resamples}/${list}`;
+  let indices = drawn.get(key);
   if (!indices) {
     const stream = { seed: 0, purpose: 'bootstrap', index: n } as const;
-    indices = Uint32Array.from({ length: resamples * n }, (_, i) => integer(stream, n, i));
+    indices = Uint32Array.from({ length: resamples * n }, (_, i) => integer(stream, n, i, list));
     if (drawn.size === mostHeld) drawn.delete(drawn.keys().next().value!);
-    drawn.set(n, indices);
+    drawn.set(key, indices);
   }
   return indices;
 }

@@ -1,7 +1,15 @@
 // The configuration of a loss: its fields, their ranges and their defaults. Every default is defined here and nowhere else. A
 // configuration is three independent choices (ratio, surrogate, aggregation) plus a KL and an entropy term.
 
-import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject } from '../base/check.js';
+import {
+  type Bounds,
+  checkBoolean,
+  checkChoice,
+  checkKeys,
+  checkNumber,
+  checkObject,
+  rangeError,
+} from '../base/check.js';
 import { DeviceArray } from '../devices/device-array.js';
 import type { SurrogateKind } from '../devices/reference/surrogate.js';
 import {
@@ -188,11 +196,11 @@ export interface AdvantageConfig {
   groupSizes?: Int32Array;
   /** What is subtracted from a reward. Default `mean`. */
   center?: (typeof centers)[number];
-  /** What the difference is divided by. Default `group-std`. */
+  /** What the difference is divided by; `group-mad` is the mean absolute deviation of the group. Default `group-std`. */
   scale?: (typeof scales)[number];
   /** Standard deviations divide by n − ddof. Default 1. */
   ddof?: 0 | 1;
-  /** Added to the standard deviation. Default 1e-4, as in TRL; verl uses 1e-6. */
+  /** Added to the standard or mean absolute deviation. Default 1e-4, as in TRL; verl uses 1e-6. */
   epsilon?: number;
   /** History-aware difficulty weighting (arXiv 2601.08521, eq. 13–17). Default: none. */
   hadw?: {
@@ -204,13 +212,24 @@ export interface AdvantageConfig {
     /** λ. Default 1.3. */
     scale?: number;
   };
+  /**
+   * DGPO's difficulty-aware question weights (arXiv 2601.20614, eq. 11): a softmax of −mean reward / temperature over the groups
+   * with spread, times their number. Not together with `hadw`, which weights by difficulty, too. Default: none.
+   */
+  dqw?: {
+    /** Default 2. The higher, the closer to 1 all weights are. */
+    temperature?: number;
+  };
 }
 
 export function resolveAdvantage(field: string, config: unknown): AdvantageSettings {
   const c = checkObject(field, config);
-  checkKeys(field, c, ['groupSize', 'groupSizes', 'center', 'scale', 'ddof', 'epsilon', 'hadw']);
+  checkKeys(field, c, ['groupSize', 'groupSizes', 'center', 'scale', 'ddof', 'epsilon', 'hadw', 'dqw']);
   const hadw = c.hadw === undefined ? null : checkObject(`${field}.hadw`, c.hadw);
   if (hadw) checkKeys(`${field}.hadw`, hadw, ['anchor', 'scale']);
+  const dqw = c.dqw === undefined ? null : checkObject(`${field}.dqw`, c.dqw);
+  if (dqw) checkKeys(`${field}.dqw`, dqw, ['temperature']);
+  if (hadw && dqw) throw bothWeightings(`${field}.dqw`);
   return {
     center: c.center === undefined ? 'mean' : checkChoice(`${field}.center`, c.center, centers),
     scale: c.scale === undefined ? 'group-std' : checkChoice(`${field}.scale`, c.scale, scales),
@@ -220,7 +239,16 @@ export function resolveAdvantage(field: string, config: unknown): AdvantageSetti
       anchor: resolveAnchor(`${field}.hadw.anchor`, hadw.anchor),
       scale: hadw.scale === undefined ? 1.3 : checkNumber(`${field}.hadw.scale`, hadw.scale, { above: 0 }),
     },
+    dqw: dqw && {
+      temperature:
+        dqw.temperature === undefined ? 2 : checkNumber(`${field}.dqw.temperature`, dqw.temperature, { above: 0 }),
+    },
   };
+}
+
+/** `field`: that of `dqw`. */
+export function bothWeightings(field: string): RangeError {
+  return rangeError(field, 'either hadw or dqw, because each weights by difficulty', 'both');
 }
 
 /** May be a DeviceArray typed as a number: only the CUDA device's own functions read it. */

@@ -32,7 +32,7 @@ type Beside<A> = A extends DeviceArray ? DeviceArray : Float32Array;
 export interface AdvantageResult<R = Rewards> {
   /** One per reward, with HA-DW applied; 0 for a NaN reward. */
   advantages: Beside<R>;
-  /** HA-DW weights Φ, one per reward; all 1 without `hadw`. */
+  /** Weights of HA-DW (Φ) or DGPO, one per reward; all 1 without `hadw` and `dqw`. */
   weights: Beside<R>;
   /** Mean of each group's rewards; NaN for a group without a verdict. */
   groupMean: Beside<R>;
@@ -41,7 +41,7 @@ export interface AdvantageResult<R = Rewards> {
   active: R extends DeviceArray ? DeviceArray : Uint8Array;
   /** Mean of all rewards with a verdict (the input of `DifficultyAnchor.observe`); NaN if there is none. */
   accuracy: number;
-  /** `reward`, `reward_std`, `frac_reward_zero_std`, `nonFinite`, and with HA-DW `hadw/anchor`, `hadw/weight_mean|min|max`. */
+  /** `reward`, `reward_std`, `frac_reward_zero_std`, `nonFinite`, with HA-DW `hadw/anchor`, `hadw/weight_mean|min|max`, with `dqw` `dqw/weight_mean|min|max`. */
   metrics: Metrics;
 }
 

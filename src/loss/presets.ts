@@ -14,6 +14,11 @@ export const presets = {
   dr_grpo: { ratio: 'token', surrogate: clip, aggregation: 'constant' },
   /** DAPO (arXiv 2503.14476): clip-higher, token-level loss; pass `normalizer` with gradient accumulation. */
   dapo: { ratio: 'token', surrogate: { kind: 'clip', low: 0.2, high: 0.28 }, aggregation: 'token-mean' },
+  /**
+   * DGPO (arXiv 2601.20614, eq. 3); use it with advantages of scale 'group-mad' and with `dqw`, and in the trainer with
+   * `zeroStdGroups: 'drop'`, because its mean is over the tokens of groups with spread.
+   */
+  dgpo: { ratio: 'token', surrogate: clip, aggregation: 'token-mean' },
   /** GSPO (arXiv 2507.18071, section 5.1). */
   gspo: { ratio: 'sequence', surrogate: { kind: 'clip', low: 3e-4, high: 4e-4 }, aggregation: 'sequence-mean' },
   /** GSPO-token (arXiv 2507.18071, section 4.3). */

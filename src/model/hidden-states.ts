@@ -9,12 +9,14 @@ import type { HiddenStates, SequenceBatch } from './policy.js';
 /** See `Policy.hidden`. */
 export function hiddenStates(model: ModelWeights, batch: SequenceBatch, from: number): HiddenStates {
   const { sequences, tokens } = batch;
-  const name = unembeddingName(model.shape);
-  const { finalSoftCap } = model.shape;
+  const { precision, shape } = model;
+  const name = unembeddingName(shape);
+  const { finalSoftCap } = shape;
   return {
     states: tf.tidy(() => finalStates(model, forward(model, tokens, batchContext(model, batch)), { sequences, from })),
     unembedding: model.weights[name] as tf.Tensor2D,
     trainsUnembedding: model.trained.has(name),
+    precision,
     ...(finalSoftCap !== null && { softCap: finalSoftCap }),
   };
 }

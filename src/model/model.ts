@@ -53,11 +53,11 @@ export function rotationsOf(
 
 /** States after the last layer, [B * T, D], of token ids [B * T]; before the final norm. */
 export function forward(model: ModelWeights, tokens: Int32Array, context: ModelContext): tf.Tensor2D {
-  const { shape, weights, recompute } = model;
+  const { shape, weights, recompute, precision } = model;
   const matrix = weights.embedding as tf.Tensor2D;
   const first = trainedOf(model, 'embedding');
   let isTrained = Object.keys(first).length > 0;
-  let x = differentiable({ wantsX: false, trained: first, constants: {}, recompute: false }, (_, __, keep) =>
+  let x = differentiable({ wantsX: false, trained: first, constants: {}, recompute: false, precision }, (_, __, keep) =>
     asModule('embedding', embedding(matrix, shape.embeddingScale, tokens, keep)),
   );
   shape.layers.forEach((layer, i) => {
@@ -68,7 +68,7 @@ export function forward(model: ModelWeights, tokens: Int32Array, context: ModelC
       cache: context.cache?.(i),
     };
     const trained = trainedOf(model, `layers.${i}`);
-    const input = { x, wantsX: isTrained, trained, constants: contextTensors(own), recompute };
+    const input = { x, wantsX: isTrained, trained, constants: contextTensors(own), recompute, precision };
     x = differentiable(input, (given, tensors, keep) =>
       block(model, `layers.${i}`, given!, withTensors(own, tensors), keep),
     );
@@ -84,7 +84,7 @@ export type Selection = { sequences: number; from: number } | { rows: Int32Array
 export function finalStates(model: ModelWeights, x: tf.Tensor2D, selection: Selection): tf.Tensor2D {
   const trained = trainedOf(model, 'norm');
   return differentiable(
-    { x, wantsX: model.trained.size > 0, trained, constants: {}, recompute: false },
+    { x, wantsX: model.trained.size > 0, trained, constants: {}, recompute: false, precision: model.precision },
     (given, _, keep) => normed(model, select(given!, selection), keep),
   );
 }
@@ -100,7 +100,7 @@ export function logitsOf(
   const weight = model.weights[name] as tf.Tensor2D;
   const trained = { ...trainedOf(model, 'norm'), ...trainedOf(model, name) };
   return differentiable(
-    { x, wantsX: model.trained.size > 0, trained, constants: {}, recompute: false },
+    { x, wantsX: model.trained.size > 0, trained, constants: {}, recompute: false, precision: model.precision },
     (given, _, keep) => {
       const states = normed(model, select(given!, selection), keep);
       const logits = unembed(states.value, weight, model, keep, shared);

@@ -1,6 +1,7 @@
 // The weights of a model by name, and how its primitives access them.
 
 import * as tf from '@tensorflow/tfjs-core';
+import type { Precision } from '../backend/precision.js';
 import type { Architecture } from './architecture.js';
 import type { Adapter, Linear } from './linear.js';
 import type { Computed } from './part.js';
@@ -24,6 +25,8 @@ export interface ModelWeights {
   readonly trained: ReadonlySet<string>;
   /** Each layer is recomputed in the backward pass, so that only its input is kept. */
   readonly recompute: boolean;
+  /** Of its products. Default: the backend's setting. */
+  readonly precision?: Precision;
 }
 
 /** Suffixes of parameter names after the name of a linear layer or norm, by the primitives' names for them. */

@@ -3,6 +3,8 @@
 // computed, and far fewer operations are needed, whose number dominates the cost of a small model.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { currentPrecision, inPrecision } from '../backend/bfloat16.js';
+import type { Precision } from '../backend/precision.js';
 
 /** Whether the gradient of an input is wanted, by name. */
 export type Wanted = (name: string) => boolean;
@@ -37,11 +39,13 @@ export interface PartInputs {
    * cost of a second forward pass. The gradients are bit-identical.
    */
   recompute: boolean;
+  /** Of its products, forward and backward. Default: the backend's setting in the forward pass. */
+  precision?: Precision;
 }
 
 /** Runs a part so that tfjs differentiates it with the part's own backward function; its temporaries are freed at once. */
 export function differentiable(
-  { x, wantsX, trained, constants, recompute }: PartInputs,
+  { x, wantsX, trained, constants, recompute, precision = currentPrecision() }: PartInputs,
   run: (x: tf.Tensor2D | undefined, constants: tf.NamedTensorMap, keep: Keep) => Computed,
 ): tf.Tensor2D {
   const inputs: Record<string, tf.Tensor> = wantsX && x ? { x, ...trained } : { ...trained };
@@ -54,13 +58,15 @@ export function differentiable(
   const operation = tf.customGrad((...given) => {
     const save = given[names.length] as unknown as (tensors: tf.Tensor[]) => void;
     const kept = keeper();
-    const part = run(x, constants, recompute ? forget : kept.keep);
-    const { value } = part;
+    const [part, value] = inPrecision(precision, () => {
+      const forward = run(x, constants, recompute ? forget : kept.keep);
+      return [forward, forward.value];
+    });
     save(recompute ? [...Object.values(constants), ...(x ? [x] : [])] : kept.tensors);
     const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
       const gradients = tf.tidy(() => {
         if (!recompute) kept.restore(saved);
-        return (recompute ? again(saved) : part).backward(dy as tf.Tensor2D, wanted);
+        return inPrecision(precision, () => (recompute ? again(saved) : part).backward(dy as tf.Tensor2D, wanted));
       });
       // tfjs would keep them until the end of the whole backward pass.
       tf.dispose(saved);

@@ -2,6 +2,7 @@
 // too.
 
 import type * as tf from '@tensorflow/tfjs-core';
+import type { Precision } from '../backend/precision.js';
 import type { Vocabulary } from '../text/vocabulary.js';
 import type { PolicyLike } from './policy-like.js';
 
@@ -34,6 +35,8 @@ export interface HiddenStates {
   trainsUnembedding: boolean;
   /** Logits are softCap · tanh(x / softCap) of the products x. Default: x. */
   softCap?: number;
+  /** Of the products of states and unembedding. Default: the backend's. */
+  precision?: Precision;
 }
 
 /** A distribution over token sequences with trainable parameters. Does not dispose of its inputs. */

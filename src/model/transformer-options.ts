@@ -1,5 +1,6 @@
 // The options of a transformer policy, as types that do not need tfjs.
 
+import type { Precision } from '../backend/precision.js';
 import type { Vocabulary } from '../text/vocabulary.js';
 
 /** Named transformer sizes: 0.1, 0.8 and 4.8 million parameters without the embedding. */
@@ -25,4 +26,6 @@ export interface TransformerPolicyOptions {
   seed?: number;
   /** The tfjs backend to start. Default: the current one; if there is none, the fastest that is installed. */
   backend?: 'groupgrad' | 'tensorflow' | 'wasm' | 'cpu';
+  /** How matrix products are computed; see `PretrainedOptions`. */
+  precision?: Precision;
 }

@@ -2,6 +2,8 @@
 // positions, SwiGLU, embeddings tied to the output, no biases.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { checkPrecision, currentPrecision, describePrecision } from '../backend/bfloat16.js';
+import type { Precision } from '../backend/precision.js';
 import { checkNumber } from '../base/check.js';
 import { normal } from '../base/random.js';
 import type { Vocabulary } from '../text/vocabulary.js';
@@ -27,6 +29,8 @@ export interface TransformerSize {
 export interface TransformerSettings extends TransformerSize {
   /** Recompute each layer in the backward pass: less memory, more time, the same gradient. Default false. */
   recompute?: boolean;
+  /** Of its products. Default: the backend's setting. */
+  precision?: Precision;
 }
 
 export interface TransformerConfig extends TransformerSize {
@@ -36,15 +40,24 @@ export interface TransformerConfig extends TransformerSize {
 
 /**
  * A transformer with random weights: the same ones for the same size, vocabulary size and seed, on every backend. TypeError or
- * RangeError for an invalid size.
+ * RangeError for an invalid size, or a precision that the backend does not have.
  */
 export function createTransformer(
-  { layers, width, heads, keyValueHeads, hidden, recompute = false }: TransformerSettings,
+  {
+    layers,
+    width,
+    heads,
+    keyValueHeads,
+    hidden,
+    recompute = false,
+    precision = currentPrecision(),
+  }: TransformerSettings,
   vocabulary: Vocabulary,
   seed: number,
 ): VocabularyPolicy {
   const size = { layers, width, heads, keyValueHeads, hidden };
   checkSize(size);
+  checkPrecision('precision', precision);
   const variables = createWeights({ ...size, vocabulary: vocabulary.size }, seed);
   const model: ModelWeights = {
     shape: shapeOf(size),
@@ -54,12 +67,13 @@ export function createTransformer(
     adapters: {},
     trained: new Set(Object.keys(variables)),
     recompute,
+    precision,
   };
   return {
     vocabulary,
     tokenizer: vocabularyTokenizer(vocabulary),
     logitsSize: vocabulary.size,
-    description: { type: 'transformer', ...size, seed },
+    description: { type: 'transformer', ...size, seed, ...describePrecision(precision) },
     variables,
     // Logits come from a matrix product, whose gradient does not read its output.
     inPlace: true,

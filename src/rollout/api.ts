@@ -25,29 +25,66 @@ export interface RewardInput<E extends Example = Example> {
 /** A reward, or null where the function does not apply. */
 export type Verdict = number | null;
 
-/** Made by `defineReward`. */
-export interface Reward<E extends Example = Example> {
+/** Input of a group reward. */
+export interface GroupRewardInput<E extends Example = Example> {
+  prompt: string;
+  /** All completions of the prompt, each with the task's own score. */
+  completions: readonly (RewardInput['completion'] & Pick<RewardInput, 'score'>)[];
+  example: E;
+  /** Aborts when the time limit has passed, or when another call of any reward has stopped the step. */
+  signal: AbortSignal;
+}
+
+/** The weight of a reward, and how its function is called. */
+export interface RewardSettings {
   readonly name: string;
   readonly weight: number;
   readonly timeLimit: number;
   readonly concurrency: number;
   readonly onError: 'throw' | 'null' | 'zero';
+}
+
+/** Made by `defineGroupReward`. */
+export interface GroupReward<E extends Example = Example> extends RewardSettings {
+  judgeGroup(input: GroupRewardInput<E>): readonly Verdict[] | Promise<readonly Verdict[]>;
+}
+
+/** Made by `defineReward`. */
+export interface Reward<E extends Example = Example> extends RewardSettings {
   judge(input: RewardInput<E>): Verdict | Promise<Verdict>;
   /** Grades a completion that was not truncated; only graders have it. Problems without their own score are scored by it. */
   grade?(text: string, example: E): Promise<Grade>;
 }
+
+/** The reward of one step of a completion. */
+export interface StepVerdict {
+  /** Tokens of the completion up to the end of the step: from 1, ascending, at most all. */
+  end: number;
+  reward: number;
+}
+
+/** Made by `defineStepReward`. */
+export interface StepReward<E extends Example = Example> extends RewardSettings {
+  judgeSteps(input: RewardInput<E>): readonly StepVerdict[] | null | Promise<readonly StepVerdict[] | null>;
+}
+
+export type AnyReward<E extends Example = Example> = Reward<E> | GroupReward<E> | StepReward<E>;
 
 /** A completion with its score, rewards and advantage. */
 export interface ScoredCompletion extends Completion {
   text: string;
   /** The task's own score; 0 for a truncated completion. */
   score: number;
-  /** By the reward's name. */
+  /** By the reward's name; for a step reward the sum over its steps. */
   rewards: Record<string, Verdict>;
-  /** The weighted sum of the rewards; NaN if none applies. */
+  /** By the name of a step reward that applies. */
+  steps?: Record<string, readonly StepVerdict[]>;
+  /** The weighted sum of the rewards of whole completions; NaN if none applies. */
   reward: number;
   /** 0 until it is computed. */
   advantage: number;
+  /** With step rewards, of each token: `advantage` plus the weighted advantages of its own and all later steps. */
+  tokenAdvantages?: Float32Array;
 }
 
 /** One prompt and its completions. */

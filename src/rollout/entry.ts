@@ -25,6 +25,7 @@ export async function generate(
 
 /**
  * Log-probs of given tokens: for a sequence of T ids, T − 1 numbers, log p(token i + 1 | tokens 0 … i) in nats at temperature 1.
+ * Logits of more than 256 MiB are computed in chunks if the policy gives its final states, as pretrained ones do.
  *
  * @throws TypeError or RangeError that names the sequence, for ids that the policy does not have
  *

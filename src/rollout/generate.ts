@@ -4,8 +4,10 @@ import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../base/breathe.js';
 import { checkKeys, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { presets } from '../loss/presets.js';
 import { checkLogits } from '../model/check-logits.js';
 import { checkPolicy } from '../model/define.js';
+import { hiddenInPlaceOfLogits, linearReport, mostLogitBytes } from '../model/linear-loss.js';
 import type { Policy } from '../model/policy.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
@@ -45,6 +47,7 @@ export async function tokenLogProbsOf(
   given: unknown,
   sequences: readonly Int32Array[],
   temperature = 1,
+  most = mostLogitBytes,
 ): Promise<Float32Array[]> {
   const policy = checkPolicy(given);
   if (!Array.isArray(sequences)) throw typeError('sequences', 'a list of Int32Array', sequences);
@@ -62,6 +65,7 @@ export async function tokenLogProbsOf(
         policy,
         some.map((i) => sequences[i]),
         temperature,
+        most,
       );
       some.forEach((index, b) => {
         results[index].set(logProbs.subarray(b * length, b * length + length - 1));
@@ -73,7 +77,12 @@ export async function tokenLogProbsOf(
 }
 
 /** [B * T] of B sequences of T tokens; the last of each row is meaningless. */
-function passLogProbs(policy: Policy, sequences: readonly Int32Array[], temperature: number): Float32Array {
+function passLogProbs(
+  policy: Policy,
+  sequences: readonly Int32Array[],
+  temperature: number,
+  most: number,
+): Float32Array {
   const [count, length] = [sequences.length, sequences[0].length];
   const tokens = new Int32Array(count * length);
   const targets = new Int32Array(count * length);
@@ -82,16 +91,25 @@ function passLogProbs(policy: Policy, sequences: readonly Int32Array[], temperat
     targets.set(ids.subarray(1), b * length);
   });
   const batch = { sequences: count, length, tokens, starts: new Int32Array(count) };
-  const logits = tf.tidy(() => checkLogits(policy.logits(batch), count * length, policy.logitsSize));
-  try {
-    const logProbs = logProbsOf(logits.dataSync<'float32'>(), targets, temperature, 'auto');
-    const faulty = logProbs.filter((value) => !Number.isFinite(value)).length;
-    if (faulty > 0)
-      throw new NumericFault(`logits: expected finite values, got ${faulty} log-probs that are not finite`);
-    return logProbs;
-  } finally {
-    logits.dispose();
-  }
+  let logProbs: Float32Array = new Float32Array();
+  tf.tidy(() => {
+    const hidden = hiddenInPlaceOfLogits(policy, batch, count * length, undefined, most);
+    if (hidden) {
+      const input = {
+        shape: { sequences: count, length },
+        tokens: targets,
+        temperature,
+        advantages: new Float32Array(count),
+      };
+      logProbs = linearReport(hidden, input, presets.reinforce, { device: 'auto' }).logProbs;
+    } else {
+      const logits = checkLogits(policy.logits(batch), count * length, policy.logitsSize);
+      logProbs = logProbsOf(logits.dataSync<'float32'>(), targets, temperature, 'auto');
+    }
+  });
+  const faulty = logProbs.filter((value) => !Number.isFinite(value)).length;
+  if (faulty > 0) throw new NumericFault(`logits: expected finite values, got ${faulty} log-probs that are not finite`);
+  return logProbs;
 }
 
 /** Ids of prompts: of texts with the tokenizer's special tokens, of chats as their template has them. */

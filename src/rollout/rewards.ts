@@ -7,7 +7,17 @@ import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError,
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import type { Example, Task } from '../tasks/task.js';
-import type { Reward, RewardInput, Verdict } from './api.js';
+import type {
+  AnyReward,
+  GroupReward,
+  GroupRewardInput,
+  Reward,
+  RewardInput,
+  RewardSettings,
+  StepReward,
+  StepVerdict,
+  Verdict,
+} from './api.js';
 
 /** Milliseconds that a reward or a task's score may take. */
 const usualTimeLimit = 60_000;
@@ -38,19 +48,62 @@ export function defineReward<E extends Example = Example>(
   judge: (input: RewardInput<E>) => Verdict | Promise<Verdict>,
   options: RewardOptions = {},
 ): Reward<E> {
+  return { ...resolveReward(name, judge, options), judge };
+}
+
+/**
+ * A reward that sees all completions of a prompt at once, synchronous or not: for rankings, comparisons and diversity. It returns
+ * one result for each completion, in order, like the function of `defineReward`. It takes the same options; `concurrency` and
+ * `timeLimit` apply to groups, and `onError` to all completions of the group.
+ * @throws TypeError or RangeError for an invalid option.
+ * @example
+ * const shortest = defineGroupReward('shortest', ({ completions }) => {
+ *   const right = completions.filter(({ score }) => score === 1).map(({ tokens }) => tokens.length);
+ *   return completions.map(({ score, tokens }) => (score === 1 && tokens.length === Math.min(...right) ? 1 : 0));
+ * });
+ */
+export function defineGroupReward<E extends Example = Example>(
+  name: string,
+  judgeGroup: (input: GroupRewardInput<E>) => readonly Verdict[] | Promise<readonly Verdict[]>,
+  options: RewardOptions = {},
+): GroupReward<E> {
+  return { ...resolveReward(name, judgeGroup, options), judgeGroup };
+}
+
+/**
+ * Rewards for steps of a completion (process supervision), synchronous or not. It returns the end and the reward of each step, or
+ * null if it does not apply. The rewards of all steps of a group are centred and scaled together; a token's advantage is its
+ * completion's plus `weight` times the sum over its own and all later steps (arXiv 2402.03300, section 4.1.3). It takes the
+ * options of `defineReward`; with `onError: 'zero'` the completion counts as one step with reward 0.
+ * @throws TypeError or RangeError for an invalid option.
+ * @example
+ * const lines = defineStepReward('lines', ({ completion: { tokens } }) => {
+ *   const ends = [...tokens.keys()].filter((t) => tokens[t] === newline).map((t) => t + 1);
+ *   return ends.map((end, i) => ({ end, reward: isRight(tokens.subarray(ends[i - 1] ?? 0, end)) ? 1 : 0 }));
+ * });
+ */
+export function defineStepReward<E extends Example = Example>(
+  name: string,
+  judgeSteps: (input: RewardInput<E>) => readonly StepVerdict[] | null | Promise<readonly StepVerdict[] | null>,
+  options: RewardOptions = {},
+): StepReward<E> {
+  return { ...resolveReward(name, judgeSteps, options), judgeSteps };
+}
+
+function resolveReward(name: unknown, judge: unknown, options: RewardOptions): RewardSettings {
   const field = `reward ${describe(name)}`;
   if (typeof name !== 'string') throw typeError('name', 'a string', name);
   if (!/^[\w.-]+$/.test(name)) throw rangeError('name', 'letters, digits, and any of _ . -', describe(name));
   if (typeof judge !== 'function') throw typeError(field, 'a function', judge);
   checkKeys(field, checkObject(field, options), ['weight', 'timeLimit', 'concurrency', 'onError']);
   const { weight = 1, timeLimit = usualTimeLimit, concurrency = 16, onError = 'throw' } = options;
-  const reward = { name, weight, timeLimit, concurrency, onError, judge };
-  checkReward(field, reward);
-  return reward;
+  const settings = { name, weight, timeLimit, concurrency, onError };
+  checkReward(field, settings);
+  return settings;
 }
 
 /** The fields that say how a reward is asked. TypeError or RangeError that names the field. */
-export function checkReward(field: string, reward: Partial<Reward<never>>): void {
+export function checkReward(field: string, reward: Partial<RewardSettings>): void {
   checkNumber(`${field}.weight`, reward.weight);
   checkNumber(`${field}.timeLimit`, reward.timeLimit, { above: 0, max: 2 ** 31 - 1 });
   checkNumber(`${field}.concurrency`, reward.concurrency, { min: 1, integer: true });
@@ -69,11 +122,22 @@ export interface JudgedCompletion<E extends Example> {
   truncated: boolean;
 }
 
-/** What was thought of a completion. */
+/** The result for a completion. */
 export interface Judgement {
   score: number;
-  /** By the reward's name. */
+  /** By the reward's name; of a reward of steps their sum. */
   rewards: Record<string, Verdict>;
+  /** By the name of a step reward that applies. */
+  steps?: Record<string, readonly StepVerdict[]>;
+}
+
+export interface JudgingOptions {
+  /** Completions of a prompt, which come with consecutive numbers. */
+  groupSize: number;
+  /** Stops everything when it aborts, with its reason. */
+  signal?: AbortSignal;
+  /** Called whenever a completion has its score and all verdicts. */
+  onJudged?: () => void;
 }
 
 /** Scores in flight at once: as many as keep the workers of graders busy. */
@@ -87,50 +151,31 @@ const scoresAtOnce = 64;
  */
 export class Judging<E extends Example> {
   private readonly stop = new AbortController();
-  private readonly scores: Questions<{ index: number; completion: JudgedCompletion<E> }>;
-  private readonly verdicts: Questions<{ index: number; question: RewardQuestion<E> }>[];
   private readonly clock = new LimitClock();
-  private readonly interrupt = () => this.stop.abort(this.signal!.reason);
-  /** What is known so far, by the completions' numbers: verdicts that are not there are null. */
+  private readonly interrupt = () => this.stop.abort(this.options.signal!.reason);
+  private readonly scores: Questions<number>;
+  private readonly verdicts: Questions<number>[];
+  private readonly completions: JudgedCompletion<E>[] = [];
+  /** Of each completion, how many verdicts are still to come. */
+  private readonly open: number[] = [];
+  /** What is known so far, by the completions' numbers: verdicts that have not come are null. */
   readonly judgements: Judgement[] = [];
   /** Completions whose score and verdicts are all there. */
   judged = 0;
 
-  /**
-   * @param signal stops everything when it aborts, with its reason.
-   * @param onJudged called whenever a completion has its score and all verdicts.
-   */
   constructor(
     private readonly task: Pick<Task<E>, 'name' | 'score'>,
-    rewards: readonly Reward<E>[],
-    private readonly signal?: AbortSignal,
-    private readonly onJudged?: () => void,
+    private readonly rewards: readonly AnyReward<E>[],
+    private readonly options: JudgingOptions,
   ) {
+    const { signal } = options;
     // One listener a call at work.
     setMaxListeners(0, this.stop.signal);
     if (signal?.aborted) this.interrupt();
     signal?.addEventListener('abort', this.interrupt);
-    this.scores = new Questions(scoresAtOnce, this.stop, async ({ index, completion }) => {
-      const judgement: Judgement = {
-        score: await scoreOf(this.task, completion, this.stop.signal, this.clock),
-        rewards: Object.fromEntries(rewards.map(({ name }) => [name, null])),
-      };
-      this.judgements[index] = judgement;
-      const { example, text, tokens, truncated } = completion;
-      const { score } = judgement;
-      const question = { prompt: example.prompt, completion: { text, tokens, truncated }, example, score };
-      for (const verdicts of this.verdicts) verdicts.add({ index, question });
-      if (rewards.length === 0) this.count();
-    });
-    const open = new Map<number, number>();
+    this.scores = new Questions(scoresAtOnce, this.stop, (index) => this.score(index));
     this.verdicts = rewards.map(
-      (reward) =>
-        new Questions(reward.concurrency, this.stop, async ({ index, question }) => {
-          this.judgements[index].rewards[reward.name] = await verdict(reward, question, this.stop.signal, this.clock);
-          const left = (open.get(index) ?? rewards.length) - 1;
-          open.set(index, left);
-          if (left === 0) this.count();
-        }),
+      (reward) => new Questions(reward.concurrency, this.stop, (index) => this.ask(reward, index)),
     );
   }
 
@@ -141,7 +186,8 @@ export class Judging<E extends Example> {
 
   /** Asks about one more completion, the `index`th of all. Returns at once; a failure is told by `finish`. */
   add(index: number, completion: JudgedCompletion<E>): void {
-    this.scores.add({ index, completion });
+    this.completions[index] = completion;
+    this.scores.add(index);
   }
 
   /**
@@ -164,16 +210,67 @@ export class Judging<E extends Example> {
   private async settle(): Promise<void> {
     // Verdicts are asked for as scores come in.
     for (const questions of [this.scores, ...this.verdicts]) await questions.settled();
-    this.signal?.removeEventListener('abort', this.interrupt);
+    this.options.signal?.removeEventListener('abort', this.interrupt);
+  }
+
+  private async score(index: number): Promise<void> {
+    const score = await scoreOf(this.task, this.completions[index], this.stop.signal, this.clock);
+    this.judgements[index] = { score, rewards: Object.fromEntries(this.rewards.map(({ name }) => [name, null])) };
+    this.open[index] = this.rewards.length;
+    const group = this.groupOf(index);
+    const isWhole = group.every((i) => this.judgements[i] !== undefined);
+    for (const [r, reward] of this.rewards.entries()) {
+      if (!('judgeGroup' in reward)) this.verdicts[r].add(index);
+      else if (isWhole) this.verdicts[r].add(group[0]);
+    }
+    if (this.rewards.length === 0) this.count();
+  }
+
+  /** The numbers of the completions of the same prompt. */
+  private groupOf(index: number): number[] {
+    const { groupSize } = this.options;
+    return Array.from({ length: groupSize }, (_, i) => index - (index % groupSize) + i);
+  }
+
+  /** Asks a reward about a completion, or about the group whose first completion it is. */
+  private async ask(reward: AnyReward<E>, index: number): Promise<void> {
+    const { signal } = this.stop;
+    if ('judgeGroup' in reward) {
+      const group = this.groupOf(index);
+      const { example } = this.completions[index];
+      const completions = group.map((i) => ({ ...this.completionOf(i), score: this.judgements[i].score }));
+      const question = { prompt: example.prompt, completions, example };
+      const verdicts = await groupVerdicts(reward, question, signal, this.clock);
+      for (const [i, one] of verdicts.entries()) this.settleOne(reward, group[i], one);
+      return;
+    }
+    const { example } = this.completions[index];
+    const { score } = this.judgements[index];
+    const question = { prompt: example.prompt, completion: this.completionOf(index), example, score };
+    if ('judge' in reward) {
+      this.settleOne(reward, index, await verdict(reward, question, signal, this.clock));
+      return;
+    }
+    const given = await steps(reward, question, signal, this.clock);
+    if (given) this.judgements[index].steps = { ...this.judgements[index].steps, [reward.name]: given };
+    this.settleOne(reward, index, given ? given.reduce((sum, step) => sum + step.reward, 0) : null);
+  }
+
+  private completionOf(index: number): RewardInput['completion'] {
+    const { text, tokens, truncated } = this.completions[index];
+    return { text, tokens, truncated };
+  }
+
+  private settleOne({ name }: RewardSettings, index: number, given: Verdict): void {
+    this.judgements[index].rewards[name] = given;
+    if (--this.open[index] === 0) this.count();
   }
 
   private count(): void {
     this.judged++;
-    this.onJudged?.();
+    this.options.onJudged?.();
   }
 }
-
-export type RewardQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
 
 class SamplingFailed extends Error {}
 
@@ -247,28 +344,111 @@ async function scoreOf<E extends Example>(
   return checkNumber(field, score, { min: 0, max: 1 });
 }
 
+type CompletionQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+type GroupQuestion<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
+
+function aboutCompletion<E extends Example>({ name }: RewardSettings, question: CompletionQuestion<E>): string {
+  return `reward '${name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
+}
+
 async function verdict<E extends Example>(
   reward: Reward<E>,
-  question: RewardQuestion<E>,
+  question: CompletionQuestion<E>,
   stop: AbortSignal,
   clock: LimitClock,
 ): Promise<Verdict> {
-  const about = `reward '${reward.name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
-  let given: unknown;
-  try {
-    // Tokens of its own: a reward that sorts them, say, must not change what is learnt from.
-    const completion = { ...question.completion, tokens: question.completion.tokens.slice() };
+  const about = aboutCompletion(reward, question);
+  const given = await excused<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
+    const completion = withOwnTokens(question.completion);
     const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
-    given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
-    if (given !== null && typeof given !== 'number') throw typeError('verdict', 'a number or null', given);
+    return checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop, clock));
+  });
+  requireFinite(about, given);
+  return given;
+}
+
+async function steps<E extends Example>(
+  reward: StepReward<E>,
+  question: CompletionQuestion<E>,
+  stop: AbortSignal,
+  clock: LimitClock,
+): Promise<readonly StepVerdict[] | null> {
+  const about = aboutCompletion(reward, question);
+  const { length } = question.completion.tokens;
+  const zero = [{ end: length, reward: 0 }];
+  const given = await excused<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
+    const completion = withOwnTokens(question.completion);
+    const judge = (signal: AbortSignal) => reward.judgeSteps({ ...question, completion, signal });
+    return checkSteps(await withTimeLimit(judge, reward.timeLimit, stop, clock), length);
+  });
+  for (const step of given ?? []) requireFinite(about, step.reward);
+  return given;
+}
+
+/** Without steps there is nothing to judge. */
+function checkSteps(given: unknown, length: number): readonly StepVerdict[] | null {
+  if (given === null) return null;
+  if (!Array.isArray(given)) throw typeError('steps', 'an array of { end, reward }, or null', given);
+  let last = 0;
+  const checked = given.map((one: unknown, j) => {
+    const { end, reward } = checkObject(`steps[${j}]`, one);
+    last = checkNumber(`steps[${j}].end`, end, { min: last + 1, max: length, integer: true });
+    if (typeof reward !== 'number') throw typeError(`steps[${j}].reward`, 'a number', reward);
+    return { end: last, reward };
+  });
+  return checked.length === 0 ? null : checked;
+}
+
+async function groupVerdicts<E extends Example>(
+  reward: GroupReward<E>,
+  question: GroupQuestion<E>,
+  stop: AbortSignal,
+  clock: LimitClock,
+): Promise<readonly Verdict[]> {
+  const about = `reward '${reward.name}' of the completions of ${describe(question.prompt)}`;
+  const count = question.completions.length;
+  const all = (one: Verdict) => Array<Verdict>(count).fill(one);
+  const verdicts = await excused<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
+    const completions = question.completions.map(withOwnTokens);
+    const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
+    const given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
+    if (!Array.isArray(given) || given.length !== count) {
+      throw typeError('verdicts', `an array of ${count}, one a completion`, given);
+    }
+    return Array.from(given, (one: unknown, i) => checkVerdict(`verdicts[${i}]`, one));
+  });
+  for (const one of verdicts) requireFinite(about, one);
+  return verdicts;
+}
+
+/** A reward that sorts them, say, must not change what is learnt from. */
+function withOwnTokens<C extends { tokens: Int32Array }>(completion: C): C {
+  return { ...completion, tokens: completion.tokens.slice() };
+}
+
+/** What `judge` gives, or what there is for it where it fails, as `onError` says. */
+async function excused<T>(
+  { onError }: RewardSettings,
+  about: string,
+  otherwise: { null: T; zero: T },
+  judge: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await judge();
   } catch (error) {
-    if (reward.onError === 'null') return null;
-    if (reward.onError === 'zero') return 0;
+    if (onError !== 'throw') return otherwise[onError];
     throw new Error(`${about}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
-  if (given !== null && !Number.isFinite(given))
-    throw new NumericFault(`${about}: expected a finite number, got ${given}`);
+}
+
+function checkVerdict(field: string, given: unknown): Verdict {
+  if (given !== null && typeof given !== 'number') throw typeError(field, 'a number or null', given);
   return given;
+}
+
+function requireFinite(about: string, given: Verdict): void {
+  if (given === null || Number.isFinite(given)) return;
+  throw new NumericFault(`${about}: expected a finite number, got ${given}`);
 }
 
 /** What `run` gives, unless it takes longer than `limit` milliseconds from the start of `clock` on, or `stop` aborts. */

@@ -1,12 +1,11 @@
 // Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
 import { NumericFault } from '../base/numeric-fault.js';
-import { hasSpread } from '../base/spread.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
 import { completionText } from '../text/tokenizer.js';
-import type { Group, Reward, ScoredCompletion } from './api.js';
+import type { AnyReward, Group, RewardSettings, ScoredCompletion } from './api.js';
 import type { Completion, RolloutEngine, SamplingSettings } from './engine.js';
 import { Judging } from './rewards.js';
 import { policySampler } from './sample.js';
@@ -17,7 +16,7 @@ export interface SamplingOptions<E extends Example = Example>
   /** Completions a prompt. */
   groupSize: number;
   /** Asked about every completion, beside the task's score. Default: none. */
-  rewards?: readonly Reward<E>[];
+  rewards?: readonly AnyReward<E>[];
   /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
   firstPrompt?: number;
   /** Interrupts: its reason is thrown. */
@@ -74,7 +73,7 @@ export async function sampleGroups<E extends Example>(
     rewardSeconds: judging.busy / 1e3,
   });
   const tell = () => onProgress?.(progress());
-  const judging = new Judging(task.task, rewards, options.signal, tell);
+  const judging = new Judging(task.task, rewards, { groupSize, signal: options.signal, onJudged: tell });
   const onCompletion = (completion: Completion, i: number) => {
     sampled++;
     const text = completionText(tokenizer, completion.tokens, stopTokens);
@@ -116,12 +115,14 @@ export async function sampleGroups<E extends Example>(
     // After a failure too, for whoever looks into it.
     for (const [i, completion] of scored.entries()) Object.assign(completion, judging.judgements[i]);
   }
-  for (const completion of scored) completion.reward = totalReward(completion, rewards);
+  // Rewards of steps are in the advantages of tokens alone.
+  const whole = rewards.filter((reward) => !('judgeSteps' in reward));
+  for (const completion of scored) completion.reward = totalReward(completion, whole);
   return groups;
 }
 
 /** The weighted sum of the rewards that apply; NaN when none with a weight does. */
-function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[]): number {
+function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings[]): number {
   const applying = all.filter(({ name, weight }) => weight !== 0 && rewards[name] !== null);
   if (applying.length === 0) return Number.NaN;
   const total = applying.reduce((sum, { name, weight }) => sum + weight * rewards[name]!, 0);
@@ -133,16 +134,8 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly Reward<never>[
   return total;
 }
 
-/** Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. */
-export function isInformative({ completions }: Group): boolean {
-  return hasSpread(
-    completions.map(({ reward }) => reward),
-    'float64',
-  );
-}
-
 /** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
-export function rolloutMetrics(groups: readonly Group[], rewards: readonly Reward<never>[]): Metrics {
+export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<RewardSettings, 'name'>[]): Metrics {
   const completions = groups.flatMap((group) => group.completions);
   const lengths = completions.map(({ tokens }) => tokens.length);
   const metrics: Metrics = {};

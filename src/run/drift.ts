@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import type { Policy } from '../model/policy.js';
-import type { Reward } from '../rollout/api.js';
+import type { AnyReward } from '../rollout/api.js';
 import { type FileSource, sourceOfTask, type TaskSource } from '../tasks/source.js';
 import type { Example, Problems, Task } from '../tasks/task.js';
 
@@ -18,7 +18,7 @@ export function identify(facts: {
   policy: Policy;
   train: Task;
   evaluate: Readonly<Record<string, Task>>;
-  rewards: readonly Reward[];
+  rewards: readonly AnyReward[];
   /** What describes the rollout engine; undefined for the policy's own sampler. */
   rollout: unknown;
   backend: string;
@@ -35,11 +35,18 @@ export function identify(facts: {
     variables: Object.fromEntries(Object.entries(policy.variables).map(([name, { shape }]) => [name, shape])),
     train: identifyTask(train),
     evaluate: Object.fromEntries(evaluated),
-    rewards: rewards.map(({ judge: _judge, grade: _grade, ...reward }) => reward),
+    rewards: rewards.map(identifyReward),
     rollout: rollout ?? null,
     backend,
     device,
   };
+}
+
+/** Its settings: code is not compared. */
+export function identifyReward(reward: AnyReward): Record<string, unknown> {
+  const { name, weight, timeLimit, concurrency, onError } = reward;
+  const judges = 'judgeGroup' in reward ? 'groups' : 'judgeSteps' in reward ? 'steps' : undefined;
+  return { name, weight, timeLimit, concurrency, onError, ...(judges && { judges }) };
 }
 
 /** What a policy reads and writes. What tells one model folder's tokenizer from another's is in the policy's description. */

@@ -63,7 +63,9 @@ export function readTokenizerFiles(folder: string): TokenizerFiles {
 
 function readTokenizer(folder: string): { [key: string]: unknown } {
   const path = join(folder, 'tokenizer.json');
-  if (!fs.existsSync(path)) throw rangeError(folder, 'a folder with tokenizer.json', 'none');
+  if (!fs.existsSync(path)) {
+    throw rangeError(folder, 'a folder with tokenizer.json', fs.existsSync(folder) ? 'none' : 'no such folder');
+  }
   const { size } = fs.statSync(path);
   if (size > maxTokenizerBytes) throw rangeError(path, `at most ${maxTokenizerBytes} bytes`, String(size));
   try {

@@ -2,10 +2,11 @@
 
 import type { DeviceChoice } from '../devices/devices.js';
 import type { Metrics } from '../devices/plan.js';
+import type { KlEstimator } from '../devices/settings.js';
 import type { AnchorOptions } from '../loss/anchor.js';
 import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { PolicyLike } from '../model/policy-like.js';
-import type { Evaluation, Group, Reward } from '../rollout/api.js';
+import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
 import type { RolloutEngine } from '../rollout/engine.js';
 import type { Example, Problems } from '../tasks/task.js';
 
@@ -80,8 +81,8 @@ export interface TrainerOptions<E extends Example = Example> {
   rollout?: RolloutEngine;
   /** Only with `rollout`. */
   importanceSampling?: ImportanceSamplingOptions;
-  /** At least one with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
-  rewards?: readonly Reward<E>[];
+  /** At least one of whole completions with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
+  rewards?: readonly AnyReward<E>[];
 
   /** Default 16. */
   promptsPerStep?: number;
@@ -105,10 +106,25 @@ export interface TrainerOptions<E extends Example = Example> {
   tokensPerMicroBatch?: number;
   /**
    * DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until
-   * `promptsPerStep` groups have rewards that differ; it learns from those, and from others only if there are too few. Default:
-   * none.
+   * `promptsPerStep` groups meet its condition; it learns from those, and from others only if there are too few. Default: none.
    */
-  dynamicSampling?: { maxRounds: number };
+  dynamicSampling?: {
+    maxRounds: number;
+    /**
+     * What must differ within a group that is wanted: `reward` (default), `accuracy` (the task's score, as the metric of that name), or
+     * a single reward, `rewards/<name>`, which may have weight 0.
+     */
+    metric?: 'reward' | 'accuracy' | `rewards/${string}`;
+    /** Bounds of its mean over the group, both included. Default: none. */
+    min?: number;
+    max?: number;
+  };
+  /**
+   * Groups whose rewards are all equal have no advantage. `count` (default): their tokens and sequences still count in the denominators of
+   * the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so with all groups of a step. Needs
+   * an `advantage.center` other than 'none'.
+   */
+  zeroStdGroups?: 'count' | 'drop';
   /** Leave truncated completions out of the loss. Default false. */
   maskTruncated?: boolean;
   /** Shuffle the examples of a finite task, in a new order each epoch. Default true. */
@@ -117,12 +133,25 @@ export interface TrainerOptions<E extends Example = Example> {
   /** Default `presets.dapo`. */
   loss?: LossConfig;
   /** How advantages are computed, apart from groups and HA-DW; defaults as in `computeAdvantages`. */
-  advantage?: Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'>;
+  advantage?: Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'> & {
+    /**
+     * How several rewards become advantages. `sum-then-normalize` (default): advantages of their weighted sum. `normalize-then-sum`:
+     * GDPO (arXiv 2601.05242), `computeDecoupledAdvantages`; the rewards of a group count as different if any of them differs.
+     */
+    multiObjective?: 'sum-then-normalize' | 'normalize-then-sum';
+  };
   /**
    * History-aware difficulty weighting: λ, and the anchor, which observes every sampled completion. Default: none. With the
    * anchor `none` every weight is λ: a control that separates the effect of λ from that of the history.
    */
   hadw?: { scale?: number; anchor?: AnchorOptions | 'none' };
+
+  /**
+   * The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name `kl` and the weight
+   * −`beta`: the sum over a completion's tokens of the estimator (`k1` by default) at the policy that sampled it. It is part of every
+   * group's rewards, so that these hardly ever are all equal: dynamic sampling then needs a `metric`. Default: none.
+   */
+  klReward?: { beta: number; estimator?: KlEstimator };
 
   sampling?: {
     /** Above 0; the loss uses the same. Default 1. */

@@ -1,33 +1,28 @@
 // The loss of a batch under a policy: from its logits, or, where they would take too much memory, from its final states.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { rangeError } from '../base/check.js';
 import type { DeviceChoice } from '../devices/devices.js';
 import type { LossConfig } from '../loss/config.js';
 import { logitsLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
+import {
+  hiddenInPlaceOfLogits,
+  type LinearBatch,
+  linearLoss,
+  linearReport,
+  mostLogitBytes,
+} from '../model/linear-loss.js';
 import type { HiddenStates, Policy } from '../model/policy.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
 import { type CompletionBatch, logitsOf } from './completions.js';
-import { type LinearBatch, linearLoss, linearReport } from './linear-loss.js';
-
-/** Bytes of logits up to which a batch's are in memory as a whole, which takes one product less. */
-export const mostLogitBytes = 2 ** 28;
 
 /** What the loss of a batch is taken of. `hidden`: its unembedding is the policy's. */
 export type LossSource = { logits: tf.Tensor2D } | { hidden: HiddenStates };
 
 export function lossSource(policy: Policy, batch: CompletionBatch, most = mostLogitBytes): LossSource {
   const { input, from, shape } = batch;
-  const rows = shape.sequences * shape.length;
-  if (!policy.hidden || 4 * rows * policy.logitsSize <= most) return { logits: logitsOf(policy, batch) };
-  const hidden = policy.hidden(input, from);
-  const [states, matrix] = [hidden.states.shape, hidden.unembedding.shape];
-  if (states[0] !== rows || matrix[0] !== policy.logitsSize || states[1] !== matrix[1]) {
-    const expected = `hidden states [${rows}, D] and an unembedding [${policy.logitsSize}, D]`;
-    throw rangeError('policy', expected, `[${states.join(', ')}] and [${matrix.join(', ')}]`);
-  }
-  return { hidden };
+  const hidden = hiddenInPlaceOfLogits(policy, input, shape.sequences * shape.length, from, most);
+  return hidden ? { hidden } : { logits: logitsOf(policy, batch) };
 }
 
 export interface BatchLossOptions {

@@ -45,7 +45,7 @@ export const PretrainedPolicy = {
   /**
    * Loads a model of the families Llama, Qwen2, Qwen3, SmolLM3, Mistral, Gemma 2 and 3 or Phi-3 with its tokenizer and chat template,
    * on the fastest tfjs backend that is installed unless one is already running. Weights are F32, BF16 or F16 in one safetensors
-   * file or in shards, and are held in float32. A folder without tokenizer.json can only be used with token ids.
+   * file or in shards, and are held in float32, or in bfloat16 as the option `dtype` says. A folder without tokenizer.json can only be used with token ids.
    *
    * @param folder config.json, the weights, tokenizer.json and its related files
    * @throws TypeError or RangeError, before memory is allocated, that names the file or option: an unknown family, kind of rotary

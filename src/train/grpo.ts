@@ -1,5 +1,5 @@
-// The reinforcement loop: sample groups, score them, advantages (with HA-DW), fused loss and gradient, update; and what makes
-// a run of it something to rely on: each step happens whole or not at all, and a saved run goes on bit for bit.
+// The trainer: a run of steps (step.ts) that one can rely on. Each step happens whole or not at all, a saved run continues bit for
+// bit, and signals, faults and failures of the disk lose no more than the step at work.
 
 import { currentBackend } from '../backend/backend.js';
 import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
@@ -13,15 +13,14 @@ import { evaluate, evaluationMetrics } from '../evaluation/evaluate.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
-import type { Evaluation, Group, Reward } from '../rollout/api.js';
+import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
 import type { RolloutEngine } from '../rollout/engine.js';
-import { isInformative, rolloutMetrics, type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
+import type { SamplingProgress } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
-import { encodePrompts, type TokenTask, tokenTask } from '../rollout/token-task.js';
+import { type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { identify } from '../run/drift.js';
 import { type Loaded, Run, type RunConfig } from '../run/run.js';
 import type { Example, Task } from '../tasks/task.js';
-import { assignAdvantages } from './advantages.js';
 import type {
   GrpoStep,
   GrpoTrainer,
@@ -31,9 +30,11 @@ import type {
   StepsOptions,
   TrainerOptions,
 } from './api.js';
+import { checkSamplingMetric, GroupChoice } from './choice.js';
+import { secondsSince } from './clock.js';
 import { probesOf, runName, weightsOf } from './engine-weights.js';
+import { guard } from './guard.js';
 import { type HealthContext, observeHealth, warningsOf } from './health.js';
-import { learn } from './learn.js';
 import {
   checkStepsOptions,
   evaluationExamples,
@@ -45,10 +46,13 @@ import {
   usualEvaluationSize,
 } from './options.js';
 import { ExampleOrder } from './order.js';
-import { createProgress, hasEvaluation, type Progress, progressLine } from './progress.js';
+import { createProgress, hasEvaluation, type Progress, progressLine, RunProgress } from './progress.js';
+import { needsReference } from './reference-policy.js';
+import { rewardWeights } from './reward-weights.js';
+import { checkKeepBest, checkNotes, checkTexts } from './run-checks.js';
 import { exitCodes, listenForStop } from './signals.js';
+import { makeStep, type StepParts } from './step.js';
 import { type Snapshot, TrainingState } from './training-state.js';
-import { globalNorm } from './update.js';
 import { warmStart } from './warm-start.js';
 
 /** A trainer for callers that keep their own files in its run folder, or that must be able to end at any moment. */
@@ -83,6 +87,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
     throw rangeError('resume', `'auto' or 'never' without a runDir`, `'${resume}'`);
   }
   checkKeepBest(settings, parts);
+  checkSamplingMetric(settings.dynamicSampling, rewardWeights(parts.rewards, settings));
   const policy = checkPolicy(await given);
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
@@ -120,46 +125,6 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   }
 }
 
-function checkNotes(notes: unknown): void {
-  checkObject('notes', notes);
-  try {
-    JSON.stringify(notes);
-  } catch (error) {
-    throw new TypeError(`notes: expected plain JSON, got what is none: ${(error as Error).message}`);
-  }
-}
-
-/** A metric of an evaluation must be one of an evaluation that there is. */
-function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Parts): void {
-  if (!keepBest?.startsWith('eval/')) return;
-  const [, name] = /^eval\/([^/]+)\/accuracy(\/[^/]+)?$/.exec(keepBest) ?? [];
-  if (name !== undefined && Object.hasOwn(evaluate, name)) return;
-  const known = Object.keys(evaluate).map((task) => `eval/${task}/accuracy`);
-  throw rangeError(
-    'checkpoint.keepBest',
-    known.join(', ') || 'no evaluation without tasks in evaluate',
-    `'${keepBest}'`,
-  );
-}
-
-/** Every task's first prompt must be one that the policy can read, and all prompts of a list that states no longest one. */
-async function checkTexts({ train, evaluate }: Parts, policy: Policy, settings: Settings): Promise<void> {
-  const named = Object.entries(evaluate).map(([name, task]) => [`evaluate.${name}`, task] as const);
-  for (const [field, task] of [['train', train] as const, ...named]) {
-    const { prompt } = checkObject(`${field}.example(0)`, task.example(0));
-    if (typeof prompt !== 'string') throw typeError(`${field}.example(0).prompt`, 'a text', prompt);
-    const count = task.maxPromptLength === undefined ? (task.size ?? 1) : 1;
-    const examples = Array.from({ length: count }, (_, i) => task.example(i));
-    await encodePrompts(tokenTask(task, policy, settings.sampling), examples);
-  }
-}
-
-/** What tells the best checkpoint must be among a step's metrics. Those of evaluations and difficulties come now and then. */
-function requireMetric(keepBest: string | null, metrics: Metrics): void {
-  if (keepBest === null || keepBest in metrics || /^(eval|accuracy)\//.test(keepBest)) return;
-  throw rangeError('checkpoint.keepBest', `a metric (${Object.keys(metrics).join(', ')})`, `'${keepBest}'`);
-}
-
 /** The device that a choice comes to: a policy's values are tfjs's, on the host, where 'auto' is no GPU of ours. */
 function deviceName(choice: DeviceChoice): string {
   if (choice !== 'auto') return choice;
@@ -171,9 +136,6 @@ const silent: Progress = { update: () => {}, print: () => {} };
 /** A terminal is told of the sampling this often, in seconds. */
 const tellEvery = 0.5;
 
-/** Non-TTY output gets a line at least this often, in seconds. */
-const lineEvery = 10;
-
 /** Seconds of a blocked event loop from which a notice says that signals have to wait. */
 const longStretch = 5;
 
@@ -182,7 +144,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly state: TrainingState;
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
-  private readonly rewards: readonly Reward<E>[];
+  private readonly parts: StepParts<E>;
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
   /** What an engine with weights of its own is probed with, and the run's name there. Made once. */
@@ -216,15 +178,28 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const tokens = (task: Task) => tokenTask(task, policy, settings.sampling);
     this.task = tokens(parts.train) as unknown as TokenTask<E>;
     this.order = new ExampleOrder(this.task.task, settings.shuffle, settings.seed);
-    this.rewards = parts.rewards as readonly Reward<E>[];
     this.context = healthContext(settings, parts, this.task.maxTokens);
     this.evaluations = Object.entries(parts.evaluate).map(([name, task]) => ({
       name,
       task: tokens(task),
       examples: evaluationExamples(task, settings.evaluation.size),
     }));
+    const weights = rewardWeights(parts.rewards, settings);
     // Last, because it alone holds memory.
     this.state = new TrainingState(policy, settings);
+    this.parts = {
+      policy,
+      settings,
+      task: this.task,
+      order: this.order,
+      rewards: parts.rewards as readonly AnyReward<E>[],
+      weights,
+      choice: new GroupChoice(settings, weights),
+      state: this.state,
+      engineAt: (timing, signal) => this.engineAt(timing, signal),
+      evaluate: (signal) => this.evaluationMetrics(signal),
+      onSampling: (...told) => this.tellSampling(...told),
+    };
   }
 
   get step(): number {
@@ -235,7 +210,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   load({ state, folder, isOwn }: Loaded): void {
     this.state.load(state);
     this.begun = !state.isWarmStart;
-    if (this.begun && this.settings.loss.kl?.beta && !this.state.reference) this.state.holdReference();
+    if (this.begun && needsReference(this.settings) && !this.state.reference) this.state.holdReference();
     if (isOwn) this.saved = { place: this.place, folder };
     else if (this.isWorthSaving) this.saveNow();
   }
@@ -276,7 +251,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const before = counters.seconds;
     try {
       state.warmStart = undefined;
-      if (this.settings.loss.kl?.beta) state.holdReference();
+      if (needsReference(this.settings)) state.holdReference();
       counters.seconds += seconds;
       files?.restore(0);
       if (files && Object.keys(metrics).length > 0) files.log(0, { metrics, timing: {}, samples: [], warnings: [] });
@@ -299,7 +274,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     let failure: Error | undefined;
     try {
       await this.start({ signal });
-      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.makeStep(signal, grace));
+      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.interruptibleStep(signal, grace));
     } catch (error) {
       if (error instanceof Interrupted) return this.progress.print(`step ${this.step + 1}: ${error.message}`);
       failure = error as Error;
@@ -324,34 +299,19 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       onSecond: () => this.abandon(),
     });
     this.progress = progress;
-    let told = 0;
-    const tellNotices = () => {
-      while (told < this.notices.length) progress.print(this.notices[told++]);
-    };
-    tellNotices();
+    const told = new RunProgress(progress, this.notices, max);
+    told.notices();
     let metrics: Metrics = {};
-    let [began, first, printed] = [performance.now(), this.step, performance.now()];
     try {
       const either = AbortSignal.any(signal ? [signal, stop.signal] : [stop.signal]);
-      if (!this.begun) {
-        await this.start({ output, signal: either });
-        tellNotices();
-        [began, first] = [performance.now(), this.step];
-      }
+      if (!this.begun) await this.start({ output, signal: either });
+      told.begin(this.step);
       for await (const step of this.steps({ max, signal: either, grace })) {
         metrics = step.metrics;
-        const secondsAStep = secondsSince(began) / Math.max(1, this.step - first);
-        const isMilestone = step.index === max || secondsSince(printed) > lineEvery || step.fault !== undefined;
-        if (isMilestone) printed = performance.now();
-        const line = progressLine(step, max, secondsAStep);
-        if (hasEvaluation(step.metrics)) progress.print(line);
-        else progress.update(line, isMilestone);
-        if (step.fault !== undefined) progress.print(step.fault);
-        for (const warning of step.warnings) progress.print(`warning: ${warning}`);
-        tellNotices();
+        told.step(step, this.step);
         onStep?.(step);
       }
-      tellNotices();
+      told.notices();
       if (this.files && this.begun) {
         this.confirm();
         // A report that cannot be made is told, and is no failure of the run.
@@ -514,7 +474,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** Makes a step, or none: a step that does not end within the grace period after the signal throws Interrupted. */
-  private async makeStep(signal: AbortSignal | undefined, grace: number): Promise<GrpoStep<E>> {
+  private async interruptibleStep(signal: AbortSignal | undefined, grace: number): Promise<GrpoStep<E>> {
     const loop = new EventLoopWatch();
     const interrupt = interruption(signal, grace, loop, this.longestStretch);
     try {
@@ -554,7 +514,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       undo();
       if (!(error instanceof NumericFault)) throw error;
       try {
-        return this.help(error, groups, cursor, began);
+        return this.recover(error, groups, cursor, began);
       } catch (failure) {
         undo();
         throw failure;
@@ -565,80 +525,16 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     }
   }
 
-  /** Fills `groups` with what is sampled, so that it is known when the attempt fails. */
+  /** Makes a step and commits it. Fills `groups` with what is sampled, so that it is known when the step fails. */
   private async attempt(
     groups: Group<E>[],
     began: number,
     signal: AbortSignal,
     loop: EventLoopWatch,
   ): Promise<GrpoStep<E>> {
-    const { settings, state, policy, task } = this;
-    const index = this.step + 1;
-    const timing: Metrics = { 'time/sampling': 0, 'time/rewards': 0 };
-    await this.sample(groups, index, timing, signal);
-    const chosen = [...groups].sort(informativeFirst).slice(0, settings.promptsPerStep);
-
-    const scored = performance.now();
-    const advantages = assignAdvantages(groups, chosen, settings, state.anchor);
-    timing['time/advantages'] = secondsSince(scored);
-
-    const learner = { policy, optimizer: state.optimizer, reference: state.reference, settings };
-    const learnt = await learn(chosen, index, {
-      ...learner,
-      promptLength: task.promptLength,
-      maxTokens: task.maxTokens,
-      signal,
-    });
-    requireFiniteWeights(policy);
-    Object.assign(timing, learnt.timing, { 'time/step': secondsSince(began) });
-
-    const evaluated = index % settings.evaluation.every === 0 ? await this.evaluationMetrics(signal) : {};
-    const metrics: Metrics = {
-      ...advantages,
-      ...rolloutMetrics(groups, this.rewards),
-      ...learnt.metrics,
-      'groups/resampled': groups.length - settings.promptsPerStep,
-      ...evaluated,
-    };
-    requireMetric(settings.checkpoint.keepBest, metrics);
-    timing.tokens_per_second = metrics.tokens / timing['time/step'];
+    const { metrics, timing } = await makeStep(this.parts, groups, began, signal);
     timing.event_loop_blocked = loop.longest;
-    return this.commit({ index, metrics, timing, groups, warnings: [] }, began);
-  }
-
-  /** Rounds of prompts until enough groups have rewards that differ. */
-  private async sample(groups: Group<E>[], step: number, timing: Metrics, signal: AbortSignal): Promise<void> {
-    const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = this.settings;
-    const engine = await this.engineAt(timing, signal);
-    for (let round = 0; round < dynamicSampling.maxRounds; round++) {
-      const examples = Array.from({ length: promptsPerStep }, () => this.order.at(this.state.counters.cursor++));
-      const began = performance.now();
-      const cut = {
-        topP: sampling.topP ?? undefined,
-        topK: sampling.topK ?? undefined,
-        minP: sampling.minP ?? undefined,
-      };
-      const address = { seed, step, firstPrompt: groups.length };
-      let sampled = { at: began, rewardSeconds: 0 };
-      await sampleGroups(this.policy, this.task, examples, {
-        groupSize,
-        temperature: sampling.temperature,
-        ...cut,
-        ...address,
-        rewards: this.rewards,
-        signal,
-        engine,
-        onProgress: (progress) => this.tellSampling(step, began, progress),
-        onSampled: (more, { rewardSeconds }) => {
-          groups.push(...more);
-          sampled = { at: performance.now(), rewardSeconds };
-        },
-      });
-      // Rewards that are at work beside the sampler cost no time; what holds the thread does.
-      timing['time/sampling'] += (sampled.at - began) / 1e3 - sampled.rewardSeconds;
-      timing['time/rewards'] += secondsSince(sampled.at) + sampled.rewardSeconds;
-      if (groups.filter(isInformative).length >= promptsPerStep) return;
-    }
+    return this.commit({ index: this.step + 1, metrics, timing, groups, warnings: [] }, began);
   }
 
   /** What samples, with the weights as they are. */
@@ -694,38 +590,24 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     return step;
   }
 
-  /** What the guard does about a value that is not finite. The state is the one before the step. */
-  private help(fault: NumericFault, groups: readonly Group<E>[], cursor: number, began: number): GrpoStep<E> {
-    const { action, budget } = this.settings.guard;
+  /** What follows a value that is not finite. The state is the one before the step. */
+  private recover(fault: NumericFault, groups: readonly Group<E>[], cursor: number, began: number): GrpoStep<E> {
     const index = this.step + 1;
-    const { counters } = this.state;
-    const faults = counters.faults + 1;
-    const path = this.files?.writeFault(index, {
-      step: index,
-      reason: fault.message,
-      action: faults > budget ? 'halt' : action,
-      groups: groups.map(describeGroup),
+    const { action, faults, message } = guard(fault, index, groups, this.state.counters.faults, {
+      ...this.settings.guard,
+      files: this.files,
     });
-    const where = path ? `; its completions are in ${path}` : '';
-    const what = `step ${index}: ${fault.message}${where}`;
-    if (action === 'halt') throw new Error(what, { cause: fault });
-    if (faults > budget) throw new Error(`${what}; the guard's budget of ${budget} is used up`, { cause: fault });
     if (action === 'rollback') {
       this.load(this.files!.rollback());
       Object.assign(this.state.counters, { cursor, faults });
-      return {
-        index: this.step,
-        metrics: {},
-        timing: {},
-        groups: [],
-        warnings: [],
-        fault: `${what}; rolled back to step ${this.step}`,
-      };
+      const { step } = this;
+      const nothing = { metrics: {}, timing: {}, groups: [], warnings: [] };
+      return { index: step, ...nothing, fault: `${message}; rolled back to step ${step}` };
     }
-    Object.assign(counters, { cursor, faults });
+    Object.assign(this.state.counters, { cursor, faults });
     const metrics = { 'guard/skipped': 1 };
     const skipped = { index, metrics, timing: { 'time/step': secondsSince(began) }, groups: [], warnings: [] };
-    return { ...this.commit(skipped, began), fault: `${what}; skipped` };
+    return { ...this.commit(skipped, began), fault: `${message}; skipped` };
   }
 
   private async evaluationMetrics(signal: AbortSignal | undefined): Promise<Metrics> {
@@ -762,17 +644,6 @@ function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number
   };
 }
 
-/** Sorting is stable: groups of a kind stay in order. */
-function informativeFirst(a: Group, b: Group): number {
-  return Number(isInformative(b)) - Number(isInformative(a));
-}
-
-function requireFiniteWeights({ variables }: Policy): void {
-  if (!Number.isFinite(globalNorm(Object.values(variables)))) {
-    throw new NumericFault('expected finite weights after the update, got others');
-  }
-}
-
 /** Completions from all over the step: of as many groups, and of another place in each. */
 function pickSamples(groups: readonly Group[], count: number): Record<string, unknown>[] {
   const taken = Math.min(count, groups.length);
@@ -781,22 +652,4 @@ function pickSamples(groups: readonly Group[], count: number): Record<string, un
     const { text, rewards, advantage, truncated } = completions[i % completions.length];
     return { prompt: example.prompt, answer: example.answer, completion: text, rewards, advantage, truncated };
   });
-}
-
-/** A group as a fault file holds it. JSON has no NaN: what is not finite is written as a text. */
-function describeGroup({ example, completions }: Group): unknown {
-  const plain = (value: number) => (Number.isFinite(value) ? value : String(value));
-  return {
-    example,
-    completions: completions.map((completion) => ({
-      ...completion,
-      tokens: [...completion.tokens],
-      logProbs: [...completion.logProbs].map(plain),
-      reward: plain(completion.reward),
-    })),
-  };
-}
-
-function secondsSince(start: number): number {
-  return (performance.now() - start) / 1e3;
 }

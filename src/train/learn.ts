@@ -17,7 +17,7 @@ import type { AdamW } from './adamw.js';
 import { batchLoss, batchValues, lossSource } from './batch-loss.js';
 import { type CompletionBatch, type CompletionPair, columnsOf, completionBatch, spread } from './completions.js';
 import { importanceWeights, Mismatch } from './importance.js';
-import { combineMetrics, type MetricsPart, summedOverMicroBatches } from './metrics.js';
+import { combineMetrics, type MeasuredLoss, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
 import type { Reference } from './reference-policy.js';
 import { updatePolicy } from './update.js';
@@ -25,7 +25,7 @@ import { updatePolicy } from './update.js';
 export interface Learner {
   policy: Policy;
   optimizer: AdamW;
-  /** Needed with a KL term. */
+  /** Needed with a KL term and with a KL reward. */
   reference: Reference | undefined;
   settings: Settings;
   /** Tokens of a prompt and of a completion at most. */
@@ -43,7 +43,7 @@ export interface LearnResult {
 }
 
 /** A completion with its prompt. */
-interface Row {
+export interface Row {
   prompt: Int32Array;
   completion: ScoredCompletion;
 }
@@ -78,7 +78,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
   const { settings, optimizer, policy, signal } = learner;
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
   const given: GivenLogProbs = {
-    reference: await referenceLogProbs(rows, learner),
+    reference: settings.loss.kl?.beta ? await referenceLogProbs(rows, learner) : undefined,
     corrected: settings.importanceSampling?.correction ? await correctSampler(rows, learner) : undefined,
   };
   const updates: MetricsPart[] = [];
@@ -110,7 +110,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
     }
   }
   // Sampled tokens are the step's; those of the loss would count a completion once an iteration.
-  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, settings.loss);
+  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, measured(rows, settings));
   return { metrics: { ...metrics, ...mismatch }, timing };
 }
 
@@ -171,8 +171,15 @@ function lossInput(batch: MicroBatch, settings: Settings, { reference, corrected
     oldLogProbs: of((completion) => corrected?.oldLogProbs.get(completion) ?? completion.logProbs),
     ...(corrected && { tokenWeights: of((completion) => corrected.tokenWeights.get(completion)!) }),
     ...(reference && { refLogProbs: of((completion) => reference.get(completion)!) }),
-    advantages: Float32Array.from(completions, ({ advantage }) => advantage),
+    advantages: advantagesOf(completions, batch),
   };
+}
+
+/** One a completion, or one a token where there are rewards of steps. */
+function advantagesOf(completions: readonly ScoredCompletion[], batch: MicroBatch): Float32Array {
+  const ofTokens = completions.flatMap(({ tokenAdvantages }) => tokenAdvantages ?? []);
+  if (ofTokens.length === completions.length) return spread(ofTokens, batch);
+  return Float32Array.from(completions, ({ advantage }) => advantage);
 }
 
 /** The denominators of the whole mini-batch, with which losses and gradients of its micro-batches add up to its own. */
@@ -222,13 +229,12 @@ function tokenValues(
   return report;
 }
 
-/** Log-probs of each completion under the reference policy; undefined without a KL term. */
-async function referenceLogProbs(
+/** Log-probs of each completion's tokens under the reference policy. */
+export async function referenceLogProbs(
   rows: readonly Row[],
   learner: Learner,
-): Promise<Map<ScoredCompletion, Float32Array> | undefined> {
-  const { reference, settings } = learner;
-  if (!settings.loss.kl?.beta) return undefined;
+): Promise<Map<ScoredCompletion, Float32Array>> {
+  const { reference } = learner;
   if (!reference) throw new Error('a KL term needs a reference policy');
   return logProbsOfRows(rows, learner, (compute) => reference.with(compute));
 }
@@ -308,10 +314,14 @@ function samplerMismatch(
   return mismatch.metrics();
 }
 
+function measured(rows: readonly Row[], { loss }: Settings): MeasuredLoss {
+  return { ...loss, advantagesPerToken: rows.some(({ completion }) => completion.tokenAdvantages !== undefined) };
+}
+
 function metricsOfUpdate(
   batches: readonly MicroBatch[],
   reports: readonly GrpoReport[],
-  { loss }: Settings,
+  settings: Settings,
   gradientNorm: number,
   learningRate: number,
 ): MetricsPart {
@@ -322,7 +332,8 @@ function metricsOfUpdate(
     present: present(batch),
   }));
   const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
-  const metrics = combineMetrics(parts, loss, summedOverMicroBatches);
+  const rows = batches.flatMap((batch) => batch.rows);
+  const metrics = combineMetrics(parts, measured(rows, settings), summedOverMicroBatches);
   return {
     metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
     tokens: total('tokens'),

@@ -3,6 +3,12 @@
 import type { Metrics } from '../devices/plan.js';
 import type { LossConfig } from '../loss/config.js';
 
+/** What of a loss tells what its metrics are means of. */
+export interface MeasuredLoss extends Pick<LossConfig, 'ratio' | 'surrogate'> {
+  /** Whether advantages are of tokens, not of completions. */
+  advantagesPerToken: boolean;
+}
+
 /** Metrics of a part, and of how much they are: tokens that count, sequences, and sequences with such a token. */
 export interface MetricsPart {
   metrics: Metrics;
@@ -17,7 +23,7 @@ export interface MetricsPart {
  */
 export function combineMetrics(
   parts: readonly MetricsPart[],
-  loss: Pick<LossConfig, 'ratio' | 'surrogate'>,
+  loss: MeasuredLoss,
   sums: readonly string[] = [],
 ): Metrics {
   if (parts.length === 1) return { ...parts[0].metrics };
@@ -41,14 +47,15 @@ export function combineMetrics(
 /** What a metric is a mean of. */
 function unitOf(
   name: string,
-  { ratio = 'token', surrogate }: Pick<LossConfig, 'ratio' | 'surrogate'>,
+  { ratio = 'token', surrogate, advantagesPerToken }: MeasuredLoss,
 ): 'updates' | 'tokens' | 'sequences' | 'present' {
   if (name === 'grad_norm' || name === 'learning_rate') return 'updates';
   if (name.startsWith('vespo/')) return 'sequences';
   if (ratio === 'token') return 'tokens';
   if (name.startsWith('ratio/')) return 'present';
-  // GMPO clips tokens whatever the ratio is.
-  return /^(clip_ratio|cispo)/.test(name) && surrogate.kind !== 'gmpo' ? 'sequences' : 'tokens';
+  // GMPO clips tokens whatever the ratio is, and so does every surrogate where tokens have advantages of their own.
+  const clipsSequences = surrogate.kind !== 'gmpo' && !advantagesPerToken;
+  return /^(clip_ratio|cispo)/.test(name) && clipsSequences ? 'sequences' : 'tokens';
 }
 
 /** What adds up over the micro-batches of one update, whose denominators are those of the whole. */

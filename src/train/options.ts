@@ -11,11 +11,12 @@ import {
   typeError,
 } from '../base/check.js';
 import { type DeviceChoice, deviceChoices } from '../devices/devices.js';
+import { type KlEstimator, klEstimators } from '../devices/settings.js';
 import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
-import { type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
+import { bothWeightings, type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
-import type { Reward } from '../rollout/api.js';
+import type { AnyReward, GroupReward, Reward, StepReward } from '../rollout/api.js';
 import { checkEngine, checkStops, cutBounds, isCut, type RolloutEngine } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
@@ -40,12 +41,16 @@ export interface Settings {
   microBatchSize: number | null;
   /** null: what `positionsAPass` allows without `microBatchSize`, any number with it. */
   tokensPerMicroBatch: number | null;
-  dynamicSampling: { maxRounds: number };
+  /** null: `reward`, and no bounds. */
+  dynamicSampling: { maxRounds: number; metric: string | null; min: number | null; max: number | null };
+  /** null: they count. */
+  zeroStdGroups: 'drop' | null;
   maskTruncated: boolean;
   shuffle: boolean;
   loss: LossConfig;
   advantage: NonNullable<TrainerOptions['advantage']>;
   hadw: { scale: number; anchor: Required<AnchorOptions> | 'none' } | null;
+  klReward: { beta: number; estimator: KlEstimator } | null;
   sampling: {
     temperature: number;
     /** null: the task's. */
@@ -92,11 +97,13 @@ const settingNames = [
   'microBatchSize',
   'tokensPerMicroBatch',
   'dynamicSampling',
+  'zeroStdGroups',
   'maskTruncated',
   'shuffle',
   'loss',
   'advantage',
   'hadw',
+  'klReward',
   'sampling',
   'importanceSampling',
   'optimizer',
@@ -204,7 +211,7 @@ export function resolveSettings(options: unknown): Settings {
   const evaluation = o.within('evaluation', ['every', 'size', 'atStart', 'samples', 'temperature', 'topP']);
   const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
   const guard = o.within('guard', ['action', 'budget']);
-  const rounds = o.has('dynamicSampling') && o.within('dynamicSampling', ['maxRounds']);
+  const advantage = resolveAdvantageConfig(o);
   return {
     promptsPerStep: o.count('promptsPerStep', 16),
     groupSize: o.count('groupSize', 8, 2),
@@ -212,12 +219,14 @@ export function resolveSettings(options: unknown): Settings {
     miniBatches: o.count('miniBatches', 1),
     microBatchSize: o.count('microBatchSize', null),
     tokensPerMicroBatch: o.count('tokensPerMicroBatch', null),
-    dynamicSampling: { maxRounds: rounds ? rounds.count('maxRounds', undefined) : 1 },
+    dynamicSampling: resolveDynamicSampling(o),
+    zeroStdGroups: resolveZeroStdGroups(o, advantage),
     maskTruncated: o.flag('maskTruncated', false),
     shuffle: o.flag('shuffle', true),
     loss: resolveLossConfig(o),
-    advantage: resolveAdvantageConfig(o),
+    advantage,
     hadw: o.has('hadw') ? resolveHadw(o) : null,
+    klReward: o.has('klReward') ? resolveKlReward(o) : null,
     sampling: {
       temperature: sampling.number('temperature', 1, { min: 1e-6 }),
       maxTokens: sampling.count('maxTokens', null),
@@ -291,6 +300,26 @@ export function resolveEngine(
   return engine;
 }
 
+function resolveDynamicSampling(parent: Fields): Settings['dynamicSampling'] {
+  if (!parent.has('dynamicSampling')) return { maxRounds: 1, metric: null, min: null, max: null };
+  const o = parent.within('dynamicSampling', ['maxRounds', 'metric', 'min', 'max']);
+  const [min, max] = [o.number('min', null, {}), o.number('max', null, {})];
+  if (min !== null && max !== null && min > max) throw rangeError(o.path('max'), `at least min (${min})`, String(max));
+  return {
+    maxRounds: o.count('maxRounds', undefined),
+    // Which rewards there are is known later.
+    metric: o.has('metric') ? checkText(o.path('metric'), o.raw('metric')) : null,
+    min,
+    max,
+  };
+}
+
+function resolveZeroStdGroups(o: Fields, { center }: Settings['advantage']): Settings['zeroStdGroups'] {
+  if (!o.has('zeroStdGroups') || o.choice('zeroStdGroups', 'count', ['count', 'drop']) === 'count') return null;
+  if (center === 'none') throw rangeError('zeroStdGroups', `'count' with advantage.center 'none'`, `'drop'`);
+  return 'drop';
+}
+
 function resolveEvaluationSampling(o: Fields): Omit<EvaluationSampling, 'seed'> {
   const samples = o.count('samples', greedy.samples);
   return checkEvaluationSampling('evaluation.', {
@@ -313,9 +342,29 @@ function resolveLossConfig(o: Fields): LossConfig {
 
 function resolveAdvantageConfig(o: Fields): Settings['advantage'] {
   const given = checkObject('advantage', o.raw('advantage') ?? {});
-  checkKeys('advantage', given, ['center', 'scale', 'ddof', 'epsilon']);
-  const { center, scale, ddof, epsilon } = resolveAdvantage('advantage', given);
-  return { center, scale, ddof: ddof as 0 | 1, epsilon };
+  checkKeys('advantage', given, ['center', 'scale', 'ddof', 'epsilon', 'dqw', 'multiObjective']);
+  const { multiObjective, ...config } = given;
+  const { center, scale, ddof, epsilon, dqw } = resolveAdvantage('advantage', config);
+  if (dqw && o.has('hadw')) throw bothWeightings('advantage.dqw');
+  const resolved = { center, scale, ddof: ddof as 0 | 1, epsilon, ...(dqw && { dqw }) };
+  const choices = ['sum-then-normalize', 'normalize-then-sum'] as const;
+  const isDecoupled =
+    multiObjective !== undefined &&
+    checkChoice('advantage.multiObjective', multiObjective, choices) === 'normalize-then-sum';
+  if (isDecoupled && center === 'none') {
+    throw rangeError(
+      'advantage.center',
+      `'mean' or 'leave-one-out' with multiObjective 'normalize-then-sum'`,
+      `'none'`,
+    );
+  }
+  // Left out where it is the default: runs that earlier versions began do not have it.
+  return isDecoupled ? { ...resolved, multiObjective: 'normalize-then-sum' } : resolved;
+}
+
+function resolveKlReward(parent: Fields): NonNullable<Settings['klReward']> {
+  const o = parent.within('klReward', ['beta', 'estimator']);
+  return { beta: o.number('beta', undefined, { above: 0 }), estimator: o.choice('estimator', 'k1', klEstimators) };
 }
 
 function resolveHadw(o: Fields): NonNullable<Settings['hadw']> {
@@ -417,7 +466,7 @@ export function checkStepsOptions<T extends RunOptions>(options: T, known: reado
 export interface Parts {
   train: Task;
   evaluate: Readonly<Record<string, Task>>;
-  rewards: readonly Reward[];
+  rewards: readonly AnyReward[];
 }
 
 export function resolveParts<E extends Example>({
@@ -440,9 +489,9 @@ export function resolveParts<E extends Example>({
 }
 
 /** Problems with their own score, or with that of the first reward that grades. */
-export function scoredBy(field: string, problems: Problems, rewards: readonly Reward[]): Task {
+export function scoredBy(field: string, problems: Problems, rewards: readonly AnyReward[]): Task {
   if (hasScore(problems)) return problems;
-  const grader = rewards.find((reward) => reward.grade !== undefined);
+  const grader = rewards.find((reward): reward is Reward => 'grade' in reward && reward.grade !== undefined);
   if (!grader) {
     throw new TypeError(
       `${field}.score: expected a function, a verifier (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
@@ -475,17 +524,19 @@ function checkTask(field: string, value: unknown): asserts value is Problems {
   if (task.characters !== undefined) checkText(`${field}.characters`, task.characters);
 }
 
-function checkRewards(rewards: unknown): readonly Reward[] {
+function checkRewards(rewards: unknown): readonly AnyReward[] {
   if (!Array.isArray(rewards) || rewards.length === 0) throw typeError('rewards', 'at least one reward', rewards);
-  rewards.forEach((reward: Partial<Reward>, i) => {
-    const isOne = typeof reward?.name === 'string' && typeof reward.judge === 'function';
-    if (!isOne) throw typeError(`rewards[${i}]`, 'what defineReward gives', reward);
+  rewards.forEach((reward: Partial<Reward & GroupReward & StepReward>, i) => {
+    const ways = [reward?.judge, reward?.judgeGroup, reward?.judgeSteps].filter((way) => typeof way === 'function');
+    const isOne = typeof reward?.name === 'string' && ways.length === 1;
+    if (!isOne)
+      throw typeError(`rewards[${i}]`, 'what defineReward, defineGroupReward or defineStepReward gives', reward);
     checkReward(`rewards[${i}]`, reward);
     const same = rewards.findIndex(({ name }) => name === reward.name);
     if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
   });
-  if (rewards.every(({ weight }) => weight === 0)) {
-    throw rangeError('rewards', 'at least one with a weight other than 0', 'none');
+  if (rewards.every((reward: AnyReward) => reward.weight === 0 || 'judgeSteps' in reward)) {
+    throw rangeError('rewards', 'at least one with a weight other than 0, of whole completions', 'none');
   }
   return rewards;
 }

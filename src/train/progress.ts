@@ -27,6 +27,50 @@ export function createProgress(stream: Output): Progress {
   };
 }
 
+/** Output that is not a terminal gets a line at least this often, in seconds. */
+const lineEvery = 10;
+
+/** Tells of a run: its steps, their warnings and faults, and notices as they come. */
+export class RunProgress {
+  private noticesTold = 0;
+  private began = performance.now();
+  private first = 0;
+  private printed = performance.now();
+
+  /** @param max the number of the last step, where there is one. */
+  constructor(
+    private readonly progress: Progress,
+    private readonly allNotices: readonly string[],
+    private readonly max: number | undefined,
+  ) {}
+
+  /** Tells of the notices that are new. */
+  notices(): void {
+    while (this.noticesTold < this.allNotices.length) this.progress.print(this.allNotices[this.noticesTold++]);
+  }
+
+  /** The first step after the one numbered `step` begins: the time of a step is measured from here. */
+  begin(step: number): void {
+    this.notices();
+    [this.began, this.first] = [performance.now(), step];
+  }
+
+  /** @param last the number of the run's last step: a rollback has taken it back. */
+  step(step: GrpoStep, last: number): void {
+    const { progress, max } = this;
+    const now = performance.now();
+    const secondsAStep = (now - this.began) / 1e3 / Math.max(1, last - this.first);
+    const isMilestone = step.index === max || now - this.printed > 1e3 * lineEvery || step.fault !== undefined;
+    if (isMilestone) this.printed = now;
+    const line = progressLine(step, max, secondsAStep);
+    if (hasEvaluation(step.metrics)) progress.print(line);
+    else progress.update(line, isMilestone);
+    if (step.fault !== undefined) progress.print(step.fault);
+    for (const warning of step.warnings) progress.print(`warning: ${warning}`);
+    this.notices();
+  }
+}
+
 const evaluation = /^eval\/[^/]+\/accuracy$/;
 
 /** A step in one line: `step 12/500  reward 0.431  entropy 0.52  2100 tokens/s  3 min left`. */

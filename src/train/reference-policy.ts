@@ -1,7 +1,8 @@
-// The reference policy of the KL term: the policy with the weights that it had before reinforcement.
+// The reference policy of the KL term and of the KL reward: the policy with the weights that it had before reinforcement.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { Policy } from '../model/policy.js';
+import type { Settings } from './options.js';
 
 export interface Reference {
   /** Under the variables' names; left out where the policy is its own reference with its adapter off. */
@@ -9,6 +10,11 @@ export interface Reference {
   /** What `compute` gives while the policy is the reference. */
   with<T>(compute: () => T): T;
   dispose(): void;
+}
+
+/** Whether a run has a reference policy. */
+export function needsReference({ loss, klReward }: Pick<Settings, 'loss' | 'klReward'>): boolean {
+  return (loss.kl?.beta ?? 0) !== 0 || klReward !== null;
 }
 
 /** The policy as it is becomes the reference; one with an adapter is it with the adapter off, whatever the adapter holds. */

@@ -35,6 +35,21 @@ export function decodeFloats(type: FloatType, bytes: Uint8Array, into: Float32Ar
 }
 
 /**
+ * Little-endian values of a file as the bits of bfloat16: exact for BF16, the others rounded to nearest, ties to even.
+ *
+ * @param bytes `into.length` values; swapped in place on a big-endian machine
+ */
+export function decodeBfloat16(type: FloatType, bytes: Uint8Array, into: Uint16Array): void {
+  if (type === 'BF16') {
+    into.set(aligned16(toMachineOrder(bytes, 2)));
+    return;
+  }
+  const values = new Float32Array(into.length);
+  decodeFloats(type, bytes, values);
+  into.set(rounded(values, bfloat16));
+}
+
+/**
  * float32 values in the bytes of a file: rounded to nearest, ties to even; a NaN stays NaN, with the part of its payload that
  * fits.
  */
@@ -43,11 +58,15 @@ export function encodeFloats(type: FloatType, values: Float32Array): Uint8Array 
     const own = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     return bigEndian ? toMachineOrder(own.slice(), 4) : own;
   }
+  const halves = rounded(values, type === 'BF16' ? bfloat16 : float16);
+  return toMachineOrder(new Uint8Array(halves.buffer), 2);
+}
+
+function rounded(values: Float32Array, round: (bits: number) => number): Uint16Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   const halves = new Uint16Array(values.length);
-  const convert = type === 'BF16' ? bfloat16 : float16;
-  for (let i = 0; i < bits.length; i++) halves[i] = convert(bits[i]);
-  return toMachineOrder(new Uint8Array(halves.buffer), 2);
+  for (let i = 0; i < bits.length; i++) halves[i] = round(bits[i]);
+  return halves;
 }
 
 const exponentMask = 0x7f800000;

@@ -62,6 +62,11 @@ export class ModelFiles {
     return this.owner(name).readFloats(name, part, into);
   }
 
+  /** As `SafetensorsFile.readBfloat16`. */
+  readBfloat16(name: string): Uint16Array {
+    return this.owner(name).readBfloat16(name);
+  }
+
   /** As `SafetensorsFile.floatPieces`. */
   floatPieces(name: string, pieceLength?: number): Generator<{ start: number; values: Float32Array }> {
     return this.owner(name).floatPieces(name, pieceLength);

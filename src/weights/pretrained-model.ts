@@ -2,6 +2,8 @@
 // `dispose` frees.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { bfloat16Tensor, storesBfloat16 } from '../backend/bfloat16.js';
+import type { Precision } from '../backend/precision.js';
 import { checkNumber, describe, rangeError } from '../base/check.js';
 import { uniform } from '../base/random.js';
 import type { Architecture } from '../model/architecture.js';
@@ -11,7 +13,7 @@ import { rotaryParameterFrequencies } from '../model/rotary-frequencies.js';
 import { AdapterFolder } from './adapter.js';
 import { checkEveryTarget, selectTargets, type Target } from './adapter-targets.js';
 import { decodeFloats, encodeFloats, type FloatType } from './floats.js';
-import type { PretrainedFolder } from './pretrained-folder.js';
+import type { PretrainedFolder, StoredParameter } from './pretrained-folder.js';
 import type { LoraOptions } from './pretrained-options.js';
 
 /** A linear layer with an adapter. */
@@ -40,6 +42,8 @@ export interface LoadOptions {
   /** Seed of A's random values. */
   seed: number;
   recompute: boolean;
+  /** Of its products. Default: the backend's setting. */
+  precision?: Precision;
   /** Called with the number of weights read so far and the total. */
   onProgress?: (read: number, total: number) => void;
 }
@@ -66,6 +70,7 @@ export function loadModel(folder: PretrainedFolder, options: LoadOptions): Pretr
       adapters: adapters.byModule,
       trained: new Set(Object.keys(variables)),
       recompute: options.recompute,
+      precision: options.precision,
     };
     return { architecture, model, variables, adapted: adapters.parts, dispose: () => tf.dispose(made) };
   } catch (error) {
@@ -78,25 +83,37 @@ function readWeights(
   folder: PretrainedFolder,
   isTrained: boolean,
   made: tf.Tensor[],
-  { type: wanted, onProgress }: LoadOptions,
+  { type, onProgress }: LoadOptions,
 ): Record<string, tf.Tensor> {
   const sizes = folder.parameters.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
   const total = sizes.reduce((a, b) => a + b, 0);
   let [read, told] = [0, 0];
-  const entries = folder.parameters.map(({ name, tensor, shape, type }, i) => {
-    const floats = folder.files.readFloats(tensor);
-    if (wanted && wanted !== type) round(wanted, floats);
-    const values = tf.tensor(floats, [...shape]);
-    const weight = isTrained ? asVariable(values) : tf.keep(values);
+  const entries = folder.parameters.map((parameter, i) => {
+    const weight = isTrained
+      ? asVariable(readWeight(folder, parameter, type))
+      : tf.keep(readFrozen(folder, parameter, type));
     made.push(weight);
     read += sizes[i];
     if (read - told >= progressEvery || read === total) {
       told = read;
       onProgress?.(read, total);
     }
-    return [name, weight] as const;
+    return [parameter.name, weight] as const;
   });
   return Object.fromEntries(entries);
+}
+
+function readWeight({ files }: PretrainedFolder, { tensor, shape, type }: StoredParameter, wanted = type): tf.Tensor {
+  const floats = files.readFloats(tensor);
+  if (wanted !== type) round(wanted, floats);
+  return tf.tensor(floats, [...shape]);
+}
+
+/** A matrix in bfloat16 stays so where the backend can: it is then read only by products and gathers. */
+function readFrozen(folder: PretrainedFolder, parameter: StoredParameter, wanted = parameter.type): tf.Tensor {
+  const { tensor, shape } = parameter;
+  const isHalf = wanted === 'BF16' && shape.length === 2 && storesBfloat16();
+  return isHalf ? bfloat16Tensor(folder.files.readBfloat16(tensor), shape) : readWeight(folder, parameter, wanted);
 }
 
 /** Rounds values to a type, in place. */

@@ -1,5 +1,6 @@
 // The options and the interface of a pretrained policy, as types that do not need tfjs.
 
+import type { Precision } from '../backend/precision.js';
 import type { PolicyLike } from '../model/policy-like.js';
 
 /** Which linear layers get a new adapter, and of which kind (LoRA, arXiv 2106.09685). */
@@ -25,10 +26,18 @@ export interface PretrainedOptions {
   /** A PEFT folder to continue from. If `lora` is given as well, it must match. */
   adapter?: string;
   /**
-   * Weights are rounded to this type when they are read, and saved in it. Computation and training are in float32. Default: each
-   * tensor's own type.
+   * Weights are rounded to this type (to nearest, ties to even) when they are read, and saved in it. Default: each tensor's own
+   * type. On the backend `groupgrad` the matrices that are frozen because only an adapter is trained take two bytes per weight in
+   * memory if their type is bfloat16, without an effect on results; all other weights are held in float32.
    */
   dtype?: WeightType;
+  /**
+   * How matrix products are computed, in sampling and training: `bfloat16` rounds their factors to bfloat16 and sums in float32,
+   * which is faster on processors with AMX or AVX512-BF16; trained weights, optimiser and attention stay in float32.
+   * Only the backend `groupgrad` has it; on others it is a RangeError. Default: the backend's setting, `float32` unless
+   * `setPrecision` of groupgrad/backend has changed it.
+   */
+  precision?: Precision;
   /** Seed of a new adapter's random A, a non-negative integer. Default 0. */
   seed?: number;
   /** The tfjs backend to start. Default: the current one; if there is none, the fastest that is installed. */

@@ -4,6 +4,8 @@ import fs from 'node:fs';
 import { join, resolve } from 'node:path';
 import type * as tf from '@tensorflow/tfjs-core';
 import { ensureBackend } from '../backend/backend.js';
+import { checkPrecision, currentPrecision, describePrecision } from '../backend/bfloat16.js';
+import { type Precision, precisions } from '../backend/precision.js';
 import {
   checkBoolean,
   checkChoice,
@@ -56,6 +58,8 @@ export interface PretrainedDescription extends Record<string, unknown> {
   /** null if the folder has no tokenizer.json. */
   tokenizer: string | null;
   dtype: WeightType | null;
+  /** Of its products. Omitted: float32. */
+  precision?: Precision;
   /** null if every weight is trained. */
   lora: { rank: number; alpha: number | null; targets: string | readonly string[]; seed: number } | AdapterFiles | null;
 }
@@ -68,7 +72,7 @@ interface AdapterFiles {
 
 const floatTypeOf: Readonly<Record<WeightType, FloatType>> = { float32: 'F32', bfloat16: 'BF16', float16: 'F16' };
 
-const optionNames = ['lora', 'adapter', 'dtype', 'seed', 'backend', 'recompute', 'onProgress'] as const;
+const optionNames = ['lora', 'adapter', 'dtype', 'precision', 'seed', 'backend', 'recompute', 'onProgress'] as const;
 
 /** See `PretrainedPolicy.load`. */
 export async function loadPretrainedPolicy(path: string, options: PretrainedOptions = {}): Promise<LoadedPolicy> {
@@ -78,9 +82,11 @@ export async function loadPretrainedPolicy(path: string, options: PretrainedOpti
   try {
     const tokenizer = await loadTokenizer(folder);
     await ensureBackend(backend);
+    const { precision = currentPrecision() } = options;
+    checkPrecision('precision', precision);
     const type = dtype && floatTypeOf[dtype];
-    const description = describeFiles(folder, { lora, adapter, dtype, seed });
-    const loaded = loadModel(folder, { lora, adapter, type, seed, recompute, onProgress });
+    const description = describeFiles(folder, { lora, adapter, dtype, precision, seed });
+    const loaded = loadModel(folder, { lora, adapter, type, seed, recompute, precision, onProgress });
     const stored = [...folder.parameters, ...folder.copies].map((own) => ({ ...own, type: type ?? own.type }));
     return { ...policyOf(loaded), ...filesOf(loaded, { folder: resolve(path), stored }), tokenizer, description };
   } finally {
@@ -137,12 +143,13 @@ function policyOf({ architecture, model, variables, adapted, dispose }: Pretrain
 function checkOptions(options: PretrainedOptions): PretrainedOptions {
   const o = checkObject('options', options);
   checkKeys('', o, optionNames);
-  const { lora, adapter, dtype, seed, recompute, onProgress } = o;
+  const { lora, adapter, dtype, precision, seed, recompute, onProgress } = o;
   if (lora !== undefined) checkLora(lora);
   if (adapter !== undefined && (typeof adapter !== 'string' || adapter === '')) {
     throw typeError('adapter', 'the path of a PEFT folder', adapter);
   }
   if (dtype !== undefined) checkChoice('dtype', dtype, weightTypes);
+  if (precision !== undefined) checkChoice('precision', precision, precisions);
   if (seed !== undefined) checkNumber('seed', seed, { min: 0, integer: true });
   if (recompute !== undefined) checkBoolean('recompute', recompute);
   if (onProgress !== undefined && typeof onProgress !== 'function') {
@@ -182,7 +189,7 @@ async function loadTokenizer({ path, architecture }: PretrainedFolder): Promise<
 
 function describeFiles(
   { path, architecture, files }: PretrainedFolder,
-  { lora, adapter, dtype, seed = 0 }: PretrainedOptions,
+  { lora, adapter, dtype, precision = 'float32', seed = 0 }: PretrainedOptions,
 ): PretrainedDescription {
   const hash = (name: string, folder = path) => fileSha256(join(folder, name));
   const tokenizer = join(path, 'tokenizer.json');
@@ -194,6 +201,7 @@ function describeFiles(
     weights: Object.fromEntries(files.names.map((name) => [name, hash(name)])),
     tokenizer: fs.existsSync(tokenizer) ? fileSha256(tokenizer) : null,
     dtype: dtype ?? null,
+    ...describePrecision(precision),
     lora: adapter === undefined ? describeLora(lora, seed) : describeAdapter(adapter),
   };
 }

@@ -4,7 +4,7 @@
 
 import fs from 'node:fs';
 import { rangeError } from '../base/check.js';
-import { bytesPerFloat, decodeFloats, type FloatType, floatTypes } from './floats.js';
+import { bytesPerFloat, decodeBfloat16, decodeFloats, type FloatType, floatTypes } from './floats.js';
 import { maxHeaderBytes, parseHeader, quoted, type TensorInfo } from './header.js';
 
 /** Bytes per read. Node reads at most 2 GiB per call. */
@@ -80,14 +80,23 @@ export class SafetensorsFile {
     const { start, count } = checkPart(`${this.path}, ${quoted(name)}`, tensor, part);
     const values = into ?? new Float32Array(count);
     if (values.length !== count) throw rangeError('into', `${count} values`, String(values.length));
-    const width = bytesPerFloat[type];
-    const step = readBytes / width;
-    const buffer = Buffer.allocUnsafe(Math.min(count, step) * width);
-    for (let done = 0; done < count; done += step) {
-      const own = Math.min(step, count - done);
-      const bytes = this.readRaw(tensor.start + (start + done) * width, buffer.subarray(0, own * width));
-      decodeFloats(type, bytes, values.subarray(done, done + own));
-    }
+    this.readPieces(tensor, type, { start, count }, (bytes, from, to) => {
+      decodeFloats(type, bytes, values.subarray(from, to));
+    });
+    return values;
+  }
+
+  /**
+   * A tensor's values as the bits of bfloat16, without a float32 copy of them all: exact for BF16; F32 and F16 are rounded to
+   * nearest, ties to even. RangeError for another type of values.
+   */
+  readBfloat16(name: string): Uint16Array {
+    const tensor = this.tensor(name);
+    const type = floatType(this.path, tensor);
+    const values = new Uint16Array(tensor.count);
+    this.readPieces(tensor, type, { start: 0, count: tensor.count }, (bytes, from, to) => {
+      decodeBfloat16(type, bytes, values.subarray(from, to));
+    });
     return values;
   }
 
@@ -121,6 +130,22 @@ export class SafetensorsFile {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** The bytes of `count` values from `start` on, in pieces, with the places in the part that each one fills. */
+  private readPieces(
+    tensor: TensorInfo,
+    type: FloatType,
+    { start, count }: Required<Part>,
+    use: (bytes: Buffer, from: number, to: number) => void,
+  ): void {
+    const width = bytesPerFloat[type];
+    const step = readBytes / width;
+    const buffer = Buffer.allocUnsafe(Math.min(count, step) * width);
+    for (let done = 0; done < count; done += step) {
+      const own = Math.min(step, count - done);
+      use(this.readRaw(tensor.start + (start + done) * width, buffer.subarray(0, own * width)), done, done + own);
+    }
   }
 
   private readRaw(start: number, into: Buffer): Buffer {

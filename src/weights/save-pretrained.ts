@@ -1,6 +1,7 @@
 // Saves a loaded model: its adapter in PEFT's layout, or its weights in transformers'.
 
 import * as tf from '@tensorflow/tfjs-core';
+import { inPrecision } from '../backend/bfloat16.js';
 import { type AdapterEntry, adapterFiles, writeAdapter } from './adapter.js';
 import { ModelFilesWriter } from './model-files.js';
 import { copyCompanions, type StoredParameter } from './pretrained-folder.js';
@@ -49,7 +50,8 @@ function merged({ weights, adapters }: PretrainedModel['model'], name: string): 
   const weight = weights[name];
   if (!Object.hasOwn(adapters, name)) return valuesOf(weight);
   const { a, b, scale } = adapters[name];
-  const sum = tf.tidy(() => tf.add(weight, tf.mul(tf.matMul(b, a), scale)));
+  const product = () => tf.add(weight, tf.mul(tf.matMul(b, a), scale));
+  const sum = tf.tidy(() => inPrecision('float32', product));
   try {
     return valuesOf(sum);
   } finally {

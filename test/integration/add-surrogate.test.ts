@@ -6,9 +6,9 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import test from 'node:test';
 import { cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
-const slow = Boolean(process.env.CI || process.env.GROUPGRAD_SLOW_TESTS);
-const skip = slow ? cannotBuild() : 'it compiles the addon: set GROUPGRAD_SLOW_TESTS=1';
+const skip = slowSet('compiles the addon') || cannotBuild();
 
 /** −w tanh((ρ − 1) / w) A: of the kind that depends on the ratio alone, like most. */
 const changes: Record<string, [before: string, after: string][]> = {
@@ -99,8 +99,8 @@ test('with those, and no other, it compiles, and every test of surrogates takes 
     succeeds('cmake', ['-S', '.', '-B', build, '-DGROUPGRAD_CUDA=OFF', '-DCMAKE_BUILD_TYPE=Release']);
     succeeds('cmake', ['--build', build, '--parallel', '2', '--target', 'groupgrad']);
     const tested = ['finite-difference', 'devices-agree'];
-    const summary = succeeds(process.execPath, ['scripts/test.mjs', ...tested]);
+    const summary = succeeds(process.execPath, ['--import', 'tsx', 'scripts/test.mjs', ...tested]);
     assert.match(summary, /soft/);
-    t.diagnostic(/^# pass \d+$/m.exec(summary)![0]);
+    t.diagnostic(/^ℹ pass \d+$/m.exec(summary)![0]);
   });
 });

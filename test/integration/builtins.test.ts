@@ -1,5 +1,5 @@
 // The configurations that `groupgrad train` knows by name: there is one for every task, and each learns. Here they are cut
-// short; with GROUPGRAD_TRAINING_TESTS=1 those too whose warm start alone takes long.
+// short: one in every run, three more in the slow set, and in the training set those whose warm start alone takes minutes.
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
@@ -12,22 +12,21 @@ import { resolveParts, resolveSettings } from '../../src/train/options.js';
 import { assertLearns } from '../support/learning.js';
 import { root } from '../support/native.js';
 import { runProgram } from '../support/run-program.js';
+import { slowSet, trainingSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-const slow = process.env.GROUPGRAD_TRAINING_TESTS === '1';
-
-/** Steps of reinforcement after which the accuracy has risen; those of slow tests are behind a warm start of minutes. */
-const short: Record<string, { steps: number; isSlow?: boolean }> = {
-  addition: { steps: 80, isSlow: true },
+/** Steps of reinforcement after which the accuracy has risen; those of the two sets come after a warm start. */
+const short: Record<string, { steps: number; set?: typeof slowSet }> = {
+  addition: { steps: 80, set: trainingSet },
   bandit: { steps: 30 },
-  chain: { steps: 40, isSlow: true },
-  copy: { steps: 40 },
-  countdown: { steps: 40, isSlow: true },
-  multiplication: { steps: 40, isSlow: true },
-  reverse: { steps: 40 },
-  sort: { steps: 40 },
-  subtraction: { steps: 40, isSlow: true },
-  sudoku: { steps: 40, isSlow: true },
+  chain: { steps: 40, set: trainingSet },
+  copy: { steps: 40, set: slowSet },
+  countdown: { steps: 40, set: trainingSet },
+  multiplication: { steps: 40, set: trainingSet },
+  reverse: { steps: 40, set: slowSet },
+  sort: { steps: 40, set: slowSet },
+  subtraction: { steps: 40, set: trainingSet },
+  sudoku: { steps: 40, set: trainingSet },
 };
 
 test('there is one for every task but files, in plain JSON, with held-out problems and a schedule that ends with it', () => {
@@ -52,8 +51,8 @@ test('there is one for every task but files, in plain JSON, with held-out proble
 });
 
 describe('groupgrad train', () => {
-  for (const [name, { steps, isSlow }] of Object.entries(short)) {
-    test(name, { skip: isSlow && !slow && 'its warm start takes long: set GROUPGRAD_TRAINING_TESTS=1' }, (t) => {
+  for (const [name, { steps, set }] of Object.entries(short)) {
+    test(name, { skip: set?.('its warm start takes long') ?? false }, (t) => {
       const runDir = join(temporaryFolder(t), name);
       const evaluation = '{"atStart": false, "every": 1000, "size": 8}';
       const flags = ['--run', runDir, '--steps', String(steps), '--set', `evaluation=${evaluation}`];

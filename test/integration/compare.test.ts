@@ -7,8 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import { quickBackend } from '../support/backend.js';
 import { elements } from '../support/markup.js';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { readLines } from '../support/trainer.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'groupgrad-compare-'));
@@ -26,8 +28,7 @@ const tiny = {
     loss: 'grpo',
     optimizer: { learningRate: 0.01 },
     checkpoint: { every: 7 },
-    // The cpu backend greets on standard error.
-    backend: 'wasm',
+    backend: quickBackend,
     steps: 60,
   },
   variants: { plain: {}, weighted: { hadw: {} } },
@@ -210,7 +211,9 @@ describe('a comparison', () => {
     assert.deepEqual(lasting(out), lasting(whole));
   });
 
-  test('takes a further variant and a further seed, and makes only their runs', async () => {
+  // The second goes on from the first.
+  const waits = slowSet('starts ten processes');
+  test('takes a further variant and a further seed, and makes only their runs', { skip: waits }, async () => {
     const variants = { ...tiny.variants, double: { groupSize: 8, promptsPerStep: 3, steps: 20 } };
     const more = write('more.json', { ...tiny, variants, seeds: [0, 2], pairs: [['double', 'weighted']] });
     const before = lasting(whole);
@@ -230,7 +233,7 @@ describe('a comparison', () => {
     assert.match(stdout, /^double − weighted +low /m);
   });
 
-  test('goes on to a later end, and is refused with another base', async () => {
+  test('goes on to a later end, and is refused with another base', { skip: waits }, async () => {
     const longer = write('longer.json', { ...tiny, base: { ...tiny.base, steps: 70 }, seeds: [0] });
     const { status, stdout, stderr } = await groupgrad('compare', longer, '--out', whole);
     assert.equal(status, 0, stdout + stderr);
@@ -290,7 +293,7 @@ test('a failing run ends no other, is told, and tried again by the same command'
   assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are others than those measured: /m);
 });
 
-test('a seed whose start fails is told; the others go on', async () => {
+test('a seed whose start fails is told; the others go on', { skip: slowSet('starts six processes') }, async () => {
   const out = join(folder, 'half');
   const file = join(folder, 'half.ts');
   writeFileSync(

@@ -5,10 +5,10 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { before, describe } from 'node:test';
 import { buildEmulatedAddon, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
-const slow = Boolean(process.env.CI || process.env.GROUPGRAD_SLOW_TESTS);
 const python = process.env.GROUPGRAD_PYTHON ?? 'python3';
-const noBuild = slow ? cannotBuild() : 'takes a minute: set GROUPGRAD_SLOW_TESTS=1';
+const noBuild = slowSet('compiles the emulated device') || cannotBuild();
 const hasTorch = !noBuild && run(python, ['-c', 'import torch']).status === 0;
 const noTorch = noBuild || (!hasTorch && `${python} has no PyTorch (GROUPGRAD_PYTHON names another)`);
 

@@ -6,6 +6,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 function runProgram(...args: string[]) {
@@ -19,21 +20,26 @@ function runProgram(...args: string[]) {
 }
 
 /** What each is given besides the run folder, and what its last line looks like. */
-const programs: Record<string, { args: string[]; last: RegExp; needs?: string }> = {
-  'addition.ts': { args: ['2'], last: /^max after 2 steps: \d+ of 200 held-out problems right$/ },
+const programs: Record<string, { args: string[]; last: RegExp; needs?: string; waits?: string | false }> = {
+  'addition.ts': {
+    args: ['2'],
+    waits: slowSet('has a long warm start'),
+    last: /^max after 2 steps: \d+ of 200 held-out problems right$/,
+  },
   'custom-task.ts': { args: ['2'], last: /^\d of 9 right$/ },
   'custom-model.ts': { args: ['2'], last: /^\d+ of 100 right$/ },
   'pretrained.ts': {
     args: ['2'],
+    waits: slowSet('trains a language model'),
     last: /^held-out stories: [\d.]+ mention a dog, [\d.]+ end within 100 tokens, [\d.]+ do both$/,
     needs: '../shared/models/stories260k',
   },
-  'resume.ts': { args: [], last: /^the weights are the same, bit for bit$/ },
+  'resume.ts': { args: [], waits: slowSet('trains three times'), last: /^the weights are the same, bit for bit$/ },
 };
 const configurations = ['dataset.config.ts', 'jsonl.config.ts'];
 
-for (const [name, { args, last, needs }] of Object.entries(programs)) {
-  const skip = needs !== undefined && !existsSync(join(root, needs)) && `${needs} is missing`;
+for (const [name, { args, last, needs, waits }] of Object.entries(programs)) {
+  const skip = waits || (needs !== undefined && !existsSync(join(root, needs)) && `${needs} is missing`);
   test(`examples/${name}`, { skip }, (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     const lines = runProgram(join('examples', name), ...args, runDir)
@@ -56,7 +62,7 @@ for (const name of configurations) {
   });
 }
 
-test('examples/comparison.ts', (t) => {
+test('examples/comparison.ts', { skip: slowSet('trains four times') }, (t) => {
   const out = join(temporaryFolder(t), 'comparison');
   const small = ['base.steps=4', 'base.backend=wasm', 'base.warmStart.steps=20', 'seeds=1', 'probe.every=2'];
   const set = small.flatMap((change) => ['--set', change]);
@@ -67,6 +73,6 @@ test('examples/comparison.ts', (t) => {
 
 test('every example is run here, or is a study with a test of its own', () => {
   const data = ['capitals.jsonl', 'sums.csv'];
-  const known = [...Object.keys(programs), ...configurations, ...data, 'comparison.ts', 'studies'];
+  const known = [...Object.keys(programs), ...configurations, ...data, 'comparison.ts', 'paper', 'studies'];
   assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());
 });

@@ -6,11 +6,11 @@ import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync }
 import { join } from 'node:path';
 import test, { describe } from 'node:test';
 import { buildEmulatedAddon, cannotBuild, exists, outputOf, root, run, withFolder } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
-const slow = Boolean(process.env.CI || process.env.GROUPGRAD_SLOW_TESTS);
 const python = process.env.GROUPGRAD_PYTHON ?? 'python3';
 const noBash = !exists('bash') && 'bash was not found';
-const noBuild = noBash || (slow ? cannotBuild() : 'takes minutes: set GROUPGRAD_SLOW_TESTS=1');
+const noBuild = noBash || slowSet('compiles the emulated device') || cannotBuild();
 const noTorch =
   noBuild ||
   (run(python, ['-c', 'import torch']).status !== 0 && `${python} has no PyTorch (GROUPGRAD_PYTHON names another)`);

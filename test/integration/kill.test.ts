@@ -4,10 +4,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { after as afterAll, before } from 'node:test';
+import test, { after as afterAll, before, type TestContext } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { lastingFiles, readLines, temporaryFolder } from '../support/trainer.js';
 
 /** Bundles, which start in a fraction of the time that tsx takes. Within the checkout, where they find packages and the addon. */
@@ -45,10 +46,7 @@ async function run(program: string, runDir: string, steps: number, delay: number
   return code === 0;
 }
 
-const slow = process.env.GROUPGRAD_SLOW_TESTS === '1';
-const kills = slow ? 20 : 4;
-
-test(`${kills} kills change nothing`, { timeout: 600_000 }, async (t) => {
+async function killsChangeNothing(t: TestContext, kills: number): Promise<void> {
   const folder = temporaryFolder(t);
   const [whole, killed] = [join(folder, 'whole'), join(folder, 'killed')];
   const steps = 15 * kills;
@@ -70,13 +68,19 @@ test(`${kills} kills change nothing`, { timeout: 600_000 }, async (t) => {
     readLines(join(killed, 'timing.jsonl')).map(({ step }) => step),
     Array.from({ length: steps }, (_, i) => i + 1),
   );
-});
+}
+
+test('4 kills change nothing', { timeout: 600_000 }, (t) => killsChangeNothing(t, 4));
+
+test('20 kills change nothing', { timeout: 600_000, skip: slowSet('takes a minute') }, (t) =>
+  killsChangeNothing(t, 20),
+);
 
 const stories = join(root, '../shared/models/stories260k');
 
 test('a run that trains a model of a folder is killed, and goes on bit for bit', {
   timeout: 600_000,
-  skip: existsSync(stories) ? false : `${stories} is missing`,
+  skip: slowSet('loads a model five times') || (!existsSync(stories) && `${stories} is missing`),
 }, async (t) => {
   const folder = temporaryFolder(t);
   const [whole, killed] = [join(folder, 'whole'), join(folder, 'killed')];

@@ -12,9 +12,9 @@ import { type Learned, resultsFile, type StudyResults } from '../../examples/stu
 import { tablesOf } from '../../examples/studies/ladder/tables.js';
 import { digits } from '../../examples/studies/markdown.js';
 import { root } from '../support/native.js';
+import { trainingSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-const trains = process.env.GROUPGRAD_TRAINING_TESTS === '1';
 const committedText = readFileSync(join(root, 'bench/results/hadw-ladder.json'), 'utf8');
 const committed: StudyResults = JSON.parse(committedText);
 
@@ -68,7 +68,7 @@ function assertWithinFourErrors({ simulations, cells }: StudyResults) {
 }
 
 test('the committed study is what the program computes', {
-  skip: !trains && 'it takes minutes: set GROUPGRAD_TRAINING_TESTS=1',
+  skip: trainingSet('takes minutes'),
 }, (t) => {
   const out = temporaryFolder(t);
   runStudy('--out', out);

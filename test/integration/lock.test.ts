@@ -11,11 +11,13 @@ import { defineReward } from '../../src/index.js';
 import { disk } from '../../src/run/checkpoint.js';
 import type { TrainerOptions } from '../../src/train/api.js';
 import { createTrainer, type RunTrainer } from '../../src/train/grpo.js';
+import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { lastingFiles, readLines, temporaryFolder, tinyOptions } from '../support/trainer.js';
 
 describe('a trainer whose folder was taken over', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   const options = (runDir: string, change: Partial<TrainerOptions> = {}) =>
     tinyOptions({ runDir, checkpoint: { every: 1 }, guard: { action: 'rollback' }, ...change });
@@ -105,7 +107,7 @@ const tiny = {
   groupSize: 4,
   loss: 'grpo',
   // The cpu backend greets on standard error.
-  backend: 'wasm',
+  backend: quickBackend,
 };
 
 interface Started {
@@ -174,7 +176,8 @@ describe('groupgrad', () => {
   const skip =
     probe.status === 0 ? false : `unshare ${flags.join(' ')}: ${probe.error?.message ?? probe.stderr.trim()}`;
 
-  test('train in two containers: the second one is refused, whichever that is', { skip }, async (t) => {
+  const waits = skip || slowSet('starts six processes');
+  test('train in two containers: the second one is refused, whichever that is', { skip: waits }, async (t) => {
     const file = write(t, tiny);
     for (const [one, other] of [
       [[], ['unshare', ...flags]],
@@ -200,6 +203,7 @@ describe('groupgrad', () => {
 
   test('compare --take-over: the other comparison and its runs end, and this one does them', {
     timeout: 300_000,
+    skip: slowSet('starts seven processes'),
   }, async (t) => {
     const folder = temporaryFolder(t);
     const [file, out, go] = ['comparison.ts', 'out', 'go'].map((name) => join(folder, name));

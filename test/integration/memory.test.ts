@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import test from 'node:test';
 import { outputOf, root, run } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-const slow = process.env.GROUPGRAD_SLOW_TESTS === '1';
 const steps = 1000;
 /**
  * Bytes a step. The least that a step could leave behind by mistake, its groups or one tensor of the policy, is more than ten
@@ -15,7 +15,8 @@ const steps = 1000;
 const allowed = 4096;
 
 function reasonToSkip(packageName: string): string | false {
-  if (!slow) return 'set GROUPGRAD_SLOW_TESTS=1 to run it';
+  const waits = slowSet('takes minutes');
+  if (waits) return waits;
   try {
     createRequire(import.meta.url).resolve(packageName);
     return false;

@@ -22,6 +22,7 @@ import { delimiter, dirname, join } from 'node:path';
 import test, { after, before, describe, type TestContext } from 'node:test';
 import { ownBuild, platform, prebuiltAddon } from '../../src/devices/places.js';
 import { outputOf, root, run } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
 /** npm's own program, so that it also runs where PATH holds nothing but node. */
 const npmCli = [
@@ -255,6 +256,7 @@ describe('the package', { skip }, () => {
       'LICENSE',
       'README.md',
       'package.json',
+      'scripts/log-level-library.mjs',
       'scripts/prepare.mjs',
       'scripts/setup-tensorflow.mjs',
     ]);
@@ -291,7 +293,8 @@ describe('the package', { skip }, () => {
   });
 
   for (const name of Object.keys(managers) as Manager[]) {
-    test(`${name}, scripts blocked, no compiler: the addon is there and a policy is trained`, (t) => {
+    const skip = 'from' in managers[name] && slowSet('fetches another package manager');
+    test(`${name}, scripts blocked, no compiler: the addon is there and a policy is trained`, { skip }, (t) => {
       const home = join(folder, name);
       if (install(t, name, [tarball, ...tfjs], home) === undefined) return;
       const begin = performance.now();
@@ -326,7 +329,9 @@ describe('the package', { skip }, () => {
     });
   }
 
-  test('with tfjs-core, all packages in the cache: installed within seconds', (t) => {
+  test('with tfjs-core, all packages in the cache: installed within seconds', {
+    skip: slowSet('installs once more'),
+  }, (t) => {
     const seconds = install(t, 'npm with --ignore-scripts', [tarball, tfjs[0]], join(folder, 'timed'));
     if (seconds === undefined) return;
     t.diagnostic(`${seconds.toFixed(1)} s`);
@@ -349,11 +354,13 @@ describe('the package', { skip }, () => {
       `import { TransformerPolicy } from 'groupgrad';
       const policy = await TransformerPolicy.create({ vocabulary: '01' }).catch((problem) => problem.message);
       const entry = await import('groupgrad/tfjs').catch((problem) => problem.message);
-      console.log(JSON.stringify({ policy, entry }));`,
+      const backend = await import('groupgrad/backend').catch((problem) => problem.message);
+      console.log(JSON.stringify({ policy, entry, backend }));`,
     );
     assert.deepEqual(messages, {
       policy: `the transformer policy needs TensorFlow.js, which is not installed: ${typed}`,
       entry: `groupgrad/tfjs needs TensorFlow.js, which is not installed: ${typed}`,
+      backend: `groupgrad/backend needs TensorFlow.js, which is not installed: ${typed}`,
     });
     for (const args of [
       ['train', 'addition'],
@@ -374,10 +381,13 @@ describe('the package', { skip }, () => {
     const doctor = groupgrad(home, ['doctor']);
     assert.equal(doctor.status, 0, outputOf(doctor));
     checkDoctor(doctor.stdout);
-    assert.match(doctor.stdout, /✗ tfjs +not installed\n +→ pnpm add/);
+    assert.match(
+      doctor.stdout,
+      /✗ tfjs +not installed\n +→ pnpm add @tensorflow\/tfjs-core @tensorflow\/tfjs-backend-wasm\n/,
+    );
   });
 
-  test('its types hold in a strict project', (t) => {
+  test('its types hold in a strict project', { skip: slowSet('installs once more') }, (t) => {
     const home = join(folder, 'types');
     if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
     symlinkSync(join(root, 'node_modules', '@tensorflow'), join(home, 'node_modules', '@tensorflow'));
@@ -448,7 +458,9 @@ describe('the package', { skip }, () => {
     assert.ok(performance.now() - begin < 1000 * limit);
   });
 
-  test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation leaves', (t) => {
+  test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation leaves', {
+    skip: slowSet('installs and builds'),
+  }, (t) => {
     const home = join(folder, 'builds');
     if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
     // A compiler that has finished already.

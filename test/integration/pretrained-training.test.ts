@@ -23,6 +23,7 @@ import type { Task } from '../../src/tasks/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { SafetensorsFile } from '../../src/weights/safetensors-file.js';
+import { noEngine } from '../support/engine.js';
 import { tensorsOf, tinyConfig, words, writeModelFolder } from '../support/model-folder.js';
 import { lastingFiles, readLines, temporaryFolder, weightsOf } from '../support/trainer.js';
 
@@ -178,6 +179,50 @@ describe('models from folders in the trainer', () => {
     (await loadRun(runDir, {})).policy.dispose();
     writeModelFolder(join(parent, 'moved'), { tensors });
     await assert.rejects(loadRun(runDir, {}), /expected the files that .* was begun with, got others/);
+  });
+
+  test('a run goes on only with the type of weights and the precision of products that it was begun with', {
+    skip: noEngine,
+  }, async (t) => {
+    await startBackend('groupgrad');
+    try {
+      const parent = temporaryFolder(t);
+      const model = writeModelFolder(join(parent, 'model'), { type: 'BF16' });
+      const runDir = join(parent, 'run');
+      const options = { lora, dtype: 'bfloat16', precision: 'bfloat16' } as const;
+      const begun = await open(t, model, options, { runDir });
+      await begun.trainer.run({ max: 2, ...quiet });
+      begun.trainer.dispose();
+      const { policy: saved } = JSON.parse(fs.readFileSync(join(runDir, 'config.json'), 'utf8')).identity;
+      assert.deepEqual([saved.dtype, saved.precision], ['bfloat16', 'bfloat16']);
+      const refused: [change: PretrainedOptions, message: RegExp][] = [
+        [{ precision: 'float32' }, /policy\.precision: "bfloat16", now nothing/],
+        [{ precision: undefined }, /policy\.precision: "bfloat16", now nothing/],
+        [{ dtype: 'float32' }, /policy\.dtype: "bfloat16", now "float32"/],
+        [{ dtype: undefined }, /policy\.dtype: "bfloat16", now null/],
+      ];
+      for (const [change, message] of refused) {
+        await assert.rejects(open(t, model, { ...options, ...change }, { runDir }), message);
+      }
+      const again = await open(t, model, options, { runDir });
+      assert.equal(again.trainer.step, 2);
+      again.trainer.dispose();
+      // Looked at from outside, it is the same policy.
+      const ids = [Int32Array.of(1, 3, 4, 5, 6)];
+      const { policy } = await loadRun(runDir, {});
+      assert.equal((policy as LoadedPolicy).description.precision, 'bfloat16');
+      assert.deepEqual(await tokenLogProbs(policy, ids), await tokenLogProbs(again.policy, ids));
+      policy.dispose();
+      // One that was begun in float32 has no entry, as before there was a choice.
+      const plain = join(parent, 'plain');
+      (await open(t, model, { lora }, { runDir: plain })).trainer.dispose();
+      await assert.rejects(
+        open(t, model, { lora, precision: 'bfloat16' }, { runDir: plain }),
+        /policy\.precision: nothing, now "bfloat16"/,
+      );
+    } finally {
+      await startBackend('wasm');
+    }
   });
 
   test('a run is exported as an adapter, merged, and in full', async (t) => {

@@ -16,6 +16,7 @@ import { disk, newestCheckpoint } from '../../src/run/checkpoint.js';
 import type { Example } from '../../src/tasks/task.js';
 import type { GrpoStep, GrpoTrainer, TrainerOptions } from '../../src/train/api.js';
 import { createTrainer } from '../../src/train/grpo.js';
+import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
 import {
   lastingFiles,
@@ -88,7 +89,7 @@ function checkpoints(runDir: string): string[] {
 }
 
 describe('a run that goes on', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   test('is the run that was not stopped, wherever it was stopped', async (t) => {
     const whole = join(temporaryFolder(t), 'whole');
@@ -834,7 +835,7 @@ describe('a run that goes on', () => {
 });
 
 describe('a run folder that is removed while the run is at work', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   const plain = { evaluate: {}, evaluation: undefined, checkpoint: { every: 100 } } as const;
 
@@ -931,7 +932,7 @@ describe('a run folder that is removed while the run is at work', () => {
 });
 
 describe('a disk that is full', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   function noSpace(): never {
     throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
@@ -990,7 +991,7 @@ describe('a disk that is full', () => {
 });
 
 describe('the guard', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   /**
    * A reward that is not finite for the last completion that it is asked about in these attempts at a step, counted from 1. An earlier

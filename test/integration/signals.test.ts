@@ -6,7 +6,9 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import test, { describe, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { lastingFiles, temporaryFolder } from '../support/trainer.js';
 
 interface Started {
@@ -84,7 +86,7 @@ function writeConfig(
       warmStart: { steps: 30, batchSize: 8, optimizer: { learningRate: 0.02 } },
       loss: { preset: 'grpo', kl: { beta: 0.02 } },
       checkpoint: { every: 1000 },
-      backend: 'wasm',
+      backend: '${quickBackend}',
       rewards: [defineReward('length', async ({ completion }) => {
         calls.reward++;
         if (isTroubled('reward', 'hang')) await new Promise(() => setTimeout(() => {}, 1e6));
@@ -138,7 +140,8 @@ describe('a step that does not end', { concurrency: false }, () => {
     [['SIGHUP', 'SIGHUP'], 129],
     [['SIGTERM', 'SIGINT'], 130],
   ] as const) {
-    test(`is undone by ${signals.join(' and ')}: the steps before it are saved`, { timeout }, async (t) => {
+    const skip = code !== 143 && slowSet('takes the same way as SIGTERM twice');
+    test(`is undone by ${signals.join(' and ')}: the steps before it are saved`, { timeout, skip }, async (t) => {
       const { file, runDir, trouble } = writeConfig(t);
       const met = trouble({ kind: 'hang', where: 'reward', from: 3 * 16 + 5 });
       const run = start(t, 'train', file, '--run', runDir);
@@ -156,7 +159,8 @@ describe('a step that does not end', { concurrency: false }, () => {
     });
   }
 
-  test('is undone when its grace is over', { timeout }, async (t) => {
+  const skip = slowSet('trains three times');
+  test('is undone when its grace is over', { timeout, skip }, async (t) => {
     const { file, runDir, trouble } = writeConfig(t);
     const met = trouble({ kind: 'hang', where: 'reward', from: 3 * 16 + 1 });
     const run = start(t, 'train', file, '--run', runDir, '--grace', '1.5');
@@ -176,7 +180,8 @@ describe('a step that does not end', { concurrency: false }, () => {
     ['rewards that keep the event loop busy', 'reward', 3 * 16 + 1, 3],
     ['an evaluation that does', 'evaluation', 1, 2],
   ] as const) {
-    test(`because of ${what} is heard between two of them, and undone in time`, { timeout }, async (t) => {
+    const skip = where === 'evaluation' && slowSet('trains three times');
+    test(`because of ${what} is heard between two of them, and undone in time`, { timeout, skip }, async (t) => {
       const { file, runDir, trouble } = writeConfig(t, 'evaluation: { every: 3, atStart: false },');
       const met = trouble({ kind: 'busy', where, from });
       const run = start(t, 'train', file, '--run', runDir, '--grace', '1');
@@ -221,7 +226,8 @@ describe('a warm start', { concurrency: false }, () => {
     ['SIGINT', 130],
     ['SIGKILL', 'SIGKILL'],
   ] as const) {
-    test(`that ${signal} has ended goes on where it was saved`, { timeout }, async (t) => {
+    const skip = signal !== 'SIGKILL' && slowSet('trains twice and more');
+    test(`that ${signal} has ended goes on where it was saved`, { timeout, skip }, async (t) => {
       const often = signal === 'SIGKILL' ? 'checkpoint: { every: 1000, warmStartSeconds: 0 },' : '';
       const { file, runDir } = writeConfig(t, warm + often);
       const run = start(t, 'train', file, '--run', runDir);
@@ -242,7 +248,8 @@ describe('a warm start', { concurrency: false }, () => {
     });
   }
 
-  test('and its first evaluation are ended at once, by one signal', { timeout }, async (t) => {
+  const skip = slowSet('trains three times');
+  test('and its first evaluation are ended at once, by one signal', { timeout, skip }, async (t) => {
     const { file, runDir, trouble } = writeConfig(t);
     const met = trouble({ kind: 'busy', where: 'evaluation', from: 1 });
     const run = start(t, 'train', file, '--run', runDir);
@@ -291,7 +298,7 @@ describe('a comparison', { concurrency: false }, () => {
           groupSize: 4,
           loss: 'grpo',
           checkpoint: { every: 1000 },
-          backend: 'wasm',
+          backend: '${quickBackend}',
           steps: 7,
           rewards: [defineReward('score', async ({ score }) => {
             if (++calls > 64 && existsSync(folder + '/hang')) {
@@ -347,7 +354,8 @@ describe('a comparison', { concurrency: false }, () => {
     });
   });
 
-  test('saves them when their grace is over', { timeout }, async (t) => {
+  const waits = slowSet('starts five processes');
+  test('saves them when their grace is over', { timeout, skip: waits }, async (t) => {
     const { comparison, out } = await hangInBoth(t, '--grace', '0.5');
     comparison.child.kill('SIGINT');
     const { code, seconds } = await secondsToEnd(t, comparison);
@@ -356,7 +364,7 @@ describe('a comparison', { concurrency: false }, () => {
     assert.deepEqual(savedSteps(out), [4, 4]);
   });
 
-  test('that is killed leaves processes behind that save their runs and end', { timeout }, async (t) => {
+  test('that is killed leaves processes behind that save their runs and end', { timeout, skip: waits }, async (t) => {
     const { comparison, out, children } = await hangInBoth(t);
     comparison.child.kill('SIGKILL');
     assert.equal(await comparison.ended, 'SIGKILL');

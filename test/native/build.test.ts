@@ -5,6 +5,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync }
 import { delimiter, join } from 'node:path';
 import test from 'node:test';
 import { exists, outputOf, root, run, withFolder } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
 const read = (file: string) => readFileSync(join(root, file), 'utf8').replace(/#.*$/gm, '');
 const cmake = read('CMakeLists.txt');
@@ -58,12 +59,8 @@ test('both build for Node-API 8, the last that Node 20 has, with C++ exceptions'
   assert.match(gyp, /node_addon_api_except_all/);
 });
 
-const slow = Boolean(process.env.CI || process.env.GROUPGRAD_SLOW_TESTS);
-const why = !slow
-  ? 'takes half a minute: set GROUPGRAD_SLOW_TESTS=1'
-  : ['make', 'python3'].every(exists)
-    ? false
-    : 'node-gyp needs make and Python 3';
+const why =
+  slowSet('takes half a minute') || (!['make', 'python3'].every(exists) && 'node-gyp needs make and Python 3');
 
 test('groupgrad build without CMake: node-gyp builds an addon that computes', { skip: why }, () => {
   withFolder((folder) => {

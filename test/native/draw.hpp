@@ -380,12 +380,13 @@ inline AdvantageDraw drawAdvantages(Random& random) {
   r.groups = groups;
   r.singlePrecision = random.chance(0.3);
   r.center = random.pick({Center::mean, Center::leaveOneOut, Center::none});
-  r.scale = random.pick({Scale::groupStd, Scale::batchStd, Scale::none});
+  r.scale = random.pick({Scale::groupStd, Scale::batchStd, Scale::none, Scale::groupMad});
   r.ddof = double(random.integer(0, 1));
   r.epsilon = random.pick({0.0, 1e-6, 1e-4, 0.1});
   r.hadw = random.chance(0.5);
   r.anchor = random.chance(0.5) ? random.uniform() : double(kNan);
   r.hadwScale = random.uniform(0.5, 2);
+  if (!r.hadw && random.chance(0.5)) r.dqwTemperature = random.uniform(0.2, 5);
   return d;
 }
 

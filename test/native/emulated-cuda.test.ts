@@ -2,25 +2,37 @@
 // suites that take a device run on it; what a GPU alone can show (speed, memory order, PTX) they cannot.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { buildEmulatedAddon, buildProgram, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
-const skip = cannotBuild();
-const slow = process.env.GROUPGRAD_SLOW_TESTS === '1';
+const skip = slowSet('compiles the emulated device') || cannotBuild();
 
 /** Runs test files with the emulated addon; `device`: environment variables that say what GPU it is. */
 function runTests(t: TestContext, patterns: string[], device: Record<string, string> = {}): void {
   const env: NodeJS.ProcessEnv = { ...process.env, ...device, GROUPGRAD_ADDON: buildEmulatedAddon() };
   delete env.NODE_TEST_CONTEXT; // else the tests report to this runner
-  const result = run(process.execPath, [join(root, 'scripts', 'test.mjs'), ...patterns], { env });
+  const result = run(process.execPath, ['--import', 'tsx', join(root, 'scripts', 'test.mjs'), ...patterns], { env });
   const output = outputOf(result);
   assert.equal(result.status, 0, output);
-  const passed = Number(/^# pass (\d+)/m.exec(output)?.[1]);
+  const passed = Number(/^ℹ pass (\d+)/m.exec(output)?.[1]);
   assert.ok(passed > 0, output);
   t.diagnostic(`${passed} tests passed`);
 }
+
+test('the sources compile for the emulated device, all templates instantiated', { skip: cannotBuild() }, () => {
+  const compiler = process.env.CXX ?? 'c++';
+  const flags = ['-std=c++20', '-fsyntax-only', '-Wall', '-Wextra', '-Werror', '-Wno-unknown-pragmas'];
+  const emulation = ['-DGROUPGRAD_CUDA', '-DGROUPGRAD_CUDA_EMULATED', '-I', join(root, 'test', 'native', 'simt')];
+  const sources = readdirSync(join(root, 'native', 'cuda')).filter((file) => /\.(cpp|cu)$/.test(file));
+  assert.ok(sources.length > 0);
+  for (const source of sources) {
+    const result = run(compiler, [...flags, ...emulation, '-x', 'c++', join(root, 'native', 'cuda', source)]);
+    assert.equal(result.status, 0, outputOf(result));
+  }
+});
 
 test('emulated CUDA device: golden vectors, KL, traps, advantages', { skip }, (t) => {
   runTests(t, ['oracle/golden', 'oracle/kl', 'unit/reference-traps', 'unit/advantages', 'unit/configuration']);
@@ -37,9 +49,7 @@ test('emulated CUDA device: DeviceArray and the host API over it, with few alloc
   runTests(t, ['gpu/device-arrays'], { SIMT_MOST_HOST_ALLOCATIONS: '40' });
 });
 
-test('emulated CUDA device: random requests against float64, gradients, sizes', {
-  skip: skip || (!slow && 'takes two minutes; set GROUPGRAD_SLOW_TESTS=1 to run it'),
-}, (t) => {
+test('emulated CUDA device: random requests against float64, gradients, sizes', { skip }, (t) => {
   runTests(t, ['oracle/devices-agree', 'gradient/finite-difference', 'gpu/sizes']);
 });
 
@@ -143,7 +153,7 @@ test('worker threads of one process: each has its device, whatever vocabularies 
 });
 
 test('fuzz: every CUDA kernel agrees with the CPU device, as four kinds of GPU', { skip }, (t) => {
-  const result = run(buildProgram('fuzz', { cuda: 'EMULATED' }), ['100', '1', '0']);
+  const result = run(buildProgram('fuzz', { isEmulated: true }), ['100', '1', '0']);
   assert.equal(result.status, 0, outputOf(result));
   t.diagnostic(result.stdout.trim());
 });

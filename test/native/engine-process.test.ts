@@ -7,6 +7,7 @@ import test, { describe } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { loadAddon } from '../../src/devices/load.js';
 import { outputOf, root, run } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 
 const loaded = loadAddon();
 const skip = loaded.addon ? false : loaded.reason;
@@ -79,9 +80,7 @@ describe('the backend groupgrad in a process', { skip }, () => {
     assert.equal(after, '3');
   });
 
-  const large = !process.env.GROUPGRAD_SLOW_TESTS
-    ? 'takes 7 GB: set GROUPGRAD_SLOW_TESTS=1'
-    : freemem() < 10e9 && 'needs 10 GB of free memory';
+  const large = slowSet('takes 7 GB') || (freemem() < 10e9 && 'needs 10 GB of free memory');
   test('computes with more than 2^31 elements', { skip: large }, () => {
     const program = `
       const n = 2 ** 31 + 5;

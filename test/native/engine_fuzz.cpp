@@ -1,15 +1,20 @@
 // Random requests to the engine's operations, meant to be built with sanitizers (GROUPGRAD_SANITIZE): every array is
 // allocated at its exact size. `engine_fuzz [runs] [seed]`: run i draws from seed + i. Whatever the request, its bits
-// do not depend on the number of threads, and no memory is read or written outside its arrays.
+// do not depend on the number of threads, and no memory is read or written outside its arrays. Products do not depend
+// on whether a matrix of bfloat16 is stored as such; and where instruction sets promise the same bits, they give them.
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "../../native/core/bfloat16.hpp"
 #include "../../native/core/platform.hpp"
 #include "../../native/engine/cpu/engine.hpp"
 
@@ -30,10 +35,15 @@ class Draw {
   bool chance(double p) { return std::uniform_real_distribution<double>(0, 1)(engine_) < p; }
   // Mostly small, now and then enough for several threads.
   int64_t size() { return chance(0.2) ? integer(60000, 140000) : integer(0, 200); }
-  std::vector<float> floats(int64_t n) {
+  std::vector<float> normals(int64_t n) {
     std::vector<float> result(size_t(n), 0);
     std::normal_distribution<float> normal;
     for (float& x : result) x = normal(engine_);
+    return result;
+  }
+  // The same, now and then with a special value.
+  std::vector<float> floats(int64_t n) {
+    std::vector<float> result = normals(n);
     if (n > 0 && chance(0.2)) {
       const float special[] = {__builtin_nanf(""), kInfinity, -kInfinity, -0.0f, 1e38f, -1e38f, 1e-40f, 3e9f};
       result[size_t(integer(0, n - 1))] = special[integer(0, 7)];
@@ -183,6 +193,14 @@ std::string rowsByIndex(Draw& d, void* s) {
   return y.bytes() + sums.bytes();
 }
 
+bool sameNumbers(const Output<float>& a, const Output<float>& b) {
+  // Which of two NaN a sum keeps is not promised.
+  const auto same = [](float x, float y) {
+    return std::bit_cast<uint32_t>(x) == std::bit_cast<uint32_t>(y) || (x != x && y != y);
+  };
+  return std::equal(a.data.get(), a.data.get() + a.size, b.data.get(), same);
+}
+
 std::string products(Draw& d, void* s) {
   MatMulRequest r{};
   r.precision = Precision(d.integer(0, 1));
@@ -229,7 +247,77 @@ std::string products(Draw& d, void* s) {
     op.freePacked(packed);
     if (again.bytes() != c.bytes()) fail("a packed matrix changed the bits");
   }
+  if (r.right.bfloat16) {
+    std::vector<float> wide(b.size());
+    require(op.cast(s, {Type::bfloat16, Type::float32, int64_t(b.size()), narrow.data(), wide.data()}));
+    Output<float> expanded(c.size);
+    r.packed = nullptr;
+    r.right.bfloat16 = nullptr;
+    r.right.float32 = wide.data();
+    r.c = expanded.data.get();
+    require(op.matMul(s, r));
+    if (!sameNumbers(c, expanded)) fail("a matrix stored in bfloat16 gave other numbers than its float32 copy");
+  }
   return c.bytes();
+}
+
+// One product in every instruction set. In float32 those with fused multiply-adds agree to the bit, in bfloat16 those
+// without an instruction for it, whose products of two factors are exact; all are within the bound of their arithmetic.
+std::string setsOfProducts(Draw& d, void*) {
+  const int64_t m = d.integer(1, 40), k = d.chance(0.3) ? d.integer(500, 1100) : d.integer(1, 70), n = d.integer(1, 70);
+  const auto precision = Precision(d.integer(0, 1));
+  const bool stored = d.chance(0.5);
+  const std::vector<float> a = d.normals(m * k), b = d.normals(k * n);
+  const auto round = [](std::vector<float> x) {
+    for (float& value : x) value = std::bit_cast<float>(toBfloat16<uint32_t>(value) << 16);
+    return x;
+  };
+  const bool rounds = precision == Precision::bfloat16;
+  const std::vector<float> left = rounds ? round(a) : a, right = rounds || stored ? round(b) : b;
+  std::vector<uint16_t> narrow;
+  for (const float value : right) narrow.push_back(uint16_t(std::bit_cast<uint32_t>(value) >> 16));
+  MatMulRequest r{};
+  r.precision = precision;
+  r.batch = 1;
+  r.m = m;
+  r.strideM = k;
+  r.strideK = 1;
+  r.right.k = k;
+  r.right.n = n;
+  r.right.strideK = n;
+  r.right.strideN = 1;
+  const std::vector<double> zero = {0};
+  r.batchA = r.batchB = zero;
+  r.a = a.data();
+  if (stored) {
+    r.right.bfloat16 = narrow.data();
+  } else {
+    r.right.float32 = b.data();
+  }
+  std::string agreed;
+  for (const std::string_view name : cpu::instructionSets()) {
+    const auto state = cpu::createState();
+    cpu::setThreadCount(*state, 1);
+    if (!cpu::setInstructionSet(*state, name)) fail("no such instruction set");
+    Output<float> c(m * n);
+    r.c = c.data.get();
+    require(op.matMul(state.get(), r));
+    for (int64_t i = 0; i < c.size; ++i) {
+      double sum = 0, size = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        const double term = double(left[size_t(i / n * k + j)]) * double(right[size_t(j * n + i % n)]);
+        sum += term;
+        size += std::abs(term);
+      }
+      // A chain of k roundings, twice for a pair; what is flushed to 0 is far below it.
+      if (!(std::abs(double(c.data[i]) - sum) <= double(k + 8) * 0x1p-24 * size)) fail("a product is not accurate");
+    }
+    const bool hasInstruction = name == "AVX512-BF16" || name == "AMX-BF16";
+    if (rounds ? hasInstruction : name == "baseline") continue;
+    if (agreed.empty()) agreed = c.bytes();
+    if (c.bytes() != agreed) fail("an instruction set gave other bits than it promises");
+  }
+  return agreed;
 }
 
 std::string norms(Draw& d, void* s) {
@@ -353,9 +441,9 @@ std::string updates(Draw& d, void* s) {
   return newVariable.bytes() + newMean.bytes() + newSquare.bytes() + sum.bytes();
 }
 
-constexpr std::string (*kKinds[])(Draw&, void*) = {unary,       binary,     casts,  copy,      reductions,
-                                                   rowsByIndex, products,   norms,  rotations, gatedUnits,
-                                                   attentions,  attentions, updates};
+constexpr std::string (*kKinds[])(Draw&, void*) = {unary,          binary,     casts,      copy,      reductions,
+                                                   rowsByIndex,    products,   norms,      rotations, gatedUnits,
+                                                   setsOfProducts, attentions, attentions, updates};
 
 void run(uint64_t seed) {
   currentSeed = seed;

@@ -590,7 +590,7 @@ void checkAdvantages(const AdvantageDraw& d) {
     for (int64_t i = d.offsets[g]; i < d.offsets[g + 1]; ++i) {
       const bool verdict = d.rewards[i] == d.rewards[i];
       require(verdict || r.advantages[i] == 0, "no verdict, no advantage");
-      require(r.hadw || r.weights[i] == 1, "without HA-DW every weight is 1");
+      require(r.hadw || r.dqwTemperature > 0 || r.weights[i] == 1, "without HA-DW or DQW every weight is 1");
       any |= r.advantages[i] != 0;
       if (!verdict) continue;
       ++verdicts;

@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { loadAddon } from '../../src/devices/load.js';
 import { digestOf, type Series } from '../support/digest.js';
 import { outputOf, root, run } from '../support/native.js';
+import { repeats } from '../support/sets.js';
 
 const loaded = loadAddon();
 
@@ -52,7 +53,7 @@ describe('worker threads', { skip: loaded.addon ? false : loaded.reason }, () =>
   test('one that is terminated in the middle of its calls leaves the others alone', async () => {
     const series: Series = { seed: 8, calls: 10 };
     const own = digestOf(series);
-    for (let i = 0; i < 6; i++) {
+    for (let i = 0; i < repeats(2, 6); i++) {
       const worker = start(null);
       await once(worker, 'message');
       const other = answer(start(series));

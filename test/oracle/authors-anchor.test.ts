@@ -95,7 +95,7 @@ test('the trainer, told to be posterior, observes in this order, and in the othe
     } as Parameters<typeof assignAdvantages>[2];
     const step = (rewards: readonly number[]) => {
       const groups = groupsOf(rewards, groupSize);
-      assignAdvantages(groups, groups, settings, anchor);
+      assignAdvantages(groups, groups, settings, anchor, { whole: [], steps: [] });
       return groups.flatMap(({ completions }) => completions.map(({ advantage }) => advantage));
     };
     for (const level of earlierLevels(golden)) step(batchOf(level, golden));

@@ -19,6 +19,7 @@ import { type BiasTable, biasTables, tableText } from '../../src/bias/report/tab
 import { simulate } from '../../src/bias/simulation.js';
 import { chartFile } from '../../src/report/chart.js';
 import { assertNumber } from '../support/compare.js';
+import { slowSet } from '../support/sets.js';
 
 describe('the study with its defaults', () => {
   const before = process.cpuUsage();
@@ -100,7 +101,7 @@ describe('the study with its defaults', () => {
   });
 });
 
-test('other seeds agree with the theory as well', () => {
+test('other seeds agree with the theory as well', { skip: slowSet('simulates several studies') }, () => {
   for (const seed of [1, 2 ** 40]) {
     const { deviation, ...rest } = largestDeviation(
       biasStudy({ ...biasDefaults, groupSizes: [3, 16], samples: 2000, seed }),

@@ -1,6 +1,6 @@
 // On the backend groupgrad the sampler's numbers are the trainer's, to the last bit: logits through the key-value cache are those
-// of a whole forward pass, alone or with other sequences, on one thread or several, in both precisions; for every family of tiny
-// checkpoints, and for a small Llama.
+// of a whole forward pass, alone or with other sequences, on one thread or several, in both precisions, with every weight trained
+// and with an adapter on weights held in bfloat16; for every family of tiny checkpoints, and for a small Llama.
 
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ import type { ModelWeights } from '../../src/model/parameters.js';
 import { padPrompts } from '../../src/rollout/sample.js';
 import { AdamW } from '../../src/train/adamw.js';
 import { PretrainedFolder } from '../../src/weights/pretrained-folder.js';
-import { loadModel, type PretrainedModel } from '../../src/weights/pretrained-model.js';
+import { type LoadOptions, loadModel, type PretrainedModel } from '../../src/weights/pretrained-model.js';
 import { engine as api, noEngine, useEngine } from '../support/engine.js';
 import { seeded } from '../support/random.js';
 
@@ -34,6 +34,11 @@ const folders = skip
         .map((name) => join(families, name)),
       ...(existsSync(join(shared, 'models/stories260k')) ? [join(shared, 'models/stories260k')] : []),
     ];
+
+const kinds: Record<string, Partial<LoadOptions>> = {
+  'every weight trained': {},
+  'an adapter on weights in bfloat16': { lora: { rank: 4 }, type: 'BF16' },
+};
 
 /** [prompt, what follows]: over the ends of blocks of the cache, and of keys, where the model reads so far. */
 function sequencesOf(vocabulary: number, longest: number): { prompt: Int32Array; rest: Int32Array }[] {
@@ -107,57 +112,60 @@ describe('sampler and trainer on the backend groupgrad', { skip }, () => {
 
   for (const path of folders) {
     const name = path.split('/').at(-1)!;
-    test(`agree to the last bit: ${name}, after 20 updates`, () => {
-      const folder = new PretrainedFolder(path);
-      const pretrained = loadModel(folder, { seed: 0, recompute: true });
-      folder.close();
-      const { model } = pretrained;
-      const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')) as Record<string, number>;
-      const longest = Math.min(140, config.max_position_embeddings ?? 140);
-      train(pretrained, 20);
-      const sequences = sequencesOf(config.vocab_size, longest);
-      const whole = sequences.map(({ prompt, rest }) => Int32Array.of(...prompt, ...rest));
-      for (const precision of ['float32', 'bfloat16'] as const) {
-        api!.setPrecision(precision);
-        api!.configureEngine({ threads: 1 });
-        const expected = fullPass(model, whole);
-        assert.ok(expected[0].every(Number.isFinite));
-        for (const threads of [1, 2]) {
-          api!.configureEngine({ threads });
-          const what = `${precision}, ${threads} threads`;
-          const same = (actual: Float32Array, row: number, from: number, label: string) =>
-            assert.ok(
-              bits(actual).equals(bits(expected[row].subarray(from, from + actual.length))),
-              `${what}: ${label}, sequence ${row}`,
-            );
-          fullPass(model, whole).forEach((values, row) => {
-            same(values, row, 0, 'all sequences');
-          });
-          whole.forEach((own, row) => {
-            same(fullPass(model, [own])[0], row, 0, 'a sequence by itself');
-          });
-          const prompts = padPrompts(
-            sequences.map(({ prompt }) => prompt),
-            longest,
-            0,
-          );
-          const rows = Int32Array.from(sequences.keys());
-          const decoder = CachedDecoder.start(model, prompts, rows, 20);
-          const size = expected[0].length / whole[0].length;
-          for (let t = 0; ; t++) {
-            const logits = decoder.logits.dataSync<'float32'>();
-            sequences.forEach(({ prompt, rest }, row) => {
-              if (t > rest.length) return;
-              const own = logits.subarray(row * size, (row + 1) * size);
-              same(own, row, (prompt.length + t - 1) * size, `token ${t} through the cache`);
+    for (const [kind, options] of Object.entries(kinds)) {
+      test(`agree to the last bit: ${name}, ${kind}, after 20 updates`, () => {
+        const folder = new PretrainedFolder(path);
+        const pretrained = loadModel(folder, { ...options, seed: 0, recompute: true });
+        folder.close();
+        assert.equal(api!.isCompressed(pretrained.model.weights.embedding), options.type === 'BF16');
+        const { model } = pretrained;
+        const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')) as Record<string, number>;
+        const longest = Math.min(140, config.max_position_embeddings ?? 140);
+        train(pretrained, 20);
+        const sequences = sequencesOf(config.vocab_size, longest);
+        const whole = sequences.map(({ prompt, rest }) => Int32Array.of(...prompt, ...rest));
+        for (const precision of ['float32', 'bfloat16'] as const) {
+          api!.setPrecision(precision);
+          api!.configureEngine({ threads: 1 });
+          const expected = fullPass(model, whole);
+          assert.ok(expected[0].every(Number.isFinite));
+          for (const threads of [1, 2]) {
+            api!.configureEngine({ threads });
+            const what = `${precision}, ${threads} threads`;
+            const same = (actual: Float32Array, row: number, from: number, label: string) =>
+              assert.ok(
+                bits(actual).equals(bits(expected[row].subarray(from, from + actual.length))),
+                `${what}: ${label}, sequence ${row}`,
+              );
+            fullPass(model, whole).forEach((values, row) => {
+              same(values, row, 0, 'all sequences');
             });
-            if (t === 20) break;
-            decoder.append(Int32Array.from(sequences, ({ rest }) => rest[t] ?? -1));
+            whole.forEach((own, row) => {
+              same(fullPass(model, [own])[0], row, 0, 'a sequence by itself');
+            });
+            const prompts = padPrompts(
+              sequences.map(({ prompt }) => prompt),
+              longest,
+              0,
+            );
+            const rows = Int32Array.from(sequences.keys());
+            const decoder = CachedDecoder.start(model, prompts, rows, 20);
+            const size = expected[0].length / whole[0].length;
+            for (let t = 0; ; t++) {
+              const logits = decoder.logits.dataSync<'float32'>();
+              sequences.forEach(({ prompt, rest }, row) => {
+                if (t > rest.length) return;
+                const own = logits.subarray(row * size, (row + 1) * size);
+                same(own, row, (prompt.length + t - 1) * size, `token ${t} through the cache`);
+              });
+              if (t === 20) break;
+              decoder.append(Int32Array.from(sequences, ({ rest }) => rest[t] ?? -1));
+            }
+            decoder.dispose();
           }
-          decoder.dispose();
         }
-      }
-      pretrained.dispose();
-    });
+        pretrained.dispose();
+      });
+    }
   }
 });

@@ -72,7 +72,7 @@ function drawRewards(random: Random, sequences: number): { rewards: number[]; ad
       scale: random.pick(scales),
       ddof: random.pick([0, 1] as const),
       epsilon: random.pick([1e-4, 0.1]),
-      ...(random.chance(0.5) && { hadw: { anchor, scale: random.uniform(0.8, 1.5) } }),
+      ...random.pick([{}, { hadw: { anchor, scale: random.uniform(0.8, 1.5) } }, { dqw: { temperature: 0.5 } }]),
     },
   };
 }

@@ -3,6 +3,7 @@
 import { after, before } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { loadAddon } from '../../src/devices/load.js';
+import { slowSet } from './sets.js';
 
 const loaded = loadAddon();
 
@@ -14,6 +15,10 @@ export const addon = loaded.addon;
 
 /** The instruction sets that run here. */
 export const instructionSets: readonly string[] = addon ? addon.engine.instructionSets() : [];
+
+/** The first and the last of them are in the quick set; why another is skipped. */
+export const slowInstructionSet = (name: string): string | false =>
+  name !== instructionSets[0] && name !== instructionSets.at(-1) && slowSet('is one of the instruction sets between');
 
 /** `groupgrad/backend`, which cannot be loaded without the addon. */
 export const engine = loaded.addon ? await import('../../src/backend.js') : undefined;

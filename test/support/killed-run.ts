@@ -3,10 +3,11 @@
 import { startBackend } from '../../src/backend/backend.js';
 import { presets } from '../../src/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
+import { quickBackend } from './backend.js';
 import { lengthTask, tinyOptions, tinyTask } from './trainer.js';
 
 const [runDir, steps] = process.argv.slice(2);
-await startBackend('cpu');
+await startBackend(quickBackend);
 const trainer = await createTrainer(
   tinyOptions({
     // Ten examples, four a step: every second or third step goes around the task's end.

@@ -1,7 +1,7 @@
-// Running commands and building the C++ programs of test/native with CMake, into build/native-tests.
+// Running commands, and building the C++ programs of test/native and the emulated CUDA device with CMake.
 
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -59,19 +59,62 @@ export function cannotBuild(sanitizers?: string): string | false {
   });
 }
 
-/** Builds one of the programs of test/native and gives its path. The CUDA device is in it where `cuda` says so. */
-export function buildProgram(name: string, { sanitizers = '', cuda = 'OFF' } = {}): string {
-  const folder = join(root, 'build', 'native-tests', `${sanitizers.replace(',', '-') || 'plain'}-${cuda}`);
+/**
+ * Has CMake build targets in a folder of build/, one process at a time: several test files build the emulated device, and two
+ * builds in one folder at once spoil each other's files.
+ */
+function build(folder: string, options: readonly string[], targets: readonly string[]): void {
   mkdirSync(folder, { recursive: true });
-  const generator = exists('ninja') ? ['-G', 'Ninja'] : [];
-  const options = ['-DGROUPGRAD_NATIVE_TESTS=ON', `-DGROUPGRAD_SANITIZE=${sanitizers}`, `-DGROUPGRAD_CUDA=${cuda}`];
-  for (const args of [
-    ['-S', root, '-B', folder, ...generator, ...options],
-    ['--build', folder, '--target', name],
-  ]) {
-    const result = run('cmake', args);
-    if (result.status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${outputOf(result)}`);
+  const release = holdLock(`${folder}.lock`);
+  try {
+    const generator = exists('ninja') ? ['-G', 'Ninja'] : [];
+    for (const args of [
+      ['-S', root, '-B', folder, ...generator, '-DGROUPGRAD_NATIVE_TESTS=ON', ...options],
+      ['--build', folder, '--parallel', String(availableParallelism()), '--target', ...targets],
+    ]) {
+      const result = run('cmake', args);
+      if (result.status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${outputOf(result)}`);
+    }
+  } finally {
+    release();
   }
+}
+
+/** Waits until no other process holds the lock, a file with the holder's process id. Returns what gives it back. */
+function holdLock(path: string): () => void {
+  for (;;) {
+    try {
+      writeFileSync(path, String(process.pid), { flag: 'wx' });
+      return () => rmSync(path, { force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    if (isAbandoned(path)) rmSync(path, { force: true });
+    else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  }
+}
+
+/** Whether the process that took a lock has ended without giving it back. */
+function isAbandoned(path: string): boolean {
+  try {
+    const holder = Number(readFileSync(path, 'utf8'));
+    // Empty: it is being written.
+    if (holder > 0) process.kill(holder, 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
+}
+
+/** Where the CUDA device runs on the processor: the addon, the C library and the programs share their object files. */
+const emulated = join(root, 'build', 'emulated');
+const emulation = ['-DGROUPGRAD_CUDA=EMULATED'];
+
+/** Builds one of the programs of test/native and gives its path; with `isEmulated`, over the emulated CUDA device too. */
+export function buildProgram(name: string, { sanitizers = '', isEmulated = false } = {}): string {
+  const kind = sanitizers.replace(',', '-') || 'plain';
+  const folder = isEmulated ? emulated : join(root, 'build', 'native-tests', kind);
+  build(folder, isEmulated ? emulation : ['-DGROUPGRAD_CUDA=OFF', `-DGROUPGRAD_SANITIZE=${sanitizers}`], [name]);
   return join(folder, name);
 }
 
@@ -80,14 +123,7 @@ let emulatedAddon: string | undefined;
 /** Builds the addon with the CUDA device emulated on the processor, once a process, and gives its path. */
 export function buildEmulatedAddon(): string {
   if (emulatedAddon) return emulatedAddon;
-  const folder = join(root, 'build', 'emulated');
-  for (const args of [
-    ['-S', root, '-B', folder, '-DGROUPGRAD_CUDA=EMULATED'],
-    ['--build', folder, '--parallel', String(availableParallelism())],
-  ]) {
-    const result = run('cmake', args);
-    if (result.status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${outputOf(result)}`);
-  }
-  emulatedAddon = join(folder, 'groupgrad.node');
+  build(emulated, emulation, ['groupgrad', 'groupgrad_c']);
+  emulatedAddon = join(emulated, 'groupgrad.node');
   return emulatedAddon;
 }

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { outputOf, root, run, withFolder } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
 const script = join(root, 'scripts', 'setup-tensorflow.mjs');
@@ -71,7 +72,9 @@ for (const loglevel of ['notice', 'silent']) {
   });
 }
 
-test('where it cannot be built: the reasons, and it is not left in package.json', (t) => {
+test('where it cannot be built: the reasons, and it is not left in package.json', {
+  skip: slowSet('tries to build for a minute'),
+}, (t) => {
   const missing = inProject((folder) => {
     // A Python without pip, and no wheel unpacked yet.
     const env = { PYTHON: 'false', XDG_CACHE_HOME: join(folder, 'cache') };
@@ -89,10 +92,8 @@ test('where it cannot be built: the reasons, and it is not left in package.json'
   if (missing) t.skip(missing);
 });
 
-const slow = process.env.GROUPGRAD_SLOW_TESTS ? false : 'takes half a minute: set GROUPGRAD_SLOW_TESTS=1';
-
 test('in a project of its own: a binding that computes with the project’s tfjs-core, and that stays', {
-  skip: slow,
+  skip: slowSet('takes half a minute'),
 }, (t) => {
   const missing = inProject((folder) => {
     const result = setup(['--time-limit', '180'], folder);

@@ -138,6 +138,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           for (const epsilon of [0, 1e-4]) {
             const uncentred = {
               'group-std': reward,
+              'group-mad': reward,
               'batch-std': spread ? reward / (std(known, 1) + epsilon) : reward,
               none: reward,
             };
@@ -158,6 +159,104 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           }
         }
       }
+    });
+
+    test('group-mad divides by the mean absolute deviation, so that Σ |A| is G', () => {
+      const groups = [
+        [1, 0, 0.5, 0.25],
+        [-1, 2, 7],
+        [0, 0, 0, 0, 1],
+      ];
+      const mad = (g: readonly number[]) => mean(g.map((r) => Math.abs(r - mean(g))));
+      const groupSizes = Int32Array.from(groups, ({ length }) => length);
+      for (const ddof of [0, 1] as const) {
+        for (const epsilon of [undefined, 0, 0.1]) {
+          const config: AdvantageConfig = { groupSizes, scale: 'group-mad', ddof, epsilon };
+          const result = advantages(groups.flat(), config);
+          const expected = groups.flatMap((g) => g.map((r) => (r - mean(g)) / (mad(g) + (epsilon ?? 1e-4))));
+          close(result.advantages, expected, `ddof ${ddof}, epsilon ${epsilon}`);
+          close(
+            result.groupStd,
+            groups.map((g) => std(g, ddof)),
+            'groupStd',
+          );
+        }
+      }
+      const { advantages: a } = advantages(groups.flat(), { groupSizes, scale: 'group-mad', epsilon: 0 });
+      let first = 0;
+      for (const { length } of groups) {
+        const total = a.slice(first, first + length).reduce((sum, value) => sum + Math.abs(value), 0);
+        assertNumber(total, length, length * rounded, 'Σ |A|');
+        first += length;
+      }
+    });
+
+    test('group-mad counts rewards with a verdict only, and deviations near the ends of float64', () => {
+      const { advantages: a } = advantages([0, NaN, 0, 3], { groupSize: 4, scale: 'group-mad', epsilon: 0 });
+      close(a, [-0.75, 0, -0.75, 1.5], 'NaN'); // (0, 0, 3): mean 1, MAD 4/3
+      for (const size of [1e-310, 1e300]) {
+        const far = advantages([0, 0, 0, size], { groupSize: 4, scale: 'group-mad', epsilon: 0 });
+        assertArray(far.advantages, Float32Array.of(-2 / 3, -2 / 3, -2 / 3, 2), 1e-6, `rewards of ${size}`);
+      }
+    });
+
+    test('dqw weights questions by a softmax over the groups with spread', () => {
+      const rewards = [0, 0, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0, 0];
+      const {
+        advantages: a,
+        weights,
+        metrics,
+      } = advantages(rewards, {
+        groupSize: 4,
+        scale: 'group-mad',
+        epsilon: 0,
+        dqw: {},
+      });
+      // Means 1/4 and 3/4, T = 2: λ = 2 / (1 + e^(∓1/4)).
+      const [hard, easy] = [1.124353001771596, 0.875646998228404];
+      const spread = [hard, hard, hard, hard, easy, easy, easy, easy];
+      close(weights, [...spread, 1, 1, 1, 1, 1, 1, 1, 1], 'weights');
+      const plain = [-2 / 3, -2 / 3, -2 / 3, 2, 2 / 3, 2 / 3, 2 / 3, -2];
+      close(a, [...plain.map((value, i) => value * spread[i]), 0, 0, 0, 0, 0, 0, 0, 0], 'advantages');
+      assertNumber(metrics['dqw/weight_mean'], 1, 1e-7, 'weight_mean');
+      assertNumber(metrics['dqw/weight_max'], hard, 1e-7, 'weight_max');
+      assertNumber(metrics['dqw/weight_min'], easy, 1e-7, 'weight_min');
+      assert.equal('hadw/anchor' in metrics, false);
+      assert.equal('dqw/weight_mean' in advantages(rewards, { groupSize: 4 }).metrics, false);
+    });
+
+    test('dqw with any scale, centre, temperature, and ragged groups, without overflow', () => {
+      const groups = [[3, 5, NaN], [-1000, -999], [NaN, NaN], [700, 705, 710, 720], [4]];
+      const groupSizes = Int32Array.from(groups, ({ length }) => length);
+      const known = groups.map((g) => g.filter((r) => !Number.isNaN(r)));
+      for (const temperature of [0.5, 2, 1000]) {
+        const exponents = known.map((g) => (g.length > 1 ? (-1000 + 0.5 - mean(g)) / temperature : NaN));
+        exponents[1] = (-1000 + 0.5 - -999.5) / temperature;
+        const total = exponents.reduce((sum, x) => sum + (Number.isNaN(x) ? 0 : Math.exp(x)), 0);
+        for (const center of centers) {
+          for (const scale of scales) {
+            const config = { groupSizes, center, scale };
+            const plain = advantages(groups.flat(), config);
+            const weighted = advantages(groups.flat(), { ...config, dqw: { temperature } });
+            let i = 0;
+            for (const [g, { length }] of groups.entries()) {
+              const wanted = Number.isNaN(exponents[g]) ? 1 : (3 * Math.exp(exponents[g])) / total;
+              for (const end = i + length; i < end; i++) {
+                assertNumber(weighted.weights[i], wanted, 2e-7 * wanted + 1e-44, `${scale} ${temperature} ${i}`);
+                const product = plain.advantages[i] * wanted;
+                assertNumber(weighted.advantages[i], product, 4e-7 * Math.abs(product) + 1e-44, 'advantage');
+              }
+            }
+            assert.deepEqual(weighted.groupMean, plain.groupMean);
+          }
+        }
+      }
+    });
+
+    test('dqw over groups without spread weights nothing', () => {
+      const { weights, metrics } = advantages([1, 1, 0, 0], { groupSize: 2, dqw: {} });
+      assert.deepEqual([...weights], [1, 1, 1, 1]);
+      assert.equal(metrics.nonFinite, 0);
     });
 
     test('groups of one without a centre keep their rewards', () => {

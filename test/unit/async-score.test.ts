@@ -7,6 +7,7 @@ import { NumericFault } from '../../src/base/numeric-fault.js';
 import { type JudgedCompletion, Judging } from '../../src/rollout/rewards.js';
 import type { Example, Task } from '../../src/tasks/task.js';
 import { createTrainer } from '../../src/train/grpo.js';
+import { quickBackend } from '../support/backend.js';
 import { tinyPolicy, tinyTask } from '../support/trainer.js';
 
 const delayed = async <T>(value: T, milliseconds: number) => {
@@ -23,7 +24,7 @@ async function askScores(
   asked: readonly JudgedCompletion<Example>[],
   signal?: AbortSignal,
 ): Promise<number[]> {
-  const judging = new Judging(task, [], signal);
+  const judging = new Judging(task, [], { groupSize: asked.length, signal });
   for (const [i, completion] of asked.entries()) judging.add(i, completion);
   await judging.finish();
   return judging.judgements.map(({ score }) => score);
@@ -32,7 +33,7 @@ async function askScores(
 const scorer = (score: Task['score']) => ({ name: 'own', score });
 
 describe('a score that is a promise', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   test('gives the same steps and evaluations as the same score at once', async () => {
     const run = async (task: Task) => {

@@ -6,11 +6,12 @@ import test, { after, before } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { type LossConfig, presets } from '../../src/index.js';
+import { mostLogitBytes } from '../../src/model/linear-loss.js';
 import type { Policy } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import type { GrpoReport } from '../../src/tfjs/index.js';
-import { batchLoss, batchValues, lossSource, mostLogitBytes } from '../../src/train/batch-loss.js';
+import { batchLoss, batchValues, lossSource } from '../../src/train/batch-loss.js';
 import { type CompletionBatch, completionBatch } from '../../src/train/completions.js';
 import { fill, seeded } from '../support/random.js';
 

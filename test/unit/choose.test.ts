@@ -6,6 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { normal } from '../../src/base/random.js';
 import { chooseTokens } from '../../src/rollout/choose.js';
+import { slowBackend } from '../support/sets.js';
 
 /** Read whole; 40 blocks of 50; 29 of 1733; a prime, which has no blocks. */
 const vocabularies = [7, 2000, 50257, 1031];
@@ -17,7 +18,7 @@ const vocabularies = [7, 2000, 50257, 1031];
 const border = 2e-6;
 
 for (const backend of ['cpu', 'wasm'] as const) {
-  describe(`choosing tokens on ${backend}`, () => {
+  describe(`choosing tokens on ${backend}`, { skip: slowBackend(backend) }, () => {
     before(() => startBackend(backend));
 
     for (const vocabulary of vocabularies) {

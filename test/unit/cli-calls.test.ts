@@ -100,10 +100,10 @@ describe('a wrong call', () => {
     [['bias', '3'], /^expected no argument, got 3$/],
     [['doctor', 'cuda'], /^expected no argument, got cuda$/],
     // Flags that there are not, without a value, with an impossible one.
-    [['train', 'addition', '--step', '3'], /^Unknown option '--step'/],
-    [['report', 'DIR/run', '--json'], /^Unknown option '--json'/],
-    [['doctor', '--verbose'], /^Unknown option '--verbose'/],
-    [['train', 'addition', '--run'], /^Option '--run <value>' argument missing/],
+    [['train', 'addition', '--step', '3'], /^--step: unknown flag; did you mean --steps\?$/],
+    [['report', 'DIR/run', '--json'], /^--json: unknown flag; see --help$/],
+    [['doctor', '--verbose'], /^--verbose: unknown flag; see --help$/],
+    [['train', 'addition', '--run'], /^--run: expected a value, got nothing$/],
     [['train', 'addition', '--run', ''], /^--run: expected a value, got ""$/],
     [['train', 'addition', '--resume', ''], /^--resume: expected a value, got ""$/],
     [['bias', '--out', ''], /^--out: expected a value, got ""$/],
@@ -122,6 +122,13 @@ describe('a wrong call', () => {
     [['train', 'addition', '--run', 'DIR/tiny.json'], /^--run: expected the path of a folder, got ".*tiny\.json"/],
     [['evaluate', 'DIR/run', '--size', '0'], /^--size: expected a whole number of at least 1, got "0"$/],
     [['evaluate', 'DIR/run', '--backend', 'gpu'], /^--backend: expected one of/],
+    [['train', 'addition', '--precision', 'half'], /^--precision: expected one of float32, bfloat16, got "half"$/],
+    [['evaluate', 'DIR/run', '--precision', 'bfloat16'], /^--precision: expected a model folder, got a run/],
+    [['train', 'addition', '--dtype', 'bfloat16'], /^--dtype: expected --model beside it$/],
+    [
+      ['train', 'DIR/tiny.json', '--precision', 'bfloat16'],
+      /^--set policy\.precision: expected 'float32' on the backend cpu, got 'bfloat16', which needs the backend groupgrad/,
+    ],
     [['evaluate', 'DIR/run', '--by', 'subject'], /^--by: expected --data beside it$/],
     [['evaluate', 'DIR/run', '--out', 'DIR/new'], /^--out: expected --data or --task beside it$/],
     [
@@ -140,7 +147,7 @@ describe('a wrong call', () => {
     ],
     [
       ['evaluate', 'DIR/run', '--data', 'DIR/none.csv', '--verify', 'maths'],
-      /^--data\.path: expected a file that can be read, got .*ENOENT/,
+      /^--data: expected a file that can be read, got .*: there is no such file$/,
     ],
     [
       ['evaluate', 'DIR/run', '--against', 'DIR/empty', '--task', 'copy'],
@@ -161,6 +168,13 @@ describe('a wrong call', () => {
       /^--second: expected another grader than --verify, got maths$/,
     ],
     [['train', 'addition', '--lora', '8'], /^--lora: expected --model beside it$/],
+    [['train', '--data', 'DIR/sums.csv'], /^--data: expected --model beside it$/],
+    [['train', '--model', 'DIR/empty', '--hadv'], /^--hadv: unknown flag; did you mean --hadw\?$/],
+    [['train', '--model', 'DIR/empty', '--hadw=1'], /^--hadw: expected no value$/],
+    [
+      ['train', '--model', 'DIR/none', '--data', 'DIR/sums.csv', '--verify', 'maths'],
+      /^--model: .*none: expected a folder with tokenizer\.json, got no such folder$/,
+    ],
     [['train', '--model', 'DIR/empty'], /^--data: expected a file of problems beside --model$/],
     [
       ['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv'],
@@ -179,7 +193,10 @@ describe('a wrong call', () => {
       ['evaluate', 'DIR/run', '--task', '{"task":"addition","digits":9}'],
       /^--task: digits: expected an integer at least 1/,
     ],
-    [['evaluate', 'DIR/run', '--task', '{"task":"jsonl","path":"DIR/none.jsonl"}'], /^--task: path: .*ENOENT/],
+    [
+      ['evaluate', 'DIR/run', '--task', '{"task":"jsonl","path":"DIR/none.jsonl"}'],
+      /^--task: path: .*: there is no such file$/,
+    ],
     [['evaluate', 'DIR/run', '--task', 'copy'], /^copying 1 to 8 letters, prompt "\w+=": text: expected characters of/],
     [['evaluate', 'DIR/run'], /run: it names no task to evaluate on; say which with --data or --task$/],
     [['sample', 'DIR/run', '1+2=', '--count', '0'], /^--count: /],

@@ -224,7 +224,7 @@ describe('misspelt fields', () => {
     [
       advantages([0, 1], { groupsize: 2 }),
       TypeError,
-      'config.groupsize: unknown field; expected one of groupSize, groupSizes, center, scale, ddof, epsilon, hadw',
+      'config.groupsize: unknown field; expected one of groupSize, groupSizes, center, scale, ddof, epsilon, hadw, dqw',
     ],
     [
       advantages([0, 1], { groupSize: 2, hadw: { lambda: 1 } }),
@@ -669,7 +669,7 @@ describe('advantages, rewards and groups', () => {
     [
       advantages([0, 1], { groupSize: 2, scale: 'std' }),
       RangeError,
-      `config.scale: expected one of 'group-std', 'batch-std', 'none', got "std"`,
+      `config.scale: expected one of 'group-std', 'group-mad', 'batch-std', 'none', got "std"`,
     ],
     [
       advantages([0, 1], { groupSize: 2, ddof: 2 }),
@@ -682,6 +682,22 @@ describe('advantages, rewards and groups', () => {
       'config.epsilon: expected a finite number at least 0, got -0.0001',
     ],
     [advantages([0, 1], { groupSize: 2, hadw: 0.5 }), TypeError, 'config.hadw: expected an object, got 0.5'],
+    [advantages([0, 1], { groupSize: 2, dqw: 2 }), TypeError, 'config.dqw: expected an object, got 2'],
+    [
+      advantages([0, 1], { groupSize: 2, dqw: { T: 2 } }),
+      TypeError,
+      'config.dqw.T: unknown field; expected one of temperature',
+    ],
+    [
+      advantages([0, 1], { groupSize: 2, dqw: { temperature: 0 } }),
+      RangeError,
+      'config.dqw.temperature: expected a finite number above 0, got 0',
+    ],
+    [
+      advantages([0, 1], { groupSize: 2, hadw: {}, dqw: {} }),
+      RangeError,
+      'config.dqw: expected either hadw or dqw, because each weights by difficulty, got both',
+    ],
     [
       advantages([0, 1], { groupSize: 2, hadw: { anchor: NaN } }),
       RangeError,

@@ -12,9 +12,10 @@ import { createTransformer } from '../../src/model/transformer.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import { resolveParts } from '../../src/train/options.js';
+import { quickBackend } from '../support/backend.js';
 import { readLines, temporaryFolder, tinySize } from '../support/trainer.js';
 
-before(async () => void (await startBackend('cpu')));
+before(async () => void (await startBackend(quickBackend)));
 
 function problems(folder: string): string {
   const path = join(folder, 'problems.jsonl');

@@ -197,7 +197,10 @@ describe('rows of a file', () => {
         (error) => message.test(String(error)) || assert.fail(`${message} does not match ${error}`),
       );
     }
-    assert.throws(() => rowsOf(join(folder, 'none.csv')), { name: 'TypeError', message: /^path: .*ENOENT/ });
+    assert.throws(() => rowsOf(join(folder, 'none.csv')), {
+      name: 'TypeError',
+      message: /^path: .*: there is no such file$/,
+    });
     assert.throws(() => rowsOf(folder, { format: 'json' }), { name: 'TypeError', message: /^path: .*EISDIR/ });
     assert.throws(() => rowsOf(file('a'), { format: 'xml' as never }), { name: 'RangeError', message: /^format: / });
     for (const delimiter of ['', ';;', '"', '½']) {
@@ -531,6 +534,90 @@ describe('dataset', () => {
       message: /jsonl:1: prompt: .*expected one of the columns problem, question, got a row of task, answer/,
     });
     assert.throws(() => dataset(path, { benchmark: 'aime' as never }), { name: 'RangeError', message: /^benchmark: / });
+  });
+
+  test('reads the rows of the usual copies of benchmarks', async () => {
+    const cases: [string, BenchmarkName, object, string][] = [
+      ['openai/gsm8k', 'gsm8k', { question: 'q', answer: 'So 2*9=<<2*9=18>>18.\n#### 18' }, '18'],
+      [
+        'HuggingFaceH4/MATH-500',
+        'math500',
+        {
+          problem: 'q',
+          solution: '\\boxed{7}',
+          answer: '\\left( 3, 2 \\right)',
+          subject: 'Algebra',
+          level: 2,
+          unique_id: 'a',
+        },
+        '(3,2)',
+      ],
+      [
+        'MATH',
+        'math500',
+        { problem: 'q', level: 'Level 5', type: 'Algebra', solution: '1, \\fbox{2} so $\\boxed{5}$.' },
+        '5',
+      ],
+      [
+        'HuggingFaceH4/aime_2024',
+        'aime24',
+        { id: 60, problem: 'q', solution: 'it is $\\boxed{204}$', answer: '204', url: 'u', year: '2024' },
+        '204',
+      ],
+      [
+        'AI-MO/aimo-validation-aime',
+        'aime24',
+        { id: 0, problem: 'q', solution: '\\boxed{116}', answer: '116', url: 'u' },
+        '116',
+      ],
+      ['Maxwell-Jia/AIME_2024', 'aime24', { ID: '2024-I-1', Problem: 'q', Solution: 's', Answer: 73 }, '73'],
+      ['math-ai/aime24', 'aime24', { id: 60, problem: 'q', solution: '\\boxed{025}', url: 'u' }, '25'],
+      ['math-ai/aime25', 'aime25', { problem: 'q', answer: '70', id: '0' }, '70'],
+      ['MathArena/aime_2025', 'aime25', { problem_idx: 1, problem: 'q', answer: 70, problem_type: ['Algebra'] }, '70'],
+      ['opencompass/AIME2025', 'aime25', { question: 'q', answer: '588' }, '588'],
+      ['AI-MO/aimo-validation-amc', 'amc23', { id: 0, problem: 'q', answer: 142.0, url: 'u' }, '142'],
+      ['math-ai/amc23', 'amc23', { id: 0, question: 'q', answer: '27.0', url: 'u' }, '27'],
+      ['a suite with lists', 'amc23', { question: 'q', answer: ['27.0'] }, '27'],
+      ['Qwen2.5-Math amc23', 'amc23', { id: 0, problem: 'q', answer: 27.0, url: 'u', question: 'q' }, '27'],
+      [
+        'Minerva',
+        'minerva',
+        { problem: 'q', solution: '=\\boxed{1.6} \\mathrm{~cm}', type: 'Astronomy', idx: 0 },
+        '1.6',
+      ],
+      ['math-ai/minervamath', 'minerva', { question: 'q', answer: '1.6' }, '1.6'],
+      [
+        'Hothan/OlympiadBench',
+        'olympiadbench',
+        {
+          id: 1606,
+          question: 'q',
+          solution: ['long'],
+          final_answer: ['$-1$, $2$'],
+          context: null,
+          image_1: null,
+          is_multiple_answer: true,
+          unit: null,
+          answer_type: 'Numerical',
+          subfield: 'Algebra',
+          difficulty: 'Competition',
+        },
+        '2,-1',
+      ],
+      ['the same in CSV', 'olympiadbench', { question: 'q', final_answer: "['$\\\\frac{1}{2}$']", context: '' }, '0.5'],
+      ['prepared by a suite', 'olympiadbench', { problem: 'q', ground_truth: '2' }, '2'],
+      ['NeMo-Skills', 'aime25', { id: 'a', problem: 'q', expected_answer: '70' }, '70'],
+    ];
+    for (const [copy, benchmark, row, right] of cases) {
+      const task = dataset(file(JSON.stringify(row)), { benchmark });
+      const example = task.example(0);
+      assert.match(example.prompt, /^q Let's/, copy);
+      assert.equal(await task.score!(`\\boxed{${right}}`, example), 1, `${copy}: ${example.answer}`);
+      assert.equal(await task.score!('\\boxed{7}', example), 0, copy);
+    }
+    // An interval is no list.
+    const interval = dataset(file('{"question":"q","final_answer":"[1, 2]"}'), { benchmark: 'olympiadbench' });
+    assert.equal(interval.example(0).answer, '[1, 2]');
   });
 
   const gsm8k = new URL('../../../shared/data/gsm8k/train.jsonl', import.meta.url).pathname;

@@ -14,6 +14,7 @@ import type { SequenceBatch } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { padPrompts } from '../../src/rollout/sample.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
+import { slowBackend } from '../support/sets.js';
 
 const vocabulary = { ...characterVocabulary('abcdef'), size: 11 };
 const variants: Record<string, { heads: number; keyValueHeads: number; change?: Partial<ModelShape> }> = {
@@ -130,7 +131,7 @@ const backends = {
   groupgrad: () => tf.setBackend('groupgrad'),
 };
 for (const [backend, start] of Object.entries(backends)) {
-  const skip = backend === 'groupgrad' && !loaded.addon ? loaded.reason : false;
+  const skip = slowBackend(backend) || (backend === 'groupgrad' && !loaded.addon && loaded.reason);
   describe(`decoding on ${backend}`, { skip }, () => {
     before(async () => void (await start()));
 

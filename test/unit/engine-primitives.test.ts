@@ -9,7 +9,13 @@ import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { assertArray, assertNumber, largest } from '../support/compare.js';
-import { engine as api, instructionSets as sets, noEngine as skip, useEngine } from '../support/engine.js';
+import {
+  engine as api,
+  instructionSets as sets,
+  noEngine as skip,
+  slowInstructionSet,
+  useEngine,
+} from '../support/engine.js';
 import { type Attributes, primitives } from '../support/primitives.js';
 import { seeded } from '../support/random.js';
 
@@ -104,7 +110,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
   useEngine();
 
   for (const instructionSet of sets) {
-    describe(instructionSet, () => {
+    describe(instructionSet, { skip: slowInstructionSet(instructionSet) }, () => {
       before(() => api!.configureEngine({ instructionSet, threads: 2 }));
 
       test('RMSNorm, forward and backward', () => {

@@ -4,7 +4,13 @@
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { engine as api, instructionSets as sets, noEngine as skip, useEngine } from '../support/engine.js';
+import {
+  engine as api,
+  instructionSets as sets,
+  noEngine as skip,
+  slowInstructionSet,
+  useEngine,
+} from '../support/engine.js';
 import { seeded } from '../support/random.js';
 
 // Three blocks of k, the last one of an odd size; columns that fill no strip.
@@ -45,7 +51,7 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
 
   for (const instructionSet of sets) {
     for (const precision of ['float32', 'bfloat16'] as const) {
-      describe(`${instructionSet}, ${precision}`, () => {
+      describe(`${instructionSet}, ${precision}`, { skip: slowInstructionSet(instructionSet) }, () => {
         let whole: Float32Array;
         before(() => {
           api!.configureEngine({ instructionSet, threads: 2 });

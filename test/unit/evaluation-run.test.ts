@@ -14,6 +14,7 @@ import { tokenTask } from '../../src/rollout/token-task.js';
 import type { Example, Task } from '../../src/tasks/task.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import { resolveSettings } from '../../src/train/options.js';
+import { quickBackend } from '../support/backend.js';
 import { readLines, temporaryFolder, tinyOptions, tinyPolicy, tinyTask } from '../support/trainer.js';
 
 /** Right now and then, by length, with a grader's word. */
@@ -30,7 +31,7 @@ const sampling = { samples: 3, temperature: 1.5, topP: 1, seed: 5 };
 
 let policy: Policy;
 before(async () => {
-  await startBackend('cpu');
+  await startBackend(quickBackend);
   policy = tinyPolicy();
 });
 after(() => policy.dispose());

@@ -11,6 +11,7 @@ import { createTransformer } from '../../src/model/transformer.js';
 import { countdown } from '../../src/tasks/countdown.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { type HealthContext, healthLimits, newHealth, observeHealth, warningsOf } from '../../src/train/health.js';
+import { quickBackend } from '../support/backend.js';
 import { root } from '../support/native.js';
 import { lengthTask, tinyTask, tinyTrainer } from '../support/trainer.js';
 
@@ -383,7 +384,7 @@ test('the documentation names every condition and its numbers', () => {
 });
 
 describe('the trainer', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
   test('warns of rewards that are all equal: in steps, in progress, in its result', async (t) => {
     const trainer = await tinyTrainer(t, { rewards: [defineReward('same', () => 0.5)] });

@@ -71,7 +71,7 @@ async function learnt(change: Record<string, unknown>, from = groups(), changed 
 }
 
 describe('learning', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend('wasm')));
 
   const losses: Record<string, LossConfig> = {
     ...presets,
@@ -263,15 +263,20 @@ test('metrics of parts: sums, extremes, means by tokens or by sequences', () => 
   });
   // A part without a token counts among the sequences alone.
   const parts = [part(1, 3, 1), part(2, 1, 3), part(9, 0, 0)];
-  assert.deepEqual(combineMetrics(parts, presets.grpo, ['loss']), {
+  assert.deepEqual(combineMetrics(parts, { ...presets.grpo, advantagesPerToken: false }, ['loss']), {
     loss: 12,
     kl: 1.25,
     'ratio/min': 1,
     'clip_ratio/high_max': 2,
     'clip_ratio/low_mean': 1.25,
   });
-  assert.equal(combineMetrics(parts, presets.gspo)['clip_ratio/low_mean'], 1.75);
-  assert.equal(combineMetrics(parts, presets.gspo).kl, 1.25);
+  assert.equal(combineMetrics(parts, { ...presets.gspo, advantagesPerToken: false })['clip_ratio/low_mean'], 1.75);
+  assert.equal(combineMetrics(parts, { ...presets.gspo, advantagesPerToken: false }).kl, 1.25);
+  const perToken = combineMetrics(parts, { ...presets.gspo, advantagesPerToken: true });
+  assert.equal(perToken['clip_ratio/low_mean'], 1.25);
   const rates = parts.map((one, i) => ({ ...one, metrics: { learning_rate: i, grad_norm: 2 * i } }));
-  assert.deepEqual(combineMetrics(rates, presets.grpo), { learning_rate: 1, grad_norm: 2 });
+  assert.deepEqual(combineMetrics(rates, { ...presets.grpo, advantagesPerToken: false }), {
+    learning_rate: 1,
+    grad_norm: 2,
+  });
 });

@@ -30,13 +30,14 @@ test('three flags are a run: its policy, both parts of its data, its settings', 
     answer: 'a',
     verify: 'number',
     lora: '4',
+    dtype: 'bfloat16',
     hadw: true,
     'max-tokens': '9',
   };
   const { from, name, set } = pretrainedSettings(flags)!;
   assert.equal(name, 'sums');
   const { config } = await loadConfig(from, set);
-  assert.deepEqual(config.policy, { model, lora: { rank: 4 } });
+  assert.deepEqual(config.policy, { model, lora: { rank: 4 }, dtype: 'bfloat16' });
   const options = resolveConfig(config);
   const { train, evaluate } = resolveParts(options);
   assert.equal(train.size! + evaluate.heldOut.size!, 60);

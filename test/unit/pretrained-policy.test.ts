@@ -7,11 +7,14 @@ import test, { before, describe, type TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { generate, type PretrainedOptions, PretrainedPolicy, tokenLogProbs } from '../../src/index.js';
+import { tokenLogProbsOf } from '../../src/rollout/generate.js';
 import { HuggingFaceTokenizer } from '../../src/text/hugging-face-tokenizer.js';
 import { ModelFiles } from '../../src/weights/model-files.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { writeArrays } from '../../src/weights/safetensors-writer.js';
+import { quickBackend } from '../support/backend.js';
 import { tensorsOf, tinyConfig, tinyTokenizer, writeModelFolder } from '../support/model-folder.js';
+import { seeded } from '../support/random.js';
 import { temporaryFolder, weightsOf } from '../support/trainer.js';
 
 async function load(t: TestContext, folder: string, options: PretrainedOptions = {}): Promise<LoadedPolicy> {
@@ -29,7 +32,7 @@ function rawFile(header: object, length: number, stated?: bigint): Buffer {
 }
 
 describe('policies from model folders', () => {
-  before(() => startBackend('cpu'));
+  before(() => startBackend(quickBackend));
 
   test('a folder is refused by name, and no tensor is made', async (t) => {
     const parent = temporaryFolder(t);
@@ -298,6 +301,18 @@ describe('policies from model folders', () => {
       generate(policy, ['a'], { stopTokens: [99] }),
       /stopTokens\[0\]: expected a token id from 0 to 9, got 99/,
     );
+  });
+
+  test('log-probs have the same bits from final states, without logits in memory as a whole', async (t) => {
+    await startBackend('groupgrad');
+    t.after(() => startBackend('cpu'));
+    const policy = await load(t, writeModelFolder(join(temporaryFolder(t), 'model')));
+    const random = seeded(4);
+    const sequences = [200, 3, 200, 131].map((length) => Int32Array.from({ length }, () => random.integer(0, 11)));
+    const whole = await tokenLogProbs(policy, sequences);
+    const logits = t.mock.method(policy, 'logits');
+    assert.deepEqual(await tokenLogProbsOf(policy, sequences, 0), whole);
+    assert.equal(logits.mock.callCount(), 0);
   });
 
   test('log-probs are those of float64 loops over the logits, one short of each sequence', async (t) => {

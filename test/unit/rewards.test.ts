@@ -4,25 +4,31 @@ import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
 import { startBackend } from '../../src/backend/backend.js';
-import { defineReward, type GrpoStep, type Reward, type RewardInput } from '../../src/index.js';
-import { Judging, type RewardOptions, type RewardQuestion } from '../../src/rollout/rewards.js';
+import {
+  defineGroupReward,
+  defineReward,
+  type GroupReward,
+  type GroupRewardInput,
+  type GrpoStep,
+  type Reward,
+  type RewardInput,
+  type Verdict,
+} from '../../src/index.js';
+import type { RewardOptions } from '../../src/rollout/rewards.js';
+import { quickBackend } from '../support/backend.js';
+import { askRewards, type RewardQuestion } from '../support/rewards.js';
 import { tinyTask, tinyTrainer } from '../support/trainer.js';
 
-function questions(count: number): RewardQuestion<never>[] {
-  return Array.from({ length: count }, (_, i) => ({
-    prompt: '1+2=',
-    completion: { text: String(i), tokens: Int32Array.of(i), truncated: false },
+function questions(count: number, groupSize = 1): RewardQuestion<never>[] {
+  return Array.from({ length: count }, (_, g) => ({
+    completions: Array.from({ length: groupSize }, (_, i) => groupSize * g + i).map((i) => ({
+      text: String(i),
+      tokens: Int32Array.of(i),
+      truncated: false,
+      score: i % 2,
+    })),
     example: { ...tinyTask.example(0), prompt: '1+2=' } as never,
-    score: 0,
   }));
-}
-
-/** The verdicts of each reward on completions that were all sampled at once. */
-async function askRewards(rewards: Reward<never>[], asked: RewardQuestion<never>[]) {
-  const judging = new Judging<never>({ name: 'given', score: () => 0 }, rewards);
-  for (const [i, { completion, example }] of asked.entries()) judging.add(i, { ...completion, example });
-  await judging.finish();
-  return rewards.map(({ name }) => judging.judgements.map((judgement) => judgement.rewards[name]));
 }
 
 /** Of one reward. */
@@ -152,6 +158,79 @@ test('a reward may do to its tokens what it likes', async () => {
   assert.deepEqual(asked, questions(3));
 });
 
+describe('a reward that sees its whole group', () => {
+  const numbers = ({ completions }: GroupRewardInput) => completions.map(({ text }) => Number(text));
+  const ask = async (reward: GroupReward<never>, asked: RewardQuestion<never>[]) =>
+    (await askRewards([reward], asked))[0];
+
+  test('is asked once a group, and gives a verdict for each completion, in order', async () => {
+    const seen: { prompt: string; score: number[]; texts: string[] }[] = [];
+    const rank = defineGroupReward('rank', async (input) => {
+      await after(10 - numbers(input)[0]);
+      const { prompt, completions } = input;
+      seen.push({ prompt, score: completions.map(({ score }) => score), texts: completions.map(({ text }) => text) });
+      assert.equal(input.example.prompt, '1+2=');
+      return numbers(input).map((own) => numbers(input).filter((other) => other > own).length);
+    });
+    const [ranks, single] = await askRewards([rank, defineReward('own', number)], questions(3, 3));
+    assert.deepEqual(ranks, [2, 1, 0, 2, 1, 0, 2, 1, 0]);
+    assert.deepEqual(single, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert.equal(seen.length, 3);
+    assert.deepEqual(
+      seen.find(({ texts }) => texts[0] === '3'),
+      {
+        prompt: '1+2=',
+        score: [1, 0, 1],
+        texts: ['3', '4', '5'],
+      },
+    );
+  });
+
+  test('may do to its tokens what it likes', async () => {
+    const asked = questions(2, 2);
+    const spoil = defineGroupReward('spoil', ({ completions }) =>
+      completions.map((completion) => {
+        completion.tokens.fill(99);
+        completion.text = 'spoilt';
+        return null;
+      }),
+    );
+    assert.deepEqual(await ask(spoil, asked), [null, null, null, null]);
+    assert.deepEqual(asked, questions(2, 2));
+  });
+
+  const fails: [message: RegExp, judge: (input: GroupRewardInput) => unknown][] = [
+    [/throws/, () => assert.fail('throws')],
+    [/no verdict within 20 ms/, () => new Promise(() => {})],
+    [/verdicts: expected an array of 2, one a completion, got an array of 1/, () => [1]],
+    [/verdicts: expected an array of 2, one a completion, got/, () => 1],
+    [/verdicts\[1\]: expected a number or null, got "1"/, () => [1, '1']],
+    [/verdicts\[0\]: expected a number or null, got nothing/, () => new Array(2)],
+  ];
+  for (const [message, judge] of fails) {
+    test(`that fails by ${message}`, async () => {
+      const define = (onError: 'throw' | 'null' | 'zero') =>
+        defineGroupReward<never>(
+          'bad',
+          (input) => (input.completions[0].text === '2' ? judge(input as never) : [1, null]) as Verdict[],
+          { onError, timeLimit: 20 },
+        );
+      await assert.rejects(ask(define('throw'), questions(2, 2)), (error: Error) => {
+        assert.match(error.message, /^reward 'bad' of the completions of "1\+2="/);
+        assert.match(error.message, message);
+        return true;
+      });
+      assert.deepEqual(await ask(define('null'), questions(2, 2)), [1, null, null, null]);
+      assert.deepEqual(await ask(define('zero'), questions(2, 2)), [1, null, 0, 0]);
+    });
+  }
+
+  test('gives a verdict that is not finite to the guard, whatever onError says', async () => {
+    const infinite = defineGroupReward('infinite', () => [1, Infinity], { onError: 'null' });
+    await assert.rejects(ask(infinite, questions(1, 2)), { name: 'NumericFault', message: /got Infinity/ });
+  });
+});
+
 test('rewards that are slow and synchronous give way to the event loop', async () => {
   const busy = defineReward('busy', () => {
     const end = performance.now() + 5;
@@ -169,6 +248,8 @@ test('impossible definitions are refused by name', () => {
   const refused = (make: () => unknown, name: string, message: RegExp) => assert.throws(make, { name, message });
   refused(() => defineReward('a b', number), 'RangeError', /^name/);
   refused(() => defineReward('one', 3 as never), 'TypeError', /^reward "one": expected a function/);
+  refused(() => defineGroupReward('one', undefined as never), 'TypeError', /^reward "one": expected a function/);
+  refused(() => defineGroupReward('one', () => [], { weight: NaN }), 'RangeError', /^reward "one".weight/);
   refused(() => defineReward('one', number, { weight: NaN }), 'RangeError', /^reward "one".weight/);
   refused(() => defineReward('one', number, { timeLimit: 0 }), 'RangeError', /^reward "one".timeLimit/);
   refused(() => defineReward('one', number, { concurrency: 0 }), 'RangeError', /^reward "one".concurrency/);
@@ -177,13 +258,29 @@ test('impossible definitions are refused by name', () => {
 });
 
 describe('rewards of a step', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend(quickBackend)));
 
-  async function firstStep(t: Parameters<typeof tinyTrainer>[0], rewards: Reward[]): Promise<GrpoStep> {
+  async function firstStep(t: Parameters<typeof tinyTrainer>[0], rewards: (Reward | GroupReward)[]): Promise<GrpoStep> {
     const trainer = await tinyTrainer(t, { rewards });
     for await (const step of trainer.steps({ max: 1 })) return step;
     throw new Error('no step');
   }
+
+  test('may be of whole groups: the shortest of the completions', async (t) => {
+    const shortest = defineGroupReward('shortest', ({ completions }) => {
+      const lengths = completions.map(({ tokens }) => tokens.length);
+      return lengths.map((length) => Number(length === Math.min(...lengths)));
+    });
+    const { groups, metrics } = await firstStep(t, [shortest]);
+    for (const { completions } of groups) {
+      const least = Math.min(...completions.map(({ tokens }) => tokens.length));
+      assert.deepEqual(
+        completions.map(({ reward }) => reward),
+        completions.map(({ tokens }) => Number(tokens.length === least)),
+      );
+    }
+    assert.equal(metrics['rewards/shortest/mean'], metrics.reward);
+  });
 
   test('are added up by their weights; weight 0 is a mere metric; null does not apply', async (t) => {
     const isLong = ({ completion }: RewardInput) => completion.tokens.length > 2;

@@ -136,7 +136,10 @@ describe('jsonl', () => {
         (error) => message.test(String(error)) || assert.fail(`${message} does not match ${error}`),
       );
     }
-    assert.throws(() => tasks.jsonl({ path: join(folder, 'none') }), { name: 'TypeError', message: /^path: .*ENOENT/ });
+    assert.throws(() => tasks.jsonl({ path: join(folder, 'none') }), {
+      name: 'TypeError',
+      message: /^path: .*: there is no such file$/,
+    });
     assert.throws(() => tasks.jsonl({ path: folder }), { name: 'TypeError', message: /^path: .*EISDIR/ });
     assert.throws(() => tasks.jsonl({} as never), { name: 'TypeError', message: /^path: .*got nothing/ });
     assert.throws(() => tasks.jsonl({ path: capitals, score: 1 as never }), { message: /^score: .*a function/ });

@@ -28,6 +28,12 @@ test('between words; in a word at a slash', () => {
   assert.equal(wrap('', { width: 80 }), '');
 });
 
+test('not in a command, unless it is wider than a line', () => {
+  assert.equal(wrap('then type `npx groupgrad build` there', { width: 24 }), 'then type\n`npx groupgrad build`\nthere');
+  assert.equal(wrap('type `npx groupgrad build`.', { width: 14 }), 'type `npx\ngroupgrad\nbuild`.');
+  assert.equal(wrap('a `b c', { width: 4 }), 'a `b\nc');
+});
+
 test('paths as they are typed', () => {
   assert.equal(shortPath(join(process.cwd(), 'build', 'x')), join('build', 'x'));
   assert.equal(shortPath(join(homedir(), '.cache', 'x')), join('~', '.cache', 'x'));

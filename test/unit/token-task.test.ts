@@ -15,6 +15,7 @@ import type { Tokenizer } from '../../src/text/tokenizer.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { vocabularyTokenizer } from '../../src/text/vocabulary-tokenizer.js';
 import { createTrainer } from '../../src/train/grpo.js';
+import { quickBackend } from '../support/backend.js';
 import { temporaryFolder, tinyTask } from '../support/trainer.js';
 
 /** Letters a to h are ids 1 to 8; 0 begins a text, 9 pads, 10 and 11 end a completion, 12 is special: `<s>`. */
@@ -80,7 +81,7 @@ const rendering = (seen: unknown[][] = []) => ({
 });
 
 describe('tasks as tokens', () => {
-  before(() => startBackend('cpu'));
+  before(() => startBackend(quickBackend));
 
   test('sizes come from options, then from the task as far as it bounds tokens, then are usual ones', () => {
     const bounded = wordTask([{}], { maxPromptLength: 5, maxSolutionLength: 7 });

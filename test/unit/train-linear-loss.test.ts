@@ -6,11 +6,11 @@ import test, { after, before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { type LossConfig, presets } from '../../src/index.js';
+import { linearLoss } from '../../src/model/linear-loss.js';
 import type { HiddenStates, SequenceBatch } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { type GrpoReport, grpoLoss } from '../../src/tfjs/index.js';
-import { linearLoss } from '../../src/train/linear-loss.js';
 import { fill, seeded } from '../support/random.js';
 
 const sequences = 5;

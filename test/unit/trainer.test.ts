@@ -5,7 +5,7 @@ import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { loadAddon } from '../../src/devices/load.js';
-import { DifficultyAnchor, defineReward, presets } from '../../src/index.js';
+import { computeAdvantages, DifficultyAnchor, defineReward, presets } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
 import type { Group, RewardInput } from '../../src/rollout/api.js';
 import { tokenTask } from '../../src/rollout/token-task.js';
@@ -23,6 +23,7 @@ import { learningRateAt } from '../../src/train/schedule.js';
 import { updatePolicy } from '../../src/train/update.js';
 import { warmStart } from '../../src/train/warm-start.js';
 import { assertArray } from '../support/compare.js';
+import { slowBackend } from '../support/sets.js';
 import {
   lengthTask,
   optimizerSettings,
@@ -57,7 +58,7 @@ function rewardsOf(groups: readonly Group[]): number[] {
 
 const addon = loadAddon();
 for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
-  const skip = backend === 'groupgrad' && !addon.addon && addon.reason;
+  const skip = slowBackend(backend) || (backend === 'groupgrad' && !addon.addon && addon.reason);
   describe(`the trainer on ${backend}`, { skip }, () => {
     before(async () => void (await startBackend(backend)));
 
@@ -184,33 +185,6 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
       policy.dispose();
     });
 
-    test('a step tells how long it has blocked the event loop, and a notice that signals have to wait', async (t) => {
-      let milliseconds = 0;
-      const busy = defineReward('busy', ({ completion }) => {
-        const began = performance.now();
-        while (performance.now() - began < milliseconds);
-        milliseconds = 0;
-        return completion.tokens.length;
-      });
-      const trainer = await tinyTrainer(t, { promptsPerStep: 1, groupSize: 2, rewards: [busy] });
-      const loop = trainer.steps();
-      const blocked = async (before: number) => {
-        milliseconds = before;
-        return ((await loop.next()).value as GrpoStep).timing.event_loop_blocked;
-      };
-      const [shortly, long] = [await blocked(400), await blocked(5200)];
-      assert.ok(shortly > 0.35 && shortly < 5, `${shortly} s`);
-      assert.ok(long > 5.1, `${long} s`);
-      assert.equal(trainer.notices.length, 1);
-      assert.match(
-        trainer.notices[0],
-        /^a step blocks the event loop for \d+\.\d s at a time, and signals have to wait/,
-      );
-      await blocked(0);
-      assert.equal(trainer.notices.length, 1);
-      await loop.return();
-    });
-
     test('two runs with one seed are the same, bit for bit', async () => {
       const run = async () => {
         const trainer = await createTrainer(
@@ -251,7 +225,31 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
 }
 
 describe('the reinforcement loop', () => {
-  before(async () => void (await startBackend('cpu')));
+  before(async () => void (await startBackend('wasm')));
+
+  test('a step tells how long it has blocked the event loop, and a notice that signals have to wait', async (t) => {
+    let milliseconds = 0;
+    const busy = defineReward('busy', ({ completion }) => {
+      const began = performance.now();
+      while (performance.now() - began < milliseconds);
+      milliseconds = 0;
+      return completion.tokens.length;
+    });
+    const trainer = await tinyTrainer(t, { promptsPerStep: 1, groupSize: 2, rewards: [busy] });
+    const loop = trainer.steps();
+    const blocked = async (before: number) => {
+      milliseconds = before;
+      return ((await loop.next()).value as GrpoStep).timing.event_loop_blocked;
+    };
+    const [shortly, long] = [await blocked(400), await blocked(5200)];
+    assert.ok(shortly > 0.35 && shortly < 5, `${shortly} s`);
+    assert.ok(long > 5.1, `${long} s`);
+    assert.equal(trainer.notices.length, 1);
+    assert.match(trainer.notices[0], /^a step blocks the event loop for \d+\.\d s at a time, and signals have to wait/);
+    await blocked(0);
+    assert.equal(trainer.notices.length, 1);
+    await loop.return();
+  });
 
   for (const timing of ['prior', 'posterior'] as const) {
     test(`the anchor in ${timing} order`, async (t) => {
@@ -279,6 +277,22 @@ describe('the reinforcement loop', () => {
     );
     assert.ok(plain.advantages.some((advantage) => advantage !== 0));
     assert.equal('hadw/anchor' in scaled.metrics, false);
+  });
+
+  test("DGPO's weights of questions are of the groups that the step learns from", async (t) => {
+    const advantage = { scale: 'group-mad', dqw: { temperature: 0.5 } } as const;
+    // Further rounds: groups that were sampled but are not learnt from do not count in the softmax.
+    const change = { hadw: undefined, dynamicSampling: { maxRounds: 4 }, advantage };
+    const [{ groups, metrics }] = await stepsOf(await tinyTrainer(t, change), 1);
+    const rewards = groups.flatMap(({ completions }) => completions.map(({ reward }) => reward));
+    const groupSize = groups[0].completions.length;
+    const expected = computeAdvantages(rewards, { groupSize, ...advantage });
+    assert.deepEqual(
+      groups.flatMap(({ completions }) => completions.map((completion) => completion.advantage)),
+      [...expected.advantages],
+    );
+    assert.ok(metrics['dqw/weight_max'] > metrics['dqw/weight_min']);
+    assert.equal(metrics['dqw/weight_max'], expected.metrics['dqw/weight_max']);
   });
 
   test('a step samples further rounds for want of groups whose rewards differ, up to its bound', async (t) => {
@@ -436,6 +450,8 @@ describe('the reinforcement loop', () => {
       'TypeError',
     );
     await refused({ hadw: { scale: 0 } }, 'hadw.scale');
+    await refused({ hadw: {}, advantage: { dqw: {} } }, 'advantage.dqw');
+    await refused({ hadw: undefined, advantage: { dqw: { temperature: -1 } } }, 'advantage.dqw.temperature');
     await refused({ hadw: { anchor: { window: 0 } } }, 'hadw.anchor.window');
     await refused({ hadw: { anchor: 'mean' as 'none' } }, 'hadw.anchor');
     await refused({ advantage: { groupSize: 4 } }, 'advantage.groupSize: unknown field', 'TypeError');

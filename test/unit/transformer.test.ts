@@ -14,6 +14,7 @@ import { padPrompts, policySampler } from '../../src/rollout/sample.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { assertArray } from '../support/compare.js';
 import { type PlainWeights, plainLogits } from '../support/plain-transformer.js';
+import { slowBackend } from '../support/sets.js';
 
 const bound = 2e-5;
 const size = { layers: 2, width: 16, heads: 2, keyValueHeads: 2, hidden: 24 };
@@ -33,7 +34,7 @@ const cases = (['cpu', 'wasm'] as const).flatMap((backend) =>
   Object.entries(attentions).map(([name, change]) => [backend, name, { ...size, ...change }] as const),
 );
 for (const [backend, attention, own] of cases) {
-  describe(`the transformer on ${backend}, ${attention}`, () => {
+  describe(`the transformer on ${backend}, ${attention}`, { skip: slowBackend(backend) }, () => {
     const config: TransformerConfig = { ...own, vocabulary: vocabulary.size };
     let policy: Policy;
     before(async () => {

@@ -3,7 +3,8 @@
 import { engine, type Tensor } from '@tensorflow/tfjs-core';
 import { checkChoice } from '../../base/check.js';
 import type { EngineSettings } from '../../devices/load.js';
-import { currentEngineBackend, type EngineBackend, type Precision, precisions } from './backend.js';
+import { type Precision, precisions } from '../precision.js';
+import { currentEngineBackend, type EngineBackend } from './backend.js';
 import { engineBackendName } from './register.js';
 
 function current(): EngineBackend {
@@ -39,7 +40,8 @@ export function isCompressed(tensor: Tensor): boolean {
 
 /**
  * How matrix products are computed from now on: in float32 (the default), or with both factors rounded to bfloat16 and sums
- * in float32, which is several times faster on processors with AMX or AVX512-BF16. Error if tfjs's current backend is a
+ * in float32, which is several times faster on processors with AMX or AVX512-BF16. For tfjs models of your own: this package's
+ * policies have the option `precision`, whose default is the setting when they are made. Error if tfjs's current backend is a
  * different one.
  */
 export function setPrecision(precision: Precision): void {

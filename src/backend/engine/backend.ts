@@ -5,15 +5,12 @@ import { totalmem } from 'node:os';
 import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
 import { type backend_util, type DataType, engine, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import type { EngineAddon, TensorValues } from '../../devices/load.js';
+import type { Precision } from '../precision.js';
 import { BufferPool } from './buffers.js';
 import { PackedCache } from './packed.js';
 import { Stored } from './stored.js';
 
 type DataId = TensorInfo['dataId'];
-
-/** How matrix products are computed: in float32, or of factors rounded to bfloat16 with sums in float32. */
-export const precisions = ['float32', 'bfloat16'] as const;
-export type Precision = (typeof precisions)[number];
 
 /** Numeric arguments of a call, in reused memory. */
 export class Numbers {
@@ -41,6 +38,8 @@ export class EngineBackend extends MathBackendCPU {
   readonly pool = new BufferPool(totalmem() / 8);
   readonly packed: PackedCache;
   precision: Precision = 'float32';
+  /** Bytes of tensors in bfloat16. */
+  private compressedBytes = 0;
 
   constructor(readonly engine: EngineAddon) {
     super();
@@ -86,6 +85,7 @@ export class EngineBackend extends MathBackendCPU {
     const stored = this.data.has(dataId) ? this.stored(dataId) : undefined;
     const gone = super.disposeData(dataId, force);
     if (gone && stored) {
+      this.compressedBytes -= stored.compressed?.byteLength ?? 0;
       this.packed.drop(stored);
       const buffer = stored.release();
       if (buffer) this.pool.give(buffer);
@@ -99,7 +99,8 @@ export class EngineBackend extends MathBackendCPU {
   }
 
   override memory() {
-    return { ...super.memory(), pooledBytes: this.pool.bytes, packedBytes: this.packed.bytes };
+    const { compressedBytes } = this;
+    return { ...super.memory(), pooledBytes: this.pool.bytes, packedBytes: this.packed.bytes, compressedBytes };
   }
 
   /** Uninitialised memory for a tensor's values. RangeError if there is none. */
@@ -166,9 +167,15 @@ export class EngineBackend extends MathBackendCPU {
     const values = this.floats(tensor);
     const bits = new Uint16Array(values.length);
     this.engine.cast(this.numbers.of(values.length), values, bits);
+    return this.fromBfloat16(bits, tensor.shape);
+  }
+
+  /** A float32 tensor over values in bfloat16 that nothing else changes. */
+  fromBfloat16(bits: Uint16Array, shape: readonly number[]): TensorInfo {
     const dataId = {};
     this.store(dataId, Stored.compressed(bits, this.expand));
-    return { dataId, shape: [...tensor.shape], dtype: 'float32' };
+    this.compressedBytes += bits.byteLength;
+    return { dataId, shape: [...shape], dtype: 'float32' };
   }
 }
 

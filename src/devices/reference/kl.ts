@@ -64,6 +64,11 @@ function sharedGradient(tokens: readonly TokenKl[]): number[] {
   return tokens.map(({ own }) => exponential + (shift + own) + rest);
 }
 
+/** The estimate of one token, without weights and clamps; `logRatio` = ℓʳ − ℓ. */
+export function klEstimate(estimator: LossPlan['kl']['estimator'], logRatio: number): number {
+  return tokenKl(estimator, logRatio, logRatio, 0, logRatio, (x) => x).value;
+}
+
 /** `d` = ℓʳ − ℓ, `c` the same clamped, ρ = exp(`log`), `exponent` = log + c. */
 function tokenKl(
   estimator: LossPlan['kl']['estimator'],

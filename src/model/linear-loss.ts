@@ -2,16 +2,43 @@
 // backend, the loss is the host API's (src/devices/linear.ts).
 
 import * as tf from '@tensorflow/tfjs-core';
+import { currentPrecision, inPrecision } from '../backend/bfloat16.js';
+import type { Precision } from '../backend/precision.js';
+import { rangeError } from '../base/check.js';
 import { type DeviceChoice, pickDevice } from '../devices/devices.js';
 import { linearLoss as computeLoss, type LinearProducts, linearBlockRows } from '../devices/linear.js';
 import type { LossConfig } from '../loss/config.js';
 import { advantageResult } from '../loss/losses.js';
 import { type LinearInput, planLinearTokens } from '../loss/request.js';
-import { maskedScore } from '../model/attention.js';
-import { matMul, type SharedFactor, shareTransposed, transposedMatMul } from '../model/matrix-products.js';
-import type { HiddenStates } from '../model/policy.js';
 import { differentiableInAll } from '../tfjs/differentiable.js';
 import type { GrpoReport } from '../tfjs/index.js';
+import { maskedScore } from './attention.js';
+import { matMul, type SharedFactor, shareTransposed, transposedMatMul } from './matrix-products.js';
+import type { HiddenStates, Policy, SequenceBatch } from './policy.js';
+
+/** Bytes of logits up to which a batch's are in memory as a whole, which takes one product less. */
+export const mostLogitBytes = 2 ** 28;
+
+/**
+ * The final states of a batch, `rows` of them, where its logits would take more than `most` bytes and the policy gives states;
+ * otherwise undefined. RangeError if their shape is wrong.
+ */
+export function hiddenInPlaceOfLogits(
+  policy: Policy,
+  batch: SequenceBatch,
+  rows: number,
+  from?: number,
+  most = mostLogitBytes,
+): HiddenStates | undefined {
+  if (!policy.hidden || 4 * rows * policy.logitsSize <= most) return undefined;
+  const hidden = policy.hidden(batch, from);
+  const [states, matrix] = [hidden.states.shape, hidden.unembedding.shape];
+  if (states[0] !== rows || matrix[0] !== policy.logitsSize || states[1] !== matrix[1]) {
+    const expected = `hidden states [${rows}, D] and an unembedding [${policy.logitsSize}, D]`;
+    throw rangeError('policy', expected, `[${states.join(', ')}] and [${matrix.join(', ')}]`);
+  }
+  return hidden;
+}
 
 /** What the loss reads besides hidden states, in typed arrays. */
 export interface LinearBatch extends Omit<LinearInput, 'shape' | 'hidden' | 'unembedding' | 'softCap'> {
@@ -88,6 +115,7 @@ class TensorProducts implements LinearProducts {
   private readonly states: tf.Tensor2D;
   private readonly unembedding: tf.Tensor2D;
   private readonly trainsUnembedding: boolean;
+  private readonly precision: Precision;
   private readonly chunk: Float32Array;
   /** Logits as they were before the gradient, where their soft cap has a slope. */
   private readonly capped: Float32Array | undefined;
@@ -96,7 +124,7 @@ class TensorProducts implements LinearProducts {
   private gradUnembedding: tf.Tensor2D | undefined;
 
   constructor(
-    { states, unembedding, trainsUnembedding }: HiddenStates,
+    { states, unembedding, trainsUnembedding, precision = currentPrecision() }: HiddenStates,
     private readonly softCap: number,
     chunkRows: number,
     private readonly kept: LinearLossOptions['kept'],
@@ -104,6 +132,7 @@ class TensorProducts implements LinearProducts {
     this.states = states;
     this.unembedding = unembedding;
     this.trainsUnembedding = trainsUnembedding;
+    this.precision = precision;
     const rows = Math.min(chunkRows, states.shape[0]);
     this.chunk = new Float32Array(rows * unembedding.shape[0]);
     if (softCap < Infinity) this.capped = new Float32Array(this.chunk.length);
@@ -158,7 +187,8 @@ class TensorProducts implements LinearProducts {
 
   private forEachBlock(rows: Int32Array, run: (block: Int32Array, begin: number) => void): void {
     for (let begin = 0; begin < rows.length; begin += linearBlockRows) {
-      tf.tidy(() => run(rows.subarray(begin, begin + linearBlockRows), begin));
+      const block = rows.subarray(begin, begin + linearBlockRows);
+      tf.tidy(() => inPrecision(this.precision, () => run(block, begin)));
     }
   }
 

@@ -1,0 +1,9 @@
+// `groupgrad/backend` as Node.js imports it: backend.ts, with an error in plain words where TensorFlow.js is missing, as in
+// tfjs-import.ts.
+
+import { withTfjs } from './base/missing-tfjs.js';
+
+export type * from './backend.js';
+
+export const { compress, configureEngine, engineSettings, getPrecision, instructionSets, isCompressed, setPrecision } =
+  await withTfjs('groupgrad/backend', () => import('./backend.js'));

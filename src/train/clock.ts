@@ -1,0 +1,4 @@
+/** Seconds since `start`, which is of `performance.now()`. */
+export function secondsSince(start: number): number {
+  return (performance.now() - start) / 1e3;
+}

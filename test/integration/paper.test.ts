@@ -1,0 +1,163 @@
+// Table 1 of the paper as one command, on a tiny model with files of its own: killed, gone on with, given a further benchmark.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+import { benchmarks } from '../../src/tasks/benchmarks.js';
+import { elements } from '../support/markup.js';
+import { tinyConfig, tinyTokenizer, words, writeModelFolder } from '../support/model-folder.js';
+import { root } from '../support/native.js';
+import { temporaryFolder } from '../support/trainer.js';
+
+interface Ended {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+  const child = spawn(process.execPath, [join(root, 'dist/cli/main.js'), ...args], { cwd: root });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (text) => {
+    stdout += text;
+  });
+  child.stderr.on('data', (text) => {
+    stderr += text;
+  });
+  return { child, ended: new Promise((resolve) => child.on('close', (status) => resolve({ status, stdout, stderr }))) };
+}
+
+const variants = ['grpo', 'grpo+hadw', 'gspo', 'gspo+hadw', 'dapo', 'dapo+hadw'];
+
+test('table 1 of the paper is filled on a small model, and resumes', { timeout: 300_000 }, async (t) => {
+  const folder = temporaryFolder(t);
+  // The words of the benchmark's prompt are in its vocabulary.
+  const prompt = benchmarks.minerva.template.replace('{prompt} ', '').split(' ');
+  const vocab = Object.fromEntries([...new Set(prompt)].map((word, i) => [word, 10 + i]));
+  const model = writeModelFolder(join(folder, 'words'), {
+    config: { ...tinyConfig, vocab_size: 32 },
+    tokenizer: tinyTokenizer({ vocab }),
+  });
+  const path = (name: string, rows: object[]) => {
+    writeFileSync(join(folder, name), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    return join(folder, name);
+  };
+  const problems = words.flatMap((a) => words.map((b) => ({ problem: `${a} ${b}`, answer: 'b', type: a })));
+  const [train, own] = [path('train.jsonl', problems), path('own.jsonl', problems.slice(0, 20))];
+  const out = join(folder, 'table');
+  const settings = (steps: number) => [
+    `base.policy.model=${model}`,
+    `base.train=${JSON.stringify({ data: train, prompt: 'problem', verify: 'exact' })}`,
+    'base.promptsPerStep=4',
+    'base.miniBatches=2',
+    'base.optimizer.learningRate=0.02',
+    'base.optimizer.warmupSteps=0',
+    'base.sampling.maxTokens=3',
+    'base.sampling.stopTexts=["b"]',
+    'base.sampling.promptLength=16',
+    `base.steps=${steps}`,
+    'base.backend=wasm',
+    `benchmarks.own=${JSON.stringify({ data: own, prompt: 'problem', verify: 'exact' })}`,
+    `benchmarks.minerva=${own}`,
+    'evaluation={"samples":4}',
+  ];
+  const compare = (to: string, steps: number, ...more: string[]) => {
+    const set = [...settings(steps), ...more].flatMap((one) => ['--set', one]);
+    return start('compare', 'examples/paper/math.ts', '--out', to, '--jobs', '2', ...set);
+  };
+
+  const nothing = await start('compare', 'examples/paper/math.ts').ended;
+  assert.equal(nothing.status, 1);
+  assert.match(nothing.stderr, /^groupgrad: base\.policy\.model: expected a model's folder, with config\.json, got /);
+
+  // Killed while a policy is evaluated on a benchmark.
+  const killed = compare(out, 2);
+  const begun = () => variants.some((variant) => existsSync(join(out, 'runs', variant, 'seed-0/benchmarks')));
+  while (!begun() && killed.child.exitCode === null) await wait(5);
+  killed.child.kill('SIGKILL');
+  assert.equal((await killed.ended).status, null);
+  const { status, stdout, stderr } = await compare(out, 2).ended;
+  assert.equal(status, 0, stdout + stderr);
+
+  const result = JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8'));
+  const { rows, pairs } = result.benchmarks;
+  assert.deepEqual(
+    rows.map((row: { variant: string | null }) => row.variant),
+    [null, ...variants],
+  );
+  for (const { values } of rows) {
+    assert.deepEqual(
+      values.map(({ benchmark }: { benchmark: string }) => benchmark),
+      ['own', 'minerva', 'mean'],
+    );
+    for (const { mean } of values) assert.ok(mean >= 0 && mean <= 1);
+  }
+  // From the completions themselves.
+  const shareOf = (folder: string) => {
+    const lines = readFileSync(join(folder, 'completions.jsonl'), 'utf8').trim().split('\n');
+    assert.equal(lines.length, 20 * 4);
+    return lines.reduce((sum, line) => sum + JSON.parse(line).score, 0) / lines.length;
+  };
+  const end = (variant: string, name: string) => join(out, 'runs', variant, 'seed-0/benchmarks/step-2', name);
+  variants.forEach((variant, i) => {
+    assert.ok(Math.abs(rows[i + 1].values[0].mean - shareOf(end(variant, 'own'))) < 1e-7, variant);
+  });
+  assert.ok(rows[0].values[0].mean > 0, 'otherwise the table says nothing');
+  assert.deepEqual(
+    pairs.map((pair: { variant: string; baseline: string }) => [pair.variant, pair.baseline]),
+    [
+      ['grpo+hadw', 'grpo'],
+      ['gspo+hadw', 'gspo'],
+      ['dapo+hadw', 'dapo'],
+    ],
+  );
+  assert.ok(Math.abs(pairs[0].values[0].mean - (rows[2].values[0].mean - rows[1].values[0].mean)) < 1e-7);
+
+  // The table as text, in Markdown, and on the page.
+  assert.match(stdout, /^variant +own avg@4 +minerva avg@4 +mean +difference of mean$/m);
+  assert.match(stdout, /^grpo\+hadw +\d.* \[.*\] to grpo$/m);
+  const markdown = readFileSync(join(out, 'benchmarks.md'), 'utf8');
+  assert.equal(
+    markdown.split('\n').filter((line) => /^\| (before training|(grpo|gspo|dapo)(\+hadw)?) \|/.test(line)).length,
+    7,
+  );
+  const html = readFileSync(join(out, 'report.html'), 'utf8');
+  const headings = elements(html).filter(({ name }) => name === 'h2' || name === 'h3');
+  assert.deepEqual(headings.map(({ text }) => text).slice(0, 2), ['Benchmarks', 'Differences by benchmark']);
+  assert.ok(!headings.some(({ text }) => /Before training|50 %/.test(text)), 'there is no probe');
+  for (const text of [html, markdown]) assert.ok(!text.includes(folder), 'no path of the machine');
+
+  // Without the interruption it comes to the same, byte for byte.
+  const whole = join(folder, 'whole');
+  const uninterrupted = await compare(whole, 2).ended;
+  assert.equal(uninterrupted.status, 0, uninterrupted.stderr);
+  for (const variant of variants) {
+    for (const name of ['own', 'minerva']) {
+      const file = join(end(variant, name), 'completions.jsonl');
+      assert.deepEqual(readFileSync(file), readFileSync(file.replace(out, whole)), `${variant}, ${name}`);
+    }
+  }
+
+  // A further benchmark is evaluated without training again; more steps are trained, and the table is that of their end.
+  const before = readFileSync(join(out, 'runs/grpo/seed-0/metrics.jsonl'), 'utf8');
+  const more = await compare(out, 2, `benchmarks.amc23=${own}`).ended;
+  assert.equal(more.status, 0, more.stdout + more.stderr);
+  assert.match(more.stdout, /^variant +own avg@4 +minerva avg@4 +amc23 avg@4 +mean /m);
+  assert.equal(readFileSync(join(out, 'runs/grpo/seed-0/metrics.jsonl'), 'utf8'), before);
+  const longer = await compare(out, 3).ended;
+  assert.equal(longer.status, 0, longer.stdout + longer.stderr);
+  assert.deepEqual(readdirSync(join(out, 'runs/dapo/seed-0/benchmarks')).sort(), ['step-2', 'step-3']);
+
+  // A benchmark's file that has changed is another benchmark.
+  path('own.jsonl', problems.slice(1, 21));
+  const changed = await compare(out, 3).ended;
+  assert.equal(changed.status, 1);
+  assert.match(
+    changed.stderr,
+    /made with another configuration;.*variant or benchmark by another name\n {2}benchmarks\.own\.task: the data file \S+own\.jsonl has changed/s,
+  );
+  rmSync(whole, { recursive: true });
+});
