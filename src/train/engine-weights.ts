@@ -55,7 +55,9 @@ export function weightsOf(
     ...(withoutAdapter && {
       baseLogProbs: (sequences: readonly Int32Array[]) => {
         const logits: Policy['logits'] = (...args) => reference(() => policy.logits(...args));
-        return tokenLogProbsOf({ ...policy, logits }, sequences);
+        const { hidden } = policy;
+        const base = hidden && ((...args: Parameters<typeof hidden>) => reference(() => hidden(...args)));
+        return tokenLogProbsOf({ ...policy, logits, ...(base && { hidden: base }) }, sequences);
       },
     }),
   };

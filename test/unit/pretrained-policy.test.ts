@@ -311,7 +311,7 @@ describe('policies from model folders', () => {
     const sequences = [200, 3, 200, 131].map((length) => Int32Array.from({ length }, () => random.integer(0, 11)));
     const whole = await tokenLogProbs(policy, sequences);
     const logits = t.mock.method(policy, 'logits');
-    assert.deepEqual(await tokenLogProbsOf(policy, sequences, 0), whole);
+    assert.deepEqual(await tokenLogProbsOf(policy, sequences, 1, 0), whole);
     assert.equal(logits.mock.callCount(), 0);
   });
 
