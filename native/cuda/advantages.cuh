@@ -119,7 +119,9 @@ __device__ inline Advantage advantageAt(const DeviceRewards& r, int64_t i, const
                                         const BatchStatistics& batch) {
   const AdvantageRequest& q = r.request;
   const double plain = groupAdvantage(rewardAt(r, i), group, batch.std, q.center, q.scale, q.epsilon);
-  const double weight = completionWeight(q, plain, group, batch.anchor, batch.questions);
+  // Question weights grow exponentially with differences of means, so all means must be summed in the same order.
+  const GroupStatistics level = q.dqwTemperature > 0 ? levelOf(r, groupOf(r, i)) : group;
+  const double weight = completionWeight(q, plain, level, batch.anchor, batch.questions);
   return {float(plain * weight), float(weight)};
 }
 
