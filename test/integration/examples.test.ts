@@ -67,7 +67,7 @@ test('examples/comparison.ts', { skip: slowSet('trains four times') }, (t) => {
   const small = ['base.steps=4', 'base.backend=wasm', 'base.warmStart.steps=20', 'seeds=1', 'probe.every=2'];
   const set = small.flatMap((change) => ['--set', change]);
   const printed = runProgram('dist/cli/main.js', 'compare', join('examples', 'comparison.ts'), '--out', out, ...set);
-  assert.match(printed, /^3 of 3 runs are finished; see /m);
+  assert.match(printed, /^4 of 4 runs are finished; see /m);
   assert.ok(existsSync(join(out, 'report.html')));
 });
 
