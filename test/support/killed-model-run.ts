@@ -1,11 +1,11 @@
-// A run to be killed that trains a model of a folder by LoRA: `killed-model-run.ts <folder> <steps>`. Says "training" when it is
-// about to make its first step.
+// A run to be killed that trains a model of a folder by LoRA: `killed-model-run.ts <folder> <steps> [<url> <adapters>]`, with the
+// rollouts of a server that reads adapters from a folder. Says "training" when it is about to make its first step.
 
 import { fileURLToPath } from 'node:url';
 import { startBackend } from '../../src/backend/backend.js';
-import { defineReward, GrpoTrainer, PretrainedPolicy, presets } from '../../src/index.js';
+import { defineReward, GrpoTrainer, PretrainedPolicy, presets, vllm } from '../../src/index.js';
 
-const [runDir, steps] = process.argv.slice(2);
+const [runDir, steps, url, adapterFolder] = process.argv.slice(2);
 await startBackend('wasm');
 const model = fileURLToPath(new URL('../../../shared/models/stories260k', import.meta.url));
 const trainer = await GrpoTrainer.create({
@@ -27,6 +27,7 @@ const trainer = await GrpoTrainer.create({
   optimizer: { learningRate: 1e-2 },
   evaluation: { atStart: false },
   checkpoint: { every: 1 },
+  ...(url && { rollout: vllm({ urls: [url], model: 'stories260k', adapterFolder }) }),
   runDir,
 });
 process.stdout.write('training\n');
