@@ -32,12 +32,16 @@ export function hiddenInPlaceOfLogits(
 ): HiddenStates | undefined {
   if (!policy.hidden || 4 * rows * policy.logitsSize <= most) return undefined;
   const hidden = policy.hidden(batch, from);
-  const [states, matrix] = [hidden.states.shape, hidden.unembedding.shape];
-  if (states[0] !== rows || matrix[0] !== policy.logitsSize || states[1] !== matrix[1]) {
-    const expected = `hidden states [${rows}, D] and an unembedding [${policy.logitsSize}, D]`;
-    throw rangeError('policy', expected, `[${states.join(', ')}] and [${matrix.join(', ')}]`);
-  }
+  checkFactors('policy', hidden, 'D');
+  if (hidden.adapter) checkFactors('policy, adapter', hidden.adapter, 'R');
   return hidden;
+
+  function checkFactors(field: string, given: Pick<HiddenStates, 'states' | 'unembedding'>, width: string): void {
+    const [states, matrix] = [given.states.shape, given.unembedding.shape];
+    if (states[0] === rows && matrix[0] === policy.logitsSize && states[1] === matrix[1]) return;
+    const expected = `hidden states [${rows}, ${width}] and an unembedding [${policy.logitsSize}, ${width}]`;
+    throw rangeError(field, expected, `[${states.join(', ')}] and [${matrix.join(', ')}]`);
+  }
 }
 
 /** What the loss reads besides hidden states, in typed arrays. */
@@ -58,7 +62,7 @@ export interface LinearLossOptions {
 
 /**
  * `grpoLoss` of the logits that `hidden` stands for. A scalar that tfjs differentiates with respect to the states and, where
- * it is trained, the unembedding; both gradients are computed with it. All products are of `linearBlockRows` rows: so the chunk
+ * they are trained, the unembedding and its adapter; all gradients are computed with it. All products are of `linearBlockRows` rows: so the chunk
  * changes no bit on any backend.
  */
 export function linearLoss(
@@ -67,10 +71,11 @@ export function linearLoss(
   config: LossConfig,
   options: LinearLossOptions = {},
 ): tf.Scalar {
-  const { states, unembedding, trainsUnembedding } = hidden;
-  const inputs = trainsUnembedding ? [states, unembedding] : [states];
-  return differentiableInAll(inputs, (rows) =>
-    compute({ ...hidden, states: rows as tf.Tensor2D }, batch, config, options, (report, products) => {
+  const inputs = factorsOf(hidden).flatMap(({ states, matrix, isTrained }) =>
+    isTrained ? [states, matrix] : [states],
+  );
+  return differentiableInAll(inputs, () =>
+    compute(hidden, batch, config, options, (report, products) => {
       options.onResult?.(report);
       return { loss: tf.scalar(report.loss), gradients: products.gradients() };
     }),
@@ -110,41 +115,49 @@ function compute<R>(
   }
 }
 
+/** The factors of logits, which are the sum of their products states · matrixᵀ. */
+interface Factors {
+  /** [rows, D]. */
+  states: tf.Tensor2D;
+  /** [V, D]. */
+  matrix: tf.Tensor2D;
+  /** Whether the gradient of the matrix is wanted. */
+  isTrained: boolean;
+}
+
+function factorsOf({ states, unembedding, trainsUnembedding, adapter }: HiddenStates): Factors[] {
+  const own = { states, matrix: unembedding, isTrained: trainsUnembedding };
+  return adapter ? [own, { states: adapter.states, matrix: adapter.unembedding, isTrained: true }] : [own];
+}
+
 class TensorProducts implements LinearProducts {
   readonly floats = Float32Array;
-  private readonly states: tf.Tensor2D;
-  private readonly unembedding: tf.Tensor2D;
-  private readonly trainsUnembedding: boolean;
+  private readonly terms: readonly Term[];
+  private readonly vocab: number;
   private readonly precision: Precision;
   private readonly chunk: Float32Array;
   /** Logits as they were before the gradient, where their soft cap has a slope. */
   private readonly capped: Float32Array | undefined;
-  private readonly factor: SharedFactor;
-  private readonly gradStates: Float32Array;
-  private gradUnembedding: tf.Tensor2D | undefined;
 
   constructor(
-    { states, unembedding, trainsUnembedding, precision = currentPrecision() }: HiddenStates,
+    hidden: HiddenStates,
     private readonly softCap: number,
     chunkRows: number,
     private readonly kept: LinearLossOptions['kept'],
   ) {
-    this.states = states;
-    this.unembedding = unembedding;
-    this.trainsUnembedding = trainsUnembedding;
+    const { states, unembedding, precision = currentPrecision() } = hidden;
+    this.vocab = unembedding.shape[0];
     this.precision = precision;
     const rows = Math.min(chunkRows, states.shape[0]);
-    this.chunk = new Float32Array(rows * unembedding.shape[0]);
+    this.chunk = new Float32Array(rows * this.vocab);
     if (softCap < Infinity) this.capped = new Float32Array(this.chunk.length);
-    this.factor = shareTransposed(unembedding);
-    this.gradStates = new Float32Array(states.size);
+    this.terms = factorsOf(hidden).map((factors) => new Term(factors));
   }
 
   logits(rows: Int32Array): Float32Array {
-    const { softCap, chunk } = this;
-    const vocab = this.unembedding.shape[0];
+    const { softCap, chunk, terms, vocab } = this;
     this.forEachBlock(rows, (block, begin) => {
-      const product = this.factor.product(this.select(block));
+      const product = terms.map((term) => term.product(block)).reduce((sum, next) => tf.add(sum, next));
       const logits = softCap === Infinity ? product : tf.mul(tf.tanh(tf.div(product, softCap)), softCap);
       chunk.set(logits.dataSync(), begin * vocab);
     });
@@ -158,31 +171,23 @@ class TensorProducts implements LinearProducts {
   }
 
   backward(rows: Int32Array, gradLogits: Float32Array): void {
-    const { softCap, capped } = this;
-    const [vocab, hiddenSize] = this.unembedding.shape;
+    const { softCap, capped, terms, vocab } = this;
     this.forEachBlock(rows, (block, begin) => {
       const matrix = (values: Float32Array) =>
         tf.tensor2d(values.slice(begin * vocab, (begin + block.length) * vocab), [block.length, vocab]);
       const slope = capped && tf.sub(1, tf.square(tf.div(matrix(capped), softCap)));
       const gradient = slope ? tf.mul<tf.Tensor2D>(matrix(gradLogits), slope) : matrix(gradLogits);
-      const byState = matMul(gradient, this.unembedding).dataSync();
-      block.forEach((row, i) => {
-        this.gradStates.set(byState.subarray(i * hiddenSize, (i + 1) * hiddenSize), row * hiddenSize);
-      });
-      if (this.trainsUnembedding) this.add(transposedMatMul(gradient, this.select(block)));
+      for (const term of terms) term.backward(block, gradient);
     });
   }
 
-  /** Of the states and, where it is trained, of the unembedding. */
+  /** Of each term's states and, where it is trained, its matrix. */
   gradients(): (tf.Tensor | Float32Array)[] {
-    if (!this.trainsUnembedding) return [this.gradStates];
-    const { gradUnembedding } = this;
-    return [this.gradStates, gradUnembedding ? tf.clone(gradUnembedding) : tf.zeros(this.unembedding.shape)];
+    return this.terms.flatMap((term) => term.gradients());
   }
 
   dispose(): void {
-    this.factor.dispose();
-    this.gradUnembedding?.dispose();
+    for (const term of this.terms) term.dispose();
   }
 
   private forEachBlock(rows: Int32Array, run: (block: Int32Array, begin: number) => void): void {
@@ -191,16 +196,55 @@ class TensorProducts implements LinearProducts {
       tf.tidy(() => inPrecision(this.precision, () => run(block, begin)));
     }
   }
+}
+
+/** A product of states and a matrix, block by block of rows, and its gradients. */
+class Term {
+  private readonly shared: SharedFactor;
+  private readonly gradStates: Float32Array;
+  private gradMatrix: tf.Tensor2D | undefined;
+
+  constructor(private readonly factors: Factors) {
+    this.shared = shareTransposed(factors.matrix);
+    this.gradStates = new Float32Array(factors.states.size);
+  }
+
+  product(block: Int32Array): tf.Tensor2D {
+    return this.shared.product(this.select(block));
+  }
+
+  backward(block: Int32Array, gradient: tf.Tensor2D): void {
+    const { matrix, isTrained } = this.factors;
+    const width = matrix.shape[1];
+    const byState = matMul(gradient, matrix).dataSync();
+    block.forEach((row, i) => {
+      this.gradStates.set(byState.subarray(i * width, (i + 1) * width), row * width);
+    });
+    if (isTrained) this.add(transposedMatMul(gradient, this.select(block)));
+  }
+
+  gradients(): (tf.Tensor | Float32Array)[] {
+    const { gradStates, gradMatrix } = this;
+    const { matrix, isTrained } = this.factors;
+    if (!isTrained) return [gradStates];
+    return [gradStates, gradMatrix ? tf.clone(gradMatrix) : tf.zeros(matrix.shape)];
+  }
+
+  dispose(): void {
+    this.shared.dispose();
+    this.gradMatrix?.dispose();
+  }
 
   private select(rows: Int32Array): tf.Tensor2D {
+    const { states } = this.factors;
     const [first, last] = [rows[0], rows[rows.length - 1]];
-    if (last - first === rows.length - 1) return tf.slice(this.states, [first, 0], [rows.length, this.states.shape[1]]);
-    return tf.gather(this.states, tf.tensor1d(rows.slice(), 'int32'));
+    if (last - first === rows.length - 1) return tf.slice(states, [first, 0], [rows.length, states.shape[1]]);
+    return tf.gather(states, tf.tensor1d(rows.slice(), 'int32'));
   }
 
   private add(gradient: tf.Tensor2D): void {
-    const before = this.gradUnembedding;
-    this.gradUnembedding = tf.keep(before ? tf.add(before, gradient) : tf.clone(gradient));
+    const before = this.gradMatrix;
+    this.gradMatrix = tf.keep(before ? tf.add(before, gradient) : tf.clone(gradient));
     before?.dispose();
   }
 }

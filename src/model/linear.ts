@@ -21,6 +21,21 @@ export interface Linear {
   adapter?: Adapter;
 }
 
+/** scale (x Aᵀ), [N, rank], whose product with Bᵀ is the adapter's output. Gradients: `x`, and `a` of the adapter. */
+export function adapterStates(x: tf.Tensor2D, { a, scale }: Adapter, keep: Keep): Computed {
+  const keptX = keep(x);
+  return {
+    value: tf.mul(matMulTransposed(x, a), scale),
+    backward: (dy, wanted) => {
+      const scaled = tf.mul<tf.Tensor2D>(dy, scale);
+      return {
+        ...(wanted('x') && { x: matMul(scaled, a) }),
+        ...(wanted('a') && { a: transposedMatMul(scaled, keptX()) }),
+      };
+    },
+  };
+}
+
 /** x [N, inputs] to [N, outputs]. Gradients: `x`, `weight`, `bias`, and of the adapter `a` and `b`. */
 export function linear(x: tf.Tensor2D, { weight, inputsFirst, bias, adapter }: Linear, keep: Keep): Computed {
   const keptX = keep(x);

@@ -5,9 +5,10 @@ import * as tf from '@tensorflow/tfjs-core';
 import { causalBias, hasFusedAttention, type Visibility } from './attention.js';
 import { type AttentionCache, block, contextTensors, type LayerContext, withTensors } from './block.js';
 import { embedding } from './embedding.js';
+import { adapterStates } from './linear.js';
 import { matMul, matMulTransposed, type SharedFactor, transposedMatMul } from './matrix-products.js';
-import { asModule, type ModelShape, type ModelWeights, normOf, trainedOf } from './parameters.js';
-import { type Computed, differentiable, type Gradients, type Keep } from './part.js';
+import { asModule, linearOf, type ModelShape, type ModelWeights, normOf, trainedOf } from './parameters.js';
+import { type Computed, differentiable, type Gradients, type Keep, sumGradients } from './part.js';
 import type { SequenceBatch } from './policy.js';
 import { rmsNorm } from './rms-norm.js';
 import { type Frequencies, type Rotation, rotation } from './rotary.js';
@@ -97,13 +98,12 @@ export function logitsOf(
   shared?: SharedFactor,
 ): tf.Tensor2D {
   const name = unembeddingName(model.shape);
-  const weight = model.weights[name] as tf.Tensor2D;
   const trained = { ...trainedOf(model, 'norm'), ...trainedOf(model, name) };
   return differentiable(
     { x, wantsX: model.trained.size > 0, trained, constants: {}, recompute: false, precision: model.precision },
     (given, _, keep) => {
       const states = normed(model, select(given!, selection), keep);
-      const logits = unembed(states.value, weight, model, keep, shared);
+      const logits = unembed(states.value, model, keep, shared);
       return {
         value: logits.value,
         backward: (dy, wanted) => {
@@ -137,15 +137,15 @@ function normed(model: ModelWeights, selected: Computed, keep: Keep): Computed {
   };
 }
 
-function unembed(
-  x: tf.Tensor2D,
-  weight: tf.Tensor2D,
-  { shape: { finalSoftCap } }: ModelWeights,
-  keep: Keep,
-  shared?: SharedFactor,
-): Computed {
+/** The adapter's term is that of `hiddenStates`, with its scale on [N, rank] rather than on [N, V]. */
+function unembed(x: tf.Tensor2D, model: ModelWeights, keep: Keep, shared?: SharedFactor): Computed {
+  const { finalSoftCap } = model.shape;
+  const { weight, adapter } = linearOf(model, unembeddingName(model.shape));
   const keptX = keep(x);
-  const product = shared ? shared.product(x) : matMulTransposed(x, weight);
+  const based = shared ? shared.product(x) : matMulTransposed(x, weight);
+  const low = adapter && adapterStates(x, adapter, keep);
+  const keptLow = low && keep(low.value);
+  const product = low ? tf.add<tf.Tensor2D>(based, matMulTransposed(low.value, adapter.b)) : based;
   const tanh = finalSoftCap === null ? undefined : tf.tanh<tf.Tensor2D>(tf.div(product, finalSoftCap));
   const keptTanh = tanh && keep(tanh);
   return {
@@ -155,7 +155,11 @@ function unembed(
       const gradients: Gradients = {};
       if (wanted('x')) gradients.x = matMul(dProduct, weight);
       if (wanted('weight')) gradients.weight = transposedMatMul(dProduct, keptX());
-      return gradients;
+      if (!low) return gradients;
+      if (wanted('b')) gradients.b = transposedMatMul(dProduct, keptLow!());
+      const { x: byAdapter, ...rest } = low.backward(matMul(dProduct, adapter.b), wanted);
+      const dx = sumGradients([gradients.x, byAdapter] as (tf.Tensor2D | undefined)[]);
+      return { ...gradients, ...rest, ...(dx && { x: dx }) };
     },
   };
 }

@@ -33,7 +33,12 @@ export interface HiddenStates {
   unembedding: tf.Tensor2D;
   /** Whether the unembedding is one of the variables, so that its gradient is wanted. */
   trainsUnembedding: boolean;
-  /** Logits are softCap · tanh(x / softCap) of the products x. Default: x. */
+  /**
+   * The low-rank term of an adapter of the unembedding, whose products are added to those above: states [rows, R] and
+   * B [logitsSize, R], a variable. Omitted without such an adapter.
+   */
+  adapter?: { states: tf.Tensor2D; unembedding: tf.Tensor2D };
+  /** Logits are softCap · tanh(x / softCap) of the products x, summed. Default: x. */
   softCap?: number;
   /** Of the products of states and unembedding. Default: the backend's. */
   precision?: Precision;

@@ -27,27 +27,43 @@ export interface TargetRules {
 
 /** Every linear layer of a model except the unembedding. */
 const allLinear = 'all-linear';
+const unembedding = 'unembedding';
 
 /**
- * The linear layers that rules select, in the model's order.
+ * The linear layers that rules select, in the model's order. An unembedding that is tied to the embedding cannot have an
+ * adapter: PEFT gives the output one and unties the two when it merges, which makes a model of another architecture.
  *
- * @throws RangeError if nothing is selected, or a regular expression is invalid or takes too long
+ * @param field the targets' name in errors
+ * @throws RangeError if nothing or a tied unembedding is selected, or a regular expression is invalid or takes too long
  *
  * @example
  * selectTargets(architecture, { targets: ['q_proj', 'v_proj'] });
  * selectTargets(architecture, { targets: String.raw`.*\.mlp\.(gate|up)_proj` });
  */
-export function selectTargets(architecture: Architecture, rules: TargetRules): Target[] {
-  const all = modulesOf(architecture)
-    .filter(({ kind }) => kind === 'linear')
-    .map((module) => ({ module, path: modulePath(architecture, module.name) }));
+export function selectTargets(architecture: Architecture, rules: TargetRules, field = 'target_modules'): Target[] {
+  const all = linearLayers(architecture);
   const isExcluded = excluder(rules.exclude, all);
   const isTarget = matcher(rules, all);
   const selected = all.filter((target) => isTarget(target) && !isExcluded(target));
   if (selected.length === 0) {
-    throw rangeError('target_modules', `a linear map of ${architecture.family}`, describeTargets(rules.targets));
+    throw rangeError(field, `a linear map of ${architecture.family}`, describeTargets(rules.targets));
+  }
+  const head = selected.find(({ module }) => isTied(architecture, module));
+  if (head) {
+    throw rangeError(field, 'linear maps but the unembedding, which is tied to the embedding', quoted(head.path));
   }
   return selected;
+}
+
+function isTied({ tiedEmbeddings }: Architecture, { name }: Module): boolean {
+  return tiedEmbeddings && name === unembedding;
+}
+
+/** With the unembedding, also where it is tied: rules that select it must not be ignored. */
+function linearLayers(architecture: Architecture): Target[] {
+  return modulesOf({ ...architecture, tiedEmbeddings: false })
+    .filter(({ kind }) => kind === 'linear')
+    .map((module) => ({ module, path: modulePath(architecture, module.name) }));
 }
 
 /**
@@ -56,10 +72,10 @@ export function selectTargets(architecture: Architecture, rules: TargetRules): T
  * @param field the list's name in errors
  */
 export function checkEveryTarget(architecture: Architecture, targets: readonly string[], field: string): void {
-  const paths = modulesOf(architecture)
-    .filter(({ kind }) => kind === 'linear')
-    .map(({ name }) => modulePath(architecture, name));
-  const ends = [...new Set(paths.map((path) => path.slice(path.lastIndexOf('.') + 1)))];
+  const all = linearLayers(architecture);
+  const paths = all.map(({ path }) => path);
+  const offered = all.filter(({ module }) => !isTied(architecture, module)).map(({ path }) => path);
+  const ends = [...new Set(offered.map((path) => path.slice(path.lastIndexOf('.') + 1)))];
   for (const target of targets) {
     if (!paths.some((path) => isEnd(path, target))) {
       throw rangeError(field, `linear maps of ${architecture.family} (${ends.join(', ')})`, quoted(target));
@@ -88,7 +104,7 @@ function matcher({ targets, layers, layersPattern }: TargetRules, all: readonly 
     if (layers?.length) {
       throw rangeError('layers_to_transform', 'none where target_modules is a text', `${layers.length} layers`);
     }
-    if (targets.toLowerCase() === allLinear) return ({ module }) => module.name !== 'unembedding';
+    if (targets.toLowerCase() === allLinear) return ({ module }) => module.name !== unembedding;
     const targeted = fullMatches('target_modules', targets, all);
     return ({ path }) => targeted.has(path);
   }

@@ -8,9 +8,9 @@ import type { Json } from '../base/json.js';
 import { readJsonFile } from '../base/json-file.js';
 import type { Architecture } from '../model/architecture.js';
 import { patternKeys, selectTargets, type Target, type TargetRules } from './adapter-targets.js';
-import type { FloatType } from './floats.js';
+import { encodeFloats, type FloatType } from './floats.js';
 import { quoted } from './header.js';
-import { SafetensorsFile } from './safetensors-file.js';
+import { type FloatPiece, SafetensorsFile } from './safetensors-file.js';
 import { modelMetadata, syncFolder } from './safetensors-writer.js';
 import { safetensorsPieces, type TensorSource } from './tensor-source.js';
 
@@ -70,6 +70,27 @@ export class AdapterFolder {
     return this.file.readFloats(tensorName(this.find(module).path, 'B'));
   }
 
+  /**
+   * Beside an adapter of the unembedding PEFT writes the unembedding itself, and reads it in place of the model's. RangeError
+   * unless it is the model's, rounded to the type that it is written in.
+   *
+   * @param own values of a module's weight in the model, in pieces
+   */
+  checkBase(own: (module: string) => Iterable<FloatPiece>): void {
+    for (const { module, path } of this.modules) {
+      const name = baseName(path);
+      if (!this.file.tensors.has(name)) continue;
+      const written = this.file.floatPieces(name);
+      const type = this.file.tensor(name).type as FloatType;
+      for (const { values } of own(module.name)) {
+        const piece: FloatPiece = written.next().value;
+        if (Buffer.compare(encodeFloats(type, piece.values), encodeFloats(type, values)) === 0) continue;
+        const where = `${this.file.path}, tensor ${quoted(name)}`;
+        throw rangeError(where, 'the weights of the model', 'others (is it for another model?)');
+      }
+    }
+  }
+
   close(): void {
     this.file.close();
   }
@@ -91,12 +112,17 @@ export class AdapterFolder {
         [tensorName(path, 'B'), [module.shape[0], rank]],
       ]),
     );
+    const bases = new Map(
+      this.modules
+        .filter(({ module }) => module.name === 'unembedding')
+        .map((own) => [baseName(own.path), own.module.shape]),
+    );
     for (const name of this.file.tensors.keys()) {
-      if (expected.has(name)) continue;
+      if (expected.has(name) || bases.has(name)) continue;
       const wanted = `a tensor of the modules of ${architecture.family} that ${configName} names`;
       throw rangeError(`${this.file.path}, tensor ${quoted(name)}`, wanted, 'another (is it for another model?)');
     }
-    for (const [name, shape] of expected) {
+    for (const [name, shape] of [...expected, ...[...bases].filter(([name]) => this.file.tensors.has(name))]) {
       const found = this.file.tensor(name);
       if (found.shape.length !== 2 || found.shape.some((size, i) => size !== shape[i])) {
         const got = `[${found.shape.join(', ')}] (is it for another model?)`;
@@ -108,6 +134,11 @@ export class AdapterFolder {
 
 function tensorName(path: string, matrix: 'A' | 'B'): string {
   return `base_model.model.${path}.lora_${matrix}.weight`;
+}
+
+/** A module's own weight, which PEFT writes for the unembedding alone. */
+function baseName(path: string): string {
+  return `base_model.model.${path}.base_layer.weight`;
 }
 
 /** Keys that are read, or that do not affect what a plain LoRA adapter computes with given weights. */

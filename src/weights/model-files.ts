@@ -7,7 +7,7 @@ import { describe, rangeError } from '../base/check.js';
 import type { Json } from '../base/json.js';
 import { readJsonFile } from '../base/json-file.js';
 import { quoted, sizeOf, type TensorEntry, type TensorInfo } from './header.js';
-import { type Part, SafetensorsFile } from './safetensors-file.js';
+import { type FloatPiece, type Part, SafetensorsFile } from './safetensors-file.js';
 import { modelMetadata, SafetensorsWriter, syncFolder } from './safetensors-writer.js';
 
 const singleName = 'model.safetensors';
@@ -68,7 +68,7 @@ export class ModelFiles {
   }
 
   /** As `SafetensorsFile.floatPieces`. */
-  floatPieces(name: string, pieceLength?: number): Generator<{ start: number; values: Float32Array }> {
+  floatPieces(name: string, pieceLength?: number): Generator<FloatPiece> {
     return this.owner(name).floatPieces(name, pieceLength);
   }
 

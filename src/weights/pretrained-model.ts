@@ -4,7 +4,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { bfloat16Tensor, storesBfloat16 } from '../backend/bfloat16.js';
 import type { Precision } from '../backend/precision.js';
-import { checkNumber, describe, rangeError } from '../base/check.js';
+import { checkNumber, rangeError } from '../base/check.js';
 import { uniform } from '../base/random.js';
 import type { Architecture } from '../model/architecture.js';
 import type { Adapter } from '../model/linear.js';
@@ -57,7 +57,7 @@ export function loadModel(folder: PretrainedFolder, options: LoadOptions): Pretr
   const made: tf.Tensor[] = [];
   try {
     const adapters = options.adapter
-      ? readAdapter(options.adapter, options.lora, architecture, made)
+      ? readAdapter(options.adapter, options.lora, folder, made)
       : createAdapter(options.lora, architecture, options.seed, made);
     const isAdapted = adapters.parts.length > 0;
     const weights = readWeights(folder, !isAdapted, made, options);
@@ -130,14 +130,14 @@ interface Adapters {
 function readAdapter(
   path: string,
   lora: LoraOptions | undefined,
-  architecture: Architecture,
+  { architecture, parameters, files }: PretrainedFolder,
   made: tf.Tensor[],
 ): Adapters {
   const folder = new AdapterFolder(path, architecture);
   try {
     const parts = folder.modules.map(({ module, path: own, rank, scale }) => ({ module, path: own, rank, scale }));
-    refuseUnembedding(`${path}, target_modules`, parts);
     if (lora) checkAgreement(lora, parts, architecture);
+    folder.checkBase((module) => files.floatPieces(parameters.find(({ name }) => name === module)!.tensor));
     return adaptersOf(parts, made, ({ module }) => ({ a: folder.readA(module.name), b: folder.readB(module.name) }));
   } finally {
     folder.close();
@@ -156,18 +156,12 @@ function checkAgreement(lora: LoraOptions, parts: readonly AdapterPart[], archit
     }
   }
   if (lora.targets === undefined) return;
-  const targets = selectTargets(architecture, { targets: lora.targets }).map(({ path }) => path);
+  const targets = selectTargets(architecture, { targets: lora.targets }, 'lora.targets').map(({ path }) => path);
   const own = parts.map(({ path }) => path);
   const missing = own.find((path) => !targets.includes(path));
   const extra = targets.find((path) => !own.includes(path));
   if (missing !== undefined) throw other('targets', `with ${missing}`, 'others');
   if (extra !== undefined) throw other('targets', `without ${extra}`, 'others');
-}
-
-/** An adapter of the unembedding would have to be computed for every row of logits; it is unusual and not supported. */
-function refuseUnembedding(field: string, targets: readonly Target[]): void {
-  const found = targets.find(({ module }) => module.name === 'unembedding');
-  if (found) throw rangeError(field, 'linear maps but the unembedding', describe(found.path));
 }
 
 /** B is zero, so that the model initially computes the same as without the adapter. */
@@ -181,8 +175,7 @@ function createAdapter(
   const rank = checkNumber('lora.rank', lora.rank, { min: 1, integer: true });
   const alpha = checkNumber('lora.alpha', lora.alpha ?? 2 * rank, { above: 0 });
   if (typeof lora.targets === 'object') checkEveryTarget(architecture, lora.targets, 'lora.targets');
-  const targets = selectTargets(architecture, { targets: lora.targets ?? 'all-linear' });
-  refuseUnembedding('lora.targets', targets);
+  const targets = selectTargets(architecture, { targets: lora.targets ?? 'all-linear' }, 'lora.targets');
   const parts = targets.map((target) => ({ ...target, rank, scale: alpha / rank }));
   return adaptersOf(parts, made, ({ module: { shape } }, index) => ({
     a: initialA(rank, shape[1], seed, index),

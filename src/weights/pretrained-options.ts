@@ -11,7 +11,8 @@ export interface LoraOptions {
   alpha?: number;
   /**
    * The linear layers: suffixes of their paths in the Hugging Face model (`['q_proj', 'v_proj']`), a regular expression for
-   * whole paths, or `all-linear` (default). The unembedding (`lm_head`) cannot have an adapter.
+   * whole paths, or `all-linear` (default), which is all but the unembedding. The unembedding (`lm_head`) can be named, but
+   * not where it is tied to the embedding: a RangeError.
    */
   targets?: string | readonly string[];
 }

@@ -18,6 +18,12 @@ export interface Part {
   count?: number;
 }
 
+/** Some of a tensor's values, from the one with this index on. */
+export interface FloatPiece {
+  start: number;
+  values: Float32Array;
+}
+
 /** An open safetensors file. Holds a file descriptor until `close`. */
 export class SafetensorsFile {
   /** By name, in the order of the header. */
@@ -101,7 +107,7 @@ export class SafetensorsFile {
   }
 
   /** The parts of a tensor one after another, for passes that never hold it whole. The array is reused for each. */
-  *floatPieces(name: string, pieceLength = readBytes / 4): Generator<{ start: number; values: Float32Array }> {
+  *floatPieces(name: string, pieceLength = readBytes / 4): Generator<FloatPiece> {
     if (!Number.isSafeInteger(pieceLength) || pieceLength < 1) {
       throw rangeError('pieceLength', 'a whole number of at least 1', String(pieceLength));
     }

@@ -41,6 +41,8 @@ const task: Task = {
 };
 
 const lora = { rank: 2, alpha: 8 };
+/** Of the unembedding too. */
+const everyLinear = { ...lora, targets: '.*' };
 
 async function open(
   t: TestContext,
@@ -78,6 +80,7 @@ describe('models from folders in the trainer', () => {
 
   for (const [kind, options] of [
     ['an adapter', { lora }],
+    ['an adapter of the unembedding too', { lora: everyLinear }],
     ['every weight', {}],
   ] as const) {
     test(`a run that trains ${kind} and is resumed ends as the run that was left alone, bit for bit`, async (t) => {
@@ -232,6 +235,7 @@ describe('models from folders in the trainer', () => {
     const ids = [Int32Array.of(1, 3, 4, 5, 6)];
     for (const [name, options] of [
       ['adapter', { lora }],
+      ['head', { lora: everyLinear }],
       ['full', {}],
     ] as const) {
       const runDir = join(parent, name);
@@ -247,7 +251,7 @@ describe('models from folders in the trainer', () => {
       const [own, merged] = [join(parent, `${name}-own`), join(parent, `${name}-merged`)];
       await exportRun([runDir, '--to', own]);
       await exportRun([runDir, '--to', merged, '--merge']);
-      assert.deepEqual(await (name === 'adapter' ? load(model, { adapter: own }) : load(own)), expected);
+      assert.deepEqual(await (name === 'full' ? load(own) : load(model, { adapter: own })), expected);
       const [values] = await load(merged);
       for (const [i, value] of values.entries()) assert.ok(Math.abs(value - expected[0][i]) < 1e-4);
     }

@@ -207,6 +207,32 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
+    test('the estimate is per token whatever `ratio` is', () => {
+      const logProbs = Float32Array.of(-1, -2, -0.5, -3);
+      const refLogProbs = Float32Array.of(-1.5, -1, -0.25, -5);
+      const k3 = Array.from(refLogProbs, (ref, t) => Math.exp(ref - logProbs[t]) - (ref - logProbs[t]) - 1);
+      const loss = 0.04 * k3.reduce((sum, k) => sum + k, 0);
+      // Of the log-ratios' mean, as a sequence-level ratio is, it would be another.
+      const mean = refLogProbs.reduce((sum, ref, t) => sum + (ref - logProbs[t]) / 4, 0);
+      assert.ok(Math.abs(loss - 4 * 0.04 * (Math.exp(mean) - mean - 1)) > 0.05);
+      for (const ratio of ratios) {
+        const found = policyLoss(
+          { shape: { sequences: 1, length: 4 }, logProbs, refLogProbs, advantages: new Float32Array(1) },
+          {
+            ratio,
+            surrogate: { kind: 'clip', low: 0.2, high: 0.2 },
+            aggregation: 'sequence-sum',
+            kl: { beta: 0.04, estimator: 'k3' },
+          },
+          { device },
+        );
+        assertNumber(found.loss, loss, 1e-6, `${ratio}: loss`);
+        found.gradLogProbs.forEach((slope, t) => {
+          assertNumber(slope, 0.04 * (1 - Math.exp(refLogProbs[t] - logProbs[t])), 1e-7, `${ratio}: gradient[${t}]`);
+        });
+      }
+    });
+
     const token = (l: number, old: number, ref: number, config: Partial<LossConfig> = {}, n = 1) =>
       policyLoss(
         {

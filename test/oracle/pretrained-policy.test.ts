@@ -174,13 +174,29 @@ const noPython = () =>
 describe('what is saved, read by transformers and PEFT', { skip: missing(folders) || noPython() }, () => {
   before(() => startBackend('wasm'));
 
-  const ask = (folder: string, adapter: string | null, sequences: readonly Int32Array[]): number[][] => {
-    const input = JSON.stringify({ adapter, sequences: sequences.map((ids) => [...ids]) });
+  const run = (args: readonly string[], input = ''): number[][] => {
     const program = join(root, 'test/oracle/pretrained.py');
-    const { status, stdout, stderr } = spawnSync(python, [program, '--log-probs', folder], { input, encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync(python, [program, ...args], { input, encoding: 'utf8' });
     assert.equal(status, 0, stderr);
     return JSON.parse(stdout) as number[][];
   };
+  const ask = (folder: string, adapter: string | null, sequences: readonly Int32Array[]): number[][] =>
+    run(['--log-probs', folder], JSON.stringify({ adapter, sequences: sequences.map((ids) => [...ids]) }));
+
+  test('an adapter of the unembedding that PEFT has made', async (t) => {
+    const folder = join(folders, 'qwen2-window');
+    const sequences = sequencesOf('qwen2-window');
+    const to = temporaryFolder(t);
+    const expected = run(['--new-adapter', folder, join(to, 'theirs')]);
+    const policy = await load(t, folder, { adapter: join(to, 'theirs'), dtype: 'float32' });
+    assert.ok('unembedding.lora_A' in policy.variables);
+    const own = await tokenLogProbs(policy, sequences);
+    assertClose(own, expected);
+    await policy.save(join(to, 'adapter'));
+    await policy.save(join(to, 'merged'), { merge: true });
+    assertClose(own, ask(folder, join(to, 'adapter'), sequences));
+    assertClose(own, ask(join(to, 'merged'), null, sequences));
+  });
 
   for (const name of ['qwen2-window', 'phi3', 'gemma3', 'llama-tied-bias']) {
     test(name, async (t) => {

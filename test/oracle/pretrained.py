@@ -5,6 +5,8 @@ usage: pretrained.py FOLDER... > expected.json        with torch, transformers a
        pretrained.py --story FOLDER TEXT COUNT        the greedy continuation of a text: {"prompt": ids, "tokens": ids, "text": text}
        pretrained.py --log-probs FOLDER < asked.json  of the sequences asked for, with the adapter in the folder "adapter" if it is
                                                       not null, the model loaded by PEFT then: {"adapter": null, "sequences": []}
+       pretrained.py --new-adapter FOLDER TO          PEFT saves a random adapter of queries and the unembedding, and prints its
+                                                      log-probs as expected.json's sequences have them
 
 The sequences are those of `expected.json` beside the folders. Weights are read as stored and computed with in float32, with
 plain attention; the log-softmax is in float64.
@@ -70,8 +72,22 @@ def asked_log_probs(folder):
     return [log_probs(model, tokens) for tokens in asked["sequences"]]
 
 
+def new_adapter(folder, to):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    config = LoraConfig(
+        r=3, lora_alpha=5, target_modules=["q_proj", "lm_head"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(load(folder), config).eval()
+    model.save_pretrained(to)
+    with open(os.path.join(os.path.dirname(folder), "expected.json")) as file:
+        sequences = json.load(file)[os.path.basename(folder)]["sequences"]
+    return [log_probs(model, tokens) for tokens in sequences]
+
+
 def main():
-    modes = {"--story": story, "--log-probs": asked_log_probs}
+    modes = {"--new-adapter": new_adapter, "--story": story, "--log-probs": asked_log_probs}
     if sys.argv[1] in modes:
         json.dump(modes[sys.argv[1]](*sys.argv[2:]), sys.stdout)
         return

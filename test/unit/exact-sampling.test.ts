@@ -23,12 +23,12 @@ function policyOf(precision: Precision = 'float32'): Policy {
 }
 
 /** An adapter on weights that are held in bfloat16, and what it is trained on. */
-async function adapted(t: TestContext, precision: Precision): Promise<Partial<TrainerOptions>> {
+async function adapted(t: TestContext, precision: Precision, targets: string): Promise<Partial<TrainerOptions>> {
   const sizes = { hidden_size: 48, intermediate_size: 72, num_attention_heads: 4, num_key_value_heads: 2 };
   const config = { ...tinyConfig, ...sizes };
   const folder = join(temporaryFolder(t), 'model');
   writeModelFolder(folder, { config, tensors: tensorsOf(config), type: 'BF16' });
-  const policy = await loadPretrainedPolicy(folder, { lora: { rank: 3 }, precision });
+  const policy = await loadPretrainedPolicy(folder, { lora: { rank: 3, targets }, precision });
   const prompts = ['a b c', 'd', 'e f', 'g a'];
   const example = (i: number) => ({ prompt: prompts[i], answer: '', solution: '', difficulty: 0 });
   // Truncated completions, whose score is 0, have rewards too.
@@ -38,7 +38,8 @@ async function adapted(t: TestContext, precision: Precision): Promise<Partial<Tr
 
 const kinds: Record<string, (t: TestContext, precision: Precision) => Promise<Partial<TrainerOptions>>> = {
   'every weight trained': async (_, precision) => ({ policy: policyOf(precision) }),
-  'an adapter on weights in bfloat16': adapted,
+  'an adapter on weights in bfloat16': (t, precision) => adapted(t, precision, 'all-linear'),
+  'an adapter of the unembedding too': (t, precision) => adapted(t, precision, '.*'),
 };
 
 /** A policy whose decoder's logits are a little off. */

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { readArchitecture } from '../../src/model/families.js';
+import { modulesOf } from '../../src/model/architecture.js';
+import { modulePath, readArchitecture } from '../../src/model/families.js';
 import { AdapterFolder, writeAdapter } from '../../src/weights/adapter.js';
 import { checkEveryTarget, selectTargets } from '../../src/weights/adapter-targets.js';
 import type { FloatType } from '../../src/weights/floats.js';
@@ -180,7 +181,7 @@ test('modules, ranks and scales are those of PEFT', (t) => {
     const architecture = readArchitecture(peft.configs[family]);
     const about = JSON.stringify(rules);
     const shapes = new Map(
-      selectTargets(architecture, { targets: '.*' }).map(({ path, module }) => [path, module.shape] as const),
+      modulesOf(architecture).map((module) => [modulePath(architecture, module.name), module.shape] as const),
     );
     const tensors = loraTensors(
       (selected ?? []).map(([path, rank]) => [path, rank, shapes.get(path)![0], shapes.get(path)![1]]),

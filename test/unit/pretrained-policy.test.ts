@@ -6,12 +6,16 @@ import { join } from 'node:path';
 import test, { before, describe, type TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
-import { generate, type PretrainedOptions, PretrainedPolicy, tokenLogProbs } from '../../src/index.js';
+import { generate, type PretrainedOptions, PretrainedPolicy, presets, tokenLogProbs } from '../../src/index.js';
+import { linearLoss } from '../../src/model/linear-loss.js';
 import { tokenLogProbsOf } from '../../src/rollout/generate.js';
 import { HuggingFaceTokenizer } from '../../src/text/hugging-face-tokenizer.js';
+import { grpoLoss } from '../../src/tfjs/index.js';
+import type { FloatType } from '../../src/weights/floats.js';
 import { ModelFiles } from '../../src/weights/model-files.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
-import { writeArrays } from '../../src/weights/safetensors-writer.js';
+import { SafetensorsFile } from '../../src/weights/safetensors-file.js';
+import { type Arrays, writeArrays } from '../../src/weights/safetensors-writer.js';
 import { quickBackend } from '../support/backend.js';
 import { tensorsOf, tinyConfig, tinyTokenizer, writeModelFolder } from '../support/model-folder.js';
 import { seeded } from '../support/random.js';
@@ -21,6 +25,13 @@ async function load(t: TestContext, folder: string, options: PretrainedOptions =
   const policy = (await PretrainedPolicy.load(folder, options)) as LoadedPolicy;
   t.after(() => policy.dispose());
   return policy;
+}
+
+function readArrays(path: string): Arrays {
+  using file = new SafetensorsFile(path);
+  return Object.fromEntries(
+    [...file.tensors.values()].map(({ name, shape }) => [name, { shape, values: file.readFloats(name) }]),
+  );
 }
 
 /** A safetensors file out of a header, with `length` bytes behind it. */
@@ -175,10 +186,6 @@ describe('policies from model folders', () => {
       [{ lora: { rank: 2, targets: [] } }, /^lora\.targets: expected 'all-linear', .*got an array of 0 values/],
       [{ lora: { rank: 2, targets: ['queries'] } }, /^lora\.targets: expected linear maps of llama .*got "queries"/],
       [{ lora: { rank: 2, targets: 'queries' } }, /a linear map of llama, got "queries"/],
-      [
-        { lora: { rank: 2, targets: ['lm_head'] } },
-        /^lora\.targets: expected linear maps but the unembedding, got "lm_head"/,
-      ],
       [{ lora: { rank: 2, dropout: 0.1 } }, /lora\.dropout/],
       [{ adapter: 3 }, /^adapter: expected the path of a PEFT folder, got 3/],
       [{ dtype: 'int8' }, /^dtype: expected one of 'float32', 'bfloat16', 'float16', got "int8"/],
@@ -426,6 +433,198 @@ describe('policies from model folders', () => {
       lora: { rank: 2, targets: ['q_proj', 'down_proj'] },
     });
     assert.deepEqual(weightsOf(again), weightsOf(adapted));
+  });
+
+  describe('an adapter of the unembedding', () => {
+    const untied = { architectures: ['Gemma2ForCausalLM'], head_dim: 4, tie_word_embeddings: false };
+    const gemma = { ...tinyConfig, ...untied, model_type: 'gemma2' };
+    const capped = { ...gemma, query_pre_attn_scalar: 4, attn_logit_softcapping: 3, final_logit_softcapping: 2 };
+    const lora = { rank: 3, alpha: 5, targets: ['q_proj', 'lm_head'] };
+    const values = (folder: string, name: string) => {
+      using files = new ModelFiles(folder);
+      return files.readFloats(name);
+    };
+    const random = seeded(6);
+    const sequences = 3;
+    const length = 50;
+    const ids = () => Int32Array.from({ length: sequences * length }, () => random.integer(0, 15));
+    const batch = { sequences, length, tokens: ids(), starts: new Int32Array(sequences) };
+    const rows = { shape: { sequences, length }, tokens: ids(), advantages: Float32Array.of(1, -0.5, 0.25) };
+    const losses = (policy: LoadedPolicy) => ({
+      logits: () => grpoLoss(policy.logits(batch), rows, presets.reinforce) as tf.Scalar,
+      hidden: () => linearLoss(policy.hidden!(batch), rows, presets.reinforce),
+    });
+    const gradientsOf = (policy: LoadedPolicy, way: 'logits' | 'hidden') => {
+      const { value, grads } = tf.variableGrads(losses(policy)[way], Object.values(policy.variables));
+      const gradients = Object.fromEntries(
+        Object.entries(policy.variables).map(([name, { name: own }]) => [name, grads[own].arraySync() as number[][]]),
+      );
+      const loss = value.dataSync()[0];
+      tf.dispose([value, grads]);
+      return { loss, gradients };
+    };
+    const product = (a: number[][], b: number[][]) =>
+      a.map((row) => b[0].map((_, j) => row.reduce((sum, x, k) => sum + x * b[k][j], 0)));
+    const transposed = (a: number[][]) => a[0].map((_, j) => a.map((row) => row[j]));
+    const assertNear = (actual: number[][], expected: number[][], label: string) => {
+      const most = Math.max(...expected.flat().map(Math.abs));
+      assert.ok(most > 1e-4, `${label}: there is a gradient`);
+      expected.flat().forEach((x, i) => {
+        assert.ok(Math.abs(actual.flat()[i] - x) <= 2e-5 * most, `${label}[${i}]: ${actual.flat()[i]}, not ${x}`);
+      });
+    };
+    async function adapted(t: TestContext, folder: string, own = lora) {
+      const policy = await load(t, folder, { lora: own });
+      for (const [i, variable] of Object.values(policy.variables).entries()) {
+        const shift = Float32Array.from({ length: variable.size }, (_, j) => Math.sin(i + j) / 5);
+        variable.assign(tf.tidy(() => tf.add(variable, tf.tensor(shift, variable.shape))));
+      }
+      return policy;
+    }
+
+    for (const [name, config] of Object.entries({ llama: tinyConfig, 'a soft cap': capped })) {
+      test(`${name}: it computes and is trained as the merged weights are`, async (t) => {
+        const parent = temporaryFolder(t);
+        const policy = await adapted(
+          t,
+          writeModelFolder(join(parent, 'model'), { config, tensors: tensorsOf(config) }),
+        );
+        await policy.save(join(parent, 'merged'), { merge: true });
+        const merged = await load(t, join(parent, 'merged'));
+        const [before, after] = ['model', 'merged'].map((folder) => values(join(parent, folder), 'lm_head.weight'));
+        assert.ok(before.some((x, i) => Math.abs(x - after[i]) > 0.05));
+        const [own, theirs] = [policy, merged].map((each) => tf.tidy(() => each.logits(batch).arraySync()));
+        own.flat().forEach((x, i) => {
+          assert.ok(Math.abs(x - theirs.flat()[i]) < 1e-5, `logit ${i}: ${x}, not ${theirs.flat()[i]}`);
+        });
+        const { loss, gradients } = gradientsOf(merged, 'logits');
+        const [a, b] = ['A', 'B'].map((side) => policy.variables[`unembedding.lora_${side}`].arraySync() as number[][]);
+        const scale = (x: number[][]) => x.map((row) => row.map((value) => (5 / 3) * value));
+        for (const way of ['logits', 'hidden'] as const) {
+          const found = gradientsOf(policy, way);
+          assert.ok(Math.abs(found.loss - loss) < 1e-6, way);
+          const wanted = gradients.unembedding;
+          assertNear(found.gradients['unembedding.lora_B'], scale(product(wanted, transposed(a))), `${way}, B`);
+          assertNear(found.gradients['unembedding.lora_A'], scale(product(transposed(b), wanted)), `${way}, A`);
+          for (const layer of ['layers.0.attention.query', 'layers.1.attention.query']) {
+            const [lowA, lowB] = ['A', 'B'].map(
+              (side) => policy.variables[`${layer}.lora_${side}`].arraySync() as number[][],
+            );
+            assertNear(
+              found.gradients[`${layer}.lora_B`],
+              scale(product(gradients[layer], transposed(lowA))),
+              `${way}, ${layer}, B`,
+            );
+            assertNear(
+              found.gradients[`${layer}.lora_A`],
+              scale(product(transposed(lowB), gradients[layer])),
+              `${way}, ${layer}, A`,
+            );
+          }
+        }
+      });
+    }
+
+    test('it alone is trained where it alone is named, and is off in the reference', async (t) => {
+      const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
+      const policy = await adapted(t, folder, { ...lora, targets: ['lm_head'] });
+      assert.deepEqual(Object.keys(policy.variables), ['unembedding.lora_A', 'unembedding.lora_B']);
+      const [whole, chunks] = [gradientsOf(policy, 'logits'), gradientsOf(policy, 'hidden')];
+      for (const name of Object.keys(policy.variables)) assertNear(chunks.gradients[name], whole.gradients[name], name);
+      const plain = await load(t, folder);
+      const logits = (own: () => tf.Tensor) => tf.tidy(() => own().arraySync());
+      const off = logits(() => policy.reference!(() => policy.logits(batch)));
+      assert.deepEqual(
+        off,
+        logits(() => plain.logits(batch)),
+      );
+      assert.notDeepEqual(
+        off,
+        logits(() => policy.logits(batch)),
+      );
+      assert.equal(
+        policy.reference!(() => tf.tidy(() => policy.hidden!(batch).adapter)),
+        undefined,
+      );
+      const { numTensors } = tf.memory();
+      gradientsOf(policy, 'logits');
+      gradientsOf(policy, 'hidden');
+      await Promise.resolve();
+      assert.equal(tf.memory().numTensors, numTensors);
+    });
+
+    test('log-probs have the same bits from final states, which samples have too', async (t) => {
+      await startBackend('groupgrad');
+      t.after(() => startBackend('cpu'));
+      const policy = await adapted(t, writeModelFolder(join(temporaryFolder(t), 'model')));
+      const sampled = await generate(policy, [Int32Array.of(1, 3), Int32Array.of(4)], {
+        maxTokens: 40,
+        samples: 4,
+        seed: 3,
+      });
+      const whole = sampled.map(({ prompt, tokens }) => Int32Array.of(...prompt, ...tokens));
+      const scored = await tokenLogProbs(policy, whole);
+      assert.deepEqual(await tokenLogProbsOf(policy, whole, 0), scored);
+      sampled.forEach(({ prompt, logProbs }, i) => {
+        assert.deepEqual([...scored[i].subarray(prompt.length - 1)], [...logProbs]);
+      });
+    });
+
+    test("its files are PEFT's, and read with the unembedding that PEFT writes beside it", async (t) => {
+      const parent = temporaryFolder(t);
+      const config = { ...tinyConfig, tie_word_embeddings: false };
+      const folder = writeModelFolder(join(parent, 'model'), { config });
+      const policy = await adapted(t, folder);
+      const own = join(parent, 'adapter');
+      await policy.save(own);
+      const saved = readArrays(join(own, 'adapter_model.safetensors'));
+      const [a, b] = ['A', 'B'].map((side) => saved[`base_model.model.lm_head.lora_${side}.weight`].shape);
+      assert.deepEqual(
+        [a, b],
+        [
+          [3, 8],
+          [16, 3],
+        ],
+      );
+      const given = JSON.parse(fs.readFileSync(join(own, 'adapter_config.json'), 'utf8'));
+      assert.deepEqual(given.target_modules, ['lm_head', 'q_proj']);
+      assert.deepEqual(weightsOf(await load(t, folder, { adapter: own, lora })), weightsOf(policy));
+
+      const base = 'base_model.model.lm_head.base_layer.weight';
+      const head = values(folder, 'lm_head.weight');
+      const writeBase = (array: { shape: number[]; values: Float32Array }, type: FloatType = 'F32', name = base) =>
+        writeArrays(join(own, 'adapter_model.safetensors'), { ...saved, [name]: array }, type);
+      writeBase({ shape: [16, 8], values: head });
+      assert.deepEqual(weightsOf(await load(t, folder, { adapter: own })), weightsOf(policy));
+      writeBase({ shape: [16, 8], values: head }, 'BF16');
+      await load(t, folder, { adapter: own });
+      const refused = (message: RegExp) => assert.rejects(PretrainedPolicy.load(folder, { adapter: own }), message);
+      writeBase({ shape: [16, 8], values: head.with(127, head[127] + 1e-6) });
+      await refused(/lm_head\.base_layer\.weight": expected the weights of the model, got others/);
+      writeBase({ shape: [17, 8], values: new Float32Array(17 * 8) });
+      await refused(/lm_head\.base_layer\.weight", shape: expected \[16, 8\], got \[17, 8\]/);
+      writeBase(
+        { shape: [8, 8], values: new Float32Array(64) },
+        'F32',
+        'base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight',
+      );
+      await refused(/q_proj\.base_layer\.weight": expected a tensor of the modules of llama/);
+
+      // Tied to the embedding.
+      const tied = writeModelFolder(join(parent, 'tied'), { config: { ...config, tie_word_embeddings: true } });
+      const untiable =
+        /target(_module)?s: expected linear maps but the unembedding, which is tied to the embedding, got "lm_head"/;
+      await assert.rejects(PretrainedPolicy.load(tied, { adapter: own }), untiable);
+      for (const targets of [['q_proj', 'lm_head'], ['lm_head'], '.*', '.*q_proj|lm_head']) {
+        await assert.rejects(PretrainedPolicy.load(tied, { lora: { rank: 2, targets } }), untiable);
+      }
+      await assert.rejects(
+        PretrainedPolicy.load(tied, { lora: { rank: 2, targets: ['head'] } }),
+        /\(q_proj, .*, down_proj\), got "head"/,
+      );
+      const all = await load(t, tied, { lora: { rank: 2, targets: 'all-linear' } });
+      assert.ok(!Object.keys(all.variables).some((name) => name.includes('embedding')));
+    });
   });
 
   test('a description tells other files and options apart, and not other places', async (t) => {
