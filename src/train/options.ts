@@ -1,132 +1,19 @@
-// The trainer's options: checks, and every default. Loss, advantages, HA-DW and anchor have theirs in src/loss.
+// Checks of the trainer's options: settings by their schema, and what a run learns from and is judged by.
 
-import {
-  type Bounds,
-  checkBoolean,
-  checkChoice,
-  checkKeys,
-  checkNumber,
-  checkObject,
-  rangeError,
-  typeError,
-} from '../base/check.js';
-import { type DeviceChoice, deviceChoices } from '../devices/devices.js';
-import { type KlEstimator, klEstimators } from '../devices/settings.js';
-import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
-import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
-import { bothWeightings, type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
-import { presets } from '../loss/presets.js';
+import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
+import { resolveFields } from '../base/schema.js';
+import { bothWeightings } from '../loss/config.js';
 import type { AnyReward, GroupReward, Reward, StepReward } from '../rollout/api.js';
-import { checkEngine, checkStops, cutBounds, isCut, type RolloutEngine } from '../rollout/engine.js';
+import { checkEngine, isCut, type RolloutEngine } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
 import type { Example, Problems, Scored, Task } from '../tasks/task.js';
-import {
-  type ImportanceSamplingOptions,
-  importanceSamplingModes,
-  type OptimizerOptions,
-  type Output,
-  type RunOptions,
-  type TrainerOptions,
-  type WarmStartOptions,
-} from './api.js';
+import type { Output, RunOptions, TrainerOptions } from './api.js';
+import { importanceSampling, type optimizer, type Settings, trainerFields, type warmStart } from './schema.js';
 
-/** Every number and choice of a run, defaults filled in: plain JSON, as config.json holds it. */
-export interface Settings {
-  promptsPerStep: number;
-  groupSize: number;
-  iterations: number;
-  miniBatches: number;
-  /** null: as many as `tokensPerMicroBatch` allows. */
-  microBatchSize: number | null;
-  /** null: what `positionsAPass` allows without `microBatchSize`, any number with it. */
-  tokensPerMicroBatch: number | null;
-  /** null: `reward`, and no bounds. */
-  dynamicSampling: { maxRounds: number; metric: string | null; min: number | null; max: number | null };
-  /** null: they count. */
-  zeroStdGroups: 'drop' | null;
-  maskTruncated: boolean;
-  shuffle: boolean;
-  loss: LossConfig;
-  advantage: NonNullable<TrainerOptions['advantage']>;
-  hadw: { scale: number; anchor: Required<AnchorOptions> | 'none' } | null;
-  klReward: { beta: number; estimator: KlEstimator } | null;
-  sampling: {
-    temperature: number;
-    /** null: the task's. */
-    maxTokens: number | null;
-    promptLength: number | null;
-    maxLogProbDifference: number;
-    /** null: no cut. */
-    topP: number | null;
-    topK: number | null;
-    minP: number | null;
-    /** null: none. */
-    stopTokens: readonly number[] | null;
-    stopTexts: readonly string[] | null;
-  };
-  /** null: the policy samples itself. */
-  importanceSampling: Required<ImportanceSamplingOptions> | null;
-  optimizer: OptimizerSettings;
-  warmStart: WarmStartSettings | null;
-  evaluation: { every: number; size: number | null; atStart: boolean } & Omit<EvaluationSampling, 'seed'>;
-  seed: number;
-  device: DeviceChoice;
-  checkpoint: {
-    every: number;
-    keepLast: number;
-    keepEvery: number | null;
-    keepBest: string | null;
-    warmStartSeconds: number;
-  };
-  guard: { action: 'skip' | 'rollback' | 'halt'; budget: number };
-  samplesPerStep: number;
-}
-
-export type OptimizerSettings = Omit<Required<OptimizerOptions>, 'totalSteps'> & { totalSteps: number | null };
-export type WarmStartSettings = Omit<Required<WarmStartOptions>, 'until' | 'optimizer'> & {
-  until: number | null;
-  optimizer: OptimizerSettings;
-};
-
-const settingNames = [
-  'promptsPerStep',
-  'groupSize',
-  'iterations',
-  'miniBatches',
-  'microBatchSize',
-  'tokensPerMicroBatch',
-  'dynamicSampling',
-  'zeroStdGroups',
-  'maskTruncated',
-  'shuffle',
-  'loss',
-  'advantage',
-  'hadw',
-  'klReward',
-  'sampling',
-  'importanceSampling',
-  'optimizer',
-  'warmStart',
-  'evaluation',
-  'seed',
-  'device',
-  'checkpoint',
-  'guard',
-  'samplesPerStep',
-] as const satisfies (keyof Settings)[];
-
-const samplingNames = [
-  'temperature',
-  'maxTokens',
-  'promptLength',
-  'maxLogProbDifference',
-  'topP',
-  'topK',
-  'minP',
-  'stopTokens',
-  'stopTexts',
-] as const satisfies (keyof Settings['sampling'])[];
+export type { Settings } from './schema.js';
+export type OptimizerSettings = ReturnType<typeof optimizer.resolve>;
+export type WarmStartSettings = ReturnType<typeof warmStart.resolve>;
 
 /** The options that are not settings: things, and where the run is kept. */
 const otherNames = [
@@ -142,143 +29,21 @@ const otherNames = [
   'notes',
 ] as const satisfies (keyof TrainerOptions)[];
 
-/** An object of optional fields under the name `at`, read one by one. */
-class Fields {
-  private readonly fields: Record<string, unknown>;
-
-  constructor(
-    private readonly at: string,
-    value: unknown,
-    known: readonly string[],
-  ) {
-    this.fields = value === undefined ? {} : { ...checkObject(at || 'options', value) };
-    checkKeys(at, this.fields, known);
-  }
-
-  path(name: string): string {
-    return this.at ? `${this.at}.${name}` : name;
-  }
-
-  raw(name: string): unknown {
-    return this.fields[name];
-  }
-
-  number<D extends number | null | undefined>(
-    name: string,
-    fallback: D,
-    bounds: Bounds,
-  ): number | Exclude<D, undefined> {
-    const value = this.fields[name];
-    if ((value === undefined && fallback !== undefined) || (value === null && fallback === null)) {
-      return fallback as Exclude<D, undefined>;
-    }
-    return checkNumber(this.path(name), value, bounds);
-  }
-
-  count<D extends number | null | undefined>(name: string, fallback: D, min = 1): number | Exclude<D, undefined> {
-    return this.number(name, fallback, { min, integer: true });
-  }
-
-  flag(name: string, fallback: boolean): boolean {
-    const value = this.fields[name];
-    return value === undefined ? fallback : checkBoolean(this.path(name), value);
-  }
-
-  choice<const T extends string>(name: string, fallback: T, choices: readonly T[]): T {
-    const value = this.fields[name];
-    return value === undefined ? fallback : checkChoice(this.path(name), value, choices);
-  }
-
-  within(name: string, known: readonly string[]): Fields {
-    return new Fields(this.path(name), this.fields[name] ?? undefined, known);
-  }
-
-  /** Whether a part that may be left out (or null) is there. */
-  has(name: string): boolean {
-    return this.fields[name] !== undefined && this.fields[name] !== null;
-  }
-}
-
 /** Settings out of options. TypeError or RangeError that names the field, what was expected and what came. */
 export function resolveSettings(options: unknown): Settings {
-  const o = new Fields('', options, [...settingNames, ...otherNames]);
-  const sampling = o.within('sampling', samplingNames);
-  const stops = {
-    stopTokens: (sampling.raw('stopTokens') ?? null) as readonly number[] | null,
-    stopTexts: (sampling.raw('stopTexts') ?? null) as readonly string[] | null,
-  };
-  checkStops('sampling.', stops);
-  const evaluation = o.within('evaluation', ['every', 'size', 'atStart', 'samples', 'temperature', 'topP']);
-  const checkpoint = o.within('checkpoint', ['every', 'keepLast', 'keepEvery', 'keepBest', 'warmStartSeconds']);
-  const guard = o.within('guard', ['action', 'budget']);
-  const advantage = resolveAdvantageConfig(o);
-  return {
-    promptsPerStep: o.count('promptsPerStep', 16),
-    groupSize: o.count('groupSize', 8, 2),
-    iterations: o.count('iterations', 1),
-    miniBatches: o.count('miniBatches', 1),
-    microBatchSize: o.count('microBatchSize', null),
-    tokensPerMicroBatch: o.count('tokensPerMicroBatch', null),
-    dynamicSampling: resolveDynamicSampling(o),
-    zeroStdGroups: resolveZeroStdGroups(o, advantage),
-    maskTruncated: o.flag('maskTruncated', false),
-    shuffle: o.flag('shuffle', true),
-    loss: resolveLossConfig(o),
-    advantage,
-    hadw: o.has('hadw') ? resolveHadw(o) : null,
-    klReward: o.has('klReward') ? resolveKlReward(o) : null,
-    sampling: {
-      temperature: sampling.number('temperature', 1, { min: 1e-6 }),
-      maxTokens: sampling.count('maxTokens', null),
-      promptLength: sampling.count('promptLength', null),
-      maxLogProbDifference: sampling.number('maxLogProbDifference', 0.1, { above: 0 }),
-      topP: sampling.number('topP', null, cutBounds.topP),
-      topK: sampling.number('topK', null, cutBounds.topK),
-      minP: sampling.number('minP', null, cutBounds.minP),
-      ...stops,
-    },
-    importanceSampling: resolveImportanceSampling(o),
-    optimizer: resolveOptimizer(o),
-    warmStart: o.has('warmStart') ? resolveWarmStart(o) : null,
-    evaluation: {
-      every: evaluation.count('every', 50),
-      size: evaluation.count('size', null),
-      atStart: evaluation.flag('atStart', true),
-      ...resolveEvaluationSampling(evaluation),
-    },
-    seed: o.count('seed', 0, 0),
-    device: o.choice('device', 'auto', deviceChoices),
-    checkpoint: {
-      every: checkpoint.count('every', 50),
-      keepLast: checkpoint.count('keepLast', 2),
-      keepEvery: checkpoint.count('keepEvery', null),
-      keepBest: checkpoint.has('keepBest') ? checkText(checkpoint.path('keepBest'), checkpoint.raw('keepBest')) : null,
-      warmStartSeconds: checkpoint.number('warmStartSeconds', 30, { min: 0 }),
-    },
-    guard: {
-      action: guard.choice('action', 'skip', ['skip', 'rollback', 'halt']),
-      budget: guard.count('budget', 10, 0),
-    },
-    samplesPerStep: o.count('samplesPerStep', 4, 0),
-  };
-}
-
-function resolveImportanceSampling(parent: Fields): Settings['importanceSampling'] {
-  if (!parent.has('rollout')) {
-    if (!parent.has('importanceSampling')) return null;
-    throw typeError('importanceSampling', 'nothing without rollout', parent.raw('importanceSampling'));
+  const settings = resolveFields(trainerFields, '', options, otherNames);
+  const { rollout, importanceSampling: given } = options as TrainerOptions;
+  const { advantage, hadw, zeroStdGroups } = settings;
+  if (advantage.dqw && hadw) throw bothWeightings('advantage.dqw');
+  if (zeroStdGroups === 'drop' && advantage.center === 'none') {
+    throw rangeError('zeroStdGroups', `'count' with advantage.center 'none'`, `'drop'`);
   }
-  const o = parent.within('importanceSampling', ['correction', 'mode', 'clipMin', 'clipMax']);
-  const clipMin = o.number('clipMin', null, { min: 0 });
-  const clipMax = o.raw('clipMax') === null ? null : o.number('clipMax', 3, { above: 0 });
-  if (clipMin !== null && clipMax !== null && clipMin >= clipMax) {
-    throw rangeError(o.path('clipMin'), `a number below clipMax (${clipMax})`, String(clipMin));
-  }
-  const mode = o.choice('mode', 'sequence_mask', importanceSamplingModes);
-  if (mode.endsWith('_truncate') && clipMin === null && clipMax === null) {
-    throw rangeError(o.path('clipMax'), `a bound with mode '${mode}'`, 'null without a clipMin');
-  }
-  return { correction: o.flag('correction', true), mode, clipMin, clipMax };
+  const hasEngine = rollout !== undefined && rollout !== null;
+  if (!hasEngine && settings.importanceSampling)
+    throw typeError('importanceSampling', 'nothing without rollout', given);
+  return hasEngine
+    ? { ...settings, importanceSampling: importanceSampling.resolve('importanceSampling', given) }
+    : settings;
 }
 
 /** The engine of `rollout`; undefined where the policy samples itself. TypeError or RangeError that names the field. */
@@ -298,154 +63,6 @@ export function resolveEngine(
     );
   }
   return engine;
-}
-
-function resolveDynamicSampling(parent: Fields): Settings['dynamicSampling'] {
-  if (!parent.has('dynamicSampling')) return { maxRounds: 1, metric: null, min: null, max: null };
-  const o = parent.within('dynamicSampling', ['maxRounds', 'metric', 'min', 'max']);
-  const [min, max] = [o.number('min', null, {}), o.number('max', null, {})];
-  if (min !== null && max !== null && min > max) throw rangeError(o.path('max'), `at least min (${min})`, String(max));
-  return {
-    maxRounds: o.count('maxRounds', undefined),
-    // Which rewards there are is known later.
-    metric: o.has('metric') ? checkText(o.path('metric'), o.raw('metric')) : null,
-    min,
-    max,
-  };
-}
-
-function resolveZeroStdGroups(o: Fields, { center }: Settings['advantage']): Settings['zeroStdGroups'] {
-  if (!o.has('zeroStdGroups') || o.choice('zeroStdGroups', 'count', ['count', 'drop']) === 'count') return null;
-  if (center === 'none') throw rangeError('zeroStdGroups', `'count' with advantage.center 'none'`, `'drop'`);
-  return 'drop';
-}
-
-function resolveEvaluationSampling(o: Fields): Omit<EvaluationSampling, 'seed'> {
-  const samples = o.count('samples', greedy.samples);
-  return checkEvaluationSampling('evaluation.', {
-    samples,
-    temperature: o.number('temperature', usualTemperature(samples), { min: 0 }),
-    topP: o.number('topP', greedy.topP, { above: 0, max: 1 }),
-  });
-}
-
-function resolveLossConfig(o: Fields): LossConfig {
-  const given = o.raw('loss') ?? presets.dapo;
-  const config = checkObject('loss', given) as unknown as LossConfig;
-  renaming('config', 'loss', () => resolveLoss(config, 1));
-  for (const field of ['tokens', 'threshold'] as const) {
-    const value = config.entropy?.[field];
-    if (value !== undefined) throw typeError(`loss.entropy.${field}`, 'nothing: the trainer counts for itself', value);
-  }
-  return JSON.parse(JSON.stringify(config)) as LossConfig;
-}
-
-function resolveAdvantageConfig(o: Fields): Settings['advantage'] {
-  const given = checkObject('advantage', o.raw('advantage') ?? {});
-  checkKeys('advantage', given, ['center', 'scale', 'ddof', 'epsilon', 'dqw', 'multiObjective']);
-  const { multiObjective, ...config } = given;
-  const { center, scale, ddof, epsilon, dqw } = resolveAdvantage('advantage', config);
-  if (dqw && o.has('hadw')) throw bothWeightings('advantage.dqw');
-  const resolved = { center, scale, ddof: ddof as 0 | 1, epsilon, ...(dqw && { dqw }) };
-  const choices = ['sum-then-normalize', 'normalize-then-sum'] as const;
-  const isDecoupled =
-    multiObjective !== undefined &&
-    checkChoice('advantage.multiObjective', multiObjective, choices) === 'normalize-then-sum';
-  if (isDecoupled && center === 'none') {
-    throw rangeError(
-      'advantage.center',
-      `'mean' or 'leave-one-out' with multiObjective 'normalize-then-sum'`,
-      `'none'`,
-    );
-  }
-  // Left out where it is the default: runs that earlier versions began do not have it.
-  return isDecoupled ? { ...resolved, multiObjective: 'normalize-then-sum' } : resolved;
-}
-
-function resolveKlReward(parent: Fields): NonNullable<Settings['klReward']> {
-  const o = parent.within('klReward', ['beta', 'estimator']);
-  return { beta: o.number('beta', undefined, { above: 0 }), estimator: o.choice('estimator', 'k1', klEstimators) };
-}
-
-function resolveHadw(o: Fields): NonNullable<Settings['hadw']> {
-  const hadw = o.within('hadw', ['scale', 'anchor']);
-  const weighting = renaming('advantage.hadw', 'hadw', () =>
-    resolveAdvantage('advantage', { hadw: { scale: hadw.raw('scale') } }),
-  );
-  return { scale: weighting.hadw!.scale, anchor: resolveAnchorOptions(hadw.raw('anchor')) };
-}
-
-function resolveAnchorOptions(given: unknown = {}): NonNullable<Settings['hadw']>['anchor'] {
-  if (typeof given === 'string') return checkChoice('hadw.anchor', given, ['none']);
-  const make = () => new DifficultyAnchor(given as AnchorOptions).toJSON();
-  const { observed: _observed, history: _history, ...anchor } = renaming('options', 'hadw.anchor', make);
-  return anchor;
-}
-
-/** Runs a check of src/loss, whose errors call by `theirs` what is called `ours` here. */
-function renaming<T>(theirs: string, ours: string, check: () => T): T {
-  try {
-    return check();
-  } catch (error) {
-    const { message } = error as Error;
-    if (message.startsWith(theirs)) (error as Error).message = ours + message.slice(theirs.length);
-    throw error;
-  }
-}
-
-const optimizerNames = [
-  'learningRate',
-  'warmupSteps',
-  'schedule',
-  'totalSteps',
-  'betas',
-  'epsilon',
-  'weightDecay',
-  'maxGradientNorm',
-] as const satisfies (keyof OptimizerOptions)[];
-
-function resolveOptimizer(parent: Fields): OptimizerSettings {
-  const o = parent.within('optimizer', optimizerNames);
-  const schedule = o.choice('schedule', 'constant', ['constant', 'linear', 'cosine']);
-  const warmupSteps = o.count('warmupSteps', 0, 0);
-  const totalSteps = o.count('totalSteps', null, warmupSteps + 1);
-  if ((totalSteps === null) !== (schedule === 'constant')) {
-    const expected =
-      schedule === 'constant' ? `nothing with schedule 'constant'` : `a count with schedule '${schedule}'`;
-    throw typeError(o.path('totalSteps'), expected, totalSteps ?? undefined);
-  }
-  return {
-    learningRate: o.number('learningRate', 3e-4, { min: 0 }),
-    warmupSteps,
-    schedule,
-    totalSteps,
-    betas: checkBetas(o.path('betas'), o.raw('betas') ?? [0.9, 0.999]),
-    epsilon: o.number('epsilon', 1e-8, { above: 0 }),
-    weightDecay: o.number('weightDecay', 0, { min: 0 }),
-    maxGradientNorm: o.number('maxGradientNorm', 1, { above: 0 }),
-  };
-}
-
-function checkBetas(field: string, value: unknown): [number, number] {
-  if (!Array.isArray(value) || value.length !== 2) throw typeError(field, 'two numbers', value);
-  const [first, second] = value.map((beta, i) => {
-    const checked = checkNumber(`${field}[${i}]`, beta, { min: 0 });
-    if (checked >= 1) throw rangeError(`${field}[${i}]`, 'a number below 1', String(checked));
-    return checked;
-  });
-  return [first, second];
-}
-
-function resolveWarmStart(parent: Fields): WarmStartSettings {
-  const o = parent.within('warmStart', ['steps', 'batchSize', 'until', 'every', 'problems', 'optimizer']);
-  return {
-    steps: o.count('steps', undefined),
-    batchSize: o.count('batchSize', 32),
-    until: o.number('until', null, { above: 0, max: 1 }),
-    every: o.count('every', 25),
-    problems: o.count('problems', 128),
-    optimizer: resolveOptimizer(o),
-  };
 }
 
 /** The options of `start`, `steps` and `run`, of which each knows some. TypeError or RangeError that names the field. */

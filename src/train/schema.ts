@@ -1,0 +1,447 @@
+// Every setting of a trainer, stated once: its type, range, default and meaning. `npm run option-types` writes the types of the
+// options from it. Loss, advantages, HA-DW and anchor have their checks and defaults in src/loss.
+
+import { checkChoice, checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
+import { choice, count, custom, type Field, flag, group, number, optional, type ValuesOf } from '../base/schema.js';
+import { deviceChoices } from '../devices/devices.js';
+import { klEstimators } from '../devices/settings.js';
+import { checkEvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
+import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
+import { type AdvantageConfig, type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
+import { presets } from '../loss/presets.js';
+import { checkStops, cutBounds } from '../rollout/engine.js';
+
+/** How advantages are computed, apart from groups and HA-DW; defaults as in `computeAdvantages`. */
+export interface AdvantageOptions extends Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'> {
+  /**
+   * How several rewards become advantages. `sum-then-normalize` (default): advantages of their weighted sum. `normalize-then-sum`:
+   * GDPO (arXiv 2601.05242), `computeDecoupledAdvantages`; the rewards of a group count as different if any of them differs.
+   */
+  multiObjective?: 'sum-then-normalize' | 'normalize-then-sum';
+}
+
+export const optimizer = group(
+  {
+    learningRate: number({ default: 3e-4, min: 0, doc: '' }),
+    warmupSteps: count({
+      default: 0,
+      min: 0,
+      doc: 'Updates over which the learning rate rises linearly to its full value.',
+    }),
+    schedule: choice(['constant', 'linear', 'cosine'], {
+      default: 'constant',
+      doc: 'The learning rate after the warm-up: constant, or falling to 0 at `totalSteps`.',
+    }),
+    totalSteps: count({
+      default: null,
+      otherwise: '',
+      doc: 'Updates after which `linear` and `cosine` reach 0; required with those, and more than `warmupSteps`.',
+    }),
+    betas: custom<[number, number]>({
+      type: 'readonly [number, number]',
+      doc: 'Decay rates of the running means of the gradient and its square.',
+      fallback: '[0.9, 0.999]',
+      resolve: (path, given) => checkBetas(path, given ?? [0.9, 0.999]),
+    }),
+    epsilon: number({ default: 1e-8, above: 0, doc: 'Added to the root of the mean square.' }),
+    weightDecay: number({
+      default: 0,
+      min: 0,
+      doc: 'Decoupled weight decay: each update subtracts this times the learning rate times the weight. Gains (rank 1) do not decay.',
+    }),
+    maxGradientNorm: number({ default: 1, above: 0, doc: 'Clips the global norm of the gradient.' }),
+  },
+  { type: 'OptimizerOptions', refine: refineOptimizer },
+);
+
+export const warmStart = group(
+  {
+    steps: count({ doc: 'Maximum number of updates.' }),
+    batchSize: count({ default: 32, doc: 'Solutions per update.' }),
+    until: number({
+      default: null,
+      otherwise: 'no early stop',
+      above: 0,
+      max: 1,
+      doc: 'Stops early when this share of `problems` is right under greedy decoding.',
+    }),
+    every: count({ default: 25, doc: 'Updates between two checks of `until`.' }),
+    problems: count({
+      default: 128,
+      doc: 'Problems per check, taken after those that the warm start may learn from.',
+    }),
+    optimizer,
+  },
+  {
+    type: 'WarmStartOptions',
+    doc: "Supervised fine-tuning on the task's own solutions before the first step of reinforcement.",
+  },
+);
+
+/** How importance weights are bounded: TRL's names. */
+const importanceSamplingModes = ['token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask'] as const;
+
+/** Without bounds `null`; `clipMax` has one by default. */
+export const importanceSampling = group(
+  {
+    correction: flag({
+      default: true,
+      doc: "With false there are no weights, and the engine's log-probs are the old ones of the loss.",
+    }),
+    mode: choice(importanceSamplingModes, {
+      default: 'sequence_mask',
+      doc: 'With `token_*` each token has its own weight; with `sequence_*` all tokens of a completion have the product of theirs. `*_truncate` bounds weights to [clipMin, clipMax]; `*_mask` sets those outside to 0.',
+    }),
+    clipMin: number({ default: null, otherwise: 'no lower bound', min: 0, doc: 'At least 0.' }),
+    clipMax: custom<number | null>({
+      type: 'number | null',
+      doc: 'Above 0; null: no upper bound.',
+      fallback: '3',
+      resolve: (path, given = 3) => (given === null ? null : checkNumber(path, given, { above: 0 })),
+    }),
+  },
+  {
+    type: 'ImportanceSamplingOptions',
+    doc: "Importance weights for completions of another engine, whose log-probs differ from the policy's own: the probability under the policy over that under the engine. They multiply the surrogate of each token (`tokenWeights`), as TRL's do.",
+    refine: refineImportanceSampling,
+  },
+);
+
+const text = (path: string, given: unknown): string => {
+  if (typeof given !== 'string' || given === '') throw typeError(path, 'a text', given);
+  return given;
+};
+
+const optionalText = (doc: string, otherwise: string, type = 'string'): Field<string | null> =>
+  custom({
+    type,
+    doc,
+    fallback: otherwise,
+    resolve: (path, given) => (given === undefined || given === null ? null : text(path, given)),
+  });
+
+const dynamicSampling = group(
+  {
+    maxRounds: count({ doc: '' }),
+    metric: optionalText(
+      "What must differ within a group that is wanted: `reward`, `accuracy` (the task's score, as the metric of that name), or a single reward, `rewards/<name>`, which may have weight 0.",
+      '`reward`',
+      `'reward' | 'accuracy' | \`rewards/$\{string}\``,
+    ),
+    min: number({ default: null, otherwise: 'no bound', doc: 'Lowest mean of it over a wanted group.' }),
+    max: number({ default: null, otherwise: 'no bound', doc: 'Highest mean of it over a wanted group.' }),
+  },
+  {
+    refine: (values, path) => {
+      const { min, max } = values;
+      if (min !== null && max !== null && min > max) {
+        throw rangeError(`${path}.max`, `at least min (${min})`, String(max));
+      }
+      return values;
+    },
+  },
+);
+
+/** The settings of a trainer, by name. */
+export const trainerFields = {
+  promptsPerStep: count({ default: 16, doc: '' }),
+  groupSize: count({ default: 8, min: 2, doc: 'Completions per prompt, at least 2.' }),
+  iterations: count({
+    default: 1,
+    doc: "Passes of a step over its completions (TRL's num_iterations, µ in the GRPO paper).",
+  }),
+  miniBatches: count({
+    default: 1,
+    doc: 'Updates per iteration: the completions are shuffled and divided into this many mini-batches.',
+  }),
+  microBatchSize: count({
+    default: null,
+    otherwise: 'as many as `tokensPerMicroBatch` allows',
+    doc: 'Maximum completions per forward and backward pass; a mini-batch accumulates as many passes as it needs.',
+  }),
+  tokensPerMicroBatch: count({
+    default: null,
+    otherwise:
+      '4 billion divided by the number of parameters, because signals have to wait for the end of a pass; no limit if `microBatchSize` is given',
+    doc: 'Maximum tokens per forward and backward pass, prompts and padding included: bounds its memory. A mini-batch is sorted by length, the longest completions first, and each pass padded to its own longest, rounded up to a multiple of 4; a single completion may be longer.',
+  }),
+  dynamicSampling: custom<NonNullable<ReturnType<typeof dynamicSampling.resolve>>>({
+    ...dynamicSampling,
+    doc: "DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until `promptsPerStep` groups meet its condition; it learns from those, and from others only if there are too few.",
+    fallback: 'none',
+    resolve: (path, given) => dynamicSampling.resolve(path, given ?? { maxRounds: 1 }),
+  }),
+  zeroStdGroups: custom<'drop' | null>({
+    type: "'count' | 'drop'",
+    doc: "Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so with all groups of a step. Needs an `advantage.center` other than 'none'.",
+    fallback: '`count`',
+    // Null where it is the default: runs that earlier versions began do not have it.
+    resolve: (path, given) =>
+      (given ?? undefined) !== undefined && checkChoice(path, given, ['count', 'drop']) === 'drop' ? 'drop' : null,
+  }),
+  maskTruncated: flag({ default: false, doc: 'Leave truncated completions out of the loss.' }),
+  shuffle: flag({ default: true, doc: 'Shuffle the examples of a finite task, in a new order each epoch.' }),
+  loss: custom<LossConfig>({
+    type: 'LossConfig',
+    imports: { LossConfig: '../loss/config.js' },
+    doc: '',
+    fallback: '`presets.dapo`',
+    resolve: (path, given) => resolveLossOption(path, given ?? presets.dapo),
+  }),
+  advantage: custom<Omit<AdvantageOptions, 'multiObjective'> & { multiObjective?: 'normalize-then-sum' }>({
+    type: 'AdvantageOptions',
+    imports: { AdvantageOptions: './schema.js' },
+    doc: 'How advantages are computed.',
+    fallback: 'as in `computeAdvantages`',
+    resolve: (path, given) => resolveAdvantageOption(path, given ?? {}),
+  }),
+  hadw: custom<{ scale: number; anchor: Required<AnchorOptions> | 'none' } | null>({
+    type: "{ scale?: number; anchor?: AnchorOptions | 'none' }",
+    imports: { AnchorOptions: '../loss/anchor.js' },
+    doc: 'History-aware difficulty weighting: λ, and the anchor, which observes every sampled completion. With the anchor `none` every weight is λ: a control that separates the effect of λ from that of the history.',
+    fallback: 'none',
+    resolve: (path, given) => (given === undefined || given === null ? null : resolveHadw(path, given)),
+  }),
+  klReward: optional(
+    group(
+      {
+        beta: number({ above: 0, doc: '' }),
+        estimator: choice(klEstimators, { default: 'k1', doc: '' }),
+      },
+      {
+        doc: "The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name `kl` and the weight −`beta`: the sum over a completion's tokens of the estimator at the policy that sampled it. It is part of every group's rewards, so that these hardly ever are all equal: dynamic sampling then needs a `metric`.",
+      },
+    ),
+    'none',
+  ),
+  sampling: group(
+    {
+      temperature: number({ default: 1, min: 1e-6, doc: 'Above 0; the loss uses the same.' }),
+      maxTokens: count({
+        default: null,
+        otherwise:
+          "the number of characters of the task's longest solution plus the end token; 256 if the task does not say",
+        doc: 'Maximum length of a completion in tokens, its end token included.',
+      }),
+      promptLength: count({
+        default: null,
+        otherwise: "the task's longest prompt for a character-level policy if the task says it, else 512",
+        doc: 'Maximum length of a prompt in tokens.',
+      }),
+      maxLogProbDifference: number({
+        default: 0.1,
+        above: 0,
+        doc: 'Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference than this is an error. With `rollout` a larger difference is a warning. On the backend groupgrad any difference is an error if the policy `decodesExactly`.',
+      }),
+      topP: number({
+        default: null,
+        otherwise: 'no truncation',
+        ...cutBounds.topP,
+        doc: 'Truncates the distribution that training samples from to the fewest tokens whose probability reaches this, of those that `topK` leaves. The kept tokens are stored with each completion, and log-probs, ratios, KL and entropies are those of the distribution over them. Evaluations are not affected.',
+      }),
+      topK: number({
+        default: null,
+        otherwise: 'no truncation',
+        ...cutBounds.topK,
+        doc: 'Truncates the distribution, as `topP` does, to this many most likely tokens.',
+      }),
+      minP: number({
+        default: null,
+        otherwise: 'no truncation',
+        ...cutBounds.minP,
+        doc: 'Truncates the distribution, after `topK` and `topP`, to tokens at least this many times as likely as the most likely.',
+      }),
+      stopTokens: custom<readonly number[] | null>({
+        type: 'readonly number[]',
+        doc: 'Ids that end a completion like the end tokens of the policy.',
+        fallback: 'none',
+        resolve: (path, given) => stops(path, 'stopTokens', given) as readonly number[] | null,
+      }),
+      stopTexts: custom<readonly string[] | null>({
+        type: 'readonly string[]',
+        doc: 'A completion ends with the token that completes one of these texts, which stays part of it.',
+        fallback: 'none',
+        resolve: (path, given) => stops(path, 'stopTexts', given) as readonly string[] | null,
+      }),
+    },
+    {},
+  ),
+  importanceSampling: optional(importanceSampling, 'weights with the defaults below; only with `rollout`'),
+  optimizer,
+  warmStart: optional(warmStart, 'none'),
+  evaluation: group(
+    {
+      every: count({ default: 50, doc: 'Steps between two evaluations.' }),
+      size: count({
+        default: null,
+        otherwise: 'all of a finite task, 256 of an infinite one',
+        doc: 'Maximum number of examples per task; those of a finite task are spread evenly over it.',
+      }),
+      atStart: flag({ default: true, doc: 'Also evaluate before the first step.' }),
+      samples: count({
+        default: greedy.samples,
+        doc: 'Completions per problem. With several, pass@k, the majority vote and the truncated share are reported too.',
+      }),
+      temperature: number({
+        default: null,
+        otherwise: '0 (greedy) for one completion per problem, else 1',
+        min: 0,
+        doc: '',
+      }),
+      topP: number({
+        default: greedy.topP,
+        above: 0,
+        max: 1,
+        doc: 'Nucleus sampling: the probability mass that tokens are drawn from, above 0 and at most 1.',
+      }),
+    },
+    {
+      refine: ({ temperature, ...values }, path) =>
+        checkEvaluationSampling(`${path}.`, {
+          ...values,
+          temperature: temperature ?? usualTemperature(values.samples),
+        }),
+    },
+  ),
+  seed: count({ default: 0, min: 0, doc: '' }),
+  device: choice(deviceChoices, { default: 'auto', doc: 'Device of the loss.' }),
+  checkpoint: group(
+    {
+      every: count({ default: 50, doc: 'Steps between two checkpoints.' }),
+      keepLast: count({ default: 2, doc: 'How many of the newest checkpoints are kept, at least 1.' }),
+      keepEvery: count({
+        default: null,
+        otherwise: 'none',
+        doc: 'Also keep the checkpoints of every multiple of this many steps.',
+      }),
+      keepBest: optionalText(
+        'A metric, such as `eval/hard/accuracy`: the step in which it is highest so far is saved and kept.',
+        'none',
+      ),
+      warmStartSeconds: number({
+        default: 30,
+        min: 0,
+        doc: 'Seconds between two checkpoints of the warm start; 0 saves after every update.',
+      }),
+    },
+    {},
+  ),
+  guard: group(
+    {
+      action: choice(['skip', 'rollback', 'halt'], {
+        default: 'skip',
+        doc: 'What to do after a reward, log-prob, loss or gradient that is not finite. `skip`: discard the step and continue with the next prompts. `rollback`: continue from the newest checkpoint. `halt`: end with an error.',
+      }),
+      budget: count({
+        default: 10,
+        min: 0,
+        doc: 'How many times this may happen; the next time ends the run.',
+      }),
+    },
+    {},
+  ),
+  samplesPerStep: count({ default: 4, min: 0, doc: 'Completions per step that are written to samples.jsonl.' }),
+};
+
+/** The settings of a run, defaults filled in: plain JSON, as config.json holds it. */
+export type Settings = ValuesOf<typeof trainerFields>;
+
+function refineOptimizer<O extends { schedule: string; totalSteps: number | null; warmupSteps: number }>(
+  values: O,
+  path: string,
+): O {
+  const { schedule, totalSteps, warmupSteps } = values;
+  if (totalSteps !== null) checkNumber(`${path}.totalSteps`, totalSteps, { min: warmupSteps + 1, integer: true });
+  if ((totalSteps === null) !== (schedule === 'constant')) {
+    const expected =
+      schedule === 'constant' ? `nothing with schedule 'constant'` : `a count with schedule '${schedule}'`;
+    throw typeError(`${path}.totalSteps`, expected, totalSteps ?? undefined);
+  }
+  return values;
+}
+
+function refineImportanceSampling<O extends { mode: string; clipMin: number | null; clipMax: number | null }>(
+  values: O,
+  path: string,
+): O {
+  const { mode, clipMin, clipMax } = values;
+  if (clipMin !== null && clipMax !== null && clipMin >= clipMax) {
+    throw rangeError(`${path}.clipMin`, `a number below clipMax (${clipMax})`, String(clipMin));
+  }
+  if (mode.endsWith('_truncate') && clipMin === null && clipMax === null) {
+    throw rangeError(`${path}.clipMax`, `a bound with mode '${mode}'`, 'null without a clipMin');
+  }
+  return values;
+}
+
+function checkBetas(path: string, value: unknown): [number, number] {
+  if (!Array.isArray(value) || value.length !== 2) throw typeError(path, 'two numbers', value);
+  const [first, second] = value.map((beta, i) => {
+    const checked = checkNumber(`${path}[${i}]`, beta, { min: 0 });
+    if (checked >= 1) throw rangeError(`${path}[${i}]`, 'a number below 1', String(checked));
+    return checked;
+  });
+  return [first, second];
+}
+
+function stops(path: string, name: 'stopTokens' | 'stopTexts', given: unknown): unknown {
+  const value = given ?? null;
+  checkStops(path.slice(0, -name.length), { stopTokens: null, stopTexts: null, [name]: value });
+  return value;
+}
+
+function resolveLossOption(path: string, given: unknown): LossConfig {
+  const config = checkObject(path, given) as unknown as LossConfig;
+  renaming('config', path, () => resolveLoss(config, 1));
+  for (const field of ['tokens', 'threshold'] as const) {
+    const value = config.entropy?.[field];
+    if (value !== undefined)
+      throw typeError(`${path}.entropy.${field}`, 'nothing: the trainer counts for itself', value);
+  }
+  return JSON.parse(JSON.stringify(config)) as LossConfig;
+}
+
+const objectives = ['sum-then-normalize', 'normalize-then-sum'] as const;
+
+function resolveAdvantageOption(path: string, value: unknown) {
+  const given = checkObject(path, value);
+  checkKeys(path, given, ['center', 'scale', 'ddof', 'epsilon', 'dqw', 'multiObjective']);
+  const { multiObjective, ...config } = given;
+  const { center, scale, ddof, epsilon, dqw } = renaming('advantage', path, () =>
+    resolveAdvantage('advantage', config),
+  );
+  const resolved = { center, scale, ddof: ddof as 0 | 1, epsilon, ...(dqw && { dqw }) };
+  const isDecoupled =
+    multiObjective !== undefined &&
+    checkChoice(`${path}.multiObjective`, multiObjective, objectives) === 'normalize-then-sum';
+  if (isDecoupled && center === 'none') {
+    throw rangeError(`${path}.center`, `'mean' or 'leave-one-out' with multiObjective 'normalize-then-sum'`, `'none'`);
+  }
+  // Left out where it is the default: runs that earlier versions began do not have it.
+  return isDecoupled ? { ...resolved, multiObjective: 'normalize-then-sum' as const } : resolved;
+}
+
+function resolveHadw(path: string, given: unknown): { scale: number; anchor: Required<AnchorOptions> | 'none' } {
+  const { scale, anchor } = checkObject(path, given);
+  checkKeys(path, given as Record<string, unknown>, ['scale', 'anchor']);
+  const weighting = renaming('advantage.hadw', path, () => resolveAdvantage('advantage', { hadw: { scale } }));
+  return { scale: weighting.hadw!.scale, anchor: resolveAnchor(`${path}.anchor`, anchor) };
+}
+
+function resolveAnchor(path: string, given: unknown = {}): Required<AnchorOptions> | 'none' {
+  if (typeof given === 'string') return checkChoice(path, given, ['none']);
+  const make = () => new DifficultyAnchor(given as AnchorOptions).toJSON();
+  const { observed: _observed, history: _history, ...anchor } = renaming('options', path, make);
+  return anchor;
+}
+
+/** Runs a check of src/loss, whose errors call by `theirs` what is called `ours` here. */
+function renaming<T>(theirs: string, ours: string, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    const { message } = error as Error;
+    if (message.startsWith(theirs)) (error as Error).message = ours + message.slice(theirs.length);
+    throw error;
+  }
+}
