@@ -3,6 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { documentationOf } from '../src/base/schema.ts';
 import { importanceSampling, optimizer, trainerFields, warmStart } from '../src/train/schema.ts';
 
 const target = 'src/train/option-types.ts';
@@ -22,12 +23,6 @@ function comment(text, indent) {
   return [`${indent}/**`, ...lines.map((line) => `${indent} * ${line}`), `${indent} */`].join('\n');
 }
 
-function documentation({ doc, fallback }) {
-  const isWords = fallback !== undefined && !/^(`|\[|-?\d|true$|false$)/.test(fallback);
-  const byDefault = fallback ? `Default${isWords ? ':' : ''} ${fallback}.` : '';
-  return [doc, byDefault].filter((part) => part !== '').join(' ');
-}
-
 function typeOf(field, indent) {
   for (const [name, from] of Object.entries(field.imports ?? {})) imports.set(name, from);
   if (field.type !== '') return field.type;
@@ -37,7 +32,7 @@ function typeOf(field, indent) {
 function members(fields, indent) {
   return Object.entries(fields)
     .map(([name, field]) => {
-      const text = documentation(field);
+      const text = documentationOf(field);
       const sign = field.fallback === undefined ? '' : '?';
       const member = `${indent}${name}${sign}: ${typeOf(field, indent)};`;
       return text === '' ? member : `${comment(text, indent)}\n${member}`;

@@ -137,3 +137,11 @@ export function resolveFields<F extends Fields>(
     Object.entries(fields).map(([name, field]) => [name, field.resolve(path ? `${path}.${name}` : name, values[name])]),
   ) as ValuesOf<F>;
 }
+
+/** What a field means and its default, as one text. */
+export function documentationOf({ doc, fallback }: Pick<Field<unknown>, 'doc' | 'fallback'>): string {
+  if (!fallback) return doc;
+  const isValue = /^(`|\[|-?\d|true$|false$)/.test(fallback);
+  const text = `Default${isValue ? '' : ':'} ${fallback}.`;
+  return doc === '' ? text : `${doc} ${text}`;
+}

@@ -45,6 +45,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'train several configurations over several seeds and compare them in pairs',
     load: () => import('./compare.js').then(({ compare: run, help }) => ({ run, help })),
   },
+  settings: {
+    summary: 'list the settings of a run, with their types, defaults and meaning',
+    load: () => import('./settings.js').then(({ settings: run, help }) => ({ run, help })),
+  },
   report: {
     summary: 'write report.html for a run or a comparison',
     load: () => import('./report.js').then(({ report: run, help }) => ({ run, help })),

@@ -14,6 +14,12 @@ test('docs/api is up to date', () => {
   assert.equal(status, 0, output);
 });
 
+test("the types of the trainer's options are those of its schema", () => {
+  const args = ['--import', 'tsx', 'scripts/option-types.mjs', '--check'];
+  const { status, output } = runProgram(process.execPath, args, { cwd: root });
+  assert.equal(status, 0, output);
+});
+
 const docs = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).filter((path) =>
   path.endsWith('.md'),
 );
