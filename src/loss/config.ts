@@ -161,17 +161,24 @@ function resolveSurrogate(value: unknown): LossPlan['surrogate'] {
   return { kind, parameters: Float64Array.from(parameters) };
 }
 
+const withoutKl: LossPlan['kl'] = { beta: 0, estimator: 'k3', importanceWeighted: false, logRatioClamp: Infinity };
+
 function resolveKl(value: unknown): LossPlan['kl'] {
-  if (value === undefined) return { beta: 0, estimator: 'k3', importanceWeighted: false, logRatioClamp: Infinity };
+  if (value === undefined) return { ...withoutKl };
   const k = checkObject('config.kl', value);
   checkKeys('config.kl', k, ['beta', 'estimator', 'importanceWeighted', 'logRatioClamp']);
   return {
     beta: checkNumber('config.kl.beta', k.beta, { min: 0 }),
-    estimator: k.estimator === undefined ? 'k3' : checkChoice('config.kl.estimator', k.estimator, klEstimators),
+    estimator:
+      k.estimator === undefined ? withoutKl.estimator : checkChoice('config.kl.estimator', k.estimator, klEstimators),
     importanceWeighted:
-      k.importanceWeighted === undefined ? false : checkBoolean('config.kl.importanceWeighted', k.importanceWeighted),
+      k.importanceWeighted === undefined
+        ? withoutKl.importanceWeighted
+        : checkBoolean('config.kl.importanceWeighted', k.importanceWeighted),
     logRatioClamp:
-      k.logRatioClamp === undefined ? Infinity : checkNumber('config.kl.logRatioClamp', k.logRatioClamp, { above: 0 }),
+      k.logRatioClamp === undefined
+        ? withoutKl.logRatioClamp
+        : checkNumber('config.kl.logRatioClamp', k.logRatioClamp, { above: 0 }),
   };
 }
 

@@ -14,6 +14,7 @@ import { doctor } from '../../src/cli/doctor.js';
 import { evaluate } from '../../src/cli/evaluate.js';
 import { report } from '../../src/cli/report.js';
 import { sample } from '../../src/cli/sample.js';
+import { settings } from '../../src/cli/settings.js';
 import { train } from '../../src/cli/train.js';
 import { verify } from '../../src/cli/verify.js';
 import { createTrainer } from '../../src/train/grpo.js';
@@ -62,7 +63,7 @@ before(async () => {
   writeFileSync(join(at('corrupted'), 'checkpoints', 'step-00000000', 'weights.safetensors'), '');
 });
 
-const commands = { bias, compare, data, doctor, evaluate, report, sample, train, verify };
+const commands = { bias, compare, data, doctor, evaluate, report, sample, settings, train, verify };
 type Call = [command: keyof typeof commands, ...args: string[]];
 
 async function failure([command, ...args]: Call): Promise<Error> {
@@ -98,6 +99,8 @@ describe('a wrong call', () => {
     [['report'], /^expected a run folder or that of a comparison, got nothing$/],
     [['compare'], /^expected a comparison file, got nothing$/],
     [['bias', '3'], /^expected no argument, got 3$/],
+    [['settings', 'sampling', 'loss'], /^expected a path, got sampling loss$/],
+    [['settings', 'samplin'], /^samplin: expected one of promptsPerStep, .*, or a path below it$/],
     [['doctor', 'cuda'], /^expected no argument, got cuda$/],
     // Flags that there are not, without a value, with an impossible one.
     [['train', 'addition', '--step', '3'], /^--step: unknown flag; did you mean --steps\?$/],
