@@ -199,7 +199,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     );
   });
 
-  test('the reward rises as with the policy its own sampler', async (t) => {
+  test('the reward rises with the server and with the own sampler of the policy', async (t) => {
     const rise = async (seed: number, rollout?: RolloutEngine) => {
       const trainer = await open(t, rollout, { seed });
       const steps = await stepsOf(trainer, 12);
