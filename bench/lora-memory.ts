@@ -2,6 +2,7 @@
 // loading, and one update on completions of random tokens with the options of a run. Prints a table and writes JSON with the machine.
 //
 //   npm run bench:lora-memory -- --backend tensorflow --lengths 512,1024
+//   npm run bench:lora-memory -- --passes default,8      completions a pass
 //   npm run bench:lora-memory -- --out file.json     default: bench/results/lora-memory-<backend>.json
 //
 // Each case runs in a process of its own, because a process does not give all its memory back. Linux only.
@@ -151,6 +152,7 @@ async function compare(): Promise<void> {
     options: {
       backend: { type: 'string', default: 'groupgrad' },
       lengths: { type: 'string', default: '512,1024' },
+      passes: { type: 'string', default: 'default,8' },
       out: { type: 'string' },
     },
   });
@@ -164,7 +166,8 @@ async function compare(): Promise<void> {
     console.log('| tokens of a completion and its prompt | completions a pass | loaded | peak | seconds |');
     console.log('| --- | --- | --- | --- | --- |');
     for (const length of flags.lengths.split(',').map(Number)) {
-      for (const microBatchSize of [null, 8]) {
+      for (const pass of flags.passes.split(',')) {
+        const microBatchSize = pass === 'default' ? null : Number(pass);
         const child = fork(fileURLToPath(import.meta.url));
         child.send({ folder, backend: flags.backend as Backend, sequences: 8, length, microBatchSize } satisfies Case);
         const ended = once(child, 'exit').then(([code]) => {

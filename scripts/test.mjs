@@ -17,12 +17,13 @@ import { spec } from 'node:test/reporters';
 /** The files that take longest, the longest first: they begin first, so that the last core is not alone with one of them. */
 const longest = [
   'native/emulated-cuda',
-  'integration/add-surrogate',
-  'native/programs',
-  'integration/gpu-session',
-  'integration/signals',
-  'integration/cuda-benchmark',
   'integration/memory',
+  'native/programs',
+  'oracle/rollout-python',
+  'integration/add-surrogate',
+  'integration/signals',
+  'integration/gpu-session',
+  'integration/cuda-benchmark',
   'native/leaks',
   'native/build',
   'integration/builtins',

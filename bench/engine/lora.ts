@@ -13,7 +13,7 @@ import { parametersOf } from '../../src/model/architecture.js';
 import { readArchitecture, tensorNames } from '../../src/model/families.js';
 import { writeModelFolder } from '../../test/support/model-folder.js';
 import { machine } from '../machine.js';
-import { program, quantile, startPeers, takeTurns, timesAsFast } from './peer.js';
+import { program, startPeers, summary, takeTurns, timesAsFast } from './peer.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -87,8 +87,7 @@ try {
     const samples = await takeTurns(peers, request, rounds);
     const measured = Object.entries(samples).map(([name, seconds]) => ({
       name,
-      median: quantile(seconds, 0.5),
-      quartiles: [quantile(seconds, 0.25), quantile(seconds, 0.75)],
+      ...summary(seconds),
       /** How many times as fast as with float32 alone. */
       ratio: timesAsFast(seconds, samples[first]),
     }));

@@ -14,7 +14,7 @@ import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { machine } from '../machine.js';
-import { program, pythonProgram, quantile, startPeers, takeTurns, timesAsFast } from './peer.js';
+import { program, pythonProgram, startPeers, summary, takeTurns, timesAsFast } from './peer.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -48,8 +48,7 @@ for (const { request, what } of requests) {
   const samples = await takeTurns(peers, request, rounds);
   const measured = Object.entries(samples).map(([name, seconds]) => ({
     name,
-    median: quantile(seconds, 0.5),
-    quartiles: [quantile(seconds, 0.25), quantile(seconds, 0.75)],
+    ...summary(seconds),
     /** How many times as fast the backend groupgrad is. */
     ratio: samples.groupgrad && timesAsFast(samples.groupgrad, seconds),
   }));

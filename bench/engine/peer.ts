@@ -101,6 +101,11 @@ export function quantile(values: readonly number[], q: number): number {
   return sorted[low] + (at - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
 }
 
+/** Median and quartiles, as results state them. */
+export function summary(values: readonly number[]): { median: number; quartiles: number[] } {
+  return { median: quantile(values, 0.5), quartiles: [quantile(values, 0.25), quantile(values, 0.75)] };
+}
+
 /** The median over rounds of how many times as fast `own` is as `other`. */
 export function timesAsFast(own: readonly number[], other: readonly number[]): number {
   return quantile(

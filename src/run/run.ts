@@ -203,7 +203,7 @@ export class Run {
     this.events?.flush();
     const { checkpoints, warmStart } = this.folder;
     const [parent, number] = isWarmStart ? [warmStart, updates] : [checkpoints, step];
-    const folder = writeCheckpoint(parent, number, encode(state, logs), this.disk);
+    const folder = this.write(() => writeCheckpoint(parent, number, encode(state, logs), this.disk));
     // Those of later steps are the broken ones that the run has passed over: they stand for nothing that may be removed.
     const known = listCheckpoints(parent).filter((checkpoint) => checkpoint.step <= number);
     const { keepLast, keepEvery } = this.keep;
@@ -213,6 +213,16 @@ export class Run {
     for (const old of superfluous(known, keep)) this.tryToRemove(old.folder, removeCheckpoint);
     if (!isWarmStart && fs.existsSync(warmStart)) this.tryToRemove(warmStart, (path, on) => on.remove(path));
     return folder;
+  }
+
+  /** What fails in a folder that another process has taken meanwhile, fails for that reason. */
+  private write<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      this.confirm();
+      throw error;
+    }
   }
 
   /** A checkpoint that cannot be removed is told, and tried again: it is no reason to take back the step just saved. */

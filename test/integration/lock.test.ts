@@ -91,6 +91,21 @@ describe('a trainer whose folder was taken over', () => {
     assert.ok(!fs.readdirSync(join(runDir, 'checkpoints')).includes('step-00000002'));
   });
 
+  test('whose files the other removes while it saves, tells of the other alone', async (t) => {
+    const runDir = join(temporaryFolder(t), 'run');
+    const trainer = await open(t, options(runDir));
+    await trainTo(trainer, 1);
+    t.mock.method(disk, 'write', () => {
+      fs.writeFileSync(join(runDir, 'lock.json'), '');
+      throw new Error('ENOENT: no such file or directory');
+    });
+    await assert.rejects(trainTo(trainer, 2), (error: Error) => {
+      assert.match(error.message, /its lock, .*lock\.json, was overwritten/);
+      assert.doesNotMatch(error.message, /could not be saved|ENOENT/);
+      return true;
+    });
+  });
+
   test('was refused before, and is so again without being told to', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     await open(t, options(runDir));

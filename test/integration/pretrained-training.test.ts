@@ -19,26 +19,12 @@ import {
   type TrainerOptions,
   tokenLogProbs,
 } from '../../src/index.js';
-import type { Task } from '../../src/tasks/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { SafetensorsFile } from '../../src/weights/safetensors-file.js';
 import { noEngine } from '../support/engine.js';
-import { tensorsOf, tinyConfig, words, writeModelFolder } from '../support/model-folder.js';
+import { tensorsOf, tinyConfig, wordTask, writeModelFolder } from '../support/model-folder.js';
 import { lastingFiles, readLines, temporaryFolder, weightsOf } from '../support/trainer.js';
-
-/** Prompts of two words; what begins with c is right. Nothing says how long its texts are. */
-const task: Task = {
-  name: 'words',
-  size: 9,
-  example: (i) => ({
-    prompt: `${words[i % 3]} ${words[Math.floor(i / 3)]}`,
-    answer: 'c',
-    solution: 'c',
-    difficulty: 0,
-  }),
-  score: (text) => (text.startsWith('c') ? 1 : 0),
-};
 
 const lora = { rank: 2, alpha: 8 };
 /** Of the unembedding too. */
@@ -54,8 +40,8 @@ async function open(
   t.after(() => policy.dispose());
   const trainer = await createTrainer({
     policy,
-    train: task,
-    evaluate: { all: task },
+    train: wordTask,
+    evaluate: { all: wordTask },
     evaluation: { every: 3 },
     promptsPerStep: 4,
     groupSize: 4,

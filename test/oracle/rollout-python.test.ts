@@ -27,7 +27,7 @@ import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { root } from '../support/native.js';
 import { cannotServe, type PythonFault, type PythonServer, startPythonServer } from '../support/python-server.js';
 import { slowSet } from '../support/sets.js';
-import { readLines, temporaryFolder } from '../support/trainer.js';
+import { readLines, stepsOf, temporaryFolder } from '../support/trainer.js';
 
 const stories = join(root, '../shared/models/stories260k');
 const skip =
@@ -65,12 +65,6 @@ async function open(
     policy.dispose();
   });
   return trainer;
-}
-
-async function stepsOf(trainer: GrpoTrainer, max: number) {
-  const steps = [];
-  for await (const step of trainer.steps({ max })) steps.push(step);
-  return steps;
 }
 
 const meanOf = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
@@ -199,7 +193,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     );
   });
 
-  test('the reward rises as with the policy its own sampler', async (t) => {
+  test('the reward rises with the server and with the own sampler of the policy', async (t) => {
     const rise = async (seed: number, rollout?: RolloutEngine) => {
       const trainer = await open(t, rollout, { seed });
       const steps = await stepsOf(trainer, 12);

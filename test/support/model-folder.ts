@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { parametersOf } from '../../src/model/architecture.js';
 import { readArchitecture, tensorNames } from '../../src/model/families.js';
+import type { Task } from '../../src/tasks/index.js';
 import type { FloatType } from '../../src/weights/floats.js';
 import { type Arrays, writeArrays } from '../../src/weights/safetensors-writer.js';
 
@@ -41,6 +42,19 @@ export function tensorsOf(config: object): MutableArrays {
 
 /** Ids: 0 `<pad>`, 1 `<s>`, 2 `</s>`, then words. `<s>` begins every text. */
 export const words = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+
+/** Prompts of two words; what begins with c is right. Nothing says how long its texts are. */
+export const wordTask: Task = {
+  name: 'words',
+  size: 9,
+  example: (i) => ({
+    prompt: `${words[i % 3]} ${words[Math.floor(i / 3)]}`,
+    answer: 'c',
+    solution: 'c',
+    difficulty: 0,
+  }),
+  score: (text) => (text.startsWith('c') ? 1 : 0),
+};
 
 export function tinyTokenizer(change: { vocab?: Record<string, number>; added?: object[] } = {}): object {
   const special = ['<pad>', '<s>', '</s>'].map((content, id) => ({

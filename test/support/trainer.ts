@@ -8,7 +8,7 @@ import type { Policy } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { addition, type Example, type Task } from '../../src/tasks/index.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
-import type { GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/train/api.js';
+import type { GrpoStep, GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/train/api.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import { type OptimizerSettings, resolveSettings } from '../../src/train/options.js';
 
@@ -46,6 +46,13 @@ export async function tinyTrainer(t: TestContext, change: Partial<TrainerOptions
     trainer.policy.dispose();
   });
   return trainer;
+}
+
+/** The steps of a trainer up to the `max`th. */
+export async function stepsOf(trainer: GrpoTrainer, max: number): Promise<GrpoStep[]> {
+  const steps: GrpoStep[] = [];
+  for await (const step of trainer.steps({ max })) steps.push(step);
+  return steps;
 }
 
 export function optimizerSettings(optimizer: OptimizerOptions): OptimizerSettings {

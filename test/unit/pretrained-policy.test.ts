@@ -564,7 +564,7 @@ describe('policies from model folders', () => {
       });
       const whole = sampled.map(({ prompt, tokens }) => Int32Array.of(...prompt, ...tokens));
       const scored = await tokenLogProbs(policy, whole);
-      assert.deepEqual(await tokenLogProbsOf(policy, whole, 0), scored);
+      assert.deepEqual(await tokenLogProbsOf(policy, whole, 1, 0), scored);
       sampled.forEach(({ prompt, logProbs }, i) => {
         assert.deepEqual([...scored[i].subarray(prompt.length - 1)], [...logProbs]);
       });

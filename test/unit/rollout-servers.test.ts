@@ -18,24 +18,12 @@ import {
 } from '../../src/index.js';
 import { hasStayed } from '../../src/rollout/probe.js';
 import { ServerPool } from '../../src/rollout/servers.js';
-import type { Task } from '../../src/tasks/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { type FakeServer, type Faults, fakeServer } from '../support/fake-server.js';
-import { tensorsOf, tinyConfig, words, writeModelFolder } from '../support/model-folder.js';
-import { readLines, temporaryFolder, tinyOptions } from '../support/trainer.js';
+import { tensorsOf, tinyConfig, wordTask, writeModelFolder } from '../support/model-folder.js';
+import { readLines, stepsOf, temporaryFolder, tinyOptions } from '../support/trainer.js';
 
-const task: Task = {
-  name: 'words',
-  size: 9,
-  example: (i) => ({
-    prompt: `${words[i % 3]} ${words[Math.floor(i / 3)]}`,
-    answer: 'c',
-    solution: 'c',
-    difficulty: 0,
-  }),
-  score: (text) => (text.startsWith('c') ? 1 : 0),
-};
 /** Differs within every group from the first step on. */
 const often = defineReward('c', ({ completion }) => completion.text.split('c').length - 1);
 const lora = { rank: 2, alpha: 8 };
@@ -77,7 +65,7 @@ async function open(
   const policy = (await PretrainedPolicy.load(model, options)) as LoadedPolicy;
   const trainer = await createTrainer({
     policy,
-    train: task,
+    train: wordTask,
     rewards: [often],
     promptsPerStep: 4,
     groupSize: 4,
@@ -92,12 +80,6 @@ async function open(
     policy.dispose();
   });
   return trainer;
-}
-
-async function stepsOf(trainer: GrpoTrainer, max: number) {
-  const steps = [];
-  for await (const step of trainer.steps({ max })) steps.push(step);
-  return steps;
 }
 
 /** The message of the error that a step ends with. */

@@ -13,7 +13,7 @@ import type { Example } from '../../src/tasks/index.js';
 import { characterVocabulary, type Vocabulary } from '../../src/text/vocabulary.js';
 import { vocabularyTokenizer } from '../../src/text/vocabulary-tokenizer.js';
 import { AdamW } from '../../src/train/adamw.js';
-import type { GrpoStep, GrpoTrainer, OptimizerOptions, TrainerOptions } from '../../src/train/api.js';
+import type { GrpoStep, OptimizerOptions, TrainerOptions } from '../../src/train/api.js';
 import { completionBatch, spread } from '../../src/train/completions.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import { resolveSettings } from '../../src/train/options.js';
@@ -27,18 +27,13 @@ import { slowBackend } from '../support/sets.js';
 import {
   lengthTask,
   optimizerSettings,
+  stepsOf,
   tinyOptions,
   tinyPolicy,
   tinyTask,
   tinyTrainer,
   weightsOf,
 } from '../support/trainer.js';
-
-async function stepsOf(trainer: GrpoTrainer, max: number): Promise<GrpoStep[]> {
-  const steps: GrpoStep[] = [];
-  for await (const step of trainer.steps({ max })) steps.push(step);
-  return steps;
-}
 
 async function* startWarm(policy: Policy, steps: number, batchSize: number) {
   const settings = resolveSettings({ warmStart: { steps, batchSize, optimizer: { learningRate: 1e-2 } } }).warmStart!;
