@@ -51,6 +51,8 @@ export type {
 } from './loss/request.js';
 export type { PolicyLike } from './model/policy-like.js';
 export type { TransformerPolicyOptions } from './model/transformer-options.js';
+export type { Communicator } from './processes/communicator.js';
+export { mpi } from './processes/mpi.js';
 export type {
   AnyReward,
   Evaluation,

@@ -3,12 +3,13 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { packageVersion } from '../base/version.js';
-import { type BuildOptions, buildAddon, deliver } from '../devices/build.js';
-import { cacheFolder, isCheckout, ownBuild, platform, sourceFolder } from '../devices/places.js';
+import { type BuildOptions, buildAddon, buildMpiAddon, deliver } from '../devices/build.js';
+import { cacheFolder, isCheckout, mpiAddon, ownBuild, platform, sourceFolder } from '../devices/places.js';
 import { parse, UsageError } from './arguments.js';
 import { wrap } from './terminal.js';
 
 export const help = `groupgrad build [--cuda on|off|auto] [--debug]
+groupgrad build --mpi
 
   Compiles the native addon on this machine, which takes a minute without CUDA, and stores it in
   $XDG_CACHE_HOME/groupgrad or ~/.cache/groupgrad. Every project then uses it instead of the prebuilt one, and
@@ -17,6 +18,8 @@ export const help = `groupgrad build [--cuda on|off|auto] [--debug]
   --cuda     include the CUDA device: on (or fail), off, auto (if nvcc is found). Default: GROUPGRAD_CUDA, else auto,
              or off in a checkout
   --debug    with debug information and little optimisation
+  --mpi      instead compile the addon that joins several trainers by MPI (docs/rollout.md), with mpicxx or what
+             MPICXX names
 
   Needs a C++20 compiler and CMake, or make and Python 3 instead of CMake. CUDAARCHS=90 compiles for these GPU
   architectures only; CMAKE_BUILD_PARALLEL_LEVEL limits the number of parallel compilers.
@@ -25,9 +28,10 @@ export const help = `groupgrad build [--cuda on|off|auto] [--debug]
 const choices = ['on', 'off', 'auto'] as const;
 
 export async function build(args: readonly string[]): Promise<void> {
-  const { flags } = parse(args, [], { cuda: { type: 'string' }, debug: { type: 'boolean' } });
+  const known = { cuda: { type: 'string' }, debug: { type: 'boolean' }, mpi: { type: 'boolean' } } as const;
+  const { flags } = parse(args, [], known);
+  if (flags.mpi) return buildMpi(flags);
   const cuda = cudaChoice(flags.cuda);
-  const say = (text: string) => console.log(wrap(text));
   say(`groupgrad build: version ${packageVersion()} for ${platform}${flags.debug ? ', for debugging' : ''}`);
   const start = performance.now();
   const folder = buildFolder();
@@ -40,6 +44,24 @@ export async function build(args: readonly string[]): Promise<void> {
     const seconds = Math.round((performance.now() - start) / 1000);
     say(`groupgrad build: built in ${seconds} s with ${built.tools}${built.cuda ? '' : ', without the CUDA device'}`);
     console.log(path);
+  } finally {
+    folder.release();
+  }
+}
+
+function say(text: string): void {
+  console.log(wrap(text));
+}
+
+async function buildMpi({ cuda, debug }: { cuda?: string; debug?: boolean }): Promise<void> {
+  if (cuda !== undefined || debug) throw new UsageError('--mpi: expected neither --cuda nor --debug with it');
+  say(`groupgrad build: the addon for MPI, version ${packageVersion()} for ${platform}`);
+  const folder = buildFolder();
+  try {
+    const { addon, compiler } = await buildMpiAddon(folder.path);
+    deliver(addon, mpiAddon());
+    say(`groupgrad build: built with ${compiler}`);
+    console.log(mpiAddon());
   } finally {
     folder.release();
   }

@@ -1,6 +1,6 @@
 // Compiles the addon from the package's sources: with CMake (including the CUDA device on request; through cmake-js in a
-// checkout), or without CMake with the node-gyp that comes with npm. Used by `groupgrad build`, a checkout's own build and the
-// prebuilt addons.
+// checkout), or without CMake with the node-gyp that comes with npm; and the addon for MPI. Used by `groupgrad build`, a
+// checkout's own build and the prebuilt addons.
 
 import { spawn } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -73,6 +73,36 @@ export async function buildAddon(options: BuildOptions): Promise<Build> {
   throw new Error(`the addon could not be built ${failures.join('\n\n')}`);
 }
 
+/**
+ * Compiles the addon for MPI (native/mpi) into a folder, by the compiler wrapper of an MPI library: MPICXX, or mpicxx.
+ *
+ * @returns the addon's path, and the wrapper's
+ * @throws Error that says what is missing, or ends with the compiler's output
+ */
+export async function buildMpiAddon(folder: string): Promise<{ addon: string; compiler: string }> {
+  const chosen = process.env.MPICXX?.trim().split(/\s+/) ?? [];
+  const [name, ...flags] = chosen[0] ? chosen : ['mpicxx'];
+  const compiler = findProgram([name]);
+  if (!compiler) {
+    const how = 'install MPI (Debian: libopenmpi-dev openmpi-bin), or set MPICXX to its compiler wrapper';
+    throw new Error(`--mpi: ${name} was not found; ${how}`);
+  }
+  mkdirSync(folder, { recursive: true });
+  const addon = join(folder, 'groupgrad-mpi.node');
+  const macros = ['NAPI_VERSION=8', 'NODE_ADDON_API_CPP_EXCEPTIONS_ALL', `GROUPGRAD_VERSION="${packageVersion()}"`];
+  const link = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : [];
+  await runTool(compiler, [
+    ...flags,
+    ...['-std=c++20', '-O2', '-Wall', '-Wextra', '-shared', '-fPIC', '-fvisibility=hidden', ...link],
+    ...macros.map((macro) => `-D${macro}`),
+    ...nodeHeaders().map((path) => `-I${path}`),
+    join(sourceFolder(), 'native', 'mpi', 'addon.cpp'),
+    ...['-o', addon],
+  ]);
+  await check(addon);
+  return { addon, compiler };
+}
+
 /** Copies a built file to its destination; a process that has the old file open keeps it. */
 export function deliver(from: string, to: string): void {
   mkdirSync(dirname(to), { recursive: true });
@@ -83,8 +113,13 @@ export function deliver(from: string, to: string): void {
 
 /** CMake's settings that do not depend on the kind of build, as `NAME=value`. */
 export function cmakeSettings(): string[] {
+  return [`GROUPGRAD_NODE_HEADERS=${nodeHeaders().join(';')}`];
+}
+
+/** Folders of node_api.h and napi.h. */
+function nodeHeaders(): string[] {
   const folderOf = (name: string) => dirname(require.resolve(`${name}/package.json`)).replaceAll('\\', '/');
-  return [`GROUPGRAD_NODE_HEADERS=${folderOf('node-api-headers')}/include;${folderOf('node-addon-api')}`];
+  return [`${folderOf('node-api-headers')}/include`, folderOf('node-addon-api')];
 }
 
 async function runCMake(

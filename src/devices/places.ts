@@ -3,7 +3,7 @@
 
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { packageFolder, thisFile } from '../base/package-folder.js';
 import { packageVersion } from '../base/version.js';
 
@@ -47,6 +47,12 @@ export function ownBuild(): Place {
   // An addon for Node-API 8 runs in every later Node.js.
   const key = `${packageVersion()}-${platform}${usesMusl() ? '-musl' : ''}-napi8`;
   return { path: join(cacheFolder(), 'addons', key, 'groupgrad.node'), origin: 'groupgrad build' };
+}
+
+/** Where `groupgrad build --mpi` puts the addon for MPI, and where it is loaded from; GROUPGRAD_MPI_ADDON names another place. */
+export function mpiAddon(): string {
+  const explicit = process.env.GROUPGRAD_MPI_ADDON;
+  return explicit ? resolve(explicit) : join(dirname(ownBuild().path), 'groupgrad-mpi.node');
 }
 
 export function prebuiltAddon(): string {

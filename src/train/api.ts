@@ -2,6 +2,7 @@
 
 import type { Metrics } from '../devices/plan.js';
 import type { PolicyLike } from '../model/policy-like.js';
+import type { Communicator } from '../processes/communicator.js';
 import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
 import type { RolloutEngine } from '../rollout/engine.js';
 import type { Example, Problems } from '../tasks/task.js';
@@ -22,6 +23,11 @@ export interface TrainerOptions<E extends Example = Example> extends TrainerSett
    * samples for the warm start and for evaluations in any case.
    */
   rollout?: RolloutEngine;
+  /**
+   * Joins several processes that train one policy, each with the same options: `mpi()`, or another communicator. Each samples its share
+   * of the prompts and makes its share of the passes; process 0 evaluates, logs and saves. Default: none.
+   */
+  communicator?: Communicator;
   /** At least one of whole completions with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
   rewards?: readonly AnyReward<E>[];
   /** The run folder. Default: nothing is written, and the run cannot be resumed. */

@@ -12,13 +12,14 @@ import type { Metrics } from '../devices/plan.js';
 import { evaluate, evaluationMetrics } from '../evaluation/evaluate.js';
 import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
+import type { Processes } from '../processes/processes.js';
 import { writeReport } from '../report/run/index.js';
 import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
 import type { RolloutEngine } from '../rollout/engine.js';
 import type { SamplingProgress } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { type TokenTask, tokenTask } from '../rollout/token-task.js';
-import { identify } from '../run/drift.js';
+import { differences, type Identity, identify } from '../run/drift.js';
 import { type Loaded, Run, type RunConfig } from '../run/run.js';
 import type { Example, Task } from '../tasks/task.js';
 import type {
@@ -41,6 +42,7 @@ import {
   type Parts,
   resolveEngine,
   resolveParts,
+  resolveProcesses,
   resolveSettings,
   type Settings,
   usualEvaluationSize,
@@ -52,6 +54,7 @@ import { rewardWeights } from './reward-weights.js';
 import { checkKeepBest, checkNotes, checkTexts } from './run-checks.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { makeStep, type StepParts } from './step.js';
+import { shareState } from './together.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { warmStart } from './warm-start.js';
 
@@ -66,6 +69,11 @@ export interface RunTrainer<E extends Example = Example> extends GrpoTrainer<E> 
 /** See `GrpoTrainer.create`. */
 export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<RunTrainer<E>> {
   checkObject('options', options);
+  const processes = resolveProcesses(options.communicator);
+  return processes.agree(() => create(options, processes));
+}
+
+async function create<E extends Example>(options: TrainerOptions<E>, processes: Processes): Promise<RunTrainer<E>> {
   const given = Promise.resolve(options.policy);
   // Where another option is refused first, nobody waits for a policy that fails.
   given.catch(() => {});
@@ -92,13 +100,8 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
   await checkTexts(parts, policy, settings);
-  if (runDir === undefined) return new Trainer(parts, settings, policy, undefined, engine);
-  const config: RunConfig = {
-    version: packageVersion(),
-    created: new Date().toISOString(),
-    node: process.version,
-    seed: settings.seed,
-    identity: identify({
+  const identifyRun = () =>
+    identify({
       settings,
       policy,
       ...parts,
@@ -106,22 +109,47 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
       backend,
       device: deviceName(settings.device),
       evaluationSize: settings.evaluation.size ?? usualEvaluationSize,
-    }),
-    notes,
-    notation: parts.train.notation ?? null,
-  };
-  const keep = settings.checkpoint;
-  const run = new Run({ runDir, keep, takeOver });
+    });
+  if (processes.size > 1) await checkSame(processes, identifyRun());
+  let run: Run | undefined;
   let trainer: Trainer<E> | undefined;
   try {
-    const from = run.begin({ runDir, resume, allowDrift, config });
-    trainer = new Trainer<E>(parts, settings, policy, run, engine);
-    if (from) trainer.load(from);
+    if (runDir !== undefined && processes.isFirst) {
+      const config: RunConfig = {
+        version: packageVersion(),
+        created: new Date().toISOString(),
+        node: process.version,
+        seed: settings.seed,
+        identity: identifyRun(),
+        notes,
+        notation: parts.train.notation ?? null,
+      };
+      run = new Run({ runDir, keep: settings.checkpoint, takeOver });
+      const from = run.begin({ runDir, resume, allowDrift, config });
+      trainer = new Trainer<E>(parts, settings, policy, run, engine, processes);
+      if (from) trainer.load(from);
+    }
+    trainer ??= new Trainer<E>(parts, settings, policy, undefined, engine, processes);
+    await trainer.join();
     return trainer;
   } catch (error) {
     if (trainer) trainer.dispose();
-    else run.close();
+    else run?.close();
     throw error;
+  }
+}
+
+/** Processes that train together must have been given the same. */
+async function checkSame(processes: Processes, own: Identity): Promise<void> {
+  const node = process.versions.node.split('.')[0];
+  // As JSON, in which it is compared: it may hold functions of the user's.
+  const told = await processes.gather('settings', JSON.stringify({ ...own, node, version: packageVersion() }));
+  const [first, ...others] = told.map((each) => JSON.parse(each) as Identity);
+  for (const [i, other] of others.entries()) {
+    const found = differences(first, other);
+    if (found.length > 0) {
+      throw new Error(`expected the same options in every process, got others in process ${i + 1}: ${found.join('; ')}`);
+    }
   }
 }
 
@@ -157,6 +185,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   /** Which state is on disk, and where. */
   private saved: { place: string; folder: string } | undefined;
   private looping = false;
+  /** Whether the last loop has ended by a signal, to this process or another. */
+  private isStopped = false;
   /** Whether a warm start or a step is at work. */
   private working = false;
   /** The state before the step at work. */
@@ -173,6 +203,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     readonly policy: Policy,
     private readonly files: Run | undefined,
     private readonly engine: RolloutEngine | undefined,
+    private readonly processes: Processes,
   ) {
     this.notices = files?.notices ?? [];
     const tokens = (task: Task) => tokenTask(task, policy, settings.sampling);
@@ -196,14 +227,27 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       weights,
       choice: new GroupChoice(settings, weights),
       state: this.state,
+      processes,
       engineAt: (timing, signal) => this.engineAt(timing, signal),
-      evaluate: (signal) => this.evaluationMetrics(signal),
+      evaluate: (signal) => this.evaluateOnce(signal),
       onSampling: (...told) => this.tellSampling(...told),
     };
   }
 
   get step(): number {
     return this.state.counters.step;
+  }
+
+  /** Takes the state of the first process, which alone has read it from the run folder. */
+  async join(): Promise<void> {
+    const { processes, state } = this;
+    if (processes.size === 1) return;
+    const own = processes.isFirst ? { begun: this.begun, state: state.save() } : undefined;
+    const shared = await shareState(processes, own);
+    if (own) return;
+    state.load(shared.state);
+    this.begun = shared.begun;
+    if (this.begun && needsReference(this.settings) && !state.reference) state.holdReference();
   }
 
   /** Goes on from a saved state. One of another run becomes this run's first checkpoint: it stands on its own. */
@@ -226,21 +270,27 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     if (output) this.progress = createProgress(output);
     let failure: Error | undefined;
     try {
-      await this.warmStart(signal);
-      const began = performance.now();
-      const metrics = this.settings.evaluation.atStart ? await this.evaluationMetrics(signal) : {};
-      if (hasEvaluation(metrics)) {
-        this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
-      }
-      this.completeStart(metrics, secondsSince(began));
+      await this.processes.agree(() => this.reachStart(signal), signal);
     } catch (error) {
       if (this.state.warmStart?.updates === 0) this.state.endWarmStart();
-      if (signal?.aborted && error === signal.reason) return;
+      if (error instanceof Interrupted || (signal?.aborted && error === signal.reason)) return;
       failure = error as Error;
       throw error;
     } finally {
       this.saveLast(failure);
     }
+  }
+
+  private async reachStart(signal: AbortSignal | undefined): Promise<void> {
+      if (this.processes.isFirst) await this.warmStart(signal);
+      await this.join();
+      const began = performance.now();
+      const metrics = this.settings.evaluation.atStart ? await this.evaluateOnce(signal) : {};
+      if (hasEvaluation(metrics)) {
+        this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
+      }
+      this.completeStart(metrics, secondsSince(began));
+      await this.processes.gather('start', null);
   }
 
   /** The transition from warm start to reinforcement. Rolled back if it fails. */
@@ -274,20 +324,42 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     let failure: Error | undefined;
     try {
       await this.start({ signal });
-      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.interruptibleStep(signal, grace));
+      while (this.step < max && !(await this.isToStop(signal))) {
+        yield await this.processes.agree(() => this.alone(() => this.interruptibleStep(signal, grace)));
+      }
     } catch (error) {
       if (error instanceof Interrupted) return this.progress.print(`step ${this.step + 1}: ${error.message}`);
       failure = error as Error;
       throw error;
     } finally {
       this.looping = false;
-      this.saveLast(failure);
+      await this.endTogether(failure);
     }
+  }
+
+  /** Saves the last complete state. No process ends before that is done, because one that does may end the others. */
+  private async endTogether(failure: Error | undefined): Promise<void> {
+    try {
+      await this.processes.agree(async () => {
+        this.saveLast(failure);
+        await this.processes.gather('end of the steps', null);
+      });
+    } catch (error) {
+      if (!failure) throw error;
+    }
+  }
+
+  /** Whether this process or another is asked to stop: all make the same number of steps. */
+  private async isToStop(signal: AbortSignal | undefined): Promise<boolean> {
+    const isAborted = signal?.aborted ?? false;
+    this.isStopped = (await this.processes.gather('next step', isAborted)).includes(true);
+    return this.isStopped;
   }
 
   async run(options: RunOptions = {}): Promise<RunResult> {
     checkStepsOptions(options, ['max', 'signal', 'grace', 'output', 'onStep']);
-    const { max, signal, grace = usualGrace, output = process.stdout, onStep } = options;
+    const { max, signal, grace = usualGrace, onStep } = options;
+    const { output = this.processes.isFirst ? process.stdout : null } = options;
     const progress = output ? createProgress(output) : silent;
     const stop = listenForStop({
       onFirst: (name) =>
@@ -325,7 +397,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const { health } = this.state.counters;
     return {
       steps: this.step,
-      ended: stop.received ?? (signal?.aborted ? 'aborted' : 'max'),
+      ended: stop.received ?? (signal?.aborted || this.isStopped ? 'aborted' : 'max'),
       metrics,
       learned: health.learned,
       skipped: this.step - health.made,
@@ -344,7 +416,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   save(): string {
-    if (!this.files) throw new Error('save: expected a trainer with a runDir');
+    if (!this.files) throw new Error('save: expected a trainer with a runDir, in process 0 of several');
     this.requireInUse();
     if (!this.isWorthSaving) throw new Error('save: expected a run that has begun (start), got one that has not');
     return this.saveComplete();
@@ -508,13 +580,13 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       if (logs) this.files!.cutBack(logs);
     };
     try {
-      return await this.attempt(groups, began, signal, loop);
+      return await this.processes.agree(() => this.attempt(groups, began, signal, loop));
     } catch (error) {
       const { cursor } = this.state.counters;
       undo();
       if (!(error instanceof NumericFault)) throw error;
       try {
-        return this.recover(error, groups, cursor, began);
+        return await this.processes.agree(() => this.recover(error, groups, cursor, began));
       } catch (failure) {
         undo();
         throw failure;
@@ -534,7 +606,12 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   ): Promise<GrpoStep<E>> {
     const { metrics, timing } = await makeStep(this.parts, groups, began, signal);
     timing.event_loop_blocked = loop.longest;
-    return this.commit({ index: this.step + 1, metrics, timing, groups, warnings: [] }, began);
+    const { processes } = this;
+    // What the first process has written is not taken back because another has failed.
+    await processes.gather('step', null);
+    const step = this.commit({ index: this.step + 1, metrics, timing, groups, warnings: [] }, began);
+    await processes.gather('end of a step', null);
+    return step;
   }
 
   /** What samples, with the weights as they are. */
@@ -591,14 +668,22 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** What follows a value that is not finite. The state is the one before the step. */
-  private recover(fault: NumericFault, groups: readonly Group<E>[], cursor: number, began: number): GrpoStep<E> {
+  private async recover(
+    fault: NumericFault,
+    groups: readonly Group<E>[],
+    ownCursor: number,
+    began: number,
+  ): Promise<GrpoStep<E>> {
+    const { processes } = this;
     const index = this.step + 1;
+    const cursor = Math.max(...(await processes.gather('cursor', ownCursor)));
     const { action, faults, message } = guard(fault, index, groups, this.state.counters.faults, {
       ...this.settings.guard,
       files: this.files,
     });
     if (action === 'rollback') {
-      this.load(this.files!.rollback());
+      if (this.files) this.load(this.files.rollback());
+      await this.join();
       Object.assign(this.state.counters, { cursor, faults });
       const { step } = this;
       const nothing = { metrics: {}, timing: {}, groups: [], warnings: [] };
@@ -607,7 +692,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     Object.assign(this.state.counters, { cursor, faults });
     const metrics = { 'guard/skipped': 1 };
     const skipped = { index, metrics, timing: { 'time/step': secondsSince(began) }, groups: [], warnings: [] };
-    return { ...this.commit(skipped, began), fault: `${message}; skipped` };
+    const step = this.commit(skipped, began);
+    await processes.gather('end of a step', null);
+    return { ...step, fault: `${message}; skipped` };
+  }
+
+  /** Metrics of all evaluations, which one process makes for all. */
+  private evaluateOnce(signal: AbortSignal | undefined): Promise<Metrics> {
+    return this.processes.fromFirst('evaluation', () => this.evaluationMetrics(signal));
   }
 
   private async evaluationMetrics(signal: AbortSignal | undefined): Promise<Metrics> {

@@ -9,6 +9,7 @@ import { entropyThreshold } from '../devices/entropy.js';
 import type { Metrics } from '../devices/plan.js';
 import type { LossConfig } from '../loss/config.js';
 import type { Policy } from '../model/policy.js';
+import type { Processes } from '../processes/processes.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
 import { positionsAPass } from '../rollout/pass-size.js';
 import { paddingOf } from '../text/tokenizer.js';
@@ -31,6 +32,8 @@ export interface Learner {
   /** Tokens of a prompt and of a completion at most. */
   promptLength: number;
   maxTokens: number;
+  /** Those that train the policy together. All have the same completions, and each makes the passes of its share. */
+  processes: Processes;
   /** Interrupts it between two micro-batches: its reason is thrown. */
   signal?: AbortSignal;
 }
@@ -71,11 +74,12 @@ interface MicroBatch extends CompletionBatch {
 }
 
 /**
- * Updates the policy. `step` addresses the random numbers of the mini-batches. NumericFault where a log-prob, the loss or
- * the gradient is not finite; Error where the sampler's log-probs are not those of the loss. Updates made before are made.
+ * Updates the policy, together with the other processes. `step` addresses the random numbers of the mini-batches. NumericFault where
+ * a log-prob, the loss or the gradient is not finite; Error where the sampler's log-probs are not those of the loss. Updates made
+ * before are made.
  */
 export async function learn(groups: readonly Group[], step: number, learner: Learner): Promise<LearnResult> {
-  const { settings, optimizer, policy, signal } = learner;
+  const { settings, optimizer, policy, processes, signal } = learner;
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
   const given: GivenLogProbs = {
     reference: settings.loss.kl?.beta ? await referenceLogProbs(rows, learner) : undefined,
@@ -86,8 +90,8 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
   let mismatch: Metrics = {};
   for (let iteration = 0; iteration < settings.iterations; iteration++) {
     for (const miniBatch of dealOut(rows, settings, step, iteration)) {
-      const microBatches = split(miniBatch, learner).map((some) => microBatch(some, learner));
-      const shared = await sharedByMicroBatches(microBatches, learner);
+      const microBatches = split(ownShare(miniBatch, learner), learner).map((some) => microBatch(some, learner));
+      const shared = await sharedByMicroBatches(microBatches, miniBatch, learner);
       const reports: GrpoReport[] = [];
       const losses = microBatches.map((batch) => () => {
         const source = lossSource(policy, batch);
@@ -102,11 +106,14 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
         return loss;
       });
       const learningRate = optimizer.learningRate;
-      const result = await updatePolicy(policy, optimizer, losses, signal);
+      const result = await updatePolicy(policy, optimizer, losses, { processes, signal });
       timing['time/forward_backward'] += result.forwardBackward;
       timing['time/optimizer'] += result.optimizer;
-      if (updates.length === 0) mismatch = given.corrected?.metrics ?? samplerMismatch(microBatches, reports, learner);
-      updates.push(metricsOfUpdate(microBatches, reports, settings, result.gradientNorm, learningRate));
+      if (updates.length === 0) {
+        mismatch = given.corrected?.metrics ?? (await samplerMismatch(microBatches, reports, learner));
+      }
+      const parts = (await processes.gather('metrics of the loss', partsOf(microBatches, reports))).flat();
+      updates.push(metricsOfUpdate(parts, measured(miniBatch, settings), result.gradientNorm, learningRate));
     }
   }
   // Sampled tokens are the step's; those of the loss would count a completion once an iteration.
@@ -124,6 +131,18 @@ function dealOut(rows: readonly Row[], { miniBatches, seed }: Settings, step: nu
   return Array.from({ length: count }, (_, i) => shuffled.slice(bound(i), bound(i + 1)));
 }
 
+/** The rows whose passes this process makes: each of the longest rows belongs to another process than the one before. */
+function ownShare(rows: readonly Row[], { settings, processes: { rank, size } }: Learner): readonly Row[] {
+  if (size === 1) return rows;
+  return longestFirst(rows, settings).flatMap(({ row }, i) => (i % size === rank ? row : []));
+}
+
+function longestFirst(rows: readonly Row[], settings: Settings): { row: Row; columns: number }[] {
+  return rows
+    .map((row) => ({ row, columns: columnsOf(pairOf(row, settings)) }))
+    .sort((a, b) => b.columns - a.columns);
+}
+
 /**
  * The micro-batches of some rows: the longest rows first, as many in each as `microBatchSize` and `tokensPerMicroBatch` allow.
  * Rows of equal length stay in order.
@@ -132,12 +151,9 @@ function split(rows: readonly Row[], { policy, settings }: Learner): Row[][] {
   const { microBatchSize, tokensPerMicroBatch } = settings;
   const usual = microBatchSize === null ? positionsAPass(policy, 'forward and backward') : Infinity;
   const most = { rows: microBatchSize ?? Infinity, tokens: tokensPerMicroBatch ?? usual };
-  const longestFirst = rows
-    .map((row) => ({ row, columns: columnsOf(pairOf(row, settings)) }))
-    .sort((a, b) => b.columns - a.columns);
   const batches: Row[][] = [];
   let columns = 0;
-  for (const { row, columns: own } of longestFirst) {
+  for (const { row, columns: own } of longestFirst(rows, settings)) {
     const last = batches.at(-1);
     if (last && last.length < most.rows && (last.length + 1) * columns <= most.tokens) last.push(row);
     else {
@@ -182,27 +198,33 @@ function advantagesOf(completions: readonly ScoredCompletion[], batch: MicroBatc
   return Float32Array.from(completions, ({ advantage }) => advantage);
 }
 
-/** The denominators of the whole mini-batch, with which losses and gradients of its micro-batches add up to its own. */
+/**
+ * The denominators of the whole mini-batch, with which losses and gradients of its micro-batches, and those of other processes, add up
+ * to its own.
+ */
 async function sharedByMicroBatches(
   batches: readonly MicroBatch[],
+  miniBatch: readonly Row[],
   learner: Learner,
 ): Promise<{ input: { normalizer?: number; sequences?: number }; config: LossConfig }> {
+  const { settings, processes } = learner;
   const loss = lossOf(learner);
-  if (batches.length === 1) return { input: {}, config: loss };
-  const sum = (of: (batch: MicroBatch) => number) => batches.reduce((total, batch) => total + of(batch), 0);
-  const tokens = sum((batch) => batch.tokens);
-  const sequences = sum((batch) => (loss.emptySequences === 'drop' ? present(batch) : batch.shape.sequences));
+  if (batches.length === 1 && processes.size === 1) return { input: {}, config: loss };
+  const counting = miniBatch.map((row) => pairOf(row, settings)).filter(({ masked }) => !masked);
+  const tokens = counting.reduce((sum, { completion }) => sum + completion.length, 0);
+  const sequences = loss.emptySequences === 'drop' ? counting.length : miniBatch.length;
   const input = { normalizer: tokens, sequences };
   if (loss.entropy === undefined) return { input, config: loss };
   const { topQuantile = 1 } = loss.entropy;
   if (topQuantile === 1 || tokens === 0) return { input, config: { ...loss, entropy: { ...loss.entropy, tokens } } };
-  const entropies: number[] = [];
+  const own: number[] = [];
   for (const batch of batches) {
     tokenValues(batch, learner).entropies.forEach((entropy, i) => {
-      if (batch.mask[i] !== 0) entropies.push(entropy);
+      if (batch.mask[i] !== 0) own.push(entropy);
     });
     await breathe(learner.signal);
   }
+  const entropies = (await processes.gather('entropies', own)).flat();
   const threshold = entropyThreshold(entropies, topQuantile);
   const kept = entropies.filter((entropy) => entropy >= threshold).length;
   return { input, config: { ...loss, entropy: { ...loss.entropy, tokens: kept, threshold } } };
@@ -239,24 +261,26 @@ export async function referenceLogProbs(
   return logProbsOfRows(rows, learner, (compute) => reference.with(compute));
 }
 
-/** Log-probs of each completion under the policy as it is while `within` computes. */
+/** Log-probs of each completion under the policy as it is while `within` computes; the processes share the passes. */
 async function logProbsOfRows(
   rows: readonly Row[],
   learner: Learner,
   within: <V>(compute: () => V) => V,
 ): Promise<Map<ScoredCompletion, Float32Array>> {
-  const byCompletion = new Map<ScoredCompletion, Float32Array>();
-  for (const some of split(rows, learner)) {
+  const placeOf = new Map(rows.map(({ completion }, place) => [completion, place]));
+  const own: [place: number, logProbs: Float32Array][] = [];
+  for (const some of split(ownShare(rows, learner), learner)) {
     const batch = microBatch(some, learner);
     const { logProbs } = within(() => tokenValues(batch, learner));
     some.forEach(({ completion }, b) => {
       const first = b * batch.shape.length + batch.offsets[b];
-      byCompletion.set(completion, logProbs.slice(first, first + completion.tokens.length));
+      own.push([placeOf.get(completion)!, logProbs.slice(first, first + completion.tokens.length)]);
     });
     // The policy has its own weights again, so that they can be saved during the turn.
     await breathe(learner.signal);
   }
-  return byCompletion;
+  const all = (await learner.processes.gather('log-probs', own)).flat();
+  return new Map(all.map(([place, logProbs]) => [rows[place].completion, logProbs]));
 }
 
 /** Old log-probs and importance weights of completions that another engine has sampled. */
@@ -284,20 +308,22 @@ function requireFinite({ metrics }: { metrics: Metrics }): void {
 }
 
 /** How far the sampler's log-probs are from those that the loss saw before the first update. */
-function samplerMismatch(
+async function samplerMismatch(
   batches: readonly MicroBatch[],
   reports: readonly GrpoReport[],
-  { policy, settings: { sampling, importanceSampling } }: Learner,
-): Metrics {
-  const mismatch = new Mismatch();
+  { policy, settings: { sampling, importanceSampling }, processes }: Learner,
+): Promise<Metrics> {
+  const own: [sampler: number, own: number][] = [];
   batches.forEach(({ rows, shape, offsets, mask }, i) => {
     rows.forEach(({ completion }, b) => {
       completion.logProbs.forEach((logProb, t) => {
         const place = b * shape.length + offsets[b] + t;
-        if (mask[place]) mismatch.add(logProb, reports[i].logProbs[place]);
+        if (mask[place]) own.push([logProb, reports[i].logProbs[place]]);
       });
     });
   });
+  const mismatch = new Mismatch();
+  for (const pair of (await processes.gather('log-probs of the loss', own)).flat()) mismatch.add(...pair);
   const { largest } = mismatch;
   // Another engine computes in its own way: health.ts warns of large differences.
   if (importanceSampling) return mismatch.metrics();
@@ -318,22 +344,23 @@ function measured(rows: readonly Row[], { loss }: Settings): MeasuredLoss {
   return { ...loss, advantagesPerToken: rows.some(({ completion }) => completion.tokenAdvantages !== undefined) };
 }
 
-function metricsOfUpdate(
-  batches: readonly MicroBatch[],
-  reports: readonly GrpoReport[],
-  settings: Settings,
-  gradientNorm: number,
-  learningRate: number,
-): MetricsPart {
-  const parts = batches.map((batch, i) => ({
+function partsOf(batches: readonly MicroBatch[], reports: readonly GrpoReport[]): MetricsPart[] {
+  return batches.map((batch, i) => ({
     metrics: reports[i].metrics,
     tokens: batch.tokens,
     sequences: batch.shape.sequences,
     present: present(batch),
   }));
+}
+
+function metricsOfUpdate(
+  parts: readonly MetricsPart[],
+  loss: MeasuredLoss,
+  gradientNorm: number,
+  learningRate: number,
+): MetricsPart {
   const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
-  const rows = batches.flatMap((batch) => batch.rows);
-  const metrics = combineMetrics(parts, measured(rows, settings), summedOverMicroBatches);
+  const metrics = combineMetrics(parts, loss, summedOverMicroBatches);
   return {
     metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
     tokens: total('tokens'),

@@ -3,6 +3,8 @@
 import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { resolveFields } from '../base/schema.js';
 import { bothWeightings } from '../loss/config.js';
+import { checkCommunicator } from '../processes/communicator.js';
+import { Processes } from '../processes/processes.js';
 import type { AnyReward, GroupReward, Reward, StepReward } from '../rollout/api.js';
 import { checkEngine, isCut, type RolloutEngine } from '../rollout/engine.js';
 import { accuracyReward, checkReward } from '../rollout/rewards.js';
@@ -22,6 +24,7 @@ const otherNames = [
   'evaluate',
   'rewards',
   'rollout',
+  'communicator',
   'runDir',
   'resume',
   'allowDrift',
@@ -63,6 +66,12 @@ export function resolveEngine(
     );
   }
   return engine;
+}
+
+/** The processes of `communicator`; this one alone without it. TypeError or RangeError that names the field. */
+export function resolveProcesses(communicator: unknown): Processes {
+  const isAlone = communicator === undefined || communicator === null;
+  return new Processes(isAlone ? undefined : checkCommunicator('communicator', communicator));
 }
 
 /** The options of `start`, `steps` and `run`, of which each knows some. TypeError or RangeError that names the field. */

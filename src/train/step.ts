@@ -5,6 +5,7 @@ import { rangeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
+import type { Processes } from '../processes/processes.js';
 import type { AnyReward, Group } from '../rollout/api.js';
 import type { RolloutEngine } from '../rollout/engine.js';
 import { rolloutMetrics, type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
@@ -18,6 +19,7 @@ import { type Learner, learn } from './learn.js';
 import type { Settings } from './options.js';
 import type { ExampleOrder } from './order.js';
 import type { RewardWeights } from './reward-weights.js';
+import { sampleTogether } from './together.js';
 import type { TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
 
@@ -32,6 +34,8 @@ export interface StepParts<E extends Example> {
   readonly weights: RewardWeights;
   readonly choice: GroupChoice;
   readonly state: TrainingState;
+  /** Those that train the policy together. */
+  readonly processes: Processes;
   /** What samples, with the weights as they are. Adds the time that it took to give them to it. */
   engineAt(timing: Metrics, signal: AbortSignal): Promise<RolloutEngine>;
   /** Metrics of all evaluations. */
@@ -88,45 +92,58 @@ async function sample<E extends Example>(
   step: number,
   signal: AbortSignal,
 ): Promise<Metrics> {
-  const { policy, settings, task, order, rewards, choice, state, onSampling } = parts;
+  const { policy, settings, task, order, rewards, choice, state, processes, onSampling } = parts;
   const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = settings;
   const timing: Metrics & Record<'time/sampling' | 'time/rewards', number> = { 'time/sampling': 0, 'time/rewards': 0 };
-  const engine = await parts.engineAt(timing, signal);
+  const byFirst = settings.importanceSampling !== null;
+  const engine = byFirst && !processes.isFirst ? undefined : await parts.engineAt(timing, signal);
   for (let round = 0; round < dynamicSampling.maxRounds; round++) {
     const examples = Array.from({ length: promptsPerStep }, () => order.at(state.counters.cursor++));
     const began = performance.now();
     let sampled = { at: began, rewardSeconds: 0 };
-    const more = await sampleGroups(policy, task, examples, {
-      groupSize,
-      temperature: sampling.temperature,
-      topP: sampling.topP ?? undefined,
-      topK: sampling.topK ?? undefined,
-      minP: sampling.minP ?? undefined,
-      seed,
-      step,
-      firstPrompt: groups.length,
-      rewards,
-      signal,
-      engine,
-      onProgress: (progress) => onSampling(step, began, progress),
-      onSampled: (found, { rewardSeconds }) => {
-        groups.push(...found);
-        sampled = { at: performance.now(), rewardSeconds };
-      },
+    const before = groups.length;
+    let ended = began;
+    const more = await sampleTogether(processes, examples, byFirst, async (own, first) => {
+      const found = await sampleGroups(policy, task, own, {
+        groupSize,
+        temperature: sampling.temperature,
+        topP: sampling.topP ?? undefined,
+        topK: sampling.topK ?? undefined,
+        minP: sampling.minP ?? undefined,
+        seed,
+        step,
+        firstPrompt: before + first,
+        rewards,
+        signal,
+        engine,
+        onProgress: (progress) => onSampling(step, began, progress),
+        onSampled: (some, { rewardSeconds }) => {
+          groups.push(...some);
+          sampled = { at: performance.now(), rewardSeconds };
+        },
+      });
+      ended = performance.now();
+      return found;
     });
+    groups.splice(before, Infinity, ...more);
+    const together = performance.now();
+    if (processes.size > 1) timing['time/waiting'] = (timing['time/waiting'] ?? 0) + (together - ended) / 1e3;
     await addKlReward(more, learnerOf(parts, signal));
     // Rewards that are computed while the sampler runs cost no time of their own, unless they hold the thread.
     timing['time/sampling'] += (sampled.at - began) / 1e3 - sampled.rewardSeconds;
-    timing['time/rewards'] += secondsSince(sampled.at) + sampled.rewardSeconds;
+    timing['time/rewards'] += (ended - sampled.at) / 1e3 + secondsSince(together) + sampled.rewardSeconds;
     if (choice.areEnough(groups)) break;
   }
   return timing;
 }
 
-function learnerOf<E extends Example>({ policy, settings, task, state }: StepParts<E>, signal: AbortSignal): Learner {
+function learnerOf<E extends Example>(
+  { policy, settings, task, state, processes }: StepParts<E>,
+  signal: AbortSignal,
+): Learner {
   const { promptLength, maxTokens } = task;
   const { optimizer, reference } = state;
-  return { policy, optimizer, reference, settings, promptLength, maxTokens, signal };
+  return { policy, optimizer, reference, settings, promptLength, maxTokens, processes, signal };
 }
 
 function requireFiniteWeights({ variables }: Policy): void {

@@ -1,12 +1,13 @@
-// One update of a policy: the gradient of a loss, added up over micro-batches, clipped to a global norm, and a step of
-// the optimiser.
+// One update of a policy: the gradient of a loss, added up over micro-batches and processes, clipped to a global norm, and a step
+// of the optimiser.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { fusedKernel } from '../model/part.js';
 import type { Policy } from '../model/policy.js';
-import type { AdamW } from './adamw.js';
+import { Processes } from '../processes/processes.js';
+import type { AdamW, Variables } from './adamw.js';
 
 export interface UpdateResult {
   loss: number;
@@ -18,15 +19,16 @@ export interface UpdateResult {
 }
 
 /**
- * Differentiates a sum of scalar losses with respect to the policy's variables and updates them. The gradient is scaled
- * down to the optimiser's `maxGradientNorm` where its norm is larger. No update is made when it throws: NumericFault where the
- * loss or the gradient is not finite, the signal's reason where it aborts.
+ * Differentiates a sum of scalar losses, those of other processes too, with respect to the policy's variables and updates them. The
+ * gradient is scaled down to the optimiser's `maxGradientNorm` where its norm is larger. Afterwards all processes have the
+ * variables of the first, to the last bit. No update is made when it throws: NumericFault where the loss or the gradient is not
+ * finite, the signal's reason where it aborts.
  */
 export async function updatePolicy(
   policy: Policy,
   optimizer: AdamW,
   losses: readonly (() => tf.Scalar)[],
-  signal?: AbortSignal,
+  { processes = new Processes(), signal }: { processes?: Processes; signal?: AbortSignal } = {},
 ): Promise<UpdateResult> {
   const start = performance.now();
   let gradients: Record<string, tf.Tensor> = {};
@@ -38,6 +40,7 @@ export async function updatePolicy(
       gradients = add(gradients, own.gradients);
       await breathe(signal);
     }
+    if (processes.size > 1) [gradients, loss] = await sumOverProcesses(policy, gradients, loss, processes);
     const norm = globalNorm(Object.values(gradients));
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
       throw new NumericFault(`expected a finite loss and gradient, got a loss of ${loss} and a norm of ${norm}`);
@@ -45,6 +48,7 @@ export async function updatePolicy(
     const middle = performance.now();
     const { maxGradientNorm } = optimizer.settings;
     optimizer.update(gradients, norm > maxGradientNorm ? maxGradientNorm / norm : 1);
+    if (processes.size > 1) await copyFirst(policy.variables, processes);
     const end = performance.now();
     return { loss, gradientNorm: norm, forwardBackward: (middle - start) / 1e3, optimizer: (end - middle) / 1e3 };
   } finally {
@@ -75,6 +79,46 @@ function onTape<T>(differentiate: () => T): T {
     for (const { saved } of state.activeTape ?? []) tf.dispose(saved);
     state.activeTape = [];
     throw error;
+  }
+}
+
+/** The sums over all processes, in place of a process's own gradients, which it frees. */
+async function sumOverProcesses(
+  { variables }: Policy,
+  own: Record<string, tf.Tensor>,
+  loss: number,
+  processes: Processes,
+): Promise<[gradients: Record<string, tf.Tensor>, loss: number]> {
+  const told = await processes.gather('gradient', { names: Object.keys(own), loss });
+  // A variable that no loss depends on has no gradient, which is not the same as one of zeros.
+  const names = Object.keys(variables).filter((name) => told.some((each) => each.names.includes(name)));
+  const sums: Record<string, tf.Tensor> = {};
+  try {
+    for (const name of names) {
+      const { shape, size } = variables[name];
+      const values = own[name] ? await own[name].data<'float32'>() : new Float32Array(size);
+      // A backend's own memory is not to be written.
+      const sum = values.slice();
+      await processes.sum(sum);
+      sums[name] = tf.tensor(sum, shape as number[], 'float32');
+    }
+  } catch (error) {
+    tf.dispose(sums);
+    throw error;
+  }
+  tf.dispose(own);
+  return [sums, told.reduce((total, each) => total + each.loss, 0)];
+}
+
+/** Gives variables the values that they have in the first process. */
+export async function copyFirst(variables: Variables, processes: Processes): Promise<void> {
+  await processes.gather('weights', null);
+  for (const variable of Object.values(variables)) {
+    const values = variable.dataSync<'float32'>().slice();
+    await processes.copyFirst(values);
+    const copy = tf.tensor(values, variable.shape as number[], 'float32');
+    variable.assign(copy);
+    copy.dispose();
   }
 }
 

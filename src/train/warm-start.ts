@@ -73,7 +73,7 @@ export async function* warmStart<E extends Example>({
       batchLoss(lossSource(policy, batch), policy, batch, { shape, tokens, mask, advantages }, presets.reinforce, {
         device,
       });
-    const { loss } = await updatePolicy(policy, optimizer, [update], signal);
+    const { loss } = await updatePolicy(policy, optimizer, [update], { signal });
     yield { updates: updates + 1, examples: (updates + 1) * batchSize, loss };
   }
 }

@@ -34,12 +34,14 @@ test('both build systems list the same sources, but for those of CUDA and of pre
 
 /** Part of the binding of tfjs-node, which scripts/setup-tensorflow.mjs links. */
 const ofTfjsNode = 'native/tensorflow/log_level.cpp';
+/** The addon for MPI, which `groupgrad build --mpi` compiles by itself. */
+const ofMpi = 'native/mpi/addon.cpp';
 
 test('CMake lists every source that there is', () => {
   const files = readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
     .filter((file) => /\.(cpp|cu)$/.test(file))
     .map((file) => `native/${file}`);
-  assert.deepEqual(files.sort(), [...sources, ofTfjsNode].sort());
+  assert.deepEqual(files.sort(), [...sources, ofTfjsNode, ofMpi].sort());
 });
 
 test('both compile with the same flags, and neither with fast-math', () => {

@@ -7,6 +7,7 @@ import { startBackend } from '../../src/backend/backend.js';
 import { aggregations, klEstimators, ratios } from '../../src/devices/settings.js';
 import { type LossConfig, presets } from '../../src/index.js';
 import type { Policy, SequenceBatch } from '../../src/model/policy.js';
+import { Processes } from '../../src/processes/processes.js';
 import type { Group, ScoredCompletion } from '../../src/rollout/api.js';
 import { AdamW } from '../../src/train/adamw.js';
 import { learn } from '../../src/train/learn.js';
@@ -59,6 +60,7 @@ async function learnt(change: Record<string, unknown>, from = groups(), changed 
     settings,
     promptLength: 6,
     maxTokens: 5,
+    processes: new Processes(),
   });
   // After one update the mean is (1 − β₁) times the gradient.
   const gradient = Object.values(optimizer.means).flatMap((mean) => [...mean.dataSync()]);
