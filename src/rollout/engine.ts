@@ -31,6 +31,11 @@ export interface RolloutEngine {
    * are there. Omitted by engines that read the policy's own weights.
    */
   update?(weights: RolloutWeights, options: { signal?: AbortSignal }): Promise<void>;
+  /**
+   * Called when a loop of steps ends, however it does: lets go of the weights that it holds elsewhere. `update` may follow again.
+   * Should not take long, and its failure does not fail the run.
+   */
+  release?(): Promise<void>;
 }
 
 /** A policy's weights for an engine that has a copy of its own. */
@@ -130,8 +135,10 @@ export function checkEngine(field: string, value: unknown): RolloutEngine {
   const engine = checkObject(field, value) as unknown as RolloutEngine;
   if (typeof engine.name !== 'string' || engine.name === '') throw typeError(`${field}.name`, 'a text', engine.name);
   if (typeof engine.complete !== 'function') throw typeError(`${field}.complete`, 'a function', engine.complete);
-  if (engine.update !== undefined && typeof engine.update !== 'function') {
-    throw typeError(`${field}.update`, 'a function', engine.update);
+  for (const method of ['update', 'release'] as const) {
+    if (engine[method] !== undefined && typeof engine[method] !== 'function') {
+      throw typeError(`${field}.${method}`, 'a function', engine[method]);
+    }
   }
   return engine;
 }

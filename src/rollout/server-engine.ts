@@ -43,6 +43,9 @@ type Checked = Required<Omit<Options, 'adapterFolder' | 'weightsFolder' | 'serve
 /** Tokens of a completion that probes a server. */
 const probeTokens = 16;
 
+/** Milliseconds in which servers must let go of the last version. */
+const releaseLimit = 5000;
+
 /** Padding ids that a request may name; a completion with one of more is sampled again. */
 const mostPadding = 1000;
 
@@ -70,7 +73,8 @@ interface Known {
   /** Loading and checking of `wanted`, under way or done. */
   ready?: Promise<void>;
   wanted?: Version;
-  loaded?: Version;
+  /** Names of the versions that it was told to load, and not yet to let go of; none where a version replaces the one before. */
+  held: Set<string>;
   first?: Told;
   before?: Told;
 }
@@ -166,7 +170,7 @@ class ServerEngine implements RolloutEngine {
     this.name = protocol.name;
     this.description = { name: protocol.name, model: settings.model, loads: protocol.loads };
     this.pool = new ServerPool(settings);
-    for (const url of settings.urls) this.known.set(url, {});
+    for (const url of settings.urls) this.known.set(url, { held: new Set() });
   }
 
   async update(weights: RolloutWeights): Promise<void> {
@@ -252,7 +256,7 @@ class ServerEngine implements RolloutEngine {
 
   private async load(url: string, known: Known, version: Version, signal: AbortSignal): Promise<void> {
     const { protocol } = this;
-    const before = known.loaded;
+    if (protocol.unload) known.held.add(version.name);
     try {
       await this.post(url, protocol.load(version.server), signal);
     } catch (error) {
@@ -260,18 +264,35 @@ class ServerEngine implements RolloutEngine {
       const isLoaded = error instanceof Refusal && protocol.loads === 'adapter' && error.tellsOf('already');
       if (!isLoaded) throw error;
     }
-    known.loaded = version;
     await this.check(url, known, version, signal);
-    if (!protocol.unload) return;
-    const old = before && before !== version ? [before.name] : [];
-    if (!known.isCleared) old.push(...this.leftovers!);
+    if (protocol.unload && !known.isCleared) for (const name of this.leftovers!) known.held.add(name);
     known.isCleared = true;
-    for (const name of old) {
-      await this.post(url, protocol.unload(name), signal).catch((error: unknown) => {
+    await this.unload(url, known, version, signal);
+  }
+
+  /** Has a server let go of all versions but one. */
+  private async unload(url: string, known: Known, kept: Version | undefined, signal: AbortSignal): Promise<void> {
+    const { unload } = this.protocol;
+    if (!unload) return;
+    for (const name of known.held) {
+      if (name === kept?.name) continue;
+      await this.post(url, unload(name), signal).catch((error: unknown) => {
         // It is gone already: the server was started anew, or let go of it by itself.
         if (!(error instanceof Refusal)) throw error;
       });
+      known.held.delete(name);
     }
+  }
+
+  async release(): Promise<void> {
+    const limit = AbortSignal.timeout(releaseLimit);
+    await Promise.all(
+      [...this.known].map(async ([url, known]) => {
+        Object.assign(known, { wanted: undefined, ready: undefined });
+        // A server that is gone, or does not answer any more, holds nothing that counts.
+        await this.unload(url, known, undefined, limit).catch(() => {});
+      }),
+    );
   }
 
   /** An Error with the numbers, for a server that computes with other weights than those of the version. */

@@ -334,6 +334,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     } finally {
       this.looping = false;
       await this.endTogether(failure);
+      // Its failure leaves nothing undone but tidying up.
+      if (this.processes.isFirst) await this.engine?.release?.().catch(() => {});
     }
   }
 

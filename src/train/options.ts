@@ -44,9 +44,14 @@ export function resolveSettings(options: unknown): Settings {
   const hasEngine = rollout !== undefined && rollout !== null;
   if (!hasEngine && settings.importanceSampling)
     throw typeError('importanceSampling', 'nothing without rollout', given);
-  return hasEngine
-    ? { ...settings, importanceSampling: importanceSampling.resolve('importanceSampling', given) }
-    : settings;
+  if (!hasEngine) return settings;
+  const weighting = importanceSampling.resolve('importanceSampling', given);
+  const { correction, mode } = weighting;
+  if (correction && mode.startsWith('sequence') && settings.loss.surrogate.kind === 'vespo') {
+    const which = `'token_truncate' or 'token_mask' with the surrogate vespo, which multiplies the weights of all tokens`;
+    throw rangeError('importanceSampling.mode', which, `'${mode}'`);
+  }
+  return { ...settings, importanceSampling: weighting };
 }
 
 /** The engine of `rollout`; undefined where the policy samples itself. TypeError or RangeError that names the field. */

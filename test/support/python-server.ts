@@ -18,7 +18,7 @@ export function cannotServe(): string | false {
   return !hasAll && `${python} has no torch, transformers and peft (GROUPGRAD_PYTHON names another)`;
 }
 
-export type PythonFault = 'ignores-loads' | 'first-adapter' | 'other-adapter' | 'no-temperature';
+export type PythonFault = 'ignores-loads' | 'first-adapter' | 'other-adapter' | 'no-temperature' | 'slow';
 
 export interface PythonServer {
   url: string;
@@ -33,16 +33,16 @@ export interface PythonServer {
   setFault(fault: PythonFault | null): Promise<void>;
 }
 
-/** A server of a model folder, once it answers. */
-export async function startPythonServer(model: string): Promise<PythonServer> {
-  const args = [join(root, 'test', 'support', 'rollout_server.py'), model];
+/** A server of a model folder, once it answers; on any free port unless one is given. */
+export async function startPythonServer(model: string, port = 0): Promise<PythonServer> {
+  const args = [join(root, 'test', 'support', 'rollout_server.py'), model, '--port', String(port)];
   const child: ChildProcess = spawn(python, args, { stdio: ['pipe', 'pipe', 'pipe'] });
   let errors = '';
   child.stderr!.on('data', (text) => {
     errors += text;
   });
   const exited = once(child, 'exit');
-  const port = await new Promise<number>((resolve, reject) => {
+  const bound = await new Promise<number>((resolve, reject) => {
     let output = '';
     child.stdout!.on('data', (text) => {
       output += text;
@@ -51,7 +51,7 @@ export async function startPythonServer(model: string): Promise<PythonServer> {
     });
     exited.then(() => reject(new Error(`the server ended before it answered: ${errors}`)), reject);
   });
-  const url = `http://127.0.0.1:${port}`;
+  const url = `http://127.0.0.1:${bound}`;
   const ask: PythonServer['ask'] = async (path, body) => {
     const request = body && { method: 'POST', body: JSON.stringify(body) };
     const response = await fetch(`${url}${path}`, request);

@@ -1,6 +1,6 @@
 """vLLM's and SGLang's routes for completions and adapters, on a real port, computed by transformers and PEFT in float32.
 
-    rollout_server.py FOLDER
+    rollout_server.py FOLDER [--port PORT]
 
 Prints "listening on PORT" when it answers. Ends when its standard input does, so that it does not outlive who started it.
 POST /fault with {"fault": NAME or null} makes it answer wrongly from then on; importing torch takes so long that tests share one.
@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import torch
@@ -24,6 +25,7 @@ FAULTS = {
     'first-adapter': 'all versions are answered with the first one that was loaded',
     'other-adapter': 'every adapter that is loaded is changed',
     'no-temperature': 'log-probs of completions are those at temperature 1',
+    'slow': 'a completion takes a tenth of a second more, of which the processor knows nothing',
 }
 
 
@@ -113,6 +115,8 @@ class Model:
         for token, value in bias.items():
             added[int(token)] = value
         tokens, log_probs, cache, given = [], [], None, ids
+        if self.fault == 'slow':
+            time.sleep(0.1)
         while len(tokens) < max_tokens:
             output = model(torch.tensor([given]), past_key_values=cache, use_cache=True)
             cache = output.past_key_values
@@ -257,10 +261,11 @@ def end_with_input():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('folder')
+    parser.add_argument('--port', type=int, default=0, help='default: any that is free')
     arguments = parser.parse_args()
     threading.Thread(target=end_with_input, daemon=True).start()
     torch.set_num_threads(1)
-    server = Server(0, Model(arguments.folder))
+    server = Server(arguments.port, Model(arguments.folder))
     print(f'listening on {server.server_port}', flush=True)
     server.serve_forever()
 

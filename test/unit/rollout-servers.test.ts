@@ -8,15 +8,20 @@ import { startBackend } from '../../src/backend/backend.js';
 import {
   type Completion,
   defineReward,
+  type GrpoStep,
   type GrpoTrainer,
   PretrainedPolicy,
+  presets,
   type RolloutEngine,
   sglang,
   type TrainerOptions,
   type VllmOptions,
   vllm,
 } from '../../src/index.js';
+import type { Policy } from '../../src/model/policy.js';
+import { tokenLogProbsOf } from '../../src/rollout/generate.js';
 import { hasStayed } from '../../src/rollout/probe.js';
+import { policySampler } from '../../src/rollout/sample.js';
 import { ServerPool } from '../../src/rollout/servers.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
@@ -102,7 +107,11 @@ describe('rollouts by servers', () => {
         kind === 'vllm' ? vllmOf(at) : sglang({ urls, model: 'tiny', adapterFolder: at.adapters, ...patience });
       const sampling = { maxTokens: 4, promptLength: 4, temperature: 0.7, stopTokens: [9] };
       const trainer = await open(t, at.model, { rollout, sampling, runDir: join(at.parent, 'run') });
-      const steps = await stepsOf(trainer, 4);
+      const steps: GrpoStep[] = [];
+      for await (const step of trainer.steps({ max: 4 })) {
+        steps.push(step);
+        assert.deepEqual(server.loaded, fs.readdirSync(at.adapters).sort().slice(-1));
+      }
       for (const { metrics } of steps) {
         // As in pretrained.test.ts: the same arithmetic in another order.
         assertBelow(metrics['sampling/log_prob_difference_max'], 1e-4, 'difference');
@@ -110,10 +119,9 @@ describe('rollouts by servers', () => {
         assert.equal(metrics['sampling/importance_weight_clipped'], 0);
       }
       assertBelow(-Math.max(...steps.map(({ metrics }) => metrics.grad_norm)), 0, 'gradients');
-      assert.equal(server.loaded.length, 1);
+      assert.deepEqual(server.loaded, []);
       const folders = fs.readdirSync(at.adapters).sort();
       assert.equal(folders.length, 2);
-      assert.deepEqual(server.loaded, folders.slice(-1));
       assert.deepEqual(fs.readdirSync(join(at.adapters, folders[0])).sort(), [
         'adapter_config.json',
         'adapter_model.safetensors',
@@ -152,16 +160,63 @@ describe('rollouts by servers', () => {
   test('a resumed run lets servers go of what the process before had loaded', async (t) => {
     const at = await scene(t);
     const runDir = join(at.parent, 'run');
-    const first = await open(t, at.model, { rollout: vllmOf(at), runDir });
+    // A process that is killed lets go of nothing.
+    const killed = Object.assign(vllmOf(at), { release: undefined });
+    const first = await open(t, at.model, { rollout: killed, runDir });
     await first.run({ max: 2, ...quiet });
     first.dispose();
     const before = at.servers[0].loaded;
+    assert.equal(before.length, 1);
     const second = await open(t, at.model, { rollout: vllmOf(at), runDir });
-    await second.run({ max: 3, ...quiet });
+    for await (const _ of second.steps({ max: 3 })) {
+      assert.equal(at.servers[0].loaded.length, 1);
+      assert.notDeepEqual(at.servers[0].loaded, before);
+      assert.deepEqual(fs.readdirSync(at.adapters), at.servers[0].loaded);
+    }
     assert.equal(second.step, 3);
-    assert.equal(at.servers[0].loaded.length, 1);
-    assert.notDeepEqual(at.servers[0].loaded, before);
-    assert.deepEqual(fs.readdirSync(at.adapters), at.servers[0].loaded);
+    assert.deepEqual(at.servers[0].loaded, []);
+  });
+
+  test('servers let go of the last version when steps end, and load the next with the next steps', async (t) => {
+    const at = await scene(t, {}, {});
+    const loaded = () => at.servers.map((server) => server.loaded.length);
+    const stop = new AbortController();
+    const stopping = defineReward('c', ({ completion }) => {
+      if (trainer.step === 3) stop.abort();
+      return completion.text.length;
+    });
+    const trainer = await open(t, at.model, { rollout: vllmOf(at), rewards: [stopping] });
+    for await (const _ of trainer.steps({ max: 2 })) assert.deepEqual(loaded(), [1, 1]);
+    assert.deepEqual(loaded(), [0, 0]);
+    for await (const _ of trainer.steps({ max: 9 })) {
+      assert.deepEqual(loaded(), [1, 1]);
+      break;
+    }
+    assert.deepEqual(loaded(), [0, 0]);
+    for await (const _ of trainer.steps({ signal: stop.signal, grace: 0 })) assert.fail('the step was broken off');
+    assert.equal(trainer.step, 3);
+    assert.deepEqual(loaded(), [0, 0]);
+  });
+
+  test('servers let go of versions that end a run, and one that is gone does not hold up its end', async (t) => {
+    const at = await scene(t, {}, { adapter: 'none' });
+    const trainer = await open(t, at.model, { rollout: vllmOf(at), optimizer: { learningRate: 0.3 } });
+    assert.match(await failure(trainer), /computes without the adapter/);
+    assert.deepEqual(
+      at.servers.map(({ loaded }) => loaded),
+      [[], []],
+    );
+    const rewards = [
+      defineReward('c', ({ completion }) => {
+        at.servers[0].faults.isDead = true;
+        return completion.text.length;
+      }),
+    ];
+    const lone = { ...at, servers: [at.servers[0]] };
+    const other = await open(t, at.model, { rollout: vllmOf(lone), rewards });
+    const began = performance.now();
+    assert.match(await failure(other), /no server works any more|has failed/);
+    assertBelow(performance.now() - began, 4000, 'milliseconds');
   });
 
   for (const [what, faults, sampling, expected] of [
@@ -434,6 +489,85 @@ describe('options of rollouts', () => {
       step.warnings.join('\n'),
       /the rollout engine's log-probs differ .* more than sampling.maxLogProbDifference \(0.1\)/,
     );
+  });
+
+  /** Says that every token was more likely by a factor than it was, and is otherwise the policy's own sampler. */
+  function shifted(policy: Policy, shift: number): RolloutEngine {
+    return {
+      name: 'shifted',
+      async complete(requests, { onCompletion: _, ...options }) {
+        const completions = await policySampler(policy).complete(requests, options);
+        return completions.map((completion) => ({ ...completion, logProbs: completion.logProbs.map((p) => p + shift) }));
+      },
+    };
+  }
+
+  test("a KL reward is that of the engine's log-probs: at the policy that sampled", async (t) => {
+    const at = await scene(t);
+    const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
+    t.after(() => policy.dispose());
+    const shift = -0.2;
+    const beta = 0.5;
+    const change = { policy, rollout: shifted(policy, shift), klReward: { beta, estimator: 'k2' }, runDir: join(at.parent, 'run') } as const;
+    const trainer = await open(t, at.model, change);
+    const [first, second] = await stepsOf(trainer, 2);
+    const completions = first.groups.flatMap((group) => group.completions);
+    for (const { tokens, rewards, reward } of completions) {
+      // Before the first update the policy is the reference: what is left is the engine's difference.
+      assertBelow(Math.abs(rewards.kl! - (tokens.length * shift ** 2) / 2), 1e-4, 'kl');
+      assert.equal(reward, rewards.c! - beta * rewards.kl!);
+    }
+    assertBelow(Math.abs(first.metrics['sampling/importance_weight_max'] - Math.exp(-shift * 4)), 1e-3, 'weight');
+    const base = (await PretrainedPolicy.load(at.model)) as LoadedPolicy;
+    t.after(() => base.dispose());
+    for (const { prompt, completions: some } of second.groups) {
+      const sequences = some.map(({ tokens }) => Int32Array.of(...prompt, ...tokens));
+      const known = await tokenLogProbsOf(base, sequences);
+      for (const [i, { logProbs, rewards }] of some.entries()) {
+        const reference = known[i].subarray(prompt.length - 1);
+        const expected = logProbs.reduce((sum, logProb, t) => sum + (reference[t] - logProb) ** 2 / 2, 0);
+        assertBelow(Math.abs(rewards.kl! - expected), 1e-4, 'kl');
+      }
+    }
+  });
+
+  test('VESPO takes the weight of a completion as the product over its tokens', async (t) => {
+    const at = await scene(t);
+    const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
+    t.after(() => policy.dispose());
+    const shift = -0.1;
+    const trainer = await open(t, at.model, {
+      policy,
+      rollout: shifted(policy, shift),
+      loss: presets.vespo,
+      importanceSampling: { mode: 'token_truncate' },
+      hadw: undefined,
+    });
+    const [{ groups, metrics }] = await stepsOf(trainer, 1);
+    // v = π / μ of the whole completion: exp(−shift) for each of its tokens.
+    const phis = groups.flatMap((group) =>
+      group.completions.map(({ tokens, advantage }) => {
+        const logV = -shift * tokens.length;
+        const [k, lambda] = advantage >= 0 ? [2, 3] : [3, 2];
+        return Math.exp(lambda + k * logV - lambda * Math.exp(logV));
+      }),
+    );
+    const mean = phis.reduce((a, b) => a + b, 0) / phis.length;
+    assert.ok(new Set(groups.flatMap((group) => group.completions.map(({ tokens }) => tokens.length))).size > 1);
+    assertBelow(Math.abs(metrics['vespo/phi_seq_mean'] - mean), 1e-3, 'phi');
+  });
+
+  test('VESPO with one weight for a completion is refused: all its tokens would multiply it again', async (t) => {
+    const at = await scene(t);
+    for (const importanceSampling of [undefined, { mode: 'sequence_truncate' }] as const) {
+      const change = { rollout: vllmOf(at), loss: presets.vespo, importanceSampling };
+      await assert.rejects(
+        open(t, at.model, change),
+        /^RangeError: importanceSampling\.mode: expected 'token_truncate' or 'token_mask' with the surrogate vespo/,
+      );
+    }
+    const uncorrected = { rollout: vllmOf(at), loss: presets.vespo, importanceSampling: { correction: false } };
+    assert.equal((await open(t, at.model, uncorrected)).step, 0);
   });
 
   test('small changes of the weights tell a server that has stayed from one that computes in low precision', () => {
