@@ -19,6 +19,7 @@ import { type Backend, startBackend } from '../src/backend/backend.js';
 import { integer, uniform } from '../src/base/random.js';
 import { parametersOf } from '../src/model/architecture.js';
 import { readArchitecture, tensorNames } from '../src/model/families.js';
+import { Processes } from '../src/processes/processes.js';
 import type { Group } from '../src/rollout/api.js';
 import { learn } from '../src/train/learn.js';
 import { resolveSettings } from '../src/train/options.js';
@@ -142,6 +143,7 @@ async function measure({ folder, ...what }: Case): Promise<Measured> {
     settings,
     promptLength,
     maxTokens,
+    processes: new Processes(),
   });
   const seconds = (performance.now() - start) / 1e3;
   return { ...what, loadedBytes, peakBytes: status('VmHWM'), tensorBytes: tf.memory().numBytes, seconds };

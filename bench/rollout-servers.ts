@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { startBackend } from '../src/backend/backend.js';
 import { PretrainedPolicy, vllm } from '../src/index.js';
 import type { Policy } from '../src/model/policy.js';
+import { encodeOne } from '../src/text/tokenizer.js';
 import { weightsOf } from '../src/train/engine-weights.js';
 import { type PythonServer, startPythonServer } from '../test/support/python-server.js';
 import { machine } from './machine.js';
@@ -26,7 +27,7 @@ await startBackend('wasm');
 const policy = (await PretrainedPolicy.load(model, { lora: { rank: 4 } })) as unknown as Policy;
 const adapters = mkdtempSync(join(tmpdir(), 'groupgrad-servers-'));
 const servers = await Promise.all([startPythonServer(model), startPythonServer(model)]);
-const probes = [Int32Array.from(await policy.tokenizer.encode('One day, Tim'))];
+const probes = [await encodeOne(policy.tokenizer, 'One day, Tim')];
 const requests = Array.from({ length: groups * groupSize }, (_, i) => ({
   prompt: Int32Array.from([...probes[0], 100 + Math.floor(i / groupSize)]),
   promptIndex: Math.floor(i / groupSize),
@@ -35,7 +36,12 @@ const requests = Array.from({ length: groups * groupSize }, (_, i) => ({
 
 /** Completions a second, with a new version of the adapter that is loaded and checked outside the time. */
 async function measure(using: readonly PythonServer[], kill?: PythonServer): Promise<number> {
-  const engine = vllm({ urls: using.map(({ url }) => url), model: 'stories260k', adapterFolder: adapters, backOff: 100 });
+  const engine = vllm({
+    urls: using.map(({ url }) => url),
+    model: 'stories260k',
+    adapterFolder: adapters,
+    backOff: 100,
+  });
   await engine.update!(weightsOf(policy, { run: 'bench', temperature: 1, probes }), {});
   // Loads and checks the adapter on every server.
   await engine.complete(requests.slice(0, groupSize * using.length), { maxTokens, temperature: 1, seed: 1, step: 0 });
@@ -47,7 +53,8 @@ async function measure(using: readonly PythonServer[], kill?: PythonServer): Pro
   };
   const completions = await engine.complete(requests, { maxTokens, temperature: 1, seed: 1, step: 1, onCompletion });
   const seconds = (performance.now() - began) / 1e3;
-  if (completions.filter(({ tokens }) => tokens.length > 0).length !== requests.length) throw new Error('some are lost');
+  if (completions.filter(({ tokens }) => tokens.length > 0).length !== requests.length)
+    throw new Error('some are lost');
   for (const server of using) if (server !== kill) await server.setFault(null);
   await engine.release!();
   return requests.length / seconds;
@@ -73,7 +80,9 @@ try {
     medianRatio: median(ratios),
   };
   writeFileSync(join(root, 'bench/results/rollout-servers.json'), `${JSON.stringify(result, round, 1)}\n`);
-  console.log(`two servers do ${median(ratios).toFixed(3)} times the work of one (${ratios.map((r) => r.toFixed(3)).join(', ')})`);
+  console.log(
+    `two servers do ${median(ratios).toFixed(3)} times the work of one (${ratios.map((r) => r.toFixed(3)).join(', ')})`,
+  );
   console.log(`one of two killed after a quarter: ${oneOfTwoKilled.toFixed(2)} completions a second, none lost`);
 } finally {
   await Promise.all(servers.map((server) => server.end()));

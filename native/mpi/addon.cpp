@@ -1,6 +1,7 @@
-// Collective operations of MPI for src/processes/mpi.ts. An addon of its own, compiled by the wrapper of the MPI that is to be used
-// (`groupgrad build --mpi`). Operations run on Node's pool of threads, one at a time, so that signals and timers need not wait
-// for other processes.
+// Collective operations of MPI for src/processes/mpi.ts. An addon of its own, compiled by the wrapper of the MPI that
+// is to be used
+// (`groupgrad build --mpi`). Operations run on Node's pool of threads, one at a time, so that signals and timers need
+// not wait for other processes.
 
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
@@ -25,8 +26,8 @@ namespace {
 // MPI counts in int; a message is cut into pieces of at most as many elements.
 constexpr size_t kLargestPiece = size_t{1} << 28;
 
-// Below this many bytes, processes wait for others that may still compute, and must not take processor time from them. Larger
-// messages follow small ones: all processes are there, and progress is made only while somebody looks.
+// Below this many bytes, processes wait for others that may still compute, and must not take processor time from them.
+// Larger messages follow small ones: all processes are there, and progress is made only while somebody looks.
 constexpr size_t kSmall = 1 << 16;
 
 // A communicator of our own: an MPI program in the same process may use the world's.
@@ -136,7 +137,8 @@ Napi::Value start(const Napi::CallbackInfo& info) {
       check(env, MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided));
     }
     if (provided < MPI_THREAD_SERIALIZED) {
-      throw Napi::Error::New(env, "MPI: expected a library that several threads may call in turn, got one that forbids it");
+      throw Napi::Error::New(env,
+                             "MPI: expected a library that several threads may call in turn, got one that forbids it");
     }
     check(env, MPI_Comm_dup(MPI_COMM_WORLD, &communicator));
     check(env, MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN));

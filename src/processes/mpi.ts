@@ -56,10 +56,7 @@ function start(): Communicator {
     allReduceSum: (values) => addon.allReduceSum(values),
     async allGather(bytes) {
       const lengths = new Float64Array(size);
-      await addon.allGather(
-        new Uint8Array(Float64Array.of(bytes.length).buffer),
-        new Uint8Array(lengths.buffer),
-      );
+      await addon.allGather(new Uint8Array(Float64Array.of(bytes.length).buffer), new Uint8Array(lengths.buffer));
       const all = Array.from(lengths, (length) => new Uint8Array(length));
       all[rank].set(bytes);
       for (const [root, each] of all.entries()) if (each.length > 0) await addon.broadcast(each, root);

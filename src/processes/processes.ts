@@ -19,8 +19,10 @@ interface Failure {
 const kinds = ['error', 'interrupted', 'fault'] as const satisfies readonly Failure['kind'][];
 
 export class Processes {
-  /** Errors that all processes know of. */
+  /** Errors that all processes know of, within the outermost `agree`. */
   private readonly known = new WeakSet<Error>();
+  /** How many calls of `agree` are within each other. */
+  private depth = 0;
 
   constructor(private readonly communicator: Communicator = alone) {}
 
@@ -72,10 +74,16 @@ export class Processes {
    * act on: the reason of `signal`, where that has aborted, is Interrupted for the others.
    */
   async agree<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    this.depth++;
     try {
       return await work();
     } catch (error) {
-      throw await this.tell(error as Error, signal?.aborted === true && error === signal.reason);
+      const agreed = await this.tell(error as Error, signal?.aborted === true && error === signal.reason);
+      // The same object may be thrown again another time, such as the reason of a signal.
+      if (this.depth === 1) this.known.delete(agreed);
+      throw agreed;
+    } finally {
+      this.depth--;
     }
   }
 
@@ -102,7 +110,8 @@ export class Processes {
       const rank = messages.findIndex((each) => 'failure' in each && each.failure.kind === kind);
       if (rank < 0) continue;
       const { message: text } = (messages[rank] as { failure: Failure }).failure;
-      throw this.remember(rank === this.rank && own ? own : errorOf(kind, `process ${rank}: ${text}`));
+      // Where all find the same fault, each throws its own error.
+      throw this.remember(own?.message === text ? own : errorOf(kind, `process ${rank}: ${text}`));
     }
     return messages;
   }

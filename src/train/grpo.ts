@@ -148,7 +148,9 @@ async function checkSame(processes: Processes, own: Identity): Promise<void> {
   for (const [i, other] of others.entries()) {
     const found = differences(first, other);
     if (found.length > 0) {
-      throw new Error(`expected the same options in every process, got others in process ${i + 1}: ${found.join('; ')}`);
+      throw new Error(
+        `expected the same options in every process, got others in process ${i + 1}: ${found.join('; ')}`,
+      );
     }
   }
 }
@@ -282,15 +284,15 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   private async reachStart(signal: AbortSignal | undefined): Promise<void> {
-      if (this.processes.isFirst) await this.warmStart(signal);
-      await this.join();
-      const began = performance.now();
-      const metrics = this.settings.evaluation.atStart ? await this.evaluateOnce(signal) : {};
-      if (hasEvaluation(metrics)) {
-        this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
-      }
-      this.completeStart(metrics, secondsSince(began));
-      await this.processes.gather('start', null);
+    if (this.processes.isFirst) await this.warmStart(signal);
+    await this.join();
+    const began = performance.now();
+    const metrics = this.settings.evaluation.atStart ? await this.evaluateOnce(signal) : {};
+    if (hasEvaluation(metrics)) {
+      this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
+    }
+    this.completeStart(metrics, secondsSince(began));
+    await this.processes.gather('start', null);
   }
 
   /** The transition from warm start to reinforcement. Rolled back if it fails. */
@@ -341,12 +343,15 @@ class Trainer<E extends Example> implements RunTrainer<E> {
 
   /** Saves the last complete state. No process ends before that is done, because one that does may end the others. */
   private async endTogether(failure: Error | undefined): Promise<void> {
+    const end = () => this.processes.gather('end of the steps', null);
     try {
       await this.processes.agree(async () => {
         this.saveLast(failure);
-        await this.processes.gather('end of the steps', null);
+        await end();
       });
     } catch (error) {
+      // Those that were elsewhere know it too, and come here now.
+      await end();
       if (!failure) throw error;
     }
   }

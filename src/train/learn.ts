@@ -138,9 +138,7 @@ function ownShare(rows: readonly Row[], { settings, processes: { rank, size } }:
 }
 
 function longestFirst(rows: readonly Row[], settings: Settings): { row: Row; columns: number }[] {
-  return rows
-    .map((row) => ({ row, columns: columnsOf(pairOf(row, settings)) }))
-    .sort((a, b) => b.columns - a.columns);
+  return rows.map((row) => ({ row, columns: columnsOf(pairOf(row, settings)) })).sort((a, b) => b.columns - a.columns);
 }
 
 /**

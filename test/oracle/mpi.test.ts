@@ -45,7 +45,8 @@ describe('several trainers by MPI', { skip, timeout: 600_000 }, () => {
     };
     const child: ChildProcess = spawn(launcher, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
-    for (const stream of [child.stdout!, child.stderr!]) stream.setEncoding('utf8').on('data', (text) => (output += text));
+    for (const stream of [child.stdout!, child.stderr!])
+      stream.setEncoding('utf8').on('data', (text) => (output += text));
     return { child, ended: once(child, 'close').then(([code]) => ({ code: code as number, output })) };
   }
 
@@ -87,9 +88,7 @@ describe('several trainers by MPI', { skip, timeout: 600_000 }, () => {
     const [first, second] = (await run(t, 'train', { steps: 1 })) as Trained[];
     assert.deepEqual(second, first);
     const alone = await tinyTrainer(t, {
-      rewards: [
-        defineReward('digits', ({ completion }) => [...completion.text].filter((c) => c >= '5').length / 4),
-      ],
+      rewards: [defineReward('digits', ({ completion }) => [...completion.text].filter((c) => c >= '5').length / 4)],
       optimizer: { learningRate: 0.05, epsilon: 1, maxGradientNorm: 100 },
     });
     const start = weightsOf(alone.policy);
@@ -117,7 +116,9 @@ describe('several trainers by MPI', { skip, timeout: 600_000 }, () => {
     assert.notEqual(code, 0);
     assert.match(output, /process 1: .*no more rewards/s);
     const lines = readLines(join(folder, 'run', 'metrics.jsonl'));
-    const saved = readdirSync(join(folder, 'run', 'checkpoints')).sort().at(-1)!;
+    const saved = readdirSync(join(folder, 'run', 'checkpoints'))
+      .sort()
+      .at(-1)!;
     assert.match(saved, new RegExp(`0*${lines.at(-1)!.step as number}$`));
   });
 

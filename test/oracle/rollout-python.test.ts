@@ -241,7 +241,12 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
   test('kill -9 of the only server in a step: it is started anew, gets the adapter again, and the run goes on', async (t) => {
     const { url, killing, back, gone } = await mortal(t);
     const folder = temporaryFolder(t);
-    const rollout = vllm({ urls: [url], model: 'stories260k', adapterFolder: join(folder, 'adapters'), concurrency: 4 });
+    const rollout = vllm({
+      urls: [url],
+      model: 'stories260k',
+      adapterFolder: join(folder, 'adapters'),
+      concurrency: 4,
+    });
     const trainer = await open(t, rollout, { rewards: [killing], runDir: join(folder, 'run') });
     const steps: GrpoStep[] = [];
     let loaded: string[] = [];

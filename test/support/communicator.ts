@@ -49,21 +49,24 @@ export function communicators(size: number): Group {
     return round.done;
   }
 
-  const made = Array.from({ length: size }, (_, rank): Communicator => ({
-    name: 'memory',
-    rank,
-    size,
-    async allGather(bytes) {
-      return (await take(rank, 'allGather', bytes)).map((each) => Uint8Array.from(each));
-    },
-    async broadcast(values, root) {
-      values.set((await take(rank, 'broadcast', values, root))[root]);
-    },
-    async allReduceSum(values) {
-      const [first, ...others] = await take(rank, 'allReduceSum', values);
-      values.set(first);
-      for (const other of others) for (let i = 0; i < values.length; i++) values[i] += other[i];
-    },
-  }));
+  const made = Array.from(
+    { length: size },
+    (_, rank): Communicator => ({
+      name: 'memory',
+      rank,
+      size,
+      async allGather(bytes) {
+        return (await take(rank, 'allGather', bytes)).map((each) => Uint8Array.from(each));
+      },
+      async broadcast(values, root) {
+        values.set((await take(rank, 'broadcast', values, root))[root]);
+      },
+      async allReduceSum(values) {
+        const [first, ...others] = await take(rank, 'allReduceSum', values);
+        values.set(first);
+        for (const other of others) for (let i = 0; i < values.length; i++) values[i] += other[i];
+      },
+    }),
+  );
   return { communicators: made, calls };
 }

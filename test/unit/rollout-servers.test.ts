@@ -497,7 +497,10 @@ describe('options of rollouts', () => {
       name: 'shifted',
       async complete(requests, { onCompletion: _, ...options }) {
         const completions = await policySampler(policy).complete(requests, options);
-        return completions.map((completion) => ({ ...completion, logProbs: completion.logProbs.map((p) => p + shift) }));
+        return completions.map((completion) => ({
+          ...completion,
+          logProbs: completion.logProbs.map((p) => p + shift),
+        }));
       },
     };
   }
@@ -508,7 +511,12 @@ describe('options of rollouts', () => {
     t.after(() => policy.dispose());
     const shift = -0.2;
     const beta = 0.5;
-    const change = { policy, rollout: shifted(policy, shift), klReward: { beta, estimator: 'k2' }, runDir: join(at.parent, 'run') } as const;
+    const change = {
+      policy,
+      rollout: shifted(policy, shift),
+      klReward: { beta, estimator: 'k2' },
+      runDir: join(at.parent, 'run'),
+    } as const;
     const trainer = await open(t, at.model, change);
     const [first, second] = await stepsOf(trainer, 2);
     const completions = first.groups.flatMap((group) => group.completions);
