@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <thread>
@@ -206,9 +207,17 @@ void finish(const Napi::CallbackInfo& info) {
   if (!finalized) check(info.Env(), MPI_Finalize());
 }
 
-// Ends all processes, this one too.
-void abort(const Napi::CallbackInfo& info) {
-  if (communicator != MPI_COMM_NULL) MPI_Abort(communicator, info[0].ToNumber().Int32Value());
+int exitCode = 1;
+
+// Ends all processes when this one exits. Node prints the error that ends it after the last JavaScript, and mpirun
+// takes a moment to pass that on.
+void abortAtExit(const Napi::CallbackInfo& info) {
+  if (communicator == MPI_COMM_NULL) return;
+  exitCode = info[0].ToNumber().Int32Value();
+  std::atexit([] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    MPI_Abort(communicator, exitCode);
+  });
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -218,7 +227,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("broadcast", Napi::Function::New(env, broadcast));
   exports.Set("allGather", Napi::Function::New(env, allGather));
   exports.Set("finish", Napi::Function::New(env, finish));
-  exports.Set("abort", Napi::Function::New(env, abort));
+  exports.Set("abortAtExit", Napi::Function::New(env, abortAtExit));
   return exports;
 }
 

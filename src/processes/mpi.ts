@@ -19,7 +19,8 @@ interface MpiAddon {
   broadcast(values: Uint8Array | Float32Array, root: number): Promise<void>;
   allReduceSum(values: Float32Array): Promise<void>;
   finish(): void;
-  abort(code: number): void;
+  /** Ends all processes, with this code, when this one exits. */
+  abortAtExit(code: number): void;
 }
 
 const require = createRequire(thisFile);
@@ -47,7 +48,7 @@ export function mpi(): Communicator {
 function start(): Communicator {
   const addon = load();
   const { rank, size, library } = addon.start();
-  process.once('exit', (code) => (code === 0 ? addon.finish() : addon.abort(code)));
+  process.once('exit', (code) => (code === 0 ? addon.finish() : addon.abortAtExit(code)));
   return {
     name: `mpi (${library})`,
     rank,
