@@ -20,6 +20,7 @@ const longest = [
   'integration/memory',
   'native/programs',
   'oracle/rollout-python',
+  'oracle/mpi',
   'integration/add-surrogate',
   'integration/signals',
   'integration/gpu-session',

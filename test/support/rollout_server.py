@@ -25,7 +25,7 @@ FAULTS = {
     'first-adapter': 'all versions are answered with the first one that was loaded',
     'other-adapter': 'every adapter that is loaded is changed',
     'no-temperature': 'log-probs of completions are those at temperature 1',
-    'slow': 'a completion takes a tenth of a second more, of which the processor knows nothing',
+    'slow': 'a completion takes half a second more, in which the processor has nothing to do',
 }
 
 
@@ -116,7 +116,7 @@ class Model:
             added[int(token)] = value
         tokens, log_probs, cache, given = [], [], None, ids
         if self.fault == 'slow':
-            time.sleep(0.1)
+            time.sleep(0.5)
         while len(tokens) < max_tokens:
             output = model(torch.tensor([given]), past_key_values=cache, use_cache=True)
             cache = output.past_key_values
