@@ -65,10 +65,45 @@ const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / 
 const deviation = (values: readonly number[]) =>
   Math.sqrt(values.reduce((sum, value) => sum + (value - mean(values)) ** 2, 0) / (values.length - 1));
 
+const runs: { seed: number; own: Curve; server: Curve }[] = [];
+
+/** Steps from the first to the last, counted from 1. */
+const parts = [...Array.from({ length: 3 }, (_, i) => [(i * steps) / 3 + 1, ((i + 1) * steps) / 3]), [1, steps]];
+const round = (_: string, value: unknown) => (typeof value === 'number' ? Number(value.toPrecision(5)) : value);
+
+/** What the runs say together, also while there are still some to come. */
+function write(): void {
+  const summary = parts.map(([first, last]) => {
+    const of = (which: 'own' | 'server') => runs.map((run) => mean(run[which].rewards.slice(first - 1, last)));
+    const [own, served] = [of('own'), of('server')];
+    const differences = served.map((value, i) => value - own[i]);
+    return {
+      steps: `${first} to ${last}`,
+      own: { mean: mean(own), deviation: deviation(own) },
+      server: { mean: mean(served), deviation: deviation(served) },
+      difference: estimate(differences),
+      p: signFlipTest(differences).p,
+      /** What would be found in four of five such experiments, at 5 %: 2.8 standard errors. */
+      detectable: (2.8 * deviation(differences)) / Math.sqrt(differences.length),
+    };
+  });
+  const result = { machine: machine(), model: 'stories260k, LoRA of rank 4', settings, steps, summary, runs };
+  writeFileSync(join(root, 'bench/results/rollout-curves.json'), `${JSON.stringify(result, round, 1)}\n`);
+  console.table(
+    summary.map(({ steps: part, own, server: served, difference, p, detectable }) => ({
+      steps: part,
+      own: own.mean.toFixed(3),
+      server: served.mean.toFixed(3),
+      difference: `${difference.mean!.toFixed(3)} [${difference.low!.toFixed(3)}, ${difference.high!.toFixed(3)}]`,
+      p: p!.toFixed(3),
+      detectable: detectable.toFixed(3),
+    })),
+  );
+}
+
 await startBackend('wasm');
 const server = await startPythonServer(model);
 const adapters = mkdtempSync(join(tmpdir(), 'groupgrad-curves-'));
-const runs: { seed: number; own: Curve; server: Curve }[] = [];
 try {
   for (const seed of seeds) {
     const adapterFolder = join(adapters, String(seed));
@@ -80,39 +115,9 @@ try {
     runs.push({ seed, own: made.own!, server: made.server! });
     const shown = (['own', 'server'] as const).map((which) => `${which} ${mean(made[which]!.rewards).toFixed(3)}`);
     console.log(`seed ${seed}: mean reward ${shown.join(', ')}`);
+    if (runs.length > 1) write();
   }
 } finally {
   await server.end();
   rmSync(adapters, { recursive: true, force: true });
 }
-
-/** Steps from the first to the last, counted from 1. */
-const parts = [...Array.from({ length: 3 }, (_, i) => [(i * steps) / 3 + 1, ((i + 1) * steps) / 3]), [1, steps]];
-const summary = parts.map(([first, last]) => {
-  const of = (which: 'own' | 'server') => runs.map((run) => mean(run[which].rewards.slice(first - 1, last)));
-  const [own, served] = [of('own'), of('server')];
-  const differences = served.map((value, i) => value - own[i]);
-  return {
-    steps: `${first} to ${last}`,
-    own: { mean: mean(own), deviation: deviation(own) },
-    server: { mean: mean(served), deviation: deviation(served) },
-    difference: estimate(differences),
-    p: signFlipTest(differences).p,
-    /** What would be found in four of five such experiments, at 5 %: 2.8 standard errors. */
-    detectable: (2.8 * deviation(differences)) / Math.sqrt(differences.length),
-  };
-});
-const round = (_: string, value: unknown) => (typeof value === 'number' ? Number(value.toPrecision(5)) : value);
-const result = { machine: machine(), model: 'stories260k, LoRA of rank 4', settings, steps, summary, runs };
-const path = join(root, 'bench/results/rollout-curves.json');
-writeFileSync(path, `${JSON.stringify(result, round, 1)}\n`);
-console.table(
-  summary.map(({ steps: part, own, server: served, difference, p, detectable }) => ({
-    steps: part,
-    own: own.mean.toFixed(3),
-    server: served.mean.toFixed(3),
-    difference: `${difference.mean!.toFixed(3)} [${difference.low!.toFixed(3)}, ${difference.high!.toFixed(3)}]`,
-    p: p!.toFixed(3),
-    detectable: detectable.toFixed(3),
-  })),
-);

@@ -64,6 +64,21 @@ test('both build for Node-API 8, the last that Node 20 has, with C++ exceptions'
   assert.match(gyp, /node_addon_api_except_all/);
 });
 
+test('groupgrad build --mpi says what is missing, and what does not go with it', () => {
+  const build = (args: string[], env = {}) =>
+    run(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'build', ...args], {
+      env: { ...process.env, ...env },
+    });
+  const missing = build(['--mpi'], { MPICXX: 'no-such-wrapper -O1' });
+  assert.equal(missing.status, 1);
+  assert.match(missing.stderr, /--mpi: no-such-wrapper was not found; install MPI .* or set MPICXX/);
+  for (const flag of [['--cuda', 'on'], ['--debug']]) {
+    const usage = build(['--mpi', ...flag]);
+    assert.equal(usage.status, 2);
+    assert.match(usage.stderr, /--mpi: expected neither --cuda nor --debug with it/);
+  }
+});
+
 const why =
   slowSet('takes half a minute') || (!['make', 'python3'].every(exists) && 'node-gyp needs make and Python 3');
 

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { startBackend } from '../../src/backend/backend.js';
 import { buildMpiAddon } from '../../src/devices/build.js';
 import { defineReward } from '../../src/index.js';
-import { exists, root } from '../support/native.js';
+import { exists, outputOf, root, run as runCommand } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 import { readLines, stepsOf, temporaryFolder, tinyTrainer, weightsOf } from '../support/trainer.js';
 
@@ -65,6 +65,17 @@ describe('several trainers by MPI', { skip, timeout: 600_000 }, () => {
 
   const found = (folder: string, rank: number): unknown =>
     JSON.parse(readFileSync(join(folder, `rank-${rank}.json`), 'utf8'));
+
+  test('groupgrad build --mpi puts the addon where it is looked for', (t) => {
+    const path = join(temporaryFolder(t), 'elsewhere', 'mpi.node');
+    const env = { ...process.env, GROUPGRAD_MPI_ADDON: path };
+    const built = runCommand(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'build', '--mpi'], { env });
+    assert.equal(built.status, 0, outputOf(built));
+    assert.ok(built.stdout.trim().endsWith(path), built.stdout);
+    const say = "import { mpi } from './src/index.ts'; const { rank, size } = mpi(); console.log(rank, size)";
+    const alone = runCommand(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', say], { env });
+    assert.equal(alone.stdout.trim(), '0 1', outputOf(alone));
+  });
 
   for (const size of [1, 2, 3]) {
     test(`${size} processes: what is gathered, sent and added up`, async (t) => {

@@ -6,7 +6,7 @@
 // 10 in these tests, so that 3e-4 is enough. Values that are means of tokens do not cancel.
 
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { before, describe, type TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
@@ -16,6 +16,7 @@ import {
   defineReward,
   type GrpoStep,
   type GrpoTrainer,
+  mpi,
   presets,
   type RolloutEngine,
   type TrainerOptions,
@@ -505,6 +506,21 @@ describe('several processes that train one policy', () => {
       'NumericFault: not finite',
       'NumericFault: process 1: not finite',
     ]);
+  });
+
+  test('mpi says how to get its addon', (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, 'groupgrad-mpi.node');
+    const { GROUPGRAD_MPI_ADDON: before } = process.env;
+    process.env.GROUPGRAD_MPI_ADDON = path;
+    t.after(() => {
+      if (before === undefined) delete process.env.GROUPGRAD_MPI_ADDON;
+      else process.env.GROUPGRAD_MPI_ADDON = before;
+    });
+    const remedy = 'Install MPI with its compiler mpicxx .* then type `npm run build:native -- --mpi`';
+    assert.throws(mpi, new RegExp(`mpi: there is no addon for MPI at ${path}. ${remedy}`));
+    writeFileSync(path, 'no addon');
+    assert.throws(mpi, new RegExp(`mpi: ${path} could not be loaded: .*${remedy}`));
   });
 
   for (const [communicator, expected] of [
