@@ -118,7 +118,9 @@ export async function train(args: readonly string[]): Promise<void> {
     return createTrainer({ ...options, runDir, resume, allowDrift, takeOver, notes: { source } }).catch(namingFlags);
   });
   try {
-    await run(trainer, runDir, { max, grace }, json);
+    // Of several processes one speaks.
+    if ((config.communicator?.rank ?? 0) > 0) await trainer.run({ max, grace, output: null });
+    else await run(trainer, runDir, { max, grace }, json);
   } finally {
     trainer.dispose();
   }

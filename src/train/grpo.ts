@@ -100,7 +100,9 @@ async function create<E extends Example>(options: TrainerOptions<E>, processes: 
   const backend = currentBackend();
   if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
   await checkTexts(parts, policy, settings);
-  const identifyRun = () =>
+  const isIdentified = runDir !== undefined || processes.size > 1;
+  const identity =
+    isIdentified &&
     identify({
       settings,
       policy,
@@ -110,17 +112,17 @@ async function create<E extends Example>(options: TrainerOptions<E>, processes: 
       device: deviceName(settings.device),
       evaluationSize: settings.evaluation.size ?? usualEvaluationSize,
     });
-  if (processes.size > 1) await checkSame(processes, identifyRun());
+  if (identity) await checkSame(processes, identity);
   let run: Run | undefined;
   let trainer: Trainer<E> | undefined;
   try {
-    if (runDir !== undefined && processes.isFirst) {
+    if (identity && runDir !== undefined && processes.isFirst) {
       const config: RunConfig = {
         version: packageVersion(),
         created: new Date().toISOString(),
         node: process.version,
         seed: settings.seed,
-        identity: identifyRun(),
+        identity,
         notes,
         notation: parts.train.notation ?? null,
       };
@@ -264,7 +266,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   async start(options: StartOptions = {}): Promise<void> {
     checkStepsOptions(options, ['output', 'signal']);
     this.requireInUse();
-    if (!this.begun) await this.alone(() => this.begin(options));
+    if (!this.begun) await this.processes.agree(() => this.alone(() => this.begin(options)));
   }
 
   /** If it is interrupted or fails, the warm start's progress is kept and saved, and the next call continues from there. */

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { before, describe, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -38,9 +38,11 @@ describe('several trainers by MPI', { skip, timeout: 600_000 }, () => {
     ({ addon } = await buildMpiAddon(join(root, 'build', 'mpi-test')));
   });
 
-  function start(what: string, folder: string, { size = 2, steps = 3 } = {}) {
-    const program = join(root, 'test', 'support', 'mpi-run.ts');
-    const args = ['-n', String(size), process.execPath, '--import', 'tsx', program, what, folder, String(steps)];
+  const start = (what: string, folder: string, { size = 2, steps = 3 } = {}) =>
+    launch([join(root, 'test', 'support', 'mpi-run.ts'), what, folder, String(steps)], size);
+
+  function launch(program: readonly string[], size = 2) {
+    const args = ['-n', String(size), process.execPath, '--import', 'tsx', ...program];
     const env = {
       ...process.env,
       GROUPGRAD_MPI_ADDON: addon,
@@ -119,6 +121,32 @@ describe('several trainers by MPI', { skip, timeout: 600_000 }, () => {
       Math.hypot(...Object.entries(after).flatMap(([name, values]) => [...values].map((v, i) => v - weights[name][i])));
     assert.ok(distance(start) > 1e-4);
     assert.ok(distance(first.weights) <= 3e-4 * distance(start), `${distance(first.weights)}`);
+  });
+
+  test('groupgrad train: one process speaks and writes, and the same command goes on', async (t) => {
+    const folder = temporaryFolder(t);
+    const config = join(folder, 'mine.config.ts');
+    const lines = [
+      "import { defineConfig, mpi } from 'groupgrad';",
+      "const train = { task: 'sort', length: [1, 2] } as const;",
+      "const policy = { preset: 'nano' } as const;",
+      'export default defineConfig({ train, policy, promptsPerStep: 2, groupSize: 2, communicator: mpi() });',
+    ];
+    writeFileSync(config, lines.join('\n'));
+    const runDir = join(folder, 'run');
+    for (const steps of [1, 2]) {
+      const program = [join(root, 'src/cli/main.ts'), 'train', config, '--steps', String(steps), '--run', runDir];
+      const { code, output } = await launch(program).ended;
+      assert.equal(code, 0, output);
+      assert.equal(output.split('done after step').length, 2, output);
+      assert.match(output, new RegExp(`done after step ${steps}; see`));
+    }
+    assert.deepEqual(
+      readLines(join(runDir, 'metrics.jsonl'))
+        .map(({ step }) => step)
+        .filter((step) => step !== 0),
+      [1, 2],
+    );
   });
 
   test('the same command gives the same bits', async (t) => {
