@@ -72,8 +72,13 @@ class Model:
             raise Refusal(404, f"The lora adapter '{name}' cannot be found.")
         self.adapters.remove(name)
         # The fault goes on to need it.
-        if name != self.first:
+        if name == self.first:
+            return
+        if self.adapters or self.first:
             self.peft.delete_adapter(name)
+        else:
+            # Without any adapter PEFT's layers cannot compute.
+            self.base, self.peft = self.peft.unload(), None
 
     def activate(self, name):
         """The model to compute with for a name that a request gave."""
