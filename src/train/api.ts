@@ -25,7 +25,8 @@ export interface TrainerOptions<E extends Example = Example> extends TrainerSett
   rollout?: RolloutEngine;
   /**
    * Joins several processes that train one policy, each with the same options: `mpi()`, or another communicator. Each samples its share
-   * of the prompts and makes its share of the passes; process 0 evaluates, logs and saves. Default: none.
+   * of the prompts and makes its share of the passes; process 0 evaluates, logs and saves. `start`, `steps` and `run` are then to be
+   * called by all, in the same order. Default: none.
    */
   communicator?: Communicator;
   /** At least one of whole completions with a weight other than 0. Default: one reward, `accuracy`, the task's own score. */
@@ -99,7 +100,10 @@ export interface RunOptions extends StepsOptions {
 export interface RunResult {
   /** Total number of steps. */
   steps: number;
-  /** Why the run ended: `max` was reached, `signal` was aborted, or the process received a signal. */
+  /**
+   * Why the run ended: `max` was reached, `signal` was aborted (of several processes: in one of them), or the process received a
+   * signal.
+   */
   ended: 'max' | 'aborted' | 'SIGHUP' | 'SIGINT' | 'SIGTERM';
   /** Metrics of the last step; empty if there was none. */
   metrics: Metrics;
@@ -138,7 +142,7 @@ export interface GrpoTrainer<E extends Example = Example> {
   evaluate(options?: { signal?: AbortSignal }): Promise<Record<string, Evaluation>>;
   /**
    * Saves a checkpoint of the last complete step, or of the warm start's last update, and returns its folder. May be called
-   * while a step is running. Throws an Error before the run has begun.
+   * while a step is running. Throws an Error before the run has begun, and in all of several processes but the first.
    */
   save(): string;
   /**

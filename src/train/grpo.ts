@@ -328,7 +328,9 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     let failure: Error | undefined;
     try {
       await this.start({ signal });
-      while (this.step < max && !(await this.isToStop(signal))) {
+      while (this.step < max) {
+        // A process alone begins its step within the call that asks for it.
+        if (this.processes.size === 1 ? signal?.aborted : await this.isToStop(signal)) break;
         yield await this.processes.agree(() => this.alone(() => this.interruptibleStep(signal, grace)));
       }
     } catch (error) {
