@@ -340,8 +340,15 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     } finally {
       this.looping = false;
       await this.endTogether(failure);
-      // Its failure leaves nothing undone but tidying up.
-      if (this.processes.isFirst) await this.engine?.release?.().catch(() => {});
+      if (this.processes.isFirst) await this.releaseEngine();
+    }
+  }
+
+  private async releaseEngine(): Promise<void> {
+    try {
+      await this.engine?.release?.();
+    } catch {
+      // The run is complete and saved: nothing but tidying up was left undone.
     }
   }
 

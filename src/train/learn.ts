@@ -311,17 +311,22 @@ async function samplerMismatch(
   reports: readonly GrpoReport[],
   { policy, settings: { sampling, importanceSampling }, processes }: Learner,
 ): Promise<Metrics> {
-  const own: [sampler: number, own: number][] = [];
+  const sampled: number[] = [];
+  const computed: number[] = [];
   batches.forEach(({ rows, shape, offsets, mask }, i) => {
     rows.forEach(({ completion }, b) => {
       completion.logProbs.forEach((logProb, t) => {
         const place = b * shape.length + offsets[b] + t;
-        if (mask[place]) own.push([logProb, reports[i].logProbs[place]]);
+        if (!mask[place]) return;
+        sampled.push(logProb);
+        computed.push(reports[i].logProbs[place]);
       });
     });
   });
   const mismatch = new Mismatch();
-  for (const pair of (await processes.gather('log-probs of the loss', own)).flat()) mismatch.add(...pair);
+  for (const own of await processes.gather('log-probs of the loss', { sampled, computed })) {
+    for (const [t, logProb] of own.sampled.entries()) mismatch.add(logProb, own.computed[t]);
+  }
   const { largest } = mismatch;
   // Another engine computes in its own way: health.ts warns of large differences.
   if (importanceSampling) return mismatch.metrics();

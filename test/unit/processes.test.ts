@@ -162,6 +162,23 @@ describe('several processes that train one policy', () => {
     }
   }
 
+  test('no tensor is left behind', async (t) => {
+    const before = tf.memory().numTensors;
+    const change = {
+      loss: { ...presets.grpo, kl: { beta: 0.1 } },
+      warmStart: { steps: 1, batchSize: 2 },
+      microBatchSize: 3,
+    };
+    await valuesOf(
+      together(t, 2, change, async (trainer) => {
+        await stepsOf(trainer, 2);
+        trainer.dispose();
+        trainer.policy.dispose();
+      }),
+    );
+    assert.equal(tf.memory().numTensors, before);
+  });
+
   test('more processes than completions', async (t) => {
     const settings: Change = { rewards: [digits], promptsPerStep: 1, groupSize: 2, optimizer: plain, miniBatches: 2 };
     const alone = await tinyTrainer(t, settings);

@@ -177,6 +177,22 @@ describe('rollouts by servers', () => {
     assert.deepEqual(at.servers[0].loaded, []);
   });
 
+  test('servers that see the folder under another path get that path, and one that does not see it ends the run', async (t) => {
+    const at = await scene(t);
+    const seen = join(at.parent, 'mounted');
+    fs.mkdirSync(at.adapters);
+    fs.symlinkSync(at.adapters, seen);
+    const trainer = await open(t, at.model, { rollout: vllmOf(at, { serverFolder: `${seen}/` }) });
+    assert.equal((await stepsOf(trainer, 1)).length, 1);
+    const paths = at.servers[0].requests.flatMap(({ path, body }) => (path.includes('/load') ? body.lora_path : []));
+    assert.deepEqual(
+      paths,
+      fs.readdirSync(at.adapters).map((name) => `${seen}/${name}`),
+    );
+    const elsewhere = vllmOf(at, { serverFolder: join(at.parent, 'nowhere'), retries: 1 });
+    assert.match(await failure(await open(t, at.model, { rollout: elsewhere })), /load_lora_adapter: status .*nowhere/);
+  });
+
   test('servers let go of the last version when steps end, and load the next with the next steps', async (t) => {
     const at = await scene(t, {}, {});
     const loaded = () => at.servers.map((server) => server.loaded.length);
@@ -445,6 +461,10 @@ describe('options of rollouts', () => {
   for (const [change, expected] of [
     [{ rollout: {} }, /^TypeError: rollout.name: expected a text, got nothing/],
     [{ rollout: { name: 'x' } }, /^TypeError: rollout.complete: expected a function/],
+    [
+      { rollout: { name: 'x', complete: async () => [], release: 1 } },
+      /^TypeError: rollout.release: expected a function, got 1/,
+    ],
     [{ rollout: vllm(usual), sampling: { topP: 0.9 } }, /^RangeError: sampling.topP: expected nothing with vllm/],
     [{ importanceSampling: {} }, /^TypeError: importanceSampling: expected nothing without rollout/],
     [
@@ -576,6 +596,23 @@ describe('options of rollouts', () => {
     }
     const uncorrected = { rollout: vllmOf(at), loss: presets.vespo, importanceSampling: { correction: false } };
     assert.equal((await open(t, at.model, uncorrected)).step, 0);
+  });
+
+  test('an engine is told when steps end, however they do, and its failure then is none of the run', async (t) => {
+    const at = await scene(t);
+    const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
+    t.after(() => policy.dispose());
+    let released = 0;
+    const release = () => {
+      released++;
+      throw new Error('nothing to let go of');
+    };
+    const rollout = Object.assign(shifted(policy, 0), { release });
+    const trainer = await open(t, at.model, { policy, rollout });
+    assert.equal((await stepsOf(trainer, 1)).length, 1);
+    assert.equal(released, 1);
+    for await (const _ of trainer.steps()) break;
+    assert.equal(released, 2);
   });
 
   test('small changes of the weights tell a server that has stayed from one that computes in low precision', () => {
