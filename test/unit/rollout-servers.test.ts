@@ -598,6 +598,24 @@ describe('options of rollouts', () => {
     assert.equal((await open(t, at.model, uncorrected)).step, 0);
   });
 
+  test('completions of an engine teach what the same completions of the own sampler do', async (t) => {
+    const at = await scene(t);
+    const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
+    t.after(() => policy.dispose());
+    const own = await stepsOf(await open(t, at.model, {}), 6);
+    const served = await stepsOf(await open(t, at.model, { policy, rollout: shifted(policy, 0) }), 6);
+    for (const [i, step] of own.entries()) {
+      const tokensOf = ({ groups }: GrpoStep) =>
+        groups.map(({ completions }) => completions.map(({ tokens }) => [...tokens]));
+      assert.deepEqual(tokensOf(served[i]), tokensOf(step));
+      // Importance weights are 1 but for rounding of the log-probs.
+      for (const name of ['loss', 'grad_norm', 'reward', 'hadw/anchor']) {
+        assertBelow(Math.abs(served[i].metrics[name] - step.metrics[name]), 1e-4, `${name} of step ${i + 1}`);
+      }
+    }
+    assertBelow(-own[5].metrics.grad_norm, 0, 'gradient');
+  });
+
   test('an engine is told when steps end, however they do, and its failure then is none of the run', async (t) => {
     const at = await scene(t);
     const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
