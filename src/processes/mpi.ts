@@ -3,6 +3,7 @@
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { isMainThread } from 'node:worker_threads';
 import { thisFile } from '../base/package-folder.js';
 import { runCommand } from '../base/package-manager.js';
 import { packageVersion } from '../base/version.js';
@@ -46,6 +47,8 @@ export function mpi(): Communicator {
 }
 
 function start(): Communicator {
+  // MPI ends with whoever has started it, which must be the process.
+  if (!isMainThread) throw new Error('mpi: expected the main thread, got a worker');
   const addon = load();
   const { rank, size, library } = addon.start();
   process.once('exit', (code) => (code === 0 ? addon.finish() : addon.abortAtExit(code)));

@@ -59,7 +59,7 @@ export class Processes {
     return (await this.gather(what, value))[0] as T;
   }
 
-  /** The sums over all processes. Of every array all have the same bits. */
+  /** Replaces values by their sums over all processes. */
   async sum(values: Float32Array): Promise<void> {
     if (this.size > 1) await this.communicator.allReduceSum(values);
   }
