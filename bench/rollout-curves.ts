@@ -4,10 +4,10 @@
 //
 // usage: tsx bench/rollout-curves.ts [seeds] [steps]     default 12 12; GROUPGRAD_PYTHON names a Python with torch, transformers and peft
 //
-// Writes bench/results/rollout-curves.json. Rewards are means over the 24 completions of a step; a third of the steps is one value a
+// Writes bench/results/rollout-curves.json, after the seeds that it holds already. Rewards are means over the 24 completions of a step; a third of the steps is one value a
 // seed.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -65,7 +65,18 @@ const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / 
 const deviation = (values: readonly number[]) =>
   Math.sqrt(values.reduce((sum, value) => sum + (value - mean(values)) ** 2, 0) / (values.length - 1));
 
-const runs: { seed: number; own: Curve; server: Curve }[] = [];
+const path = join(root, 'bench/results/rollout-curves.json');
+interface Run {
+  seed: number;
+  own: Curve;
+  server: Curve;
+}
+const runs: Run[] = [];
+if (existsSync(path)) {
+  const before = JSON.parse(readFileSync(path, 'utf8')) as { settings: unknown; steps: number; runs: Run[] };
+  const isSame = before.steps === steps && JSON.stringify(before.settings) === JSON.stringify(settings);
+  if (isSame) runs.push(...before.runs);
+}
 
 /** Steps from the first to the last, counted from 1. */
 const parts = [...Array.from({ length: 3 }, (_, i) => [(i * steps) / 3 + 1, ((i + 1) * steps) / 3]), [1, steps]];
@@ -88,7 +99,7 @@ function write(): void {
     };
   });
   const result = { machine: machine(), model: 'stories260k, LoRA of rank 4', settings, steps, summary, runs };
-  writeFileSync(join(root, 'bench/results/rollout-curves.json'), `${JSON.stringify(result, round, 1)}\n`);
+  writeFileSync(path, `${JSON.stringify(result, round, 1)}\n`);
   console.table(
     summary.map(({ steps: part, own, server: served, difference, p, detectable }) => ({
       steps: part,
@@ -105,7 +116,7 @@ await startBackend('wasm');
 const server = await startPythonServer(model);
 const adapters = mkdtempSync(join(tmpdir(), 'groupgrad-curves-'));
 try {
-  for (const seed of seeds) {
+  for (const seed of seeds.filter((each) => !runs.some((run) => run.seed === each))) {
     const adapterFolder = join(adapters, String(seed));
     const engine = vllm({ urls: [server.url], model: 'stories260k', adapterFolder, concurrency: 4 });
     // In turns, so that what else the machine does meets both alike.
