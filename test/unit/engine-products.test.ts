@@ -148,6 +148,31 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
           sameBits(product(3), product(M).subarray(0, 3 * n), 'three rows');
         });
 
+        test('a matrix packed in pieces of its full width gives the bits of its columns alone', () => {
+          // 64 strips of it and more than one piece, in every instruction set and in half of the bytes too.
+          const [m, k, n] = [3, 4700, 2100];
+          const [rows, matrix] = [tf.tensor2d(normal(6, m * k), [m, k]), tf.tensor2d(normal(7, k * n), [k, n])];
+          const bias = tf.tensor1d(normal(8, n));
+          const product = (first: number, columns: number) =>
+            valuesOf(() =>
+              tf.fused.matMul({
+                a: rows,
+                b: tf.slice(matrix, [0, first], [k, columns]),
+                bias: tf.slice(bias, first, columns),
+                activation: 'relu',
+              }),
+            );
+          const all = product(0, n);
+          for (const first of [0, 1000, n - 33]) {
+            const columns = Float32Array.from(
+              { length: m * 33 },
+              (_, i) => all[Math.floor(i / 33) * n + first + (i % 33)],
+            );
+            sameBits(product(first, 33), columns, `from column ${first}`);
+          }
+          tf.dispose([rows, matrix, bias]);
+        });
+
         test('the error is within what the arithmetic allows', () => {
           const rounded = precision === 'bfloat16';
           const [x, y] = rounded ? [roundToBfloat16(left), roundToBfloat16(right)] : [left, right];
