@@ -8,7 +8,7 @@ import { DifficultyAnchor } from '../../src/index.js';
 import { advantageDefaults, callBounds, callDefaults, lossDefaults } from '../../src/loss/config.js';
 import { root } from '../support/native.js';
 
-const read = (path: string) => readFileSync(join(root, path), 'utf8').replaceAll(/\s*\n\s*\*?\s*/g, ' ');
+const read = (path: string) => readFileSync(join(root, path), 'utf8').replaceAll(/\s*\n\s*(?:\*(?!\/))?\s*/g, ' ');
 const sources = {
   config: read('src/loss/config.ts'),
   anchor: read('src/loss/anchor.ts'),
