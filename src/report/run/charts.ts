@@ -72,7 +72,7 @@ function recordedMetrics({ columns }: Table): FoundColumn[] {
   });
 }
 
-/** The charts of a metrics table in order: one for each evaluation where the title names it. */
+/** Every chart that the table of metrics states, in order: one for each evaluation where the title names it. */
 function plans(recorded: readonly FoundColumn[]): { section: string; plan: ChartPlan; lines: Line[] }[] {
   const evaluations = new Set(recorded.flatMap(({ values }) => values.evaluation ?? []));
   return (Object.keys(charts) as ChartName[]).flatMap((name) => {

@@ -141,9 +141,8 @@ function tiles(metrics: Table, timing: Table): Tile[] {
     const note = `from ${format(first)}; best ${format(highest.value)} at step ${highest.step}`;
     all.push({ label, value: format(last), note });
   };
-  for (const name of withAttribute('tile').flatMap((one) =>
-    recordedAs(one, metrics.columns.keys()).slice(0, mostTiles),
-  )) {
+  const recorded = (name: MetricName) => recordedAs(name, metrics.columns.keys()).slice(0, mostTiles);
+  for (const name of withAttribute('tile').flatMap(recorded)) {
     const { metric, values } = findMetric(name)!;
     progress(fillIn(metric.tile!, values), summarize(metrics, name));
   }
