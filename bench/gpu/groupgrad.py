@@ -65,7 +65,7 @@ class Library:
         return self.c.groupgrad_version().decode()
 
     def request(self, name):
-        """A request of groupgrad.h with everything optional left out; `name` is advantage, policy or logits."""
+        """A request of groupgrad.h with its defaults; `name` is advantage, policy or logits."""
         request = STRUCTS[f"groupgrad_{name}_request"]()
         getattr(self.c, f"groupgrad_{name}_request_init")(ctypes.byref(request))
         return request

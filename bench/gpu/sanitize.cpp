@@ -192,9 +192,7 @@ struct TokenInputs {
     request.offsets = offsets;
     request.center = int32_t(random.integer(GROUPGRAD_CENTER_MEAN, GROUPGRAD_CENTER_NONE));
     request.scale = int32_t(random.integer(GROUPGRAD_SCALE_GROUP_STD, GROUPGRAD_SCALE_NONE));
-    request.epsilon = 1e-4;
     request.hadw = random.chance(0.5);
-    request.hadw_scale = 1.3;
     request.advantages = perSequence.get();
     request.weights = perSequence.get() + sequences;
     request.group_mean = perGroup.get();

@@ -7,6 +7,7 @@
 #include <new>
 #include <vector>
 
+#include "../core/entropy.hpp"
 #include "../core/metrics.hpp"
 #include "../core/visits.hpp"
 #include "kernels.hpp"
@@ -256,8 +257,7 @@ class PolicyCall {
   double entropyTokens_ = 1;  // the entropy term's denominator
 };
 
-// The threshold below which tokens are dropped: the k-th smallest entropy, k = ceil((1 - q) (N - 1) - 1e-9). Also
-// the number of remaining tokens.
+// The threshold below which tokens are dropped, and the number of remaining tokens.
 void PolicyCall::keepHighEntropy() {
   const int64_t rows = r_.sequences * r_.length;
   if (r_.config.entropyThreshold != r_.config.entropyThreshold) {
@@ -268,8 +268,7 @@ void PolicyCall::keepHighEntropy() {
     }
     context.entropyThreshold = -kInfinity;
     if (!kept.empty()) {
-      const double rank = std::ceil((1 - r_.config.topQuantile) * double(kept.size() - 1) - 1e-9);
-      const auto nth = kept.begin() + int64_t(std::max(0.0, rank));
+      const auto nth = kept.begin() + quantileRank(r_.config.topQuantile, int64_t(kept.size()));
       std::nth_element(kept.begin(), nth, kept.end());
       context.entropyThreshold = *nth;
     }

@@ -17,6 +17,7 @@
 #include "../core/platform.hpp"
 #include "../core/row.hpp"
 #include "../core/surrogate.hpp"
+#include "../core/visits.hpp"
 
 namespace groupgrad::cpu {
 

@@ -16,7 +16,7 @@ import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperat
 import { interval, layOut, percent, pText } from '../evaluation/text.js';
 import type { Policy } from '../model/policy.js';
 import type { Evaluation } from '../rollout/api.js';
-import { encodePrompts, tokenTask } from '../rollout/token-task.js';
+import { encodePrompts, tokenTask, usualMaxTokens } from '../rollout/token-task.js';
 import { manifestName } from '../run/checkpoint.js';
 import { identifyTask } from '../run/drift.js';
 import { readRunConfig } from '../run/run-folder.js';
@@ -37,9 +37,9 @@ export const help = `groupgrad evaluate <model or run> [flags]
   --task TASK        instead: the name of a built-in task, or {"task":"addition","digits":[3,3]}
   --checkpoint PATH  a checkpoint other than the newest
   --samples N        completions per problem; default: the benchmark's or the run's, or 1
-  --temperature T    default: 0 (greedy) for one completion, else 1
+  --temperature T    default: ${usualTemperature(1)} (greedy) for one completion, else ${usualTemperature(2)}
   --top-p P          nucleus sampling: the probability mass that tokens are drawn from; default: 1
-  --max-tokens N     longest completion, in tokens; default: the run's, or 256
+  --max-tokens N     longest completion, in tokens; default: the run's, or ${usualMaxTokens}
   --size N           at most this many problems per task; default: all of --data, else the run's
   --seed N           random seed; default 0
   --by COLUMN        break results down by a column of --data; may be repeated

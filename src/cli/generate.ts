@@ -3,6 +3,7 @@
 import { ensureBackend } from '../backend/backend.js';
 import { cutBounds } from '../rollout/engine.js';
 import { generateFrom } from '../rollout/generate.js';
+import { usualMaxTokens } from '../rollout/token-task.js';
 import { loadPretrainedPolicy } from '../weights/pretrained-policy.js';
 import { numberFlag, parse } from './arguments.js';
 import { blamingCall } from './blame.js';
@@ -14,7 +15,7 @@ export const help = `groupgrad generate <model> <text> [flags]
   <text>             the text to complete
   --chat             the text is a user message, rendered by the model's chat template
   --adapter DIR      a PEFT folder
-  --max-tokens N     default 256
+  --max-tokens N     default ${usualMaxTokens}
   --temperature T    default 0: greedy
   --top-p P --top-k K --min-p P    truncate the distribution
   --samples N        completions; default 1

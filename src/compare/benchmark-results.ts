@@ -1,11 +1,12 @@
 // What the policies of a comparison reached on its benchmarks: means over seeds and problems, and differences by pair.
 
+import { mean } from '../base/statistics.js';
 import { readEvaluation } from '../evaluation/folder.js';
 import { type Estimate, estimate, estimateMeanOfMeans } from '../evaluation/statistics.js';
 import { areEvaluated, benchmarkFolder } from './benchmarks.js';
 import { comparisonFiles, type FinishedRun, isFinished, readJson } from './folder.js';
 import type { Pair, Plan } from './plan.js';
-import { mean } from './results.js';
+import { meanOrNull } from './results.js';
 
 /** The name of the mean over benchmarks, each of which counts the same. */
 export const overall = 'mean';
@@ -58,7 +59,7 @@ export function readBenchmarks(out: string, plan: Plan): BenchmarkResults | unde
     const completions = problems.flatMap((problem) => problem.completions);
     const share = completions.filter((one) => one.truncated).length / completions.length;
     truncated[name] = Math.max(truncated[name] ?? 0, share);
-    return problems.map((problem) => mean(problem.completions.map(({ score }) => score))!);
+    return problems.map((problem) => mean(problem.completions.map(({ score }) => score)));
   };
   const scoresOf = (place: (seed: number) => { runDir: string; step: number } | undefined): SeedScores => {
     const places = plan.seeds.map(place);
@@ -108,20 +109,20 @@ function differencesOf(own: SeedScores, other: SeedScores): SeedScores {
 /** Of every benchmark and, where there are several, of their mean. */
 export function valuesOf(scores: SeedScores): BenchmarkValue[] {
   const names = Object.keys(scores);
-  const bySeed = names.map((name) => scores[name].map((seed) => seed && mean(seed)));
+  const bySeed = names.map((name) => scores[name].map((seed) => seed && meanOrNull(seed)));
   const byProblem = names.map((name) => overSeeds(scores[name].filter((seed) => seed !== undefined)));
   const values = names.map((name, i) => valueFor(name, bySeed[i], estimate(byProblem[i])));
   if (names.length < 2) return values;
   const means = scores[names[0]].map((_, seed) => {
     const own = bySeed.flatMap((seeds) => seeds[seed] ?? []);
-    return own.length === names.length ? mean(own) : null;
+    return own.length === names.length ? meanOrNull(own) : null;
   });
   return [...values, valueFor(overall, means, estimateMeanOfMeans(byProblem))];
 }
 
 /** The mean of each problem over seeds. */
 function overSeeds(seeds: readonly Scores[]): number[] {
-  return (seeds[0] ?? []).map((_, problem) => mean(seeds.map((scores) => scores[problem]))!);
+  return (seeds[0] ?? []).map((_, problem) => mean(seeds.map((scores) => scores[problem])));
 }
 
 function valueFor(

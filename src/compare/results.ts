@@ -1,6 +1,7 @@
 // What the runs of a comparison have come to, read from its folder: curves by bucket for each run.
 
 import { join } from 'node:path';
+import { mean } from '../base/statistics.js';
 import { equalGroupProbability, passAtK, passes } from '../evaluation/estimators.js';
 import { everything } from './buckets.js';
 import {
@@ -102,7 +103,7 @@ function measureAll(
 ): Record<Measure, number | null> {
   if (probe === null) return { 'pass@1': null, 'pass@8': null, frac_reward_zero_std: null };
   const { samples } = probe;
-  const meanOf = (of: (count: number) => number) => mean(own.map((i) => of(right[i])));
+  const meanOf = (of: (count: number) => number) => meanOrNull(own.map((i) => of(right[i])));
   return {
     'pass@1': meanOf((count) => count / samples),
     'pass@8': meanOf((count) => passAtK(samples, count, passes)),
@@ -179,10 +180,10 @@ function bucketCurves(
 
 /** Steps that the guard skipped have none. */
 function zeroShare(lines: readonly StepMetrics[]): number | null {
-  return mean(lines.flatMap(({ frac_reward_zero_std }) => frac_reward_zero_std ?? []));
+  return meanOrNull(lines.flatMap(({ frac_reward_zero_std }) => frac_reward_zero_std ?? []));
 }
 
 /** null of no values. */
-export function mean(values: readonly number[]): number | null {
-  return values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;
+export function meanOrNull(values: readonly number[]): number | null {
+  return values.length === 0 ? null : mean(values);
 }

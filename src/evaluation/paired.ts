@@ -1,6 +1,7 @@
 // Two evaluations of the same problems, compared problem by problem.
 
 import { rangeError } from '../base/check.js';
+import { mean } from '../base/statistics.js';
 import { isRight, type ProblemRecord, problemValues } from './records.js';
 import { type Estimate, estimate, signFlipTest } from './statistics.js';
 
@@ -85,8 +86,4 @@ function commonValues(problem: ProblemRecord): Record<string, number> {
 
 function shareRight({ completions }: ProblemRecord): number {
   return completions.filter(isRight).length / completions.length;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

@@ -2,6 +2,7 @@
 // differences.
 
 import { integer, uniform } from '../base/random.js';
+import { mean as meanOf } from '../base/statistics.js';
 
 /** A mean over seeds or problems. */
 export interface Estimate {
@@ -56,10 +57,6 @@ export function estimateMeanOfMeans(lists: readonly (readonly number[])[]): Esti
   sums.sort();
   const tail = expandedTail(least);
   return { mean, low: quantile(sums, tail), high: quantile(sums, 1 - tail) };
-}
-
-function meanOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function resamplesOf(n: number): number {

@@ -6,7 +6,7 @@ import { currentPrecision, inPrecision } from '../backend/bfloat16.js';
 import type { Precision } from '../backend/precision.js';
 import { rangeError } from '../base/check.js';
 import { type DeviceChoice, pickDevice } from '../devices/devices.js';
-import { linearLoss as computeLoss, type LinearProducts, linearBlockRows } from '../devices/linear.js';
+import { linearLoss as computeLoss, type LinearProducts, linearBlockRows, mostLogitBytes } from '../devices/linear.js';
 import type { LossConfig } from '../loss/config.js';
 import { advantageResult } from '../loss/losses.js';
 import { type LinearInput, planLinearTokens } from '../loss/request.js';
@@ -16,12 +16,9 @@ import { maskedScore } from './attention.js';
 import { matMul, type SharedFactor, shareTransposed, transposedMatMul } from './matrix-products.js';
 import type { HiddenStates, Policy, SequenceBatch } from './policy.js';
 
-/** Bytes of logits up to which a batch's are in memory as a whole, which takes one product less. */
-export const mostLogitBytes = 2 ** 28;
-
 /**
  * The final states of a batch, `rows` of them, where its logits would take more than `most` bytes and the policy gives states;
- * otherwise undefined. RangeError if their shape is wrong.
+ * otherwise undefined: logits as a whole take one product less. RangeError if their shape is wrong.
  */
 export function hiddenInPlaceOfLogits(
   policy: Policy,

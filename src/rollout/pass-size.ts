@@ -6,7 +6,7 @@ import type { Policy } from '../model/policy.js';
  * Parameters times positions. Forward and backward take about 6 floating-point operations for each of them: here 24 billion,
  * about 2 s on one core with the WebAssembly backend. The forward pass is a third of that.
  */
-const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
+export const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
 
 /** The largest number of positions for one pass. The same on every backend and machine. */
 export function positionsAPass(policy: Policy, pass: keyof typeof mostWork): number {

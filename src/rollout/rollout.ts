@@ -1,6 +1,7 @@
 // Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
 import { NumericFault } from '../base/numeric-fault.js';
+import { mean, variance } from '../base/statistics.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
@@ -142,7 +143,7 @@ export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<
   for (const { name } of rewards) {
     const values = completions.map((completion) => completion.rewards[name]).filter((value) => value !== null);
     metrics[`rewards/${name}/mean`] = mean(values);
-    metrics[`rewards/${name}/std`] = deviation(values);
+    metrics[`rewards/${name}/std`] = Math.sqrt(variance(values));
   }
   metrics['completions/mean_length'] = mean(lengths);
   metrics['completions/min_length'] = lengths.reduce((a, b) => Math.min(a, b));
@@ -170,16 +171,4 @@ export function accuracyByDifficulty(
   return [...byDifficulty]
     .sort(([a], [b]) => a - b)
     .map(([difficulty, scores]) => ({ difficulty, count: scores.length, accuracy: mean(scores) }));
-}
-
-/** NaN of no values. */
-export function mean(values: readonly number[]): number {
-  return values.reduce((a, b) => a + b, 0) / values.length;
-}
-
-/** Standard deviation with ddof 1; 0 of fewer than two values. */
-function deviation(values: readonly number[]): number {
-  if (values.length < 2) return 0;
-  const center = mean(values);
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (values.length - 1));
 }

@@ -49,8 +49,8 @@ export function assignAdvantages(
     device,
   );
   const { reward, reward_std } = all.metrics;
-  const ofWeights = Object.entries(result.metrics).filter(([name]) => /^(hadw|dqw)\//.test(name));
-  return { reward, reward_std, ...Object.fromEntries(ofWeights) };
+  const { frac_reward_zero_std: _, nonFinite: __, ...others } = result.metrics;
+  return { ...others, reward, reward_std };
 }
 
 function rewardsOf(groups: readonly Group[]): number[] {

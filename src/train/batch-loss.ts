@@ -2,16 +2,11 @@
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { DeviceChoice } from '../devices/devices.js';
+import { mostLogitBytes } from '../devices/linear.js';
 import type { LossConfig } from '../loss/config.js';
 import { logitsLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
-import {
-  hiddenInPlaceOfLogits,
-  type LinearBatch,
-  linearLoss,
-  linearReport,
-  mostLogitBytes,
-} from '../model/linear-loss.js';
+import { hiddenInPlaceOfLogits, type LinearBatch, linearLoss, linearReport } from '../model/linear-loss.js';
 import type { HiddenStates, Policy } from '../model/policy.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
 import { type CompletionBatch, logitsOf } from './completions.js';

@@ -2,8 +2,8 @@
 
 import { rangeError } from '../base/check.js';
 import { hasSpread } from '../base/spread.js';
+import { mean } from '../base/statistics.js';
 import type { Group } from '../rollout/api.js';
-import { mean } from '../rollout/rollout.js';
 import type { Settings } from './options.js';
 import type { RewardWeights } from './reward-weights.js';
 

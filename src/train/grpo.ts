@@ -43,13 +43,13 @@ import {
   resolveParts,
   resolveSettings,
   type Settings,
-  usualEvaluationSize,
 } from './options.js';
 import { ExampleOrder } from './order.js';
 import { createProgress, hasEvaluation, type Progress, progressLine, RunProgress } from './progress.js';
 import { needsReference } from './reference-policy.js';
 import { rewardWeights } from './reward-weights.js';
 import { checkKeepBest, checkNotes, checkTexts } from './run-checks.js';
+import { usualEvaluationSize } from './schema.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { makeStep, type StepParts } from './step.js';
 import { type Snapshot, TrainingState } from './training-state.js';

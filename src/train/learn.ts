@@ -7,7 +7,7 @@ import { NumericFault } from '../base/numeric-fault.js';
 import { permutation } from '../base/random.js';
 import { entropyThreshold } from '../devices/entropy.js';
 import type { Metrics } from '../devices/plan.js';
-import type { LossConfig } from '../loss/config.js';
+import { type LossConfig, lossDefaults } from '../loss/config.js';
 import type { Policy } from '../model/policy.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
 import { positionsAPass } from '../rollout/pass-size.js';
@@ -17,7 +17,7 @@ import type { AdamW } from './adamw.js';
 import { batchLoss, batchValues, lossSource } from './batch-loss.js';
 import { type CompletionBatch, type CompletionPair, columnsOf, completionBatch, spread } from './completions.js';
 import { importanceWeights, Mismatch } from './importance.js';
-import { combineMetrics, type MeasuredLoss, type MetricsPart, summedOverMicroBatches } from './metrics.js';
+import { combineMetrics, type MeasuredLoss, type MetricsPart } from './metrics.js';
 import type { Settings } from './options.js';
 import type { Reference } from './reference-policy.js';
 import { updatePolicy } from './update.js';
@@ -110,7 +110,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
     }
   }
   // Sampled tokens are the step's; those of the loss would count a completion once an iteration.
-  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, measured(rows, settings));
+  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, measured(rows, settings), 'updates');
   return { metrics: { ...metrics, ...mismatch }, timing };
 }
 
@@ -194,7 +194,7 @@ async function sharedByMicroBatches(
   const sequences = sum((batch) => (loss.emptySequences === 'drop' ? present(batch) : batch.shape.sequences));
   const input = { normalizer: tokens, sequences };
   if (loss.entropy === undefined) return { input, config: loss };
-  const { topQuantile = 1 } = loss.entropy;
+  const { topQuantile = lossDefaults.entropy.topQuantile } = loss.entropy;
   if (topQuantile === 1 || tokens === 0) return { input, config: { ...loss, entropy: { ...loss.entropy, tokens } } };
   const entropies: number[] = [];
   for (const batch of batches) {
@@ -333,7 +333,7 @@ function metricsOfUpdate(
   }));
   const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
   const rows = batches.flatMap((batch) => batch.rows);
-  const metrics = combineMetrics(parts, measured(rows, settings), summedOverMicroBatches);
+  const metrics = combineMetrics(parts, measured(rows, settings), 'microBatches');
   return {
     metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
     tokens: total('tokens'),

@@ -9,7 +9,14 @@ import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
 import type { Example, Problems, Scored, Task } from '../tasks/task.js';
 import type { Output, RunOptions, TrainerOptions } from './api.js';
-import { importanceSampling, type optimizer, type Settings, trainerFields, type warmStart } from './schema.js';
+import {
+  importanceSampling,
+  type optimizer,
+  type Settings,
+  trainerFields,
+  usualEvaluationSize,
+  type warmStart,
+} from './schema.js';
 
 export type { Settings } from './schema.js';
 export type OptimizerSettings = ReturnType<typeof optimizer.resolve>;
@@ -163,12 +170,9 @@ function checkText(field: string, value: unknown): string {
   return value;
 }
 
-/** Examples of a task without an end, where no number is given. */
-export const usualEvaluationSize = 256;
-
 /**
  * The examples that an evaluation takes from a task: at most `size`. Those of a task with an end are spread evenly over it,
- * since a list may be sorted. null: all that it has, or the first 256 of a task without an end.
+ * since a list may be sorted. null: all that it has, or the first `usualEvaluationSize` of a task without an end.
  */
 export function evaluationExamples<E extends Example>(task: Task<E>, size: number | null): E[] {
   if (task.size === undefined) return Array.from({ length: size ?? usualEvaluationSize }, (_, i) => task.example(i));

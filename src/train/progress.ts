@@ -1,5 +1,6 @@
 // Progress for people: one line that stays put on a terminal, a few plain lines elsewhere.
 
+import { findMetric, type MetricName, recordedAs } from '../base/metrics.js';
 import type { Metrics } from '../devices/plan.js';
 import type { GrpoStep, Output } from './api.js';
 
@@ -71,7 +72,7 @@ export class RunProgress {
   }
 }
 
-const evaluation = /^eval\/[^/]+\/accuracy$/;
+const evaluation: MetricName = 'eval/<evaluation>/accuracy';
 
 /** A step in one line: `step 12/500  reward 0.431  entropy 0.52  2100 tokens/s  3 min left`. */
 export function progressLine(
@@ -81,12 +82,12 @@ export function progressLine(
 ): string {
   const number = (name: string, text: string) =>
     Number.isFinite(metrics[name]) ? [`${text} ${metrics[name].toFixed(3)}`] : [];
-  const evaluated = Object.keys(metrics).filter((name) => evaluation.test(name));
+  const shown = (['reward', 'entropy', evaluation] satisfies MetricName[]).flatMap((name) =>
+    recordedAs(name, Object.keys(metrics)),
+  );
   return [
     `step ${index}${max === undefined ? '' : `/${max}`}`,
-    ...number('reward', 'reward'),
-    ...number('entropy', 'entropy'),
-    ...evaluated.flatMap((name) => number(name, name.split('/')[1])),
+    ...shown.flatMap((name) => number(name, findMetric(name)?.values.evaluation ?? name)),
     ...(timing.tokens_per_second ? [`${Math.round(timing.tokens_per_second)} tokens/s`] : []),
     ...(max === undefined || index >= max ? [] : [`${duration((max - index) * secondsAStep)} left`]),
   ].join('  ');
@@ -94,7 +95,7 @@ export function progressLine(
 
 /** Whether a step was evaluated: its line is then one to keep. */
 export function hasEvaluation(metrics: Metrics): boolean {
-  return Object.keys(metrics).some((name) => evaluation.test(name));
+  return recordedAs(evaluation, Object.keys(metrics)).length > 0;
 }
 
 /** `40 s`, `12 min`, `3.5 h`. */

@@ -1,6 +1,7 @@
 // What is checked of a run before it begins that no single option tells: notes, names of metrics, and the tasks' texts.
 
 import { checkObject, rangeError, typeError } from '../base/check.js';
+import { findMetric, type MetricName } from '../base/metrics.js';
 import type { Policy } from '../model/policy.js';
 import { encodePrompts, tokenTask } from '../rollout/token-task.js';
 import type { Parts, Settings } from './options.js';
@@ -17,8 +18,9 @@ export function checkNotes(notes: unknown): void {
 /** A metric of an evaluation must be one of an evaluation that there is. */
 export function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Parts): void {
   if (!keepBest?.startsWith('eval/')) return;
-  const [, name] = /^eval\/([^/]+)\/accuracy(\/[^/]+)?$/.exec(keepBest) ?? [];
-  if (name !== undefined && Object.hasOwn(evaluate, name)) return;
+  const accuracies: readonly MetricName[] = ['eval/<evaluation>/accuracy', 'eval/<evaluation>/accuracy/<difficulty>'];
+  const found = findMetric(keepBest);
+  if (found && accuracies.includes(found.name) && Object.hasOwn(evaluate, found.values.evaluation)) return;
   const known = Object.keys(evaluate).map((task) => `eval/${task}/accuracy`);
   throw rangeError(
     'checkpoint.keepBest',

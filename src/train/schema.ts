@@ -7,9 +7,18 @@ import { deviceChoices } from '../devices/devices.js';
 import { klEstimators } from '../devices/settings.js';
 import { checkEvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
-import { type AdvantageConfig, type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
+import {
+  type AdvantageConfig,
+  callBounds,
+  callDefaults,
+  type LossConfig,
+  resolveAdvantage,
+  resolveLoss,
+} from '../loss/config.js';
 import { presets } from '../loss/presets.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
+import { mostWork } from '../rollout/pass-size.js';
+import { usualMaxTokens, usualPromptLength } from '../rollout/token-task.js';
 
 /** How advantages are computed, apart from groups and HA-DW; defaults as in `computeAdvantages`. */
 export interface AdvantageOptions extends Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'> {
@@ -19,6 +28,8 @@ export interface AdvantageOptions extends Omit<AdvantageConfig, 'groupSize' | 'g
    */
   multiObjective?: 'sum-then-normalize' | 'normalize-then-sum';
 }
+
+const usualBetas = [0.9, 0.999] as const;
 
 export const optimizer = group(
   {
@@ -40,8 +51,8 @@ export const optimizer = group(
     betas: custom<[number, number]>({
       type: 'readonly [number, number]',
       doc: 'Decay rates of the running means of the gradient and its square.',
-      fallback: '[0.9, 0.999]',
-      resolve: (path, given) => checkBetas(path, given ?? [0.9, 0.999]),
+      fallback: `[${usualBetas.join(', ')}]`,
+      resolve: (path, given) => checkBetas(path, given ?? usualBetas),
     }),
     epsilon: number({ default: 1e-8, above: 0, doc: 'Added to the root of the mean square.' }),
     weightDecay: number({
@@ -78,6 +89,9 @@ export const warmStart = group(
   },
 );
 
+/** As in TRL. */
+const usualClipMax = 3;
+
 /** How importance weights are bounded: TRL's names. */
 const importanceSamplingModes = ['token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask'] as const;
 
@@ -96,8 +110,8 @@ export const importanceSampling = group(
     clipMax: custom<number | null>({
       type: 'number | null',
       doc: 'Above 0; null: no upper bound.',
-      fallback: '3',
-      resolve: (path, given = 3) => (given === null ? null : checkNumber(path, given, { above: 0 })),
+      fallback: String(usualClipMax),
+      resolve: (path, given = usualClipMax) => (given === null ? null : checkNumber(path, given, { above: 0 })),
     }),
   },
   {
@@ -142,6 +156,9 @@ const dynamicSampling = group(
   },
 );
 
+/** Examples of a task without an end that an evaluation takes, where no number is given. */
+export const usualEvaluationSize = 256;
+
 /** The settings of a trainer, by name. */
 export const trainerFields = {
   promptsPerStep: count({ default: 16, doc: '' }),
@@ -161,8 +178,7 @@ export const trainerFields = {
   }),
   tokensPerMicroBatch: count({
     default: null,
-    otherwise:
-      '4 billion divided by the number of parameters, because signals have to wait for the end of a pass; no limit if `microBatchSize` is given',
+    otherwise: `${mostWork['forward and backward'] / 1e9} billion divided by the number of parameters, because signals have to wait for the end of a pass; no limit if \`microBatchSize\` is given`,
     doc: 'Maximum tokens per forward and backward pass, prompts and padding included: bounds its memory. A mini-batch is sorted by length, the longest completions first, and each pass padded to its own longest, rounded up to a multiple of 4; a single completion may be longer.',
   }),
   dynamicSampling: custom<NonNullable<ReturnType<typeof dynamicSampling.resolve>>>({
@@ -216,16 +232,19 @@ export const trainerFields = {
   ),
   sampling: group(
     {
-      temperature: number({ default: 1, min: 1e-6, doc: 'Above 0; the loss uses the same.' }),
+      temperature: number({
+        default: callDefaults.temperature,
+        ...callBounds.temperature,
+        doc: 'Above 0; the loss uses the same.',
+      }),
       maxTokens: count({
         default: null,
-        otherwise:
-          "the number of characters of the task's longest solution plus the end token; 256 if the task does not say",
+        otherwise: `the number of characters of the task's longest solution plus the end token; ${usualMaxTokens} if the task does not say`,
         doc: 'Maximum length of a completion in tokens, its end token included.',
       }),
       promptLength: count({
         default: null,
-        otherwise: "the task's longest prompt for a character-level policy if the task says it, else 512",
+        otherwise: `the task's longest prompt for a character-level policy if the task says it, else ${usualPromptLength}`,
         doc: 'Maximum length of a prompt in tokens.',
       }),
       maxLogProbDifference: number({
@@ -274,7 +293,7 @@ export const trainerFields = {
       every: count({ default: 50, doc: 'Steps between two evaluations.' }),
       size: count({
         default: null,
-        otherwise: 'all of a finite task, 256 of an infinite one',
+        otherwise: `all of a finite task, ${usualEvaluationSize} of an infinite one`,
         doc: 'Maximum number of examples per task; those of a finite task are spread evenly over it.',
       }),
       atStart: flag({ default: true, doc: 'Also evaluate before the first step.' }),
@@ -284,7 +303,7 @@ export const trainerFields = {
       }),
       temperature: number({
         default: null,
-        otherwise: '0 (greedy) for one completion per problem, else 1',
+        otherwise: `${usualTemperature(1)} (greedy) for one completion per problem, else ${usualTemperature(2)}`,
         min: 0,
         doc: '',
       }),

@@ -2,6 +2,7 @@
 // gradient and the update of the weights, and the metrics.
 
 import { rangeError } from '../base/check.js';
+import { findMetric } from '../base/metrics.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
@@ -137,6 +138,6 @@ function requireFiniteWeights({ variables }: Policy): void {
 
 /** What tells the best checkpoint must be among a step's metrics. Those of evaluations and difficulties come now and then. */
 function requireMetric(keepBest: string | null, metrics: Metrics): void {
-  if (keepBest === null || keepBest in metrics || /^(eval|accuracy)\//.test(keepBest)) return;
+  if (keepBest === null || keepBest in metrics || findMetric(keepBest)?.metric.occasional) return;
   throw rangeError('checkpoint.keepBest', `a metric (${Object.keys(metrics).join(', ')})`, `'${keepBest}'`);
 }

@@ -14,11 +14,17 @@ test('docs/api is up to date', () => {
   assert.equal(status, 0, output);
 });
 
-test("the types of the trainer's options are those of its schema", () => {
-  const args = ['--import', 'tsx', 'scripts/option-types.mjs', '--check'];
-  const { status, output } = runProgram(process.execPath, args, { cwd: root });
-  assert.equal(status, 0, output);
-});
+for (const [what, script] of [
+  ["the types of the trainer's options are those of its schema", 'option-types'],
+  ['docs/metrics.md is the table of metrics', 'metrics-docs'],
+  ["the defaults of the C entry are TypeScript's", 'native-defaults'],
+]) {
+  test(what, () => {
+    const args = ['--import', 'tsx', `scripts/${script}.mjs`, '--check'];
+    const { status, output } = runProgram(process.execPath, args, { cwd: root });
+    assert.equal(status, 0, output);
+  });
+}
 
 const docs = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).filter((path) =>
   path.endsWith('.md'),

@@ -263,20 +263,26 @@ test('metrics of parts: sums, extremes, means by tokens or by sequences', () => 
   });
   // A part without a token counts among the sequences alone.
   const parts = [part(1, 3, 1), part(2, 1, 3), part(9, 0, 0)];
-  assert.deepEqual(combineMetrics(parts, { ...presets.grpo, advantagesPerToken: false }, ['loss']), {
+  const measured = (loss: LossConfig, advantagesPerToken = false) => ({ ...loss, advantagesPerToken });
+  const expected = {
     loss: 12,
     kl: 1.25,
     'ratio/min': 1,
     'clip_ratio/high_max': 2,
     'clip_ratio/low_mean': 1.25,
-  });
-  assert.equal(combineMetrics(parts, { ...presets.gspo, advantagesPerToken: false })['clip_ratio/low_mean'], 1.75);
-  assert.equal(combineMetrics(parts, { ...presets.gspo, advantagesPerToken: false }).kl, 1.25);
-  const perToken = combineMetrics(parts, { ...presets.gspo, advantagesPerToken: true });
+  };
+  assert.deepEqual(combineMetrics(parts, measured(presets.grpo), 'microBatches'), expected);
+  assert.deepEqual(combineMetrics(parts, measured(presets.grpo), 'updates'), { ...expected, loss: 1.25 });
+  const gspo = combineMetrics(parts, measured(presets.gspo), 'microBatches');
+  assert.deepEqual([gspo['clip_ratio/low_mean'], gspo.kl], [1.75, 1.25]);
+  const perToken = combineMetrics(parts, measured(presets.gspo, true), 'microBatches');
   assert.equal(perToken['clip_ratio/low_mean'], 1.25);
+  // VESPO's weights are of sequences, those without a token included, or of tokens.
+  const weights = parts.map((one, i) => ({ ...one, metrics: { 'vespo/phi_seq_mean': i } }));
+  const phi = (tokens: boolean) =>
+    combineMetrics(weights, measured(presets.vespo, tokens), 'updates')['vespo/phi_seq_mean'];
+  assert.deepEqual([phi(false), phi(true)], [0.75, 0.25]);
   const rates = parts.map((one, i) => ({ ...one, metrics: { learning_rate: i, grad_norm: 2 * i } }));
-  assert.deepEqual(combineMetrics(rates, { ...presets.grpo, advantagesPerToken: false }), {
-    learning_rate: 1,
-    grad_norm: 2,
-  });
+  assert.deepEqual(combineMetrics(rates, measured(presets.grpo), 'updates'), { learning_rate: 1, grad_norm: 2 });
+  assert.throws(() => combineMetrics(rates, measured(presets.grpo), 'microBatches'), /learning_rate: the table/);
 });
