@@ -101,6 +101,13 @@ export interface TrainerSettings {
     max?: number;
   };
   /**
+   * How many steps ahead completions are sampled, while the steps before train: those of a step by the weights of
+   * this many steps earlier than its own. With 0 each step waits for its completions. Only with a `rollout` engine
+   * that keeps earlier weights, such as `vllm` and `sglang`: the own sampler of the policy cannot sample while it
+   * trains. Default 0.
+   */
+  maxStaleness?: number;
+  /**
    * Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the
    * denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so
    * with all groups of a step. Needs an `advantage.center` other than 'none'. Default `count`.
@@ -145,8 +152,9 @@ export interface TrainerSettings {
     promptLength?: number;
     /**
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger
-     * difference than this is an error. With `rollout` a larger difference is a warning. On the backend groupgrad any
-     * difference is an error if the policy `decodesExactly`. Default 0.1.
+     * difference than this is an error. With `rollout` a larger difference is a warning, and nothing for completions
+     * of older weights (`maxStaleness`). On the backend groupgrad any difference is an error if the policy
+     * `decodesExactly`. Default 0.1.
      */
     maxLogProbDifference?: number;
     /**
