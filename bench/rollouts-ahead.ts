@@ -1,6 +1,6 @@
-// Time of a step whose completions come from servers, sampled in its own time and ahead of it (maxStaleness). The servers are simulated: they answer
-// all completions of a step after a fixed time, which is a multiple of what a step trains for, and use no processor. Runs take turns, so that what else the
-// machine does meets all alike; figures are ratios to the run that samples nothing ahead, of the same turn.
+// Time of a step whose completions come from servers, sampled in its own time and ahead of it (maxStaleness). The servers are simulated:
+// they answer all completions of a step after a fixed time, a multiple of what a step trains for, and use no processor. Runs take turns, so
+// that what else the machine does meets all alike; figures are ratios to the run of the same turn that samples nothing ahead.
 //
 // usage: tsx bench/rollouts-ahead.ts [--backend groupgrad] [--steps 8] [--rounds 5] [--out file.json]
 
@@ -90,13 +90,16 @@ for (const delay of [0.5, 1, 2]) {
   const ratios: Record<number, number[]> = { 1: [], 2: [] };
   for (let round = 0; round < rounds; round++) {
     const base = await stepTime(delay * training, 0);
-    for (const maxStaleness of [1, 2]) ratios[maxStaleness].push((await stepTime(delay * training, maxStaleness)) / base);
+    for (const maxStaleness of [1, 2])
+      ratios[maxStaleness].push((await stepTime(delay * training, maxStaleness)) / base);
   }
   for (const maxStaleness of [1, 2]) {
     const all = ratios[maxStaleness];
     rows.push({ delay, maxStaleness, ratio: median(all), ratios: all });
     const spread = `${Math.min(...all).toFixed(2)} to ${Math.max(...all).toFixed(2)}`;
-    console.log(`sampling ${delay} times as long as training, maxStaleness ${maxStaleness}: ${median(all).toFixed(2)} of the time (${spread})`);
+    console.log(
+      `sampling ${delay} times as long as training, maxStaleness ${maxStaleness}: ${median(all).toFixed(2)} of the time (${spread})`,
+    );
   }
 }
 console.log(`a step trains for ${training.toFixed(0)} ms`);

@@ -36,10 +36,7 @@ export interface RolloutEngine {
    * are there. Omitted by engines that read the policy's own weights. `inUse`: weights of earlier updates that completions are
    * still asked for; an engine may let go of all others. Default: none.
    */
-  update?(
-    weights: RolloutWeights,
-    options: { signal?: AbortSignal; inUse?: readonly RolloutWeights[] },
-  ): Promise<void>;
+  update?(weights: RolloutWeights, options: { signal?: AbortSignal; inUse?: readonly RolloutWeights[] }): Promise<void>;
 }
 
 /** A policy's weights for an engine that has a copy of its own. */

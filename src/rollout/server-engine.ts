@@ -254,11 +254,7 @@ class ServerEngine implements RolloutEngine {
    * What `sample` gives, while the version counts as one that is sampled with. A server has room for one model only: with
    * whole models, calls wait until all earlier ones of other versions have ended.
    */
-  private async alongside<T>(
-    version: Version,
-    signal: AbortSignal | undefined,
-    sample: () => Promise<T>,
-  ): Promise<T> {
+  private async alongside<T>(version: Version, signal: AbortSignal | undefined, sample: () => Promise<T>): Promise<T> {
     let end!: () => void;
     const call = { version, ended: new Promise<void>((resolve) => (end = resolve)) };
     const others = [...this.calls].filter((earlier) => earlier.version !== version);
@@ -448,7 +444,9 @@ class ServerEngine implements RolloutEngine {
     } catch (error) {
       signal.throwIfAborted();
       const { message, cause } = error as Error & { cause?: { code?: string; message?: string } };
-      const why = limit.signal.aborted ? `no answer within ${timeLimit} ms` : (cause?.code ?? cause?.message ?? message);
+      const why = limit.signal.aborted
+        ? `no answer within ${timeLimit} ms`
+        : (cause?.code ?? cause?.message ?? message);
       throw new ServerFault(hidden(`${where}: ${why}`));
     } finally {
       clearTimeout(timer);

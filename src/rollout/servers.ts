@@ -152,8 +152,11 @@ export class ServerPool {
   private failed(server: Server, call: Call<unknown>, waiting: Waiting<unknown>, error: unknown): void {
     // The end of a call fails its requests; that is no fault of the server.
     if (call.isOver) return;
+    if (!(error instanceof ServerFault || error instanceof AnswerFault)) {
+      call.stop(error);
+      return;
+    }
     if (error instanceof ServerFault) this.fail(server, error);
-    else if (!(error instanceof AnswerFault)) return call.stop(error);
     const attempts = waiting.attempt + 1;
     if (attempts <= this.settings.retries) call.enqueue({ ...waiting, attempt: attempts });
     else call.stop(failed(`a request has failed ${attempts} times`, [error]));

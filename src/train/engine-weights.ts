@@ -37,7 +37,7 @@ export async function probesOf(
   return prompts.map((prompt, i) => Int32Array.from([...prompt, ...completions[i].tokens]));
 }
 
-/** The weights as they are when they are asked for; `within` gives the policy those of another time while something is computed. */
+/** The weights as they are when they are asked for. `within` may give the policy others while something is computed. */
 export function weightsOf(
   policy: Policy,
   given: Pick<RolloutWeights, 'run' | 'temperature' | 'probes'>,

@@ -1,9 +1,9 @@
 // The completions of steps. A step's are sampled when it begins; with `maxStaleness` they are begun up to that many steps earlier,
 // with the weights of that time, while the steps before it train.
 //
-// Which prompts a step takes, with which random numbers and with which weights, does not depend on what is ready when: step k takes
-// those that it would take if nothing was sampled ahead, and the weights after step k − 1 − maxStaleness. Where a run begins or resumes there are
-// none that old, and it takes the oldest that there are.
+// Which prompts a step takes, with which random numbers and with which weights, does not depend on what is ready when. Prompts and
+// random numbers are those that it would take if nothing was sampled ahead; the weights are those after step k − 1 − maxStaleness, or,
+// where a run has begun or resumed since, those that it had then.
 
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
@@ -31,11 +31,7 @@ export interface SamplingParts<E extends Example> {
   readonly choice: GroupChoice;
   readonly state: TrainingState;
   /** What samples with the weights as they are. Earlier weights `inUse` are still sampled with. Adds to `timing`. */
-  samplerOf(options: {
-    timing: Metrics;
-    signal: AbortSignal;
-    inUse: readonly RolloutWeights[];
-  }): Promise<Sampler>;
+  samplerOf(options: { timing: Metrics; signal: AbortSignal; inUse: readonly RolloutWeights[] }): Promise<Sampler>;
   /** Called while a step waits for its completions; `began`, of `performance.now()`, is when this round of sampling did. */
   onSampling(step: number, began: number, progress: SamplingProgress): void;
 }
@@ -89,8 +85,9 @@ export class Rollouts<E extends Example> {
   constructor(private readonly parts: SamplingParts<E>) {}
 
   /**
-   * Begins what may be sampled with the weights as they are before the next step: what that step still lacks, and what steps up to
-   * `maxStaleness` after it do. Must not be called while a step trains. A failure is told by `take` of the step that it keeps from being sampled.
+   * Begins what may be sampled with the weights as they are before the next step: for that step and for those up to `maxStaleness`
+   * after it, as far as it has not begun. Must not be called while a step trains. A failure is told by `take`, for the step that it
+   * keeps from being sampled.
    */
   async begin(timing: Metrics, signal: AbortSignal): Promise<void> {
     const { state, settings } = this.parts;
@@ -117,8 +114,8 @@ export class Rollouts<E extends Example> {
   }
 
   /**
-   * The completions of the next step, added to `groups`, even if it then fails; the examples of the step count as taken. Adds the times that the step had to
-   * wait. Throws what the sampling has failed with, and the signal's reason.
+   * Adds the completions of the next step to `groups`, even if it then fails, and counts its examples as taken. Adds the times that
+   * the step had to wait. Throws what the sampling has failed with, and the signal's reason.
    */
   async take(groups: Group<E>[], timing: Metrics, signal: AbortSignal): Promise<void> {
     const { state, settings } = this.parts;
@@ -252,8 +249,8 @@ function endsRun({ failure }: StepSampling<Example>): boolean {
 }
 
 /**
- * How long a step waited, from `from` of `performance.now()` on, for completions and then for their rewards, in seconds; `isAhead`: and how long
- * they had been at work before.
+ * How long a step waited, from `from` of `performance.now()` on, for completions and then for their rewards, in seconds; with
+ * `isAhead`, how long they had been at work before.
  */
 function timesOf(rounds: readonly Round[], from: number, isAhead: boolean): Metrics {
   let [sampling, rewards, ahead] = [0, 0, 0];
@@ -265,10 +262,10 @@ function timesOf(rounds: readonly Round[], from: number, isAhead: boolean): Metr
     rewards += Math.max(0, rewarded - Math.max(sampled, from)) / 1e3 + held;
     ahead += (Math.min(rewarded, from) - Math.min(began, from)) / 1e3;
   }
-  return { 'time/sampling': sampling, 'time/rewards': rewards, ...(isAhead && { 'time/sampled_ahead': ahead }) };
+  return { 'time/sampling': sampling, 'time/rewards': rewards, ...(isAhead && { sampled_ahead: ahead }) };
 }
 
-/** How many steps older the weights are that sampled completions than those before `step`; none where nothing is sampled ahead. */
+/** By how many steps the weights that sampled are older than those before `step`; no metrics where nothing is sampled ahead. */
 export function stalenessMetrics(groups: readonly Group[], step: number): Metrics {
   const ages = groups.flatMap(({ completions }) =>
     completions.flatMap(({ version }) => (version === undefined ? [] : [step - 1 - version])),
