@@ -23,7 +23,7 @@ const { values } = parseArgs({
   },
 });
 const [steps, rounds] = [Number(values.steps), Number(values.rounds)];
-const length = 48;
+const length = 32;
 
 if (values.backend === 'groupgrad') await import('../src/backend.js');
 await startBackend(values.backend as Backend);
@@ -57,16 +57,16 @@ function simulated(delay: number): RolloutEngine {
 
 /** Mean milliseconds of a step, of those after the first few, in which there is nothing sampled ahead yet. */
 async function stepTime(delay: number, maxStaleness: number): Promise<number> {
-  const policy = createTransformer({ layers: 4, width: 128, heads: 4, keyValueHeads: 4, hidden: 352 }, vocabulary, 1);
+  const policy = createTransformer({ layers: 2, width: 64, heads: 4, keyValueHeads: 4, hidden: 176 }, vocabulary, 1);
   const trainer = await createTrainer({
     policy,
     train: task,
-    promptsPerStep: 8,
+    promptsPerStep: 4,
     groupSize: 8,
     sampling: { maxTokens: length },
     rollout: simulated(delay),
     importanceSampling: { mode: 'token_truncate' },
-    microBatchSize: 8,
+    microBatchSize: 4,
     evaluation: { atStart: false },
     maxStaleness,
   });
