@@ -14,7 +14,7 @@ import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { writeReport } from '../report/run/index.js';
 import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
-import type { RolloutEngine, RolloutWeights } from '../rollout/engine.js';
+import type { RolloutEngine } from '../rollout/engine.js';
 import type { SamplingProgress } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { type TokenTask, tokenTask } from '../rollout/token-task.js';
@@ -556,11 +556,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     timing,
     signal,
     inUse,
-  }: {
-    timing: Metrics;
-    signal: AbortSignal;
-    inUse: readonly RolloutWeights[];
-  }): Promise<Sampler> {
+  }: Parameters<SamplingParts<E>['samplerOf']>[0]): Promise<Sampler> {
     const { engine, policy, settings } = this;
     const nothing = () => {};
     if (!engine) return { engine: policySampler(policy, { device: settings.device }), release: nothing };
