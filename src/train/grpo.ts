@@ -552,11 +552,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** What samples, with the weights as they are. */
-  private async samplerOf({
-    timing,
-    signal,
-    inUse,
-  }: Parameters<SamplingParts<E>['samplerOf']>[0]): Promise<Sampler> {
+  private async samplerOf({ timing, signal, inUse }: Parameters<SamplingParts<E>['samplerOf']>[0]): Promise<Sampler> {
     const { engine, policy, settings } = this;
     const nothing = () => {};
     if (!engine) return { engine: policySampler(policy, { device: settings.device }), release: nothing };
