@@ -101,10 +101,9 @@ export interface TrainerSettings {
     max?: number;
   };
   /**
-   * How many steps ahead completions are sampled, while the steps before train: those of a step by the weights of
-   * this many steps earlier than its own. With 0 each step waits for its completions. Only with a `rollout` engine
-   * that keeps earlier weights, such as `vllm` and `sglang`: the own sampler of the policy cannot sample while it
-   * trains. Default 0.
+   * How many steps early the completions of a step are begun, by the weights of that time, while the steps before it
+   * train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as
+   * `vllm` and `sglang`: the policy's own sampler cannot sample while it trains. Default 0.
    */
   maxStaleness?: number;
   /**

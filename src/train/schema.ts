@@ -173,7 +173,7 @@ export const trainerFields = {
   }),
   maxStaleness: custom<number | null>({
     type: 'number',
-    doc: 'How many steps ahead completions are sampled, while the steps before train: those of a step by the weights of this many steps earlier than its own. With 0 each step waits for its completions. Only with a `rollout` engine that keeps earlier weights, such as `vllm` and `sglang`: the own sampler of the policy cannot sample while it trains.',
+    doc: "How many steps early the completions of a step are begun, by the weights of that time, while the steps before it train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as `vllm` and `sglang`: the policy's own sampler cannot sample while it trains.",
     fallback: '0',
     // Null where it is the default: runs that earlier versions began do not have it.
     resolve: (path, given) => checkNumber(path, given ?? 0, { min: 0, integer: true }) || null,
