@@ -8,12 +8,14 @@ import test, { before, describe, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import { NumericFault } from '../../src/base/numeric-fault.js';
 import { threefry } from '../../src/base/random.js';
 import {
   defineReward,
   type GrpoStep,
   PretrainedPolicy,
   type RolloutEngine,
+  type RolloutOptions,
   type RolloutWeights,
   sglang,
   type TrainerOptions,
@@ -112,6 +114,28 @@ function promptsOf(steps: readonly GrpoStep[]): string[][] {
 
 function versionsOf({ groups }: GrpoStep): (number | undefined)[] {
   return [...new Set(groups.flatMap(({ completions }) => completions.map(({ version }) => version)))];
+}
+
+/** An engine in this process; `update` and `wait` are called before it goes on. */
+function engineOf(
+  update: (weights: RolloutWeights, inUse: readonly RolloutWeights[]) => void,
+  wait: (options: RolloutOptions) => Promise<void> = async () => {},
+): RolloutEngine {
+  return {
+    name: 'mine',
+    keepsVersions: true,
+    update: async (weights, { inUse = [] }) => update(weights, inUse),
+    complete: async (requests, options) => {
+      await wait(options);
+      const sequences = requests.map(({ prompt, sample }) => Int32Array.of(...prompt, 3 + (sample % 3), 2));
+      const all = await options.weights!.logProbs(sequences, 1);
+      return all.map((logProbs, i) => ({
+        tokens: sequences[i].slice(-2),
+        logProbs: logProbs.slice(-2),
+        truncated: false,
+      }));
+    },
+  };
 }
 
 describe('completions sampled ahead', () => {
@@ -542,30 +566,18 @@ describe('completions sampled ahead', () => {
       const waiting = new Set<number>();
       let stopped = 0;
       const updates: RolloutWeights[] = [];
-      const engine: RolloutEngine = {
-        name: 'mine',
-        keepsVersions: true,
-        update: async (weights, { inUse = [] }) => {
-          assert.deepEqual(inUse, updates.slice(-2));
-          updates.push(weights);
-        },
-        complete: async (requests, { step, signal, weights }) => {
-          assert.equal(weights, updates[Math.max(0, step - 3)]);
-          if (step > 2) {
-            waiting.add(step);
-            await new Promise((resolve) => signal!.addEventListener('abort', resolve));
-            stopped++;
-            signal!.throwIfAborted();
-          }
-          const sequences = requests.map(({ prompt, sample }) => Int32Array.of(...prompt, 3 + (sample % 2), 2));
-          const all = await weights!.logProbs(sequences, 1);
-          return all.map((logProbs, i) => ({
-            tokens: sequences[i].slice(-2),
-            logProbs: logProbs.slice(-2),
-            truncated: false,
-          }));
-        },
+      const update = (weights: RolloutWeights, inUse: readonly RolloutWeights[]) => {
+        assert.deepEqual(inUse, updates.slice(-2));
+        updates.push(weights);
       };
+      const engine = engineOf(update, async ({ step, signal, weights }) => {
+        assert.equal(weights, updates[Math.max(0, step - 3)]);
+        if (step < 3) return;
+        waiting.add(step);
+        await new Promise((resolve) => signal!.addEventListener('abort', resolve));
+        stopped++;
+        signal!.throwIfAborted();
+      });
       const policy = (await PretrainedPolicy.load(model, { lora })) as LoadedPolicy;
       const trainer = await createTrainer({
         policy,
@@ -591,6 +603,62 @@ describe('completions sampled ahead', () => {
       tensors.push(tf.memory().numTensors);
     }
     assert.equal(tensors[1], tensors[0]);
+  });
+
+  test('weights that cannot be given to the engine end the run at the step that they were for', within, async (t) => {
+    let updates = 0;
+    const engine = engineOf(() => {
+      if (++updates === 3) throw new Error('no space left');
+    });
+    const trainer = await openAhead(t, await scene(t), 2, { rollout: engine });
+    const steps: number[] = [];
+    await assert.rejects(async () => {
+      for await (const { index } of trainer.steps({ max: 9 })) steps.push(index);
+    }, /no space left/);
+    // The third version is that of step 5.
+    assert.deepEqual(steps, [1, 2, 3, 4]);
+    assert.equal(updates, 3, 'nothing is begun after that');
+  });
+
+  test('weights that are no numbers: the guard skips that step, and its prompts come next', within, async (t) => {
+    const run = async (maxStaleness: number, failing: number) => {
+      let updates = 0;
+      const engine = engineOf(() => {
+        if (++updates === failing) throw new NumericFault('log-probs that are not finite');
+      });
+      const trainer = await openAhead(t, await scene(t), maxStaleness, { rollout: engine });
+      return stepsOf(trainer, 7);
+    };
+    const [sync, ahead] = [await run(0, 5), await run(2, 3)];
+    assert.deepEqual(promptsOf(ahead), promptsOf(sync));
+    assert.deepEqual(
+      ahead.map(({ fault }) => fault !== undefined),
+      [false, false, false, false, true, false, false],
+    );
+    assert.deepEqual(
+      promptsOf(ahead).flat(),
+      Array.from({ length: 6 * promptsPerStep }, (_, i) => order.at(i).prompt),
+    );
+  });
+
+  test('a server that dies costs what it had not finished of any step', within, async (t) => {
+    const at = await scene(t, {}, {});
+    const [, two] = at.servers;
+    const { asked } = listen(at);
+    two.onCompletion = async (body) => {
+      // It dies while completions of two steps are at work.
+      if (placeOf(body)?.step === 3) two.faults.isDead = true;
+      return undefined;
+    };
+    const trainer = await openAhead(t, at, 2, { rollout: vllmOf(at, { concurrency: 4 }) });
+    const steps = await stepsOf(trainer, 4);
+    assert.ok(two.faults.isDead);
+    assert.ok(asked.get(4)! === completionsPerStep);
+    assert.deepEqual(
+      promptsOf(steps).flat(),
+      Array.from({ length: 4 * promptsPerStep }, (_, i) => order.at(i).prompt),
+    );
+    for (const { groups } of steps) for (const { completions } of groups) assert.equal(completions.length, groupSize);
   });
 
   test('evaluations and a warm start use the policy itself, between and beside', within, async (t) => {
