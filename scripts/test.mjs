@@ -34,6 +34,7 @@ const longest = [
   'integration/kill',
   'integration/examples',
   'integration/lock',
+  'unit/rollouts-ahead',
   'gradient/finite-difference',
   'fuzz/host-api',
 ].map((name) => join('test', `${name}.test.ts`));

@@ -347,6 +347,12 @@ export const metrics = {
     unit: 'share',
     doc: 'Share of the tokens whose weight was bounded or set to 0.',
   },
+  'sampling/staleness_mean': {
+    source: 'trainer',
+    unit: 'steps',
+    doc: 'With `maxStaleness`: how many steps older the weights are that sampled a completion, over completions.',
+  },
+  'sampling/staleness_max': { source: 'trainer', unit: 'steps', doc: 'The largest of them.' },
   loss: {
     source: 'loss',
     unit: '1',
@@ -473,6 +479,12 @@ export const metrics = {
     unit: 'seconds',
     doc: 'With `rollout`: giving the weights to the engine.',
     lines: [{ chart: 'time', name: 'engine_update' }],
+  },
+  sampled_ahead: {
+    source: 'clock',
+    unit: 'seconds',
+    doc: 'With `maxStaleness`: how long completions were sampled before their step waited for them; `time/sampling` is the wait.',
+    shownIn: 'Time',
   },
   'time/step': {
     source: 'clock',

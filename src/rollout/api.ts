@@ -83,6 +83,8 @@ export interface ScoredCompletion extends Completion {
   reward: number;
   /** 0 until it is computed. */
   advantage: number;
+  /** With `maxStaleness`: the step after which the policy had the weights that sampled it; 0: those before the first step. */
+  version?: number;
   /** With step rewards, of each token: `advantage` plus the weighted advantages of its own and all later steps. */
   tokenAdvantages?: Float32Array;
 }

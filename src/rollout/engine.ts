@@ -22,15 +22,21 @@ export interface RolloutEngine {
   /** Whether completions of a truncated distribution come with the tokens that were kept. Default true. */
   readonly keepsTokens?: boolean;
   /**
+   * Whether `update` may be called while completions are under way, and `complete` samples with the weights that its options name,
+   * those of any `update` that are still in use. The trainer's `maxStaleness` needs it. Default false.
+   */
+  readonly keepsVersions?: boolean;
+  /**
    * One completion per request, in the order of the requests. A completion depends on its request, the weights and the settings,
    * not on the other requests. Throws the signal's reason when it aborts, NumericFault for logits that are not finite.
    */
   complete(requests: readonly RolloutRequest[], options: RolloutOptions): Promise<Completion[]>;
   /**
    * Called before a step's completions, with the weights that are to generate them; `weights` may be used until the completions
-   * are there. Omitted by engines that read the policy's own weights.
+   * are there. Omitted by engines that read the policy's own weights. `inUse`: weights of earlier updates that completions are
+   * still asked for; an engine may let go of all others. Default: none.
    */
-  update?(weights: RolloutWeights, options: { signal?: AbortSignal }): Promise<void>;
+  update?(weights: RolloutWeights, options: { signal?: AbortSignal; inUse?: readonly RolloutWeights[] }): Promise<void>;
 }
 
 /** A policy's weights for an engine that has a copy of its own. */
@@ -94,6 +100,8 @@ export interface SamplingSettings {
 }
 
 export interface RolloutOptions extends SamplingSettings {
+  /** The weights that sample, of an `update`. Default: those of the last one. */
+  weights?: RolloutWeights;
   /** Interrupts: its reason is thrown. */
   signal?: AbortSignal;
   /** Called with each completion when it is complete, and the index of its request. */

@@ -43,12 +43,13 @@ export async function generateFrom(
   }));
 }
 
-/** See `tokenLogProbs` of the package's entry. */
+/** See `tokenLogProbs` of the package's entry. Each pass runs `within`, which may give the policy other weights for that long. */
 export async function tokenLogProbsOf(
   given: unknown,
   sequences: readonly Int32Array[],
   temperature = 1,
   most = mostLogitBytes,
+  within: <T>(compute: () => T) => T = (compute) => compute(),
 ): Promise<Float32Array[]> {
   const policy = checkPolicy(given);
   if (!Array.isArray(sequences)) throw typeError('sequences', 'a list of Int32Array', sequences);
@@ -62,12 +63,8 @@ export async function tokenLogProbsOf(
     const atOnce = sequencesAPass(policy, length, 'forward');
     for (let first = 0; first < indices.length; first += atOnce) {
       const some = indices.slice(first, first + atOnce);
-      const logProbs = passLogProbs(
-        policy,
-        some.map((i) => sequences[i]),
-        temperature,
-        most,
-      );
+      const own = some.map((i) => sequences[i]);
+      const logProbs = within(() => passLogProbs(policy, own, temperature, most));
       some.forEach((index, b) => {
         results[index].set(logProbs.subarray(b * length, b * length + length - 1));
       });

@@ -136,6 +136,8 @@ export interface JudgingOptions {
   groupSize: number;
   /** Stops everything when it aborts, with its reason. */
   signal?: AbortSignal;
+  /** Time limits begin no earlier than this. */
+  limitsFrom?: Promise<void>;
   /** Called whenever a completion has its score and all verdicts. */
   onJudged?: () => void;
 }
@@ -147,7 +149,8 @@ const scoresAtOnce = 64;
  * Asks the task for the score of each completion, and with it every reward for its verdict, as completions come in: they are at
  * work while others are sampled. What a completion gets does not depend on when it comes, nor on the others.
  *
- * Time limits begin when `finish` is called: until then the sampler holds the thread, and answers that have come are not heard.
+ * Time limits begin when `finish` is called, and no earlier than `limitsFrom`: until then the sampler, or the training of another
+ * step, holds the thread, and answers that have come are not heard.
  */
 export class Judging<E extends Example> {
   private readonly stop = new AbortController();
@@ -196,7 +199,8 @@ export class Judging<E extends Example> {
    * the first of them stops all others, and is thrown when none is at work any more. So does the signal, with its reason.
    */
   async finish(): Promise<void> {
-    this.clock.start();
+    if (this.options.limitsFrom) void this.options.limitsFrom.then(this.clock.start);
+    else this.clock.start();
     await this.settle();
     this.stop.signal.throwIfAborted();
   }

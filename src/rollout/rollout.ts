@@ -7,13 +7,14 @@ import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
 import { completionText } from '../text/tokenizer.js';
 import type { AnyReward, Group, RewardSettings, ScoredCompletion } from './api.js';
-import type { Completion, RolloutEngine, SamplingSettings } from './engine.js';
+import type { Completion, RolloutEngine, RolloutOptions, SamplingSettings } from './engine.js';
 import { Judging } from './rewards.js';
 import { policySampler } from './sample.js';
 import { encodePrompts, type TokenTask } from './token-task.js';
 
 export interface SamplingOptions<E extends Example = Example>
-  extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'> {
+  extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'>,
+    Pick<RolloutOptions, 'weights'> {
   /** Completions a prompt. */
   groupSize: number;
   /** Asked about every completion, beside the task's score. Default: none. */
@@ -24,6 +25,8 @@ export interface SamplingOptions<E extends Example = Example>
   signal?: AbortSignal;
   /** What samples; default: the policy's own sampler. */
   engine?: RolloutEngine;
+  /** Time limits of rewards begin no earlier than this. Default: once all completions are sampled. */
+  limitsFrom?: Promise<void>;
   /** Called once all completions are sampled, with groups that are still without scores and rewards. */
   onSampled?: (groups: readonly Group<E>[], progress: SamplingProgress) => void;
   /** Called whenever a completion has been sampled, or has got its score and rewards. */
@@ -55,6 +58,7 @@ export async function sampleGroups<E extends Example>(
     rewards = [],
     firstPrompt = 0,
     engine = policySampler(policy),
+    limitsFrom,
     onSampled,
     onProgress,
     ...options
@@ -74,7 +78,12 @@ export async function sampleGroups<E extends Example>(
     rewardSeconds: judging.busy / 1e3,
   });
   const tell = () => onProgress?.(progress());
-  const judging = new Judging(task.task, rewards, { groupSize, signal: options.signal, onJudged: tell });
+  const judging = new Judging(task.task, rewards, {
+    groupSize,
+    signal: options.signal,
+    limitsFrom,
+    onJudged: tell,
+  });
   const onCompletion = (completion: Completion, i: number) => {
     sampled++;
     const text = completionText(tokenizer, completion.tokens, stopTokens);

@@ -20,7 +20,7 @@ export interface ServerOptions {
    * has loaded a version of the weights. Default 0.1.
    */
   maxProbeDifference?: number;
-  /** The newest versions of the weights whose folders are kept. Default 2. */
+  /** How many of the newest versions of the weights keep their folders; versions in use do in any case. Default 2. */
   keepLast?: number;
   /** `adapterFolder` (or `weightsFolder`) as the servers see it. Default: the same absolute path. */
   serverFolder?: string;

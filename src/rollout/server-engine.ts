@@ -46,11 +46,15 @@ const probeTokens = 16;
 /** Padding ids that a request may name; a completion with one of more is sampled again. */
 const mostPadding = 1000;
 
-/** A version in use, and what a server must say of it. */
+/** A version of the weights, and what a server must say of it. */
 interface Version {
+  /** Counted from 1. */
+  number: number;
   name: string;
   folder: string;
   server: ServerVersion;
+  /** Calls of `complete` under way that sample with it. */
+  calls: number;
   weights: RolloutWeights;
   /** The policy's log-probs of the probes, one after the other; `base` without its adapter. */
   own: Scores;
@@ -63,14 +67,20 @@ interface Told {
   scores: Scores;
 }
 
+/** Loading and checking of a version by a server, under way or done. */
+interface Loading {
+  done: Promise<void>;
+  /** Of the call that it was begun for. */
+  signal: AbortSignal;
+}
+
 /** What is known of one server. */
 interface Known {
-  /** Whether it was told to let go of versions of earlier processes. */
-  isCleared?: boolean;
-  /** Loading and checking of `wanted`, under way or done. */
-  ready?: Promise<void>;
-  wanted?: Version;
-  loaded?: Version;
+  ready: Map<Version, Loading>;
+  /** Versions that it was told to load. */
+  loaded: Set<Version>;
+  /** Names of versions that it is to let go of, those of earlier processes too. */
+  superfluous?: Set<string>;
   first?: Told;
   before?: Told;
 }
@@ -150,12 +160,19 @@ class ServerEngine implements RolloutEngine {
   readonly name: string;
   readonly description: Readonly<Record<string, unknown>>;
   readonly keepsTokens = false;
+  readonly keepsVersions = true;
   private readonly pool: ServerPool;
   private readonly known = new Map<string, Known>();
   /** Tells the versions of this process from those of others that wrote into the folder. */
   private readonly process = randomBytes(4).toString('hex');
   private count = 0;
   private current: Version | undefined;
+  /** Versions that may be sampled with. */
+  private readonly inUse = new Map<RolloutWeights, Version>();
+  /** Versions whose folders exist, oldest first. */
+  private written: Version[] = [];
+  /** Calls of `complete` under way, in the order in which they began. */
+  private readonly calls = new Set<{ version: Version; ended: Promise<void> }>();
   /** Versions of earlier processes of the run, which servers may still hold. */
   private leftovers: string[] | undefined;
 
@@ -166,10 +183,13 @@ class ServerEngine implements RolloutEngine {
     this.name = protocol.name;
     this.description = { name: protocol.name, model: settings.model, loads: protocol.loads };
     this.pool = new ServerPool(settings);
-    for (const url of settings.urls) this.known.set(url, {});
+    for (const url of settings.urls) this.known.set(url, { ready: new Map(), loaded: new Set() });
   }
 
-  async update(weights: RolloutWeights): Promise<void> {
+  async update(
+    weights: RolloutWeights,
+    { inUse = [] }: { signal?: AbortSignal; inUse?: readonly RolloutWeights[] } = {},
+  ): Promise<void> {
     const { folder, serverFolder, keepLast } = this.settings;
     const prefix = `groupgrad-${weights.run}-`;
     const own = flat(await weights.logProbs(weights.probes, 1));
@@ -178,20 +198,34 @@ class ServerEngine implements RolloutEngine {
     // Only one process at a time works on a run: what others wrote for it is of no more use.
     this.leftovers ??= fs.readdirSync(folder).filter((name) => name.startsWith(prefix));
     for (const name of this.leftovers) fs.rmSync(join(folder, name), { recursive: true, force: true });
-    const name = `${prefix}${this.process}-${++this.count}`;
+    const number = ++this.count;
+    const name = `${prefix}${this.process}-${number}`;
     const passing = join(folder, `${name}.part`);
     await saveVersion(this.protocol.loads, weights, passing);
     fs.renameSync(passing, join(folder, name));
     // A server path may be that of another system: it is joined as a URL is.
     const server = { name, path: `${serverFolder.replace(/[\\/]+$/, '')}/${name}` };
-    this.current = { name, folder: join(folder, name), server, weights, own, base };
-    fs.rmSync(join(folder, `${prefix}${this.process}-${this.count - keepLast}`), { recursive: true, force: true });
+    this.current = { number, name, folder: join(folder, name), server, calls: 0, weights, own, base };
+    for (const earlier of this.inUse.keys()) if (!inUse.includes(earlier)) this.inUse.delete(earlier);
+    this.inUse.set(weights, this.current);
+    this.written.push(this.current);
+    // A server that is started anew loads versions in use again.
+    const superfluous = this.written.slice(0, -keepLast).filter((version) => !this.isInUse(version));
+    for (const version of superfluous) fs.rmSync(version.folder, { recursive: true, force: true });
+    this.written = this.written.filter((version) => !superfluous.includes(version));
+  }
+
+  private isInUse(version: Version): boolean {
+    return version.calls > 0 || this.inUse.get(version.weights) === version;
   }
 
   async complete(requests: readonly RolloutRequest[], options: RolloutOptions): Promise<Completion[]> {
-    const version = this.current;
-    if (!version) throw new Error(`${this.name}: expected weights (update) before the first completions`);
-    const { signal, onCompletion } = options;
+    const { signal, onCompletion, weights } = options;
+    const version = weights ? this.inUse.get(weights) : this.current;
+    if (!version) {
+      const came = weights ? 'some that are no longer in use' : 'none';
+      throw new Error(`${this.name}: expected weights of an update (update) before completions, got ${came}`);
+    }
     checkSamplingSettings('', settingsOf(options));
     checkRequests(requests, version.weights.logitsSize);
     if (isCut(options)) {
@@ -213,7 +247,27 @@ class ServerEngine implements RolloutEngine {
         },
       }),
     );
-    return this.pool.run(jobs, { signal, onDone: onCompletion });
+    return this.alongside(version, signal, () => this.pool.run(jobs, { signal, onDone: onCompletion }));
+  }
+
+  /**
+   * What `sample` gives, while the version counts as one that is sampled with. A server has room for one model only: with
+   * whole models, calls wait until all earlier ones of other versions have ended.
+   */
+  private async alongside<T>(version: Version, signal: AbortSignal | undefined, sample: () => Promise<T>): Promise<T> {
+    let end!: () => void;
+    const call = { version, ended: new Promise<void>((resolve) => (end = resolve)) };
+    const others = [...this.calls].filter((earlier) => earlier.version !== version);
+    this.calls.add(call);
+    version.calls++;
+    try {
+      if (this.protocol.loads === 'model') await unlessAborted(Promise.all(others.map(({ ended }) => ended)), signal);
+      return await sample();
+    } finally {
+      version.calls--;
+      this.calls.delete(call);
+      end();
+    }
   }
 
   /** One completion. A server that does not know the version is to load it again. */
@@ -235,24 +289,38 @@ class ServerEngine implements RolloutEngine {
   }
 
   private forget(url: string, version: Version): void {
-    const known = this.known.get(url)!;
-    if (known.wanted === version) known.ready = undefined;
+    this.known.get(url)!.ready.delete(version);
   }
 
   /** Loads a version into a server and checks it, once. */
-  private makeReady(url: string, version: Version, signal: AbortSignal): Promise<void> {
+  private async makeReady(url: string, version: Version, signal: AbortSignal): Promise<void> {
+    const { ready } = this.known.get(url)!;
+    for (;;) {
+      const loading = ready.get(version) ?? this.beginLoading(url, version, signal);
+      try {
+        return await unlessAborted(loading.done, signal);
+      } catch (error) {
+        // The call that it was begun for has ended, and this one has not: it is begun again.
+        if (signal.aborted || !loading.signal.aborted) throw error;
+        if (ready.get(version) === loading) ready.delete(version);
+      }
+    }
+  }
+
+  private beginLoading(url: string, version: Version, signal: AbortSignal): Loading {
     const known = this.known.get(url)!;
-    if (known.wanted !== version) Object.assign(known, { wanted: version, ready: undefined });
-    known.ready ??= this.load(url, known, version, signal).catch((error: unknown) => {
-      this.forget(url, version);
-      throw error;
+    // There is room for one model.
+    if (this.protocol.loads === 'model') known.ready.clear();
+    const loading: Loading = { done: this.load(url, known, version, signal), signal };
+    known.ready.set(version, loading);
+    loading.done.catch(() => {
+      if (known.ready.get(version) === loading) known.ready.delete(version);
     });
-    return known.ready;
+    return loading;
   }
 
   private async load(url: string, known: Known, version: Version, signal: AbortSignal): Promise<void> {
     const { protocol } = this;
-    const before = known.loaded;
     try {
       await this.post(url, protocol.load(version.server), signal);
     } catch (error) {
@@ -260,17 +328,32 @@ class ServerEngine implements RolloutEngine {
       const isLoaded = error instanceof Refusal && protocol.loads === 'adapter' && error.tellsOf('already');
       if (!isLoaded) throw error;
     }
-    known.loaded = version;
+    if (protocol.unload) known.loaded.add(version);
     await this.check(url, known, version, signal);
-    if (!protocol.unload) return;
-    const old = before && before !== version ? [before.name] : [];
-    if (!known.isCleared) old.push(...this.leftovers!);
-    known.isCleared = true;
-    for (const name of old) {
-      await this.post(url, protocol.unload(name), signal).catch((error: unknown) => {
-        // It is gone already: the server was started anew, or let go of it by itself.
+    await this.unloadSuperfluous(url, known, signal);
+  }
+
+  /** Lets a server go of the versions that are no longer in use. */
+  private async unloadSuperfluous(url: string, known: Known, signal: AbortSignal): Promise<void> {
+    const { unload } = this.protocol;
+    if (!unload) return;
+    known.superfluous ??= new Set(this.leftovers);
+    for (const version of known.loaded) {
+      if (this.isInUse(version)) continue;
+      known.loaded.delete(version);
+      known.ready.delete(version);
+      known.superfluous.add(version.name);
+    }
+    for (const name of [...known.superfluous]) {
+      try {
+        await this.post(url, unload(name), signal);
+      } catch (error) {
+        // It is told again with the next version.
+        if (error instanceof ServerFault) continue;
+        // Otherwise it is gone already: the server was started anew, or let go of it by itself.
         if (!(error instanceof Refusal)) throw error;
-      });
+      }
+      known.superfluous.delete(name);
     }
   }
 
@@ -318,7 +401,7 @@ class ServerEngine implements RolloutEngine {
     const asked = weights.probes.map(async (probe, promptIndex) => {
       const prompt = probe.subarray(0, Math.ceil(probe.length / 2));
       const settings = { maxTokens: probeTokens, temperature: weights.temperature, seed: 0, step: 0 };
-      const query = queryOf(version, { prompt, promptIndex, sample: 0 }, settings, this.count);
+      const query = queryOf(version, { prompt, promptIndex, sample: 0 }, settings, version.number);
       const answer = await this.post(url, this.protocol.complete(query, version.server), signal);
       const { tokens, logProbs } = readCompletion(this.protocol.readCompletion(answer, version.server), query, weights);
       return { sequence: Int32Array.from([...prompt, ...tokens]), logProbs };
@@ -343,7 +426,9 @@ class ServerEngine implements RolloutEngine {
     const key = process.env[apiKeyVariable];
     const hidden = (text: string) => (key ? text.replaceAll(key, '[key]') : text);
     const where = `${this.name}, POST ${url}${path}`;
-    const limit = AbortSignal.timeout(timeLimit);
+    const limit = new AbortController();
+    // Training may have held the thread when the time is over: an answer that has come is heard first.
+    const timer = setTimeout(() => setImmediate(() => limit.abort()), timeLimit);
     let status: number;
     let text: string;
     try {
@@ -351,7 +436,7 @@ class ServerEngine implements RolloutEngine {
         method: 'POST',
         headers: { 'content-type': 'application/json', ...(key && { authorization: `Bearer ${key}` }) },
         body: JSON.stringify(body),
-        signal: AbortSignal.any([signal, limit]),
+        signal: AbortSignal.any([signal, limit.signal]),
         redirect: 'error',
       });
       status = response.status;
@@ -359,8 +444,12 @@ class ServerEngine implements RolloutEngine {
     } catch (error) {
       signal.throwIfAborted();
       const { message, cause } = error as Error & { cause?: { code?: string; message?: string } };
-      const why = limit.aborted ? `no answer within ${timeLimit} ms` : (cause?.code ?? cause?.message ?? message);
+      const why = limit.signal.aborted
+        ? `no answer within ${timeLimit} ms`
+        : (cause?.code ?? cause?.message ?? message);
       throw new ServerFault(hidden(`${where}: ${why}`));
+    } finally {
+      clearTimeout(timer);
     }
     // Hidden first: a part of a key is not to be found in what is cut.
     text = hidden(text);
@@ -397,7 +486,23 @@ class Refusal extends Error {
   }
 }
 
-function settingsOf({ signal: _, onCompletion: __, ...settings }: RolloutOptions): SamplingSettings {
+/** What a promise gives, unless the signal aborts first: then its reason is thrown. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  signal.throwIfAborted();
+  let abort!: () => void;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+function settingsOf({ signal: _, onCompletion: __, weights: ___, ...settings }: RolloutOptions): SamplingSettings {
   return settings;
 }
 

@@ -37,10 +37,11 @@ export async function probesOf(
   return prompts.map((prompt, i) => Int32Array.from([...prompt, ...completions[i].tokens]));
 }
 
-/** The weights as they are when they are asked for. */
+/** The weights as they are when they are asked for. `within` may give the policy others while something is computed. */
 export function weightsOf(
   policy: Policy,
   given: Pick<RolloutWeights, 'run' | 'temperature' | 'probes'>,
+  within: <T>(compute: () => T) => T = (compute) => compute(),
 ): RolloutWeights {
   const { tokenizer, logitsSize, checkpointFiles, reference } = policy;
   const { save } = policy as Partial<PretrainedPolicy>;
@@ -49,15 +50,17 @@ export function weightsOf(
     ...given,
     tokenizer,
     logitsSize,
-    logProbs: (sequences, temperature) => tokenLogProbsOf(policy, sequences, temperature),
-    ...(save && checkpointFiles && { saveAdapter: (folder: string) => save(folder) }),
-    ...(save && { saveModel: (folder: string) => save(folder, { merge: true }) }),
+    logProbs: (sequences, temperature) => tokenLogProbsOf(policy, sequences, temperature, undefined, within),
+    // It writes before it returns, within its own turn.
+    ...(save && checkpointFiles && { saveAdapter: (folder: string) => within(() => save(folder)) }),
+    ...(save && { saveModel: (folder: string) => within(() => save(folder, { merge: true })) }),
     ...(withoutAdapter && {
       baseLogProbs: (sequences: readonly Int32Array[]) => {
         const logits: Policy['logits'] = (...args) => reference(() => policy.logits(...args));
         const { hidden } = policy;
         const base = hidden && ((...args: Parameters<typeof hidden>) => reference(() => hidden(...args)));
-        return tokenLogProbsOf({ ...policy, logits, ...(base && { hidden: base }) }, sequences);
+        const withoutIt = { ...policy, logits, ...(base && { hidden: base }) };
+        return tokenLogProbsOf(withoutIt, sequences, 1, undefined, within);
       },
     }),
   };

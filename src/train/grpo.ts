@@ -46,8 +46,9 @@ import {
 } from './options.js';
 import { ExampleOrder } from './order.js';
 import { createProgress, hasEvaluation, type Progress, progressLine, RunProgress } from './progress.js';
-import { needsReference } from './reference-policy.js';
+import { holdWeights, needsReference } from './reference-policy.js';
 import { rewardWeights } from './reward-weights.js';
+import { Rollouts, type Sampler, type SamplingParts } from './rollouts.js';
 import { checkKeepBest, checkNotes, checkTexts } from './run-checks.js';
 import { usualEvaluationSize } from './schema.js';
 import { exitCodes, listenForStop } from './signals.js';
@@ -145,6 +146,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
   private readonly parts: StepParts<E>;
+  private readonly rollouts: Rollouts<E>;
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
   /** What an engine with weights of its own is probed with, and the run's name there. Made once. */
@@ -187,18 +189,23 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const weights = rewardWeights(parts.rewards, settings);
     // Last, because it alone holds memory.
     this.state = new TrainingState(policy, settings);
-    this.parts = {
+    const sampling: SamplingParts<E> = {
       policy,
       settings,
       task: this.task,
       order: this.order,
       rewards: parts.rewards as readonly AnyReward<E>[],
-      weights,
       choice: new GroupChoice(settings, weights),
       state: this.state,
-      engineAt: (timing, signal) => this.engineAt(timing, signal),
-      evaluate: (signal) => this.evaluationMetrics(signal),
+      samplerOf: (options) => this.samplerOf(options),
       onSampling: (...told) => this.tellSampling(...told),
+    };
+    this.rollouts = new Rollouts(sampling);
+    this.parts = {
+      ...sampling,
+      weights,
+      rollouts: this.rollouts,
+      evaluate: (signal) => this.evaluationMetrics(signal),
     };
   }
 
@@ -271,6 +278,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const { max = Infinity, signal, grace = usualGrace } = checkStepsOptions(options, ['max', 'signal', 'grace']);
     if (this.looping) throw new Error('steps: expected one loop over a trainer at a time');
     this.looping = true;
+    this.rollouts.until = max;
     let failure: Error | undefined;
     try {
       await this.start({ signal });
@@ -281,7 +289,9 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       throw error;
     } finally {
       this.looping = false;
+      const stopped = this.rollouts.abort();
       this.saveLast(failure);
+      await stopped;
     }
   }
 
@@ -391,6 +401,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       if (this.looping) this.saveLast(undefined);
     } finally {
       this.freed = true;
+      this.rollouts.dispose();
       this.state.dispose();
       this.files?.close();
     }
@@ -477,10 +488,13 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private async interruptibleStep(signal: AbortSignal | undefined, grace: number): Promise<GrpoStep<E>> {
     const loop = new EventLoopWatch();
     const interrupt = interruption(signal, grace, loop, this.longestStretch);
+    const last = () => this.rollouts.stopAfter(this.step + 1);
+    signal?.addEventListener('abort', last, { once: true });
     try {
       return await this.wholeStep(interrupt.signal, loop);
     } finally {
       interrupt.release();
+      signal?.removeEventListener('abort', last);
       loop.stop();
       this.noteStretch(loop.longest);
     }
@@ -514,7 +528,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       undo();
       if (!(error instanceof NumericFault)) throw error;
       try {
-        return this.recover(error, groups, cursor, began);
+        return await this.recover(error, groups, cursor, began);
       } catch (failure) {
         undo();
         throw failure;
@@ -538,16 +552,26 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** What samples, with the weights as they are. */
-  private async engineAt(timing: Metrics, signal: AbortSignal): Promise<RolloutEngine> {
+  private async samplerOf({ timing, signal, inUse }: Parameters<SamplingParts<E>['samplerOf']>[0]): Promise<Sampler> {
     const { engine, policy, settings } = this;
-    if (!engine) return policySampler(policy, { device: settings.device });
-    if (!engine.update) return engine;
+    const nothing = () => {};
+    if (!engine) return { engine: policySampler(policy, { device: settings.device }), release: nothing };
+    if (!engine.update) return { engine, release: nothing };
     const began = performance.now();
     this.probing ??= { run: runName(this.files?.path), probes: await probesOf(policy, this.task, signal) };
-    const { temperature } = settings.sampling;
-    await engine.update(weightsOf(policy, { ...this.probing, temperature }), { signal });
+    const given = { ...this.probing, temperature: settings.sampling.temperature };
+    // Steps change the policy's weights while others are sampled with these.
+    const held = settings.maxStaleness === null ? undefined : holdWeights(policy);
+    const release = () => held?.dispose();
+    const weights = weightsOf(policy, given, held && ((compute) => held.with(compute)));
+    try {
+      await engine.update(weights, { signal, inUse });
+    } catch (error) {
+      release();
+      throw error;
+    }
     timing['time/engine_update'] = secondsSince(began);
-    return engine;
+    return { engine, weights, release };
   }
 
   /** Shows how far a step has come that takes its time. */
@@ -591,13 +615,19 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** What follows a value that is not finite. The state is the one before the step. */
-  private recover(fault: NumericFault, groups: readonly Group<E>[], cursor: number, began: number): GrpoStep<E> {
+  private async recover(
+    fault: NumericFault,
+    groups: readonly Group<E>[],
+    cursor: number,
+    began: number,
+  ): Promise<GrpoStep<E>> {
     const index = this.step + 1;
     const { action, faults, message } = guard(fault, index, groups, this.state.counters.faults, {
       ...this.settings.guard,
       files: this.files,
     });
     if (action === 'rollback') {
+      await this.rollouts.abort();
       this.load(this.files!.rollback());
       Object.assign(this.state.counters, { cursor, faults });
       const { step } = this;
@@ -649,7 +679,9 @@ function pickSamples(groups: readonly Group[], count: number): Record<string, un
   const taken = Math.min(count, groups.length);
   return Array.from({ length: taken }, (_, i) => {
     const { example, completions } = groups[Math.floor((i * groups.length) / taken)];
-    const { text, rewards, advantage, truncated } = completions[i % completions.length];
-    return { prompt: example.prompt, answer: example.answer, completion: text, rewards, advantage, truncated };
+    const { text, rewards, advantage, truncated, version } = completions[i % completions.length];
+    const { prompt, answer } = example;
+    const ofWeights = version !== undefined && { version };
+    return { prompt, answer, completion: text, rewards, advantage, truncated, ...ofWeights };
   });
 }

@@ -126,6 +126,7 @@ const watched: readonly MetricName[] = [
   'reward',
   'reward_std',
   'sampling/log_prob_difference_max',
+  'sampling/staleness_max',
 ];
 
 /** The metrics that warnings depend on, as JSON can hold them. */
@@ -329,8 +330,11 @@ function clippedRatios(view: View): string | undefined {
 }
 
 function logProbDifference({ recent, context: { maxLogProbDifference } }: View): string | undefined {
-  const difference = recent[recent.length - 1]['sampling/log_prob_difference_max'] ?? 0;
+  const newest = recent[recent.length - 1];
+  const difference = newest['sampling/log_prob_difference_max'] ?? 0;
   if (maxLogProbDifference === null || difference <= maxLogProbDifference) return undefined;
+  // The policy has changed since, as it should.
+  if ((newest['sampling/staleness_max'] ?? 0) > 0) return undefined;
   return (
     `the rollout engine's log-probs differ from the policy's by up to ${number(difference)}, more than ` +
     `sampling.maxLogProbDifference (${maxLogProbDifference}): see sampling/log_prob_difference_mean and the shares of importance ` +

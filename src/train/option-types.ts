@@ -101,6 +101,12 @@ export interface TrainerSettings {
     max?: number;
   };
   /**
+   * How many steps early the completions of a step are begun, by the weights of that time, while the steps before it
+   * train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as
+   * `vllm` and `sglang`: the policy's own sampler cannot sample while it trains. Default 0.
+   */
+  maxStaleness?: number;
+  /**
    * Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the
    * denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so
    * with all groups of a step. Needs an `advantage.center` other than 'none'. Default `count`.
@@ -145,8 +151,9 @@ export interface TrainerSettings {
     promptLength?: number;
     /**
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger
-     * difference than this is an error. With `rollout` a larger difference is a warning. On the backend groupgrad any
-     * difference is an error if the policy `decodesExactly`. Default 0.1.
+     * difference than this is an error. With `rollout` a larger difference is a warning, and nothing for completions
+     * of older weights (`maxStaleness`). On the backend groupgrad any difference is an error if the policy
+     * `decodesExactly`. Default 0.1.
      */
     maxLogProbDifference?: number;
     /**

@@ -46,6 +46,10 @@ export function resolveSettings(options: unknown): Settings {
     throw rangeError('zeroStdGroups', `'count' with advantage.center 'none'`, `'drop'`);
   }
   const hasEngine = rollout !== undefined && rollout !== null;
+  if (!hasEngine && settings.maxStaleness !== null) {
+    const expected = "0 without rollout, since the policy's own sampler cannot sample while it trains";
+    throw rangeError('maxStaleness', expected, String(settings.maxStaleness));
+  }
   if (!hasEngine && settings.importanceSampling)
     throw typeError('importanceSampling', 'nothing without rollout', given);
   return hasEngine
@@ -56,10 +60,14 @@ export function resolveSettings(options: unknown): Settings {
 /** The engine of `rollout`; undefined where the policy samples itself. TypeError or RangeError that names the field. */
 export function resolveEngine(
   rollout: unknown,
-  { sampling: { topP, topK, minP } }: Settings,
+  { sampling: { topP, topK, minP }, maxStaleness }: Settings,
 ): RolloutEngine | undefined {
   if (rollout === undefined || rollout === null) return undefined;
   const engine = checkEngine('rollout', rollout);
+  if (maxStaleness !== null && !(engine.keepsVersions && engine.update)) {
+    const expected = `0 with ${engine.name}, which does not sample with earlier weights than the newest (keepsVersions, update)`;
+    throw rangeError('maxStaleness', expected, String(maxStaleness));
+  }
   if (engine.keepsTokens !== false) return engine;
   for (const [name, value] of Object.entries({ topP, topK, minP })) {
     if (value === null || !isCut({ [name]: value })) continue;

@@ -17,6 +17,11 @@ export function needsReference({ loss, klReward }: Pick<Settings, 'loss' | 'klRe
   return (loss.kl?.beta ?? 0) !== 0 || klReward !== null;
 }
 
+/** The policy's weights as they are, for later. Memory is shared until an update replaces them. */
+export function holdWeights(policy: Policy): Reference {
+  return new WeightsReference(policy);
+}
+
 /** The policy as it is becomes the reference; one with an adapter is it with the adapter off, whatever the adapter holds. */
 export function createReference(policy: Policy): Reference {
   if (!policy.reference) return new WeightsReference(policy);
@@ -27,6 +32,7 @@ export function createReference(policy: Policy): Reference {
 class WeightsReference implements Reference {
   /** Under the variables' names. */
   readonly weights: Readonly<Record<string, tf.Tensor>>;
+  private isDisposed = false;
 
   constructor(private readonly policy: Policy) {
     this.weights = Object.fromEntries(
@@ -36,6 +42,7 @@ class WeightsReference implements Reference {
 
   /** What `compute` gives while the policy has the reference's weights. They change hands without being copied. */
   with<T>(compute: () => T): T {
+    if (this.isDisposed) throw new Error('expected weights in use, got some that were disposed of');
     const entries = Object.entries(this.policy.variables);
     const own = entries.map(([, variable]) => tf.keep(tf.clone(variable)));
     try {
@@ -50,6 +57,7 @@ class WeightsReference implements Reference {
   }
 
   dispose(): void {
+    this.isDisposed = true;
     tf.dispose(this.weights as Record<string, tf.Tensor>);
   }
 }

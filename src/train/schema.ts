@@ -187,6 +187,13 @@ export const trainerFields = {
     fallback: 'none',
     resolve: (path, given) => dynamicSampling.resolve(path, given ?? { maxRounds: 1 }),
   }),
+  maxStaleness: custom<number | null>({
+    type: 'number',
+    doc: "How many steps early the completions of a step are begun, by the weights of that time, while the steps before it train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as `vllm` and `sglang`: the policy's own sampler cannot sample while it trains.",
+    fallback: '0',
+    // Null where it is the default: runs that earlier versions began do not have it.
+    resolve: (path, given) => checkNumber(path, given ?? 0, { min: 0, integer: true }) || null,
+  }),
   zeroStdGroups: custom<'drop' | null>({
     type: "'count' | 'drop'",
     doc: "Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so with all groups of a step. Needs an `advantage.center` other than 'none'.",
@@ -250,7 +257,7 @@ export const trainerFields = {
       maxLogProbDifference: number({
         default: 0.1,
         above: 0,
-        doc: 'Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference than this is an error. With `rollout` a larger difference is a warning. On the backend groupgrad any difference is an error if the policy `decodesExactly`.',
+        doc: 'Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference than this is an error. With `rollout` a larger difference is a warning, and nothing for completions of older weights (`maxStaleness`). On the backend groupgrad any difference is an error if the policy `decodesExactly`.',
       }),
       topP: number({
         default: null,

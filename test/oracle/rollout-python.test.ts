@@ -142,6 +142,24 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     });
   }
 
+  test('ahead of their step completions are those of the version before', async (t) => {
+    const adapterFolder = join(temporaryFolder(t), 'adapters');
+    const earlier = await server.loaded();
+    const trainer = await open(t, vllmOf(adapterFolder), { maxStaleness: 1 });
+    const steps = await stepsOf(trainer, 4);
+    const versions = steps.map(({ groups }) => [
+      ...new Set(groups.flatMap(({ completions }) => completions.map(({ version }) => version))),
+    ]);
+    assert.deepEqual(versions, [[0], [0], [1], [2]]);
+    // Of the policy itself only in step 1: from then on it has learnt since.
+    const differences = steps.map(({ metrics }) => metrics['sampling/log_prob_difference_max']);
+    t.diagnostic(`differences of log-probs: ${differences.map((value) => value.toExponential(1)).join(', ')}`);
+    assert.ok(differences[0] < bound, `${differences}`);
+    for (const difference of differences.slice(1)) assert.ok(difference > bound, `${differences}`);
+    // Steps 1 and 2 share a version, and no step comes after the last.
+    assert.deepEqual(await server.loaded(), [...earlier, ...fs.readdirSync(adapterFolder).sort().slice(-2)]);
+  });
+
   for (const [fault, temperature, expected, step] of [
     ['other-adapter', 1, /computes with other weights|computes without the adapter/, 0],
     // A new adapter changes nothing: until the first update no server can be told from one that ignores it.

@@ -65,9 +65,17 @@ export interface FakeServer {
   requests: { path: string; body: Body; key: string | undefined }[];
   /** Names of the adapters that are loaded. */
   readonly loaded: string[];
+  /** Asked before a completion is computed: a status to answer with, or `close` to close the connection. */
+  onCompletion: ((body: Body) => Promise<number | 'close' | undefined>) | undefined;
   /** Completions at the same time, at most. */
   mostAtOnce: number;
   completions: number;
+  /** Completions whose connection the client has closed. */
+  abandoned: number;
+  /** Adapters loaded at the same time, at most. */
+  mostLoaded: number;
+  /** Versions that were unloaded or replaced while completions with them were at work. */
+  lostInUse: string[];
   /** Loses what was loaded, as a server that is started anew. */
   restart(): void;
 }
@@ -92,6 +100,8 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
   let first: LoadedPolicy | undefined;
   let weightVersion = 'default';
   let atOnce = 0;
+  /** Completions at work. */
+  const atWork = new Set<{ adapter: string | undefined }>();
 
   const policyOf = (name: string | undefined, isCompletion: boolean): LoadedPolicy | undefined => {
     const own = name === undefined ? base : adapters.get(name);
@@ -123,10 +133,12 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
     if (adapters.has(name)) return { status: 400, body: { message: `adapter '${name}' has already been loaded` } };
     const policy = await loadPretrainedPolicy(model, { adapter: path });
     adapters.set(name, policy);
+    server.mostLoaded = Math.max(server.mostLoaded, adapters.size);
     first ??= policy;
     return { status: 200, body: {} };
   };
   const unload = (name: string): Answer => {
+    if ([...atWork].some(({ adapter }) => adapter === name)) server.lostInUse.push(name);
     // `first` may still be answered with.
     if (!adapters.delete(name)) return { status: 404, body: { message: `adapter ${name} is not loaded` } };
     return { status: 200, body: {} };
@@ -192,6 +204,7 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
       case '/unload_lora_adapter':
         return unload(body.lora_name);
       case '/update_weights_from_disk':
+        if (atWork.size > 0) server.lostInUse.push(weightVersion);
         base = await loadPretrainedPolicy(body.model_path);
         weightVersion = body.weight_version;
         return { status: 200, body: { success: true, message: 'Succeeded to update model weights.' } };
@@ -222,13 +235,29 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
     atOnce++;
     server.mostAtOnce = Math.max(server.mostAtOnce, atOnce);
     const counts = isCompletion(path, body);
+    const work = { adapter: body.model ?? body.lora_path };
+    if (counts) {
+      atWork.add(work);
+      response.once('close', () => {
+        if (atWork.delete(work)) server.abandoned++;
+      });
+    }
     if (counts && faults.delay) await sleep(faults.delay);
+    const outcome = counts ? await server.onCompletion?.(body) : undefined;
+    if (outcome !== undefined) {
+      atOnce--;
+      atWork.delete(work);
+      if (outcome === 'close') request.socket.destroy();
+      else response.writeHead(outcome).end('a fault');
+      return;
+    }
     server.requests.push({ path, body, key: request.headers.authorization });
     const result = await answer(path, body).catch((error: Error) => ({
       status: 500,
       body: { message: error.message },
     }));
     atOnce--;
+    atWork.delete(work);
     // It may have died in the meantime.
     if (server.faults.isDead) return void request.socket.destroy();
     if (counts) server.completions++;
@@ -246,8 +275,12 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
     get loaded() {
       return [...adapters.keys()];
     },
+    onCompletion: undefined,
     mostAtOnce: 0,
     completions: 0,
+    abandoned: 0,
+    mostLoaded: 0,
+    lostInUse: [],
     restart: () => adapters.clear(),
   };
   return server;

@@ -318,6 +318,24 @@ describe('a run', () => {
     assertTold(watch(steps(2, () => ({ learning_rate: 0 }))), 1, /the learning rate is 0: nothing is learnt/);
   });
 
+  test('is warned of log-probs that differ at once, where no older weights than its own explain it', () => {
+    const differs = { 'sampling/log_prob_difference_max': 0.5 };
+    const limit = { maxLogProbDifference: 0.1 };
+    assert.deepEqual(
+      watch(
+        steps(2, () => differs),
+        limit,
+      ).held,
+      [['log_prob_difference'], ['log_prob_difference']],
+    );
+    const ahead = watch(
+      steps(4, (i) => ({ ...differs, 'sampling/staleness_max': i % 2 })),
+      limit,
+    );
+    assert.deepEqual(ahead.held, [['log_prob_difference'], [], ['log_prob_difference'], []]);
+    assert.equal(ahead.told.length, 1);
+  });
+
   test('is warned of one of several rewards that says the same of everything', () => {
     const rewards = [
       { name: 'format', weight: 0.5 },

@@ -291,6 +291,7 @@ test('samples are the latest, the best and the worst, newest first among equals'
     rewards: i === 35 ? { correct: null } : { correct: i % 2, brief: i === 4 ? -1 : 0 },
     advantage: i === 0 ? null : 0.5,
     truncated: i === 39,
+    ...(i === 38 && { version: 37 }),
   }));
   const page = await report(folder({ 'metrics.jsonl': [{ step: 1 }], 'samples.jsonl': samples }));
   const shown = page.texts('pre').filter((text) => text.startsWith('completion'));
@@ -300,6 +301,7 @@ test('samples are the latest, the best and the worst, newest first among equals'
   assert.deepEqual(numbers.slice(12), [5, 39, 37, 35, 33, 31]);
   assert.deepEqual(page.texts('h3').slice(0, 3), ['Latest of 40', 'Highest rewards', 'Lowest rewards']);
   assert.equal(page.texts('wrong').filter((text) => text === 'truncated').length, 2);
+  assert.equal(page.html.split('weights after step <b>37</b>').length - 1, 2);
   assert.ok(page.texts('b').includes('none'));
 });
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';
-import test, { before, describe, type TestContext } from 'node:test';
+import test, { before, describe } from 'node:test';
 import { startBackend } from '../../src/backend/backend.js';
 import {
   type Completion,
@@ -20,66 +20,15 @@ import { hasStayed } from '../../src/rollout/probe.js';
 import { ServerPool } from '../../src/rollout/servers.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
-import { type FakeServer, type Faults, fakeServer } from '../support/fake-server.js';
-import { tensorsOf, tinyConfig, wordTask, writeModelFolder } from '../support/model-folder.js';
-import { readLines, stepsOf, temporaryFolder, tinyOptions } from '../support/trainer.js';
+import { fakeServer } from '../support/fake-server.js';
+import { tensorsOf, tinyConfig, writeModelFolder } from '../support/model-folder.js';
+import { lora, open, patience, scene, vllmOf } from '../support/rollout-scene.js';
+import { readLines, stepsOf, tinyOptions } from '../support/trainer.js';
 
-/** Differs within every group from the first step on. */
-const often = defineReward('c', ({ completion }) => completion.text.split('c').length - 1);
-const lora = { rank: 2, alpha: 8 };
 const quiet = { output: null };
 
 function assertBelow(value: number, bound: number, what = 'value'): void {
   assert.ok(value < bound, `${what}: ${value}, expected less than ${bound}`);
-}
-
-/** Fast where a server fails. */
-const patience = { backOff: 5, retries: 4 };
-
-interface Scene {
-  parent: string;
-  model: string;
-  servers: FakeServer[];
-  adapters: string;
-}
-
-async function scene(t: TestContext, ...faults: Faults[]): Promise<Scene> {
-  const parent = temporaryFolder(t);
-  const model = writeModelFolder(join(parent, 'model'));
-  const servers: FakeServer[] = [];
-  for (const some of faults.length > 0 ? faults : [{}]) servers.push(await fakeServer(t, model, some));
-  return { parent, model, servers, adapters: join(parent, 'adapters') };
-}
-
-function vllmOf({ servers, adapters }: Scene, change: Partial<VllmOptions> = {}): RolloutEngine {
-  const urls = servers.map(({ url }) => url);
-  return vllm({ urls, model: 'tiny', adapterFolder: adapters, ...patience, ...change });
-}
-
-async function open(
-  t: TestContext,
-  model: string,
-  change: Partial<TrainerOptions>,
-  options: Parameters<typeof PretrainedPolicy.load>[1] = { lora },
-): Promise<GrpoTrainer> {
-  const policy = (await PretrainedPolicy.load(model, options)) as LoadedPolicy;
-  const trainer = await createTrainer({
-    policy,
-    train: wordTask,
-    rewards: [often],
-    promptsPerStep: 4,
-    groupSize: 4,
-    sampling: { maxTokens: 4, promptLength: 4 },
-    hadw: {},
-    optimizer: { learningRate: 5e-2 },
-    seed: 5,
-    ...change,
-  });
-  t.after(() => {
-    trainer.dispose();
-    policy.dispose();
-  });
-  return trainer;
 }
 
 /** The message of the error that a step ends with. */

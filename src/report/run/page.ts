@@ -160,7 +160,7 @@ const mostCharacters = 4000;
 const mostFaultCharacters = 500;
 
 function renderSample(sample: Sample): string {
-  const { step, prompt, answer, completion, rewards, advantage, truncated } = sample;
+  const { step, prompt, answer, completion, rewards, advantage, truncated, version } = sample;
   const verdicts = rewards.slice(0, 12).map(([name, value]) => {
     const mark = value !== null && value > 0 ? ' class="right"' : '';
     return `<span>${markup(name)} <b${mark}>${value === null ? 'none' : format(value)}</b></span>`;
@@ -169,6 +169,7 @@ function renderSample(sample: Sample): string {
   return [
     '<article class="sample"><header>',
     `<span>step <b>${format(step)}</b></span>`,
+    version === null ? '' : `<span>weights after step <b>${format(version)}</b></span>`,
     ...verdicts,
     rewards.length > 1 ? `<span>sum <b>${format(total(sample))}</b></span>` : '',
     advantage === null ? '' : `<span>advantage <b>${format(advantage)}</b></span>`,
