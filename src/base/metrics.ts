@@ -484,7 +484,6 @@ export const metrics = {
     source: 'clock',
     unit: 'seconds',
     doc: 'With `maxStaleness`: how long completions were sampled before their step waited for them; `time/sampling` is the wait.',
-    shownIn: 'Time',
   },
   'time/step': {
     source: 'clock',

@@ -7,11 +7,12 @@
 
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { mean } from '../base/statistics.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { AnyReward, Group } from '../rollout/api.js';
 import type { RolloutEngine, RolloutWeights } from '../rollout/engine.js';
-import { mean, type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
+import { type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
 import type { TokenTask } from '../rollout/token-task.js';
 import type { Example } from '../tasks/task.js';
 import type { GroupChoice } from './choice.js';
