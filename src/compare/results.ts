@@ -1,6 +1,7 @@
 // What the runs of a comparison have come to, read from its folder: curves by bucket for each run.
 
 import { join } from 'node:path';
+import type { MetricName } from '../base/metrics.js';
 import { mean } from '../base/statistics.js';
 import { equalGroupProbability, passAtK, passes } from '../evaluation/estimators.js';
 import { everything } from './buckets.js';
@@ -114,11 +115,10 @@ function measureAll(
   };
 }
 
-interface StepMetrics {
-  step: number;
-  tokens?: number;
-  frac_reward_zero_std?: number | null;
-}
+/** The metrics of a run that a comparison reads. */
+type ReadMetric = Extract<MetricName, 'tokens' | 'frac_reward_zero_std' | 'time/step'>;
+
+type StepMetrics = { step: number } & Partial<Record<ReadMetric, number | null>>;
 
 function readRun(
   out: string,
@@ -137,7 +137,7 @@ function readRun(
   const finished = readJson<FinishedRun>(files.finished(variant, seed));
   const steps = evaluations.at(-1)?.step ?? 0;
   const made = metrics.filter(({ step }) => step <= steps);
-  const timing = readLines<{ step: number; 'time/step'?: number }>(join(runDir, 'timing.jsonl'));
+  const timing = readLines<StepMetrics>(join(runDir, 'timing.jsonl'));
   const seconds = timing.reduce((sum, line) => sum + (line.step <= steps ? (line['time/step'] ?? 0) : 0), 0);
   const between = evaluations.map(({ step }, i) =>
     made.filter((line) => line.step <= step && line.step > (evaluations[i - 1]?.step ?? -1)),
