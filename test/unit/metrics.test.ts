@@ -191,6 +191,7 @@ describe('a run', () => {
     'gmpo by micro-batches': { loss: presets.gmpo, microBatchSize: 3, iterations: 2 },
     'vespo and rewards of steps': { loss: presets.vespo, rewards: [correct, steps], microBatchSize: 3, miniBatches: 2 },
     'a rollout engine': { rollout: engine },
+    'completions sampled ahead': { rollout: { ...engine, keepsVersions: true }, maxStaleness: 1 },
     'a learning rate of 0': { optimizer: { learningRate: 0 } },
     'a reward that is not finite': { rewards: [defineReward('odd', () => Number.NaN)] },
   };
