@@ -190,9 +190,9 @@ struct Matrix {
   const uint16_t* bfloat16 = nullptr;
 };
 
-// C[i] = activation(A[i] B[i] + bias) for each i of a batch. A row of C depends only on the row of A, B, `bias`,
-// and `precision`: for each element, the sum over k is the same chain of operations whatever m, n, batch and
-// threads are, and whether or not B was packed before.
+// C[i] = activation(A[i] B[i] + bias) for each i of a batch, or with C[i] in the sum too. A row of C depends only on
+// the row of A, B, `bias`, `precision`, and where it is in the sum that row of C: for each element, the sum over k is
+// the same chain of operations whatever m, n, batch and threads are, and whether or not B was packed before.
 struct MatMulRequest {
   Precision precision;
   int64_t batch, m;
@@ -205,6 +205,7 @@ struct MatMulRequest {
   bool activates = false;
   Unary activation = Unary::relu;
   float alpha = 0;
+  bool accumulates = false;  // C is in the sum, before the first block of k
   float* c;
 };
 
