@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "../core/device.hpp"
 
@@ -338,6 +339,31 @@ struct SumOfSquaresRequest {
   double* y;
 };
 
+// What is left of a distribution: the topK most likely tokens (0: all), of those the fewest whose probability reaches
+// topP, of those the ones at least minP times as likely as the most likely.
+struct Cut {
+  int64_t topK;
+  double topP, minP;
+};
+
+// A token for each row of logits, with its log-prob. It is the one in whose share of softmax(logits / temperature), of
+// tokens below `allowed`, the row's point falls. Where there is a cut, that is what the cut leaves, and the log-prob is
+// that of the logits in which all others are `masked`. Log-probs have the bits of the CPU device's logitsLoss.
+struct SampleRequest {
+  int64_t rows, vocab, allowed;
+  int64_t block;  // divides vocab; of this many probabilities a float32 total is drawn first, then one of them
+  double temperature;
+  bool cuts;
+  Cut cut;
+  float masked;
+  const float* logits;
+  const double* points;   // [rows], within [0, 1); null: the most likely token, the lowest id of equals
+  const uint8_t* wanted;  // [rows]; 0: a row to pass over
+  int32_t* tokens;        // -1: a row that is passed over, or without probabilities because a logit is not finite
+  float* logProbs;        // 0 for a token of -1
+  std::span<std::vector<int32_t>> kept;  // [rows] if there is a cut: the ids that it left, ascending
+};
+
 // A device. `state` holds its threads and scratch memory, per environment. No exception crosses these functions.
 struct Operations {
   Status (*unary)(void* state, const UnaryRequest&);
@@ -362,6 +388,7 @@ struct Operations {
   Status (*attentionBackward)(void* state, const AttentionBackwardRequest&);
   Status (*adamW)(void* state, const AdamWRequest&);
   Status (*sumOfSquares)(void* state, const SumOfSquaresRequest&);
+  Status (*sample)(void* state, const SampleRequest&);
   Status (*matMul)(void* state, const MatMulRequest&);
   // `packed` is null if there is not enough memory.
   Status (*pack)(void* state, Precision, const Matrix&, PackedMatrix*& packed);
