@@ -295,6 +295,7 @@ void matMul(const Engine& e, Call& call) {
   r.activates = activation >= 0;
   r.activation = Unary(std::max<int64_t>(0, activation));
   r.alpha = float(call.number("alpha"));
+  r.accumulates = call.integer("accumulates", 0, 1) != 0;
   r.batchA = call.numbers("batch offsets of a", r.batch);
   r.batchB = call.numbers("batch offsets of b", r.batch);
   const int64_t endA = endOf(call, "a", r.m, r.right.k, r.strideM, r.strideK);

@@ -15,8 +15,6 @@
 
 namespace groupgrad::cpu {
 
-namespace {
-
 const Kernels& bestKernels() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -28,6 +26,8 @@ const Kernels& bestKernels() {
 #endif
   return kBaselineKernels;
 }
+
+namespace {
 
 // A run of sequences with at most this many tokens is one unit of work with its own sums; results depend on it.
 constexpr int64_t kTokensPerRun = 8192;

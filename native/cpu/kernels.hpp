@@ -112,6 +112,9 @@ struct Kernels {
   int64_t (*backwardRow)(const RowContext&, int64_t row, const RowStatistics&, float gradient, float entropyGradient);
 };
 
+// The best that this processor supports.
+const Kernels& bestKernels();
+
 extern const Kernels kBaselineKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;

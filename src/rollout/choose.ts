@@ -111,7 +111,7 @@ function withoutFrom(probabilities: tf.Tensor2D, allowed: number): tf.Tensor2D {
 const blocksFrom = 1024;
 
 /** The divisor of the vocabulary with the fewest values to be read: near its root, or all of it where it has no other. */
-function blockSize(vocabulary: number): number {
+export function blockSize(vocabulary: number): number {
   if (vocabulary < blocksFrom) return vocabulary;
   let size = Math.floor(Math.sqrt(vocabulary));
   while (vocabulary % size !== 0) size--;

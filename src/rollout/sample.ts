@@ -10,7 +10,7 @@ import type { DeviceChoice } from '../devices/devices.js';
 import { checkLogits } from '../model/check-logits.js';
 import type { Decoder, Policy, RefillableDecoder, SequenceBatch } from '../model/policy.js';
 import { paddingOf, type TextStream } from '../text/tokenizer.js';
-import { type Choices, chooseFromCut, chooseTokens } from './choose.js';
+import { drawTokens } from './draw.js';
 import {
   type Completion,
   checkRequests,
@@ -20,8 +20,6 @@ import {
   type RolloutOptions,
   type RolloutRequest,
 } from './engine.js';
-import { keepOnly } from './kept-tokens.js';
-import { logProbsOf } from './log-probs.js';
 import { sequencesAPass } from './pass-size.js';
 
 export interface SamplerOptions {
@@ -149,39 +147,35 @@ class Sampling {
   private chooseTokens(): void {
     const { temperature, maxTokens } = this.options;
     const logits = checkLogits(this.decoder!.logits, this.drafts.length, this.policy.logitsSize);
-    const choices = this.choose(logits);
+    const { seed, step } = this.options;
+    const stream = { seed, purpose: 'sampling', index: step } as const;
+    const drawn = drawTokens(logits, {
+      temperature,
+      cut: this.options,
+      allowed: this.policy.tokenizer.vocabularySize,
+      wanted: (row) => isLive(this.drafts[row]),
+      point: (row) => {
+        const { request, tokens } = this.drafts[row]!;
+        return uniform(stream, request.promptIndex, request.sample, tokens.length);
+      },
+      device: this.device,
+    });
     for (const [row, draft] of this.drafts.entries()) {
-      if (isLive(draft) && Number.isNaN(choices.probabilities[row])) {
+      if (isLive(draft) && drawn.tokens[row] < 0) {
         throw new NumericFault(
           `logits: expected finite values, got others at position ${draft.tokens.length} of prompt ${draft.request.promptIndex}`,
         );
       }
     }
-    const values = logits.dataSync<'float32'>();
-    const input = choices.kept ? keepOnly(values, this.policy.logitsSize, choices.kept) : values;
-    const logProbs = logProbsOf(input, choices.tokens, temperature || 1, this.device);
     this.drafts.forEach((draft, row) => {
       if (!isLive(draft)) return;
-      const token = choices.tokens[row];
+      const token = drawn.tokens[row];
       draft.tokens.push(token);
-      draft.logProbs.push(logProbs[row]);
-      if (choices.kept) draft.kept.push(choices.kept[row]);
+      draft.logProbs.push(drawn.logProbs[row]);
+      if (drawn.kept) draft.kept.push(drawn.kept[row]);
       const isStopped = this.endTokens.has(token) || this.completesStop(draft, token);
       if (isStopped || draft.tokens.length === maxTokens) this.finish(draft, row, !isStopped);
     });
-  }
-
-  private choose(logits: ReturnType<typeof checkLogits>): Choices & { kept?: Int32Array[] } {
-    const { temperature, seed, step } = this.options;
-    const { vocabularySize: allowed } = this.policy.tokenizer;
-    if (temperature === 0) return chooseTokens(logits, 1, { allowed });
-    const stream = { seed, purpose: 'sampling', index: step } as const;
-    const points = Float64Array.from(this.drafts, (draft) =>
-      isLive(draft) ? uniform(stream, draft.request.promptIndex, draft.request.sample, draft.tokens.length) : 0,
-    );
-    if (!this.isCut) return chooseTokens(logits, temperature, { points, allowed });
-    const wanted = (row: number) => isLive(this.drafts[row]);
-    return chooseFromCut(logits, temperature, this.options, { points, allowed, wanted });
   }
 
   private completesStop(draft: Draft, token: number): boolean {

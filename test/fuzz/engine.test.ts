@@ -92,6 +92,7 @@ const operations = [
   'decodeAttention',
   'adamW',
   'sumOfSquares',
+  'sample',
   'matMul',
   'pack',
   'freePacked',

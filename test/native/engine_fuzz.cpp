@@ -234,16 +234,21 @@ std::string products(Draw& d, void* s) {
   if (d.chance(0.5)) r.bias = bias.data();
   r.activates = d.chance(0.5);
   r.activation = Unary::sigmoid;
+  r.accumulates = d.chance(0.3);
+  const std::vector<float> before = d.floats(r.batch * r.m * r.right.n);
+  const auto multiply = [&](Output<float>& c) {
+    if (r.accumulates) std::copy(before.begin(), before.end(), c.data.get());
+    r.c = c.data.get();
+    require(op.matMul(s, r));
+  };
   Output<float> c(r.batch * r.m * r.right.n);
-  r.c = c.data.get();
-  require(op.matMul(s, r));
+  multiply(c);
   if (oneB && r.right.k > 0 && r.right.n > 0) {
     PackedMatrix* packed = nullptr;
     require(op.pack(s, r.precision, r.right, packed));
     Output<float> again(c.size);
     r.packed = packed;
-    r.c = again.data.get();
-    require(op.matMul(s, r));
+    multiply(again);
     op.freePacked(packed);
     if (again.bytes() != c.bytes()) fail("a packed matrix changed the bits");
   }
@@ -254,8 +259,7 @@ std::string products(Draw& d, void* s) {
     r.packed = nullptr;
     r.right.bfloat16 = nullptr;
     r.right.float32 = wide.data();
-    r.c = expanded.data.get();
-    require(op.matMul(s, r));
+    multiply(expanded);
     if (!sameNumbers(c, expanded)) fail("a matrix stored in bfloat16 gave other numbers than its float32 copy");
   }
   return c.bytes();
@@ -441,9 +445,48 @@ std::string updates(Draw& d, void* s) {
   return newVariable.bytes() + newMean.bytes() + newSquare.bytes() + sum.bytes();
 }
 
+std::string draws(Draw& d, void* s) {
+  SampleRequest r{};
+  r.rows = d.integer(0, 9);
+  r.block = d.integer(1, d.chance(0.2) ? 900 : 30);
+  r.vocab = r.block * d.integer(1, 40);
+  r.allowed = d.chance(0.5) ? r.vocab : d.integer(1, r.vocab);
+  r.temperature = d.chance(0.3) ? 1 : 0.4;
+  r.cuts = d.chance(0.6);
+  r.cut = {d.chance(0.5) ? 0 : d.integer(1, 60), d.chance(0.5) ? 1 : 0.7, d.chance(0.5) ? 0 : 0.1};
+  r.masked = -1e9f;
+  const std::vector<float> logits = d.floats(r.rows * r.vocab);
+  std::vector<double> points;
+  std::vector<uint8_t> wanted;
+  for (int64_t row = 0; row < r.rows; ++row) {
+    points.push_back(double(d.integer(0, 999)) / 1000);
+    wanted.push_back(d.chance(0.9));
+  }
+  r.logits = logits.data();
+  if (r.cuts || d.chance(0.7)) r.points = points.data();
+  r.wanted = wanted.data();
+  Output<int32_t> tokens(r.rows);
+  Output<float> logProbs(r.rows);
+  r.tokens = tokens.data.get();
+  r.logProbs = logProbs.data.get();
+  std::vector<std::vector<int32_t>> kept(r.cuts ? size_t(r.rows) : 0);
+  r.kept = kept;
+  require(op.sample(s, r));
+  std::string ids;
+  for (int64_t row = 0; row < r.rows; ++row) {
+    const int32_t token = tokens.data[size_t(row)];
+    if (token < -1 || token >= r.allowed) fail("a token that is not allowed");
+    if (!r.cuts) continue;
+    const std::vector<int32_t>& own = kept[size_t(row)];
+    if (token >= 0 && !std::binary_search(own.begin(), own.end(), token)) fail("a token that was cut");
+    for (const int32_t id : own) ids += std::to_string(id) + ' ';
+  }
+  return tokens.bytes() + logProbs.bytes() + ids;
+}
+
 constexpr std::string (*kKinds[])(Draw&, void*) = {unary,          binary,     casts,      copy,      reductions,
                                                    rowsByIndex,    products,   norms,      rotations, gatedUnits,
-                                                   setsOfProducts, attentions, attentions, updates};
+                                                   setsOfProducts, attentions, attentions, updates,   draws};
 
 void run(uint64_t seed) {
   currentSeed = seed;

@@ -106,6 +106,49 @@ function attentionOf(c: AttentionCase, seed: number): { given: Given; attributes
   return { given, attributes: { sequences: starts.length, heads, keyValueHeads, scale, softCap, window } };
 }
 
+/** Inputs of a layer with an adapter, forward and backward. */
+function adaptedLayer(rows: number, inputs: number, outputs: number, rank: number, inputsFirst: boolean) {
+  const weight = inputsFirst ? normal(1, inputs, outputs) : normal(1, outputs, inputs);
+  const [x, low, b] = [normal(2, rows, inputs), normal(3, rows, rank), normal(4, outputs, rank)];
+  const given: Given = { x, weight, bias: normal(5, outputs), low, b };
+  const back: Given = { dy: normal(6, rows, outputs), x, weight, low, a: normal(7, rank, inputs), b };
+  return { given, back };
+}
+
+/** The value and all gradients, in one kernel each or in separate operations of tfjs. */
+function adaptedBits(given: Given, back: Given, inputsFirst: boolean, held: boolean, isFused: boolean) {
+  const tensors = Object.fromEntries(
+    Object.entries({ ...given, ...back }).map(([key, [values, shape]]) => [key, tf.tensor<tf.Rank>(values, shape)]),
+  ) as Record<string, tf.Tensor2D>;
+  if (held) tensors.weight = api!.compress(tensors.weight);
+  const { x, weight, bias, low, a, b, dy } = tensors;
+  const scale = 0.3;
+  const kernel = (name: string, inputs: tf.NamedTensorMap, attributes: Attributes) =>
+    tf.engine().runKernel<tf.Tensor[]>(name, inputs, attributes);
+  const compute = (): tf.Tensor[] => {
+    if (isFused) {
+      return [
+        ...kernel('groupgrad.linear', { x, weight, bias, low, b }, { inputsFirst }),
+        ...kernel('groupgrad.adapterStates', { x, a }, { scale }),
+        ...kernel(
+          'groupgrad.linearBackward',
+          { dy, x, weight, low, a, b },
+          { inputsFirst, scale, wantsX: true, wantsA: true, wantsB: true },
+        ),
+      ];
+    }
+    const dLow = tf.mul<tf.Tensor2D>(tf.matMul(dy, b), scale);
+    return [
+      tf.add(tf.add(tf.matMul(x, weight, false, !inputsFirst), bias), tf.matMul(low, b, false, true)),
+      tf.mul(tf.matMul(x, a, false, true), scale),
+      tf.add(tf.matMul(dy, weight, false, inputsFirst), tf.matMul(dLow, a)),
+      tf.matMul(dLow, x, true),
+      tf.matMul(dy, low, true),
+    ];
+  };
+  return compute().map((tensor) => tensor.dataSync<'float32'>().slice());
+}
+
 describe('fused kernels of the backend groupgrad', { skip }, () => {
   useEngine();
 
@@ -199,6 +242,61 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         check('groupgrad.adamW', state, settings, 4);
         check('groupgrad.globalNorm', { a: normal(6, 200_001), b: normal(7, 1), c: normal(8, 0) }, {}, 8);
       });
+
+      test('linear layers with biases and adapters, forward and backward', () => {
+        for (const [rows, inputs, outputs, rank] of [
+          [1, 1, 1, 1],
+          [5, 37, 50, 3],
+          [20, 600, 33, 16],
+          [140, 20, 70, 8],
+        ]) {
+          for (const inputsFirst of [false, true]) {
+            const { given, back } = adaptedLayer(rows, inputs, outputs, rank, inputsFirst);
+            const { low: _, b: __, ...plain } = given;
+            const terms = inputs + rank;
+            check('groupgrad.linear', given, { inputsFirst }, terms);
+            check('groupgrad.linear', plain, { inputsFirst }, terms);
+            check('groupgrad.adapterStates', { x: back.x, a: back.a }, { scale: 0.3 }, inputs);
+            for (const wanted of ['xab', 'a', 'b', 'x', '']) {
+              const attributes = {
+                inputsFirst,
+                scale: 0.3,
+                wantsX: wanted.includes('x'),
+                wantsA: wanted.includes('a'),
+                wantsB: wanted.includes('b'),
+              };
+              check('groupgrad.linearBackward', back, attributes, outputs + rank + rows);
+            }
+          }
+        }
+      });
+
+      for (const precision of ['float32', 'bfloat16'] as const) {
+        for (const held of [false, true]) {
+          const kind = `products in ${precision}${held ? ', weights held in bfloat16' : ''}`;
+          test(`an adapter in the memory of its layer has the bits of separate operations: ${kind}`, () => {
+            api!.setPrecision(precision);
+            for (const [rows, inputs, outputs, rank] of [
+              [1, 5, 3, 2],
+              [77, 600, 130, 16],
+              [300, 33, 90, 64],
+            ]) {
+              for (const inputsFirst of [false, true]) {
+                const { given, back } = adaptedLayer(rows, inputs, outputs, rank, inputsFirst);
+                for (const threads of [1, 3]) {
+                  api!.configureEngine({ threads });
+                  const fused = tf.tidy(() => adaptedBits(given, back, inputsFirst, held, true));
+                  const separate = tf.tidy(() => adaptedBits(given, back, inputsFirst, held, false));
+                  fused.forEach((values, i) => {
+                    assert.ok(bits(values).equals(bits(separate[i])), `output ${i} of ${rows} rows`);
+                  });
+                }
+              }
+            }
+            api!.setPrecision('float32');
+          });
+        }
+      }
 
       test('bits of attention depend neither on the batch, nor on padding, nor on what comes later, nor on threads', () => {
         for (const own of attentionCases) {
@@ -332,6 +430,17 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
             { width: 24, inverse: false },
           ],
           ['groupgrad.gatedUnit', (count) => ({ gate: normal(1, count, n), up: normal(2, count, n) }), { gelu: true }],
+          [
+            'groupgrad.linear',
+            (count) => ({
+              x: normal(1, count, 40),
+              weight: normal(2, n, 40),
+              bias: normal(3, n),
+              low: normal(4, count, 6),
+              b: normal(5, n, 6),
+            }),
+            { inputsFirst: false },
+          ],
         ];
         for (const [name, make, attributes] of rowwise) {
           api!.configureEngine({ threads: 1 });

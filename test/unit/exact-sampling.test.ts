@@ -10,6 +10,8 @@ import type { Precision } from '../../src/backend/precision.js';
 import { defineReward } from '../../src/index.js';
 import type { Decoder, Policy, SequenceBatch } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
+import { tokenLogProbsOf } from '../../src/rollout/generate.js';
+import { policySampler } from '../../src/rollout/sample.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import type { GrpoStep, TrainerOptions } from '../../src/train/api.js';
 import { loadPretrainedPolicy } from '../../src/weights/pretrained-policy.js';
@@ -22,13 +24,18 @@ function policyOf(precision: Precision = 'float32'): Policy {
   return createTransformer(size, characterVocabulary(tinyTask.characters!), 3);
 }
 
-/** An adapter on weights that are held in bfloat16, and what it is trained on. */
-async function adapted(t: TestContext, precision: Precision, targets: string): Promise<Partial<TrainerOptions>> {
+/** An adapter on weights that are held in bfloat16. */
+async function adaptedPolicy(t: TestContext, precision: Precision, targets: string, rank: number) {
   const sizes = { hidden_size: 48, intermediate_size: 72, num_attention_heads: 4, num_key_value_heads: 2 };
   const config = { ...tinyConfig, ...sizes };
   const folder = join(temporaryFolder(t), 'model');
   writeModelFolder(folder, { config, tensors: tensorsOf(config), type: 'BF16' });
-  const policy = await loadPretrainedPolicy(folder, { lora: { rank: 3, targets }, precision });
+  return loadPretrainedPolicy(folder, { lora: { rank, targets }, precision });
+}
+
+/** Such a policy, and what it is trained on. */
+async function adapted(t: TestContext, precision: Precision, targets: string): Promise<Partial<TrainerOptions>> {
+  const policy = await adaptedPolicy(t, precision, targets, 3);
   const prompts = ['a b c', 'd', 'e f', 'g a'];
   const example = (i: number) => ({ prompt: prompts[i], answer: '', solution: '', difficulty: 0 });
   // Truncated completions, whose score is 0, have rewards too.
@@ -98,6 +105,31 @@ describe('sampling and training on the backend groupgrad', { skip }, () => {
         });
       }
     }
+  }
+
+  for (const precision of ['float32', 'bfloat16'] as const) {
+    test(`log-probs in chunks are those of the sampler, with adapters of more rank than a block of a sum: ${precision}`, async (t) => {
+      const policy = await adaptedPolicy(t, precision, '.*', 600);
+      // As they are loaded the adapters add nothing.
+      for (const variable of Object.values(policy.variables)) {
+        const noise = tf.tidy(() => tf.mul(0.05, tf.randomNormal(variable.shape, 0, 1, 'float32', 5)));
+        variable.assign(noise);
+        noise.dispose();
+      }
+      const prompt = Int32Array.of(1, 4, 5);
+      const request = { prompt, promptIndex: 0, sample: 0 };
+      const [{ tokens, logProbs }] = await policySampler(policy).complete([request], {
+        maxTokens: 6,
+        temperature: 1,
+        seed: 1,
+        step: 0,
+      });
+      for (const most of [0, undefined]) {
+        const [all] = await tokenLogProbsOf(policy, [Int32Array.of(...prompt, ...tokens)], 1, most);
+        assert.deepEqual(all.slice(prompt.length - 1), logProbs, `logits up to ${most ?? 'the default'}`);
+      }
+      policy.dispose();
+    });
   }
 
   test('a policy that says so and does not is refused; one that does not say so is measured', async (t) => {

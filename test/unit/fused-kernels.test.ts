@@ -7,6 +7,8 @@ import assert from 'node:assert/strict';
 import test, { afterEach, before } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import { linear } from '../../src/model/linear.js';
+import { forget } from '../../src/model/part.js';
 import type { Decoder, RefillableDecoder } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { padPrompts } from '../../src/rollout/sample.js';
@@ -92,8 +94,10 @@ const decodeAttention: Primitive = (inputs, shapes, attributes) => {
   return [[mixed, [rows, width]]];
 };
 
-/** Those of the model; the others are the optimiser's. */
-const ofModel = Object.keys(primitives).filter((name) => !/adamW|globalNorm/.test(name));
+const ofLinear = ['groupgrad.adapterStates', 'groupgrad.linear', 'groupgrad.linearBackward'];
+const ofOptimizer = ['groupgrad.adamW', 'groupgrad.globalNorm'];
+/** Those of the model below, which has no biases and no adapters. */
+const ofModel = Object.keys(primitives).filter((name) => ![...ofLinear, ...ofOptimizer].includes(name));
 
 function logitsAndGradients(recompute: boolean): Record<string, Float32Array> {
   const policy = createTransformer({ ...size, recompute }, vocabulary, 5);
@@ -169,6 +173,48 @@ test('every primitive computes by the fused kernels of its name, forward and bac
   }
 });
 
+/** Values and all gradients of linear layers with what they may have. */
+function linearLayers(): Record<string, Float32Array> {
+  const draw = (seed: number, rows: number, columns: number) =>
+    tf.tensor2d(
+      Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(1.7 * i + seed)),
+      [rows, columns],
+    );
+  const results: Record<string, Float32Array> = {};
+  for (const inputsFirst of [false, true]) {
+    for (const [hasBias, rank] of [
+      [true, 0],
+      [false, 3],
+      [true, 5],
+    ] as const) {
+      tf.tidy(() => {
+        const weight = inputsFirst ? draw(1, 7, 9) : draw(1, 9, 7);
+        const bias = hasBias ? tf.reshape<tf.Rank.R1>(draw(2, 1, 9), [9]) : undefined;
+        const adapter = rank > 0 ? { a: draw(3, rank, 7), b: draw(4, 9, rank), scale: 0.3 } : undefined;
+        const layer = linear(draw(5, 11, 7), { weight, inputsFirst, bias, adapter }, forget);
+        const dy = draw(6, 11, 9);
+        for (const wanted of ['x', 'weight', 'bias', 'a', 'b', 'all']) {
+          const gradients = layer.backward(dy, (name) => wanted === 'all' || name === wanted);
+          for (const [name, gradient] of Object.entries({ value: layer.value, ...gradients })) {
+            results[`${inputsFirst} ${hasBias} ${rank} ${wanted} ${name}`] = gradient.dataSync<'float32'>().slice();
+          }
+        }
+      });
+    }
+  }
+  return results;
+}
+
+test('so do linear layers with biases and adapters, each gradient only where it is wanted', () => {
+  const composed = linearLayers();
+  for (const name of ofLinear) register(name);
+  calls.clear();
+  const fused = linearLayers();
+  assert.deepEqual([...calls.keys()].sort(), ofLinear);
+  assert.deepEqual(Object.keys(fused).sort(), Object.keys(composed).sort());
+  for (const [name, values] of Object.entries(composed)) assertArray(fused[name], values, 1e-5, name);
+});
+
 function updated(): Float32Array[] {
   const variables = { a: tf.variable(tf.tensor2d([1, -2, 3, 0.5], [2, 2])), b: tf.variable(tf.tensor1d([4, -1])) };
   const settings: OptimizerSettings = {
@@ -199,7 +245,7 @@ function updated(): Float32Array[] {
 
 test('so do the optimiser and the norm of the gradient', () => {
   const composed = updated();
-  for (const name of ['groupgrad.adamW', 'groupgrad.globalNorm']) register(name);
+  for (const name of ofOptimizer) register(name);
   calls.clear();
   const fused = updated();
   assert.deepEqual([...calls].sort(), [

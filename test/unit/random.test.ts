@@ -12,6 +12,10 @@ test('threefry gives the known answers of Random123 for 4x32 words and 20 rounds
     hex(threefry([ones, ones, ones, ones], [ones, ones, ones, ones])),
     '2a881696 57012287 f6c7446e a16a6732',
   );
+  assert.equal(
+    hex(threefry([0xa4093822, 0x299f31d0, 0x082efa98, 0xec4e6c89], [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344])),
+    '59cd1dbb b8879579 86b5d00c ac8b6d84',
+  );
 });
 
 test('every part of an address changes the number, and nothing else does', () => {

@@ -174,7 +174,7 @@ class Product {
         for (int64_t tile = 0; tile < tiles; ++tile) {
           const int64_t top = tile * rows / tiles, bottom = (tile + 1) * rows / tiles;
           kernel_.multiply(int(bottom - top), panel + top * kPanelStride, b, block, c + top * n + column, n, width,
-                           k > 0, next + tile * block * rowBytes / tiles, rowBytes / tiles);
+                           k > 0 || r_.accumulates, next + tile * block * rowBytes / tiles, rowBytes / tiles);
         }
       }
     }
@@ -186,7 +186,7 @@ class Product {
     const int64_t width = end - begin;
     for (int64_t row = 0; row < rows; ++row) {
       float* y = c + row * r_.right.n + begin;
-      if (r_.right.k == 0) std::fill_n(y, width, 0.0f);
+      if (r_.right.k == 0 && !r_.accumulates) std::fill_n(y, width, 0.0f);
       if (r_.bias) s_.kernels().binary(Binary::add, y, 1, r_.bias + begin, 1, y, width);
       if (r_.activates) s_.kernels().unary(r_.activation, y, y, width, r_.alpha);
     }
