@@ -7,6 +7,7 @@ import { dirname, join, relative } from 'node:path';
 import test from 'node:test';
 import packageJson from '../../package.json' with { type: 'json' };
 import { root } from '../support/installed.js';
+import { typescript } from '../support/native.js';
 import { runProgram } from '../support/run-program.js';
 
 test('docs/api is up to date', () => {
@@ -15,7 +16,7 @@ test('docs/api is up to date', () => {
 });
 
 test("the types of the trainer's options are those of its schema", () => {
-  const args = ['--import', 'tsx', 'scripts/option-types.mjs', '--check'];
+  const args = [...typescript, 'scripts/option-types.mjs', '--check'];
   const { status, output } = runProgram(process.execPath, args, { cwd: root });
   assert.equal(status, 0, output);
 });
