@@ -1,42 +1,54 @@
-// Runs the tests (node:test through tsx), one file per core. Arguments narrow the files: `npm test -- golden anchor`. With
+// Runs the tests (node:test), one file per core. Arguments narrow the files: `npm test -- golden anchor`. With
 // --require-tensorflow, tests that need tfjs-node fail where they would skip themselves. With --times, what each file took
 // is listed at the end. The files of test/gpu run one after the other, before all others: they look at how much memory of
 // the GPU is free. Tests of the command line start dist/, which starts faster than the sources; it is built first if a
 // source is newer. What is left to the slow and the training set (test/support/sets.ts) is counted at the end.
 //
-// It is started with `--import tsx`, which the processes of the files inherit, and with --single-threaded-gc: with a file on
-// every core, a collector that uses several takes a fifth more processor time and is no faster.
+// It is started with --import scripts/typescript.mjs, which the processes of the files inherit, and with --single-threaded-gc:
+// with a file on every core, a collector that uses several takes a fifth more processor time and is no faster.
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { compileAll } from './typescript.mjs';
 
 /** The files that take longest, the longest first: they begin first, so that the last core is not alone with one of them. */
 const longest = [
   'native/emulated-cuda',
   'integration/memory',
-  'native/programs',
   'oracle/rollout-python',
-  'integration/add-surrogate',
-  'integration/signals',
-  'integration/gpu-session',
-  'integration/cuda-benchmark',
+  'native/programs',
   'native/leaks',
   'native/build',
-  'integration/builtins',
+  'integration/signals',
+  'tensorflow/process',
+  'integration/three-flags',
+  'integration/add-surrogate',
   'integration/compare',
-  'integration/package',
-  'integration/cli',
-  'integration/resume',
+  'integration/paper',
   'integration/kill',
+  'integration/package',
   'integration/examples',
-  'integration/lock',
+  'tensorflow/setup',
+  'integration/builtins',
+  'integration/gpu-session',
+  'unit/rollout-servers',
   'unit/rollouts-ahead',
   'gradient/finite-difference',
   'fuzz/host-api',
+  'tensorflow/memory',
+  'integration/resume',
+  'integration/lock',
+  'integration/cuda-benchmark',
+  'integration/cli',
+  'unit/engine-primitives',
+  'unit/decoding',
+  'native/threads',
+  'oracle/engine-contract',
+  'unit/transformer',
 ].map((name) => join('test', `${name}.test.ts`));
 const rank = (file) => (longest.includes(file) ? longest.indexOf(file) : longest.length);
 
@@ -60,6 +72,7 @@ if (usesDist && isStale()) {
   });
   if (status !== 0) process.exit(1);
 }
+await compileAll(['src', 'test', 'examples', 'bench'].filter(existsSync));
 
 /** How many tests were left to each set, by its variable. */
 const left = { GROUPGRAD_SLOW_TESTS: 0, GROUPGRAD_TRAINING_TESTS: 0 };

@@ -1,7 +1,7 @@
 // Random operations on the backend groupgrad give what tfjs's CPU backend gives, in every instruction set, on one thread and
 // on several; and random calls of the addon's operations never end the process.
 //
-// GROUPGRAD_FUZZ_RUNS sets the number of runs; run i draws from seed i.
+// GROUPGRAD_FUZZ_RUNS sets the number of runs (default: 150, and 400 in the slow set); run i draws from seed i.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -10,9 +10,10 @@ import type { EngineAddon } from '../../src/devices/load.js';
 import { addon, engine as api, noEngine as skip, useEngine } from '../support/engine.js';
 import { detach } from '../support/hostile.js';
 import { type Random, seeded } from '../support/random.js';
+import { repeats } from '../support/sets.js';
 import { drawOperation } from '../support/tfjs-operations.js';
 
-const runs = Number(process.env.GROUPGRAD_FUZZ_RUNS ?? 400);
+const runs = Number(process.env.GROUPGRAD_FUZZ_RUNS ?? repeats(150, 400));
 
 interface Result {
   shape: number[];

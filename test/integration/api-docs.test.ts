@@ -7,6 +7,7 @@ import { dirname, join, relative } from 'node:path';
 import test from 'node:test';
 import packageJson from '../../package.json' with { type: 'json' };
 import { root } from '../support/installed.js';
+import { typescript } from '../support/native.js';
 import { runProgram } from '../support/run-program.js';
 
 test('docs/api is up to date', () => {
@@ -20,7 +21,7 @@ for (const [what, script] of [
   ["the defaults of the C entry are TypeScript's", 'native-defaults'],
 ]) {
   test(what, () => {
-    const args = ['--import', 'tsx', `scripts/${script}.mjs`, '--check'];
+    const args = [...typescript, `scripts/${script}.mjs`, '--check'];
     const { status, output } = runProgram(process.execPath, args, { cwd: root });
     assert.equal(status, 0, output);
   });

@@ -1,23 +1,16 @@
 // `groupgrad bias`: what it prints, writes and refuses.
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import type { Comparison } from '../../src/bias/bias-study.js';
+import { callInThread } from '../support/cli.js';
 import { elements } from '../support/markup.js';
 import { root } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-function bias(...args: string[]) {
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [join(root, 'dist', 'cli', 'main.js'), 'bias', ...args],
-    { cwd: root, encoding: 'utf8', timeout: 120_000 },
-  );
-  return { status, stdout, stderr };
-}
+const bias = (...args: string[]) => callInThread('bias', ...args);
 
 const quick = ['--group-sizes', '2,3,5,8,16', '--samples', '300'];
 

@@ -9,6 +9,7 @@ import test, { describe, type TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { setPath } from '../../src/config/load.js';
 import { quickBackend } from '../support/backend.js';
+import { callInThread } from '../support/cli.js';
 import { root } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
@@ -47,17 +48,20 @@ function writeConfig(t: TestContext, name: string, content: string): { file: str
 
 describe('groupgrad', () => {
   test('says what it can, and which it is', () => {
-    const { status, stdout } = groupgrad('--help');
+    const { status, stdout } = callInThread('--help');
     assert.equal(status, 0);
     for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'watch', 'build', 'doctor']) {
       assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
-      const help = groupgrad(command, '--help');
+      const help = callInThread(command, '--help');
       assert.equal(help.status, 0);
       assert.ok(help.stdout.startsWith(`groupgrad ${command} `), help.stdout);
     }
-    assert.match(groupgrad('train', '--help').stdout, /tasks:\n +addition, bandit, chain, copy, countdown, .*sudoku\n/);
+    assert.match(
+      callInThread('train', '--help').stdout,
+      /tasks:\n +addition, bandit, chain, copy, countdown, .*sudoku\n/,
+    );
     const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
-    assert.equal(groupgrad('--version').stdout, `${version}\n`);
+    assert.equal(callInThread('--version').stdout, `${version}\n`);
   });
 
   test('exits with 2 when it is called wrongly, and says how', () => {
@@ -88,16 +92,16 @@ describe('groupgrad', () => {
       ],
     ];
     for (const [args, message] of wrong) {
-      const { status, stdout, stderr } = groupgrad(...args);
+      const { status, stdout, stderr } = callInThread(...args);
       assert.equal(status, 2, args.join(' '));
       assert.match(stderr, message);
       assert.equal(stdout, '');
     }
-    assert.equal(groupgrad().status, 2);
+    assert.equal(callInThread().status, 2);
   });
 
   test('doctor tells devices and backends, and why not', () => {
-    const { status, stdout } = groupgrad('doctor', '--json');
+    const { status, stdout } = callInThread('doctor', '--json');
     assert.equal(status, 0);
     const { devices, backends } = JSON.parse(stdout) as Record<
       string,
@@ -109,7 +113,7 @@ describe('groupgrad', () => {
     );
     assert.ok(backends.find(({ name }) => name === 'cpu')?.available);
     for (const { detail } of [...devices, ...backends]) assert.ok(detail.length > 0);
-    const text = groupgrad('doctor').stdout;
+    const text = callInThread('doctor').stdout;
     assert.match(text, /^groupgrad [\d.]+, Node v[\d.]+, .*^ {2}✓ cpu +@tensorflow\/tfjs-backend-cpu$/ms);
     for (const title of ['Native addon', 'Devices', 'TensorFlow.js backends', 'Loss inside TensorFlow', 'Python']) {
       assert.match(text, new RegExp(`^${title}`, 'm'));
@@ -140,7 +144,7 @@ describe('groupgrad', () => {
     assert.equal(config.seed, 5);
     assert.ok(existsSync(join(runDir, 'report.html')));
 
-    const drift = groupgrad('train', file, '--run', runDir, '--steps', '6');
+    const drift = callInThread('train', file, '--run', runDir, '--steps', '6');
     assert.equal(drift.status, 1);
     assert.match(drift.stderr, /begun differently.*settings\.groupSize: 2, now 4/s);
 
@@ -164,7 +168,7 @@ describe('groupgrad', () => {
       [0, 1, 2, 3, 4, 5, 6],
     );
 
-    const evaluated = groupgrad('evaluate', runDir, '--json');
+    const evaluated = callInThread('evaluate', runDir, '--json');
     assert.equal(evaluated.status, 0, evaluated.stderr);
     const { evaluation, step } = JSON.parse(evaluated.stdout) as {
       evaluation: { same: { accuracy: number } };
@@ -173,10 +177,10 @@ describe('groupgrad', () => {
     assert.equal(step, 6);
     // What the run itself measured with the same weights.
     assert.equal(evaluation.same.accuracy, logged[6]['eval/same/accuracy']);
-    const other = groupgrad('evaluate', runDir, '--task', '{"task":"addition","digits":[1,1]}', '--size', '7');
+    const other = callInThread('evaluate', runDir, '--task', '{"task":"addition","digits":[1,1]}', '--size', '7');
     assert.match(other.stdout, /addition of 1 digit: [\d.]+ % of 7 right/);
 
-    const sampled = groupgrad('sample', runDir, '1+2=', '--count', '3', '--json');
+    const sampled = callInThread('sample', runDir, '1+2=', '--count', '3', '--json');
     assert.equal(sampled.status, 0, sampled.stderr);
     const completions = sampled.stdout.trimEnd().split('\n');
     assert.equal(completions.length, 3);
@@ -188,14 +192,14 @@ describe('groupgrad', () => {
       const digits = !truncated && /^\d+$/.test(completion);
       assert.equal(answer, digits ? [...completion].reverse().join('') : null);
     }
-    assert.equal(groupgrad('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
-    assert.match(groupgrad('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
+    assert.equal(callInThread('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
+    assert.match(callInThread('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
     assert.match(
-      groupgrad('sample', runDir, '').stderr,
+      callInThread('sample', runDir, '').stderr,
       /^groupgrad: prompt: expected a text that is not empty, got ""/,
     );
 
-    assert.match(groupgrad('report', runDir).stdout, /report\.html\n$/);
+    assert.match(callInThread('report', runDir).stdout, /report\.html\n$/);
   });
 
   test('a TypeScript file with rewards of its own, relative imports and a policy of its own', (t) => {
@@ -218,7 +222,7 @@ describe('groupgrad', () => {
     const config = JSON.parse(readFileSync(join(runDir, 'config.json'), 'utf8'));
     assert.equal(config.identity.rewards[0].weight, 0.25);
     assert.ok('rewards/short/mean' in readLines(join(runDir, 'metrics.jsonl'))[1]);
-    const { stdout } = groupgrad('sample', runDir, '1+2=');
+    const { stdout } = callInThread('sample', runDir, '1+2=');
     // A policy that has learnt nothing: whatever it says is judged.
     assert.match(
       stdout,
@@ -249,9 +253,9 @@ describe('groupgrad', () => {
       };
       export default { train: { task: 'addition', digits: 2 }, policy, backend: 'cpu', steps: 0 };`,
     );
-    const made = groupgrad('train', file, '--run', runDir);
+    const made = callInThread('train', file, '--run', runDir);
     assert.equal(made.status, 0, made.stderr);
-    const says = (prompt: string, ...flags: string[]) => groupgrad('sample', runDir, prompt, ...flags).stdout;
+    const says = (prompt: string, ...flags: string[]) => callInThread('sample', runDir, prompt, ...flags).stdout;
     const note = 'Numbers are written from the last digit to the first.\n';
     assert.equal(says('12+34='), `64  (46, right)\n${note}`);
     assert.equal(says('12+35='), `64  (46, wrong; 47 is right)\n${note}`);
@@ -264,7 +268,7 @@ describe('groupgrad', () => {
   test('errors in a configuration name its file or the path in it, and exit with 1; those of flags with 2', (t) => {
     const refused = (name: string, content: string, message: RegExp, ...flags: string[]) => {
       const { file, runDir } = writeConfig(t, name, content);
-      const { status, stderr } = groupgrad('train', file, '--run', runDir, ...flags);
+      const { status, stderr } = callInThread('train', file, '--run', runDir, ...flags);
       assert.equal(status, flags.length > 0 || name.endsWith('.yaml') ? 2 : 1, stderr);
       assert.match(stderr, message);
       assert.ok(!existsSync(runDir), 'a run folder was made');
@@ -310,7 +314,7 @@ describe('groupgrad', () => {
 
   test('a dry run shows the settings, makes a step and writes nothing', (t) => {
     const { file, runDir } = writeConfig(t, 'tiny.json', JSON.stringify({ ...tiny, loss: { preset: 'gspo' } }));
-    const { status, stdout, stderr } = groupgrad(
+    const { status, stdout, stderr } = callInThread(
       'train',
       file,
       '--run',
@@ -326,7 +330,7 @@ describe('groupgrad', () => {
     );
     assert.ok(!existsSync(runDir));
     const { settings } = JSON.parse(
-      groupgrad('train', 'addition', '--dry-run', '--json', '--backend', 'wasm').stdout,
+      callInThread('train', 'addition', '--dry-run', '--json', '--backend', 'wasm').stdout,
     ) as {
       settings: { groupSize: number };
     };
@@ -341,7 +345,7 @@ describe('groupgrad', () => {
         `import { defineReward } from 'groupgrad';
         export default { ...${JSON.stringify(tiny)}, ${change} };`,
       );
-      const { status, stdout, stderr } = groupgrad('train', file, '--run', runDir, '--dry-run');
+      const { status, stdout, stderr } = callInThread('train', file, '--run', runDir, '--dry-run');
       assert.equal(status, 1, stdout);
       assert.match(stderr, message);
     };

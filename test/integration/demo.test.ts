@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import test from 'node:test';
+import { quickBackend } from '../support/backend.js';
 
 function runDemo(...flags: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/demo.js', ...flags], {
@@ -14,9 +15,9 @@ function runDemo(...flags: string[]) {
 }
 
 test('prints device, backend, a few lines of progress and both accuracies, and exits by them', () => {
-  const { status, stdout, stderr } = runDemo('--steps', '2', '--backend', 'wasm');
+  const { status, stdout, stderr } = runDemo('--steps', '2', '--backend', quickBackend);
   const lines = stdout.trimEnd().split('\n');
-  assert.match(lines[0], /^loss on device \w+ \(.*\); policy on tfjs backend wasm/, stderr);
+  assert.match(lines[0], new RegExp(`^loss on device \\w+ \\(.*\\); policy on tfjs backend ${quickBackend}`), stderr);
   assert.ok(lines.length < 20 && !stdout.includes('\x1b'), stdout);
   const right = (when: string) =>
     Number(new RegExp(`^held out, ${when} reinforcement: +(\\d+) of 400 right`, 'm').exec(stdout)?.[1]);

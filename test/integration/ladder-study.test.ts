@@ -11,7 +11,7 @@ import { labels, nameOf } from '../../examples/studies/ladder/methods.js';
 import { type Learned, resultsFile, type StudyResults } from '../../examples/studies/ladder/results.js';
 import { tablesOf } from '../../examples/studies/ladder/tables.js';
 import { digits } from '../../examples/studies/markdown.js';
-import { root } from '../support/native.js';
+import { root, typescript } from '../support/native.js';
 import { trainingSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
@@ -21,7 +21,7 @@ const committed: StudyResults = JSON.parse(committedText);
 function runStudy(...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
-    ['--import', 'tsx', 'examples/studies/ladder.ts', ...args],
+    [...typescript, 'examples/studies/ladder.ts', ...args],
     { cwd: root, encoding: 'utf8', timeout: 600_000 },
   );
   assert.equal(status, 0, `${stdout}\n${stderr}`);

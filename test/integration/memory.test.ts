@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import test from 'node:test';
-import { outputOf, root, run } from '../support/native.js';
+import { outputOf, root, run, typescript } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
@@ -31,7 +31,7 @@ for (const [backend, packageName] of [
 ]) {
   const skip = reasonToSkip(packageName);
   test(`${steps} steps on ${backend} leave no tensor and no memory behind`, { skip, timeout: 600_000 }, (t) => {
-    const flags = ['--expose-gc', '--max-semi-space-size=1', '--import', 'tsx'];
+    const flags = ['--expose-gc', '--max-semi-space-size=1', ...typescript];
     const args = ['test/support/long-run.ts', backend, String(steps), temporaryFolder(t)];
     const result = run(process.execPath, [...flags, ...args], { cwd: root, timeout: 600 });
     assert.equal(result.status, 0, outputOf(result));

@@ -1,21 +1,16 @@
 // The command line with models from folders: training without a configuration file, looking at the run, export, generation.
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
+import { quickBackend } from '../support/backend.js';
+import { callInThread } from '../support/cli.js';
 import { words, writeModelFolder } from '../support/model-folder.js';
-import { root } from '../support/native.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
 
-function groupgrad(...args: string[]) {
-  const program = [join(root, 'dist/cli/main.js')];
-  return spawnSync(process.execPath, [...program, ...args], { cwd: root, encoding: 'utf8', timeout: 120_000 });
-}
-
 function succeed(...args: string[]): string {
-  const { status, stdout, stderr } = groupgrad(...args);
+  const { status, stdout, stderr } = callInThread(...args);
   assert.equal(status, 0, `${args.join(' ')}\n${stdout}\n${stderr}`);
   return stdout;
 }
@@ -30,7 +25,7 @@ test('a model is trained on a file by flags alone, looked at, and exported', (t)
   const runDir = join(parent, 'run');
   const flags = ['--model', model, '--data', data, '--prompt', 'question', '--answer', 'right', '--verify', 'exact'];
   const sizes = ['--lora', '2', '--hadw', '--max-tokens', '4', '--set', 'promptsPerStep=2', '--set', 'groupSize=4'];
-  const train = ['train', ...flags, ...sizes, '--run', runDir, '--backend', 'wasm'];
+  const train = ['train', ...flags, ...sizes, '--run', runDir, '--backend', quickBackend];
   succeed(...train, '--steps', '2', '--set', 'optimizer.learningRate=0.05');
   const config = JSON.parse(readFileSync(join(runDir, 'config.json'), 'utf8'));
   assert.deepEqual(config.identity.policy.lora, { rank: 2, alpha: null, targets: 'all-linear', seed: 0 });
@@ -42,7 +37,7 @@ test('a model is trained on a file by flags alone, looked at, and exported', (t)
     readLines(join(runDir, 'metrics.jsonl')).map(({ step }) => step),
     [0, 1, 2, 3],
   );
-  const backend = ['--backend', 'wasm'];
+  const backend = ['--backend', quickBackend];
   const sampled = JSON.parse(succeed('sample', runDir, 'a b', '--json', ...backend));
   assert.equal(typeof sampled.completion, 'string');
   assert.match(succeed('export', runDir, '--to', join(parent, 'adapter'), ...backend), /adapter: step 3 of /);
@@ -102,7 +97,7 @@ test('calls that are wrong are told so', (t) => {
     [['generate', model, 'a', '--chat'], /^groupgrad: prompts\[0\]: expected no chat: the policy has no chat template/],
   ];
   for (const [args, message] of wrong) {
-    const { status, stderr } = groupgrad(...args);
+    const { status, stderr } = callInThread(...args);
     assert.match(stderr.replace(/^[\s\S]*?(?=groupgrad: )/, ''), message, args.join(' '));
     assert.equal(status, 2, args.join(' '));
   }

@@ -113,12 +113,13 @@ const linesOf = (path: string) => (fs.existsSync(path) ? fs.readFileSync(path, '
 const newest = (runDir: string) => fs.readdirSync(join(runDir, 'checkpoints')).sort().at(-1);
 
 /** Whether a run that goes on to some steps is the one that was left alone. */
-async function assertSame(t: TestContext, file: string, runDir: string, steps: number): Promise<void> {
+async function assertSame(
+  t: TestContext,
+  { file, runDir, steps }: { file: string; runDir: string; steps: number },
+): Promise<void> {
   const whole = join(temporaryFolder(t), 'whole');
-  for (const folder of [whole, runDir]) {
-    const run = start(t, 'train', file, '--run', folder, '--steps', String(steps));
-    assert.equal(await run.ended, 0, run.output());
-  }
+  const runs = [whole, runDir].map((folder) => start(t, 'train', file, '--run', folder, '--steps', String(steps)));
+  for (const run of runs) assert.equal(await run.ended, 0, run.output());
   assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
 }
 
@@ -155,7 +156,7 @@ describe('a step that does not end', { concurrency: false }, () => {
       assert.equal(newest(runDir), 'step-00000003');
       assert.ok(!fs.existsSync(join(runDir, 'lock.json')));
       trouble();
-      if (code === 143) await assertSame(t, file, runDir, 5);
+      if (code === 143) await assertSame(t, { file, runDir, steps: 5 });
     });
   }
 
@@ -173,7 +174,7 @@ describe('a step that does not end', { concurrency: false }, () => {
     assert.match(run.output(), /step 4: the step did not end within 1\.5 s/);
     assert.match(run.output(), /ended by SIGTERM after step 3; see /);
     trouble();
-    await assertSame(t, file, runDir, 5);
+    await assertSame(t, { file, runDir, steps: 5 });
   });
 
   for (const [what, where, from, made] of [
@@ -194,7 +195,7 @@ describe('a step that does not end', { concurrency: false }, () => {
       assert.ok(met() <= 8, `${met()} calls`);
       assert.equal(newest(runDir), `step-0000000${made}`);
       trouble();
-      await assertSame(t, file, runDir, made + 2);
+      await assertSame(t, { file, runDir, steps: made + 2 });
     });
   }
 
@@ -228,9 +229,10 @@ describe('a warm start', { concurrency: false }, () => {
   ] as const) {
     const skip = signal !== 'SIGKILL' && slowSet('trains twice and more');
     test(`that ${signal} has ended goes on where it was saved`, { timeout, skip }, async (t) => {
-      const often = signal === 'SIGKILL' ? 'checkpoint: { every: 1000, warmStartSeconds: 0 },' : '';
-      const { file, runDir } = writeConfig(t, warm + often);
-      const run = start(t, 'train', file, '--run', runDir);
+      const { file, runDir } = writeConfig(t, warm);
+      // Only the process that is killed saves every update.
+      const often = signal === 'SIGKILL' ? ['--set', 'checkpoint.warmStartSeconds=0'] : [];
+      const run = start(t, 'train', file, '--run', runDir, ...often);
       await until(() => updates(run) >= 80, run);
       run.child.kill(signal);
       assert.equal(await run.ended, code, run.output());
@@ -244,7 +246,7 @@ describe('a warm start', { concurrency: false }, () => {
       const second = start(t, 'train', file, '--run', runDir, '--steps', '1');
       assert.equal(await second.ended, 0, second.output());
       assert.match(second.output(), new RegExp(`^warm start: continuing after update ${made}$`, 'm'));
-      if (signal !== 'SIGINT') await assertSame(t, file, runDir, 3);
+      if (signal !== 'SIGINT') await assertSame(t, { file, runDir, steps: 3 });
     });
   }
 
@@ -260,7 +262,7 @@ describe('a warm start', { concurrency: false }, () => {
     assert.ok(met() <= 6, `${met()} calls`);
     assert.deepEqual(fs.readdirSync(join(runDir, 'warm-start')), ['step-00000030']);
     trouble();
-    await assertSame(t, file, runDir, 2);
+    await assertSame(t, { file, runDir, steps: 2 });
   });
 });
 

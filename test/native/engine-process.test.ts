@@ -6,7 +6,7 @@ import { freemem } from 'node:os';
 import test, { describe } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { loadAddon } from '../../src/devices/load.js';
-import { outputOf, root, run } from '../support/native.js';
+import { outputOf, root, run, typescript } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 
 const loaded = loadAddon();
@@ -15,23 +15,25 @@ const skip = loaded.addon ? false : loaded.reason;
 /** A process of its own that runs `program` with the backend; what it prints. */
 function output(program: string, flags: readonly string[] = []): string {
   const start = `import * as tf from '@tensorflow/tfjs-core'; import './src/backend.ts'; await tf.setBackend('groupgrad');`;
-  const args = [...flags, '--import', 'tsx', '--input-type=module', '-e', start + program];
+  const args = [...flags, ...typescript, '--input-type=module', '-e', start + program];
   const result = run(process.execPath, args, { cwd: root, timeout: 300 });
   assert.equal(result.status, 0, outputOf(result));
   return result.stdout.trim();
 }
 
+const workerFile = new URL('../support/engine-worker.mjs', import.meta.url);
+
 describe('the backend groupgrad in a process', { skip }, () => {
   test('gives the same bits in four workers at once, and after others have ended', async () => {
     const digest = async () => {
-      const worker = new Worker(new URL('../support/engine-worker.mjs', import.meta.url));
+      const worker = new Worker(workerFile, { execArgv: typescript });
       const [[answer], [code]] = await Promise.all([once(worker, 'message'), once(worker, 'exit')]);
       assert.equal(code, 0);
       return answer as string;
     };
     const first = await digest();
     assert.deepEqual(await Promise.all([digest(), digest(), digest(), digest()]), [first, first, first, first]);
-    const ended = new Worker(new URL('../support/engine-worker.mjs', import.meta.url));
+    const ended = new Worker(workerFile, { execArgv: typescript });
     await ended.terminate();
     assert.equal(await digest(), first);
   });
@@ -94,7 +96,7 @@ describe('the backend groupgrad in a process', { skip }, () => {
 
 test('without the addon, importing the backend says so', () => {
   const program = `await import('./src/backend.ts').catch((error) => console.log(error.message));`;
-  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+  const result = run(process.execPath, [...typescript, '--input-type=module', '-e', program], {
     cwd: root,
     env: { ...process.env, GROUPGRAD_ADDON: 'nowhere.node' },
   });

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { loadAddon } from '../../src/devices/load.js';
-import { outputOf, root, run } from '../support/native.js';
+import { outputOf, root, run, typescript } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 
 /**
@@ -20,7 +20,7 @@ const noAddon = loaded.addon ? false : loaded.reason;
 for (const [calls, bound] of Object.entries(allowed)) {
   const skip = noAddon || (calls === '100000' && slowSet('takes half a minute'));
   test(`${calls} calls of each kind leave no memory behind`, { skip }, (t) => {
-    const program = ['--expose-gc', '--max-semi-space-size=1', '--import', 'tsx', 'test/support/leak.mjs', calls];
+    const program = ['--expose-gc', '--max-semi-space-size=1', ...typescript, 'test/support/leak.mjs', calls];
     const result = run(process.execPath, program, { cwd: root, timeout: 120 });
     assert.equal(result.status, 0, outputOf(result));
     const growth = JSON.parse(result.stdout) as Record<string, number>;

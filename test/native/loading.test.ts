@@ -6,7 +6,7 @@ import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSy
 import { dirname, join, relative } from 'node:path';
 import test from 'node:test';
 import { loadAddon } from '../../src/devices/load.js';
-import { outputOf, root, run, withFolder } from '../support/native.js';
+import { outputOf, root, run, typescript, withFolder } from '../support/native.js';
 
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 
@@ -42,7 +42,7 @@ function load(addon: string | undefined, cwd = root, more: NodeJS.ProcessEnv = {
   const env = { ...process.env, ...more };
   for (const name of ['GROUPGRAD_ADDON', 'npm_config_user_agent', 'CXX']) delete env[name];
   if (addon !== undefined) env.GROUPGRAD_ADDON = addon;
-  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', first + program], { cwd, env });
+  const result = run(process.execPath, [...typescript, '--input-type=module', '-e', first + program], { cwd, env });
   assert.equal(result.status, 0, outputOf(result));
   return JSON.parse(result.stdout) as Report;
 }

@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { platform, prebuiltAddon } from '../../src/devices/places.js';
-import { exists, outputOf, root, run, withFolder } from '../support/native.js';
+import { exists, outputOf, root, run, typescript, withFolder } from '../support/native.js';
 
 const addon = prebuiltAddon();
 const noLinux = process.platform !== 'linux' && 'prebuilt addons for Linux are tested there';
@@ -51,7 +51,7 @@ describe(`the prebuilt addon for ${platform}`, { skip }, () => {
         console.log(error.message);
       }`;
     const env = { ...process.env, GROUPGRAD_ADDON: addon };
-    const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { env });
+    const result = run(process.execPath, [...typescript, '--input-type=module', '-e', program], { env });
     assert.equal(result.stdout, 'tokens[0]: expected an id from 0 to 1, got 5\n', outputOf(result));
   });
 });

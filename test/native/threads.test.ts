@@ -6,13 +6,13 @@ import test, { describe } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { loadAddon } from '../../src/devices/load.js';
 import { digestOf, type Series } from '../support/digest.js';
-import { outputOf, root, run } from '../support/native.js';
+import { outputOf, root, run, typescript } from '../support/native.js';
 import { repeats } from '../support/sets.js';
 
 const loaded = loadAddon();
 
 function start(series: Series | null): Worker {
-  return new Worker(new URL('../support/worker.mjs', import.meta.url), { workerData: series });
+  return new Worker(new URL('../support/worker.mjs', import.meta.url), { workerData: series, execArgv: typescript });
 }
 
 /** The worker's digest, once it has ended. */
@@ -24,7 +24,7 @@ async function answer(worker: Worker): Promise<string> {
 
 /** A process of its own that runs `program` and must end by itself with exit code 0. */
 function endsCleanly(program: string): string {
-  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+  const result = run(process.execPath, [...typescript, '--input-type=module', '-e', program], {
     cwd: root,
     timeout: 60,
   });
@@ -67,7 +67,7 @@ describe('worker threads', { skip: loaded.addon ? false : loaded.reason }, () =>
 describe('the end of a process', { skip: loaded.addon ? false : loaded.reason }, () => {
   const imports = `import { Worker } from 'node:worker_threads';
     import { largeGradient } from './test/support/digest.js';
-    const worker = (workerData) => new Worker('./test/support/worker.mjs', { workerData, execArgv: [] });`;
+    const worker = (workerData) => new Worker('./test/support/worker.mjs', { workerData, execArgv: ${JSON.stringify(typescript)} });`;
 
   test('does not wait for the threads of the device', () => {
     assert.equal(endsCleanly(`${imports} console.log(largeGradient(1).length);`), '256000');

@@ -24,7 +24,7 @@ import {
 } from '../../src/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
-import { root } from '../support/native.js';
+import { root, typescript } from '../support/native.js';
 import { cannotServe, type PythonFault, type PythonServer, startPythonServer } from '../support/python-server.js';
 import { slowSet } from '../support/sets.js';
 import { readLines, stepsOf, temporaryFolder } from '../support/trainer.js';
@@ -186,7 +186,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     const earlier = await server.loaded();
     const start = () => {
       const program = join(root, 'test/support/killed-model-run.ts');
-      const args = ['--import', 'tsx', program, runDir, '5', server.url, adapters];
+      const args = [...typescript, program, runDir, '5', server.url, adapters];
       const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
       t.after(() => child.kill('SIGKILL'));
       return { child, exited: once(child, 'exit') };

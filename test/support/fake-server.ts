@@ -91,7 +91,8 @@ interface Sampled {
   finish: string;
 }
 
-const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
+/** Keeps no process alive. */
+const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds).unref());
 
 /** A server of a model folder. It ends with its test. */
 export async function fakeServer(t: TestContext, model: string, faults: Faults = {}): Promise<FakeServer> {

@@ -1,6 +1,6 @@
 // Repeats each kind of call and prints how much resident memory grew, in bytes a call: the median of five parts, because a
 // leak grows in every part, while the collector and malloc take or give back memory in some. A process of its own, with
-// --expose-gc and --import tsx: `leak.mjs <calls>`.
+// --expose-gc and `typescript` of native.ts: `leak.mjs <calls>`.
 
 const { computeAdvantages, linearLoss, logitsBackward, logitsLoss, policyLoss } = await import('../../src/index.ts');
 const { planAdvantages, planLogits } = await import('../../src/loss/request.ts');
@@ -88,10 +88,12 @@ for (const call of Object.values(kinds)) await repeat(call, calls / parts); // c
 for (const [name, call] of Object.entries(kinds)) {
   await repeat(call, calls / parts);
   const grown = [];
+  let before = await resident();
   for (let part = 0; part < parts; part++) {
-    const before = await resident();
     await repeat(call, calls / parts);
-    grown.push(((await resident()) - before) / (calls / parts));
+    const after = await resident();
+    grown.push((after - before) / (calls / parts));
+    before = after;
   }
   growth[name] = grown.sort((a, b) => a - b)[(parts - 1) / 2];
 }

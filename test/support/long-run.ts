@@ -21,7 +21,7 @@ async function resident(): Promise<number> {
 }
 
 const policy = createTransformer(
-  { layers: 2, width: 64, heads: 4, keyValueHeads: 4, hidden: 176 },
+  { layers: 1, width: 64, heads: 4, keyValueHeads: 4, hidden: 176 },
   characterVocabulary(tinyTask.characters),
   1,
 );

@@ -31,10 +31,11 @@ export function tensorsOf(config: object): MutableArrays {
     parametersOf(architecture).map(({ name, shape }, index) => {
       const count = shape.reduce((a, b) => a * b, 1);
       // Norms near 1.
-      const values = Float32Array.from({ length: count }, (_, i) => {
+      const values = new Float32Array(count);
+      for (let i = 0; i < count; i++) {
         const value = Math.sin(7 * index + 1.7 * i) / 2;
-        return shape.length === 1 ? 1 + value / 4 : value;
-      });
+        values[i] = shape.length === 1 ? 1 + value / 4 : value;
+      }
       return [tensors.get(name)!, { shape, values }];
     }),
   );

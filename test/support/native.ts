@@ -8,6 +8,9 @@ import { fileURLToPath } from 'node:url';
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
+/** Flags of a process of Node's that loads the checkout's TypeScript, as the processes of test files do. */
+export const typescript = ['--import', new URL('../../scripts/typescript.mjs', import.meta.url).href];
+
 export interface RunOptions {
   cwd?: string;
   env?: NodeJS.ProcessEnv;
@@ -39,11 +42,10 @@ export function withFolder<T>(body: (folder: string) => T): T {
   }
 }
 
-const compiler = process.env.CXX ?? ['c++', 'g++', 'clang++'].find(exists);
-
 /** Why C++ cannot be built here, or false. With `sanitizers`: why not with these. */
 export function cannotBuild(sanitizers?: string): string | false {
   if (!exists('cmake')) return 'cmake was not found';
+  const compiler = process.env.CXX ?? ['c++', 'g++', 'clang++'].find(exists);
   if (!compiler || !exists(compiler)) return 'no C++ compiler was found';
   if (!exists('ninja') && !exists('make')) return 'neither ninja nor make was found';
   if (!sanitizers) return false;

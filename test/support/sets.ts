@@ -18,6 +18,10 @@ export const trainingSet = (what: string): string | false => skipUnless('GROUPGR
 /** How often a random test is repeated: `all` in the slow set, else `few`. */
 export const repeats = (few: number, all: number): number => (isSet('GROUPGRAD_SLOW_TESTS') ? all : few);
 
+/** The places of a long list that are looked at: all in the slow set, else one of `apart`. */
+export const placesOf = (length: number, apart: number): number[] =>
+  Array.from({ length }, (_, i) => i).filter((i) => isSet('GROUPGRAD_SLOW_TESTS') || i % apart === 0);
+
 /** For tests that go through backends: tfjs's own in plain JavaScript takes longest, and is left to the slow set. */
 export const slowBackend = (backend: string): string | false =>
   backend === 'cpu' && slowSet('JavaScript loops are slow');

@@ -1,4 +1,4 @@
-// Repeats losses on tfjs-node and prints what is left behind, in a process of its own with --expose-gc and --import tsx:
+// Repeats losses on tfjs-node and prints what is left behind, in a process of its own with --expose-gc and `typescript` of native.ts:
 // `tensorflow-memory.mjs <steps>`. `growth`: bytes of resident memory a step, for each kind of
 // step. `first`: bytes by which the first loss of large logits raised it, beside `gradient`, the bytes of their gradient;
 // `later`: by which fifty more did.

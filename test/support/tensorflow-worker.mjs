@@ -6,9 +6,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
-import { register } from 'tsx/esm/api';
 
-register();
 const { root, seed = 1, order = 'tensorflow', endless = false } = workerData;
 const load = (path) => import(pathToFileURL(join(root, path)).href);
 

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import test, { describe } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { exists, outputOf, root, run, withFolder } from '../support/native.js';
+import { exists, outputOf, root, run, typescript, withFolder } from '../support/native.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
 const { compileCommand, linkFlags } = (await import(
@@ -23,7 +23,7 @@ function environment(level: Level): NodeJS.ProcessEnv {
 
 /** What a program in JavaScript writes to standard error. It must end with exit code 0. */
 function errorsOf(program: string, level?: Level): string {
-  const args = ['--import', 'tsx', '--input-type=module', '-e', program];
+  const args = [...typescript, '--input-type=module', '-e', program];
   const result = run(process.execPath, args, { env: environment(level), timeout: 120 });
   assert.equal(result.status, 0, outputOf(result));
   return result.stderr;
@@ -44,7 +44,7 @@ const inWorker = `
   const { Worker } = await import('node:worker_threads');
   const { once } = await import('node:events');
   const workerData = { root: process.cwd() };
-  const [code] = await once(new Worker('./test/support/tensorflow-worker.mjs', { workerData, execArgv: [] }), 'exit');
+  const [code] = await once(new Worker('./test/support/tensorflow-worker.mjs', { workerData, execArgv: ${JSON.stringify(typescript)} }), 'exit');
   process.exitCode = code;`;
 
 /** Why the package's TensorFlow is not the one whose log level is ours, or false. */

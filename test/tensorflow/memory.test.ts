@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { outputOf, root, run } from '../support/native.js';
+import { outputOf, root, run, typescript } from '../support/native.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
 const steps = 20_000;
@@ -13,7 +13,7 @@ const allowed = 128;
 test(`${steps} steps of each kind leave no memory behind; the first gradient takes its own size`, {
   skip: noTensorflow,
 }, (t) => {
-  const program = ['--expose-gc', '--max-semi-space-size=1', '--import', 'tsx', 'test/support/tensorflow-memory.mjs'];
+  const program = ['--expose-gc', '--max-semi-space-size=1', ...typescript, 'test/support/tensorflow-memory.mjs'];
   const result = run(process.execPath, [...program, String(steps)], { cwd: root, timeout: 240 });
   assert.equal(result.status, 0, outputOf(result));
   t.diagnostic(result.stdout.trim());

@@ -6,7 +6,7 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'nod
 import { dirname, join } from 'node:path';
 import test, { describe } from 'node:test';
 import { loadAddon } from '../../src/devices/load.js';
-import { outputOf, root, run, withFolder } from '../support/native.js';
+import { outputOf, root, run, typescript, withFolder } from '../support/native.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
 interface Answer {
@@ -24,7 +24,7 @@ function report<T>(program: string, folders: string[] = [root]): T {
     /** A worker with its answer and its end. */
     function start(options = {}) {
       const workerData = { root: roots[0], ...options };
-      const worker = new Worker('./test/support/tensorflow-worker.mjs', { workerData, execArgv: [] });
+      const worker = new Worker('./test/support/tensorflow-worker.mjs', { workerData, execArgv: ${JSON.stringify(typescript)} });
       const ended = once(worker, 'exit').then(([code]) => code);
       const answer = once(worker, 'message').then(([message]) => message);
       return { worker, answer, ended };
@@ -37,7 +37,7 @@ function report<T>(program: string, folders: string[] = [root]): T {
       return result;
     }
     const say = (value) => process.stdout.write(JSON.stringify(value));`;
-  const args = ['--import', 'tsx', '--input-type=module', '-e', `${prelude}\n${program}`];
+  const args = [...typescript, '--input-type=module', '-e', `${prelude}\n${program}`];
   const result = run(process.execPath, args, { cwd: root, timeout: 120 });
   assert.equal(result.status, 0, outputOf(result));
   return JSON.parse(result.stdout) as T;

@@ -21,6 +21,7 @@ import { loadModel } from '../../src/weights/pretrained-model.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { engine as api, noEngine as skip, useEngine } from '../support/engine.js';
 import { tensorsOf, tinyConfig, writeModelFolder } from '../support/model-folder.js';
+import { typescript } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const config = {
@@ -286,7 +287,7 @@ describe('on the backend groupgrad', { skip }, () => {
     const script = fileURLToPath(new URL('../support/peak-of-load.ts', import.meta.url));
     const grown: number[] = [];
     for (const dtype of ['bfloat16', 'float32']) {
-      const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script, folder, dtype]);
+      const { stdout } = await promisify(execFile)(process.execPath, [...typescript, script, folder, dtype]);
       grown.push(Number(stdout));
     }
     const weights = Object.values(tensors).reduce((sum, { values }) => sum + values.length, 0);

@@ -127,7 +127,7 @@ test('a template that does not end, or takes all memory, is refused', async () =
   await assert.rejects(single(long).render([hi], { timeLimit: 60_000 }), RangeError);
   const nested =
     '{% set ns = namespace(a=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a | tojson }}';
-  await assert.rejects(single(nested).render([hi], { timeLimit: 2000 }), RangeError);
+  await assert.rejects(single(nested).render([hi], { timeLimit: 500 }), RangeError);
   const recursive = '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}';
   await assert.rejects(single(recursive).render([hi]), /chat template, chat 0: expected text, got Maximum call stack/);
   const wide = '{{ range(100001) | list | length }}';

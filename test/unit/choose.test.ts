@@ -106,7 +106,8 @@ for (const backend of ['cpu', 'wasm'] as const) {
 }
 
 function choose(rows: Float32Array[], temperature: number, points?: Float64Array, allowed?: number) {
-  const all = Float32Array.from(rows.flatMap((row) => [...row]));
+  const all = new Float32Array(rows.length * rows[0].length);
+  for (const [i, row] of rows.entries()) all.set(row, i * row.length);
   const logits = tf.tensor2d(all, [rows.length, rows[0].length]);
   try {
     return chooseTokens(logits, temperature, { points, allowed });
@@ -115,11 +116,18 @@ function choose(rows: Float32Array[], temperature: number, points?: Float64Array
   }
 }
 
+const drawn = new Map<string, Float32Array>();
+
+/** A copy of what is drawn once. */
 function logitsOf(vocabulary: number, row: number): Float32Array {
-  return Float32Array.from(
-    { length: vocabulary },
-    (_, v) => 2 * normal({ seed: 3, purpose: 'weights', index: row }, v),
-  );
+  const key = `${vocabulary}, ${row}`;
+  const stream = { seed: 3, purpose: 'weights', index: row } as const;
+  if (!drawn.has(key))
+    drawn.set(
+      key,
+      new Float32Array(vocabulary).map((_, v) => 2 * normal(stream, v)),
+    );
+  return drawn.get(key)!.slice();
 }
 
 function softmax(logits: Float32Array, temperature: number): Float64Array {

@@ -10,6 +10,7 @@ import { resolvePlan } from '../../src/compare/plan.js';
 import { loadChanged } from '../../src/config/load.js';
 import { estimate, estimateMeanOfMeans } from '../../src/evaluation/statistics.js';
 import { writeModelFolder } from '../support/model-folder.js';
+import { repeats } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const near = (actual: number | null, expected: number, tolerance = 1e-12) =>
@@ -35,13 +36,13 @@ describe('the mean over benchmarks', () => {
   });
 
   test('resamples lists of the same length by themselves: the interval of two is narrower by √2', () => {
-    const values = Array.from({ length: 200 }, (_, i) => uniform({ seed: 3, purpose: 'weights' }, i));
+    const values = Array.from({ length: 50 }, (_, i) => uniform({ seed: 3, purpose: 'weights' }, i));
     const width = ({ low, high }: { low: number | null; high: number | null }) => high! - low!;
     near(width(estimateMeanOfMeans([values, values])) / width(estimate(values)), Math.SQRT1_2, 0.05);
   });
 
   test('covers the truth as often as it says, with lists of different length and spread', () => {
-    const trials = 400;
+    const trials = repeats(100, 400);
     let covered = 0;
     for (let trial = 0; trial < trials; trial++) {
       const stream = { seed: 12, purpose: 'weights' } as const;
@@ -50,9 +51,10 @@ describe('the mean over benchmarks', () => {
       const { low, high } = estimateMeanOfMeans([list(15, 1, 0), list(20, 0.5, 1), list(40, 2, 2)]);
       if (low! <= 0 && high! >= 0) covered++;
     }
-    // Three standard errors of the simulation are 0.033; the expansion for the shortest list adds less than 0.02.
+    // Three standard errors of the simulation; the expansion for the shortest list adds less than 0.02.
     const share = covered / trials;
-    assert.ok(share > 0.95 - 0.033 && share < 0.97 + 0.033, String(share));
+    const error = 3 * Math.sqrt((0.05 * 0.95) / trials);
+    assert.ok(share > 0.95 - error && share < 0.97 + error, String(share));
   });
 });
 

@@ -17,6 +17,7 @@ import type { GrpoStep, TrainerOptions } from '../../src/train/api.js';
 import { loadPretrainedPolicy } from '../../src/weights/pretrained-policy.js';
 import { engine as api, noEngine as skip, useEngine } from '../support/engine.js';
 import { tensorsOf, tinyConfig, writeModelFolder } from '../support/model-folder.js';
+import { repeats } from '../support/sets.js';
 import { temporaryFolder, tinyTask, tinyTrainer } from '../support/trainer.js';
 
 function policyOf(precision: Precision = 'float32'): Policy {
@@ -76,6 +77,9 @@ function inexact(decodesExactly: boolean): Policy {
 describe('sampling and training on the backend groupgrad', { skip }, () => {
   useEngine();
 
+  /** On one thread and on two in turn. */
+  const stepCount = repeats(4, 6);
+
   const cuts: Record<string, Partial<TrainerOptions>> = {
     'micro-batches of one': { microBatchSize: 1 },
     'one micro-batch': { microBatchSize: 64 },
@@ -94,12 +98,12 @@ describe('sampling and training on the backend groupgrad', { skip }, () => {
           let threads = 1;
           const steps: GrpoStep[] = [];
           api!.configureEngine({ threads });
-          for await (const step of trainer.steps({ max: 6 })) {
+          for await (const step of trainer.steps({ max: stepCount })) {
             steps.push(step);
             threads = 3 - threads;
             api!.configureEngine({ threads });
           }
-          assert.equal(steps.length, 6);
+          assert.equal(steps.length, stepCount);
           assert.ok(steps.some(({ metrics }) => metrics.grad_norm > 0));
           for (const { metrics } of steps) assert.equal(metrics['sampling/log_prob_difference_max'], 0);
         });

@@ -15,6 +15,7 @@ import { resolveSettings } from '../../src/train/options.js';
 import { createReference } from '../../src/train/reference-policy.js';
 import { assertArray } from '../support/compare.js';
 import { seeded } from '../support/random.js';
+import { repeats } from '../support/sets.js';
 import { tinyPolicy, tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';
 
 /** Completions of lengths 1 to 5, some truncated, some with an advantage of 0, from a sampler somewhat off the policy. */
@@ -108,7 +109,7 @@ describe('learning', () => {
   }
 
   test('micro-batches add up, whatever the loss, also over several updates', async () => {
-    for (let seed = 0; seed < 40; seed++) {
+    for (let seed = 0; seed < repeats(15, 40); seed++) {
       const random = seeded(seed);
       const share = random.pick([0.1, 0.5, 0.9]);
       const truncated = Array.from({ length: 12 }, () => random.chance(share));

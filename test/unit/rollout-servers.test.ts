@@ -20,6 +20,7 @@ import { hasStayed } from '../../src/rollout/probe.js';
 import { ServerPool } from '../../src/rollout/servers.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
+import { quickBackend } from '../support/backend.js';
 import { fakeServer } from '../support/fake-server.js';
 import { tensorsOf, tinyConfig, writeModelFolder } from '../support/model-folder.js';
 import { lora, open, patience, scene, vllmOf } from '../support/rollout-scene.js';
@@ -40,7 +41,7 @@ async function failure(trainer: GrpoTrainer): Promise<string> {
 }
 
 describe('rollouts by servers', () => {
-  before(() => startBackend('wasm'));
+  before(() => startBackend(quickBackend));
 
   for (const kind of ['vllm', 'sglang'] as const) {
     test(`${kind} samples with each version of the adapter, and lets go of those before`, async (t) => {
@@ -216,35 +217,40 @@ describe('rollouts by servers', () => {
   });
 
   test('two servers do nearly twice the work of one, and groups stay together', async () => {
-    const time = async (urls: string[]) => {
+    const work = async (urls: string[]) => {
       const places: [string, number][] = [];
+      const [now, most]: Record<string, number>[] = [{}, {}];
       const jobs = Array.from({ length: 64 }, (_, i) => ({
         group: Math.floor(i / 8),
         run: async (url: string) => {
           places.push([url, Math.floor(i / 8)]);
-          await new Promise((resolve) => setTimeout(resolve, 100));
+          now[url] = (now[url] ?? 0) + 1;
+          most[url] = Math.max(most[url] ?? 0, now[url]);
+          await new Promise((resolve) => setTimeout(resolve, 20));
+          now[url]--;
           return i;
         },
       }));
       const pool = new ServerPool({ urls, concurrency: 4, ...patience });
-      const began = performance.now();
       assert.deepEqual(
         await pool.run(jobs),
         jobs.map((_, i) => i),
       );
-      return { milliseconds: performance.now() - began, places };
+      return { most, places };
     };
-    const one = await time(['a']);
-    const two = await time(['a', 'b']);
-    const ratio = one.milliseconds / two.milliseconds;
-    assert.ok(ratio > 1.5, `${ratio.toFixed(2)} times the work of one`);
+    assert.deepEqual((await work(['a'])).most, { a: 4 });
+    const two = await work(['a', 'b']);
+    // Each is as busy as the one was, and has nearly half of the work: counted, since the clock tells of the machine too.
+    assert.deepEqual(two.most, { a: 4, b: 4 });
+    const shares = ['a', 'b'].map((url) => two.places.filter(([place]) => place === url).length);
+    assert.ok(Math.min(...shares) > 64 / 3, `${shares} requests`);
     // A server that has nothing to do takes over: of 8 groups at most a few are shared.
     const kinds = new Set(two.places.map(([url, group]) => `${url} ${group}`));
     assert.ok(kinds.size <= 10, `${kinds.size} pairs of server and group`);
   });
 
   test('an abort ends the requests that are under way, with its reason', async (t) => {
-    const at = await scene(t, { delay: 300 });
+    const at = await scene(t, { delay: 60_000 });
     const engine = vllmOf(at);
     const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
     t.after(() => policy.dispose());
@@ -267,7 +273,8 @@ describe('rollouts by servers', () => {
     const began = performance.now();
     const settings = { maxTokens: 3, temperature: 1, seed: 0, step: 0, signal: controller.signal };
     await assert.rejects(engine.complete(requests, settings), (error) => error === reason);
-    assertBelow(performance.now() - began, 280, 'milliseconds');
+    // Far less than the answers take, however busy the machine.
+    assertBelow(performance.now() - began, 30_000, 'milliseconds');
     await assert.rejects(engine.complete(requests, { ...settings, signal: undefined, topP: 0.5 }), /^RangeError: topP/);
   });
 
@@ -308,7 +315,7 @@ describe('rollouts by servers', () => {
 });
 
 describe('options of rollouts', () => {
-  before(() => startBackend('wasm'));
+  before(() => startBackend(quickBackend));
   const usual = { urls: ['http://127.0.0.1:1'], model: 'm', adapterFolder: 'a' };
 
   for (const [options, expected] of [

@@ -9,7 +9,7 @@ import test, { describe, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { thisOwner } from '../../src/run/lock-owner.js';
 import { isLocked, lockRun } from '../../src/run/run-lock.js';
-import { root } from '../support/native.js';
+import { root, typescript } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 // As earlier versions of groupgrad wrote them.
@@ -325,7 +325,7 @@ describe('the heartbeat', () => {
   test('keeps no process alive', (t) => {
     const folder = temporaryFolder(t);
     const script = `import { lockRun } from './src/run/run-lock.ts'; lockRun(${JSON.stringify(folder)});`;
-    const args = ['--import', 'tsx', '--input-type=module', '-e', script];
+    const args = [...typescript, '--input-type=module', '-e', script];
     const { status, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8', timeout: 30_000 });
     assert.equal(status, 0, stderr);
     // Dead by now.
@@ -342,7 +342,7 @@ interface Locker {
 
 /** A process that locks a folder once there is a file `start`, and keeps it. `wrapper`: what starts it. */
 function locker(folder: string, start: string, wrapper: readonly string[] = []): Locker {
-  const program = [process.execPath, '--import', 'tsx', join(root, 'test', 'support', 'locker.ts'), folder, start];
+  const program = [process.execPath, ...typescript, join(root, 'test', 'support', 'locker.ts'), folder, start];
   const [command, ...args] = [...wrapper, ...program];
   const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';

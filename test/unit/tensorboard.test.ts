@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
 import { crc32c, TensorBoardWriter } from '../../src/run/tensorboard.js';
+import { typescript } from '../support/native.js';
 import { readEvents } from '../support/tfevents.js';
 
 const root = mkdtempSync(join(tmpdir(), 'groupgrad-tensorboard-'));
@@ -133,12 +134,12 @@ describe('TensorBoardWriter', () => {
       writer.scalars(3, { reward: 3 });
       writer.close();
       console.log(refused, writer.path);`;
-    const program = join(root, 'full.mts');
+    const program = join(root, 'full.mjs');
     writeFileSync(program, script);
     // Files may have 16 or 32 KiB, by the shell's unit; the signal that says so is ignored, so that the write fails instead.
-    const command = `trap '' XFSZ; ulimit -f 32; exec "$0" --import tsx "$1"`;
-    const env = { ...process.env, TSX_DISABLE_CACHE: '1' };
-    const { stdout, stderr } = spawnSync('sh', ['-c', command, process.execPath, program], { encoding: 'utf8', env });
+    const command = `trap '' XFSZ; ulimit -f 32; exec "$@"`;
+    const args = ['-c', command, 'sh', process.execPath, ...typescript, program];
+    const { stdout, stderr } = spawnSync('sh', args, { encoding: 'utf8' });
     const [refused, path] = stdout.trim().split(' ');
     assert.equal(refused, 'EFBIG', stderr);
     const { events, torn } = readEvents(path);

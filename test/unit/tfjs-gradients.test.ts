@@ -10,17 +10,17 @@ import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
+import * as tsx from 'tsx/cjs/api';
 import { addChainedOperations } from '../../src/tfjs/chained.js';
 import { gradients } from '../../src/tfjs/gradients.js';
 import { assertArray } from '../support/compare.js';
 import { seeded } from '../support/random.js';
 
 const tfjs = join(dirname(createRequire(import.meta.url).resolve('@tensorflow/tfjs-core')));
-const require = createRequire(import.meta.url);
 
 // tfjs's own, which only tsx can load: they are ES modules without the file extensions that Node asks for.
-require('@tensorflow/tfjs-core/dist/register_all_gradients');
-require('@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops');
+for (const module of ['register_all_gradients', 'public/chained_ops/register_all_chained_ops'])
+  tsx.require(`@tensorflow/tfjs-core/dist/${module}`, import.meta.url);
 const theirs = new Map(gradients.map(({ kernelName }) => [kernelName, tf.getGradient(kernelName)]));
 
 type Shape = number[];

@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { verify } from 'groupgrad';
+import { typescript } from '../support/native.js';
 import { repeats } from '../support/sets.js';
 
 const read = (path: string) =>
@@ -234,7 +235,7 @@ describe('hostile completions', () => {
 describe('workers', () => {
   const root = fileURLToPath(new URL('../../', import.meta.url));
   const run = (script: string) =>
-    spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+    spawnSync(process.execPath, [...typescript, '--input-type=module', '-e', script], {
       cwd: root,
       encoding: 'utf8',
       timeout: 60_000,
