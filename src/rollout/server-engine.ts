@@ -242,8 +242,8 @@ class ServerEngine implements RolloutEngine {
       (request): Job<Completion> => ({
         group: request.promptIndex,
         run: async (url, attempt, stop) => {
-          await this.makeReady(url, version, stop);
-          return this.sample(url, version, queryOf(version, request, options, attempt), stop);
+          const loading = await this.makeReady(url, version, stop);
+          return this.sample(url, version, loading, queryOf(version, request, options, attempt), stop);
         },
       }),
     );
@@ -274,6 +274,7 @@ class ServerEngine implements RolloutEngine {
   private async sample(
     url: string,
     version: Version,
+    loading: Loading,
     query: CompletionQuery,
     signal: AbortSignal,
   ): Promise<Completion> {
@@ -283,26 +284,29 @@ class ServerEngine implements RolloutEngine {
     } catch (error) {
       const isUnknown = error instanceof Refusal && error.tellsOf(version.name);
       // A server that has failed may have been started anew.
-      if (isUnknown || error instanceof ServerFault || error instanceof AnswerFault) this.forget(url, version);
+      if (isUnknown || error instanceof ServerFault || error instanceof AnswerFault) this.forget(url, version, loading);
       throw isUnknown ? new ServerFault(error.message) : error;
     }
   }
 
-  private forget(url: string, version: Version): void {
-    this.known.get(url)!.ready.delete(version);
+  /** The version is to be loaded again, unless that has begun since. */
+  private forget(url: string, version: Version, loading: Loading): void {
+    const { ready } = this.known.get(url)!;
+    if (ready.get(version) === loading) ready.delete(version);
   }
 
   /** Loads a version into a server and checks it, once. */
-  private async makeReady(url: string, version: Version, signal: AbortSignal): Promise<void> {
+  private async makeReady(url: string, version: Version, signal: AbortSignal): Promise<Loading> {
     const { ready } = this.known.get(url)!;
     for (;;) {
       const loading = ready.get(version) ?? this.beginLoading(url, version, signal);
       try {
-        return await unlessAborted(loading.done, signal);
+        await unlessAborted(loading.done, signal);
+        return loading;
       } catch (error) {
         // The call that it was begun for has ended, and this one has not: it is begun again.
         if (signal.aborted || !loading.signal.aborted) throw error;
-        if (ready.get(version) === loading) ready.delete(version);
+        this.forget(url, version, loading);
       }
     }
   }
@@ -313,9 +317,7 @@ class ServerEngine implements RolloutEngine {
     if (this.protocol.loads === 'model') known.ready.clear();
     const loading: Loading = { done: this.load(url, known, version, signal), signal };
     known.ready.set(version, loading);
-    loading.done.catch(() => {
-      if (known.ready.get(version) === loading) known.ready.delete(version);
-    });
+    loading.done.catch(() => this.forget(url, version, loading));
     return loading;
   }
 
