@@ -1,9 +1,9 @@
-// Bounds the size of one pass through a policy: a pass cannot be interrupted, and signals have to wait for its end.
+// Bounds the size of one pass through a policy: a pass cannot be interrupted, and signals have to wait until it ends.
 
 import type { Policy } from '../model/policy.js';
 
 /**
- * Parameters times positions. Forward and backward take about 6 floating-point operations for each of them: here 24 billion,
+ * Maximum parameters times positions. A forward and backward pass takes about 6 floating-point operations for each: here 24 billion,
  * about 2 s on one core with the WebAssembly backend. The forward pass is a third of that.
  */
 const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;

@@ -1,11 +1,11 @@
-// Reward functions: what one is, and asking them about completions while others are still being sampled, with a time limit, a
-// limit on how many are asked at once, and a rule for those that fail.
+// Reward functions: their definition, and calling them for completions while others are still being sampled, with time limits,
+// bounded concurrency and a rule for failures.
 
 import { setMaxListeners } from 'node:events';
-import { breathe, isBreathless } from '../base/breathe.js';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { isYieldDue, yieldToEventLoop } from '../base/yield.js';
 import type { Example, Task } from '../tasks/task.js';
 import type {
   AnyReward,
@@ -19,7 +19,7 @@ import type {
   Verdict,
 } from './api.js';
 
-/** Milliseconds that a reward or a task's score may take. */
+/** Default time limit of a reward or of a task's score, in milliseconds. */
 const usualTimeLimit = 60_000;
 
 export interface RewardOptions {
@@ -102,7 +102,7 @@ function resolveReward(name: unknown, judge: unknown, options: RewardOptions): R
   return settings;
 }
 
-/** The fields that say how a reward is asked. TypeError or RangeError that names the field. */
+/** Checks the settings of a reward. TypeError or RangeError that names the field. */
 export function checkReward(field: string, reward: Partial<RewardSettings>): void {
   checkNumber(`${field}.weight`, reward.weight);
   checkNumber(`${field}.timeLimit`, reward.timeLimit, { above: 0, max: 2 ** 31 - 1 });
@@ -110,7 +110,7 @@ export function checkReward(field: string, reward: Partial<RewardSettings>): voi
   checkChoice(`${field}.onError`, reward.onError, ['throw', 'null', 'zero']);
 }
 
-/** The reward of a run that defines none: the task's own score. */
+/** The default reward of a run: the task's own score. */
 export const accuracyReward: Reward = defineReward('accuracy', ({ score }) => score);
 
 /** A completion to be scored and rewarded. */
@@ -125,29 +125,29 @@ export interface JudgedCompletion<E extends Example> {
 /** The result for a completion. */
 export interface Judgement {
   score: number;
-  /** By the reward's name; of a reward of steps their sum. */
+  /** By the reward's name; for a step reward the sum over its steps. */
   rewards: Record<string, Verdict>;
   /** By the name of a step reward that applies. */
   steps?: Record<string, readonly StepVerdict[]>;
 }
 
 export interface JudgingOptions {
-  /** Completions of a prompt, which come with consecutive numbers. */
+  /** Completions per prompt. Those of a prompt have consecutive numbers. */
   groupSize: number;
-  /** Stops everything when it aborts, with its reason. */
+  /** Aborts all calls; its reason is thrown. */
   signal?: AbortSignal;
-  /** Called whenever a completion has its score and all verdicts. */
+  /** Called whenever the score and all verdicts of a completion are known. */
   onJudged?: () => void;
 }
 
-/** Scores in flight at once: as many as keep the workers of graders busy. */
+/** Maximum number of concurrent scores: enough to keep the graders' workers busy. */
 const scoresAtOnce = 64;
 
 /**
- * Asks the task for the score of each completion, and with it every reward for its verdict, as completions come in: they are at
- * work while others are sampled. What a completion gets does not depend on when it comes, nor on the others.
+ * Computes the score and the rewards of completions as they arrive, while others are still being sampled. The result of a
+ * completion does not depend on when it arrives, nor on the others.
  *
- * Time limits begin when `finish` is called: until then the sampler holds the thread, and answers that have come are not heard.
+ * Time limits begin when `finish` is called: until then the sampler occupies the thread, and results cannot be received in time.
  */
 export class Judging<E extends Example> {
   private readonly stop = new AbortController();
@@ -156,11 +156,11 @@ export class Judging<E extends Example> {
   private readonly scores: Questions<number>;
   private readonly verdicts: Questions<number>[];
   private readonly completions: JudgedCompletion<E>[] = [];
-  /** Of each completion, how many verdicts are still to come. */
+  /** For each completion, how many verdicts are still missing. */
   private readonly open: number[] = [];
-  /** What is known so far, by the completions' numbers: verdicts that have not come are null. */
+  /** Results so far, by the number of the completion; missing verdicts are null. */
   readonly judgements: Judgement[] = [];
-  /** Completions whose score and verdicts are all there. */
+  /** Number of completions whose score and verdicts are all known. */
   judged = 0;
 
   constructor(
@@ -169,7 +169,7 @@ export class Judging<E extends Example> {
     private readonly options: JudgingOptions,
   ) {
     const { signal } = options;
-    // One listener a call at work.
+    // One listener per running call.
     setMaxListeners(0, this.stop.signal);
     if (signal?.aborted) this.interrupt();
     signal?.addEventListener('abort', this.interrupt);
@@ -179,21 +179,21 @@ export class Judging<E extends Example> {
     );
   }
 
-  /** Milliseconds in which scores and rewards have held the thread. */
+  /** Milliseconds for which scores and rewards have occupied the thread. */
   get busy(): number {
     return this.clock.busy;
   }
 
-  /** Asks about one more completion, the `index`th of all. Returns at once; a failure is told by `finish`. */
+  /** Adds a completion, the `index`th of all. Returns at once; `finish` reports failures. */
   add(index: number, completion: JudgedCompletion<E>): void {
     this.completions[index] = completion;
     this.scores.add(index);
   }
 
   /**
-   * Resolves when every completion has its judgement. Error where a reward fails and is not excused, NumericFault for a
-   * score or verdict that is not finite, TypeError or RangeError for a score that is no number in [0, 1], and whatever the task throws:
-   * the first of them stops all others, and is thrown when none is at work any more. So does the signal, with its reason.
+   * Resolves when every completion has its judgement. Throws an Error for a reward that fails with `onError: 'throw'`, NumericFault for
+   * a score or verdict that is not finite, TypeError or RangeError for a score that is not a number in [0, 1], and whatever the task
+   * throws. The first failure stops all other calls and is thrown once none is running any more. The signal does the same.
    */
   async finish(): Promise<void> {
     this.clock.start();
@@ -201,14 +201,14 @@ export class Judging<E extends Example> {
     this.stop.signal.throwIfAborted();
   }
 
-  /** Stops everything because the sampling has failed. Resolves when nothing is at work any more. */
+  /** Stops all calls because sampling has failed. Resolves when none is running any more. */
   async abandon(): Promise<void> {
     this.stop.abort(new SamplingFailed());
     await this.settle();
   }
 
   private async settle(): Promise<void> {
-    // Verdicts are asked for as scores come in.
+    // Verdicts are queued by finished scores, so scores have to settle first.
     for (const questions of [this.scores, ...this.verdicts]) await questions.settled();
     this.options.signal?.removeEventListener('abort', this.interrupt);
   }
@@ -232,7 +232,7 @@ export class Judging<E extends Example> {
     return Array.from({ length: groupSize }, (_, i) => index - (index % groupSize) + i);
   }
 
-  /** Asks a reward about a completion, or about the group whose first completion it is. */
+  /** Calls a reward for a completion, or for the group whose first completion it is. */
   private async ask(reward: AnyReward<E>, index: number): Promise<void> {
     const { signal } = this.stop;
     if ('judgeGroup' in reward) {
@@ -274,7 +274,7 @@ export class Judging<E extends Example> {
 
 class SamplingFailed extends Error {}
 
-/** Says when time limits begin, and how long the calls that they are for have held the thread. */
+/** Tells when time limits begin, and sums up how long calls have occupied the thread. */
 class LimitClock {
   /** Milliseconds. */
   busy = 0;
@@ -288,7 +288,7 @@ class LimitClock {
   }
 }
 
-/** Asks questions in the order in which they come, with at most `concurrency` at work. The first failure aborts `stop`. */
+/** Calls `ask` for questions in order, with at most `concurrency` calls at a time. The first failure aborts `stop`. */
 class Questions<Q> {
   private readonly waiting: Q[] = [];
   private readonly workers = new Set<Promise<void>>();
@@ -306,22 +306,22 @@ class Questions<Q> {
     this.workers.add(worker);
   }
 
-  /** Resolves when nothing that was asked until now is at work or waits. */
+  /** Resolves when all questions asked so far are answered. */
   async settled(): Promise<void> {
     while (this.workers.size > 0) await Promise.all(this.workers);
   }
 
   private async work(): Promise<void> {
-    // Whoever asks is in the middle of something.
+    // Do not run inside the caller of `add`.
     await undefined;
     try {
       while (this.waiting.length > 0 && !this.stop.signal.aborted) {
-        // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
-        if (isBreathless()) await breathe();
+        // Slow synchronous rewards would delay signals and the time limits of other rewards.
+        if (isYieldDue()) await yieldToEventLoop();
         else await this.ask(this.waiting.shift()!);
       }
     } catch (error) {
-      // The first reason stays.
+      // If it is aborted already, the first reason stays.
       this.stop.abort(error);
     }
   }
@@ -385,10 +385,10 @@ async function steps<E extends Example>(
   return given;
 }
 
-/** Without steps there is nothing to judge. */
+/** Null if there are no steps. */
 function checkSteps(given: unknown, length: number): readonly StepVerdict[] | null {
   if (given === null) return null;
-  if (!Array.isArray(given)) throw typeError('steps', 'an array of { end, reward }, or null', given);
+  if (!Array.isArray(given)) throw typeError('steps', 'an array of { end, reward } or null', given);
   let last = 0;
   const checked = given.map((one: unknown, j) => {
     const { end, reward } = checkObject(`steps[${j}]`, one);
@@ -413,7 +413,7 @@ async function groupVerdicts<E extends Example>(
     const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
     const given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
     if (!Array.isArray(given) || given.length !== count) {
-      throw typeError('verdicts', `an array of ${count}, one a completion`, given);
+      throw typeError('verdicts', `an array of ${count}, one for each completion`, given);
     }
     return Array.from(given, (one: unknown, i) => checkVerdict(`verdicts[${i}]`, one));
   });
@@ -421,12 +421,12 @@ async function groupVerdicts<E extends Example>(
   return verdicts;
 }
 
-/** A reward that sorts them, say, must not change what is learnt from. */
+/** A reward that, for example, sorts the tokens must not change the ones that training uses. */
 function withOwnTokens<C extends { tokens: Int32Array }>(completion: C): C {
   return { ...completion, tokens: completion.tokens.slice() };
 }
 
-/** What `judge` gives, or what there is for it where it fails, as `onError` says. */
+/** The result of `judge`; if it fails, an error or a substitute as `onError` says. */
 async function excused<T>(
   { onError }: RewardSettings,
   about: string,
@@ -451,7 +451,7 @@ function requireFinite(about: string, given: Verdict): void {
   throw new NumericFault(`${about}: expected a finite number, got ${given}`);
 }
 
-/** What `run` gives, unless it takes longer than `limit` milliseconds from the start of `clock` on, or `stop` aborts. */
+/** The result of `run`, unless it takes longer than `limit` milliseconds after `clock` has started, or `stop` aborts. */
 async function withTimeLimit(
   run: (signal: AbortSignal) => unknown,
   limit: number,
@@ -466,7 +466,7 @@ async function withTimeLimit(
   } finally {
     clock.busy += performance.now() - began;
   }
-  // Most rewards are synchronous: no timer for them.
+  // Most rewards are synchronous and need no timer.
   if (!isPromise(result)) return result;
   return await new Promise<unknown>((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined;
@@ -486,7 +486,7 @@ async function withTimeLimit(
     });
     const stopped = () => give(whyStopped(stop.reason));
     stop.addEventListener('abort', stopped, { once: true });
-    // The reward itself may have caused it.
+    // The reward itself may have aborted it.
     if (stop.aborted) stopped();
     (result as PromiseLike<unknown>).then(
       (value) => settle(() => resolve(value)),
@@ -497,7 +497,7 @@ async function withTimeLimit(
 
 function whyStopped(reason: unknown): string {
   if (reason instanceof Interrupted) return 'the step was interrupted';
-  return reason instanceof SamplingFailed ? 'the sampling has failed' : 'another verdict has stopped the run';
+  return reason instanceof SamplingFailed ? 'sampling has failed' : 'another verdict stopped the run';
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

@@ -1,23 +1,23 @@
-// Several HTTP servers that do the same work: jobs are spread over them by group, repeated where a server fails, and given to
-// the others when it stays away.
+// Distributes jobs over several equivalent HTTP servers, by group. A job is repeated if a server fails, and moves to another
+// server if that one does not recover.
 
-/** A server that did not do its work: no connection, a status such as 500, no answer in time. The job is repeated. */
+/** A server that failed: no connection, a status such as 500, or no response in time. The job is repeated. */
 export class ServerFault extends Error {
   override name = 'ServerFault';
 }
 
-/** An answer that is no use, of a server in working order. The job is repeated. */
+/** An unusable response from a working server. The job is repeated. */
 export class AnswerFault extends Error {
   override name = 'AnswerFault';
 }
 
 export interface ServerSettings {
   urls: readonly string[];
-  /** Jobs at the same time on each server. */
+  /** Concurrent jobs per server. */
   concurrency: number;
-  /** Failures in a row after which a job ends the run, and a server is left out until the next call. */
+  /** Consecutive failures after which a job ends the run, and a server is not used until the next call. */
   retries: number;
-  /** Milliseconds before a server is tried again. Doubles with each failure in a row, up to `longestBackOff`. */
+  /** Milliseconds until a server is tried again. Doubles with each consecutive failure, up to `longestBackOff`. */
   backOff: number;
 }
 
@@ -25,7 +25,7 @@ export interface ServerSettings {
 const longestBackOff = 30_000;
 
 export interface Job<T> {
-  /** Jobs of a group go to one server as long as it works, because they share a prompt. */
+  /** Jobs of a group go to the same server as long as it works, because they share a prompt. */
   group: number;
   /** `attempt` counts from 0. */
   run(url: string, attempt: number, signal: AbortSignal): Promise<T>;
@@ -33,12 +33,12 @@ export interface Job<T> {
 
 interface Server {
   readonly url: string;
-  /** In a row. */
+  /** Consecutive failures. */
   failures: number;
   /** When it may be tried again. */
   retryAt: number;
   lastFailure: Error | undefined;
-  /** Whether a job tries a server that has failed. */
+  /** Whether a job is trying a server that has failed. */
   isTried: boolean;
 }
 
@@ -57,8 +57,8 @@ export class ServerPool {
   }
 
   /**
-   * The results of jobs, in order. Jobs that were done stay done when their server fails. Throws the signal's reason; what a job
-   * throws besides faults; an Error once a job has failed more than `retries` times, or every server has.
+   * The results of jobs, in order. Finished jobs are not repeated if their server fails later. Throws the signal's reason; any error
+   * of a job other than a fault; and an Error once a job has failed more than `retries` times, or all servers have.
    */
   async run<T>(
     jobs: readonly Job<T>[],
@@ -66,7 +66,7 @@ export class ServerPool {
   ): Promise<T[]> {
     signal?.throwIfAborted();
     for (const server of this.servers) {
-      // A server that was left out gets another chance.
+      // Servers that were given up get another chance in each call.
       server.failures = Math.min(server.failures, this.settings.retries);
       server.isTried = false;
     }
@@ -141,7 +141,7 @@ class Call<T> {
   }
 
   private async work(server: Server): Promise<void> {
-    // Each worker starts in its own turn.
+    // Yield first, so that workers of all servers start in turn.
     await null;
     while (!this.isOver && server.failures <= this.settings.retries) {
       const wait = server.retryAt - performance.now();
@@ -154,7 +154,7 @@ class Call<T> {
     }
   }
 
-  /** Until something changes, or for some milliseconds. */
+  /** Waits until something changes, or for some milliseconds. */
   private async pause(milliseconds: number): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const elapsed = new Promise<void>((resolve) => {
@@ -164,7 +164,7 @@ class Call<T> {
     clearTimeout(timer);
   }
 
-  /** A job of a group that the server has begun, else of a group that nobody has, else of the group with most jobs waiting. */
+  /** The next job: from a group that the server has begun, else from an unclaimed group, else from the group with most waiting jobs. */
   private take(server: Server): Waiting<T> | undefined {
     const groups = [...this.waiting];
     const own = groups.find(([group]) => this.serverOf.get(group) === server);
@@ -198,7 +198,7 @@ class Call<T> {
       this.enqueue({ job, index, attempt: attempt + 1 });
       if (this.servers.every(({ failures }) => failures > this.settings.retries)) {
         const last = this.servers.map(({ lastFailure }) => lastFailure!);
-        this.stop(failed('no server works any more', last));
+        this.stop(failed('all servers have failed', last));
       }
     } finally {
       if (isTrial) server.isTried = false;
@@ -211,7 +211,7 @@ class Call<T> {
     server.lastFailure = error;
     for (const [group, of] of this.serverOf) if (of === server) this.serverOf.delete(group);
     const now = performance.now();
-    // Requests that were under way together fail together: they are one failure.
+    // Concurrent requests fail together: they count as one failure.
     if (server.failures > 0 && now < server.retryAt) return;
     server.failures++;
     server.retryAt = now + Math.min(longestBackOff, backOff * 2 ** (server.failures - 1));

@@ -2,9 +2,9 @@
 // loss and gradient, an update a mini-batch.
 
 import { currentBackend } from '../backend/backend.js';
-import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { permutation } from '../base/random.js';
+import { yieldToEventLoop } from '../base/yield.js';
 import { entropyThreshold } from '../devices/entropy.js';
 import type { Metrics } from '../devices/plan.js';
 import type { LossConfig } from '../loss/config.js';
@@ -201,7 +201,7 @@ async function sharedByMicroBatches(
     tokenValues(batch, learner).entropies.forEach((entropy, i) => {
       if (batch.mask[i] !== 0) entropies.push(entropy);
     });
-    await breathe(learner.signal);
+    await yieldToEventLoop(learner.signal);
   }
   const threshold = entropyThreshold(entropies, topQuantile);
   const kept = entropies.filter((entropy) => entropy >= threshold).length;
@@ -254,7 +254,7 @@ async function logProbsOfRows(
       byCompletion.set(completion, logProbs.slice(first, first + completion.tokens.length));
     });
     // The policy has its own weights again, so that they can be saved during the turn.
-    await breathe(learner.signal);
+    await yieldToEventLoop(learner.signal);
   }
   return byCompletion;
 }

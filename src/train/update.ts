@@ -2,8 +2,8 @@
 // the optimiser.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { yieldToEventLoop } from '../base/yield.js';
 import { fusedKernel } from '../model/part.js';
 import type { Policy } from '../model/policy.js';
 import type { AdamW } from './adamw.js';
@@ -36,7 +36,7 @@ export async function updatePolicy(
       const own = differentiate(policy, microBatch);
       loss += own.loss;
       gradients = add(gradients, own.gradients);
-      await breathe(signal);
+      await yieldToEventLoop(signal);
     }
     const norm = globalNorm(Object.values(gradients));
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {

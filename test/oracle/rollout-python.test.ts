@@ -143,7 +143,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
   }
 
   for (const [fault, temperature, expected, step] of [
-    ['other-adapter', 1, /computes with other weights|computes without the adapter/, 0],
+    ['other-adapter', 1, /computes with different weights|computes without the adapter/, 0],
     // A new adapter changes nothing: until the first update no server can be told from one that ignores it.
     ['ignores-loads', 1, /computes without the adapter.*on average/, 1],
     ['first-adapter', 1, /still computes with version groupgrad-|computes without the adapter/, 1],

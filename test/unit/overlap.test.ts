@@ -170,7 +170,7 @@ describe('scores and rewards while others are sampled', () => {
 
   test('a sampling that fails or is interrupted stops every reward, and is what is told', async () => {
     for (const [error, expected] of [
-      [new NumericFault('logits'), 'the sampling has failed'],
+      [new NumericFault('logits'), 'sampling has failed'],
       [new Interrupted('enough'), 'the step was interrupted'],
     ] as const) {
       const controller = new AbortController();

@@ -266,7 +266,7 @@ describe('policies from model folders', () => {
     );
     await assert.rejects(
       generate(policy, ['a', 5 as never]),
-      /^TypeError: prompts\[1\]: expected a text, a list of messages or an Int32Array, got 5/,
+      /^TypeError: prompts\[1\]: expected a string, an array of messages or an Int32Array, got 5/,
     );
     await assert.rejects(
       generate(policy, [new Int32Array(0)]),

@@ -98,7 +98,7 @@ describe('a reward that fails', () => {
         if (text === '2') setTimeout(() => reject(new Error('no')), 5);
       });
     await assert.rejects(askReward(defineReward('one', judge), questions(3)), /"2" to "1\+2=": no/);
-    assert.deepEqual(aborted, ['0: another verdict has stopped the run', '1: another verdict has stopped the run']);
+    assert.deepEqual(aborted, ['0: another verdict stopped the run', '1: another verdict stopped the run']);
     await askReward(defineReward('one', judge, { timeLimit: 3, onError: 'null' }), questions(1));
     assert.deepEqual(aborted.slice(2), ['0: no verdict within 3 ms']);
   });
@@ -202,8 +202,8 @@ describe('a reward that sees its whole group', () => {
   const fails: [message: RegExp, judge: (input: GroupRewardInput) => unknown][] = [
     [/throws/, () => assert.fail('throws')],
     [/no verdict within 20 ms/, () => new Promise(() => {})],
-    [/verdicts: expected an array of 2, one a completion, got an array of 1/, () => [1]],
-    [/verdicts: expected an array of 2, one a completion, got/, () => 1],
+    [/verdicts: expected an array of 2, one for each completion, got an array of 1/, () => [1]],
+    [/verdicts: expected an array of 2, one for each completion, got/, () => 1],
     [/verdicts\[1\]: expected a number or null, got "1"/, () => [1, '1']],
     [/verdicts\[0\]: expected a number or null, got nothing/, () => new Array(2)],
   ];

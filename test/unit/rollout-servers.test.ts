@@ -199,14 +199,14 @@ describe('rollouts by servers', () => {
     const other = writeModelFolder(join(at.parent, 'other'), { tensors });
     const server = await fakeServer(t, other);
     const trainer = await open(t, at.model, { rollout: vllmOf({ ...at, servers: [server] }) });
-    assert.match(await failure(trainer), /computes with other weights: the mean difference is above 0.1/);
+    assert.match(await failure(trainer), /computes with different weights: the mean difference is above 0.1/);
     assert.equal(trainer.step, 0);
   });
 
   test('a stale cache shows in the log-probs of sampled tokens', async (t) => {
     const at = await scene(t, { isCacheStale: true });
     const trainer = await open(t, at.model, { rollout: vllmOf(at), optimizer: { learningRate: 1 } });
-    assert.match(await failure(trainer), /log-probs of sampled tokens are others/);
+    assert.match(await failure(trainer), /log-probs of sampled tokens are different/);
   });
 
   for (const [what, faults] of [
@@ -225,7 +225,7 @@ describe('rollouts by servers', () => {
   test('an answer that takes too long is a fault, and one that is always a fault ends the run', async (t) => {
     const at = await scene(t, { delay: 2000 });
     const trainer = await open(t, at.model, { rollout: vllmOf(at, { timeLimit: 300, retries: 1 }) });
-    assert.match(await failure(trainer), /no server works any more|has failed 2 times.*no answer within 300 ms/);
+    assert.match(await failure(trainer), /all servers have failed|has failed 2 times.*no response within 300 ms/);
   });
 
   test('a server that is started anew gets the adapter again', async (t) => {
@@ -364,9 +364,9 @@ describe('options of rollouts', () => {
 
   for (const [options, expected] of [
     [{ ...usual, urls: [] }, /^TypeError: urls: expected at least one URL/],
-    [{ ...usual, urls: ['127.0.0.1'] }, /^TypeError: urls\[0\]: expected a URL of http or https/],
+    [{ ...usual, urls: ['127.0.0.1'] }, /^TypeError: urls\[0\]: expected an http or https URL/],
     [{ ...usual, urls: ['http://u:secret@h'] }, /^RangeError: urls\[0\]: expected a URL without user, (?!.*secret)/],
-    [{ ...usual, urls: ['http://h', 'http://h/'] }, /^RangeError: urls\[1\]: expected a server of its own/],
+    [{ ...usual, urls: ['http://h', 'http://h/'] }, /^RangeError: urls\[1\]: expected another server/],
     [{ ...usual, model: '' }, /^TypeError: model: expected a text/],
     [{ ...usual, adapterFolder: undefined }, /^TypeError: adapterFolder: expected a text, got nothing/],
     [{ ...usual, weightsFolder: 'b' }, /^TypeError: weightsFolder: unknown field/],

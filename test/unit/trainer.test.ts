@@ -431,7 +431,7 @@ describe('the reinforcement loop', () => {
     await refused({ sampling: { topK: 1.5 } }, 'sampling.topK: expected an integer at least 1, got 1.5');
     await refused({ sampling: { minP: 2 } }, 'sampling.minP: expected a finite number at least 0 and at most 1, got 2');
     await refused({ sampling: { stopTexts: ['a', ''] } }, 'sampling.stopTexts[1]: expected a text that is not empty');
-    await refused({ sampling: { stopTokens: 4 } }, 'sampling.stopTokens: expected a list of token ids', 'TypeError');
+    await refused({ sampling: { stopTokens: 4 } }, 'sampling.stopTokens: expected an array of token ids', 'TypeError');
     await refused({ sampling: { top_p: 1 } }, 'sampling.top_p: unknown field', 'TypeError');
     await refused({ sampling: { promptLength: 2 } }, 'addition of 1 digit, prompt: expected 1 to 2 tokens');
     await refused({ optimizer: { learningRate: -1 } }, 'optimizer.learningRate');

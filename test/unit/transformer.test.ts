@@ -264,7 +264,7 @@ for (const [backend, attention, own] of cases) {
         for (const value of [NaN, Infinity]) {
           await assert.rejects(sample(given(value, at), sampleRows(), options), {
             name: 'NumericFault',
-            message: /^logits: expected finite values, got others at position 0 of prompt 2$/,
+            message: /^logits: expected finite values, got non-finite values at position 0 of prompt 2$/,
           });
         }
         const last = (await sample(given(-Infinity, at), sampleRows(), { ...options, maxTokens: 40 })).at(-1)!;
