@@ -106,7 +106,7 @@ function seconds(start: number, end: number): string {
 }
 
 function wholeNumber(flag: string, text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new RangeError(`${flag}: expected a whole number, got ${JSON.stringify(text)}`);
+  if (!/^\d{1,15}$/.test(text)) throw new RangeError(`${flag}: expected an integer, got ${JSON.stringify(text)}`);
   return Number(text);
 }
 

@@ -1,7 +1,7 @@
 // Arguments of the command line: node's own parser, with errors in one line.
 
 import { type ParseArgsConfig, parseArgs } from 'node:util';
-import { checkNumber } from '../base/check.js';
+import { boundsText, checkNumber } from '../base/check.js';
 
 /** A mistake in how the command was called: exit code 2. */
 export class UsageError extends Error {
@@ -77,13 +77,4 @@ export function numberFlag(
 export function choiceFlag<const T extends string>(name: string, text: string, choices: readonly T[]): T {
   if (choices.includes(text as T)) return text as T;
   throw new UsageError(`--${name}: expected one of ${choices.join(', ')}, got ${JSON.stringify(text)}`);
-}
-
-function boundsText({ min, above, max, integer }: NonNullable<Parameters<typeof checkNumber>[2]> = {}): string {
-  const limits = [
-    ...(min === undefined ? [] : [`at least ${min}`]),
-    ...(above === undefined ? [] : [`above ${above}`]),
-    ...(max === undefined ? [] : [`at most ${max}`]),
-  ];
-  return `${integer ? 'a whole number' : 'a number'}${limits.length > 0 ? ` of ${limits.join(' and ')}` : ''}`;
 }

@@ -27,7 +27,7 @@ export const help = `groupgrad sample <run> <prompt> [flags]
 
 async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
   const tokens = await encodeOne(tokenizer, prompt);
-  if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
+  if (tokens.length === 0) throw rangeError('prompt', 'a non-empty string', JSON.stringify(prompt));
   return tokens;
 }
 

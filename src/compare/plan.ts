@@ -151,7 +151,7 @@ function checkPairs(value: unknown, variants: readonly string[], baseline: strin
   if (value === undefined) {
     return variants.filter((name) => name !== baseline).map((variant) => ({ variant, baseline }));
   }
-  if (!Array.isArray(value)) throw typeError('pairs', 'a list of [variant, baseline]', value);
+  if (!Array.isArray(value)) throw typeError('pairs', 'an array of [variant, baseline]', value);
   return value.map((pair: unknown, i) => {
     if (!Array.isArray(pair) || pair.length !== 2) throw typeError(`pairs[${i}]`, '[variant, baseline]', pair);
     const [variant, other] = pair.map((name, side) => checkChoice(`pairs[${i}][${side}]`, name, variants));

@@ -62,7 +62,7 @@ function isMissing(value: unknown): value is undefined | null {
  */
 export function textColumn<R extends object>(row: R, column: Column<R>, place: Place): string {
   const value = readColumn(row, column, place);
-  if (value === undefined) throw missing(row, column as Column<never>, 'a text', place);
+  if (value === undefined) throw missing(row, column as Column<never>, 'a string', place);
   return asText(value, place);
 }
 
@@ -74,15 +74,15 @@ export function optionalText<R extends object>(row: R, column: Column<R>, place:
 
 function asText(value: unknown, place: Place): string {
   const text = typeof value === 'number' ? numberText(value, place) : typeof value === 'bigint' ? String(value) : value;
-  if (typeof text !== 'string') throw typeError(label(place), 'a text or a number', value);
-  if (text === '') throw new RangeError(`${label(place)}: expected a text that is not empty, got an empty one`);
+  if (typeof text !== 'string') throw typeError(label(place), 'a string or a number', value);
+  if (text === '') throw new RangeError(`${label(place)}: expected a non-empty string, got an empty one`);
   return text;
 }
 
 function numberText(value: number, place: Place): string {
   if (!Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value))) {
     throw new RangeError(
-      `${label(place)}: expected a text, or a number that is exact (whole numbers up to 2^53), got ${value}; write it as a text`,
+      `${label(place)}: expected a string, or a number that float64 holds exactly (integers up to 2^53), got ${value}; write it as a string`,
     );
   }
   return String(value);
@@ -101,9 +101,9 @@ export function optionalNumber<R extends object>(row: R, column: Column<R>, plac
 /** A prompt: a text, or chat messages. */
 export function promptColumn<R extends object>(row: R, column: Column<R>, place: Place): string | ChatMessage[] {
   const value = readColumn(row, column, place);
-  if (value === undefined) throw missing(row, column as Column<never>, 'a text or chat messages', place);
+  if (value === undefined) throw missing(row, column as Column<never>, 'a string or chat messages', place);
   if (typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint') return asText(value, place);
-  if (!Array.isArray(value)) throw typeError(label(place), 'a text or chat messages', value);
+  if (!Array.isArray(value)) throw typeError(label(place), 'a string or chat messages', value);
   return checkMessages(value, label(place));
 }
 
@@ -116,8 +116,8 @@ function checkMessages(messages: readonly unknown[], field: string): ChatMessage
       throw typeError(at, 'a message: { role, content }', message);
     }
     const { role, content } = message as Record<string, unknown>;
-    if (typeof role !== 'string' || role === '') throw typeError(`${at}.role`, 'a text', role);
-    if (typeof content !== 'string') throw typeError(`${at}.content`, 'a text', content);
+    if (typeof role !== 'string' || role === '') throw typeError(`${at}.role`, 'a string', role);
+    if (typeof content !== 'string') throw typeError(`${at}.content`, 'a string', content);
     return { ...message, role, content };
   });
   if (!checked.some(({ role }) => role === 'user')) {

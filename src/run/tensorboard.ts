@@ -75,8 +75,8 @@ export class TensorBoardWriter {
    * @param wallTime seconds since 1970; default now
    */
   text(tag: string, step: number, content: string, wallTime?: number): void {
-    if (typeof tag !== 'string') throw typeError('tag', 'a text', tag);
-    if (typeof content !== 'string') throw typeError('content', 'a text', content);
+    if (typeof tag !== 'string') throw typeError('tag', 'a string', tag);
+    if (typeof content !== 'string') throw typeError('content', 'a string', content);
     const time = checkTime('wallTime', wallTime);
     checkStep('step', step);
     const metadata = Buffer.concat([message(1, text(1, 'text')), varint(4, tensorData)]);

@@ -121,5 +121,5 @@ function answerOf(row: object, names: readonly string[]): string | undefined {
 }
 
 function missing(row: object, names: readonly string[]): never {
-  throw new TypeError(`expected one of the columns ${names.join(', ')}, got a row of ${Object.keys(row).join(', ')}`);
+  throw new TypeError(`expected one of the columns ${names.join(', ')}, got a row with ${Object.keys(row).join(', ')}`);
 }

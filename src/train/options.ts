@@ -159,7 +159,7 @@ function checkRewards(rewards: unknown): readonly AnyReward[] {
 }
 
 function checkText(field: string, value: unknown): string {
-  if (typeof value !== 'string' || value === '') throw typeError(field, 'a text', value);
+  if (typeof value !== 'string' || value === '') throw typeError(field, 'a non-empty string', value);
   return value;
 }
 

@@ -32,7 +32,7 @@ export async function checkTexts({ train, evaluate }: Parts, policy: Policy, set
   const named = Object.entries(evaluate).map(([name, task]) => [`evaluate.${name}`, task] as const);
   for (const [field, task] of [['train', train] as const, ...named]) {
     const { prompt } = checkObject(`${field}.example(0)`, task.example(0));
-    if (typeof prompt !== 'string') throw typeError(`${field}.example(0).prompt`, 'a text', prompt);
+    if (typeof prompt !== 'string') throw typeError(`${field}.example(0).prompt`, 'a string', prompt);
     const count = task.maxPromptLength === undefined ? (task.size ?? 1) : 1;
     const examples = Array.from({ length: count }, (_, i) => task.example(i));
     await encodePrompts(tokenTask(task, policy, settings.sampling), examples);

@@ -108,7 +108,7 @@ export const importanceSampling = group(
 );
 
 const text = (path: string, given: unknown): string => {
-  if (typeof given !== 'string' || given === '') throw typeError(path, 'a text', given);
+  if (typeof given !== 'string' || given === '') throw typeError(path, 'a non-empty string', given);
   return given;
 };
 

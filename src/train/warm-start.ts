@@ -92,7 +92,7 @@ async function encodeSolution(
   { prompt, solution }: Example,
 ): Promise<Int32Array> {
   if (typeof solution !== 'string')
-    throw typeError(`${task.name}, solution of ${describe(prompt)}`, 'a text', solution);
+    throw typeError(`${task.name}, solution of ${describe(prompt)}`, 'a string', solution);
   const ids = await encodeOne(tokenizer, solution, { addSpecialTokens: false });
   const completion = Int32Array.of(...ids, endOf(tokenizer));
   if (completion.length > maxTokens) {

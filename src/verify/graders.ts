@@ -84,7 +84,7 @@ export async function choice(completion: string, gold: string, options: ChoiceOp
   const { choices = [] } = options;
   if (!Array.isArray(choices) || choices.some((text) => typeof text !== 'string'))
     throw typeError('options.choices', 'an array of strings', choices);
-  if (choices.length > 26) throw rangeError('options.choices', 'at most 26 texts', String(choices.length));
+  if (choices.length > 26) throw rangeError('options.choices', 'at most 26 strings', String(choices.length));
   const { letters, texts, right } = goldChoice(gold, choices, 'gold');
   const long = tooLong(completion, bounds);
   if (long) return long;

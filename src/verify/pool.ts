@@ -81,7 +81,7 @@ class Member {
     this.worker.on('error', (error: Error & { code?: string }) => {
       this.lost(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'the memory limit has been reached' : undefined, error);
     });
-    this.worker.on('exit', () => this.lost(undefined, new Error('a grader ended by itself')));
+    this.worker.on('exit', () => this.lost(undefined, new Error('a grader exited unexpectedly')));
   }
 
   get isFree(): boolean {

@@ -123,12 +123,12 @@ test('few groups, of which perhaps none counts, are shown as they are', () => {
 
 test('what makes no sense is refused with exit code 2, and says which flag', () => {
   const wrong: [string[], string][] = [
-    [['--group-sizes', '2,1'], '--group-sizes: expected a whole number of at least 2 and at most 1024, got "1"'],
-    [['--group-sizes', '2,,4'], '--group-sizes: expected a whole number of at least 2 and at most 1024, got ""'],
+    [['--group-sizes', '2,1'], '--group-sizes: expected an integer at least 2 and at most 1024, got "1"'],
+    [['--group-sizes', '2,,4'], '--group-sizes: expected an integer at least 2 and at most 1024, got ""'],
     [['--group-sizes', '4,2,4'], '--group-sizes: expected each size once, got "4,2,4"'],
-    [['--samples', '10'], '--samples: expected a whole number of at least 100 and at most 100000000, got "10"'],
+    [['--samples', '10'], '--samples: expected an integer at least 100 and at most 100000000, got "10"'],
     [['--seed', '-1'], "Option '--seed' argument is ambiguous."],
-    [['--epsilon', '2'], '--epsilon: expected a number of at least 0 and at most 1, got "2"'],
+    [['--epsilon', '2'], '--epsilon: expected a finite number at least 0 and at most 1, got "2"'],
     [['now'], 'expected no argument, got now'],
   ];
   for (const [args, message] of wrong) {

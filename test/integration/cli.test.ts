@@ -68,7 +68,7 @@ describe('groupgrad', () => {
       [['train', 'addition', '--step', '3'], /^groupgrad: --step: unknown flag; did you mean --steps\?\n/],
       [
         ['train', 'addition', '--steps', 'many'],
-        /^groupgrad: --steps: expected a whole number of at least 0, got "many"\n$/,
+        /^groupgrad: --steps: expected an integer at least 0, got "many"\n$/,
       ],
       [['build', '--cuda', 'yes'], /^groupgrad: --cuda: expected one of on, off, auto, got "yes"\n$/],
       [
@@ -79,7 +79,7 @@ describe('groupgrad', () => {
       [['watch', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder, got one without config\.json\n$/],
       [
         ['watch', '/nowhere', '--port', '70000'],
-        /^groupgrad: --port: expected a whole number of at least 0 and at most 65535/,
+        /^groupgrad: --port: expected an integer at least 0 and at most 65535/,
       ],
       [['report', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder or/],
       [
@@ -192,7 +192,7 @@ describe('groupgrad', () => {
     assert.match(groupgrad('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
     assert.match(
       groupgrad('sample', runDir, '').stderr,
-      /^groupgrad: prompt: expected a text that is not empty, got ""/,
+      /^groupgrad: prompt: expected a non-empty string, got ""/,
     );
 
     assert.match(groupgrad('report', runDir).stdout, /report\.html\n$/);

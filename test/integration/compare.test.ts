@@ -357,7 +357,7 @@ test('a dry run checks everything, tells which runs there are, and writes nothin
     wrong.stderr,
     /^groupgrad: --set pairs\[0\]\[0\]: expected one of 'plain', 'weighted', got "weigthed"\n$/,
   );
-  assert.match((await groupgrad('compare', file, '--jobs', '0')).stderr, /^groupgrad: --jobs: expected a whole number/);
+  assert.match((await groupgrad('compare', file, '--jobs', '0')).stderr, /^groupgrad: --jobs: expected an integer/);
   assert.match((await groupgrad('compare', 'nowhere.ts')).stderr, /^groupgrad: nowhere\.ts: no such file\n$/);
   assert.deepEqual(readdirSync(folder).includes('dry'), false);
 });

@@ -63,7 +63,7 @@ test('calls that are wrong are told so', (t) => {
     [['train', 'addition', '--lora', '4'], /^groupgrad: --lora: expected --model beside it/],
     [
       ['train', '--model', model, '--data', 'x', '--verify', 'exact', '--lora', 'many'],
-      /^groupgrad: --lora: expected a whole number/,
+      /^groupgrad: --lora: expected an integer/,
     ],
     [['train', 'addition', '--model', model, '--data', 'x'], /^groupgrad: expected no argument, got addition/],
     [

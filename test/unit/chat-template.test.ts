@@ -141,7 +141,7 @@ test('what a template refuses, and messages that are none, are named', async () 
   });
   await assert.rejects(single('{% if %}').render([hi]), /^RangeError: chat template: expected text, got /);
   await assert.rejects(single('').render([[]]), /chat 0: expected at least one message, got none/);
-  await assert.rejects(single('').render(['hi' as never]), /chat 0: expected a list of messages, got "hi"/);
+  await assert.rejects(single('').render(['hi' as never]), /chat 0: expected an array of messages, got "hi"/);
   await assert.rejects(
     single('').render([[{ content: 'x' } as never]]),
     /chat 0, message 0, role: expected a string, got nothing/,

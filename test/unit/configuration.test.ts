@@ -328,7 +328,7 @@ describe('per-token arrays', () => {
     [
       policy({ input: { logProbs: shared } }),
       TypeError,
-      'logProbs: expected an array over memory of its own, got one over a SharedArrayBuffer',
+      'logProbs: expected an array over unshared memory, got one over a SharedArrayBuffer',
     ],
     [
       policy({ input: { logProbs: resizable } }),

@@ -300,7 +300,7 @@ describe('dataset', () => {
     const refused: [unknown, RegExp][] = [
       [[], /prompt: expected at least one message/],
       [['hello'], /prompt\[0\]: expected a message: .*got "hello"/],
-      [[{ role: 'user' }], /prompt\[0\]\.content: expected a text, got nothing/],
+      [[{ role: 'user' }], /prompt\[0\]\.content: expected a string, got nothing/],
       [[{ role: 'system', content: 'x' }], /prompt: expected a message of the user/],
       [
         [
@@ -309,7 +309,7 @@ describe('dataset', () => {
         ],
         /wait for an answer, got a last one of the assistant/,
       ],
-      [true, /prompt: expected a text or chat messages, got true/],
+      [true, /prompt: expected a string or chat messages, got true/],
     ];
     for (const [prompt, message] of refused) {
       assert.throws(() => dataset(path, { prompt: () => prompt as never, answer: 'answer' }), { message });
@@ -404,22 +404,22 @@ describe('dataset', () => {
       [
         bad({ question: 'q', answer: '' }),
         columns,
-        /^RangeError: .*jsonl:2: answer: expected a text that is not empty, got an empty one$/,
+        /^RangeError: .*jsonl:2: answer: expected a non-empty string, got an empty one$/,
       ],
       [
         bad({ question: 'q', answer: null }),
         columns,
-        /^TypeError: .*jsonl:2: answer: expected a text or a number, got null$/,
+        /^TypeError: .*jsonl:2: answer: expected a string or a number, got null$/,
       ],
       [
         bad({ question: 'q', answer: [1] }),
         columns,
-        /^TypeError: .*jsonl:2: answer: expected a text or a number, got an array/,
+        /^TypeError: .*jsonl:2: answer: expected a string or a number, got an array/,
       ],
       [
         file('{"question":"q","answer":12345678901234567890}'),
         columns,
-        /^RangeError: .*jsonl:1: answer: .*exact.*write it as a text$/,
+        /^RangeError: .*jsonl:1: answer: .*exact.*write it as a string$/,
       ],
       [
         path,
@@ -439,7 +439,7 @@ describe('dataset', () => {
       [
         path,
         { ...columns, answer: () => undefined as never },
-        /^TypeError: .*jsonl:1: answer: expected a text from the function, got nothing$/,
+        /^TypeError: .*jsonl:1: answer: expected a string from the function, got nothing$/,
       ],
       [path, { ...columns, answer: 3 as never }, /^TypeError: answer: expected the name of a column, .*got 3/],
       [path, { ...columns, template: 'no place' }, /^RangeError: template: /],

@@ -231,8 +231,8 @@ test('an adapter that is not plain LoRA is refused by name', (t) => {
     [{ r: 0 }, /adapter_config.json, r: expected an integer at least 1, got 0/],
     [{ r: undefined }, /adapter_config.json, r: expected an integer at least 1, got nothing/],
     [{ lora_alpha: '4' }, /lora_alpha: expected a finite number above 0, got "4"/],
-    [{ target_modules: undefined }, /target_modules: expected a string or a list of strings, got nothing/],
-    [{ target_modules: [1] }, /target_modules: expected a string or a list of strings/],
+    [{ target_modules: undefined }, /target_modules: expected a string or an array of strings, got nothing/],
+    [{ target_modules: [1] }, /target_modules: expected a string or an array of strings/],
     [
       { target_modules: '(a+)+$|(([a-z._0-9]+)+)+X' },
       /target_modules: expected a regular expression that ends within 1000 ms/,
@@ -365,7 +365,7 @@ test('a misspelt target is named', () => {
   checkEveryTarget(architecture, ['q_proj', 'model.layers.0.mlp.up_proj', 'lm_head'], 'lora.targets');
   assert.throws(
     () => checkEveryTarget(architecture, ['q_proj', 'query'], 'lora.targets'),
-    /lora.targets: expected linear maps of llama \(q_proj, k_proj, .*, lm_head\), got "query"/,
+    /lora.targets: expected linear modules of llama \(q_proj, k_proj, .*, lm_head\), got "query"/,
   );
 });
 

@@ -184,7 +184,7 @@ describe('policies from model folders', () => {
       [{ lora: { rank: 1.5 } }, /^lora\.rank: expected an integer at least 1, got 1\.5/],
       [{ lora: { rank: 2, alpha: 0 } }, /^lora\.alpha: expected a finite number above 0, got 0/],
       [{ lora: { rank: 2, targets: [] } }, /^lora\.targets: expected 'all-linear', .*got an array of 0 values/],
-      [{ lora: { rank: 2, targets: ['queries'] } }, /^lora\.targets: expected linear maps of llama .*got "queries"/],
+      [{ lora: { rank: 2, targets: ['queries'] } }, /^lora\.targets: expected linear modules of llama .*got "queries"/],
       [{ lora: { rank: 2, targets: 'queries' } }, /a linear map of llama, got "queries"/],
       [{ lora: { rank: 2, dropout: 0.1 } }, /lora\.dropout/],
       [{ adapter: 3 }, /^adapter: expected the path of a PEFT folder, got 3/],
@@ -302,7 +302,7 @@ describe('policies from model folders', () => {
     await assert.rejects(generate(policy, ['a'], { topP: 0 }), /^RangeError: topP: expected/);
     await assert.rejects(
       generate(policy, ['a'], { stopTexts: [''] }),
-      /^RangeError: stopTexts\[0\]: expected a text that is not empty/,
+      /^RangeError: stopTexts\[0\]: expected a non-empty string/,
     );
     await assert.rejects(
       generate(policy, ['a'], { stopTokens: [99] }),
@@ -613,7 +613,7 @@ describe('policies from model folders', () => {
       // Tied to the embedding.
       const tied = writeModelFolder(join(parent, 'tied'), { config: { ...config, tie_word_embeddings: true } });
       const untiable =
-        /target(_module)?s: expected linear maps but the unembedding, which is tied to the embedding, got "lm_head"/;
+        /target(_module)?s: expected linear modules other than the unembedding, which is tied to the embedding, got "lm_head"/;
       await assert.rejects(PretrainedPolicy.load(tied, { adapter: own }), untiable);
       for (const targets of [['q_proj', 'lm_head'], ['lm_head'], '.*', '.*q_proj|lm_head']) {
         await assert.rejects(PretrainedPolicy.load(tied, { lora: { rank: 2, targets } }), untiable);

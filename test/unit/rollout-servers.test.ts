@@ -367,8 +367,8 @@ describe('options of rollouts', () => {
     [{ ...usual, urls: ['127.0.0.1'] }, /^TypeError: urls\[0\]: expected an http or https URL/],
     [{ ...usual, urls: ['http://u:secret@h'] }, /^RangeError: urls\[0\]: expected a URL without user, (?!.*secret)/],
     [{ ...usual, urls: ['http://h', 'http://h/'] }, /^RangeError: urls\[1\]: expected another server/],
-    [{ ...usual, model: '' }, /^TypeError: model: expected a text/],
-    [{ ...usual, adapterFolder: undefined }, /^TypeError: adapterFolder: expected a text, got nothing/],
+    [{ ...usual, model: '' }, /^TypeError: model: expected a non-empty string/],
+    [{ ...usual, adapterFolder: undefined }, /^TypeError: adapterFolder: expected a non-empty string, got nothing/],
     [{ ...usual, weightsFolder: 'b' }, /^TypeError: weightsFolder: unknown field/],
     [{ ...usual, timeLimit: 1e6 }, /^RangeError: timeLimit: expected an integer at least 1 and at most 300000/],
     [{ ...usual, concurency: 1 }, /^TypeError: concurency: unknown field/],
@@ -388,7 +388,7 @@ describe('options of rollouts', () => {
   });
 
   for (const [change, expected] of [
-    [{ rollout: {} }, /^TypeError: rollout.name: expected a text, got nothing/],
+    [{ rollout: {} }, /^TypeError: rollout.name: expected a non-empty string, got nothing/],
     [{ rollout: { name: 'x' } }, /^TypeError: rollout.complete: expected a function/],
     [{ rollout: vllm(usual), sampling: { topP: 0.9 } }, /^RangeError: sampling.topP: expected nothing with vllm/],
     [{ importanceSampling: {} }, /^TypeError: importanceSampling: expected nothing without rollout/],

@@ -234,7 +234,7 @@ test('wrong settings and requests are refused by name', async () => {
   await refused({ minP: -1 }, 'sampling.minP: expected a finite number at least 0 and at most 1, got -1');
   await refused({ maxTokens: 0 }, 'sampling.maxTokens: expected an integer at least 1, got 0');
   await refused({ temperature: -1 }, 'sampling.temperature: expected a finite number at least 0, got -1');
-  await refused({ stopTexts: [''] }, 'sampling.stopTexts[0]: expected a text that is not empty, got ""');
+  await refused({ stopTexts: [''] }, 'sampling.stopTexts[0]: expected a non-empty string, got ""');
   await refused({ stopTexts: 'ab' }, 'sampling.stopTexts: expected an array of strings, got "ab"');
   await refused({ stopTokens: [1, 99] }, 'sampling.stopTokens[1]: expected a token id from 0 to 10, got 99');
   const one = { prompt: Int32Array.of(1, 2), promptIndex: 0, sample: 0 };

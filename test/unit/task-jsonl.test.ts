@@ -112,13 +112,13 @@ describe('jsonl', () => {
     const good = '{"prompt": "a", "answer": "b"}\n';
     const cases: [string | Uint8Array, RegExp][] = [
       [`${good}\n{"prompt": "a"}`, /^TypeError: .*jsonl:3: answer: expected the column "answer", got a row of prompt/],
-      ['{"prompt": [3], "answer": "b"}', /^TypeError: .*jsonl:1: prompt: expected a text or a number, got an array/],
-      ['{"prompt": "a", "answer": true}', /^TypeError: .*jsonl:1: answer: expected a text or a number, got true/],
+      ['{"prompt": [3], "answer": "b"}', /^TypeError: .*jsonl:1: prompt: expected a string or a number, got an array/],
+      ['{"prompt": "a", "answer": true}', /^TypeError: .*jsonl:1: answer: expected a string or a number, got true/],
       ['{"prompt": "", "answer": "b"}', /^RangeError: .*jsonl:1: prompt: .*not empty/],
       ['{"prompt": "a", "answer": ""}', /^RangeError: .*jsonl:1: answer: .*not empty/],
       [
         '{"prompt": "a", "answer": "b", "solution": {}}',
-        /^TypeError: .*solution: expected a text or a number, got an object/,
+        /^TypeError: .*solution: expected a string or a number, got an object/,
       ],
       ['{"prompt": "a", "answer": "b", "difficulty": "hard"}', /^TypeError: .*difficulty: .*got "hard"/],
       ['{"prompt": "a", "answer": "b", "difficulty": 1e999}', /^RangeError: .*difficulty/],

@@ -511,7 +511,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       refused(
         () => grpoLoss(tf.zeros([tokens, vocab]), batch, config),
         'TypeError',
-        'shape: expected B and T, because logits of rank 2 do not tell, got nothing',
+        'shape: expected B and T, which logits of rank 2 do not determine, got nothing',
       );
       refused(
         () => grpoLoss(tf.zeros([tokens + 1, vocab]), { ...batch, shape: given }, config),
@@ -576,7 +576,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       refused(
         () => policyLoss(tf.zeros([tokens]), policyBatch, config),
         'RangeError',
-        'logProbs: expected shape [B, T], or batch.shape beside it, got [12]',
+        'logProbs: expected shape [B, T], or batch.shape to go with it, got [12]',
       );
       refused(
         () => policyLoss(tf.zeros([tokens], 'int32'), { ...policyBatch, shape: given }, config),

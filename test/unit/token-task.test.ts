@@ -190,7 +190,7 @@ describe('tasks as tokens', () => {
       'RangeError',
       'policy.tokenizer.vocabularySize: expected an integer at least 1, got 0',
     );
-    refused(own({ endTokens: 3 }), 'TypeError', 'policy.tokenizer.endTokens: expected a list of token ids, got 3');
+    refused(own({ endTokens: 3 }), 'TypeError', 'policy.tokenizer.endTokens: expected an array of token ids, got 3');
     refused(
       own({ endTokens: [1, 13] }),
       'RangeError',
@@ -198,7 +198,7 @@ describe('tasks as tokens', () => {
     );
     refused(own({ encode: undefined }), 'TypeError', 'policy.tokenizer.encode: expected a function, got nothing');
     refused({ logitsSize: 12 }, 'RangeError', 'policy.logitsSize: expected an integer at least 13, got 12');
-    refused({ vocabulary: 'ab' }, 'TypeError', 'policy.vocabulary: expected nothing beside policy.tokenizer, got "ab"');
+    refused({ vocabulary: 'ab' }, 'TypeError', 'policy.vocabulary: expected nothing if policy.tokenizer is given, got "ab"');
   });
 
   test('a tokenizer that gives no ids of its own is refused where it shows', async () => {

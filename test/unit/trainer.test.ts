@@ -430,7 +430,7 @@ describe('the reinforcement loop', () => {
     await refused({ sampling: { topP: 0 } }, 'sampling.topP: expected a finite number above 0 and at most 1, got 0');
     await refused({ sampling: { topK: 1.5 } }, 'sampling.topK: expected an integer at least 1, got 1.5');
     await refused({ sampling: { minP: 2 } }, 'sampling.minP: expected a finite number at least 0 and at most 1, got 2');
-    await refused({ sampling: { stopTexts: ['a', ''] } }, 'sampling.stopTexts[1]: expected a text that is not empty');
+    await refused({ sampling: { stopTexts: ['a', ''] } }, 'sampling.stopTexts[1]: expected a non-empty string');
     await refused({ sampling: { stopTokens: 4 } }, 'sampling.stopTokens: expected an array of token ids', 'TypeError');
     await refused({ sampling: { top_p: 1 } }, 'sampling.top_p: unknown field', 'TypeError');
     await refused({ sampling: { promptLength: 2 } }, 'addition of 1 digit, prompt: expected 1 to 2 tokens');
@@ -482,11 +482,11 @@ describe('the reinforcement loop', () => {
     );
     await refused(
       { evaluate: { late: { ...tinyTask, example: async () => tinyTask.example(0) } } },
-      'evaluate.late.example(0).prompt: expected a text, got nothing',
+      'evaluate.late.example(0).prompt: expected a string, got nothing',
       'TypeError',
     );
     policy.dispose();
-    await refused({}, 'policy.variables.embedding: expected a variable in use, got one that was disposed of');
+    await refused({}, 'policy.variables.embedding: expected a live variable, got one that was disposed');
   });
 
   test('impossible options of a loop are refused by name', async (t) => {
@@ -552,12 +552,12 @@ describe('the reinforcement loop', () => {
     const text = 'TypeError: policy\\.vocabulary\\.decode of the tokens';
     // Where the policy is given: before anything is sampled.
     for (const decoded of [undefined, null, 7, ['7'], Promise.resolve('7')]) {
-      await refused({ decode: () => decoded }, new RegExp(`^${text} 0: expected a text, got `));
+      await refused({ decode: () => decoded }, new RegExp(`^${text} 0: expected a string, got `));
     }
     // Later, of some tokens alone.
     await refused(
       { decode: (tokens: Int32Array) => (tokens.length > 1 ? undefined : words.decode(tokens)) },
-      new RegExp(`^${text} [\\d, ]+: expected a text, got nothing`),
+      new RegExp(`^${text} [\\d, ]+: expected a string, got nothing`),
     );
     const prompt = /^addition of 1 digit, prompt "\d\+\d=": policy\.vocabulary\.encode\("\d\+\d="\): expected /.source;
     for (const [encoded, expected] of [
@@ -592,11 +592,11 @@ describe('the reinforcement loop', () => {
     });
     await refused(
       gives(() => undefined),
-      /^TypeError: policy: expected logits as a tensor, got nothing$/,
+      /^TypeError: policy: expected logits in a tensor, got nothing$/,
     );
     await refused(
       gives(async (own) => own),
-      /^TypeError: policy: expected logits as a tensor, got an object of class Promise$/,
+      /^TypeError: policy: expected logits in a tensor, got an object of class Promise$/,
     );
     const shapes = /^RangeError: policy: expected logits of shape \[80, 13\] \(rows, vocabulary\), got /.source;
     await refused(
