@@ -1,4 +1,4 @@
-// The loss of a batch under a policy: from its logits, or, where they would take too much memory, from its final states.
+// The loss of a batch under a policy: from its logits, or from its final states if the logits would take too much memory.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { DeviceChoice } from '../devices/devices.js';
@@ -16,7 +16,7 @@ import type { HiddenStates, Policy } from '../model/policy.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
 import { type CompletionBatch, logitsOf } from './completions.js';
 
-/** What the loss of a batch is taken of. `hidden`: its unembedding is the policy's. */
+/** The input of a batch's loss. The unembedding of `hidden` is the policy's. */
 export type LossSource = { logits: tf.Tensor2D } | { hidden: HiddenStates };
 
 export function lossSource(policy: Policy, batch: CompletionBatch, most = mostLogitBytes): LossSource {
@@ -43,7 +43,7 @@ export function batchLoss(
   return linearLoss(source.hidden, input, config, { ...options, ...(kept && { kept }) });
 }
 
-/** Log-probs and entropies of a batch's tokens under the policy as it is, by the arithmetic of the loss. */
+/** Log-probs and entropies of a batch's tokens under the current policy, computed by the code of the loss. */
 export function batchValues(
   policy: Policy,
   batch: CompletionBatch,

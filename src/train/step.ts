@@ -21,7 +21,7 @@ import type { RewardWeights } from './reward-weights.js';
 import type { TrainingState } from './training-state.js';
 import { globalNorm } from './update.js';
 
-/** What a step is made with. It changes `state` and the policy's weights. */
+/** What a step needs. It changes `state` and the policy's weights. */
 export interface StepParts<E extends Example> {
   readonly policy: Policy;
   readonly settings: Settings;
@@ -32,17 +32,17 @@ export interface StepParts<E extends Example> {
   readonly weights: RewardWeights;
   readonly choice: GroupChoice;
   readonly state: TrainingState;
-  /** What samples, with the weights as they are. Adds the time that it took to give them to it. */
+  /** The rollout engine, with the current weights. Adds the time that updating it took to `timing`. */
   engineAt(timing: Metrics, signal: AbortSignal): Promise<RolloutEngine>;
   /** Metrics of all evaluations. */
   evaluate(signal: AbortSignal): Promise<Metrics>;
-  /** Called while the step samples; `began`, of `performance.now()`, is when this round of sampling did. */
+  /** Called while the step samples; `began` is when this round of sampling began, by `performance.now()`. */
   onSampling(step: number, began: number, progress: SamplingProgress): void;
 }
 
 /**
- * Makes the step after `state.counters.step`, which began at `began` of `performance.now()`. Adds what is sampled to `groups` as it
- * comes. A failure leaves the state half changed: the caller restores it.
+ * Runs the step after `state.counters.step`, which began at `began` by `performance.now()`. Adds sampled groups to `groups` as they
+ * arrive. A failure leaves the state partly changed: the caller has to restore it.
  * @throws NumericFault for a reward, loss, gradient or weight that is not finite; the signal's reason.
  */
 export async function makeStep<E extends Example>(
@@ -81,7 +81,7 @@ export async function makeStep<E extends Example>(
   return { metrics, timing };
 }
 
-/** Rounds of prompts until there are enough groups of the kind that is wanted. Returns the time that it took. */
+/** Samples rounds of prompts until there are enough groups that meet the condition of dynamic sampling. Returns the times taken. */
 async function sample<E extends Example>(
   parts: StepParts<E>,
   groups: Group<E>[],
@@ -115,7 +115,7 @@ async function sample<E extends Example>(
       },
     });
     await addKlReward(more, learnerOf(parts, signal));
-    // Rewards that are computed while the sampler runs cost no time of their own, unless they hold the thread.
+    // Rewards that are computed while the sampler runs take no extra time, unless they occupy the thread.
     timing['time/sampling'] += (sampled.at - began) / 1e3 - sampled.rewardSeconds;
     timing['time/rewards'] += secondsSince(sampled.at) + sampled.rewardSeconds;
     if (choice.areEnough(groups)) break;
@@ -131,11 +131,11 @@ function learnerOf<E extends Example>({ policy, settings, task, state }: StepPar
 
 function requireFiniteWeights({ variables }: Policy): void {
   if (!Number.isFinite(globalNorm(Object.values(variables)))) {
-    throw new NumericFault('expected finite weights after the update, got others');
+    throw new NumericFault('expected finite weights after the update, got non-finite ones');
   }
 }
 
-/** What tells the best checkpoint must be among a step's metrics. Those of evaluations and difficulties come now and then. */
+/** `keepBest` must be one of a step's metrics; those of evaluations and difficulties are not present in every step. */
 function requireMetric(keepBest: string | null, metrics: Metrics): void {
   if (keepBest === null || keepBest in metrics || /^(eval|accuracy)\//.test(keepBest)) return;
   throw rangeError('checkpoint.keepBest', `a metric (${Object.keys(metrics).join(', ')})`, `'${keepBest}'`);

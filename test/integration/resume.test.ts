@@ -315,7 +315,7 @@ describe('a run that goes on', () => {
     assert.deepEqual(lastingFiles(runDir).weights, lastingFiles(whole).weights);
   });
 
-  test('a trainer that was disposed of has saved its last step, changes nothing any more, and says so', async (t) => {
+  test('a disposed trainer has saved its last step, changes nothing any more, and says so', async (t) => {
     const runDir = join(temporaryFolder(t), 'disposed');
     const tensors = () => tf.memory().numTensors;
     const policy = tinyPolicy();
@@ -331,10 +331,10 @@ describe('a run that goes on', () => {
     assert.equal(tensors(), before);
     assert.equal(newestCheckpoint(join(runDir, 'checkpoints')).found?.step, 3);
     const written = fs.readFileSync(join(runDir, 'metrics.jsonl'), 'utf8');
-    await assert.rejects(loop.next(), /expected a trainer in use, got one that was disposed of/);
-    await assert.rejects(trainer.start(), /disposed of/);
-    await assert.rejects(trainer.run({ output: null }), /disposed of/);
-    assert.throws(() => trainer.save(), /disposed of/);
+    await assert.rejects(loop.next(), /expected a live trainer, got one that was disposed/);
+    await assert.rejects(trainer.start(), /was disposed/);
+    await assert.rejects(trainer.run({ output: null }), /was disposed/);
+    assert.throws(() => trainer.save(), /was disposed/);
     trainer.dispose();
     assert.equal(fs.readFileSync(join(runDir, 'metrics.jsonl'), 'utf8'), written);
     assert.ok(!fs.existsSync(join(runDir, 'lock.json')));

@@ -464,7 +464,7 @@ describe('the trainer', () => {
     assert.deepEqual(warnings, []);
   });
 
-  test('tells of a warm start that ends short of its aim', async (t) => {
+  test('reports a warm start that ends below its goal', async (t) => {
     const trainer = await tinyTrainer(t, {
       train: tinyTask,
       warmStart: { steps: 4, until: 0.9, every: 2, problems: 8 },
@@ -472,7 +472,7 @@ describe('the trainer', () => {
     await trainer.start();
     assert.match(
       trainer.notices[0],
-      /^the warm start has ended after 4 updates with [\d.]+ % right, short of 90\.0 % \(warmStart\.until\); give it more steps/,
+      /^the warm start ended after 4 updates with [\d.]+ % right, below 90\.0 % \(warmStart\.until\); give it more steps/,
     );
   });
 });

@@ -508,23 +508,23 @@ describe('the reinforcement loop', () => {
   test('one loop and one start at a time', async (t) => {
     const trainer = await tinyTrainer(t, { warmStart: { steps: 2 } });
     const starting = trainer.start();
-    await assert.rejects(trainer.start(), /expected a trainer at rest/);
-    await assert.rejects(trainer.steps().next(), /expected a trainer at rest/);
+    await assert.rejects(trainer.start(), /expected an idle trainer/);
+    await assert.rejects(trainer.steps().next(), /expected an idle trainer/);
     await starting;
     const loop = trainer.steps();
     await loop.next();
-    await assert.rejects(trainer.steps().next(), /expected one loop over a trainer at a time/);
+    await assert.rejects(trainer.steps().next(), /expected no other running loop over this trainer/);
     await loop.return();
     assert.equal((await trainer.steps().next()).value?.index, 2);
   });
 
-  test('a policy that is disposed of in the midst of a run ends it with an error that says so', async (t) => {
+  test('a policy that is disposed during a run ends the run with an error that says so', async (t) => {
     const trainer = await createTrainer(tinyOptions());
     t.after(() => trainer.dispose());
     const loop = trainer.steps();
     await loop.next();
     trainer.policy.dispose();
-    await assert.rejects(loop.next(), /^RangeError: policy\.variables\.embedding: expected a variable in use/);
+    await assert.rejects(loop.next(), /^RangeError: policy\.variables\.embedding: expected a live variable/);
   });
 
   test('a metric to keep the best by that no step has ends the run with the first', async (t) => {
