@@ -90,7 +90,7 @@ async function loadTrained(
     JSON.stringify({ config, weights, tokenizer });
   if (base(policy.description) !== base(before)) {
     policy.dispose();
-    throw new Error(`${before.folder}: expected the files that ${runDir} was begun with, got others`);
+    throw new Error(`${before.folder}: expected the files that ${runDir} was begun with, got different ones`);
   }
   if (adapter === undefined) {
     const weights = checkpointWeights(checkpoint.files, checkpoint.folder);

@@ -1,12 +1,12 @@
-// Progress for people: one line that stays put on a terminal, a few plain lines elsewhere.
+// Shows progress: one line updated in place on a terminal, a few plain lines elsewhere.
 
 import type { Metrics } from '../devices/plan.js';
 import type { GrpoStep, Output } from './api.js';
 
 export interface Progress {
-  /** Shows the state. Where output is not a terminal, only milestones are printed. */
+  /** Shows the current state. If the output is not a terminal, only milestones are printed. */
   update(text: string, milestone: boolean): void;
-  /** Leaves a line for good. */
+  /** Prints a line that stays. */
   print(text: string): void;
 }
 
@@ -27,35 +27,35 @@ export function createProgress(stream: Output): Progress {
   };
 }
 
-/** Output that is not a terminal gets a line at least this often, in seconds. */
+/** Seconds after which output that is not a terminal gets another line. */
 const lineEvery = 10;
 
-/** Tells of a run: its steps, their warnings and faults, and notices as they come. */
+/** Shows a run: its steps, their warnings and faults, and notices as they come. */
 export class RunProgress {
   private noticesTold = 0;
   private began = performance.now();
   private first = 0;
   private printed = performance.now();
 
-  /** @param max the number of the last step, where there is one. */
+  /** @param max the number of the last step, if there is one. */
   constructor(
     private readonly progress: Progress,
     private readonly allNotices: readonly string[],
     private readonly max: number | undefined,
   ) {}
 
-  /** Tells of the notices that are new. */
+  /** Prints new notices. */
   notices(): void {
     while (this.noticesTold < this.allNotices.length) this.progress.print(this.allNotices[this.noticesTold++]);
   }
 
-  /** The first step after the one numbered `step` begins: the time of a step is measured from here. */
+  /** Called before the first step, which follows the one numbered `step`: the time per step is measured from here. */
   begin(step: number): void {
     this.notices();
     [this.began, this.first] = [performance.now(), step];
   }
 
-  /** @param last the number of the run's last step: a rollback has taken it back. */
+  /** @param last the number of the run's last step, which a rollback may have reduced. */
   step(step: GrpoStep, last: number): void {
     const { progress, max } = this;
     const now = performance.now();
@@ -92,7 +92,7 @@ export function progressLine(
   ].join('  ');
 }
 
-/** Whether a step was evaluated: its line is then one to keep. */
+/** Whether a step was evaluated; its line should then stay. */
 export function hasEvaluation(metrics: Metrics): boolean {
   return Object.keys(metrics).some((name) => evaluation.test(name));
 }

@@ -1,13 +1,13 @@
-// The reference policy of the KL term and of the KL reward: the policy with the weights that it had before reinforcement.
+// The reference policy of the KL term and of the KL reward: the policy with its weights before reinforcement.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { Policy } from '../model/policy.js';
 import type { Settings } from './options.js';
 
 export interface Reference {
-  /** Under the variables' names; left out where the policy is its own reference with its adapter off. */
+  /** Under the variables' names; omitted if the policy without its adapter is the reference. */
   readonly weights?: Readonly<Record<string, tf.Tensor>>;
-  /** What `compute` gives while the policy is the reference. */
+  /** The result of `compute` under the reference policy. */
   with<T>(compute: () => T): T;
   dispose(): void;
 }
@@ -17,7 +17,7 @@ export function needsReference({ loss, klReward }: Pick<Settings, 'loss' | 'klRe
   return (loss.kl?.beta ?? 0) !== 0 || klReward !== null;
 }
 
-/** The policy as it is becomes the reference; one with an adapter is it with the adapter off, whatever the adapter holds. */
+/** Makes the current policy the reference. For a policy with an adapter, the reference is the policy without it, whatever it contains. */
 export function createReference(policy: Policy): Reference {
   if (!policy.reference) return new WeightsReference(policy);
   return { with: (compute) => policy.reference!(compute), dispose: () => {} };
@@ -34,7 +34,7 @@ class WeightsReference implements Reference {
     );
   }
 
-  /** What `compute` gives while the policy has the reference's weights. They change hands without being copied. */
+  /** The result of `compute` with the reference's weights in the policy. They are swapped, not copied. */
   with<T>(compute: () => T): T {
     const entries = Object.entries(this.policy.variables);
     const own = entries.map(([, variable]) => tf.keep(tf.clone(variable)));

@@ -1,4 +1,4 @@
-// What is checked of a run before it begins that no single option tells: notes, names of metrics, and the tasks' texts.
+// Checks before a run that involve more than one option: notes, names of metrics, and the tasks' prompts.
 
 import { checkObject, rangeError, typeError } from '../base/check.js';
 import type { Policy } from '../model/policy.js';
@@ -10,11 +10,11 @@ export function checkNotes(notes: unknown): void {
   try {
     JSON.stringify(notes);
   } catch (error) {
-    throw new TypeError(`notes: expected plain JSON, got what is none: ${(error as Error).message}`);
+    throw new TypeError(`notes: expected plain JSON, got something else: ${(error as Error).message}`);
   }
 }
 
-/** A metric of an evaluation must be one of an evaluation that there is. */
+/** RangeError if `keepBest` names a metric of an evaluation that does not exist. */
 export function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate }: Parts): void {
   if (!keepBest?.startsWith('eval/')) return;
   const [, name] = /^eval\/([^/]+)\/accuracy(\/[^/]+)?$/.exec(keepBest) ?? [];
@@ -22,12 +22,12 @@ export function checkKeepBest({ checkpoint: { keepBest } }: Settings, { evaluate
   const known = Object.keys(evaluate).map((task) => `eval/${task}/accuracy`);
   throw rangeError(
     'checkpoint.keepBest',
-    known.join(', ') || 'no evaluation without tasks in evaluate',
+    known.join(', ') || 'no metric of an evaluation, because evaluate has no tasks',
     `'${keepBest}'`,
   );
 }
 
-/** Every task's first prompt must be one that the policy can read, and all prompts of a list that states no longest one. */
+/** Encodes every task's first prompt, and all prompts of a finite task that does not give its longest, to see that the policy can. */
 export async function checkTexts({ train, evaluate }: Parts, policy: Policy, settings: Settings): Promise<void> {
   const named = Object.entries(evaluate).map(([name, task]) => [`evaluate.${name}`, task] as const);
   for (const [field, task] of [['train', train] as const, ...named]) {

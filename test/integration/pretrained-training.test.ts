@@ -167,7 +167,7 @@ describe('models from folders in the trainer', () => {
     );
     (await loadRun(runDir, {})).policy.dispose();
     writeModelFolder(join(parent, 'moved'), { tensors });
-    await assert.rejects(loadRun(runDir, {}), /expected the files that .* was begun with, got others/);
+    await assert.rejects(loadRun(runDir, {}), /expected the files that .* was begun with, got different ones/);
   });
 
   test('a run goes on only with the type of weights and the precision of products that it was begun with', {

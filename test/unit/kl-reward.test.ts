@@ -137,7 +137,7 @@ describe('the KL reward', () => {
     const rewards = [defineReward('kl', () => 1)];
     await refused(
       { klReward: { beta: 1 }, rewards },
-      /^RangeError: rewards\[0\]\.name: expected another name than klReward's/,
+      /^RangeError: rewards\[0\]\.name: expected a name other than that of klReward/,
     );
     const trainer = await tinyTrainer(t, { rewards });
     assert.equal(trainer.step, 0);

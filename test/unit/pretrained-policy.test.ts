@@ -600,7 +600,7 @@ describe('policies from model folders', () => {
       await load(t, folder, { adapter: own });
       const refused = (message: RegExp) => assert.rejects(PretrainedPolicy.load(folder, { adapter: own }), message);
       writeBase({ shape: [16, 8], values: head.with(127, head[127] + 1e-6) });
-      await refused(/lm_head\.base_layer\.weight": expected the weights of the model, got others/);
+      await refused(/lm_head\.base_layer\.weight": expected the weights of the model, got different ones/);
       writeBase({ shape: [17, 8], values: new Float32Array(17 * 8) });
       await refused(/lm_head\.base_layer\.weight", shape: expected \[16, 8\], got \[17, 8\]/);
       writeBase(

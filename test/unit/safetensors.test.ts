@@ -357,7 +357,7 @@ test('a file that is not finished leaves what was there', (t) => {
   using file = new SafetensorsFile(path);
   assert.deepEqual([...file.readFloats('old')], [9]);
   const twice = [entries[0], entries[0]];
-  assert.throws(() => new SafetensorsWriter(path, twice), /tensor "a": expected a name of its own/);
+  assert.throws(() => new SafetensorsWriter(path, twice), /tensor "a": expected a unique name/);
   assert.throws(() => new SafetensorsWriter(path, [{ name: 'a', type: 'F32', shape: [-1] }]), /integers/);
 });
 

@@ -220,11 +220,11 @@ describe('in the trainer', () => {
       assert.rejects(tinyTrainer(t, change), message);
     await refused(
       { rewards: [halves()] },
-      /^RangeError: rewards: expected at least one with a weight other than 0, of whole completions/,
+      /^RangeError: rewards: expected at least one reward of whole completions with a weight other than 0/,
     );
     await refused(
       { rewards: [{ ...same, ...halves() }] as never },
-      /^TypeError: rewards\[0\]: expected what defineReward/,
+      /^TypeError: rewards\[0\]: expected a result of defineReward/,
     );
     const dynamicSampling = { maxRounds: 1, metric: 'rewards/halves', min: 0.1 } as const;
     const trainer = await tinyTrainer(t, { rewards: [same, halves()], dynamicSampling });

@@ -383,7 +383,7 @@ describe('the reinforcement loop', () => {
     );
   });
 
-  test('a policy whose sampler does not compute what its logits compute is an error', async (t) => {
+  test('a policy whose decode computes something else than its logits is an error', async (t) => {
     const policy = tinyPolicy();
     const other = tinyPolicy(4);
     t.after(() => other.dispose());
@@ -462,7 +462,7 @@ describe('the reinforcement loop', () => {
     await refused({ evaluate: { 'a/b': tinyTask } }, 'evaluate');
     await refused({ guard: { action: 'rollback' } }, 'guard.action');
     const keepBest = { checkpoint: { keepBest: 'eval/hard/accuracy' } };
-    await refused(keepBest, 'checkpoint.keepBest: expected no evaluation without tasks');
+    await refused(keepBest, 'checkpoint.keepBest: expected no metric of an evaluation');
     await refused(
       { ...keepBest, evaluate: { easy: tinyTask } },
       'checkpoint.keepBest: expected eval/easy/accuracy, got',
