@@ -277,7 +277,7 @@ describe('groupgrad', () => {
       'export const config = 3; export default config;',
       /a\.ts: expected a configuration as its default export, got 3/,
     );
-    refused('a.yaml', 'train: addition', /^groupgrad: config: expected a file of TypeScript, JavaScript or JSON/);
+    refused('a.yaml', 'train: addition', /^groupgrad: config: expected a TypeScript, JavaScript or JSON file/);
     refused('a.json', json({ train: { task: 'adition' } }), /^groupgrad: train\.task: expected one of 'addition'/);
     refused(
       'a.json',

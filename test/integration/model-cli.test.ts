@@ -68,11 +68,11 @@ test('calls that are wrong are told so', (t) => {
     [['train', 'addition', '--model', model, '--data', 'x'], /^groupgrad: expected no argument, got addition/],
     [
       ['train', '--model', model, '--data', 'nowhere.jsonl', '--verify', 'exact'],
-      /^groupgrad: --data: expected a file that can be read, got ".*nowhere\.jsonl": there is no such file\n$/,
+      /^groupgrad: --data: expected a readable file, got ".*nowhere\.jsonl": there is no such file\n$/,
     ],
     [
       ['train', '--model', model, '--data', 'examples/sums.csv', '--prompt', 'question', '--verify', 'exact'],
-      /^groupgrad: --data: .*sums\.csv:2: prompt: expected the column "question", got a row of /,
+      /^groupgrad: --data: .*sums\.csv:2: prompt: expected the column "question", got a row with /,
     ],
     [
       [

@@ -150,7 +150,7 @@ describe('a wrong call', () => {
     ],
     [
       ['evaluate', 'DIR/run', '--data', 'DIR/none.csv', '--verify', 'maths'],
-      /^--data: expected a file that can be read, got .*: there is no such file$/,
+      /^--data: expected a readable file, got .*: there is no such file$/,
     ],
     [
       ['evaluate', 'DIR/run', '--against', 'DIR/empty', '--task', 'copy'],
@@ -164,7 +164,7 @@ describe('a wrong call', () => {
     [['verify', 'DIR/sums.csv'], /^--verify: expected one of maths/],
     [
       ['verify', 'DIR/sums.csv', '--verify', 'maths'],
-      /sums\.csv:2: completion: expected the column "completion", got a row of prompt, answer$/,
+      /sums\.csv:2: completion: expected the column "completion", got a row with prompt, answer$/,
     ],
     [
       ['verify', 'DIR/sums.csv', '--verify', 'maths', '--second', 'maths'],
@@ -215,7 +215,7 @@ describe('a wrong call', () => {
     [['train', ''], /no such file/],
     [['train', 'DIR/none.json'], /^DIR\/none\.json: no such file/],
     [['train', 'DIR/folder.json'], /^DIR\/folder\.json: expected a file, got a folder$/],
-    [['train', 'DIR/settings.yaml'], /^config: expected a file of TypeScript, JavaScript or JSON, got /],
+    [['train', 'DIR/settings.yaml'], /^config: expected a TypeScript, JavaScript or JSON file, got /],
     [['compare', 'DIR/none.ts'], /^DIR\/none\.ts: no such file$/],
     [['compare', 'DIR/empty'], /^DIR\/empty: expected a file, got a folder$/],
     [['compare', 'DIR/settings.yaml'], /^config: expected a file of/],

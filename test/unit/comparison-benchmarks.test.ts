@@ -163,7 +163,7 @@ describe('a plan with benchmarks', () => {
       [{ benchmarks: { aime: 'a.jsonl' } }, /^benchmarks\.aime .*: expected one of 'gsm8k', .*, got "aime"$/],
       [
         { benchmarks: { aime24: '/none.jsonl' } },
-        /^benchmarks\.aime24: expected a file that can be read, got "\/none\.jsonl"/,
+        /^benchmarks\.aime24: expected a readable file, got "\/none\.jsonl"/,
       ],
       [{ benchmarks: { a: { task: 'adition' } } }, /^benchmarks\.a\.task: expected one of/],
       [{ benchmarks: { a: sums }, evaluation: { samples: 0 } }, /^evaluation\.samples: expected an integer at least 1/],

@@ -180,15 +180,15 @@ describe('rows of a file', () => {
       ['.json', '[{"a":1}]\n\n{}', /^TypeError: .*json:3: expected nothing after/],
       ['.json', '[{"a":1},\n\n{"b" 2}]', /^TypeError: .*json:3: expected a JSON object/],
       ['.json', '{\n"a": 1}', /^TypeError: .*json:1: expected a JSON object/],
-      ['.csv', 'a,b\n1,2\n3\n', /^TypeError: .*csv:3: expected 2 fields, as many as columns, got 1/],
-      ['.csv', 'a,b\n1,2\n"3,4\n5,6', /^TypeError: .*csv:3: expected a quote that ends the field/],
-      ['.csv', 'a,b\n"1"2,3', /^TypeError: .*csv:2: expected "," after the quote that ends field 1/],
-      ['.csv', 'a,a\n1,2', /^TypeError: .*csv:1: expected no column twice, got "a"/],
+      ['.csv', 'a,b\n1,2\n3\n', /^TypeError: .*csv:3: expected 2 fields, one per column, got 1/],
+      ['.csv', 'a,b\n1,2\n"3,4\n5,6', /^TypeError: .*csv:3: expected a closing quote of the field/],
+      ['.csv', 'a,b\n"1"2,3', /^TypeError: .*csv:2: expected "," after the closing quote of field 1/],
+      ['.csv', 'a,a\n1,2', /^TypeError: .*csv:1: expected distinct column names, got "a" twice/],
       ['.csv', 'a,\n1,2', /^TypeError: .*csv:1: expected a name for column 2/],
       ['.csv', 'a,b\n', /^RangeError: path: .*at least one row/],
       ['.jsonl', '\n \n', /^RangeError: path: .*at least one line/],
-      ['.txt', 'x', /^RangeError: path: expected a file that ends in one of \.jsonl, .*\.parquet, or a format, got /],
-      ['.parquet', 'PAR1 no', /^RangeError: .*parquet: expected a Parquet file that can be read, got /],
+      ['.txt', 'x', /^RangeError: path: expected a file name that ends in one of \.jsonl, .*\.parquet, or a format, got /],
+      ['.parquet', 'PAR1 no', /^RangeError: .*parquet: expected a readable Parquet file, got /],
     ];
     for (const [ending, content, message] of cases) {
       const path = file(content, ending);
@@ -214,7 +214,7 @@ describe('rows of a file', () => {
     const [held, opened] = [small, large].map((path) => openRows(path, {}, () => {}));
     for (const path of [small, large]) writeFileSync(path, '{"a":7}\n');
     assert.deepEqual(held.row(1), { a: 2 });
-    assert.throws(() => opened.row(1), { name: 'Error', message: /expected the file as it was .* changed since/ });
+    assert.throws(() => opened.row(1), { name: 'Error', message: /expected the file that the data set was created from; it has changed since/ });
   });
 });
 
@@ -301,13 +301,13 @@ describe('dataset', () => {
       [[], /prompt: expected at least one message/],
       [['hello'], /prompt\[0\]: expected a message: .*got "hello"/],
       [[{ role: 'user' }], /prompt\[0\]\.content: expected a string, got nothing/],
-      [[{ role: 'system', content: 'x' }], /prompt: expected a message of the user/],
+      [[{ role: 'system', content: 'x' }], /prompt: expected at least one user message/],
       [
         [
           { role: 'user', content: 'x' },
           { role: 'assistant', content: 'y' },
         ],
-        /wait for an answer, got a last one of the assistant/,
+        /expected a last message that is not the assistant/,
       ],
       [true, /prompt: expected a string or chat messages, got true/],
     ];
@@ -399,7 +399,7 @@ describe('dataset', () => {
       [
         bad({ question: 'q', reply: 'a' }),
         columns,
-        /^TypeError: .*jsonl:2: answer: expected the column "answer", got a row of question, reply$/,
+        /^TypeError: .*jsonl:2: answer: expected the column "answer", got a row with question, reply$/,
       ],
       [
         bad({ question: 'q', answer: '' }),
@@ -429,7 +429,7 @@ describe('dataset', () => {
       [
         path,
         { ...columns, answer: 'extra.reply' },
-        /^TypeError: .*jsonl:1: answer: expected the column "extra.reply", got a row of question, answer, extra$/,
+        /^TypeError: .*jsonl:1: answer: expected the column "extra.reply", got a row with question, answer, extra$/,
       ],
       [
         path,
@@ -531,7 +531,7 @@ describe('dataset', () => {
     assert.equal(own.example(0).prompt, 'q!');
     assert.equal(await own.score!('A', own.example(0)), 0);
     assert.throws(() => dataset(file('{"task":"q","answer":"a"}'), { benchmark: 'aime24' }), {
-      message: /jsonl:1: prompt: .*expected one of the columns problem, question, got a row of task, answer/,
+      message: /jsonl:1: prompt: .*expected one of the columns problem, question, got a row with task, answer/,
     });
     assert.throws(() => dataset(path, { benchmark: 'aime' as never }), { name: 'RangeError', message: /^benchmark: / });
   });
