@@ -142,7 +142,7 @@ describe('groupgrad', () => {
 
     const drift = groupgrad('train', file, '--run', runDir, '--steps', '6');
     assert.equal(drift.status, 1);
-    assert.match(drift.stderr, /begun differently.*settings\.groupSize: 2, now 4/s);
+    assert.match(drift.stderr, /begun with other settings or data.*settings\.groupSize: 2, now 4/s);
 
     const flags = ['--set', 'groupSize=2', '--set', 'hadw.scale=1.1', '--seed', '5', '--steps', '6', '--json'];
     const second = groupgrad('train', file, '--run', runDir, ...flags);

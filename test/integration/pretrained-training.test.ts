@@ -163,7 +163,7 @@ describe('models from folders in the trainer', () => {
     writeModelFolder(model, { tensors });
     await assert.rejects(
       open(t, model, { lora }, { runDir }),
-      /begun differently[\s\S]*policy\.weights\.model\.safetensors/,
+      /begun with other settings or data[\s\S]*policy\.weights\.model\.safetensors/,
     );
     (await loadRun(runDir, {})).policy.dispose();
     writeModelFolder(join(parent, 'moved'), { tensors });

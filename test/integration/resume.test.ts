@@ -163,7 +163,7 @@ describe('a run that goes on', () => {
     await train(t, options(runDir), 4);
     for (const name of checkpoints(runDir)) fs.rmSync(join(runDir, 'checkpoints', name, 'manifest.json'));
     const metrics = fs.readFileSync(join(runDir, 'metrics.jsonl'));
-    await assert.rejects(createTrainer(options(runDir)), /none of its checkpoints is intact:\n {2}.*manifest\.json/);
+    await assert.rejects(createTrainer(options(runDir)), /none of its checkpoints are intact:\n {2}.*manifest\.json/);
     assert.deepEqual(fs.readFileSync(join(runDir, 'metrics.jsonl')), metrics);
   });
 
@@ -174,7 +174,7 @@ describe('a run that goes on', () => {
     early.dispose();
     fs.appendFileSync(join(runDir, 'metrics.jsonl'), '{"step":0}\n');
     const trainer = await open(t, options(runDir));
-    assert.deepEqual(trainer.notices, ['the run had no checkpoint yet: it begins again']);
+    assert.deepEqual(trainer.notices, ['the run had no checkpoint yet and starts again']);
     for await (const _ of trainer.steps({ max: 2 }));
     assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
   });
@@ -506,7 +506,7 @@ describe('a run that goes on', () => {
       trainer.dispose();
       await train(t, warm(to, { resume: from }), 1);
       assert.deepEqual(lastingFiles(to).weights, lastingFiles(whole).weights);
-      await assert.rejects(train(t, warm(to, { resume: from }), 1), /holds a run whose newest checkpoint is/);
+      await assert.rejects(train(t, warm(to, { resume: from }), 1), /contains a run whose newest checkpoint is/);
       await train(
         t,
         warm(other, { resume: join(from, 'warm-start', 'step-00000002'), warmStart: undefined, allowDrift: true }),
@@ -645,7 +645,7 @@ describe('a run that goes on', () => {
       await assert.rejects(createTrainer(given), message);
       assert.equal(fs.readFileSync(join(runDir, 'config.json'), 'utf8'), config);
     };
-    await differs({ groupSize: 8 }, /begun differently.*\n {2}settings\.groupSize: 4, now 8$/);
+    await differs({ groupSize: 8 }, /begun with other settings or data.*\n {2}settings\.groupSize: 4, now 8$/);
     await differs(
       { loss: presets.grpo, seed: 8 },
       /settings\.loss\.kl: .*, now nothing\n {2}settings\.seed: 7, now 8$/,
@@ -661,7 +661,7 @@ describe('a run that goes on', () => {
     assert.deepEqual(kept.notices, []);
     kept.dispose();
     const drifted = await open(t, options(runDir, { groupSize: 8, allowDrift: true }));
-    assert.match(drifted.notices[0], /goes on differently .*settings\.groupSize: 4, now 8/s);
+    assert.match(drifted.notices[0], /continues with other settings or data .*settings\.groupSize: 4, now 8/s);
     drifted.dispose();
   });
 
@@ -714,7 +714,7 @@ describe('a run that goes on', () => {
       const drifted = await open(t, given({ allowDrift: true }));
       assert.match(
         drifted.notices[0],
-        /goes on differently from how it was begun\n {2}train: the data file .*, now 61 problems/,
+        /continues with other settings or data than it was begun with\n {2}train: the data file .*, now 61 problems/,
       );
       drifted.dispose();
       // What it was begun with is what it goes on with from now on.
@@ -787,7 +787,7 @@ describe('a run that goes on', () => {
   test('never: a folder that holds a run, or something else, is refused', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     await train(t, options(runDir, { resume: 'never' }), 1);
-    await assert.rejects(createTrainer(options(runDir, { resume: 'never' })), /holds a run already/);
+    await assert.rejects(createTrainer(options(runDir, { resume: 'never' })), /already contains a run/);
     fs.rmSync(join(runDir, 'config.json'));
     fs.rmSync(join(runDir, 'checkpoints'), { recursive: true });
     await assert.rejects(createTrainer(options(runDir)), /logs without a config\.json/);

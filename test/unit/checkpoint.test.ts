@@ -11,7 +11,7 @@ import {
   listCheckpoints,
   newestCheckpoint,
   readCheckpoint,
-  superfluous,
+  expired,
   tidyCheckpoints,
   writeCheckpoint,
 } from '../../src/run/checkpoint.js';
@@ -169,8 +169,8 @@ test('other names in the folder are no checkpoints', (t) => {
 
 test('the newest, every so many, and the best are kept', () => {
   const checkpoints = [100, 90, 80, 70, 60, 50].map((step) => ({ folder: '', step }));
-  const removed = (options: Partial<Parameters<typeof superfluous>[1]>) =>
-    superfluous(checkpoints, { keepLast: 2, keepEvery: null, best: undefined, ...options }).map(({ step }) => step);
+  const removed = (options: Partial<Parameters<typeof expired>[1]>) =>
+    expired(checkpoints, { keepLast: 2, keepEvery: null, best: undefined, ...options }).map(({ step }) => step);
   assert.deepEqual(removed({}), [80, 70, 60, 50]);
   assert.deepEqual(removed({ keepLast: 0 }), [90, 80, 70, 60, 50]);
   assert.deepEqual(removed({ keepEvery: 50 }), [80, 70, 60]);

@@ -289,11 +289,11 @@ describe('what is wrong elsewhere is a failure', () => {
     // The run folder's state, in words of the command line.
     [
       ['train', 'DIR/tiny.json', '--run', 'DIR/run', '--resume', 'never'],
-      /holds a run already; take another folder \(--run\), or --resume auto$/,
+      /already contains a run; use another folder \(--run\), or --resume auto$/,
     ],
     [
       ['train', 'DIR/tiny.json', '--run', 'DIR/run'],
-      /begun differently; take another folder \(--run\), or --allow-drift\n/,
+      /begun with other settings or data; use another folder \(--run\), or --allow-drift\n/,
     ],
   ]);
 });
