@@ -24,7 +24,7 @@ export const help = `groupgrad bias [flags]
   --json              JSON on standard output
 `;
 
-/** Larger groups have hardly any bias, and take long to simulate. */
+/** The bias of larger groups is negligible, and they take long to simulate. */
 const mostResponses = 1024;
 
 export async function bias(args: readonly string[]): Promise<void> {
@@ -39,7 +39,7 @@ export async function bias(args: readonly string[]): Promise<void> {
   });
   const settings: BiasSettings = {
     groupSizes: groupSizesFlag(flags['group-sizes']) ?? biasDefaults.groupSizes,
-    // Fewer would have no standard error to speak of.
+    // With fewer samples the standard error would be meaningless.
     samples: numberFlag('samples', flags.samples, { min: 100, max: 1e8, integer: true }) ?? biasDefaults.samples,
     seed: numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? biasDefaults.seed,
     epsilon: numberFlag('epsilon', flags.epsilon, { min: 0, max: 1 }) ?? biasDefaults.epsilon,
@@ -50,7 +50,7 @@ export async function bias(args: readonly string[]): Promise<void> {
     process.stdout.write(`${JSON.stringify({ settings: { ...settings, sigma, rewards }, comparisons })}\n`);
   } else {
     for (const table of biasTables(comparisons, settings)) console.log(`${tableText(table)}\n`);
-    console.log('In brackets: how far the simulation is off the theory, in standard errors.');
+    console.log('In brackets: the difference between simulation and theory, in standard errors.');
     console.log(wrapped(agreement(comparisons, largestDeviation(comparisons), settings.samples)));
   }
   const say = flags.json ? console.error : console.log;

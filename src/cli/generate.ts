@@ -5,8 +5,8 @@ import { cutBounds } from '../rollout/engine.js';
 import { generateFrom } from '../rollout/generate.js';
 import { loadPretrainedPolicy } from '../weights/pretrained-policy.js';
 import { numberFlag, parse } from './arguments.js';
-import { blamingCall } from './blame.js';
 import { backendFlag, precisionFlag } from './evaluate.js';
+import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad generate <model> <text> [flags]
 
@@ -25,7 +25,7 @@ export const help = `groupgrad generate <model> <text> [flags]
 `;
 
 export async function generate(args: readonly string[]): Promise<void> {
-  const { flags, positionals } = parse(args, ['a model folder', 'a text'], {
+  const { flags, positionals } = parse(args, ['a model folder', 'a prompt'], {
     chat: { type: 'boolean' },
     adapter: { type: 'string' },
     'max-tokens': { type: 'string' },
@@ -51,10 +51,10 @@ export async function generate(args: readonly string[]): Promise<void> {
   };
   const precision = precisionFlag(flags.precision);
   await ensureBackend(backendFlag(flags.backend));
-  const policy = await blamingCall(() => loadPretrainedPolicy(folder, { adapter: flags.adapter, precision }));
+  const policy = await asUsageErrors(() => loadPretrainedPolicy(folder, { adapter: flags.adapter, precision }));
   try {
     const prompt = flags.chat ? [{ role: 'user', content: text }] : text;
-    const completions = await blamingCall(() => generateFrom(policy, [prompt], options));
+    const completions = await asUsageErrors(() => generateFrom(policy, [prompt], options));
     for (const { text: written, tokens, logProbs, truncated } of completions) {
       const logProb = logProbs.reduce((sum, value) => sum + value, 0);
       if (flags.json) console.log(JSON.stringify({ text: written, tokens: [...tokens], logProb, truncated }));

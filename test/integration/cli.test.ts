@@ -147,7 +147,7 @@ describe('groupgrad', () => {
     const flags = ['--set', 'groupSize=2', '--set', 'hadw.scale=1.1', '--seed', '5', '--steps', '6', '--json'];
     const second = groupgrad('train', file, '--run', runDir, ...flags);
     assert.equal(second.status, 0, second.stderr);
-    assert.match(second.stderr, /going on after step 4/);
+    assert.match(second.stderr, /continuing after step 4/);
     const lines = second.stdout
       .trimEnd()
       .split('\n')
@@ -322,7 +322,7 @@ describe('groupgrad', () => {
     assert.equal(status, 0, stderr);
     assert.match(
       stdout,
-      /"ratio": "sequence".*"beta": 0\.5.*one step of two prompts took [\d.]+ s; nothing was written\n.*would begin a run\n$/s,
+      /"ratio": "sequence".*"beta": 0\.5.*one step of two prompts took [\d.]+ s; nothing was written\n.*a new run would begin\n$/s,
     );
     assert.ok(!existsSync(runDir));
     const { settings } = JSON.parse(

@@ -1,4 +1,4 @@
-// `groupgrad compare`: paired runs in processes of their own, ended in every way and gone on with.
+// `groupgrad compare`: paired runs in processes of their own, ended in every way and continued.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -255,7 +255,7 @@ describe('a comparison', () => {
   });
 });
 
-test('a failing run ends no other, is told, and tried again by the same command', async () => {
+test('a failing run does not end the others, is reported, and is tried again by the same command', async () => {
   const out = join(folder, 'failing');
   const broken = join(folder, 'broken.ts');
   writeFileSync(
@@ -279,7 +279,7 @@ test('a failing run ends no other, is told, and tried again by the same command'
   assert.match(first.stdout, /^broken, seed 0: failed: reward 'own' .*: out of order$/m);
   assert.match(first.stdout, /^plain, seed 0: done in /m);
   assert.match(first.stdout, /^Unfinished runs, which no mean counts: broken, seed 0\.$/m);
-  assert.match(first.stderr, /^groupgrad: broken, seed 0: failed; the same command tries again\n$/);
+  assert.match(first.stderr, /^groupgrad: broken, seed 0: failed; run the same command to try again\n$/);
   writeFileSync(join(folder, 'mended'), '');
   const second = await groupgrad('compare', broken, '--out', out);
   assert.equal(second.status, 0, second.stdout + second.stderr);

@@ -59,8 +59,8 @@ test('a model is trained on a file by flags alone, looked at, and exported', (t)
 test('calls that are wrong are told so', (t) => {
   const model = writeModelFolder(join(temporaryFolder(t), 'words'));
   const wrong: [string[], RegExp][] = [
-    [['train', '--model', model], /^groupgrad: --data: expected a file of problems beside --model/],
-    [['train', 'addition', '--lora', '4'], /^groupgrad: --lora: expected --model beside it/],
+    [['train', '--model', model], /^groupgrad: --model: requires --data/],
+    [['train', 'addition', '--lora', '4'], /^groupgrad: --lora: requires --model/],
     [
       ['train', '--model', model, '--data', 'x', '--verify', 'exact', '--lora', 'many'],
       /^groupgrad: --lora: expected an integer/,

@@ -497,7 +497,7 @@ describe('a run that goes on', () => {
       assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
     });
 
-    test('it can be gone on with in another folder, and without its warm start where drift is allowed', async (t) => {
+    test('it can be continued in another folder, and without its warm start if drift is allowed', async (t) => {
       const folder = temporaryFolder(t);
       const [whole, from, to, other] = ['whole', 'from', 'to', 'other'].map((name) => join(folder, name));
       await train(t, warm(whole), 1);
