@@ -205,7 +205,7 @@ describe('a comparison', () => {
     assert.ok(!existsSync(join(out, 'lock.json')));
     t.diagnostic(`ended after ${lengths.join(' and ')} of 60 steps`);
     assert.ok(lengths.every((length) => length < 60));
-    assert.match(stopped.stdout, /^Unfinished runs, which no mean counts: /m);
+    assert.match(stopped.stdout, /^Unfinished runs, which are not part of any mean: /m);
     const last = await groupgrad('compare', file, '--out', out);
     assert.equal(last.status, 0, last.stdout + last.stderr);
     assert.deepEqual(lasting(out), lasting(whole));
@@ -278,7 +278,7 @@ test('a failing run does not end the others, is reported, and is tried again by 
   assert.equal(first.status, 1, first.stdout + first.stderr);
   assert.match(first.stdout, /^broken, seed 0: failed: reward 'own' .*: out of order$/m);
   assert.match(first.stdout, /^plain, seed 0: done in /m);
-  assert.match(first.stdout, /^Unfinished runs, which no mean counts: broken, seed 0\.$/m);
+  assert.match(first.stdout, /^Unfinished runs, which are not part of any mean: broken, seed 0\.$/m);
   assert.match(first.stderr, /^groupgrad: broken, seed 0: failed; run the same command to try again\n$/);
   writeFileSync(join(folder, 'mended'), '');
   const second = await groupgrad('compare', broken, '--out', out);
@@ -290,7 +290,7 @@ test('a failing run does not end the others, is reported, and is tried again by 
   writeFileSync(probe, readFileSync(probe, 'utf8').replace(/"prompt": "/, '"prompt": "9'));
   const third = await groupgrad('compare', broken, '--out', out, '--set', 'base.steps=9', '--jobs', '1');
   assert.equal(third.status, 1);
-  assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are others than those measured: /m);
+  assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are not the ones that were measured: /m);
 });
 
 test('a seed whose start fails is told; the others go on', { skip: slowSet('starts six processes') }, async () => {
@@ -327,7 +327,7 @@ test('a seed whose start fails is told; the others go on', { skip: slowSet('star
   // A policy of one's own, an empty bucket, and an end by tokens: 24 completions of at most 2 tokens a step.
   const { status, stdout, stderr } = await groupgrad('compare', file, '--out', out, '--set', 'base.steps=100');
   assert.equal(status, 0, stdout + stderr);
-  assert.match(stdout, /^No prompt of bucket none \(0\.999 to 1\): seed 0\./m);
+  assert.match(stdout, /^No prompts in bucket none \(0\.999 to 1\): seed 0\./m);
   for (const { tokens, steps, curve } of lasting(out).runs) {
     assert.ok(tokens >= 100 && curve.tokens.at(-1) === tokens, `${tokens} tokens`);
     const sampled = readLines(join(out, 'runs', 'plain', 'seed-0', 'metrics.jsonl')).map(
@@ -340,7 +340,7 @@ test('a seed whose start fails is told; the others go on', { skip: slowSet('star
   assert.equal(less.status, 1);
   assert.match(
     less.stdout,
-    /^plain, seed 0: failed: .*: has sampled \d+ tokens already, more than a run that ends at 20$/m,
+    /^plain, seed 0: failed: .*: has already sampled \d+ tokens, more than a run that ends at 20$/m,
   );
 });
 

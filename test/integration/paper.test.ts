@@ -71,7 +71,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
 
   const nothing = await start('compare', 'examples/paper/math.ts').ended;
   assert.equal(nothing.status, 1);
-  assert.match(nothing.stderr, /^groupgrad: base\.policy\.model: expected a model's folder, with config\.json, got /);
+  assert.match(nothing.stderr, /^groupgrad: base\.policy\.model: expected a model's folder with config\.json, got /);
 
   // Killed while a policy is evaluated on a benchmark.
   const killed = compare(out, 2);

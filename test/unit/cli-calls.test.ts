@@ -282,7 +282,7 @@ describe('what is wrong elsewhere is a failure', () => {
       ['train', 'DIR/wrong.json', '--set', 'promptsPerStep=4'],
       /^groupSize: expected an integer at least 2, got "eight"$/,
     ],
-    [['compare', 'DIR/wrong-comparison.json'], /^seeds: expected a count or a list of seeds, got "many"$/],
+    [['compare', 'DIR/wrong-comparison.json'], /^seeds: expected a count or an array of seeds, got "many"$/],
     [['evaluate', 'DIR/corrupted', '--task', 'addition'], /corrupted: no checkpoint is intact/],
     [['sample', 'DIR/corrupted', '1+2='], /corrupted: no checkpoint is intact/],
     [['sample', 'DIR/run', '1+2=', '--checkpoint', 'DIR/corrupted'], /corrupted: no checkpoint is intact/],

@@ -157,8 +157,8 @@ describe('a plan with benchmarks', () => {
   test('mistakes are refused by name', () => {
     const sums = { task: 'addition', digits: 1 };
     const wrong: [object, RegExp][] = [
-      [{}, /^benchmarks: expected at least one, or a probe, got neither$/],
-      [{ benchmarks: {} }, /^benchmarks: expected at least one, or a probe, got neither$/],
+      [{}, /^benchmarks: expected at least one benchmark, or a probe, got neither$/],
+      [{ benchmarks: {} }, /^benchmarks: expected at least one benchmark, or a probe, got neither$/],
       [{ benchmarks: { '../a': sums } }, /^benchmarks: expected names of letters, .*, got "\.\.\/a"$/],
       [{ benchmarks: { aime: 'a.jsonl' } }, /^benchmarks\.aime .*: expected one of 'gsm8k', .*, got "aime"$/],
       [
@@ -180,7 +180,7 @@ describe('a plan with benchmarks', () => {
       ],
       [
         { benchmarks: { a: sums }, base: { ...base, policy: { model: '/none' } } },
-        /^base\.policy\.model: expected a model's folder, with config\.json, got "\/none"$/,
+        /^base\.policy\.model: expected a model's folder with config\.json, got "\/none"$/,
       ],
     ];
     for (const [change, message] of wrong) assert.throws(() => resolvePlan({ ...comparison, ...change }), { message });

@@ -151,7 +151,7 @@ describe('buckets', () => {
 
   test('are refused where a share would belong to two, and where they are none', () => {
     const wrong: [unknown, RegExp][] = [
-      [{ a: [0, 0.5], b: [0.4, 1] }, /^buckets\.b: expected to begin at the end of a, 0\.5, or later, got 0\.4$/],
+      [{ a: [0, 0.5], b: [0.4, 1] }, /^buckets\.b: expected a lower end of at least 0\.5, the upper end of a, got 0\.4$/],
       [{ a: [0.5, 0.2] }, /^buckets\.a\[1\]: expected a finite number at least 0\.5 and at most 1, got 0\.2$/],
       [{ a: [0, 1.5] }, /^buckets\.a\[1\]/],
       [{ a: 0.5 }, /^buckets\.a: expected \[low, high\], got 0\.5$/],
@@ -234,7 +234,7 @@ describe('a plan', () => {
   test('mistakes are refused by name', () => {
     const wrong: [object, RegExp][] = [
       [{ variant: {} }, /^variant: unknown field; expected one of base, variants/],
-      [{ base: { ...comparison.base, seed: 1 } }, /^base\.seed: expected nothing: seeds says which there are, got 1$/],
+      [{ base: { ...comparison.base, seed: 1 } }, /^base\.seed: expected nothing: use seeds instead, got 1$/],
       [{ base: { ...comparison.base, stpes: 1 } }, /^variants\.plain: stpes: unknown field/],
       [{ base: { ...comparison.base, steps: undefined } }, /^variants\.plain: steps: expected a count, or tokens/],
       [{ variants: {} }, /^variants: expected at least one, got none$/],
@@ -249,8 +249,8 @@ describe('a plan', () => {
       ],
       [{ pairs: [['gspo', 'gspo']] }, /^pairs\[0\]: expected two variants, got "gspo" twice$/],
       [{ pairs: ['gspo'] }, /^pairs\[0\]: expected \[variant, baseline\], got "gspo"$/],
-      [{ seeds: [] }, /^seeds: expected a count or a list of seeds, got an array of 0 values$/],
-      [{ seeds: [1, 2, 1] }, /^seeds\[2\]: expected a seed of its own, got 1 once more$/],
+      [{ seeds: [] }, /^seeds: expected a count or an array of seeds, got an array of 0 values$/],
+      [{ seeds: [1, 2, 1] }, /^seeds\[2\]: expected distinct seeds, got 1 twice$/],
       [{ probe: { ...comparison.probe, samples: 7 } }, /^probe\.samples: expected an integer at least 8, got 7$/],
       [{ probe: { ...comparison.probe, size: 500 } }, /^probe\.size: expected at most the \d+ different problems/],
       [{ probe: { task: { task: 'adition' } } }, /^probe\.task\.task: expected one of/],
@@ -351,7 +351,7 @@ describe('a folder', () => {
 
   test('curves, summaries and differences are those of its counts', () => {
     const plan = two();
-    // Two hard prompts and a medium one, then one of each; the last prompt is left aside.
+    // Two hard prompts and a medium one, then one of each; the last prompt is in no bucket.
     const out = folder(
       plan,
       { 3: [2, 4, 32, 64], 5: [8, 20, 15, 0] },
@@ -485,12 +485,12 @@ describe('a folder', () => {
     const result = buildResult(out);
     assert.equal(result.notes.at(-1), `hadw, seed 3, ${warning}`);
     assert.deepEqual(result.notes.slice(0, -1), [
-      '2 seeds: no bootstrap interval of so few covers more than 50 %, and no p is below 0.5. Look at the differences by seed.',
-      'Unfinished runs, which no mean counts: plain, seed 5.',
+      '2 seeds: with so few, no bootstrap interval covers more than 50 %, and no p is below 0.5. Look at the differences by seed.',
+      'Unfinished runs, which are not part of any mean: plain, seed 5.',
       'Missing runs: hadw, seed 5.',
-      'No prompt of bucket hard (0.02 to 0.15): seed 5. Means of the bucket are those of the other seeds.',
-      'No prompt of bucket medium (0.3 to 0.7): seed 3. Means of the bucket are those of the other seeds.',
-      'No prompt of bucket easy (0.85 to 0.98): seed 3; seed 5. Means of the bucket are those of the other seeds.',
+      'No prompts in bucket hard (0.02 to 0.15): seed 5. Means of the bucket are over the other seeds.',
+      'No prompts in bucket medium (0.3 to 0.7): seed 3. Means of the bucket are over the other seeds.',
+      'No prompts in bucket easy (0.85 to 0.98): seed 3; seed 5. Means of the bucket are over the other seeds.',
     ]);
     const pair = result.summary.pairs.find(({ bucket }) => bucket === 'hard')!;
     assert.deepEqual(pair.quantities['pass@1'].values, [-0.5, null]);
@@ -525,7 +525,7 @@ describe('a folder', () => {
       assert.throws(
         () => adoptPlan(out, planOf({ variants, ...change })),
         (error: Error) => {
-          assert.match(error.message, /: its runs were made with another configuration; take another folder \(--out\)/);
+          assert.match(error.message, /: its runs were made with another configuration; use another folder \(--out\)/);
           assert.match(error.message, difference);
           return true;
         },
@@ -537,7 +537,7 @@ describe('a folder', () => {
     // Left out and taken in again, a variant is still what it was.
     adoptPlan(out, planOf({ variants: { hadw: { hadw: {} } } }));
     refused({ variants: { plain: { groupSize: 4 } } }, /variants\.plain\.settings\.groupSize: 8, now 4/);
-    assert.throws(() => adoptPlan(root, plan), /expected an empty folder or that of a comparison/);
+    assert.throws(() => adoptPlan(root, plan), /expected an empty folder or the folder of a comparison/);
   });
 
   test('whose data has changed since its runs were made are refused by the name of the file', () => {

@@ -36,7 +36,7 @@ function bucketTable({ seeds }: ComparisonResult): Table {
         ];
       }),
       [
-        'left aside',
+        'in no bucket',
         range(
           seeds.map(({ aside }) => aside),
           0,
