@@ -1,4 +1,4 @@
-// Choosing tokens: the same choices whether probabilities are read whole or by blocks.
+// Choosing tokens: the same choices whether probabilities are read as a whole or in blocks.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -8,11 +8,11 @@ import { normal } from '../../src/base/random.js';
 import { chooseTokens } from '../../src/rollout/choose.js';
 import { slowBackend } from '../support/sets.js';
 
-/** Read whole; 40 blocks of 50; 29 of 1733; a prime, which has no blocks. */
+/** Read as a whole; 40 blocks of 50; 29 of 1733; a prime, which has no blocks. */
 const vocabularies = [7, 2000, 50257, 1031];
 
 /**
- * A uniform may fall on either side of a border between tokens by the rounding of what lies before it: float32
+ * A uniform number may fall on either side of a border between tokens by the rounding of the sums before it: float32
  * probabilities (exp and division, 3 roundings each) and totals of blocks, all at most 1.
  */
 const border = 2e-6;
@@ -23,7 +23,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
 
     for (const vocabulary of vocabularies) {
       for (const temperature of [1, 0.7]) {
-        test(`a uniform chooses the token in whose share it falls, V = ${vocabulary}, temperature ${temperature}`, () => {
+        test(`a uniform number chooses the token whose interval contains it, V = ${vocabulary}, temperature ${temperature}`, () => {
           const uniforms = [0, 1e-9, 0.2, 0.5, 0.77, 0.999999, 1 - 2 ** -53];
           const rows = uniforms.map((_, row) => logitsOf(vocabulary, row));
           const { tokens, probabilities } = choose(rows, temperature, Float64Array.from(uniforms));
@@ -40,7 +40,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
         });
       }
 
-      test(`without uniforms the most likely token, the first of equals, V = ${vocabulary}`, () => {
+      test(`without uniform numbers the most likely token is chosen, the first of several, V = ${vocabulary}`, () => {
         const rows = [0, 1, 2].map((row) => logitsOf(vocabulary, row));
         const [first, last] = [3, vocabulary - 1];
         for (const place of [first, last]) rows[1][place] = 9;
@@ -49,7 +49,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
         assert.deepEqual([...tokens], [rows[0].indexOf(Math.max(...rows[0])), first, last]);
       });
 
-      test(`tokens without probability are not drawn, V = ${vocabulary}`, () => {
+      test(`tokens with probability 0 are not drawn, V = ${vocabulary}`, () => {
         const only = Math.floor(0.6 * vocabulary);
         const row = new Float32Array(vocabulary).fill(-Infinity);
         row[only] = 0;
@@ -59,10 +59,10 @@ for (const backend of ['cpu', 'wasm'] as const) {
         assert.deepEqual([...probabilities], [1, 1, 1]);
       });
 
-      test(`ids from the first that is not allowed are not chosen, and count, V = ${vocabulary}`, () => {
+      test(`ids that are not allowed are not chosen, but count in the softmax, V = ${vocabulary}`, () => {
         const allowed = Math.floor(0.7 * vocabulary);
         const row = logitsOf(vocabulary, 0);
-        // Most of the probability is where nothing may be chosen.
+        // Most of the probability is on ids that are not allowed.
         row.fill(9, allowed);
         const all = softmax(row, 1);
         const kept = all.slice(0, allowed).reduce((sum, value) => sum + value, 0);
@@ -83,7 +83,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
         assert.equal(best.tokens[0], all.indexOf(Math.max(...all.slice(0, allowed))));
       });
 
-      test(`a row with a logit that is not finite has no probabilities, and others keep theirs, V = ${vocabulary}`, () => {
+      test(`a row with a non-finite logit has no probabilities, and other rows are unaffected, V = ${vocabulary}`, () => {
         for (const bad of [NaN, Infinity]) {
           const rows = [0, 1, 2].map((row) => logitsOf(vocabulary, row));
           rows[1][vocabulary - 2] = bad;

@@ -1,4 +1,4 @@
-// Wrong calls of every command: refused as such (exit code 2), in words of the call; and what is wrong elsewhere is not.
+// Incorrect calls of every command are usage errors (exit code 2) in the words of the call; other errors are not.
 
 import assert from 'node:assert/strict';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -53,7 +53,7 @@ before(async () => {
   mkdirSync(at('empty'));
   mkdirSync(at('folder.json'));
   await startBackend('cpu');
-  // A run of a program's own: its configuration is in no file.
+  // A run that a program started itself: there is no configuration file.
   const policy = tinyPolicy();
   const trainer = await createTrainer(tinyOptions({ policy, runDir: at('run'), evaluation: { atStart: false } }));
   await trainer.start();
@@ -87,7 +87,7 @@ function refuses(isUsage: boolean, cases: readonly [Call, RegExp][]): void {
   }
 }
 
-describe('a wrong call', () => {
+describe('an incorrect call', () => {
   refuses(true, [
     // Too few and too many arguments.
     [['train'], /^expected a task or configuration file, got nothing$/],
@@ -102,7 +102,7 @@ describe('a wrong call', () => {
     [['settings', 'sampling', 'loss'], /^expected a path, got sampling loss$/],
     [['settings', 'samplin'], /^samplin: expected one of promptsPerStep, .*, or a path below it$/],
     [['doctor', 'cuda'], /^expected no argument, got cuda$/],
-    // Flags that there are not, without a value, with an impossible one.
+    // Unknown flags, flags without a value, and impossible values.
     [['train', 'addition', '--step', '3'], /^--step: unknown flag; did you mean --steps\?$/],
     [['report', 'DIR/run', '--json'], /^--json: unknown flag; see --help$/],
     [['doctor', '--verbose'], /^--verbose: unknown flag; see --help$/],
@@ -210,7 +210,7 @@ describe('a wrong call', () => {
     [['sample', 'DIR/run', '1*2='], /^text: expected characters of "0123456789\+=", got "1\*2="$/],
     [['compare', 'DIR/comparison.json', '--jobs', '0'], /^--jobs: /],
     [['bias', '--group-sizes', '1'], /^--group-sizes: /],
-    // Names and files that there are not, or of the wrong kind.
+    // Names and files that do not exist, or are of the wrong kind.
     [['train', 'adition'], /^adition: no such file, and no built-in configuration \(.*addition.*\)$/],
     [['train', ''], /no such file/],
     [['train', 'DIR/none.json'], /^DIR\/none\.json: no such file/],
@@ -223,7 +223,7 @@ describe('a wrong call', () => {
     [['sample', 'DIR/empty', '1+2='], /^DIR\/empty: expected a run folder/],
     [['report', 'DIR/none'], /^DIR\/none: expected a run folder or/],
     [['report', 'DIR/tiny.json'], /tiny\.json: expected a run folder or/],
-    // --set: its own form, and what it makes of a configuration that was right without it.
+    // --set: its syntax, and configurations that it makes invalid.
     [['train', 'DIR/tiny.json', '--set', 'x'], /^--set: expected path=value, got "x"$/],
     [['train', 'DIR/tiny.json', '--set', 'loss..beta=1'], /^--set loss\.\.beta: expected names between the dots/],
     [['train', 'DIR/tiny.json', '--set', 'steps.x=1'], /^--set steps\.x: expected steps to be an object/],
@@ -255,7 +255,7 @@ describe('a wrong call', () => {
       ['train', 'DIR/tiny.json', '--set', 'groupSize=1', '--dry-run'],
       /^--set groupSize: expected an integer at least 2, got 1$/,
     ],
-    // What is wrong together with other settings names the assignment.
+    // If a setting is only wrong in combination with others, the assignment is named.
     [
       ['train', 'DIR/tiny.json', '--set', 'groupSize=4', '--set', 'optimizer.schedule=cosine'],
       /^--set optimizer\.schedule=cosine: optimizer\.totalSteps: expected a count with schedule 'cosine', got nothing$/,
@@ -273,7 +273,7 @@ describe('a wrong call', () => {
   ]);
 });
 
-describe('what is wrong elsewhere is a failure', () => {
+describe('an error elsewhere is a failure, not a usage error', () => {
   refuses(false, [
     [['train', 'DIR/broken.json'], /^DIR\/broken\.json: /],
     [['train', 'DIR/wrong.json'], /^groupSize: expected an integer at least 2, got "eight"$/],
@@ -286,7 +286,7 @@ describe('what is wrong elsewhere is a failure', () => {
     [['evaluate', 'DIR/corrupted', '--task', 'addition'], /corrupted: no checkpoint is intact/],
     [['sample', 'DIR/corrupted', '1+2='], /corrupted: no checkpoint is intact/],
     [['sample', 'DIR/run', '1+2=', '--checkpoint', 'DIR/corrupted'], /corrupted: no checkpoint is intact/],
-    // The run folder's state, in words of the command line.
+    // The state of the run folder, in the words of the command line.
     [
       ['train', 'DIR/tiny.json', '--run', 'DIR/run', '--resume', 'never'],
       /already contains a run; use another folder \(--run\), or --resume auto$/,

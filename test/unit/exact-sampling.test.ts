@@ -1,5 +1,5 @@
-// On the backend groupgrad the log-probs that were sampled are those that are trained on, to the last bit, and the trainer
-// insists on it: however many threads there are, however a step is cut, in both precisions of products, with weights in float32 and
+// On the backend groupgrad the log-probs of sampling equal those of training bit for bit, and the trainer
+// requires it: for any number of threads and any division of a step, in both precisions of products, with weights in float32 and
 // in bfloat16.
 
 import assert from 'node:assert/strict';
@@ -22,7 +22,7 @@ function policyOf(precision: Precision = 'float32'): Policy {
   return createTransformer(size, characterVocabulary(tinyTask.characters!), 3);
 }
 
-/** An adapter on weights that are held in bfloat16, and what it is trained on. */
+/** An adapter on weights stored in bfloat16, and its training data. */
 async function adapted(t: TestContext, precision: Precision, targets: string): Promise<Partial<TrainerOptions>> {
   const sizes = { hidden_size: 48, intermediate_size: 72, num_attention_heads: 4, num_key_value_heads: 2 };
   const config = { ...tinyConfig, ...sizes };
@@ -31,7 +31,7 @@ async function adapted(t: TestContext, precision: Precision, targets: string): P
   const policy = await loadPretrainedPolicy(folder, { lora: { rank: 3, targets }, precision });
   const prompts = ['a b c', 'd', 'e f', 'g a'];
   const example = (i: number) => ({ prompt: prompts[i], answer: '', solution: '', difficulty: 0 });
-  // Truncated completions, whose score is 0, have rewards too.
+  // Truncated completions, whose score is 0, get rewards too.
   const letters = defineReward('letters', ({ completion }) => completion.text.split('c').length);
   return { policy, train: { name: 'words', size: prompts.length, example, score: () => 0 }, rewards: [letters] };
 }
@@ -42,7 +42,7 @@ const kinds: Record<string, (t: TestContext, precision: Precision) => Promise<Pa
   'an adapter of the unembedding too': (t, precision) => adapted(t, precision, '.*'),
 };
 
-/** A policy whose decoder's logits are a little off. */
+/** A policy whose decoder's logits are slightly off. */
 function inexact(decodesExactly: boolean): Policy {
   const policy = policyOf();
   const decode = (prompts: SequenceBatch, rows: Int32Array, tokens: number): Decoder => {
@@ -78,7 +78,7 @@ describe('sampling and training on the backend groupgrad', { skip }, () => {
   for (const [name, cut] of Object.entries(cuts)) {
     for (const precision of ['float32', 'bfloat16'] as const) {
       for (const [kind, make] of Object.entries(kinds)) {
-        test(`agree to the last bit: ${name}, ${kind}, ${precision}`, async (t) => {
+        test(`agree bit for bit: ${name}, ${kind}, ${precision}`, async (t) => {
           const trainer = await tinyTrainer(t, {
             ...(await make(t, precision)),
             sampling: { maxTokens: 6, temperature: 0.7 },
@@ -100,7 +100,7 @@ describe('sampling and training on the backend groupgrad', { skip }, () => {
     }
   }
 
-  test('a policy that says so and does not is refused; one that does not say so is measured', async (t) => {
+  test('a policy that claims exact decoding but is not exact is rejected; one that does not claim it is measured', async (t) => {
     const run = async (policy: Policy) => {
       const trainer = await tinyTrainer(t, { policy });
       const { value } = await trainer.steps({ max: 1 }).next();
