@@ -1,4 +1,4 @@
-// Rollouts by servers: vLLM's and SGLang's routes on real ports, with real adapters, and everything that goes wrong there.
+// Rollouts by servers: vLLM's and SGLang's routes on real ports, with real adapters, and all failures.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -33,7 +33,7 @@ function assertBelow(value: number, bound: number, what = 'value'): void {
   assert.ok(value < bound, `${what}: ${value}, expected less than ${bound}`);
 }
 
-/** Fast where a server fails. */
+/** Short delays for tests with failing servers. */
 const patience = { backOff: 5, retries: 4 };
 
 interface Scene {
@@ -94,7 +94,7 @@ describe('rollouts by servers', () => {
   before(() => startBackend('wasm'));
 
   for (const kind of ['vllm', 'sglang'] as const) {
-    test(`${kind} samples with each version of the adapter, and lets go of those before`, async (t) => {
+    test(`${kind} samples with each version of the adapter, and unloads the earlier ones`, async (t) => {
       const at = await scene(t);
       const [server] = at.servers;
       const urls = [server.url];
@@ -121,7 +121,7 @@ describe('rollouts by servers', () => {
       const completions = server.requests.filter(({ path, body }) =>
         kind === 'vllm' ? body.logprobs === 0 : path === '/generate' && body.logprob_start_len === undefined,
       );
-      // 4 probes and 16 completions a step.
+      // 4 probes and 16 completions per step.
       assert.equal(completions.length, 4 * (4 + 16));
       const { body } = completions.at(-1)!;
       const settings = kind === 'vllm' ? body : body.sampling_params;
@@ -149,7 +149,7 @@ describe('rollouts by servers', () => {
     assert.equal(updates.length, 3);
   });
 
-  test('a resumed run lets servers go of what the process before had loaded', async (t) => {
+  test('a resumed run unloads from servers what the previous process had loaded', async (t) => {
     const at = await scene(t);
     const runDir = join(at.parent, 'run');
     const first = await open(t, at.model, { rollout: vllmOf(at), runDir });
@@ -180,7 +180,7 @@ describe('rollouts by servers', () => {
       /log-probs are those at temperature 1, not 0.5.*on average/,
     ],
   ] as const) {
-    test(`a server that answers ${what} ends the run with the numbers`, async (t) => {
+    test(`a server that responds ${what} ends the run with the numbers`, async (t) => {
       const at = await scene(t, faults);
       const rollout = vllmOf(at, { maxProbeDifference: 10 });
       const trainer = await open(t, at.model, {
@@ -192,7 +192,7 @@ describe('rollouts by servers', () => {
     });
   }
 
-  test('a server with another model is found out at the first step', async (t) => {
+  test('a server with another model is detected in the first step', async (t) => {
     const at = await scene(t);
     const tensors = tensorsOf(tinyConfig);
     for (const { values } of Object.values(tensors)) (values as Float32Array).reverse();
@@ -203,7 +203,7 @@ describe('rollouts by servers', () => {
     assert.equal(trainer.step, 0);
   });
 
-  test('a stale cache shows in the log-probs of sampled tokens', async (t) => {
+  test('a stale cache is detected in the log-probs of sampled tokens', async (t) => {
     const at = await scene(t, { isCacheStale: true });
     const trainer = await open(t, at.model, { rollout: vllmOf(at), optimizer: { learningRate: 1 } });
     assert.match(await failure(trainer), /log-probs of sampled tokens are different/);
@@ -214,7 +214,7 @@ describe('rollouts by servers', () => {
     ['closed connections', { closed: 3 }],
     ['too many requests', { status: { code: 429, times: 2 } }],
   ] as const) {
-    test(`${what} is waited for`, async (t) => {
+    test(`waits for ${what}`, async (t) => {
       const at = await scene(t, structuredClone(faults));
       const trainer = await open(t, at.model, { rollout: vllmOf(at, { concurrency: 2 }) });
       const [step] = await stepsOf(trainer, 1);
@@ -222,13 +222,13 @@ describe('rollouts by servers', () => {
     });
   }
 
-  test('an answer that takes too long is a fault, and one that is always a fault ends the run', async (t) => {
+  test('a response that takes too long is a fault, and repeated faults end the run', async (t) => {
     const at = await scene(t, { delay: 2000 });
     const trainer = await open(t, at.model, { rollout: vllmOf(at, { timeLimit: 300, retries: 1 }) });
     assert.match(await failure(trainer), /all servers have failed|has failed 2 times.*no response within 300 ms/);
   });
 
-  test('a server that is started anew gets the adapter again', async (t) => {
+  test('a restarted server gets the adapter again', async (t) => {
     const at = await scene(t);
     const [server] = at.servers;
     let seen = 0;
@@ -243,7 +243,7 @@ describe('rollouts by servers', () => {
     assert.equal(server.requests.filter(({ path }) => path === '/v1/load_lora_adapter').length, 2);
   });
 
-  test('groups are spread over servers, and a server that dies costs what it had not finished', async (t) => {
+  test('groups are distributed over servers, and a server that dies costs only what it had not finished', async (t) => {
     const at = await scene(t, {}, {});
     const [one, two] = at.servers;
     let done = 0;
@@ -289,12 +289,12 @@ describe('rollouts by servers', () => {
     const two = await time(['a', 'b']);
     const ratio = one.milliseconds / two.milliseconds;
     assert.ok(ratio > 1.5, `${ratio.toFixed(2)} times the work of one`);
-    // A server that has nothing to do takes over: of 8 groups at most a few are shared.
+    // An idle server takes over: of 8 groups at most a few are shared.
     const kinds = new Set(two.places.map(([url, group]) => `${url} ${group}`));
     assert.ok(kinds.size <= 10, `${kinds.size} pairs of server and group`);
   });
 
-  test('an abort ends the requests that are under way, with its reason', async (t) => {
+  test('an abort ends running requests, with its reason', async (t) => {
     const at = await scene(t, { delay: 300 });
     const engine = vllmOf(at);
     const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
@@ -322,7 +322,7 @@ describe('rollouts by servers', () => {
     await assert.rejects(engine.complete(requests, { ...settings, signal: undefined, topP: 0.5 }), /^RangeError: topP/);
   });
 
-  test('a key comes from the environment and stands in no file and no error', async (t) => {
+  test('a key comes from the environment and appears in no file and no error', async (t) => {
     const key = 'sk-very-secret-0123456789';
     process.env.TEST_ROLLOUT_KEY = key;
     t.after(() => {
@@ -345,7 +345,7 @@ describe('rollouts by servers', () => {
     }
   });
 
-  test('what learns is what the policy itself would have sampled', async (t) => {
+  test('training gets what the policy itself would have sampled', async (t) => {
     const at = await scene(t);
     const rises = async (rollout?: RolloutEngine) => {
       const trainer = await open(t, at.model, { rollout, groupSize: 8 });
@@ -412,13 +412,13 @@ describe('options of rollouts', () => {
     });
   }
 
-  test('a policy without an adapter is refused at the first step', async (t) => {
+  test('a policy without an adapter is rejected in the first step', async (t) => {
     const at = await scene(t);
     const trainer = await open(t, at.model, { rollout: vllmOf(at) }, {});
     assert.match(await failure(trainer), /^policy: expected one with an adapter \(lora\)/);
   });
 
-  test('an engine of the user samples, and is warned of where its log-probs differ', async (t) => {
+  test('a user-defined engine samples, and a warning says if its log-probs differ', async (t) => {
     const at = await scene(t);
     const own: Completion = { tokens: Int32Array.of(3, 2), logProbs: Float32Array.of(-0.1, -0.2), truncated: false };
     let turn = 0;
@@ -436,18 +436,18 @@ describe('options of rollouts', () => {
     );
   });
 
-  test('small changes of the weights tell a server that has stayed from one that computes in low precision', () => {
+  test('small changes of the weights distinguish a server with old weights from one that computes in low precision', () => {
     const own = { before: [-1, -2, -3, -4], now: [-1.1, -2.05, -2.9, -4.1] };
     const noise = [0.02, -0.01, 0.01, 0.015];
     const noisy = (values: number[]) => values.map((value, i) => value + noise[i]);
     assert.equal(hasStayed({ before: noisy(own.before), now: own.now }, own), false);
     assert.equal(hasStayed({ before: noisy(own.before), now: own.before }, own), true);
-    // Too small to tell: neither.
+    // Too small to decide: neither.
     const still = { before: own.before, now: own.before.map((value) => value - 1e-5) };
     assert.equal(hasStayed({ before: own.before, now: own.before }, still), false);
   });
 
-  test('readLines of a run tell the mismatch of every step', async (t) => {
+  test("the mismatch of every step is in a run's metrics", async (t) => {
     const at = await scene(t);
     const runDir = join(at.parent, 'run');
     const importanceSampling = { mode: 'token_truncate', clipMax: 1, clipMin: 0.5 } as const;
