@@ -1,4 +1,4 @@
-// The command line: what it prints, writes and exits with.
+// The command line: its output, its files and its exit codes.
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -46,7 +46,7 @@ function writeConfig(t: TestContext, name: string, content: string): { file: str
 }
 
 describe('groupgrad', () => {
-  test('says what it can, and which it is', () => {
+  test('shows its commands and its version', () => {
     const { status, stdout } = groupgrad('--help');
     assert.equal(status, 0);
     for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'watch', 'build', 'doctor']) {
@@ -60,7 +60,7 @@ describe('groupgrad', () => {
     assert.equal(groupgrad('--version').stdout, `${version}\n`);
   });
 
-  test('exits with 2 when it is called wrongly, and says how', () => {
+  test('exits with 2 after incorrect usage, with a message', () => {
     const wrong: [string[], RegExp][] = [
       [['tarin'], /^groupgrad: expected a command, got "tarin"/],
       [['train'], /^groupgrad: expected a task or configuration file, got nothing\n$/],
@@ -96,7 +96,7 @@ describe('groupgrad', () => {
     assert.equal(groupgrad().status, 2);
   });
 
-  test('doctor tells devices and backends, and why not', () => {
+  test('doctor reports devices and backends, and why some are unavailable', () => {
     const { status, stdout } = groupgrad('doctor', '--json');
     assert.equal(status, 0);
     const { devices, backends } = JSON.parse(stdout) as Record<
@@ -117,7 +117,7 @@ describe('groupgrad', () => {
     for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
   });
 
-  test('train, going on, evaluate, sample and report, from a JSON file', (t) => {
+  test('train, resume, evaluate, sample and report, from a JSON file', (t) => {
     const { file, runDir } = writeConfig(t, 'tiny.json', JSON.stringify(tiny));
     const first = groupgrad(
       'train',
@@ -171,7 +171,7 @@ describe('groupgrad', () => {
       step: number;
     };
     assert.equal(step, 6);
-    // What the run itself measured with the same weights.
+    // The run's own evaluation with the same weights.
     assert.equal(evaluation.same.accuracy, logged[6]['eval/same/accuracy']);
     const other = groupgrad('evaluate', runDir, '--task', '{"task":"addition","digits":[1,1]}', '--size', '7');
     assert.match(other.stdout, /addition of 1 digit: [\d.]+ % of 7 right/);
@@ -198,7 +198,7 @@ describe('groupgrad', () => {
     assert.match(groupgrad('report', runDir).stdout, /report\.html\n$/);
   });
 
-  test('a TypeScript file with rewards of its own, relative imports and a policy of its own', (t) => {
+  test('a TypeScript file with user-defined rewards, relative imports and a user-defined policy', (t) => {
     const { file, runDir } = writeConfig(
       t,
       'nested/mine.config.ts',
@@ -219,15 +219,15 @@ describe('groupgrad', () => {
     assert.equal(config.identity.rewards[0].weight, 0.25);
     assert.ok('rewards/short/mean' in readLines(join(runDir, 'metrics.jsonl'))[1]);
     const { stdout } = groupgrad('sample', runDir, '1+2=');
-    // A policy that has learnt nothing: whatever it says is judged.
+    // An untrained policy: its output is graded, whatever it is.
     assert.match(
       stdout,
       /^[\d+=]*…? {2}\(.*wrong; 3 is right\)\nNumbers are written from the last digit to the first\.\n$/,
     );
   });
 
-  test('sample tells what an answer means, and whether it is right', (t) => {
-    // A table of which character follows which: "=" is followed by 64 and the end, whatever stands before.
+  test('sample shows the meaning of an answer, and whether it is right', (t) => {
+    // A table of which character follows which: "=" is followed by 64 and the end, whatever comes before.
     const { file, runDir } = writeConfig(
       t,
       'table.ts',
@@ -256,12 +256,12 @@ describe('groupgrad', () => {
     assert.equal(says('12+34='), `64  (46, right)\n${note}`);
     assert.equal(says('12+35='), `64  (46, wrong; 47 is right)\n${note}`);
     assert.equal(says('12+34=', '--max-tokens', '2'), `64…  (cut off after 2 tokens, wrong; 46 is right)\n${note}`);
-    // No problem of the task: only what the answer means.
+    // Not a problem of the task: only the meaning of the answer is shown.
     assert.equal(says('12+='), `64  (46)\n${note}`);
     assert.deepEqual(JSON.parse(says('12+34=', '--json')).score, 1);
   });
 
-  test('errors in a configuration name its file or the path in it, and exit with 1; those of flags with 2', (t) => {
+  test('errors in a configuration name its file or the path in it, and exit with 1; errors in flags exit with 2', (t) => {
     const refused = (name: string, content: string, message: RegExp, ...flags: string[]) => {
       const { file, runDir } = writeConfig(t, name, content);
       const { status, stderr } = groupgrad('train', file, '--run', runDir, ...flags);
@@ -333,7 +333,7 @@ describe('groupgrad', () => {
     assert.equal(settings.groupSize, 8);
   });
 
-  test('a dry run fails where the guard would help a run, and where solutions are too long', (t) => {
+  test('a dry run fails where the guard would skip a step, and where solutions are too long', (t) => {
     const failing = (change: string, message: RegExp) => {
       const { file, runDir } = writeConfig(
         t,
@@ -349,7 +349,7 @@ describe('groupgrad', () => {
     failing('warmStart: { steps: 9 }, sampling: { maxTokens: 1 }', /expected solutions of at most 1 tokens/);
   });
 
-  test('a run that learnt nothing is told of while it is at work, and exits with 1', {
+  test('a run that learnt nothing gets warnings while it runs, and exits with 1', {
     skip: slowSet('trains several times'),
   }, (t) => {
     const run = (reward: string, ...flags: string[]) => {
@@ -389,7 +389,7 @@ describe('groupgrad', () => {
     );
     assert.match(lines[9].warnings![0], warning);
 
-    // Few steps without a reward are told and may be chance; none that was not skipped is no chance.
+    // A few steps without a reward may be chance and give a warning; a run whose steps were all skipped is not chance.
     const short = run(equal, '--steps', '3');
     assert.equal(short.status, 0, short.stderr);
     assert.match(short.stderr, /^warning: .*: nothing was learnt: none of its 3 steps changed the weights\n$/);
@@ -399,7 +399,7 @@ describe('groupgrad', () => {
     assert.equal(run(`defineReward('length', ({ completion }) => completion.tokens.length)`, '--steps', '3').status, 0);
   });
 
-  test('a failure of the run is told, saved as far as it came, and exits with 1', (t) => {
+  test('a failure of the run is reported, its last complete step saved, and the exit code is 1', (t) => {
     const { file, runDir } = writeConfig(
       t,
       'broken.ts',
@@ -417,7 +417,7 @@ describe('groupgrad', () => {
     assert.ok(!existsSync(join(runDir, 'lock.json')));
   });
 
-  test('an error that nobody caught ends the run after its step, saved, and exits with 1', (t) => {
+  test('an uncaught error ends the run after its step, which is saved, and the exit code is 1', (t) => {
     const { file, runDir } = writeConfig(
       t,
       'stray.ts',
@@ -467,9 +467,9 @@ describe('a signal', () => {
     });
   }
 
-  test('a second one ends it at once', async (t) => {
+  test('a second one ends the run at once', async (t) => {
     const { code } = await interrupted(t, ['SIGINT', 'SIGTERM']);
-    // Which of the two is heard first is the system's choice.
+    // The system decides which of the two arrives first.
     assert.ok(code === 130 || code === 143, `exit status ${code}`);
   });
 });

@@ -1,4 +1,4 @@
-// `groupgrad compare`: paired runs in processes of their own, ended in every way and continued.
+// `groupgrad compare`: paired runs in separate processes, stopped in every way and continued.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -16,7 +16,7 @@ import { readLines } from '../support/trainer.js';
 const folder = mkdtempSync(join(tmpdir(), 'groupgrad-compare-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Arms of bandits, after a warm start too short to find them: there are prompts of every kind. */
+/** Arms of bandits, after a warm start too short to find them: there are prompts in every bucket. */
 const task = { task: 'bandit', probabilities: [0.1, 0.5, 0.9], arms: 10, contexts: 4 };
 const tiny = {
   base: {
@@ -83,7 +83,7 @@ interface Result {
   summary: unknown;
 }
 
-/** What a comparison came to that does not depend on the clock or the machine. */
+/** The results of a comparison that do not depend on the clock or the machine. */
 function lasting(out: string): Omit<Result, 'machine'> {
   const { machine: _, ...result } = JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8')) as Result & {
     machine: unknown;
@@ -95,7 +95,7 @@ const whole = join(folder, 'whole');
 const file = write('tiny.json', tiny);
 
 describe('a comparison', () => {
-  test('makes every run, and says what they came to', async () => {
+  test('runs everything, and reports the results', async () => {
     const { status, stdout, stderr } = await groupgrad('compare', file, '--out', whole);
     assert.equal(status, 0, stdout + stderr);
     for (const line of ['start of seed 0', 'start of seed 1', 'plain, seed 0', 'weighted, seed 1']) {
@@ -124,7 +124,7 @@ describe('a comparison', () => {
     assert.equal(notes.length, 1);
   });
 
-  test('variants of a seed begin from the same weights, take the same prompts, and are measured alike', () => {
+  test('variants of a seed begin with the same weights, use the same prompts, and are measured in the same way', () => {
     const { runs } = lasting(whole);
     const [plain, weighted] = runs;
     assert.deepEqual(plain.curve.buckets.all['pass@1'][0], weighted.curve.buckets.all['pass@1'][0]);
@@ -133,7 +133,7 @@ describe('a comparison', () => {
     assert.ok(prompts('plain').length > 100);
     assert.deepEqual(prompts('plain'), prompts('weighted'));
     const [first, other] = [samples('plain'), samples('weighted')].map((all) => all.filter(({ step }) => step === 1));
-    // Sampled from the same weights by the same random numbers; then they part.
+    // Sampled from the same weights with the same random numbers; after that they differ.
     assert.deepEqual(
       first.map(({ completion }) => completion),
       other.map(({ completion }) => completion),
@@ -141,7 +141,7 @@ describe('a comparison', () => {
     assert.notDeepEqual(plain.curve, weighted.curve);
   });
 
-  test('is a page that needs nothing else, and results without a path of the machine', () => {
+  test('has a self-contained page, and results without local paths', () => {
     const html = readFileSync(join(whole, 'report.html'), 'utf8');
     const headings = elements(html).filter(({ name }) => name === 'h2');
     assert.deepEqual(
@@ -165,7 +165,7 @@ describe('a comparison', () => {
     }
   });
 
-  test('finished, runs nothing again; groupgrad report writes the same', async () => {
+  test('when finished, runs nothing again; groupgrad report writes the same', async () => {
     const before = lasting(whole);
     const written = statSync(join(whole, 'runs', 'plain', 'seed-0', 'finished.json')).mtimeMs;
     rmSync(join(whole, 'comparison.json'));
@@ -179,10 +179,10 @@ describe('a comparison', () => {
     assert.equal(statSync(join(whole, 'runs', 'plain', 'seed-0', 'finished.json')).mtimeMs, written);
   });
 
-  test('killed and told to stop in the middle, comes to the same, bit for bit', { timeout: 120_000 }, async (t) => {
+  test('when killed and stopped in the middle, has the same results in the end, bit for bit', { timeout: 120_000 }, async (t) => {
     const out = join(folder, 'interrupted');
     const lengths: number[] = [];
-    /** Starts the comparison and, when a run has made some steps more, ends it. */
+    /** Starts the comparison and ends it when a run has made some more steps. */
     const interrupt = async (signal: NodeJS.Signals, steps: number): Promise<Ended> => {
       const { child, ended } = start('compare', file, '--out', out, '--jobs', '2');
       const made = () =>
@@ -197,7 +197,7 @@ describe('a comparison', () => {
       return result;
     };
     assert.equal((await interrupt('SIGKILL', 10)).signal, 'SIGKILL');
-    // Its processes find that they are alone.
+    // Its processes notice that their parent has gone.
     await wait(1000);
     const stopped = await interrupt('SIGINT', 30);
     assert.equal(stopped.status, 130, stopped.stdout + stopped.stderr);
@@ -211,9 +211,9 @@ describe('a comparison', () => {
     assert.deepEqual(lasting(out), lasting(whole));
   });
 
-  // The second goes on from the first.
+  // The second one continues from the first.
   const waits = slowSet('starts ten processes');
-  test('takes a further variant and a further seed, and makes only their runs', { skip: waits }, async () => {
+  test('accepts another variant and another seed, and makes only their runs', { skip: waits }, async () => {
     const variants = { ...tiny.variants, double: { groupSize: 8, promptsPerStep: 3, steps: 20 } };
     const more = write('more.json', { ...tiny, variants, seeds: [0, 2], pairs: [['double', 'weighted']] });
     const before = lasting(whole);
@@ -233,7 +233,7 @@ describe('a comparison', () => {
     assert.match(stdout, /^double − weighted +low /m);
   });
 
-  test('goes on to a later end, and is refused with another base', { skip: waits }, async () => {
+  test('can be extended to a later end, and is rejected with another base', { skip: waits }, async () => {
     const longer = write('longer.json', { ...tiny, base: { ...tiny.base, steps: 70 }, seeds: [0] });
     const { status, stdout, stderr } = await groupgrad('compare', longer, '--out', whole);
     assert.equal(status, 0, stdout + stderr);
@@ -285,7 +285,7 @@ test('a failing run does not end the others, is reported, and is tried again by 
   assert.equal(second.status, 0, second.stdout + second.stderr);
   assert.doesNotMatch(second.stdout, /^plain, seed 0: done/m);
 
-  // A task whose code has changed is seen at the latest by its prompts.
+  // A task whose code has changed is detected by its prompts.
   const probe = join(out, 'starts', 'seed-0', 'probe.json');
   writeFileSync(probe, readFileSync(probe, 'utf8').replace(/"prompt": "/, '"prompt": "9'));
   const third = await groupgrad('compare', broken, '--out', out, '--set', 'base.steps=9', '--jobs', '1');
@@ -293,7 +293,7 @@ test('a failing run does not end the others, is reported, and is tried again by 
   assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are not the ones that were measured: /m);
 });
 
-test('a seed whose start fails is told; the others go on', { skip: slowSet('starts six processes') }, async () => {
+test('a seed whose start fails is reported; the others continue', { skip: slowSet('starts six processes') }, async () => {
   const out = join(folder, 'half');
   const file = join(folder, 'half.ts');
   writeFileSync(
@@ -324,7 +324,7 @@ test('a seed whose start fails is told; the others go on', { skip: slowSet('star
   assert.match(failed.stdout, /^Missing runs: plain, seed 0; weighted, seed 0\.$/m);
   assert.ok(!existsSync(join(out, 'runs')));
 
-  // A policy of one's own, an empty bucket, and an end by tokens: 24 completions of at most 2 tokens a step.
+  // A user-defined policy, an empty bucket, and an end by tokens: 24 completions of at most 2 tokens per step.
   const { status, stdout, stderr } = await groupgrad('compare', file, '--out', out, '--set', 'base.steps=100');
   assert.equal(status, 0, stdout + stderr);
   assert.match(stdout, /^No prompts in bucket none \(0\.999 to 1\): seed 0\./m);
@@ -344,7 +344,7 @@ test('a seed whose start fails is told; the others go on', { skip: slowSet('star
   );
 });
 
-test('a dry run checks everything, tells which runs there are, and writes nothing', async () => {
+test('a dry run checks everything, lists the runs, and writes nothing', async () => {
   const out = join(folder, 'dry');
   const { status, stdout } = await groupgrad('compare', file, '--out', out, '--dry-run', '--json');
   assert.equal(status, 0);

@@ -1,4 +1,4 @@
-// A run that is killed (SIGKILL) again and again, at random moments, ends as the run that was left alone, bit for bit.
+// A run that is killed (SIGKILL) repeatedly at random moments ends like an uninterrupted run, bit for bit.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -26,7 +26,7 @@ before(() =>
 );
 afterAll(() => rmSync(programs, { recursive: true, force: true }));
 
-/** Trains, and kills the process `delay` milliseconds after it has begun to train. Whether it came to its end. */
+/** Trains, and kills the process `delay` milliseconds after training has begun. Returns whether the run was completed. */
 async function run(program: string, runDir: string, steps: number, delay: number): Promise<boolean> {
   const args = [join(programs, program), runDir, String(steps)];
   const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -56,7 +56,7 @@ async function killsChangeNothing(t: TestContext, kills: number): Promise<void> 
   const delays: number[] = [];
   let done = false;
   while (!done) {
-    // On average as far as the run can go between two kills if there are to be so many of them.
+    // On average the distance that the run must cover between two of so many kills.
     const delay = delays.length < kills ? Math.random() * 20 * perStep : 300_000;
     done = await run('killed-run.mjs', killed, steps, delay);
     if (!done) delays.push(Math.round(delay));
@@ -78,7 +78,7 @@ test('20 kills change nothing', { timeout: 600_000, skip: slowSet('takes a minut
 
 const stories = join(root, '../shared/models/stories260k');
 
-test('a run that trains a model of a folder is killed, and goes on bit for bit', {
+test('a run that trains a model from a folder is killed, and resumes bit for bit', {
   timeout: 600_000,
   skip: slowSet('loads a model five times') || (!existsSync(stories) && `${stories} is missing`),
 }, async (t) => {

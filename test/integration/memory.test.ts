@@ -1,4 +1,4 @@
-// A thousand steps of a nano policy: as many tensors as before, and no more memory.
+// A thousand steps of a nano policy: the number of tensors and the memory do not grow.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -9,8 +9,8 @@ import { temporaryFolder } from '../support/trainer.js';
 
 const steps = 1000;
 /**
- * Bytes a step. The least that a step could leave behind by mistake, its groups or one tensor of the policy, is more than ten
- * kilobytes. What the collector and malloc keep for themselves grows by less once a few hundred steps have been made.
+ * Bytes per step. The least that a step could leak by mistake, its groups or one tensor of the policy, is more than ten
+ * kilobytes. The collector's and malloc's own memory grows by less after a few hundred steps.
  */
 const allowed = 4096;
 

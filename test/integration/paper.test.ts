@@ -1,4 +1,4 @@
-// Table 1 of the paper as one command, on a tiny model with files of its own: killed, gone on with, given a further benchmark.
+// Table 1 of the paper as one command, on a tiny model with its own files: killed, continued, extended by a benchmark.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -32,7 +32,7 @@ function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> 
 
 const variants = ['grpo', 'grpo+hadw', 'gspo', 'gspo+hadw', 'dapo', 'dapo+hadw'];
 
-test('table 1 of the paper is filled on a small model, and resumes', { timeout: 300_000 }, async (t) => {
+test('table 1 of the paper is filled for a small model, and resumes', { timeout: 300_000 }, async (t) => {
   const folder = temporaryFolder(t);
   // The words of the benchmark's prompt are in its vocabulary.
   const prompt = benchmarks.minerva.template.replace('{prompt} ', '').split(' ');
@@ -95,7 +95,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
     );
     for (const { mean } of values) assert.ok(mean >= 0 && mean <= 1);
   }
-  // From the completions themselves.
+  // Computed from the completions themselves.
   const shareOf = (folder: string) => {
     const lines = readFileSync(join(folder, 'completions.jsonl'), 'utf8').trim().split('\n');
     assert.equal(lines.length, 20 * 4);
@@ -130,7 +130,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
   assert.ok(!headings.some(({ text }) => /Before training|50 %/.test(text)), 'there is no probe');
   for (const text of [html, markdown]) assert.ok(!text.includes(folder), 'no path of the machine');
 
-  // Without the interruption it comes to the same, byte for byte.
+  // Without the interruption the results are the same, byte for byte.
   const whole = join(folder, 'whole');
   const uninterrupted = await compare(whole, 2).ended;
   assert.equal(uninterrupted.status, 0, uninterrupted.stderr);
@@ -141,7 +141,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
     }
   }
 
-  // A further benchmark is evaluated without training again; more steps are trained, and the table is that of their end.
+  // Another benchmark is evaluated without training again; with more steps, training continues and the table is updated.
   const before = readFileSync(join(out, 'runs/grpo/seed-0/metrics.jsonl'), 'utf8');
   const more = await compare(out, 2, `benchmarks.amc23=${own}`).ended;
   assert.equal(more.status, 0, more.stdout + more.stderr);
@@ -151,7 +151,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
   assert.equal(longer.status, 0, longer.stdout + longer.stderr);
   assert.deepEqual(readdirSync(join(out, 'runs/dapo/seed-0/benchmarks')).sort(), ['step-2', 'step-3']);
 
-  // A benchmark's file that has changed is another benchmark.
+  // A benchmark whose file has changed is a different benchmark.
   path('own.jsonl', problems.slice(1, 21));
   const changed = await compare(out, 3).ended;
   assert.equal(changed.status, 1);
