@@ -1,4 +1,4 @@
-// Resident memory stays flat over 10^5 calls of each kind, those that are refused included.
+// Resident memory stays flat over 10^5 calls of each kind, including rejected ones.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -7,9 +7,9 @@ import { outputOf, root, run } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 
 /**
- * Bytes a call, in the median part of the calls. The least that a call could leave behind is an object that it made or a
- * reference to one: a typed array with its buffer takes more than 200 bytes, a reference 64 and what it refers to. What the
- * collector and malloc keep for themselves came to between -19 and 10 over 10^5 calls, and to at most 365 over 10^4, so the
+ * Bytes per call, as the median over parts of the calls. The least that a call could leak is an object that it made or a
+ * reference to one: a typed array with its buffer takes more than 200 bytes, a reference 64 plus the object. The memory that the
+ * collector and malloc keep was between -19 and 10 over 10^5 calls, and at most 365 over 10^4, so the
  * quick test finds only larger leaks.
  */
 const allowed = { 10000: 1000, 100000: 32 };
