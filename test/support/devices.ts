@@ -1,4 +1,4 @@
-// The devices that tests run on, with the reason to skip those that are not there.
+// The devices that tests run on, with the reason to skip unavailable ones.
 
 import { type DeviceInfo, devices } from '../../src/index.js';
 

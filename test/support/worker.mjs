@@ -1,5 +1,5 @@
-// A worker thread that computes a series of calls and answers with its digest. Without a series it makes small calls, nearly
-// all of whose time goes by at the boundary between JavaScript and C++, until it is ended from outside.
+// A worker thread that computes a series of calls and returns its digest. Without a series it makes small calls, which spend most of
+// their time at the boundary between JavaScript and C++, until it is terminated.
 // JavaScript, because a worker does not inherit tsx: it registers it for what it imports.
 
 import { parentPort, workerData } from 'node:worker_threads';
