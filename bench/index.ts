@@ -1,9 +1,9 @@
 // `npm run bench`: the fused loss compared with the same loss in ordinary tfjs operations on every installed tfjs backend, a plain
 // single-threaded loop, and a memory copy of the same bytes. Prints a Markdown table and writes JSON with the machine.
 //
-// npm run bench -- --quick            only the small sizes
-// npm run bench -- --backends tensorflow,wasm   only these of tfjs's backends
-// npm run bench -- --python python3   PyTorch eager as well, with a Python that has torch
+//   npm run bench -- --quick            only the small sizes
+//   npm run bench -- --backends tensorflow,wasm   only these of tfjs's backends
+//   npm run bench -- --python python3   PyTorch eager as well, with a Python that has torch
 //   npm run bench -- --out file.json    default: bench/results/host-<cores>-cores.json
 
 import { execFileSync } from 'node:child_process';

@@ -1,8 +1,9 @@
-// `npm run bench:lora-memory`: the memory of a process that trains a model of Qwen2.5-0.5B's shape with random weights by LoRA of rank 16:
-// loading, and one update on completions of random tokens with the default options of a run. Prints a table and writes JSON with the machine.
+// `npm run bench:lora-memory`: the memory of a process that trains a model of Qwen2.5-0.5B's shape with random weights by LoRA of
+// rank 16: loading, and one update on completions of random tokens with the default options of a run. Prints a table and writes
+// JSON with the machine.
 //
 //   npm run bench:lora-memory -- --backend tensorflow --lengths 512,1024
-// npm run bench:lora-memory -- --passes default,8      completions per pass
+//   npm run bench:lora-memory -- --passes default,8      completions per pass
 //   npm run bench:lora-memory -- --out file.json     default: bench/results/lora-memory-<backend>.json
 //
 // Each case runs in a separate process, because a process does not return all of its memory. Linux only.

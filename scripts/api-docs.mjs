@@ -1,7 +1,7 @@
 // The API reference in docs/api, from the declarations that tsc writes: every export with its documentation.
 //
 //   npm run docs:api                writes the pages
-// npm run docs:api -- --check     exits with 1 if a page is not up to date
+//   npm run docs:api -- --check     exits with 1 if a page is not up to date
 
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -2,7 +2,7 @@
 // the requested glibc. An addon linked with them requires no newer one, wherever it was built. The linker reports functions that
 // glibc did not have then as missing (native/portable/glibc.cpp defines those that the compiler's runtime needs).
 //
-// node scripts/glibc-stubs.mjs <folder> <version, such as 2.17>
+//   node scripts/glibc-stubs.mjs <folder> <version, such as 2.17>
 //
 // Needs a C compiler for Linux with glibc, and readelf.
 

@@ -5,7 +5,7 @@
 // libraries of TensorFlow's Python wheel are used instead, and the binding is built from source against them.
 //
 //   --gpu                 tfjs-node-gpu; from a wheel: TensorFlow for CUDA 12 with NVIDIA's libraries
-// --wheel               use the wheel without trying the package's own installer: for GPUs newer than its CUDA 11.2
+//   --wheel               use the wheel without trying the package's own installer: for GPUs newer than its CUDA 11.2
 //   --time-limit <s>      for each download and each build, in seconds; default 1800
 //
 // Needs npm (or the project's pnpm, yarn or bun); for the wheel also Python 3 with pip, whose own settings say where packages

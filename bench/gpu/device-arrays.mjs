@@ -3,7 +3,7 @@
 // input what to measure; the rows go to standard output, as JSON. It runs from dist/ with plain Node.
 //
 // { samples, seconds,                                               seconds: the minimum duration of a sample
-// logits: [{ row, sequences, length, vocab, low, high }],         row: the fields of its rows besides the times
+//   logits: [{ row, sequences, length, vocab, low, high }],         row: the fields of its rows besides the times
 //   policy: [{ row, sequences, length, low, high, kl, groupSize, epsilon, anchor, hadwScale }] }
 
 import { readFileSync } from 'node:fs';

@@ -5,8 +5,8 @@
 #   bench/gpu/pack.sh --liger ../Liger-Kernel --fast-llm ../Fast-LLM
 #
 #   --architectures LIST   of CMAKE_CUDA_ARCHITECTURES (default 90-real: compute capability 9.0 alone)
-# --addon FILE           use this groupgrad.node instead of building one; libgroupgrad.so is next to it
-# --liger FOLDER         checkouts of other implementations to measure; their sources stay outside of this repository
+#   --addon FILE           use this groupgrad.node instead of building one; libgroupgrad.so is next to it
+#   --liger FOLDER         checkouts of other implementations to measure; their sources stay outside of this repository
 #   --fast-llm FOLDER
 #   --quack FOLDER
 #   --no-node              the GPU machine has Node 20 or later

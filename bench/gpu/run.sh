@@ -6,12 +6,12 @@
 #   bench/gpu/run.sh --quick             three sizes
 #   bench/gpu/run.sh --full              every combination of sizes; takes an hour
 #   bench/gpu/run.sh --out FILE          the results (default: bench/results/gpu-<its name>.json)
-# bench/gpu/run.sh --liger FOLDER      a checkout of Liger-Kernel, if it is not installed
-# bench/gpu/run.sh --fast-llm FOLDER   the same for Fast-LLM
-# bench/gpu/run.sh --quack FOLDER      the same for QuACK
-# bench/gpu/run.sh --addon FILE        use this groupgrad.node instead of building one; libgroupgrad.so is next to it
-# bench/gpu/run.sh --library FILE      use this libgroupgrad.so; without --addon, tests through Node are skipped
-# PYTHON=python3.12 bench/gpu/run.sh   the Python to use
+#   bench/gpu/run.sh --liger FOLDER      a checkout of Liger-Kernel, if it is not installed
+#   bench/gpu/run.sh --fast-llm FOLDER   the same for Fast-LLM
+#   bench/gpu/run.sh --quack FOLDER      the same for QuACK
+#   bench/gpu/run.sh --addon FILE        use this groupgrad.node instead of building one; libgroupgrad.so is next to it
+#   bench/gpu/run.sh --library FILE      use this libgroupgrad.so; without --addon, tests through Node are skipped
+#   PYTHON=python3.12 bench/gpu/run.sh   the Python to use
 #
 # Missing software (Node, npm packages, compute-sanitizer, other implementations) is skipped and listed at the end. The exit status is
 # not 0 if a step failed. Every step has its own time limit. Settings of the GPU are read, never

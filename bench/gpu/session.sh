@@ -4,21 +4,21 @@
 #
 #   bench/gpu/session.sh STAGE...
 #
-# setup     unpack Node, the tests' imports, dist/ and the other implementations' sources; describe the machine   (always first)
-# check     libgroupgrad compared with float64 (check.py)
-# memcheck  compute-sanitizer's memcheck with random requests; needs nvcc
+#   setup     unpack Node, the tests' imports, dist/ and the other implementations' sources; describe the machine   (always first)
+#   check     libgroupgrad compared with float64 (check.py)
+#   memcheck  compute-sanitizer's memcheck with random requests; needs nvcc
 #   tests     golden vectors, and the tests of test/gpu through the addon
 #   quick     the benchmark's quick cases, without torch.compile
-# build     builds libgroupgrad again, for variants; later stages use that one; needs nvcc and CMake
+#   build     builds libgroupgrad again, for variants; later stages use that one; needs nvcc and CMake
 #   races     compute-sanitizer's other tools; after memcheck
-# full      the benchmark's default cases: its JSON is the one to commit
-# ncu       Nsight Compute on the kernels of profile.py
+#   full      the benchmark's default cases: its JSON is the one to commit
+#   ncu       Nsight Compute on the kernels of profile.py
 #
-# PACK=FOLDER    the folder that pack.sh filled (default: build/gpu-pack)
+#   PACK=FOLDER    the folder that pack.sh filled (default: build/gpu-pack)
 #   OUT=FOLDER     for results and logs (default: build/gpu-session)
-# PYTHON=FILE    the Python to use (default: python3)
-# LIMIT=SECONDS  of the stages quick and full (200, 570); SECONDS_FULL=SECONDS after which full starts no more cases (400)
-# DRY=1          with an emulated addon (GROUPGRAD_CUDA=EMULATED), if there is no GPU: small sizes, and a message where a
+#   PYTHON=FILE    the Python to use (default: python3)
+#   LIMIT=SECONDS  of the stages quick and full (200, 570); SECONDS_FULL=SECONDS after which full starts no more cases (400)
+#   DRY=1          with an emulated addon (GROUPGRAD_CUDA=EMULATED), if there is no GPU: small sizes, and a message where a
 #                  stage needs a GPU
 #
 # The exit status is not 0 if a stage failed. Settings of the GPU are read, never changed.

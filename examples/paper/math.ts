@@ -40,8 +40,8 @@ export default defineComparison({
     steps: 200,
     checkpoint: { every: 10, keepLast: 1 },
   },
-  // Table 8: clip ranges of 0.2 and 0.2, 3e-4 and 4e-4, 0.2 and 0.28, and no KL term, as in the presets. The paper does not say whether DAPO drops groups
-  // of equal rewards and penalises long answers, as its authors do: here it does neither.
+  // Table 8: clip ranges of 0.2 and 0.2, 3e-4 and 4e-4, 0.2 and 0.28, and no KL term, as in the presets. The paper does not say whether
+  // DAPO drops groups of equal rewards and penalises long answers, as its authors do: here it does neither.
   variants: {
     grpo: { loss: presets.grpo },
     'grpo+hadw': { loss: presets.grpo, hadw },

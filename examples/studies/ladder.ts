@@ -2,7 +2,7 @@
 // whose success probabilities are known, so that no reference value has to be estimated.
 //
 //   npm run study:ladder               tables; bench/results/hadw-ladder.json; docs/figures/hadw-ladder-*.svg
-// npm run study:ladder -- --quick    a smaller version to look at: writes nothing
+//   npm run study:ladder -- --quick    a smaller version to look at: writes nothing
 //   … --out FOLDER                     writes results and figures there instead
 //
 // The results are reproducible: random numbers are addressed by their purpose, and advantages are computed by the

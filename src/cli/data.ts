@@ -47,9 +47,7 @@ export async function data(args: readonly string[]): Promise<void> {
     ['against', flags.against],
   ] as const) {
     if (given !== undefined && !hasProblems) {
-      throw new UsageError(
-        `--${flag}: requires the columns of the problems: --prompt and --answer, or --benchmark`,
-      );
+      throw new UsageError(`--${flag}: requires the columns of the problems: --prompt and --answer, or --benchmark`);
     }
   }
   const reading = readingFlags(flags);
@@ -219,7 +217,10 @@ function asText(
         `  answer: ${JSON.stringify(answer)}`,
       );
     }
-    lines.push('', `Duplicates: ${duplicates.same} the same, ${duplicates.alike} except for case, punctuation and spaces`);
+    lines.push(
+      '',
+      `Duplicates: ${duplicates.same} the same, ${duplicates.alike} except for case, punctuation and spaces`,
+    );
     lines.push(...duplicates.shown.map(repeatedText));
   }
   for (const { file: other, problems: count, same, alike, sharing, shown } of overlap) {

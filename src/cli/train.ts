@@ -17,7 +17,7 @@ import { dataHelp } from './data-flags.js';
 import { backendFlag, precisionFlag } from './evaluate.js';
 import { namingOwnFlags, pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
 import { checkCheckpoint } from './saved-run.js';
-import { asUsageErrors, changesAsUsageErrors, type Changes } from './usage-errors.js';
+import { asUsageErrors, type Changes, changesAsUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad train <task|file> [flags]
 groupgrad train --model DIR --data FILE --prompt COLUMN --answer COLUMN --verify GRADER [flags]

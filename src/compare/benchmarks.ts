@@ -35,7 +35,11 @@ export function resolveBenchmarks(comparison: ComparisonConfig): BenchmarkPlan {
   const plan: BenchmarkPlan = { settings: {}, identity: {} };
   for (const name of Object.keys(given)) {
     if (!/^[\w-][\w.-]*$/.test(name)) {
-      throw rangeError('benchmarks', 'names of letters, digits and any of _ . -, not beginning with a dot', describe(name));
+      throw rangeError(
+        'benchmarks',
+        'names of letters, digits and any of _ . -, not beginning with a dot',
+        describe(name),
+      );
     }
     const task = benchmarkTask(comparison, name);
     const problems = evaluationExamples(task, sampling.size).length;

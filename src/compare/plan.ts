@@ -125,7 +125,11 @@ function checkVariants(value: unknown): string[] {
   if (names.length === 0) throw rangeError('variants', 'at least one', 'none');
   for (const name of names) {
     if (!/^[\w+-][\w.+-]*$/.test(name)) {
-      throw rangeError('variants', 'names of letters, digits and any of _ . + -, not beginning with a dot', describe(name));
+      throw rangeError(
+        'variants',
+        'names of letters, digits and any of _ . + -, not beginning with a dot',
+        describe(name),
+      );
     }
     for (const path of Object.keys(checkObject(`variants.${name}`, variants[name]))) {
       if (!common.some((field) => path === field || path.startsWith(`${field}.`))) continue;

@@ -269,7 +269,8 @@ function cutEvaluations(path: string, step: number, isDue: (step: number) => boo
 /** Error if the prompts are not the ones that were measured. */
 function bucketedExamples(examples: readonly Example[], { prompts }: Measurement): Example[] {
   const other = examples.find(({ prompt }, i) => prompt !== prompts[i]?.prompt);
-  if (other) throw new Error(`probe.task: its prompts are not the ones that were measured: ${JSON.stringify(other.prompt)}`);
+  if (other)
+    throw new Error(`probe.task: its prompts are not the ones that were measured: ${JSON.stringify(other.prompt)}`);
   return examples.filter((_, i) => prompts[i].bucket !== null);
 }
 

@@ -46,7 +46,8 @@ async function work({ file, set, out, seed, variant, grace, takeOver }: Assignme
     ...differences(stored.identity.common, plan.identity.common),
     ...(variant === undefined ? [] : differences(stored.identity.variants[variant], plan.identity.variants[variant])),
   ];
-  if (found.length > 0) throw new Error(`${file}: gives another configuration each time it is read: ${found.join('; ')}`);
+  if (found.length > 0)
+    throw new Error(`${file}: gives another configuration each time it is read: ${found.join('; ')}`);
   const { runStart, runVariant } = await import('./run.js');
   const comparison = { config: config as unknown as ComparisonConfig, plan, out };
   const context = {

@@ -46,7 +46,8 @@ export interface LoadedConfig {
 export function checkConfigFile(path: string): void {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) throw new Error(`${path}: no such file`);
-  if (!found.isFile()) throw new Error(`${path}: expected a file, got ${found.isDirectory() ? 'a folder' : 'something else'}`);
+  if (!found.isFile())
+    throw new Error(`${path}: expected a file, got ${found.isDirectory() ? 'a folder' : 'something else'}`);
   if (!extensions.includes(extname(path))) {
     throw rangeError('config', 'a TypeScript, JavaScript or JSON file', describe(path));
   }

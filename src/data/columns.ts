@@ -2,15 +2,15 @@
 
 import { checkNumber, describe, typeError } from '../base/check.js';
 import type { ChatMessage } from '../text/chat-template.js';
+import type { Row } from './row-file.js';
+
 /**
-* A column: its name, a path into it (`extra.answer`, `choices.0`), or a function of the row. A column whose name contains a dot takes
-* precedence over a path.
- * A column: its name, a path into it (`extra.answer`, `choices.0`), or a function of the row. A column whose name has a dot in it goes
- * before a path.
+ * A column: its name, a path into it (`extra.answer`, `choices.0`), or a function of the row. A column whose name contains a dot
+ * takes precedence over a path.
  */
 export type Column<R extends object = Row, T = unknown> = string | ((row: R) => T);
+
 /** Where a value comes from, for messages: the file with its line or row, and what the value is for. */
-/** Where a value stands, for messages: a file with its line or row, and what the value is for. */
 export interface Place {
   where: string;
   field: string;
@@ -45,11 +45,13 @@ function valueAt(row: object, path: string): unknown {
   return value;
 }
 
-/** What is missing says which columns there are. */
+/** An error that lists the columns of the row. */
 function missing(row: object, column: Column<never>, expected: string, place: Place): TypeError {
   if (typeof column === 'function') return typeError(label(place), `${expected} from the function`, undefined);
-  /** An error that lists the columns of the row. */
-  return new TypeError(`${label(place)}: expected the column ${describe(column)}, got a row with ${columns || 'no columns'}`);
+  const columns = Object.keys(row).slice(0, 20).join(', ');
+  return new TypeError(
+    `${label(place)}: expected the column ${describe(column)}, got a row with ${columns || 'no columns'}`,
+  );
 }
 
 function isMissing(value: unknown): value is undefined | null {
@@ -86,9 +88,9 @@ function numberText(value: number, place: Place): string {
     );
   }
   return String(value);
-/** The number in a column, which may be written as a string; undefined if there is none. */
+}
 
-/** The number in a column, which may be written as text; undefined where there is none. */
+/** The number in a column, which may be written as a string; undefined if there is none. */
 export function optionalNumber<R extends object>(row: R, column: Column<R>, place: Place): number | undefined {
   const value = readColumn(row, column, place);
   if (isMissing(value) || value === '') return undefined;
@@ -97,8 +99,8 @@ export function optionalNumber<R extends object>(row: R, column: Column<R>, plac
   if (isText && Number.isNaN(number)) throw typeError(label(place), 'a number', value);
   return checkNumber(label(place), number);
 }
+
 /** A prompt: a string or chat messages. */
-/** A prompt: a text, or chat messages. */
 export function promptColumn<R extends object>(row: R, column: Column<R>, place: Place): string | ChatMessage[] {
   const value = readColumn(row, column, place);
   if (value === undefined) throw missing(row, column as Column<never>, 'a string or chat messages', place);

@@ -13,8 +13,8 @@ export interface Spread {
   max: number;
 }
 
-/** The spread of some numbers; undefined of none. */
 /** The distribution of some numbers; undefined if there are none. */
+export function spreadOf(values: readonly number[]): Spread | undefined {
   if (values.length === 0) return undefined;
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.ceil(share * sorted.length) - 1];

@@ -56,9 +56,7 @@ class UserFile implements Storage {
     try {
       const { size, mtimeMs } = fs.fstatSync(file);
       if (size !== this.size || mtimeMs !== this.changed) {
-        throw new Error(
-          `${this.path}: expected the file that the data set was created from; it has changed since`,
-        );
+        throw new Error(`${this.path}: expected the file that the data set was created from; it has changed since`);
       }
       return readExactly(file, start, length);
     } finally {

@@ -138,8 +138,8 @@ export interface SavedEvaluation {
   problems: ProblemRecord[];
 }
 
-/** An evaluation as its folder holds it, complete or not. RangeError if there is none. */
 /** The evaluation in a folder, complete or not. RangeError if there is none. */
+export function readEvaluation(folder: string): SavedEvaluation {
   const held = readIdentity(folder);
   if (!held) throw rangeError(folder, `the folder of an evaluation (with ${names.identity})`, 'none');
   const samples = (held.identity.sampling as { samples?: number } | undefined)?.samples ?? 1;

@@ -120,7 +120,10 @@ function comparisonSection({ against, comparison }: ShownComparison): string {
     ({ prompt, before, after }) =>
       `<td>${markup(prompt.slice(0, 200))}</td>${numberCell(percent(before))}${numberCell(percent(after))}`,
   );
-  const left = onlyBefore + onlyAfter > 0 ? ` ${onlyBefore} problems are only in the other evaluation, ${onlyAfter} only in this one.` : '';
+  const left =
+    onlyBefore + onlyAfter > 0
+      ? ` ${onlyBefore} problems are only in the other evaluation, ${onlyAfter} only in this one.`
+      : '';
   return [
     `<h2>Against ${markup(against)}</h2>`,
     `<p class="muted">Paired over ${problems} problems that both have: ${better} are right more often, ${worse} less often.${left} ` +

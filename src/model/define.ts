@@ -68,7 +68,8 @@ function resolveText({ vocabulary, tokenizer }: PolicyDefinition): Pick<Policy, 
     const words = checkVocabulary('policy.vocabulary', vocabulary);
     return { vocabulary: words, tokenizer: vocabularyTokenizer(words) };
   }
-  if (vocabulary !== undefined) throw typeError('policy.vocabulary', 'nothing if policy.tokenizer is given', vocabulary);
+  if (vocabulary !== undefined)
+    throw typeError('policy.vocabulary', 'nothing if policy.tokenizer is given', vocabulary);
   return { tokenizer: checkTokenizer('policy.tokenizer', tokenizer) };
 }
 

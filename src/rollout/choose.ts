@@ -67,10 +67,10 @@ export function chooseTokens(
   }
 }
 
-* One token per row of logits [rows, V], drawn from softmax(logits / temperature) after truncation to its most likely tokens below
+/**
+ * One token per row of logits [rows, V], drawn from softmax(logits / temperature) after truncation to its most likely tokens below
  * `allowed`, by inverse transform sampling with `uniforms[row]` in [0, 1); and the ids that truncation kept, ascending, for each
  * row. Rows that are not `wanted` are skipped.
- * The probabilities of rows that are not `wanted` are not looked at.
  */
 export function chooseFromCut(
   logits: tf.Tensor2D,

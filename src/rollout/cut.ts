@@ -1,5 +1,6 @@
 // Truncates a distribution to its most likely tokens: by number (top-k), by cumulative probability (top-p), or by probability
 // relative to the most likely token (min-p).
+
 import type { Cut } from './engine.js';
 
 /**

@@ -128,7 +128,8 @@ export interface KeptTokens {
 /** Checks an engine. TypeError that names the field. */
 export function checkEngine(field: string, value: unknown): RolloutEngine {
   const engine = checkObject(field, value) as unknown as RolloutEngine;
-  if (typeof engine.name !== 'string' || engine.name === '') throw typeError(`${field}.name`, 'a non-empty string', engine.name);
+  if (typeof engine.name !== 'string' || engine.name === '')
+    throw typeError(`${field}.name`, 'a non-empty string', engine.name);
   if (typeof engine.complete !== 'function') throw typeError(`${field}.complete`, 'a function', engine.complete);
   if (engine.update !== undefined && typeof engine.update !== 'function') {
     throw typeError(`${field}.update`, 'a function', engine.update);

@@ -1,5 +1,6 @@
 // A rollout engine of HTTP servers: writes versions of the weights as folders, has servers load and check them, and requests
 // completions.
+
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import { join, resolve } from 'node:path';

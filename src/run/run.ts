@@ -9,6 +9,7 @@ import {
   type CheckpointFiles,
   type Disk,
   disk,
+  expired,
   type FoundCheckpoint,
   type KeepOptions,
   listCheckpoints,
@@ -16,7 +17,6 @@ import {
   newestCheckpoint,
   readCheckpoint,
   removeCheckpoint,
-  expired,
   tidyCheckpoints,
   writeCheckpoint,
 } from './checkpoint.js';
@@ -299,7 +299,9 @@ export class Run {
     if (found.length === 0) return;
     const list = found.map((difference) => `  ${difference}`).join('\n');
     if (!allowDrift) {
-      throw new Error(`${path}: the run was begun with other settings or data; use another folder, or allowDrift\n${list}`);
+      throw new Error(
+        `${path}: the run was begun with other settings or data; use another folder, or allowDrift\n${list}`,
+      );
     }
     this.notices.push(`${path}: continues with other settings or data than it was begun with\n${list}`);
   }

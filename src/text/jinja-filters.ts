@@ -109,8 +109,7 @@ function toFloat(value: Value, fallback: Value): Value {
   if (value === undefined) throw new Error('float: expected a value, got one that is not defined');
   if (typeof value !== 'string') return fallback;
   const own = strip(value, 'both');
-  if (/[^\x20-\x7e]|_|^[+-]?(inf|nan)/i.test(own))
-    throw new Error('float: a number in this spelling is not supported');
+  if (/[^\x20-\x7e]|_|^[+-]?(inf|nan)/i.test(own)) throw new Error('float: a number in this spelling is not supported');
   return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(own) ? new PyFloat(Number(own)) : fallback;
 }
 

@@ -20,16 +20,16 @@ export class GroupChoice {
     private readonly weights: RewardWeights,
   ) {}
 
-  /** Whether dynamic sampling need not sample further. */
+  /** Whether dynamic sampling has enough groups. */
   areEnough(groups: readonly Group[]): boolean {
     return groups.filter((group) => this.isWanted(group)).length >= this.settings.promptsPerStep;
   }
 
-  /** Whether dynamic sampling has enough groups. */
-   /**
-    * The groups that the step learns from: first those that dynamic sampling accepts, then others whose rewards differ, then any;
-    * each kind in order.
-    */
+  /**
+   * The groups that the step learns from: first those that dynamic sampling accepts, then others whose rewards differ, then any;
+   * each kind in order.
+   */
+  ofStep(groups: readonly Group[]): Group[] {
     const rank = (group: Group) => (this.isWanted(group) ? 0 : this.isInformative(group) ? 1 : 2);
     const ranks = new Map(groups.map((group) => [group, rank(group)]));
     return [...groups].sort((a, b) => ranks.get(a)! - ranks.get(b)!).slice(0, this.settings.promptsPerStep);

@@ -274,7 +274,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     let failure: Error | undefined;
     try {
       await this.start({ signal });
-      while (this.step < max && !signal?.aborted) yield await this.exclusively(() => this.interruptibleStep(signal, grace));
+      while (this.step < max && !signal?.aborted)
+        yield await this.exclusively(() => this.interruptibleStep(signal, grace));
     } catch (error) {
       if (error instanceof Interrupted) return this.progress.print(`step ${this.step + 1}: ${error.message}`);
       failure = error as Error;
@@ -353,8 +354,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   /** Saves the current state, or the one before the running step. */
   private saveComplete(): string {
     const { before } = this;
+    if (!before) return this.saveNow();
     // The running step is changing weights and counters.
-    // A step is at work on weights and counters.
     const now = this.state.snapshot();
     before.restore();
     try {

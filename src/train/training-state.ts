@@ -149,7 +149,8 @@ function resumedAnchor(own: DifficultyAnchor, saved: AnchorState): DifficultyAnc
 function requireFinite(what: string, variables: Variables): void {
   for (const [name, variable] of Object.entries(variables)) {
     const values = variable.dataSync<'float32'>();
-    if (!values.every(Number.isFinite)) throw new NumericFault(`${what} ${name}: expected finite values, got non-finite ones`);
+    if (!values.every(Number.isFinite))
+      throw new NumericFault(`${what} ${name}: expected finite values, got non-finite ones`);
   }
 }
 

@@ -50,7 +50,11 @@ export function selectTargets(architecture: Architecture, rules: TargetRules, fi
   }
   const head = selected.find(({ module }) => isTied(architecture, module));
   if (head) {
-    throw rangeError(field, 'linear modules other than the unembedding, which is tied to the embedding', quoted(head.path));
+    throw rangeError(
+      field,
+      'linear modules other than the unembedding, which is tied to the embedding',
+      quoted(head.path),
+    );
   }
   return selected;
 }

@@ -120,7 +120,11 @@ export class AdapterFolder {
     for (const name of this.file.tensors.keys()) {
       if (expected.has(name) || bases.has(name)) continue;
       const wanted = `a tensor of the modules of ${architecture.family} that ${configName} names`;
-      throw rangeError(`${this.file.path}, tensor ${quoted(name)}`, wanted, 'a different one (is it for another model?)');
+      throw rangeError(
+        `${this.file.path}, tensor ${quoted(name)}`,
+        wanted,
+        'a different one (is it for another model?)',
+      );
     }
     for (const [name, shape] of [...expected, ...[...bases].filter(([name]) => this.file.tensors.has(name))]) {
       const found = this.file.tensor(name);

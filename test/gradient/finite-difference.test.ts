@@ -7,8 +7,8 @@
 //
 // Stop-gradients: where the surrogate contains sg(·), finite differences of the loss would differentiate what sg protects.
 // `objectives` therefore gives the loss as a sum of losses in which every sg(·) is frozen at the base point by other means:
-// - without ℓ°: the base point's log-probs as oldLogProbs;
-// - cispo and vespo, which contain sg(·): reinforce with the coefficient as token weight, computed here from losses.md, not by the device;
+//   - without ℓ°: the base point's log-probs as oldLogProbs;
+//   - cispo and vespo, which contain sg(·): reinforce with the coefficient as token weight, computed here from losses.md, not by the device;
 //   - ratio sequence-token, sg(s_b) ℓ/sg(ℓ): a token ratio with ℓ° shifted so that it has the sequence's value at the base.
 
 import assert from 'node:assert/strict';

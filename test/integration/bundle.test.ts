@@ -124,7 +124,9 @@ describe('in a project', () => {
 
   // Node 20.19, 22.12 and newer load ES modules by require().
   const requires = (process.features as { require_module?: boolean }).require_module === true;
-  test('a CommonJS program can require the package', { skip: !requires && 'this Node cannot require ES modules' }, () => {
+  test('a CommonJS program can require the package', {
+    skip: !requires && 'this Node cannot require ES modules',
+  }, () => {
     const program = programs.loss.replace(/import (\{.*\}) from ('groupgrad')/, 'const $1 = require($2)');
     const {
       available: _,

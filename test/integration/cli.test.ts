@@ -66,10 +66,7 @@ describe('groupgrad', () => {
       [['train'], /^groupgrad: expected a task or configuration file, got nothing\n$/],
       [['train', 'a', 'b'], /^groupgrad: expected a task or configuration file, got a b\n$/],
       [['train', 'addition', '--step', '3'], /^groupgrad: --step: unknown flag; did you mean --steps\?\n/],
-      [
-        ['train', 'addition', '--steps', 'many'],
-        /^groupgrad: --steps: expected an integer at least 0, got "many"\n$/,
-      ],
+      [['train', 'addition', '--steps', 'many'], /^groupgrad: --steps: expected an integer at least 0, got "many"\n$/],
       [['build', '--cuda', 'yes'], /^groupgrad: --cuda: expected one of on, off, auto, got "yes"\n$/],
       [
         ['evaluate', 'x', '--backend', 'webgl'],
@@ -190,10 +187,7 @@ describe('groupgrad', () => {
     }
     assert.equal(groupgrad('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
     assert.match(groupgrad('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
-    assert.match(
-      groupgrad('sample', runDir, '').stderr,
-      /^groupgrad: prompt: expected a non-empty string, got ""/,
-    );
+    assert.match(groupgrad('sample', runDir, '').stderr, /^groupgrad: prompt: expected a non-empty string, got ""/);
 
     assert.match(groupgrad('report', runDir).stdout, /report\.html\n$/);
   });

@@ -179,7 +179,9 @@ describe('a comparison', () => {
     assert.equal(statSync(join(whole, 'runs', 'plain', 'seed-0', 'finished.json')).mtimeMs, written);
   });
 
-  test('when killed and stopped in the middle, has the same results in the end, bit for bit', { timeout: 120_000 }, async (t) => {
+  test('when killed and stopped in the middle, has the same results in the end, bit for bit', {
+    timeout: 120_000,
+  }, async (t) => {
     const out = join(folder, 'interrupted');
     const lengths: number[] = [];
     /** Starts the comparison and ends it when a run has made some more steps. */
@@ -293,7 +295,9 @@ test('a failing run does not end the others, is reported, and is tried again by 
   assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are not the ones that were measured: /m);
 });
 
-test('a seed whose start fails is reported; the others continue', { skip: slowSet('starts six processes') }, async () => {
+test('a seed whose start fails is reported; the others continue', {
+  skip: slowSet('starts six processes'),
+}, async () => {
   const out = join(folder, 'half');
   const file = join(folder, 'half.ts');
   writeFileSync(

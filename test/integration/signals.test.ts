@@ -181,7 +181,10 @@ describe('a step that does not end', { concurrency: false }, () => {
     ['an evaluation that does', 'evaluation', 1, 2],
   ] as const) {
     const skip = where === 'evaluation' && slowSet('trains three times');
-    test(`because of ${what} receives the signal between two of them, and is undone in time`, { timeout, skip }, async (t) => {
+    test(`because of ${what} receives the signal between two of them, and is undone in time`, {
+      timeout,
+      skip,
+    }, async (t) => {
       const { file, runDir, trouble } = writeConfig(t, 'evaluation: { every: 3, atStart: false },');
       const met = trouble({ kind: 'busy', where, from });
       const run = start(t, 'train', file, '--run', runDir, '--grace', '1');

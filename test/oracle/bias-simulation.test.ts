@@ -51,8 +51,8 @@ describe('the study with its defaults', () => {
   });
 
   test('standard errors are neither too small nor too large', () => {
-    // For quantities that vary, the mean square of the deviations is 1, with a standard error of sqrt(2 / n) if they were independent; those of one
-    // point are correlated, which makes it about twice that.
+    // For quantities that vary, the mean square of the deviations is 1, with a standard error of sqrt(2 / n) if they were
+    // independent; those of one point are correlated, which makes it about twice that.
     const varying = comparisons.filter(({ standardError }) => standardError > 1e-9);
     const square = varying.reduce((sum, { deviation }) => sum + deviation ** 2, 0) / varying.length;
     assert.ok(varying.length > 300);

@@ -3,13 +3,13 @@
 // Bounds. u = 2^-24 is half a unit in the last place of float32 around 1.
 //  - A log-prob is z − log Σ exp(z): z carries 2u|z| from the float32 temperature, the sum 4u from exp and 4u from
 //    accumulation, the result u|ℓ| from storing it. With |z − max| ≤ |ℓ| + ln V that is at most
-// logProbError = u (4|ℓ| + 2 ln V + 8). Given log-probs have no error.
-// - A log-ratio has that error plus u|δ| from its subtraction; a ratio has it relatively. A mean over a sequence does not
+//     logProbError = u (4|ℓ| + 2 ln V + 8). Given log-probs have no error.
+//  - A log-ratio has that error plus u|δ| from its subtraction; a ratio has it relatively. A mean over a sequence does not
 //    increase it, VESPO's sum over n tokens does n-fold.
-// - A gradient is a product of a few such factors (ratio, advantage, weight, aggregation factor, p, 1/T), each
-// rounded once: 8 u. The effect of a relative error of the ratio depends on the surrogate: `amplification`.
-// - Terms of opposite sign may cancel, so the error is relative to the largest gradient of each separate term of the loss
-// (surrogate, KL), which the reference device computes as well.
+//  - A gradient is a product of a few such factors (ratio, advantage, weight, aggregation factor, p, 1/T), each
+//    rounded once: 8 u. The effect of a relative error of the ratio depends on the surrogate: `amplification`.
+//  - Terms of opposite sign may cancel, so the error is relative to the largest gradient of each separate term of the loss
+//    (surrogate, KL), which the reference device computes as well.
 // Comparisons (clipping, thresholds) may be decided differently within these errors of their bound. Draws are of order
 // 1 and seeds fixed, so a draw this close to a bound (probability ~1e-6 each) would be a permanent failure.
 

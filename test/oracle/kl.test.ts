@@ -4,11 +4,11 @@
 //
 // Bounds. u is half a unit in the last place around 1 (2^-24 in float32, 2^-53 in float64), δ = ℓ − ℓ°, d = ℓʳ − ℓ.
 //  - δ and d carry u relatively from their subtraction, so that ρ = e^δ carries u (|δ| + 2), with 2u of its own from exp.
-// A mean of n log-ratios has u (n + 2) of the largest. e^(s + c) has u (|s| + |c| + |s + c| + 2).
-// - The formulas under test are sums of two terms, each a product of these and of a few roundings: `value` and
-// `slope` below are the sizes of these terms, and errors are relative to them. For k3 the
-// slope has no exponential in it unless a clamp restricts a part of the gradient.
-// - exp is 0 below e^-86.98 in float32: a product with it may be 0 instead of up to 2e-38 times its other factor.
+//    A mean of n log-ratios has u (n + 2) of the largest. e^(s + c) has u (|s| + |c| + |s + c| + 2).
+//  - The formulas under test are sums of two terms, each a product of these and of a few roundings: `value` and
+//    `slope` below are the sizes of these terms, and errors are relative to them. For k3 the
+//    slope has no exponential in it unless a clamp restricts a part of the gradient.
+//  - exp is 0 below e^-86.98 in float32: a product with it may be 0 instead of up to 2e-38 times its other factor.
 // non-finite.test.ts covers draws whose terms come near the largest float.
 
 import assert from 'node:assert/strict';

@@ -8,10 +8,10 @@ import {
   type CheckpointFiles,
   type Disk,
   disk,
+  expired,
   listCheckpoints,
   newestCheckpoint,
   readCheckpoint,
-  expired,
   tidyCheckpoints,
   writeCheckpoint,
 } from '../../src/run/checkpoint.js';

@@ -30,7 +30,10 @@ for (const backend of ['cpu', 'wasm'] as const) {
           for (const [row, uniform] of uniforms.entries()) {
             const exact = softmax(rows[row], temperature);
             const before = exact.slice(0, tokens[row]).reduce((a, b) => a + b, 0);
-            assert.ok(before - border <= uniform, `row ${row}: ${before} before token ${tokens[row]}, uniform ${uniform}`);
+            assert.ok(
+              before - border <= uniform,
+              `row ${row}: ${before} before token ${tokens[row]}, uniform ${uniform}`,
+            );
             assert.ok(
               uniform <= before + exact[tokens[row]] + border,
               `row ${row}: token ${tokens[row]}, uniform ${uniform}`,

@@ -179,10 +179,7 @@ describe('an incorrect call', () => {
       /^--model: .*none: expected a folder with tokenizer\.json, got no such folder$/,
     ],
     [['train', '--model', 'DIR/empty'], /^--model: requires --data$/],
-    [
-      ['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv'],
-      /^--data: requires --verify or --benchmark$/,
-    ],
+    [['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv'], /^--data: requires --verify or --benchmark$/],
     [
       ['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv', '--verify', 'maths', '--part', 'train'],
       /^--part: expected nothing/,
@@ -203,7 +200,10 @@ describe('an incorrect call', () => {
     [['evaluate', 'DIR/run', '--task', 'copy'], /^copying 1 to 8 letters, prompt "\w+=": text: expected characters of/],
     [['evaluate', 'DIR/run'], /run: it has no evaluation tasks; use --data or --task$/],
     [['sample', 'DIR/run', '1+2=', '--count', '0'], /^--count: /],
-    [['sample', 'DIR/run', '1+2=', '--temperature=-1'], /^--temperature: expected a finite number at least 0, got "-1"$/],
+    [
+      ['sample', 'DIR/run', '1+2=', '--temperature=-1'],
+      /^--temperature: expected a finite number at least 0, got "-1"$/,
+    ],
     [['sample', 'DIR/run', '1+2=', '--max-tokens', 'x'], /^--max-tokens: /],
     [['sample', 'DIR/run', '1+2=', '--checkpoint', 'DIR/empty'], /^--checkpoint: /],
     [['sample', 'DIR/run', ''], /^prompt: expected a non-empty string, got ""$/],

@@ -161,10 +161,7 @@ describe('a plan with benchmarks', () => {
       [{ benchmarks: {} }, /^benchmarks: expected at least one benchmark, or a probe, got neither$/],
       [{ benchmarks: { '../a': sums } }, /^benchmarks: expected names of letters, .*, got "\.\.\/a"$/],
       [{ benchmarks: { aime: 'a.jsonl' } }, /^benchmarks\.aime .*: expected one of 'gsm8k', .*, got "aime"$/],
-      [
-        { benchmarks: { aime24: '/none.jsonl' } },
-        /^benchmarks\.aime24: expected a readable file, got "\/none\.jsonl"/,
-      ],
+      [{ benchmarks: { aime24: '/none.jsonl' } }, /^benchmarks\.aime24: expected a readable file, got "\/none\.jsonl"/],
       [{ benchmarks: { a: { task: 'adition' } } }, /^benchmarks\.a\.task: expected one of/],
       [{ benchmarks: { a: sums }, evaluation: { samples: 0 } }, /^evaluation\.samples: expected an integer at least 1/],
       [{ benchmarks: { a: sums }, evaluation: { n: 1 } }, /^evaluation\.n: unknown field/],

@@ -151,7 +151,10 @@ describe('buckets', () => {
 
   test('are rejected if they overlap or are invalid', () => {
     const wrong: [unknown, RegExp][] = [
-      [{ a: [0, 0.5], b: [0.4, 1] }, /^buckets\.b: expected a lower end of at least 0\.5, the upper end of a, got 0\.4$/],
+      [
+        { a: [0, 0.5], b: [0.4, 1] },
+        /^buckets\.b: expected a lower end of at least 0\.5, the upper end of a, got 0\.4$/,
+      ],
       [{ a: [0.5, 0.2] }, /^buckets\.a\[1\]: expected a finite number at least 0\.5 and at most 1, got 0\.2$/],
       [{ a: [0, 1.5] }, /^buckets\.a\[1\]/],
       [{ a: 0.5 }, /^buckets\.a: expected \[low, high\], got 0\.5$/],

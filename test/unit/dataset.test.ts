@@ -187,7 +187,11 @@ describe('rows of a file', () => {
       ['.csv', 'a,\n1,2', /^TypeError: .*csv:1: expected a name for column 2/],
       ['.csv', 'a,b\n', /^RangeError: path: .*at least one row/],
       ['.jsonl', '\n \n', /^RangeError: path: .*at least one line/],
-      ['.txt', 'x', /^RangeError: path: expected a file name that ends in one of \.jsonl, .*\.parquet, or a format, got /],
+      [
+        '.txt',
+        'x',
+        /^RangeError: path: expected a file name that ends in one of \.jsonl, .*\.parquet, or a format, got /,
+      ],
       ['.parquet', 'PAR1 no', /^RangeError: .*parquet: expected a readable Parquet file, got /],
     ];
     for (const [ending, content, message] of cases) {
@@ -214,7 +218,10 @@ describe('rows of a file', () => {
     const [held, opened] = [small, large].map((path) => openRows(path, {}, () => {}));
     for (const path of [small, large]) writeFileSync(path, '{"a":7}\n');
     assert.deepEqual(held.row(1), { a: 2 });
-    assert.throws(() => opened.row(1), { name: 'Error', message: /expected the file that the data set was created from; it has changed since/ });
+    assert.throws(() => opened.row(1), {
+      name: 'Error',
+      message: /expected the file that the data set was created from; it has changed since/,
+    });
   });
 });
 

@@ -391,7 +391,10 @@ describe('options of rollouts', () => {
     [{ rollout: {} }, /^TypeError: rollout.name: expected a non-empty string, got nothing/],
     [{ rollout: { name: 'x' } }, /^TypeError: rollout.complete: expected a function/],
     [{ rollout: vllm(usual), sampling: { topP: 0.9 } }, /^RangeError: sampling.topP: expected no truncation with vllm/],
-    [{ importanceSampling: {} }, /^TypeError: importanceSampling: expected nothing, because there is no rollout engine/],
+    [
+      { importanceSampling: {} },
+      /^TypeError: importanceSampling: expected nothing, because there is no rollout engine/,
+    ],
     [
       { rollout: vllm(usual), importanceSampling: { clipMin: 3 } },
       /^RangeError: importanceSampling.clipMin: expected a number below clipMax \(3\)/,

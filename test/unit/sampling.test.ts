@@ -238,10 +238,11 @@ test('invalid settings and requests are rejected by name', async () => {
   await refused({ stopTexts: 'ab' }, 'sampling.stopTexts: expected an array of strings, got "ab"');
   await refused({ stopTokens: [1, 99] }, 'sampling.stopTokens[1]: expected a token id from 0 to 10, got 99');
   const one = { prompt: Int32Array.of(1, 2), promptIndex: 0, sample: 0 };
-  await refused({}, 'requests[1].prompt: expected the same tokens as in the other requests of prompt 0, got different ones', [
-    one,
-    { ...one, prompt: Int32Array.of(1, 3) },
-  ]);
+  await refused(
+    {},
+    'requests[1].prompt: expected the same tokens as in the other requests of prompt 0, got different ones',
+    [one, { ...one, prompt: Int32Array.of(1, 3) }],
+  );
   await refused({}, 'requests[0].prompt: expected at least one token, got none', [
     { ...one, prompt: new Int32Array(0) },
   ]);

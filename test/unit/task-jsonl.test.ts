@@ -111,7 +111,10 @@ describe('jsonl', () => {
   test('unreadable content is rejected with the line and the field', () => {
     const good = '{"prompt": "a", "answer": "b"}\n';
     const cases: [string | Uint8Array, RegExp][] = [
-      [`${good}\n{"prompt": "a"}`, /^TypeError: .*jsonl:3: answer: expected the column "answer", got a row with prompt/],
+      [
+        `${good}\n{"prompt": "a"}`,
+        /^TypeError: .*jsonl:3: answer: expected the column "answer", got a row with prompt/,
+      ],
       ['{"prompt": [3], "answer": "b"}', /^TypeError: .*jsonl:1: prompt: expected a string or a number, got an array/],
       ['{"prompt": "a", "answer": true}', /^TypeError: .*jsonl:1: answer: expected a string or a number, got true/],
       ['{"prompt": "", "answer": "b"}', /^RangeError: .*jsonl:1: prompt: .*not empty/],

@@ -198,7 +198,11 @@ describe('tasks as tokens', () => {
     );
     refused(own({ encode: undefined }), 'TypeError', 'policy.tokenizer.encode: expected a function, got nothing');
     refused({ logitsSize: 12 }, 'RangeError', 'policy.logitsSize: expected an integer at least 13, got 12');
-    refused({ vocabulary: 'ab' }, 'TypeError', 'policy.vocabulary: expected nothing if policy.tokenizer is given, got "ab"');
+    refused(
+      { vocabulary: 'ab' },
+      'TypeError',
+      'policy.vocabulary: expected nothing if policy.tokenizer is given, got "ab"',
+    );
   });
 
   test('a tokenizer that returns invalid ids is rejected when they occur', async () => {
