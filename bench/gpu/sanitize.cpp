@@ -1,6 +1,6 @@
 // Random requests to libgroupgrad with small sizes, over all of its options, for compute-sanitizer: every array has a
-// separate allocation of device memory and ends with its last value. `sanitize [requests] [seed]`. Even without a sanitizer
-// it checks that the gradient of masked tokens is zero, that that of a row adds up to about zero, and that a
+// separate allocation of device memory and ends with its last value. `sanitize [requests] [seed]`. Even without a
+// sanitizer it checks that the gradient of masked tokens is zero, that that of a row adds up to about zero, and that a
 // second call gives the same bits. Results are not initialised, so that the sanitizer detects one that was not
 // written.
 #include <cuda_runtime.h>

@@ -25,7 +25,7 @@ function isDataFile(value: unknown): value is { file: string; sha256: string } {
 
 /** A policy's description with the names of its folders only: each run identifies their contents by hash. */
 export function identifyPolicy(policy: unknown): unknown {
-  if (typeof policy === 'function') return 'created by a function';
+  if (typeof policy === 'function') return 'made by a function';
   if (typeof policy !== 'object' || policy === null) return {};
   return Object.fromEntries(
     Object.entries(policy).map(([name, value]) => [
