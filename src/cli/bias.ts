@@ -25,7 +25,7 @@ export const help = `groupgrad bias [flags]
 `;
 
 /** The bias of larger groups is negligible, and they take long to simulate. */
-const mostResponses = 1024;
+const maxResponses = 1024;
 
 export async function bias(args: readonly string[]): Promise<void> {
   const { flags } = parse(args, [], {
@@ -72,7 +72,7 @@ function groupSizesFlag(text: string | undefined): number[] | undefined {
   if (text === undefined) return undefined;
   const sizes = text
     .split(',')
-    .map((part) => numberFlag('group-sizes', part, { min: 2, max: mostResponses, integer: true })!);
+    .map((part) => numberFlag('group-sizes', part, { min: 2, max: maxResponses, integer: true })!);
   if (new Set(sizes).size < sizes.length) {
     throw new UsageError(`--group-sizes: expected each size once, got ${JSON.stringify(text)}`);
   }

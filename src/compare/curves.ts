@@ -8,7 +8,7 @@ import type { Measure, RunResult } from './results.js';
 import { interpolate } from './summary.js';
 
 /** Maximum number of points of a curve. */
-const mostPoints = 40;
+const maxPoints = 40;
 /** Number of points of a curve against tokens, which are interpolated between the evaluations of the runs. */
 const tokenPoints = 20;
 
@@ -45,8 +45,8 @@ function pointOf(x: number, values: readonly (number | null)[]): Point {
 }
 
 function thin<T>(list: readonly T[]): T[] {
-  if (list.length <= mostPoints) return [...list];
-  return Array.from({ length: mostPoints }, (_, i) => list[Math.round((i * (list.length - 1)) / (mostPoints - 1))]);
+  if (list.length <= maxPoints) return [...list];
+  return Array.from({ length: maxPoints }, (_, i) => list[Math.round((i * (list.length - 1)) / (maxPoints - 1))]);
 }
 
 /** Number of colours in a chart: further variants are dashed. */

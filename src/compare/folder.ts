@@ -117,7 +117,7 @@ export function isStarted(out: string, plan: Plan, seed: number): boolean {
 }
 
 /** Maximum number of differences shown. */
-const mostDifferences = 12;
+const maxDifferences = 12;
 
 /**
  * Writes a comparison's plan into its folder. Error, with the differences, if the folder's contents were made under another
@@ -142,7 +142,7 @@ export function adoptPlan(out: string, plan: Plan): void {
       if (now) found.push(...differences(identity, now).map((difference) => `benchmarks.${name}.${difference}`));
     }
     if (found.length > 0) {
-      const shown = found.slice(0, mostDifferences).map((difference) => `  ${difference}`);
+      const shown = found.slice(0, maxDifferences).map((difference) => `  ${difference}`);
       if (found.length > shown.length) shown.push(`  and ${found.length - shown.length} more`);
       throw new Error(
         `${out}: its runs were made with another configuration; use another folder (--out), or give a changed variant or benchmark another name\n${shown.join('\n')}`,

@@ -130,7 +130,7 @@ function truncationNotes(results: BenchmarkResults | undefined): string[] {
 }
 
 /** Maximum number of warnings shown. */
-const mostWarnings = 12;
+const maxWarnings = 12;
 
 /** Warnings of the runs while they were training. */
 function warnings(out: string, { seeds, variants }: Plan): string[] {
@@ -140,9 +140,9 @@ function warnings(out: string, { seeds, variants }: Plan): string[] {
       return readLines<{ warning: string }>(path).map(({ warning }) => `${variant}, seed ${seed}, ${warning}`);
     }),
   );
-  const more = all.length - mostWarnings;
+  const more = all.length - maxWarnings;
   return [
-    ...all.slice(0, mostWarnings),
+    ...all.slice(0, maxWarnings),
     ...(more > 0 ? [`${more} more warnings are in the runs' warnings.jsonl.`] : []),
   ];
 }

@@ -106,7 +106,7 @@ function send(child: ChildProcess, message: Assignment | Order): void {
 }
 
 /** Number of characters kept of a process's standard error. */
-const mostErrorText = 4000;
+const maxErrorText = 4000;
 
 function outcomeOf(
   child: ChildProcess,
@@ -118,7 +118,7 @@ function outcomeOf(
     let outcome: Outcome | undefined;
     let errors = '';
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-      errors = (errors + text).slice(-mostErrorText);
+      errors = (errors + text).slice(-maxErrorText);
     });
     child.on('message', (report: Report) => {
       if (report.kind === 'step') onStep(report.step);

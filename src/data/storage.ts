@@ -15,12 +15,12 @@ export interface Storage {
 }
 
 /** Files up to this size are kept in memory, so that later changes of the file do not affect a run. */
-const mostHeld = 2 ** 25;
+const maxHeld = 2 ** 25;
 
 /** The current contents of a user's file. */
 export function openUserFile(path: string): Storage {
   const { size } = fs.statSync(path);
-  return size > mostHeld ? new UserFile(path) : new HeldFile(path);
+  return size > maxHeld ? new UserFile(path) : new HeldFile(path);
 }
 
 class HeldFile implements Storage {

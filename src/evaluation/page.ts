@@ -17,7 +17,7 @@ export interface ShownComparison {
 }
 
 /** Maximum number of problems shown, because the page is read in a browser; evenly spaced over all problems. */
-const mostProblems = 300;
+const maxProblems = 300;
 /** Number of characters of a text that are shown; of a completion, its beginning and its end, where the answer is. */
 const [beginning, ending] = [1500, 1500];
 
@@ -141,7 +141,7 @@ const filters = [
 ] as const;
 
 function problemSection(problems: readonly ProblemRecord[]): string {
-  const count = Math.min(problems.length, mostProblems);
+  const count = Math.min(problems.length, maxProblems);
   const shown = Array.from({ length: count }, (_, i) => problems[Math.floor((i * problems.length) / count)]);
   const note =
     count < problems.length

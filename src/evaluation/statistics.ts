@@ -15,7 +15,7 @@ export interface Estimate {
 const level = 0.95;
 const usualResamples = 10_000;
 /** Maximum values drawn for resamples: more would cost seconds and change no digit that is shown. */
-const mostDrawn = 4e6;
+const maxDrawn = 4e6;
 const fewestResamples = 1_000;
 
 /**
@@ -63,7 +63,7 @@ function meanOf(values: readonly number[]): number {
 }
 
 function resamplesOf(n: number): number {
-  return Math.max(fewestResamples, Math.min(usualResamples, Math.floor(mostDrawn / n)));
+  return Math.max(fewestResamples, Math.min(usualResamples, Math.floor(maxDrawn / n)));
 }
 
 /** Means of resamples. Those of different lists are independent of each other. */
@@ -80,7 +80,7 @@ function resampledMeans(values: readonly number[], resamples: number, list = 0):
 }
 
 const drawn = new Map<string, Uint32Array>();
-const mostHeld = 8;
+const maxHeld = 8;
 
 /** Which of n values each resample contains: drawn once for each n and list, with a cache of the last few. */
 function resampleIndices(n: number, resamples: number, list: number): Uint32Array {
@@ -89,7 +89,7 @@ function resampleIndices(n: number, resamples: number, list: number): Uint32Arra
   if (!indices) {
     const stream = { seed: 0, purpose: 'bootstrap', index: n } as const;
     indices = Uint32Array.from({ length: resamples * n }, (_, i) => integer(stream, n, i, list));
-    if (drawn.size === mostHeld) drawn.delete(drawn.keys().next().value!);
+    if (drawn.size === maxHeld) drawn.delete(drawn.keys().next().value!);
     drawn.set(key, indices);
   }
   return indices;
@@ -154,8 +154,8 @@ export interface SignFlipTest {
 }
 
 /** With more seeds than this, sign patterns are sampled. */
-const mostExact = 16;
-const mostSigns = 100_000;
+const maxExact = 16;
+const maxSigns = 100_000;
 const fewestSigns = 2_000;
 
 /**
@@ -170,13 +170,13 @@ export function signFlipTest(differences: readonly number[]): SignFlipTest {
   const least = observed - 1e-9 * differences.reduce((sum, value) => sum + Math.abs(value), 0);
   const isAsFar = (isFlipped: (i: number) => boolean) =>
     Math.abs(differences.reduce((sum, value, i) => sum + (isFlipped(i) ? -value : value), 0)) >= least;
-  if (n <= mostExact) {
+  if (n <= maxExact) {
     let count = 0;
     for (let signs = 0; signs < 2 ** n; signs++) if (isAsFar((i) => ((signs >> i) & 1) === 1)) count++;
     return { p: count / 2 ** n, exact: true };
   }
   const stream = { seed: 0, purpose: 'sign-flips', index: n } as const;
-  const drawnSigns = Math.max(fewestSigns, Math.min(mostSigns, Math.floor(mostDrawn / n)));
+  const drawnSigns = Math.max(fewestSigns, Math.min(maxSigns, Math.floor(maxDrawn / n)));
   let count = 1;
   for (let draw = 0; draw < drawnSigns; draw++) if (isAsFar((i) => uniform(stream, draw, i) < 0.5)) count++;
   return { p: count / (drawnSigns + 1), exact: false };

@@ -17,7 +17,7 @@ import { matMul, type SharedFactor, shareTransposed, transposedMatMul } from './
 import type { HiddenStates, Policy, SequenceBatch } from './policy.js';
 
 /** Bytes of logits up to which a batch's are in memory as a whole, which takes one product less. */
-export const mostLogitBytes = 2 ** 28;
+export const maxLogitBytes = 2 ** 28;
 
 /**
  * The final states of a batch, `rows` of them, where its logits would take more than `most` bytes and the policy gives states;
@@ -28,7 +28,7 @@ export function hiddenInPlaceOfLogits(
   batch: SequenceBatch,
   rows: number,
   from?: number,
-  most = mostLogitBytes,
+  most = maxLogitBytes,
 ): HiddenStates | undefined {
   if (!policy.hidden || 4 * rows * policy.logitsSize <= most) return undefined;
   const hidden = policy.hidden(batch, from);

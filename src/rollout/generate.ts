@@ -7,14 +7,14 @@ import { yieldToEventLoop } from '../base/yield.js';
 import { presets } from '../loss/presets.js';
 import { checkLogits } from '../model/check-logits.js';
 import { checkPolicy } from '../model/define.js';
-import { hiddenInPlaceOfLogits, linearReport, mostLogitBytes } from '../model/linear-loss.js';
+import { hiddenInPlaceOfLogits, linearReport, maxLogitBytes } from '../model/linear-loss.js';
 import type { Policy } from '../model/policy.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
 import { checkSamplingSettings } from './engine.js';
 import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
 import { logProbsOf } from './log-probs.js';
-import { sequencesAPass } from './pass-size.js';
+import { sequencesPerPass } from './pass-size.js';
 import { policySampler } from './sample.js';
 import { usualMaxTokens } from './token-task.js';
 
@@ -47,7 +47,7 @@ export async function tokenLogProbsOf(
   given: unknown,
   sequences: readonly Int32Array[],
   temperature = 1,
-  most = mostLogitBytes,
+  most = maxLogitBytes,
 ): Promise<Float32Array[]> {
   const policy = checkPolicy(given);
   if (!Array.isArray(sequences)) throw typeError('sequences', 'an array of Int32Array', sequences);
@@ -58,7 +58,7 @@ export async function tokenLogProbsOf(
   for (const length of lengths) {
     if (length < 2) continue;
     const indices = [...sequences.keys()].filter((i) => sequences[i].length === length);
-    const atOnce = sequencesAPass(policy, length, 'forward');
+    const atOnce = sequencesPerPass(policy, length, 'forward');
     for (let first = 0; first < indices.length; first += atOnce) {
       const some = indices.slice(first, first + atOnce);
       const logProbs = passLogProbs(

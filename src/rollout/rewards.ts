@@ -358,7 +358,7 @@ async function verdict<E extends Example>(
   clock: LimitClock,
 ): Promise<Verdict> {
   const about = aboutCompletion(reward, question);
-  const given = await excused<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
+  const given = await orOnError<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
     const completion = withOwnTokens(question.completion);
     const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
     return checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop, clock));
@@ -376,7 +376,7 @@ async function steps<E extends Example>(
   const about = aboutCompletion(reward, question);
   const { length } = question.completion.tokens;
   const zero = [{ end: length, reward: 0 }];
-  const given = await excused<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
+  const given = await orOnError<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
     const completion = withOwnTokens(question.completion);
     const judge = (signal: AbortSignal) => reward.judgeSteps({ ...question, completion, signal });
     return checkSteps(await withTimeLimit(judge, reward.timeLimit, stop, clock), length);
@@ -408,7 +408,7 @@ async function groupVerdicts<E extends Example>(
   const about = `reward '${reward.name}' of the completions of ${describe(question.prompt)}`;
   const count = question.completions.length;
   const all = (one: Verdict) => Array<Verdict>(count).fill(one);
-  const verdicts = await excused<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
+  const verdicts = await orOnError<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
     const completions = question.completions.map(withOwnTokens);
     const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
     const given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
@@ -427,7 +427,7 @@ function withOwnTokens<C extends { tokens: Int32Array }>(completion: C): C {
 }
 
 /** The result of `judge`; if it fails, an error or a substitute as `onError` says. */
-async function excused<T>(
+async function orOnError<T>(
   { onError }: RewardSettings,
   about: string,
   otherwise: { null: T; zero: T },

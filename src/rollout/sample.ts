@@ -22,7 +22,7 @@ import {
 } from './engine.js';
 import { keepOnly } from './kept-tokens.js';
 import { logProbsOf } from './log-probs.js';
-import { sequencesAPass } from './pass-size.js';
+import { sequencesPerPass } from './pass-size.js';
 
 export interface SamplerOptions {
   /** Maximum number of rows decoded at once, at least 1. Default: 512, or fewer if one pass of the policy would take too long. */
@@ -32,7 +32,7 @@ export interface SamplerOptions {
 }
 
 /** Bounds the memory of the cache. */
-const mostRows = 512;
+const maxRows = 512;
 
 /** Maximum number of prompts that are prefilled in one pass, ahead of the rows that need them. */
 const promptsAhead = 16;
@@ -59,7 +59,7 @@ export function policySampler(policy: Policy, { rows, device = 'auto' }: Sampler
         throw rangeError(`sampling.stopTokens[${outside}]`, `a token id from 0 to ${vocabularySize - 1}`, id);
       }
       if (requests.length === 0) return [];
-      const slots = Math.min(rows ?? Math.min(mostRows, sequencesAPass(policy, 1, 'forward')), requests.length);
+      const slots = Math.min(rows ?? Math.min(maxRows, sequencesPerPass(policy, 1, 'forward')), requests.length);
       return new Sampling(policy, device, requests, options, slots).run();
     },
   };
@@ -358,7 +358,7 @@ class PromptReader {
 
   /** The next prompts to prefill: those of the next `rows` requests, more up to a total of `least`, at most what fits one pass. */
   private ahead(rows: number, least: number): RolloutRequest[] {
-    const most = sequencesAPass(this.policy, this.longest, 'forward');
+    const most = sequencesPerPass(this.policy, this.longest, 'forward');
     const prompts = new Map<number, RolloutRequest>();
     for (let i = this.next; i < this.requests.length && prompts.size < most; i++) {
       if (i - this.next >= rows && prompts.size >= least) break;

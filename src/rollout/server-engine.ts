@@ -45,7 +45,7 @@ type Checked = Required<Omit<Options, 'adapterFolder' | 'weightsFolder' | 'serve
 const probeTokens = 16;
 
 /** Maximum number of padding ids in a request; a completion with a padding id beyond them is sampled again. */
-const mostPadding = 1000;
+const maxPadding = 1000;
 
 /** A version in use, and the log-probs that a server must have with it. */
 interface Version {
@@ -419,8 +419,7 @@ function queryOf(
     seed: word >>> 1,
     stopTokens: [...new Set([...tokenizer.endTokens, ...stopTokens])],
     stopTexts,
-    paddingTokens:
-      padding <= mostPadding ? Array.from({ length: padding }, (_, i) => tokenizer.vocabularySize + i) : [],
+    paddingTokens: padding <= maxPadding ? Array.from({ length: padding }, (_, i) => tokenizer.vocabularySize + i) : [],
   };
 }
 

@@ -83,7 +83,7 @@ interface ExamplesIdentity {
 type OldTaskIdentity = Omit<TaskIdentity, 'source' | 'examples'> & { examples: string };
 
 /** Maximum number of problems compared of a finite task without a source; they are spread evenly over a larger task. */
-const mostProblems = 2 ** 16;
+const maxProblems = 2 ** 16;
 /** Number of problems compared of a task with a source, and of the beginning of an infinite one. */
 const fewProblems = 64;
 /** Of an infinite task, the problems at powers of two are compared too, up to this index, which even long runs do not exceed. */
@@ -98,7 +98,7 @@ export function identifyTask(task: Problems, used: number = fewProblems): TaskId
   const { name, characters, size, maxPromptLength, maxSolutionLength } = task;
   const source = sourceOfTask(task);
   const indices =
-    size === undefined ? openIndices(source ? fewProblems : used) : spread(size, source ? fewProblems : mostProblems);
+    size === undefined ? openIndices(source ? fewProblems : used) : spread(size, source ? fewProblems : maxProblems);
   const hash = createHash('sha256');
   for (const index of indices) hash.update(`${asText(task.example(index))}\n`);
   const first = Array.from({ length: Math.min(size ?? Infinity, oldProblems) }, (_, i) => asText(task.example(i)));
@@ -128,7 +128,7 @@ function spread(size: number, most: number): number[] {
 }
 
 function openIndices(used: number): number[] {
-  const count = Math.min(used, mostProblems);
+  const count = Math.min(used, maxProblems);
   const indices = Array.from({ length: count }, (_, i) => i);
   for (let index = 1; index <= lastLook; index *= 2) if (index >= count) indices.push(index);
   return indices;

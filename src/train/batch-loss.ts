@@ -10,7 +10,7 @@ import {
   type LinearBatch,
   linearLoss,
   linearReport,
-  mostLogitBytes,
+  maxLogitBytes,
 } from '../model/linear-loss.js';
 import type { HiddenStates, Policy } from '../model/policy.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
@@ -19,7 +19,7 @@ import { type CompletionBatch, logitsOf } from './completions.js';
 /** The input of a batch's loss. The unembedding of `hidden` is the policy's. */
 export type LossSource = { logits: tf.Tensor2D } | { hidden: HiddenStates };
 
-export function lossSource(policy: Policy, batch: CompletionBatch, most = mostLogitBytes): LossSource {
+export function lossSource(policy: Policy, batch: CompletionBatch, most = maxLogitBytes): LossSource {
   const { input, from, shape } = batch;
   const hidden = hiddenInPlaceOfLogits(policy, input, shape.sequences * shape.length, from, most);
   return hidden ? { hidden } : { logits: logitsOf(policy, batch) };
@@ -48,7 +48,7 @@ export function batchValues(
   policy: Policy,
   batch: CompletionBatch,
   { temperature, device }: { temperature: number; device: DeviceChoice },
-  most = mostLogitBytes,
+  most = maxLogitBytes,
 ): GrpoReport {
   const { shape, targets: tokens, mask, kept } = batch;
   const input = { shape, tokens, mask, temperature, advantages: new Float32Array(shape.sequences) };

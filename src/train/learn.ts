@@ -10,7 +10,7 @@ import type { Metrics } from '../devices/plan.js';
 import type { LossConfig } from '../loss/config.js';
 import type { Policy } from '../model/policy.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
-import { positionsAPass } from '../rollout/pass-size.js';
+import { positionsPerPass } from '../rollout/pass-size.js';
 import { paddingOf } from '../text/tokenizer.js';
 import type { GrpoReport } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
@@ -130,7 +130,7 @@ function dealOut(rows: readonly Row[], { miniBatches, seed }: Settings, step: nu
  */
 function split(rows: readonly Row[], { policy, settings }: Learner): Row[][] {
   const { microBatchSize, tokensPerMicroBatch } = settings;
-  const usual = microBatchSize === null ? positionsAPass(policy, 'forward and backward') : Infinity;
+  const usual = microBatchSize === null ? positionsPerPass(policy, 'forward and backward') : Infinity;
   const most = { rows: microBatchSize ?? Infinity, tokens: tokensPerMicroBatch ?? usual };
   const longestFirst = rows
     .map((row) => ({ row, columns: columnsOf(pairOf(row, settings)) }))

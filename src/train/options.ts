@@ -97,11 +97,11 @@ export function resolveParts<E extends Example>({
     if (!/^[\w.-]+$/.test(name)) throw rangeError('evaluate', 'names of letters, digits and any of _ . -', `'${name}'`);
     checkTask(`evaluate.${name}`, task);
   }
-  const asked = checkRewards(rewards ?? [accuracyReward]);
+  const checked = checkRewards(rewards ?? [accuracyReward]);
   return {
-    train: scoredBy('train', train as unknown as Problems, asked),
-    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, scoredBy(`evaluate.${name}`, task, asked)])),
-    rewards: asked,
+    train: scoredBy('train', train as unknown as Problems, checked),
+    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, scoredBy(`evaluate.${name}`, task, checked)])),
+    rewards: checked,
   };
 }
 

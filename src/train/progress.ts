@@ -59,10 +59,10 @@ export class RunProgress {
   step(step: GrpoStep, last: number): void {
     const { progress, max } = this;
     const now = performance.now();
-    const secondsAStep = (now - this.began) / 1e3 / Math.max(1, last - this.first);
+    const secondsPerStep = (now - this.began) / 1e3 / Math.max(1, last - this.first);
     const isMilestone = step.index === max || now - this.printed > 1e3 * lineEvery || step.fault !== undefined;
     if (isMilestone) this.printed = now;
-    const line = progressLine(step, max, secondsAStep);
+    const line = progressLine(step, max, secondsPerStep);
     if (hasEvaluation(step.metrics)) progress.print(line);
     else progress.update(line, isMilestone);
     if (step.fault !== undefined) progress.print(step.fault);
@@ -77,7 +77,7 @@ const evaluation = /^eval\/[^/]+\/accuracy$/;
 export function progressLine(
   { index, metrics, timing }: GrpoStep,
   max: number | undefined,
-  secondsAStep: number,
+  secondsPerStep: number,
 ): string {
   const number = (name: string, text: string) =>
     Number.isFinite(metrics[name]) ? [`${text} ${metrics[name].toFixed(3)}`] : [];
@@ -88,7 +88,7 @@ export function progressLine(
     ...number('entropy', 'entropy'),
     ...evaluated.flatMap((name) => number(name, name.split('/')[1])),
     ...(timing.tokens_per_second ? [`${Math.round(timing.tokens_per_second)} tokens/s`] : []),
-    ...(max === undefined || index >= max ? [] : [`${duration((max - index) * secondsAStep)} left`]),
+    ...(max === undefined || index >= max ? [] : [`${duration((max - index) * secondsPerStep)} left`]),
   ].join('  ');
 }
 

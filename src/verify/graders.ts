@@ -68,7 +68,7 @@ export function goldNumber(gold: string, field: string) {
 export const gsm8k = number;
 
 export interface ChoiceOptions extends GradeOptions {
-  /** The texts of the choices A, B, C …; an answer may then be a text instead of its letter. Default: letters only. */
+  /** The texts of the choices A, B, C …; an answer may then be the text of a choice instead of its letter. Default: letters only. */
   choices?: readonly string[];
 }
 

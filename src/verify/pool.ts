@@ -95,7 +95,7 @@ class Member {
     const lose = () => {
       if (this.batch === batch) this.lost(`no verdict within ${limit} ms`);
     };
-    // Timers come before messages where this thread has been held up, by a sampler for example: an answer that is there counts.
+    // If this thread was blocked, for example by a sampler, timers run before messages: an answer that has arrived counts.
     this.timer = setTimeout(() => setImmediate(lose), limit);
     this.worker.postMessage(batch.map(({ job }) => job));
   }

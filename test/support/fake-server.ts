@@ -66,7 +66,7 @@ export interface FakeServer {
   /** Names of the loaded adapters. */
   readonly loaded: string[];
   /** Maximum number of concurrent completions so far. */
-  mostAtOnce: number;
+  maxAtOnce: number;
   completions: number;
   /** Forgets what was loaded, like a restarted server. */
   restart(): void;
@@ -220,7 +220,7 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
       return;
     }
     atOnce++;
-    server.mostAtOnce = Math.max(server.mostAtOnce, atOnce);
+    server.maxAtOnce = Math.max(server.maxAtOnce, atOnce);
     const counts = isCompletion(path, body);
     if (counts && faults.delay) await sleep(faults.delay);
     server.requests.push({ path, body, key: request.headers.authorization });
@@ -246,7 +246,7 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
     get loaded() {
       return [...adapters.keys()];
     },
-    mostAtOnce: 0,
+    maxAtOnce: 0,
     completions: 0,
     restart: () => adapters.clear(),
   };

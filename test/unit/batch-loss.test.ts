@@ -6,7 +6,7 @@ import test, { after, before } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { type LossConfig, presets } from '../../src/index.js';
-import { mostLogitBytes } from '../../src/model/linear-loss.js';
+import { maxLogitBytes } from '../../src/model/linear-loss.js';
 import type { Policy } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
@@ -100,7 +100,7 @@ test('logits stay in memory up to 256 MiB; a policy without final states always 
   const batch = draw(2, false);
   const rows = batch.shape.sequences * batch.shape.length;
   const way = (own: Policy, most?: number) => tf.tidy(() => Object.keys(lossSource(own, batch, most))[0]);
-  assert.equal(mostLogitBytes, 256 * 2 ** 20);
+  assert.equal(maxLogitBytes, 256 * 2 ** 20);
   assert.equal(way(policy, 4 * rows * vocab), 'logits');
   assert.equal(way(policy, 4 * rows * vocab - 1), 'hidden');
   const { hidden: _, ...without } = policy;

@@ -6,7 +6,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { EventLoopWatch } from '../../src/base/event-loop.js';
 import { Interrupted, interruption } from '../../src/base/interruption.js';
 import type { Policy } from '../../src/model/policy.js';
-import { sequencesAPass } from '../../src/rollout/pass-size.js';
+import { sequencesPerPass } from '../../src/rollout/pass-size.js';
 
 function busy(milliseconds: number): void {
   const began = performance.now();
@@ -98,9 +98,9 @@ describe('a step that is asked to end', () => {
 test('a pass takes as many sequences as its parameters and their length allow, and at least one', () => {
   const policy = (...sizes: number[]) =>
     ({ variables: Object.fromEntries(sizes.map((size, i) => [i, { size }])) }) as unknown as Policy;
-  assert.equal(sequencesAPass(policy(300, 100), 10, 'forward and backward'), 1e6);
-  assert.equal(sequencesAPass(policy(300, 100), 10, 'forward'), 3e6);
-  assert.equal(sequencesAPass(policy(4_800_000), 32, 'forward and backward'), 26);
-  assert.equal(sequencesAPass(policy(1e9), 4, 'forward and backward'), 1);
-  assert.equal(sequencesAPass(policy(1e9), 5, 'forward and backward'), 1);
+  assert.equal(sequencesPerPass(policy(300, 100), 10, 'forward and backward'), 1e6);
+  assert.equal(sequencesPerPass(policy(300, 100), 10, 'forward'), 3e6);
+  assert.equal(sequencesPerPass(policy(4_800_000), 32, 'forward and backward'), 26);
+  assert.equal(sequencesPerPass(policy(1e9), 4, 'forward and backward'), 1);
+  assert.equal(sequencesPerPass(policy(1e9), 5, 'forward and backward'), 1);
 });

@@ -7,7 +7,7 @@ import { binary } from './elementwise.js';
 import { type Arguments, isFloat, type Kernel, type Kernels, sizeOf, stridesOf } from './kernel.js';
 
 /** Products of more rows spend so little of their time on packing that saving memory matters more. */
-const mostRowsForPacking = 256;
+const maxRowsForPacking = 256;
 
 /** tfjs's activations by the name of their kernel. */
 const activations: Readonly<Record<string, string>> = {
@@ -75,7 +75,7 @@ function matMul(
   let right: Float32Array | Uint16Array | PackedMatrix = values;
   if (oneRight && k > 0 && n > 0) {
     const key = `${code} ${k} ${n} ${strideKB} ${strideN}`;
-    const packed = backend.packed.find(stored, key, rows <= mostRowsForPacking, () =>
+    const packed = backend.packed.find(stored, key, rows <= maxRowsForPacking, () =>
       engine.pack(numbers.of(code, k, n, strideKB, strideN), values),
     );
     right = packed ?? values;
