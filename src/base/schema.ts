@@ -26,7 +26,7 @@ export type ValuesOf<F extends Fields> = { -readonly [Name in keyof F]: F[Name] 
 
 interface Stated<T> {
   doc: string;
-  /** Left out where the option must be given. */
+  /** Omitted for a required option. */
   default?: T;
 }
 
@@ -37,7 +37,7 @@ interface StatedAbsent {
   otherwise: string;
 }
 
-/** `undefined`, and null where the default is null, are the default. */
+/** `undefined` means the default, and so does null if the default is null. */
 function orDefault<T>(stated: Stated<T> | StatedAbsent, given: unknown, check: () => T): T | null {
   const isDefault = given === undefined || (given === null && stated.default === null);
   return isDefault && stated.default !== undefined ? stated.default : check();

@@ -1,4 +1,4 @@
-// `groupgrad build`: the addon from source, for machines without a prebuilt one and for a CUDA toolkit of one's own.
+// `groupgrad build`: the addon from source, for machines without a prebuilt one and for another CUDA toolkit.
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';

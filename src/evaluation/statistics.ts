@@ -38,7 +38,7 @@ export function estimate(values: readonly number[]): Estimate {
 
 /**
  * The mean of the means of several lists of independent values, each of which counts the same, as of benchmarks of different
- * sizes. Each list is resampled by itself; the interval is expanded as for the shortest list. Null without a list or with an empty
+ * sizes. Each list is resampled separately; the interval is expanded as for the shortest list. Null without a list or with an empty
  * one.
  */
 export function estimateMeanOfMeans(lists: readonly (readonly number[])[]): Estimate {

@@ -36,7 +36,7 @@ let failures = 0;
 /** The worker's judgement; a rejection if it hangs or needs too much memory. Error if no worker can be started. */
 export function ask(job: Job, timeLimit: number): Promise<Judgement> {
   return new Promise((settle, fail) => {
-    // A caller's pattern may hang, so it is sent by itself.
+    // A caller's pattern may hang, so it is sent alone.
     waiting.push({ job, timeLimit, settle, fail, alone: job.kind !== 'maths' });
     if (waiting.length === 1) queueMicrotask(dispatch);
   });

@@ -31,7 +31,7 @@ const npmCli = [
 ].find((path) => path?.endsWith('npm-cli.js') && existsSync(path)) as string;
 
 const addon = [prebuiltAddon(), ownBuild().path].find((path) => existsSync(path));
-const skip = !npmCli ? 'npm was not found beside node' : addon === undefined && 'there is no addon: npm run prebuild';
+const skip = !npmCli ? 'npm was not found next to node' : addon === undefined && 'there is no addon: npm run prebuild';
 
 /** The environment of this process without npm's variables, with the given PATH. */
 function environment(path = process.env.PATH): NodeJS.ProcessEnv {

@@ -24,7 +24,7 @@ const skip = noEngine
   ? noEngine
   : existsSync(families)
     ? false
-    : 'the folders of tiny checkpoints are not beside the repository';
+    : 'the folders of tiny checkpoints are not next to the repository';
 
 const folders = skip
   ? []
@@ -145,7 +145,7 @@ describe('sampler and trainer on the backend groupgrad', { skip }, () => {
               same(values, row, 0, 'all sequences');
             });
             whole.forEach((own, row) => {
-              same(fullPass(model, [own])[0], row, 0, 'a sequence by itself');
+              same(fullPass(model, [own])[0], row, 0, 'a sequence alone');
             });
             const prompts = padPrompts(
               sequences.map(({ prompt }) => prompt),

@@ -22,7 +22,7 @@ import { PretrainedFolder } from '../../src/weights/pretrained-folder.js';
 import { type LoadOptions, loadModel, type PretrainedModel } from '../../src/weights/pretrained-model.js';
 
 const folders = fileURLToPath(new URL('../../../shared/golden/hf/', import.meta.url));
-const skip = existsSync(folders) ? false : 'the folders of tiny checkpoints are not beside the repository';
+const skip = existsSync(folders) ? false : 'the folders of tiny checkpoints are not next to the repository';
 
 interface Expected {
   logProbs: number[][];

@@ -134,7 +134,7 @@ describe('rows of a file', () => {
           scanner.feed(bytes.subarray(at, at + size), emit);
           assert.ok(scanner.needed >= before && scanner.needed <= at + size);
         }
-        if (text.endsWith('"f')) assert.throws(() => scanner.finish(emit), /^SyntaxError: 5: expected a quote/);
+        if (text.endsWith('"f')) assert.throws(() => scanner.finish(emit), /^SyntaxError: 5: expected a closing quote/);
         else scanner.finish(emit);
         assert.deepEqual(found, expectedRecords);
       }

@@ -18,7 +18,7 @@ import { slowBackend } from '../support/sets.js';
 
 const vocabulary = { ...characterVocabulary('abcdef'), size: 11 };
 const variants: Record<string, { heads: number; keyValueHeads: number; change?: Partial<ModelShape> }> = {
-  'a head of its own for each': { heads: 2, keyValueHeads: 2 },
+  'a separate head for each': { heads: 2, keyValueHeads: 2 },
   'one head of keys': { heads: 4, keyValueHeads: 1 },
   'a window and a cap in the first layer': {
     heads: 4,

@@ -342,7 +342,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
             first.every((value) => (masked ? value === 0 : Number.isNaN(value))),
             label,
           );
-          assert.ok(gradLogits.subarray(vocab).every(Number.isFinite), `${label}: the row beside it`);
+          assert.ok(gradLogits.subarray(vocab).every(Number.isFinite), `${label}: the next row`);
         }
       }
     });

@@ -105,7 +105,7 @@ describe('jsonl', () => {
       name: 'RangeError',
       message: /jsonl:2: expected characters of "FrancePis\?", got "ú"/,
     });
-    assert.throws(() => tasks.jsonl({ path: capitals, characters: 'aba' }), { message: /^characters: .*twice/ });
+    assert.throws(() => tasks.jsonl({ path: capitals, characters: 'aba' }), { message: /^characters: expected distinct characters/ });
   });
 
   test('unreadable content is rejected with the line and the field', () => {
@@ -117,8 +117,8 @@ describe('jsonl', () => {
       ],
       ['{"prompt": [3], "answer": "b"}', /^TypeError: .*jsonl:1: prompt: expected a string or a number, got an array/],
       ['{"prompt": "a", "answer": true}', /^TypeError: .*jsonl:1: answer: expected a string or a number, got true/],
-      ['{"prompt": "", "answer": "b"}', /^RangeError: .*jsonl:1: prompt: .*not empty/],
-      ['{"prompt": "a", "answer": ""}', /^RangeError: .*jsonl:1: answer: .*not empty/],
+      ['{"prompt": "", "answer": "b"}', /^RangeError: .*jsonl:1: prompt: .*non-empty/],
+      ['{"prompt": "a", "answer": ""}', /^RangeError: .*jsonl:1: answer: .*non-empty/],
       [
         '{"prompt": "a", "answer": "b", "solution": {}}',
         /^TypeError: .*solution: expected a string or a number, got an object/,

@@ -136,7 +136,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
         assertArray(tripled.dataSync(), three, rounding, 'tripled');
         const more = tf.grad((x) => tf.add(grpoLoss(x, batch, withEntropy), tf.sum(tf.square(x))))(logits3());
         const sum = expectedLogits.gradLogits.map((g, i) => g + 2 * logitValues[i]);
-        assertArray(more.dataSync(), sum, rounding, 'beside a square');
+        assertArray(more.dataSync(), sum, rounding, 'with a square added');
         const twice = tf.grad((x) =>
           tf.sub(policyLoss(x, policyBatch, config), tf.mul(0.5, policyLoss(x, policyBatch, presets.reinforce))),
         )(logProbs2());
