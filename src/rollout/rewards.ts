@@ -153,8 +153,8 @@ export class Judging<E extends Example> {
   private readonly stop = new AbortController();
   private readonly clock = new LimitClock();
   private readonly interrupt = () => this.stop.abort(this.options.signal!.reason);
-  private readonly scores: Questions<number>;
-  private readonly verdicts: Questions<number>[];
+  private readonly scores: CallQueue<number>;
+  private readonly verdicts: CallQueue<number>[];
   private readonly completions: JudgedCompletion<E>[] = [];
   /** For each completion, how many verdicts are still missing. */
   private readonly open: number[] = [];
@@ -173,9 +173,9 @@ export class Judging<E extends Example> {
     setMaxListeners(0, this.stop.signal);
     if (signal?.aborted) this.interrupt();
     signal?.addEventListener('abort', this.interrupt);
-    this.scores = new Questions(scoresAtOnce, this.stop, (index) => this.score(index));
+    this.scores = new CallQueue(scoresAtOnce, this.stop, (index) => this.score(index));
     this.verdicts = rewards.map(
-      (reward) => new Questions(reward.concurrency, this.stop, (index) => this.ask(reward, index)),
+      (reward) => new CallQueue(reward.concurrency, this.stop, (index) => this.callReward(reward, index)),
     );
   }
 
@@ -209,7 +209,7 @@ export class Judging<E extends Example> {
 
   private async settle(): Promise<void> {
     // Verdicts are queued by finished scores, so scores have to settle first.
-    for (const questions of [this.scores, ...this.verdicts]) await questions.settled();
+    for (const queue of [this.scores, ...this.verdicts]) await queue.settled();
     this.options.signal?.removeEventListener('abort', this.interrupt);
   }
 
@@ -233,25 +233,25 @@ export class Judging<E extends Example> {
   }
 
   /** Calls a reward for a completion, or for the group whose first completion it is. */
-  private async ask(reward: AnyReward<E>, index: number): Promise<void> {
+  private async callReward(reward: AnyReward<E>, index: number): Promise<void> {
     const { signal } = this.stop;
     if ('judgeGroup' in reward) {
       const group = this.groupOf(index);
       const { example } = this.completions[index];
       const completions = group.map((i) => ({ ...this.completionOf(i), score: this.judgements[i].score }));
-      const question = { prompt: example.prompt, completions, example };
-      const verdicts = await groupVerdicts(reward, question, signal, this.clock);
+      const input = { prompt: example.prompt, completions, example };
+      const verdicts = await groupVerdicts(reward, input, signal, this.clock);
       for (const [i, one] of verdicts.entries()) this.settleOne(reward, group[i], one);
       return;
     }
     const { example } = this.completions[index];
     const { score } = this.judgements[index];
-    const question = { prompt: example.prompt, completion: this.completionOf(index), example, score };
+    const input = { prompt: example.prompt, completion: this.completionOf(index), example, score };
     if ('judge' in reward) {
-      this.settleOne(reward, index, await verdict(reward, question, signal, this.clock));
+      this.settleOne(reward, index, await verdict(reward, input, signal, this.clock));
       return;
     }
-    const given = await steps(reward, question, signal, this.clock);
+    const given = await steps(reward, input, signal, this.clock);
     if (given) this.judgements[index].steps = { ...this.judgements[index].steps, [reward.name]: given };
     this.settleOne(reward, index, given ? given.reduce((sum, step) => sum + step.reward, 0) : null);
   }
@@ -288,25 +288,25 @@ class LimitClock {
   }
 }
 
-/** Calls `ask` for questions in order, with at most `concurrency` calls at a time. The first failure aborts `stop`. */
-class Questions<Q> {
-  private readonly waiting: Q[] = [];
+/** Calls `call` for items in order, with at most `concurrency` calls at a time. The first failure aborts `stop`. */
+class CallQueue<T> {
+  private readonly waiting: T[] = [];
   private readonly workers = new Set<Promise<void>>();
 
   constructor(
     private readonly concurrency: number,
     private readonly stop: AbortController,
-    private readonly ask: (question: Q) => Promise<void>,
+    private readonly call: (item: T) => Promise<void>,
   ) {}
 
-  add(question: Q): void {
-    this.waiting.push(question);
+  add(item: T): void {
+    this.waiting.push(item);
     if (this.workers.size >= this.concurrency) return;
     const worker = this.work().finally(() => this.workers.delete(worker));
     this.workers.add(worker);
   }
 
-  /** Resolves when all questions asked so far are answered. */
+  /** Resolves when all calls have ended. */
   async settled(): Promise<void> {
     while (this.workers.size > 0) await Promise.all(this.workers);
   }
@@ -318,7 +318,7 @@ class Questions<Q> {
       while (this.waiting.length > 0 && !this.stop.signal.aborted) {
         // Slow synchronous rewards would delay signals and the time limits of other rewards.
         if (isYieldDue()) await yieldToEventLoop();
-        else await this.ask(this.waiting.shift()!);
+        else await this.call(this.waiting.shift()!);
       }
     } catch (error) {
       // If it is aborted already, the first reason stays.
@@ -344,23 +344,23 @@ async function scoreOf<E extends Example>(
   return checkNumber(field, score, { min: 0, max: 1 });
 }
 
-type CompletionQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
-type GroupQuestion<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
+type CompletionInput<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+type GroupInput<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
 
-function aboutCompletion<E extends Example>({ name }: RewardSettings, question: CompletionQuestion<E>): string {
-  return `reward '${name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
+function aboutCompletion<E extends Example>({ name }: RewardSettings, input: CompletionInput<E>): string {
+  return `reward '${name}' of the completion ${describe(input.completion.text)} to ${describe(input.prompt)}`;
 }
 
 async function verdict<E extends Example>(
   reward: Reward<E>,
-  question: CompletionQuestion<E>,
+  input: CompletionInput<E>,
   stop: AbortSignal,
   clock: LimitClock,
 ): Promise<Verdict> {
-  const about = aboutCompletion(reward, question);
+  const about = aboutCompletion(reward, input);
   const given = await orOnError<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
-    const completion = withOwnTokens(question.completion);
-    const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
+    const completion = withOwnTokens(input.completion);
+    const judge = (signal: AbortSignal) => reward.judge({ ...input, completion, signal });
     return checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop, clock));
   });
   requireFinite(about, given);
@@ -369,16 +369,16 @@ async function verdict<E extends Example>(
 
 async function steps<E extends Example>(
   reward: StepReward<E>,
-  question: CompletionQuestion<E>,
+  input: CompletionInput<E>,
   stop: AbortSignal,
   clock: LimitClock,
 ): Promise<readonly StepVerdict[] | null> {
-  const about = aboutCompletion(reward, question);
-  const { length } = question.completion.tokens;
+  const about = aboutCompletion(reward, input);
+  const { length } = input.completion.tokens;
   const zero = [{ end: length, reward: 0 }];
   const given = await orOnError<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
-    const completion = withOwnTokens(question.completion);
-    const judge = (signal: AbortSignal) => reward.judgeSteps({ ...question, completion, signal });
+    const completion = withOwnTokens(input.completion);
+    const judge = (signal: AbortSignal) => reward.judgeSteps({ ...input, completion, signal });
     return checkSteps(await withTimeLimit(judge, reward.timeLimit, stop, clock), length);
   });
   for (const step of given ?? []) requireFinite(about, step.reward);
@@ -401,16 +401,16 @@ function checkSteps(given: unknown, length: number): readonly StepVerdict[] | nu
 
 async function groupVerdicts<E extends Example>(
   reward: GroupReward<E>,
-  question: GroupQuestion<E>,
+  input: GroupInput<E>,
   stop: AbortSignal,
   clock: LimitClock,
 ): Promise<readonly Verdict[]> {
-  const about = `reward '${reward.name}' of the completions of ${describe(question.prompt)}`;
-  const count = question.completions.length;
+  const about = `reward '${reward.name}' of the completions of ${describe(input.prompt)}`;
+  const count = input.completions.length;
   const all = (one: Verdict) => Array<Verdict>(count).fill(one);
   const verdicts = await orOnError<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
-    const completions = question.completions.map(withOwnTokens);
-    const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
+    const completions = input.completions.map(withOwnTokens);
+    const judge = (signal: AbortSignal) => reward.judgeGroup({ ...input, completions, signal });
     const given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
     if (!Array.isArray(given) || given.length !== count) {
       throw typeError('verdicts', `an array of ${count}, one for each completion`, given);

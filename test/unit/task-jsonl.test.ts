@@ -105,7 +105,9 @@ describe('jsonl', () => {
       name: 'RangeError',
       message: /jsonl:2: expected characters of "FrancePis\?", got "ú"/,
     });
-    assert.throws(() => tasks.jsonl({ path: capitals, characters: 'aba' }), { message: /^characters: expected distinct characters/ });
+    assert.throws(() => tasks.jsonl({ path: capitals, characters: 'aba' }), {
+      message: /^characters: expected distinct characters/,
+    });
   });
 
   test('unreadable content is rejected with the line and the field', () => {
