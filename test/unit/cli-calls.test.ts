@@ -218,7 +218,7 @@ describe('an incorrect call', () => {
     [['train', 'DIR/settings.yaml'], /^config: expected a TypeScript, JavaScript or JSON file, got /],
     [['compare', 'DIR/none.ts'], /^DIR\/none\.ts: no such file$/],
     [['compare', 'DIR/empty'], /^DIR\/empty: expected a file, got a folder$/],
-    [['compare', 'DIR/settings.yaml'], /^config: expected a file of/],
+    [['compare', 'DIR/settings.yaml'], /^config: expected a TypeScript, JavaScript or JSON file/],
     [['evaluate', 'DIR/none'], /^DIR\/none: expected a run folder, got one without a config\.json$/],
     [['sample', 'DIR/empty', '1+2='], /^DIR\/empty: expected a run folder/],
     [['report', 'DIR/none'], /^DIR\/none: expected a run folder or/],

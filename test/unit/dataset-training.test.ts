@@ -67,7 +67,7 @@ test('a data set without any score is rejected by name', (t) => {
   const train = dataset(problems(temporaryFolder(t)), { prompt: 'q', answer: 'a' });
   const verified = dataset(train.files, { prompt: 'q', answer: 'a', verify: 'number' });
   const length = defineReward('length', ({ completion }) => completion.tokens.length);
-  const message = /^train.score: expected a function, a verifier .* or a reward that grades, .* got none$/;
+  const message = /^train.score: expected a function, a grader .* or a reward that grades, .* got none$/;
   assert.throws(() => resolveParts({ train }), { name: 'TypeError', message });
   assert.throws(() => resolveParts({ train, rewards: [length, rewards.format()] }), { name: 'TypeError', message });
   assert.throws(() => resolveParts({ train: verified, evaluate: { other: train } }), {

@@ -136,7 +136,7 @@ test('files that are not a tokenizer are rejected by name', async (t) => {
     [{ 'tokenizer.json': '[]' }, /tokenizer.json: expected an object, got an array/],
     [{ 'tokenizer.json': { ...golden.tokenizer, model: null } }, /tokenizer.json, model: expected an object, got null/],
     [{ 'tokenizer.json': withModel('x') }, /vocab: expected an object, got "x"/],
-    [{ 'tokenizer.json': withModel({ ...model.vocab, other: 3 }) }, /vocab, "other": expected an id of its own, got 3/],
+    [{ 'tokenizer.json': withModel({ ...model.vocab, other: 3 }) }, /vocab, "other": expected a unique id, got 3/],
     [{ 'tokenizer.json': withModel({ a: 1e9 }) }, /vocab, "a": expected an integer at least 0 and below 16777216/],
     [{ 'tokenizer.json': withModel({ a: -1 }) }, /vocab, "a": expected an integer/],
     [
@@ -155,7 +155,7 @@ test('files that are not a tokenizer are rejected by name', async (t) => {
     ],
     [{ 'tokenizer_config.json': { eos_token: 3 } }, /tokenizer_config.json, eos_token: expected an object, got 3/],
     [{ 'tokenizer_config.json': '{"a":1,"a":2}' }, /tokenizer_config.json: expected JSON, got position 7: the key "a"/],
-    [{ 'tokenizer_config.json': { ...settings, chat_template: 5 } }, /chat_template: expected a string or a list/],
+    [{ 'tokenizer_config.json': { ...settings, chat_template: 5 } }, /chat_template: expected a string or an array/],
     [
       { 'generation_config.json': { eos_token_id: ['x'] } },
       /generation_config.json, eos_token_id: expected an integer/,
