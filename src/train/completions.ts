@@ -33,7 +33,7 @@ export interface CompletionPair {
 }
 
 /** Positions that a policy reads of a prompt and its completion: the last token is not read, because nothing follows it. */
-export function columnsOf({ prompt, completion }: CompletionPair): number {
+export function positionsOf({ prompt, completion }: CompletionPair): number {
   return Math.ceil((prompt.length + completion.length - 1) / columnStep) * columnStep;
 }
 
@@ -46,11 +46,11 @@ export function completionBatch(
   { padding, contextLength }: { padding: number; contextLength: number },
 ): CompletionBatch {
   const sequences = pairs.length;
-  const columns = pairs.reduce((most, pair) => Math.max(most, columnsOf(pair)), 0);
+  const positions = pairs.reduce((most, pair) => Math.max(most, positionsOf(pair)), 0);
   const from = pairs.reduce((least, { prompt }) => Math.min(least, prompt.length), Infinity) - 1;
-  const length = columns - from;
+  const length = positions - from;
   const offsets = Int32Array.from(pairs, ({ prompt }) => prompt.length - 1 - from);
-  const tokens = new Int32Array(sequences * columns).fill(padding);
+  const tokens = new Int32Array(sequences * positions).fill(padding);
   const targets = new Int32Array(sequences * length).fill(padding);
   const mask = new Uint8Array(sequences * length);
   const kept = pairs.some((pair) => pair.kept) ? new Array<Int32Array | undefined>(sequences * length) : undefined;
@@ -58,14 +58,14 @@ export function completionBatch(
     const first = b * length + offsets[b];
     targets.set(completion, first);
     if (!masked) mask.fill(1, first, first + completion.length);
-    tokens.set(prompt, b * columns);
-    tokens.set(completion.subarray(0, -1), b * columns + prompt.length);
+    tokens.set(prompt, b * positions);
+    tokens.set(completion.subarray(0, -1), b * positions + prompt.length);
     completion.forEach((_, t) => {
       if (own) kept![first + t] = own.ids.subarray(own.offsets[t], own.offsets[t + 1]);
     });
   });
   return {
-    input: { sequences, length: columns, tokens, starts: new Int32Array(sequences), contextLength },
+    input: { sequences, length: positions, tokens, starts: new Int32Array(sequences), contextLength },
     from,
     shape: { sequences, length },
     offsets,

@@ -15,7 +15,7 @@ import { paddingOf } from '../text/tokenizer.js';
 import type { GrpoReport } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
 import { batchLoss, batchValues, lossSource } from './batch-loss.js';
-import { type CompletionBatch, type CompletionPair, columnsOf, completionBatch, spread } from './completions.js';
+import { type CompletionBatch, type CompletionPair, completionBatch, positionsOf, spread } from './completions.js';
 import { importanceWeights, Mismatch } from './importance.js';
 import { combineMetrics, type MeasuredLoss, type MetricsPart, summedOverMicroBatches } from './metrics.js';
 import type { Settings } from './options.js';
@@ -133,16 +133,16 @@ function split(rows: readonly Row[], { policy, settings }: Learner): Row[][] {
   const usual = microBatchSize === null ? positionsPerPass(policy, 'forward and backward') : Infinity;
   const most = { rows: microBatchSize ?? Infinity, tokens: tokensPerMicroBatch ?? usual };
   const longestFirst = rows
-    .map((row) => ({ row, columns: columnsOf(pairOf(row, settings)) }))
-    .sort((a, b) => b.columns - a.columns);
+    .map((row) => ({ row, positions: positionsOf(pairOf(row, settings)) }))
+    .sort((a, b) => b.positions - a.positions);
   const batches: Row[][] = [];
-  let columns = 0;
-  for (const { row, columns: own } of longestFirst) {
+  let positions = 0;
+  for (const { row, positions: own } of longestFirst) {
     const last = batches.at(-1);
-    if (last && last.length < most.rows && (last.length + 1) * columns <= most.tokens) last.push(row);
+    if (last && last.length < most.rows && (last.length + 1) * positions <= most.tokens) last.push(row);
     else {
       batches.push([row]);
-      columns = own;
+      positions = own;
     }
   }
   return batches;

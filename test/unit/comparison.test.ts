@@ -239,7 +239,10 @@ describe('a plan', () => {
       [{ variant: {} }, /^variant: unknown field; expected one of base, variants/],
       [{ base: { ...comparison.base, seed: 1 } }, /^base\.seed: expected nothing: use seeds instead, got 1$/],
       [{ base: { ...comparison.base, stpes: 1 } }, /^variants\.plain: stpes: unknown field/],
-      [{ base: { ...comparison.base, steps: undefined } }, /^variants\.plain: steps: expected a count, or the comparison's tokens/],
+      [
+        { base: { ...comparison.base, steps: undefined } },
+        /^variants\.plain: steps: expected a count, or the comparison's tokens/,
+      ],
       [{ variants: {} }, /^variants: expected at least one, got none$/],
       [{ variants: { '../up': {} } }, /^variants: expected names of letters/],
       [{ variants: { a: { 'policy.width': 8 } } }, /^variants\.a\.policy\.width: expected nothing: all runs of a seed/],

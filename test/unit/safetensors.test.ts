@@ -228,7 +228,12 @@ test('a file that is not safetensors is rejected by name', (t) => {
     ],
     ['negative size', headerOf({ a: { ...one, shape: [-1, -1] } }), 4, /shape: expected integers/],
     ['fraction', headerOf({ a: { ...one, shape: [0.5, 2] } }), 4, /shape: expected integers/],
-    ['fractional offset', headerOf({ a: { ...one, data_offsets: [0.5, 4.5] } }), 4, /data_offsets: expected two integers/],
+    [
+      'fractional offset',
+      headerOf({ a: { ...one, data_offsets: [0.5, 4.5] } }),
+      4,
+      /data_offsets: expected two integers/,
+    ],
     [
       'offsets beyond 2^53',
       '{"a":{"dtype":"F32","shape":[1],"data_offsets":[9007199254740993,9007199254740997]}}',

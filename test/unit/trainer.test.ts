@@ -240,7 +240,10 @@ describe('the reinforcement loop', () => {
     assert.ok(shortly > 0.35 && shortly < 5, `${shortly} s`);
     assert.ok(long > 5.1, `${long} s`);
     assert.equal(trainer.notices.length, 1);
-    assert.match(trainer.notices[0], /^a step blocks the event loop for \d+\.\d s at a time, during which signals have to wait/);
+    assert.match(
+      trainer.notices[0],
+      /^a step blocks the event loop for \d+\.\d s at a time, during which signals have to wait/,
+    );
     await blocked(0);
     assert.equal(trainer.notices.length, 1);
     await loop.return();
