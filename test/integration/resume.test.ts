@@ -790,7 +790,7 @@ describe('a resumed run', () => {
     await assert.rejects(createTrainer(options(runDir, { resume: 'never' })), /already contains a run/);
     fs.rmSync(join(runDir, 'config.json'));
     fs.rmSync(join(runDir, 'checkpoints'), { recursive: true });
-    await assert.rejects(createTrainer(options(runDir)), /logs without a config\.json/);
+    await assert.rejects(createTrainer(options(runDir)), /logs but no config\.json/);
   });
 
   test('can begin from a checkpoint of another folder, but not from an earlier one of its own', async (t) => {

@@ -243,6 +243,6 @@ test('groupgrad evaluate: a run on a data file, by column, resumed, and compared
   assert.deepEqual(again.comparison, second.comparison);
   await assert.rejects(
     output(join(folder, 'second'), '--samples', '2'),
-    /^UsageError: --samples: expected a model or a run/,
+    /^UsageError: --samples: requires a model or a run/,
   );
 });
