@@ -176,7 +176,7 @@ const cpuValues = 2 ** 25;
 
 function tooLarge(backend: Backend, values: number): string | undefined {
   if (backend === 'wasm' && values > wasmValues) return 'needs more than the 4 GiB that WebAssembly addresses';
-  if (backend === 'cpu' && values > cpuValues) return 'takes minutes a call';
+  if (backend === 'cpu' && values > cpuValues) return 'takes minutes per call';
   return undefined;
 }
 

@@ -162,7 +162,7 @@ async function compare(): Promise<void> {
   try {
     writeModel(folder);
     console.log(
-      `backend ${flags.backend}, LoRA of rank 16 on Qwen2.5-0.5B's shape, float32, 8 completions an update\n`,
+      `backend ${flags.backend}, LoRA of rank 16 on Qwen2.5-0.5B's shape, float32, 8 completions per update\n`,
     );
     console.log('| tokens of a completion and its prompt | completions a pass | loaded | peak | seconds |');
     console.log('| --- | --- | --- | --- | --- |');

@@ -44,6 +44,6 @@ for (let round = 0; round <= Number(rounds); round++) {
 const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 for (const [name, { wall, cpu }] of Object.entries(rates)) {
   console.log(
-    `${name} answers: ${median(wall).toFixed(0)} verdicts a second, ${median(cpu).toFixed(0)} a second of CPU time (medians of ${wall.length} rounds)`,
+    `${name} answers: ${median(wall).toFixed(0)} verdicts per second, ${median(cpu).toFixed(0)} per second of CPU time (medians of ${wall.length} rounds)`,
   );
 }

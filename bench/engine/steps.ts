@@ -35,7 +35,7 @@ const rows = Object.entries(samples).map(([name, seconds]) => ({
   /** Speed-up of the backend groupgrad. */
   ratio: samples.groupgrad && timesAsFast(samples.groupgrad, seconds),
 }));
-console.log(`\nSeconds a step, median of ${rounds} rounds of ${steps} steps, ${threads} threads\n`);
+console.log(`\nSeconds per step, median of ${rounds} rounds of ${steps} steps, ${threads} threads\n`);
 console.log('| backend | seconds (quartiles) | groupgrad is faster by |');
 console.log('| --- | --- | --- |');
 for (const { name, median, quartiles, ratio } of rows) {

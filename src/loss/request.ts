@@ -441,7 +441,7 @@ function planSignal<Floats>(
   }
   if (rewards !== undefined) {
     const fused = planAdvantages(rewards, advantage, kind.onCuda, { rewards: 'rewards', config: 'advantage' });
-    checkLength('rewards', fused.plan.rewards.length, sequences, 'one a sequence');
+    checkLength('rewards', fused.plan.rewards.length, sequences, 'one per sequence');
     return { advantages: null, advantagesPerToken: false, advantage: fused };
   }
   if (advantage !== undefined) throw new TypeError('advantage: expected it only together with rewards, got advantages');

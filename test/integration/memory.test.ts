@@ -40,7 +40,7 @@ for (const [backend, packageName] of [
     assert.equal(new Set(states.map(({ tensors }) => tensors)).size, 1, result.stdout);
     const [from, to] = [states.find(({ step }) => step === 500)!, states.at(-1)!];
     const growth = (to.resident - from.resident) / (to.step - from.step);
-    t.diagnostic(`${growth.toFixed(0)} bytes a step; ${(to.resident / 2 ** 20).toFixed(0)} MiB resident`);
-    assert.ok(growth < allowed, `grew by ${growth} bytes a step: ${result.stdout}`);
+    t.diagnostic(`${growth.toFixed(0)} bytes per step; ${(to.resident / 2 ** 20).toFixed(0)} MiB resident`);
+    assert.ok(growth < allowed, `grew by ${growth} bytes per step: ${result.stdout}`);
   });
 }

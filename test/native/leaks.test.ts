@@ -24,10 +24,10 @@ for (const [calls, bound] of Object.entries(allowed)) {
     const result = run(process.execPath, program, { cwd: root, timeout: 120 });
     assert.equal(result.status, 0, outputOf(result));
     const growth = JSON.parse(result.stdout) as Record<string, number>;
-    t.diagnostic(`bytes a call: ${result.stdout.trim()}`);
+    t.diagnostic(`bytes per call: ${result.stdout.trim()}`);
     assert.equal(Object.keys(growth).length, 8);
     for (const [kind, bytes] of Object.entries(growth)) {
-      assert.ok(bytes < bound, `${kind}: grew by ${bytes} bytes a call`);
+      assert.ok(bytes < bound, `${kind}: grew by ${bytes} bytes per call`);
     }
   });
 }

@@ -28,5 +28,5 @@ test(`${steps} steps of each kind leak no memory; the first gradient takes only 
   assert.ok(later <= 2 ** 22, `fifty more took ${later}`);
   assert.equal(Object.keys(growth).length, 6);
   for (const [kind, bytes] of Object.entries(growth))
-    assert.ok(bytes < allowed, `${kind}: grew by ${bytes} bytes a step`);
+    assert.ok(bytes < allowed, `${kind}: grew by ${bytes} bytes per step`);
 });

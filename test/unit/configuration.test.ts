@@ -597,7 +597,7 @@ describe('advantages, rewards and groups', () => {
     [
       policy({ input: { ...none, rewards: [0, 1], advantage: { groupSize: 2 } } }),
       RangeError,
-      'rewards: expected 4 values (one a sequence), got 2',
+      'rewards: expected 4 values (one per sequence), got 2',
     ],
     [
       policy({ input: { ...none, rewards, advantage: { groupSize: 3 } } }),

@@ -72,7 +72,7 @@ describe('sampling and training on the backend groupgrad', { skip }, () => {
   const cuts: Record<string, Partial<TrainerOptions>> = {
     'micro-batches of one': { microBatchSize: 1 },
     'one micro-batch': { microBatchSize: 64 },
-    'several updates a step': { miniBatches: 2, iterations: 2 },
+    'several updates per step': { miniBatches: 2, iterations: 2 },
     'a cut distribution': { sampling: { maxTokens: 6, temperature: 0.7, topK: 5 } },
   };
   for (const [name, cut] of Object.entries(cuts)) {
