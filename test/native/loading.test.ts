@@ -164,7 +164,7 @@ test('two locations with two different reasons: both are reported', { skip }, ()
 });
 
 test('an addon for a newer glibc: that is the cause', {
-  skip: skip || (process.platform !== 'linux' && 'Linux alone'),
+  skip: skip || (process.platform !== 'linux' && 'Linux only'),
 }, () => {
   withFolder((folder) => {
     const addon = readFileSync((loaded as { path: string }).path);
@@ -181,7 +181,7 @@ test('an addon for a newer glibc: that is the cause', {
   });
 });
 
-test('musl: the prebuilt addon is not tried', { skip: process.platform !== 'linux' && 'Linux alone' }, () => {
+test('musl: the prebuilt addon is not tried', { skip: process.platform !== 'linux' && 'Linux only' }, () => {
   withPackage((folder, { prebuilt }) => {
     writeFileSync(prebuilt, 'not an addon');
     // The beginning of the executable of a Node.js for musl.

@@ -394,7 +394,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
         return backend!.executeMultipleOutputs(names!.logitsLoss, [], inputs, 3)[0].dataSync()[0];
       });
     const packed = (change: (words: Int32Array) => Int32Array) => () => tf.tensor1d(change(request().slice()), 'int32');
-    const refusal = 'request: expected a request as this version of groupgrad packs it';
+    const refusal = 'request: expected a request packed by this version of groupgrad';
     const cases: [string, { [index: number]: () => tf.Tensor }, string][] = [
       [
         'an id beyond the vocabulary',
