@@ -47,7 +47,7 @@ test('steps are in the order of the completions; no steps mean no verdict', asyn
 });
 
 const impossible: [message: RegExp, given: unknown][] = [
-  [/steps: expected an array of { end, reward }, or null, got 1/, 1],
+  [/steps: expected an array of { end, reward } or null, got 1/, 1],
   [/steps\[0\]: expected an object/, [1]],
   [/steps\[0\]\.end: expected an integer at least 1 and at most 3, got 0/, [{ end: 0, reward: 1 }]],
   [/steps\[0\]\.end: expected an integer at least 1 and at most 3, got 4/, [{ end: 4, reward: 1 }]],
