@@ -254,7 +254,7 @@ test('a file that is not safetensors is rejected by name', (t) => {
     ],
     ['another key', headerOf({ a: { ...one, x: 1 } }), 4, /got the key "x"/],
     ['a tensor that is a list', headerOf({ a: [] }), 0, /"a": expected an object/],
-    ['__proto__ is a name', '{"__proto__":{"dtype":"F32"}}', 0, /"__proto__", shape: expected a list/],
+    ['__proto__ is a name', '{"__proto__":{"dtype":"F32"}}', 0, /"__proto__", shape: expected an array/],
     ['a name twice', '{"a":1,"a":2}', 0, /the key "a" occurs twice/],
     ['deep', deep, 0, /nested more than 64 deep/],
     ['a list', '[]', 0, /begins with {/],
