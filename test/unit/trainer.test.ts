@@ -457,7 +457,10 @@ describe('the reinforcement loop', () => {
     await refused({ rewards: [() => 1] }, 'rewards[0]', 'TypeError');
     await refused({ rewards: [{ name: 'one', judge: () => 1 }] }, 'rewards[0].weight', 'TypeError');
     await refused({ rewards: [{ ...defineReward('one', () => 1), concurrency: 0 }] }, 'rewards[0].concurrency');
-    await refused({ rewards: [defineReward('one', () => 1, { weight: 0 })] }, 'rewards: expected at least one with');
+    await refused(
+      { rewards: [defineReward('one', () => 1, { weight: 0 })] },
+      'rewards: expected at least one reward of whole completions',
+    );
     await refused({ dynamicSampling: {} }, 'dynamicSampling.maxRounds', 'TypeError');
     await refused({ resume: 'runs/other' }, "resume: expected 'auto' or 'never' without a runDir");
     await refused({ notes: { size: 1n } }, 'notes: expected plain JSON', 'TypeError');
