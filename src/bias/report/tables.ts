@@ -50,7 +50,7 @@ export function biasTables(comparisons: readonly Comparison[], { groupSizes, eps
     table(
       {
         title: 'Underestimated on average over prompts, P(Â < A | S) (tables 4 to 6)',
-        note: 'p uniform from 0 on; 2/G is capped at 0.5. Overestimated: the same from 1 downwards',
+        note: 'p uniform from 0 on; 2/G is capped at 0.5. Overestimated: the mirror image',
         label: '',
         signed: false,
       },
