@@ -65,7 +65,7 @@ export async function doctor(args: readonly string[]): Promise<void> {
 function findAddon(): Finding {
   const loaded = loadAddon();
   if (!loaded.addon) return { name: 'addon', available: false, detail: loaded.cause, remedy: loaded.remedy };
-  const passedOver = loaded.passedOver.map((reason) => `; passed over: ${reason}`).join('');
+  const passedOver = loaded.passedOver.map((reason) => `; skipped: ${reason}`).join('');
   return { name: 'addon', available: true, detail: `${loaded.origin}, ${shortPath(loaded.path)}${passedOver}` };
 }
 
