@@ -1,5 +1,5 @@
 // `npm run bench:lora`: LoRA on a model in the shape of SmolLM2-135M with random weights, on the backend groupgrad: frozen weights
-// held in float32 and in bfloat16, products in float32 and in bfloat16. Each has its turn in every round. Prints a Markdown table
+// stored in float32 and in bfloat16, products in float32 and in bfloat16. The variants take turns in every round. Prints a Markdown table
 // of ratios and writes JSON with the machine.
 //
 //   npm run bench:lora -- --rounds 9 --layers 30
@@ -60,7 +60,7 @@ try {
     const measured = Object.entries(samples).map(([name, seconds]) => ({
       name,
       ...summary(seconds),
-      /** How many times as fast as with float32 alone. */
+      /** Speed-up over float32 only. */
       ratio: timesAsFast(seconds, samples[first]),
     }));
     speeds.push({ what, measured });

@@ -30,7 +30,7 @@ export interface PairedComparison {
   changes: { prompt: string; answer: string; before: number; after: number }[];
 }
 
-const mostChanges = 10;
+const maxChanges = 10;
 
 const keyOf = ({ prompt, answer }: ProblemRecord) => JSON.stringify([prompt, answer]);
 
@@ -73,8 +73,7 @@ export function comparePaired(before: readonly ProblemRecord[], after: readonly 
     }),
     better: differing.filter((one) => one.after > one.before).length,
     worse: differing.filter((one) => one.after < one.before).length,
-    changes:
-      bySize.length <= 2 * mostChanges ? bySize : [...bySize.slice(0, mostChanges), ...bySize.slice(-mostChanges)],
+    changes: bySize.length <= 2 * maxChanges ? bySize : [...bySize.slice(0, maxChanges), ...bySize.slice(-maxChanges)],
   };
 }
 

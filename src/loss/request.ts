@@ -441,7 +441,7 @@ function planSignal<Floats>(
   }
   if (rewards !== undefined) {
     const fused = planAdvantages(rewards, advantage, kind.onCuda, { rewards: 'rewards', config: 'advantage' });
-    checkLength('rewards', fused.plan.rewards.length, sequences, 'one a sequence');
+    checkLength('rewards', fused.plan.rewards.length, sequences, 'one per sequence');
     return { advantages: null, advantagesPerToken: false, advantage: fused };
   }
   if (advantage !== undefined) throw new TypeError('advantage: expected it only together with rewards, got advantages');
@@ -632,7 +632,7 @@ export function planLogitsBackward(input: unknown, options: unknown = {}, onCuda
   const tokens = checkIds(i.tokens, mask, layout.vocab, rows, undefined, onCuda);
   const inputs = { tokens, mask, gradLogProbs, gradEntropies };
   const { gradLogits, zeroed } = planLogitsGradient(o, logits, shape, inputs, onCuda);
-  if (gradLogits === null) throw new Error('a gradient is always wanted here');
+  if (gradLogits === null) throw new Error('gradLogits: expected an array, got null');
   return { rows, ...layout, ...settings, ...inputs, logits, gradLogits, zeroed };
 }
 

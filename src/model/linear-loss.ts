@@ -32,7 +32,7 @@ export function hiddenInPlaceOfLogits(
   batch: SequenceBatch,
   rows: number,
   from?: number,
-  most = mostLogitBytes,
+  most = maxLogitBytes,
 ): HiddenStates | undefined {
   if (!policy.hidden || 4 * rows * policy.logitsSize <= most) return undefined;
   const hidden = policy.hidden(batch, from);

@@ -1,4 +1,4 @@
-// The interface of rollout engines: the policy's own sampler (sample.ts) is one, servers can be others. Prompts and completions
+// The interface of rollout engines: the policy's own sampler (sample.ts) is one, an HTTP server can be another. Prompts and
 // are token ids; nothing is decoded and re-encoded.
 
 import { type Bounds, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
@@ -136,7 +136,8 @@ export interface KeptTokens {
 /** Checks an engine. TypeError that names the field. */
 export function checkEngine(field: string, value: unknown): RolloutEngine {
   const engine = checkObject(field, value) as unknown as RolloutEngine;
-  if (typeof engine.name !== 'string' || engine.name === '') throw typeError(`${field}.name`, 'a text', engine.name);
+  if (typeof engine.name !== 'string' || engine.name === '')
+    throw typeError(`${field}.name`, 'a non-empty string', engine.name);
   if (typeof engine.complete !== 'function') throw typeError(`${field}.complete`, 'a function', engine.complete);
   if (engine.update !== undefined && typeof engine.update !== 'function') {
     throw typeError(`${field}.update`, 'a function', engine.update);
@@ -181,20 +182,20 @@ export function checkSamplingSettings(at: string, given: SamplingSettings): void
 export function checkStops(at: string, { stopTokens, stopTexts }: Record<'stopTokens' | 'stopTexts', unknown>): void {
   const list = (field: string, of: string, value: unknown): unknown[] => {
     if (Array.isArray(value)) return value;
-    throw typeError(field, `a list of ${of}`, value);
+    throw typeError(field, `an array of ${of}`, value);
   };
   for (const [i, id] of list(`${at}stopTokens`, 'token ids', stopTokens ?? []).entries()) {
     checkNumber(`${at}stopTokens[${i}]`, id, { min: 0, integer: true });
   }
-  for (const [i, text] of list(`${at}stopTexts`, 'texts', stopTexts ?? []).entries()) {
-    if (typeof text !== 'string') throw typeError(`${at}stopTexts[${i}]`, 'a text', text);
-    if (text === '') throw rangeError(`${at}stopTexts[${i}]`, 'a text that is not empty', describe(text));
+  for (const [i, text] of list(`${at}stopTexts`, 'strings', stopTexts ?? []).entries()) {
+    if (typeof text !== 'string') throw typeError(`${at}stopTexts[${i}]`, 'a string', text);
+    if (text === '') throw rangeError(`${at}stopTexts[${i}]`, 'a non-empty string', describe(text));
   }
 }
 
 /** Checks requests to a policy whose ids are below `size`. TypeError or RangeError that names the field. */
 export function checkRequests(requests: readonly RolloutRequest[], size: number): void {
-  if (!Array.isArray(requests)) throw typeError('requests', 'a list of requests', requests);
+  if (!Array.isArray(requests)) throw typeError('requests', 'an array of requests', requests);
   const prompts = new Map<number, Int32Array>();
   for (const [i, request] of requests.entries()) {
     const { prompt, promptIndex, sample } = checkObject(`requests[${i}]`, request) as unknown as RolloutRequest;
@@ -208,7 +209,7 @@ export function checkRequests(requests: readonly RolloutRequest[], size: number)
     const outside = prompt.find((id) => id < 0 || id >= size);
     if (outside !== undefined) throw rangeError(field, `token ids from 0 to ${size - 1}`, String(outside));
     if (known && (known.length !== prompt.length || known.some((id, t) => id !== prompt[t]))) {
-      throw rangeError(field, `the tokens that other requests of prompt ${promptIndex} have`, 'others');
+      throw rangeError(field, `the same tokens as in the other requests of prompt ${promptIndex}`, 'different ones');
     }
     prompts.set(promptIndex, prompt);
   }

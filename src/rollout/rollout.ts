@@ -17,37 +17,37 @@ export interface SamplingOptions<E extends Example = Example>
     Pick<RolloutOptions, 'weights'> {
   /** Completions a prompt. */
   groupSize: number;
-  /** Asked about every completion, beside the task's score. Default: none. */
+  /** Called for every completion, in addition to the task's score. Default: none. */
   rewards?: readonly AnyReward<E>[];
-  /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
+  /** The index of the first prompt, if a step samples its prompts in several calls. Default 0. */
   firstPrompt?: number;
-  /** Interrupts: its reason is thrown. */
+  /** Interrupts sampling; its reason is thrown. */
   signal?: AbortSignal;
-  /** What samples; default: the policy's own sampler. */
+  /** The rollout engine. Default: the policy's own sampler. */
   engine?: RolloutEngine;
   /** Time limits of rewards begin no earlier than this. Default: once all completions are sampled. */
   limitsFrom?: Promise<void>;
   /** Called once all completions are sampled, with groups that are still without scores and rewards. */
   onSampled?: (groups: readonly Group<E>[], progress: SamplingProgress) => void;
-  /** Called whenever a completion has been sampled, or has got its score and rewards. */
+  /** Called whenever a completion has been sampled or rewarded. */
   onProgress?: (progress: SamplingProgress) => void;
 }
 
 export interface SamplingProgress {
-  /** Completions that there will be. */
+  /** Total number of completions. */
   all: number;
   sampled: number;
-  /** Of those, how many have their score and rewards. */
+  /** How many have their score and rewards. */
   rewarded: number;
-  /** Seconds in which scores and rewards have held the thread. */
+  /** Seconds for which scores and rewards have occupied the thread. */
   rewardSeconds: number;
 }
 
 /**
- * Samples a group for each example, in order, and asks for the task's score and the rewards of each completion while others are
- * sampled. Results do not depend on who is ready when. A failure of a score or a reward is thrown when all completions are
- * sampled; see `Judging.finish` for which there are. NumericFault also where a sum of rewards is not finite in float32, in
- * which devices compute.
+ * Samples a group for each example, in order, and computes scores and rewards of completions while others are sampled. Results
+ * do not depend on timing. A failing score or reward is thrown once all completions are sampled; see `Judging.finish` for the
+ * possible errors. NumericFault also if the sum of a completion's rewards is not finite in float32, the precision of the
+ * devices.
  */
 export async function sampleGroups<E extends Example>(
   policy: Policy,
@@ -97,7 +97,7 @@ export async function sampleGroups<E extends Example>(
   try {
     const settings = { ...options, maxTokens, contextLength, stopTokens, stopTexts };
     completions = await engine.complete(requests, { ...settings, onCompletion });
-    // Those that an engine has told nothing of.
+    // Engines need not call onCompletion.
     for (const [i, completion] of completions.entries()) if (texts[i] === undefined) onCompletion(completion, i);
   } catch (error) {
     await judging.abandon();
@@ -122,16 +122,16 @@ export async function sampleGroups<E extends Example>(
   try {
     await judging.finish();
   } finally {
-    // After a failure too, for whoever looks into it.
+    // Even after a failure, so that the completions can be examined.
     for (const [i, completion] of scored.entries()) Object.assign(completion, judging.judgements[i]);
   }
-  // Rewards of steps are in the advantages of tokens alone.
+  // Step rewards only count in the advantages of tokens.
   const whole = rewards.filter((reward) => !('judgeSteps' in reward));
   for (const completion of scored) completion.reward = totalReward(completion, whole);
   return groups;
 }
 
-/** The weighted sum of the rewards that apply; NaN when none with a weight does. */
+/** The weighted sum of the rewards that apply; NaN if no reward with a weight does. */
 function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings[]): number {
   const applying = all.filter(({ name, weight }) => weight !== 0 && rewards[name] !== null);
   if (applying.length === 0) return Number.NaN;
@@ -144,7 +144,7 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings
   return total;
 }
 
-/** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
+/** Metrics of the completions and their rewards; `reward` and `reward_std` are added with the advantages. */
 export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<RewardSettings, 'name'>[]): Metrics {
   const completions = groups.flatMap((group) => group.completions);
   const lengths = completions.map(({ tokens }) => tokens.length);
@@ -167,7 +167,7 @@ export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<
   return metrics;
 }
 
-/** Mean score for each difficulty there is, in ascending order. */
+/** Mean score for each difficulty that occurs, in ascending order. */
 export function accuracyByDifficulty(
   scored: readonly { difficulty: number; score: number }[],
 ): { difficulty: number; count: number; accuracy: number }[] {

@@ -1,4 +1,5 @@
-// A rollout engine of HTTP servers: versions of the weights as folders that servers load, the check of each, and completions.
+// A rollout engine of HTTP servers: writes versions of the weights as folders, has servers load and check them, and requests
+// completions.
 
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
@@ -40,11 +41,11 @@ type Checked = Required<Omit<Options, 'adapterFolder' | 'weightsFolder' | 'serve
   serverFolder: string;
 };
 
-/** Tokens of a completion that probes a server. */
+/** Length of the completions that probe a server. */
 const probeTokens = 16;
 
-/** Padding ids that a request may name; a completion with one of more is sampled again. */
-const mostPadding = 1000;
+/** Maximum number of padding ids in a request; a completion with a padding id beyond them is sampled again. */
+const maxPadding = 1000;
 
 /** A version of the weights, and what a server must say of it. */
 interface Version {
@@ -56,13 +57,13 @@ interface Version {
   /** Calls of `complete` under way that sample with it. */
   calls: number;
   weights: RolloutWeights;
-  /** The policy's log-probs of the probes, one after the other; `base` without its adapter. */
+  /** The policy's log-probs of all probes, concatenated; `base` without its adapter. */
   own: Scores;
   base: Scores | undefined;
 }
 
-/** A version that a server has loaded and what it said of the probes. */
-interface Told {
+/** A version that a server has loaded, and the server's log-probs of the probes. */
+interface ProbedVersion {
   version: Version;
   scores: Scores;
 }
@@ -85,7 +86,7 @@ interface Known {
   before?: Told;
 }
 
-/** An engine that speaks a server's protocol. TypeError or RangeError that names the option. */
+/** An engine that uses a server's protocol. TypeError or RangeError that names the option. */
 export function serverEngine(
   protocol: ServerProtocol,
   options: Options,
@@ -116,7 +117,7 @@ function checkOptions({ loads, name }: ServerProtocol, given: Options, defaults:
   checkKeys('', o as unknown as Record<string, unknown>, known);
   const text = (field: keyof Options & string, fallback?: string): string => {
     const value: unknown = o[field] ?? fallback;
-    if (typeof value !== 'string' || value === '') throw typeError(field, 'a text', value);
+    if (typeof value !== 'string' || value === '') throw typeError(field, 'a non-empty string', value);
     return value;
   };
   const count = (field: keyof Options & string, fallback: number, min = 1) =>
@@ -137,22 +138,22 @@ function checkOptions({ loads, name }: ServerProtocol, given: Options, defaults:
   };
 }
 
-/** Bases of URLs, without a slash at the end. Errors do not show a URL that may hold a password. */
+/** Base URLs, without a slash at the end. Errors do not show a URL, since it may contain a password. */
 function checkUrls(urls: unknown): string[] {
   if (!Array.isArray(urls) || urls.length === 0) throw typeError('urls', 'at least one URL', urls);
   const bases = urls.map((url: unknown, i) => {
     const parsed = typeof url === 'string' && URL.canParse(url) ? new URL(url) : undefined;
     if (!parsed || !/^https?:$/.test(parsed.protocol)) {
-      throw typeError(`urls[${i}]`, 'a URL of http or https', typeof url === 'string' ? 'another text' : url);
+      throw typeError(`urls[${i}]`, 'an http or https URL', typeof url === 'string' ? 'another string' : url);
     }
     if (parsed.username || parsed.password || parsed.search || parsed.hash) {
-      throw rangeError(`urls[${i}]`, 'a URL without user, password, query and fragment', 'one with some');
+      throw rangeError(`urls[${i}]`, 'a URL without user, password, query or fragment', 'one with such a part');
     }
     return `${parsed.origin}${parsed.pathname.replace(/\/+$/, '')}`;
   });
   const twice = bases.findIndex((url, i) => bases.indexOf(url) < i);
   if (twice >= 0)
-    throw rangeError(`urls[${twice}]`, 'a server of its own', `that of urls[${bases.indexOf(bases[twice])}]`);
+    throw rangeError(`urls[${twice}]`, 'another server', `the same as urls[${bases.indexOf(bases[twice])}]`);
   return bases;
 }
 
@@ -163,7 +164,7 @@ class ServerEngine implements RolloutEngine {
   readonly keepsVersions = true;
   private readonly pool: ServerPool;
   private readonly known = new Map<string, Known>();
-  /** Tells the versions of this process from those of others that wrote into the folder. */
+  /** Distinguishes the versions of this process from those that other processes wrote into the folder. */
   private readonly process = randomBytes(4).toString('hex');
   private count = 0;
   private current: Version | undefined;
@@ -195,7 +196,7 @@ class ServerEngine implements RolloutEngine {
     const own = flat(await weights.logProbs(weights.probes, 1));
     const base = weights.baseLogProbs && flat(await weights.baseLogProbs(weights.probes));
     fs.mkdirSync(folder, { recursive: true });
-    // Only one process at a time works on a run: what others wrote for it is of no more use.
+    // Only one process at a time works on a run, so versions that others wrote for it are no longer needed.
     this.leftovers ??= fs.readdirSync(folder).filter((name) => name.startsWith(prefix));
     for (const name of this.leftovers) fs.rmSync(join(folder, name), { recursive: true, force: true });
     const number = ++this.count;
@@ -234,8 +235,8 @@ class ServerEngine implements RolloutEngine {
       );
       throw rangeError(
         field ?? 'topP',
-        `nothing with ${this.name}, which does not tell the tokens that were kept`,
-        'some',
+        `no truncation with ${this.name}, which does not return the kept tokens`,
+        String(options[field ?? 'topP']),
       );
     }
     const jobs = requests.map(
@@ -270,7 +271,7 @@ class ServerEngine implements RolloutEngine {
     }
   }
 
-  /** One completion. A server that does not know the version is to load it again. */
+  /** One completion. If the server does not know the version, it has to load it again. */
   private async sample(
     url: string,
     version: Version,
@@ -326,8 +327,8 @@ class ServerEngine implements RolloutEngine {
     try {
       await this.post(url, protocol.load(version.server), signal);
     } catch (error) {
-      // A server that lost only its connection has it still.
-      const isLoaded = error instanceof Refusal && protocol.loads === 'adapter' && error.tellsOf('already');
+      // The server may have loaded it although the connection was lost before its response.
+      const isLoaded = error instanceof Refusal && protocol.loads === 'adapter' && error.mentions('already');
       if (!isLoaded) throw error;
     }
     if (protocol.unload) known.loaded.add(version);
@@ -359,7 +360,7 @@ class ServerEngine implements RolloutEngine {
     }
   }
 
-  /** An Error with the numbers, for a server that computes with other weights than those of the version. */
+  /** Throws an Error with the numbers if a server computes with other weights than those of the version. */
   private async check(url: string, known: Known, version: Version, signal: AbortSignal): Promise<void> {
     const { maxProbeDifference: bound } = this.settings;
     const { weights, own, base } = version;
@@ -379,20 +380,20 @@ class ServerEngine implements RolloutEngine {
       const { fault } = compareProbe(scores, own, Infinity, { 'the server computes without the adapter': base });
       if (fault) fail(fault, result);
     }
-    for (const told of [known.before, known.first]) {
-      if (!told || told.version === version) continue;
-      if (hasStayed({ before: told.scores, now: scores }, { before: told.version.own, now: own })) {
-        fail(`the server still computes with version ${told.version.name}`, result);
+    for (const probed of [known.before, known.first]) {
+      if (!probed || probed.version === version) continue;
+      if (hasStayed({ before: probed.scores, now: scores }, { before: probed.version.own, now: own })) {
+        fail(`the server still computes with version ${probed.version.name}`, result);
       }
     }
-    if (result.fault) fail(`the server computes with other weights: ${result.fault}`, result);
-    const told = { version, scores };
-    known.first ??= told;
-    known.before = told;
+    if (result.fault) fail(`the server computes with different weights: ${result.fault}`, result);
+    const probed = { version, scores };
+    known.first ??= probed;
+    known.before = probed;
     await this.checkSampling(url, version, signal, fail);
   }
 
-  /** Looks at log-probs of sampled tokens: they must be those at the temperature, and no cache may be of another version. */
+  /** Checks log-probs of sampled tokens: they must be at the run's temperature, and without cached values of an older version. */
   private async checkSampling(
     url: string,
     version: Version,
@@ -419,10 +420,10 @@ class ServerEngine implements RolloutEngine {
     const result = compareProbe(sampled, own, this.settings.maxProbeDifference, {
       [`its log-probs are those at temperature 1, not ${weights.temperature}`]: without,
     });
-    if (result.fault) fail(`the server's log-probs of sampled tokens are others: ${result.fault}`, result);
+    if (result.fault) fail(`the server's log-probs of sampled tokens are different: ${result.fault}`, result);
   }
 
-  /** The JSON that a server answers with. ServerFault where the request may be repeated, Refusal where not. */
+  /** The JSON of a server's response. ServerFault if the request may be repeated, Refusal if not. */
   private async post(url: string, { path, body }: ServerRequest, signal: AbortSignal): Promise<unknown> {
     const { apiKeyVariable, timeLimit } = this.settings;
     const key = process.env[apiKeyVariable];
@@ -453,12 +454,12 @@ class ServerEngine implements RolloutEngine {
     } finally {
       clearTimeout(timer);
     }
-    // Hidden first: a part of a key is not to be found in what is cut.
+    // Remove the key before the text is shortened, which could leave a part of it.
     text = hidden(text);
-    const told = `${where}: status ${status}, ${describe(text)}`;
-    if (status >= 500 || status === 408 || status === 429) throw new ServerFault(told);
-    if (status >= 400) throw new Refusal(told, text);
-    // The answer to a loaded adapter is a sentence.
+    const message = `${where}: status ${status}, ${describe(text)}`;
+    if (status >= 500 || status === 408 || status === 429) throw new ServerFault(message);
+    if (status >= 400) throw new Refusal(message, text);
+    // The response to a request to load an adapter is plain text.
     if (!text.startsWith('{')) return {};
     let answer: { success?: unknown };
     try {
@@ -466,12 +467,12 @@ class ServerEngine implements RolloutEngine {
     } catch {
       throw new ServerFault(`${where}: expected JSON, got ${describe(text)}`);
     }
-    if (answer.success === false) throw new Refusal(told, text);
+    if (answer.success === false) throw new Refusal(message, text);
     return answer;
   }
 }
 
-/** A request that the server does not accept. */
+/** A request that the server rejected. */
 class Refusal extends Error {
   override name = 'Refusal';
 
@@ -482,8 +483,8 @@ class Refusal extends Error {
     super(message);
   }
 
-  /** Whether the answer holds a text: the name of a version that the server does not know, for example. */
-  tellsOf(text: string): boolean {
+  /** Whether the response contains a text, for example the name of a version that the server does not know. */
+  mentions(text: string): boolean {
     return this.text.includes(text);
   }
 }
@@ -516,7 +517,7 @@ function queryOf(
 ): CompletionQuery {
   const { maxTokens, temperature, seed, step, stopTokens = [], stopTexts = [] } = options;
   const padding = logitsSize - tokenizer.vocabularySize;
-  // A repeated request gets other random numbers: the answer to the same ones may have been no use.
+  // A repeated request gets other random numbers: with the same ones, a useless completion would come again.
   const [word] = threefry([seed | 0, Math.floor(seed / 2 ** 32), step, attempt], [promptIndex, sample, 0, 0]);
   return {
     prompt,
@@ -525,12 +526,11 @@ function queryOf(
     seed: word >>> 1,
     stopTokens: [...new Set([...tokenizer.endTokens, ...stopTokens])],
     stopTexts,
-    paddingTokens:
-      padding <= mostPadding ? Array.from({ length: padding }, (_, i) => tokenizer.vocabularySize + i) : [],
+    paddingTokens: padding <= maxPadding ? Array.from({ length: padding }, (_, i) => tokenizer.vocabularySize + i) : [],
   };
 }
 
-/** Checks a completion. AnswerFault for one that is to be sampled again, Error for one that no such server should give. */
+/** Checks a completion. AnswerFault for one that is to be sampled again, Error for one that means a wrong model or configuration. */
 function readCompletion(
   { tokens, logProbs, finish }: RawCompletion,
   { maxTokens, stopTokens, stopTexts }: CompletionQuery,
@@ -545,7 +545,7 @@ function readCompletion(
   for (const id of tokens as unknown[]) {
     if (!Number.isSafeInteger(id) || (id as number) < 0 || (id as number) >= logitsSize) {
       const expected = `completion: expected token ids from 0 to ${logitsSize - 1}`;
-      throw new Error(`${expected}, got ${describe(id)}: does the server have the policy's model?`);
+      throw new Error(`${expected}, got ${describe(id)}: does the server run the policy's model?`);
     }
     if ((id as number) >= vocabularySize) throw new AnswerFault(`completion: token ${id as number} is padding`);
   }
@@ -553,8 +553,8 @@ function readCompletion(
   const last = ids.at(-1)!;
   if (finish === 'stop' && !stopTokens.includes(last) && stopTexts.length === 0) {
     throw new Error(
-      `completion: expected one that ends with a token of ${stopTokens.join(', ')}, got one that ends with ${last}: ` +
-        'does the server use end tokens of its own configuration?',
+      `completion: expected its last token to be one of ${stopTokens.join(', ')}, got ${last}: ` +
+        'does the server use the end tokens of its own configuration?',
     );
   }
   return {
@@ -572,7 +572,7 @@ function readNumbers(values: unknown, count: number, where: string): number[] {
     if (typeof value !== 'number' || !Number.isFinite(value)) {
       throw new Error(`${where}: expected finite log-probs, got ${describe(value)}`);
     }
-    // Rounding may leave one above 0.
+    // Rounding may make one slightly positive.
     if (value > 1e-3) throw new Error(`${where}: expected log-probs of at most 0, got ${value}`);
     return Math.min(0, value);
   });

@@ -1,5 +1,5 @@
-// Several HTTP servers that do the same work: jobs are spread over them by group, repeated where a server fails, and given to
-// the others when it stays away.
+// Distributes jobs over several equivalent HTTP servers, by group. A job is repeated if a server fails, and moves to another
+// server if that one does not recover.
 
 import { setMaxListeners } from 'node:events';
 
@@ -8,7 +8,7 @@ export class ServerFault extends Error {
   override name = 'ServerFault';
 }
 
-/** An answer that is no use, of a server in working order. The job is repeated. */
+/** An unusable response from a working server. The job is repeated. */
 export class AnswerFault extends Error {
   override name = 'AnswerFault';
 }
@@ -17,9 +17,9 @@ export interface ServerSettings {
   urls: readonly string[];
   /** Jobs at the same time on each server, of all calls together. */
   concurrency: number;
-  /** Failures in a row after which a job ends the run, and a server is left out until the next call. */
+  /** Consecutive failures after which a job ends the run, and a server is not used until the next call. */
   retries: number;
-  /** Milliseconds before a server is tried again. Doubles with each failure in a row, up to `longestBackOff`. */
+  /** Milliseconds until a server is tried again. Doubles with each consecutive failure, up to `longestBackOff`. */
   backOff: number;
 }
 
@@ -27,7 +27,7 @@ export interface ServerSettings {
 const longestBackOff = 30_000;
 
 export interface Job<T> {
-  /** Jobs of a group go to one server as long as it works, because they share a prompt. */
+  /** Jobs of a group go to the same server as long as it works, because they share a prompt. */
   group: number;
   /** `attempt` counts from 0. */
   run(url: string, attempt: number, signal: AbortSignal): Promise<T>;
@@ -42,7 +42,7 @@ interface Server {
   /** When it may be tried again. */
   retryAt: number;
   lastFailure: Error | undefined;
-  /** Whether a job tries a server that has failed. */
+  /** Whether a job is trying a server that has failed. */
   isTried: boolean;
 }
 

@@ -1,4 +1,4 @@
-// A policy's weights as rollout engines get them: to write into folders, and to ask for log-probs.
+// A policy's weights for rollout engines: written into folders, and used to compute log-probs.
 
 import { createHash, randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
@@ -9,16 +9,16 @@ import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask } from '../rollout/token-task.js';
 import type { PretrainedPolicy } from '../weights/pretrained-options.js';
 
-/** Prompts that probe an engine, and tokens of the policy after each at most. */
+/** Maximum number of prompts that probe an engine, and of tokens sampled after each. */
 const probes = { count: 4, tokens: 32 };
 
-/** The same for every process that works on a run; random where there is no folder to resume it from. */
+/** The same for every process that works on a run; random without a folder to resume the run from. */
 export function runName(runDir: string | undefined): string {
   if (runDir === undefined) return randomBytes(4).toString('hex');
   return createHash('sha256').update(resolve(runDir)).digest('hex').slice(0, 8);
 }
 
-/** Beginnings of the task's prompts with what the policy writes after them: tokens as they come in training. */
+/** The beginnings of some prompts of the task with the policy's continuations: sequences like those in training. */
 export async function probesOf(
   policy: Policy,
   task: TokenTask,

@@ -1,5 +1,5 @@
-// The trainer: a run of steps (step.ts) that one can rely on. Each step happens whole or not at all, a saved run continues bit for
-// bit, and signals, faults and failures of the disk lose no more than the step at work.
+// The trainer: runs steps (step.ts) reliably. Each step is applied as a whole or not at all, a saved run continues bit for bit,
+// and signals, faults and disk failures lose no more than the running step.
 
 import { currentBackend } from '../backend/backend.js';
 import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
@@ -68,7 +68,7 @@ export interface RunTrainer<E extends Example = Example> extends GrpoTrainer<E> 
 export async function createTrainer<E extends Example>(options: TrainerOptions<E>): Promise<RunTrainer<E>> {
   checkObject('options', options);
   const given = Promise.resolve(options.policy);
-  // Where another option is refused first, nobody waits for a policy that fails.
+  // If another option is invalid, that error is thrown at once, and a rejection of this promise must not go unhandled.
   given.catch(() => {});
   const settings = resolveSettings(options);
   const parts = resolveParts(options);
@@ -91,7 +91,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   checkSamplingMetric(settings.dynamicSampling, rewardWeights(parts.rewards, settings));
   const policy = checkPolicy(await given);
   const backend = currentBackend();
-  if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
+  if (backend === undefined) throw new Error('policy: expected a tfjs backend, got none (call tf.setBackend)');
   await checkTexts(parts, policy, settings);
   if (runDir === undefined) return new Trainer(parts, settings, policy, undefined, engine);
   const config: RunConfig = {
@@ -126,7 +126,7 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
   }
 }
 
-/** The device that a choice comes to: a policy's values are tfjs's, on the host, where 'auto' is no GPU of ours. */
+/** The device of a choice. A policy's values are tfjs tensors on the host, where 'auto' never means CUDA. */
 function deviceName(choice: DeviceChoice): string {
   if (choice !== 'auto') return choice;
   return devices().find(({ name, available }) => available && name !== 'cuda')!.name;
@@ -134,10 +134,10 @@ function deviceName(choice: DeviceChoice): string {
 
 const silent: Progress = { update: () => {}, print: () => {} };
 
-/** A terminal is told of the sampling this often, in seconds. */
-const tellEvery = 0.5;
+/** Seconds between two updates of the sampling progress on a terminal. */
+const showEvery = 0.5;
 
-/** Seconds of a blocked event loop from which a notice says that signals have to wait. */
+/** If a step blocks the event loop for longer than this, in seconds, a notice says that signals have to wait. */
 const longStretch = 5;
 
 class Trainer<E extends Example> implements RunTrainer<E> {
@@ -149,24 +149,24 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly rollouts: Rollouts<E>;
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
-  /** What an engine with weights of its own is probed with, and the run's name there. Made once. */
+  /** The probes for an engine that has its own copy of the weights, and the run's name there. Created once. */
   private probing: { run: string; probes: readonly Int32Array[] } | undefined;
   private progress = silent;
-  /** When `tellSampling` has last shown something. */
-  private toldSampling = 0;
-  /** Whether warm start and first evaluation are behind. */
+  /** Time of the last update by `showSampling`. */
+  private sampledShownAt = 0;
+  /** Whether the warm start and the first evaluation are done. */
   private begun = false;
-  /** Which state is on disk, and where. */
+  /** The state that was saved last, and its folder. */
   private saved: { place: string; folder: string } | undefined;
   private looping = false;
-  /** Whether a warm start or a step is at work. */
+  /** Whether a warm start or a step is running. */
   private working = false;
-  /** The state before the step at work. */
+  /** The state before the running step. */
   private before: Snapshot | undefined;
   /** The longest time, in seconds, for which a step has blocked the event loop. */
   private longestStretch = 0;
   private disposed = false;
-  /** Whether what the trainer held is given back. */
+  /** Whether the trainer's memory and run folder are released. */
   private freed = false;
 
   constructor(
@@ -187,7 +187,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       examples: evaluationExamples(task, settings.evaluation.size),
     }));
     const weights = rewardWeights(parts.rewards, settings);
-    // Last, because it alone holds memory.
+    // Last, because it is the only part that holds memory.
     this.state = new TrainingState(policy, settings);
     const sampling: SamplingParts<E> = {
       policy,
@@ -213,7 +213,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     return this.state.counters.step;
   }
 
-  /** Goes on from a saved state. One of another run becomes this run's first checkpoint: it stands on its own. */
+  /** Continues from a saved state. One from another run is saved as this run's first checkpoint, so that the run stands on its own. */
   load({ state, folder, isOwn }: Loaded): void {
     this.state.load(state);
     this.begun = !state.isWarmStart;
@@ -225,7 +225,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   async start(options: StartOptions = {}): Promise<void> {
     checkStepsOptions(options, ['output', 'signal']);
     this.requireInUse();
-    if (!this.begun) await this.alone(() => this.begin(options));
+    if (!this.begun) await this.exclusively(() => this.begin(options));
   }
 
   /** If it is interrupted or fails, the warm start's progress is kept and saved, and the next call continues from there. */
@@ -250,7 +250,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     }
   }
 
-  /** The transition from warm start to reinforcement. Rolled back if it fails. */
+  /** Ends the warm start and begins reinforcement. Rolled back if it fails. */
   private completeStart(metrics: Metrics, seconds: number): void {
     const { state, files } = this;
     const { warmStart, counters } = state;
@@ -276,13 +276,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
 
   async *steps(options: StepsOptions = {}): AsyncGenerator<GrpoStep<E>, void, void> {
     const { max = Infinity, signal, grace = usualGrace } = checkStepsOptions(options, ['max', 'signal', 'grace']);
-    if (this.looping) throw new Error('steps: expected one loop over a trainer at a time');
+    if (this.looping) throw new Error('steps: expected no other running loop over this trainer');
     this.looping = true;
     this.rollouts.until = max;
     let failure: Error | undefined;
     try {
       await this.start({ signal });
-      while (this.step < max && !signal?.aborted) yield await this.alone(() => this.interruptibleStep(signal, grace));
+      while (this.step < max && !signal?.aborted)
+        yield await this.exclusively(() => this.interruptibleStep(signal, grace));
     } catch (error) {
       if (error instanceof Interrupted) return this.progress.print(`step ${this.step + 1}: ${error.message}`);
       failure = error as Error;
@@ -309,22 +310,22 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       onSecond: () => this.abandon(),
     });
     this.progress = progress;
-    const told = new RunProgress(progress, this.notices, max);
-    told.notices();
+    const shown = new RunProgress(progress, this.notices, max);
+    shown.notices();
     let metrics: Metrics = {};
     try {
       const either = AbortSignal.any(signal ? [signal, stop.signal] : [stop.signal]);
       if (!this.begun) await this.start({ output, signal: either });
-      told.begin(this.step);
+      shown.begin(this.step);
       for await (const step of this.steps({ max, signal: either, grace })) {
         metrics = step.metrics;
-        told.step(step, this.step);
+        shown.step(step, this.step);
         onStep?.(step);
       }
-      told.notices();
+      shown.notices();
       if (this.files && this.begun) {
         this.confirm();
-        // A report that cannot be made is told, and is no failure of the run.
+        // If the report cannot be written, say so; the run has not failed.
         await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
       }
     } finally {
@@ -356,7 +357,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   save(): string {
     if (!this.files) throw new Error('save: expected a trainer with a runDir');
     this.requireInUse();
-    if (!this.isWorthSaving) throw new Error('save: expected a run that has begun (start), got one that has not');
+    if (!this.isWorthSaving) throw new Error('save: expected a run that has begun; call start first');
     return this.saveComplete();
   }
 
@@ -364,7 +365,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private saveComplete(): string {
     const { before } = this;
     if (!before) return this.saveNow();
-    // A step is at work on weights and counters.
+    // The running step is changing weights and counters.
     const now = this.state.snapshot();
     before.restore();
     try {
@@ -390,14 +391,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
 
   dispose(): void {
     this.disposed = true;
-    // What is at work needs its memory to the end.
+    // A running step or warm start needs its memory until it ends.
     if (!this.working) this.free();
   }
 
   private free(): void {
     if (this.freed) return;
     try {
-      // A loop that nobody went on with has not saved its last step yet.
+      // A loop whose consumer has not asked for the next step has not saved its last one yet.
       if (this.looping) this.saveLast(undefined);
     } finally {
       this.freed = true;
@@ -408,14 +409,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   private requireInUse(): void {
-    if (this.disposed) throw new Error('expected a trainer in use, got one that was disposed of');
+    if (this.disposed) throw new Error('expected a live trainer, got one that was disposed');
   }
 
-  /** Warm start and steps change the same weights: there is one of them at a time. */
-  private async alone<T>(work: () => Promise<T>): Promise<T> {
+  /** Warm start and steps change the same weights, so only one of them may run at a time. */
+  private async exclusively<T>(work: () => Promise<T>): Promise<T> {
     this.requireInUse();
-    if (this.working) throw new Error('expected a trainer at rest, got one whose warm start or step is at work');
-    // It may have been disposed of since.
+    if (this.working) throw new Error('expected an idle trainer, got one whose warm start or step is running');
+    // The policy may have been disposed since.
     checkPolicy(this.policy);
     this.working = true;
     try {
@@ -478,13 +479,13 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
     this.notices.push(
       accuracy === undefined
-        ? `the warm start has ended after ${optimizer.updates} updates, before its first look at how many are right (warmStart.every)`
-        : `the warm start has ended after ${optimizer.updates} updates with ${percent(accuracy)} right, short of ` +
-            `${percent(settings.until)} (warmStart.until); give it more steps, or easier problems`,
+        ? `the warm start ended after ${optimizer.updates} updates, before its first check of the accuracy (warmStart.every)`
+        : `the warm start ended after ${optimizer.updates} updates with ${percent(accuracy)} right, below ` +
+            `${percent(settings.until)} (warmStart.until); give it more steps or easier problems`,
     );
   }
 
-  /** Makes a step, or none: a step that does not end within the grace period after the signal throws Interrupted. */
+  /** Runs a whole step or none: one that does not end within the grace period after the signal throws Interrupted. */
   private async interruptibleStep(signal: AbortSignal | undefined, grace: number): Promise<GrpoStep<E>> {
     const loop = new EventLoopWatch();
     const interrupt = interruption(signal, grace, loop, this.longestStretch);
@@ -503,8 +504,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private noteStretch(seconds: number): void {
     if (seconds > longStretch && this.longestStretch <= longStretch) {
       this.notices.push(
-        `a step blocks the event loop for ${seconds.toFixed(1)} s at a time, and signals have to wait as long; ` +
-          'a smaller microBatchSize makes its passes shorter',
+        `a step blocks the event loop for ${seconds.toFixed(1)} s at a time, during which signals have to wait; ` +
+          'a smaller microBatchSize shortens its passes',
       );
     }
     this.longestStretch = Math.max(this.longestStretch, seconds);
@@ -539,7 +540,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     }
   }
 
-  /** Makes a step and commits it. Fills `groups` with what is sampled, so that it is known when the step fails. */
+  /** Runs a step and commits it. Adds sampled groups to `groups`, so that they are known even if the step fails. */
   private async attempt(
     groups: Group<E>[],
     began: number,
@@ -574,15 +575,15 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     return { engine, weights, release };
   }
 
-  /** Shows how far a step has come that takes its time. */
-  private tellSampling(step: number, began: number, { all, sampled, rewarded }: SamplingProgress): void {
+  /** Shows the progress of a step that takes long. */
+  private showSampling(step: number, began: number, { all, sampled, rewarded }: SamplingProgress): void {
     const now = performance.now();
-    if (now - Math.max(began, this.toldSampling) < 1e3 * tellEvery) return;
-    this.toldSampling = now;
+    if (now - Math.max(began, this.sampledShownAt) < 1e3 * showEvery) return;
+    this.sampledShownAt = now;
     this.progress.update(`step ${step}: ${sampled} of ${all} completions sampled, ${rewarded} rewarded`, false);
   }
 
-  /** Counts a step, writes it down, and saves a checkpoint where one is due. */
+  /** Counts and logs a step, and saves a checkpoint if one is due. */
   private commit(step: GrpoStep<E>, began: number): GrpoStep<E> {
     const { counters } = this.state;
     const { every, keepBest } = this.settings.checkpoint;
@@ -674,7 +675,7 @@ function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number
   };
 }
 
-/** Completions from all over the step: of as many groups, and of another place in each. */
+/** Completions spread over the step: each from another group, and at another position within it. */
 function pickSamples(groups: readonly Group[], count: number): Record<string, unknown>[] {
   const taken = Math.min(count, groups.length);
   return Array.from({ length: taken }, (_, i) => {

@@ -1,4 +1,4 @@
-// Checks of the trainer's options: settings by their schema, and what a run learns from and is judged by.
+// Checks the trainer's options: the settings by their schema, and what a run learns from and is evaluated by.
 
 import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { resolveFields } from '../base/schema.js';
@@ -22,7 +22,7 @@ export type { Settings } from './schema.js';
 export type OptimizerSettings = ReturnType<typeof optimizer.resolve>;
 export type WarmStartSettings = ReturnType<typeof warmStart.resolve>;
 
-/** The options that are not settings: things, and where the run is kept. */
+/** The options that are not settings: objects, functions, and where the run is kept. */
 const otherNames = [
   'policy',
   'train',
@@ -36,7 +36,7 @@ const otherNames = [
   'notes',
 ] as const satisfies (keyof TrainerOptions)[];
 
-/** Settings out of options. TypeError or RangeError that names the field, what was expected and what came. */
+/** Extracts the settings from options. TypeError or RangeError that names the field, what was expected and what was given. */
 export function resolveSettings(options: unknown): Settings {
   const settings = resolveFields(trainerFields, '', options, otherNames);
   const { rollout, importanceSampling: given } = options as TrainerOptions;
@@ -51,13 +51,13 @@ export function resolveSettings(options: unknown): Settings {
     throw rangeError('maxStaleness', expected, String(settings.maxStaleness));
   }
   if (!hasEngine && settings.importanceSampling)
-    throw typeError('importanceSampling', 'nothing without rollout', given);
+    throw typeError('importanceSampling', 'nothing, because there is no rollout engine', given);
   return hasEngine
     ? { ...settings, importanceSampling: importanceSampling.resolve('importanceSampling', given) }
     : settings;
 }
 
-/** The engine of `rollout`; undefined where the policy samples itself. TypeError or RangeError that names the field. */
+/** The engine of `rollout`; undefined if the policy's own sampler is used. TypeError or RangeError that names the field. */
 export function resolveEngine(
   rollout: unknown,
   { sampling: { topP, topK, minP }, maxStaleness }: Settings,
@@ -73,14 +73,14 @@ export function resolveEngine(
     if (value === null || !isCut({ [name]: value })) continue;
     throw rangeError(
       `sampling.${name}`,
-      `nothing with ${engine.name}, which does not tell the tokens that were kept`,
+      `no truncation with ${engine.name}, which does not return the kept tokens`,
       String(value),
     );
   }
   return engine;
 }
 
-/** The options of `start`, `steps` and `run`, of which each knows some. TypeError or RangeError that names the field. */
+/** Checks the options of `start`, `steps` or `run`. TypeError or RangeError that names the field. */
 export function checkStepsOptions<T extends RunOptions>(options: T, known: readonly (keyof T & string)[]): T {
   const { max, signal, grace, output, onStep } = checkObject('options', options);
   checkKeys('', options as Record<string, unknown>, known);
@@ -94,7 +94,7 @@ export function checkStepsOptions<T extends RunOptions>(options: T, known: reado
   return options;
 }
 
-/** What a run learns from and is judged by, checked as far as that goes without running it. */
+/** What a run learns from and is evaluated by, checked as far as possible without running it. */
 export interface Parts {
   train: Task;
   evaluate: Readonly<Record<string, Task>>;
@@ -112,11 +112,11 @@ export function resolveParts<E extends Example>({
     if (!/^[\w.-]+$/.test(name)) throw rangeError('evaluate', 'names of letters, digits and any of _ . -', `'${name}'`);
     checkTask(`evaluate.${name}`, task);
   }
-  const asked = checkRewards(rewards ?? [accuracyReward]);
+  const checked = checkRewards(rewards ?? [accuracyReward]);
   return {
-    train: scoredBy('train', train as unknown as Problems, asked),
-    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, scoredBy(`evaluate.${name}`, task, asked)])),
-    rewards: asked,
+    train: scoredBy('train', train as unknown as Problems, checked),
+    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, scoredBy(`evaluate.${name}`, task, checked)])),
+    rewards: checked,
   };
 }
 
@@ -126,7 +126,7 @@ export function scoredBy(field: string, problems: Problems, rewards: readonly An
   const grader = rewards.find((reward): reward is Reward => 'grade' in reward && reward.grade !== undefined);
   if (!grader) {
     throw new TypeError(
-      `${field}.score: expected a function, a verifier (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
+      `${field}.score: expected a function, a grader (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
     );
   }
   const grade = async (text: string, example: Example): Promise<Scored> => {
@@ -162,19 +162,19 @@ function checkRewards(rewards: unknown): readonly AnyReward[] {
     const ways = [reward?.judge, reward?.judgeGroup, reward?.judgeSteps].filter((way) => typeof way === 'function');
     const isOne = typeof reward?.name === 'string' && ways.length === 1;
     if (!isOne)
-      throw typeError(`rewards[${i}]`, 'what defineReward, defineGroupReward or defineStepReward gives', reward);
+      throw typeError(`rewards[${i}]`, 'a result of defineReward, defineGroupReward or defineStepReward', reward);
     checkReward(`rewards[${i}]`, reward);
     const same = rewards.findIndex(({ name }) => name === reward.name);
-    if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
+    if (same < i) throw rangeError(`rewards[${i}].name`, 'a unique name', `the name of rewards[${same}]`);
   });
   if (rewards.every((reward: AnyReward) => reward.weight === 0 || 'judgeSteps' in reward)) {
-    throw rangeError('rewards', 'at least one with a weight other than 0, of whole completions', 'none');
+    throw rangeError('rewards', 'at least one reward of whole completions with a weight other than 0', 'none');
   }
   return rewards;
 }
 
 function checkText(field: string, value: unknown): string {
-  if (typeof value !== 'string' || value === '') throw typeError(field, 'a text', value);
+  if (typeof value !== 'string' || value === '') throw typeError(field, 'a non-empty string', value);
   return value;
 }
 

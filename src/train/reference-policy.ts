@@ -1,13 +1,13 @@
-// The reference policy of the KL term and of the KL reward: the policy with the weights that it had before reinforcement.
+// The reference policy of the KL term and of the KL reward: the policy with its weights before reinforcement.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { Policy } from '../model/policy.js';
 import type { Settings } from './options.js';
 
 export interface Reference {
-  /** Under the variables' names; left out where the policy is its own reference with its adapter off. */
+  /** Under the variables' names; omitted if the policy without its adapter is the reference. */
   readonly weights?: Readonly<Record<string, tf.Tensor>>;
-  /** What `compute` gives while the policy is the reference. */
+  /** The result of `compute` under the reference policy. */
   with<T>(compute: () => T): T;
   dispose(): void;
 }
@@ -40,7 +40,7 @@ class WeightsReference implements Reference {
     );
   }
 
-  /** What `compute` gives while the policy has the reference's weights. They change hands without being copied. */
+  /** The result of `compute` with the reference's weights in the policy. They are swapped, not copied. */
   with<T>(compute: () => T): T {
     if (this.isDisposed) throw new Error('expected weights in use, got some that were disposed of');
     const entries = Object.entries(this.policy.variables);

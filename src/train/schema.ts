@@ -95,12 +95,12 @@ const usualClipMax = 3;
 /** How importance weights are bounded: TRL's names. */
 const importanceSamplingModes = ['token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask'] as const;
 
-/** Without bounds `null`; `clipMax` has one by default. */
+/** `null` means no bound; `clipMax` has one by default. */
 export const importanceSampling = group(
   {
     correction: flag({
       default: true,
-      doc: "With false there are no weights, and the engine's log-probs are the old ones of the loss.",
+      doc: "With false there are no weights, and the engine's log-probs serve as the old log-probs of the loss.",
     }),
     mode: choice(importanceSamplingModes, {
       default: 'sequence_mask',
@@ -122,7 +122,7 @@ export const importanceSampling = group(
 );
 
 const text = (path: string, given: unknown): string => {
-  if (typeof given !== 'string' || given === '') throw typeError(path, 'a text', given);
+  if (typeof given !== 'string' || given === '') throw typeError(path, 'a non-empty string', given);
   return given;
 };
 
@@ -138,12 +138,12 @@ const dynamicSampling = group(
   {
     maxRounds: count({ doc: '' }),
     metric: optionalText(
-      "What must differ within a group that is wanted: `reward`, `accuracy` (the task's score, as the metric of that name), or a single reward, `rewards/<name>`, which may have weight 0.",
+      "What must differ within an accepted group: `reward`, `accuracy` (the task's score, as the metric of that name), or a single reward, `rewards/<name>`, which may have weight 0.",
       '`reward`',
       `'reward' | 'accuracy' | \`rewards/$\{string}\``,
     ),
-    min: number({ default: null, otherwise: 'no bound', doc: 'Lowest mean of it over a wanted group.' }),
-    max: number({ default: null, otherwise: 'no bound', doc: 'Highest mean of it over a wanted group.' }),
+    min: number({ default: null, otherwise: 'no bound', doc: 'Lowest mean of the metric over an accepted group.' }),
+    max: number({ default: null, otherwise: 'no bound', doc: 'Highest mean of the metric over an accepted group.' }),
   },
   {
     refine: (values, path) => {
@@ -183,7 +183,7 @@ export const trainerFields = {
   }),
   dynamicSampling: custom<NonNullable<ReturnType<typeof dynamicSampling.resolve>>>({
     ...dynamicSampling,
-    doc: "DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until `promptsPerStep` groups meet its condition; it learns from those, and from others only if there are too few.",
+    doc: "DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until `promptsPerStep` groups are accepted; it learns from those, and from others only if there are too few.",
     fallback: 'none',
     resolve: (path, given) => dynamicSampling.resolve(path, given ?? { maxRounds: 1 }),
   }),
@@ -196,9 +196,9 @@ export const trainerFields = {
   }),
   zeroStdGroups: custom<'drop' | null>({
     type: "'count' | 'drop'",
-    doc: "Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so with all groups of a step. Needs an `advantage.center` other than 'none'.",
+    doc: "Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless all groups of a step are like that. Needs an `advantage.center` other than 'none'.",
     fallback: '`count`',
-    // Null where it is the default: runs that earlier versions began do not have it.
+    // Null if it is the default, because runs of earlier versions do not have it.
     resolve: (path, given) =>
       (given ?? undefined) !== undefined && checkChoice(path, given, ['count', 'drop']) === 'drop' ? 'drop' : null,
   }),
@@ -232,7 +232,7 @@ export const trainerFields = {
         estimator: choice(klEstimators, { default: 'k1', doc: '' }),
       },
       {
-        doc: "The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name `kl` and the weight −`beta`: the sum over a completion's tokens of the estimator at the policy that sampled it. It is part of every group's rewards, so that these hardly ever are all equal: dynamic sampling then needs a `metric`.",
+        doc: "The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name `kl` and the weight −`beta`: the sum over a completion's tokens of the estimator at the policy that sampled it. It makes the rewards of a group differ almost always, so dynamic sampling then needs a `metric`.",
       },
     ),
     'none',
@@ -422,7 +422,7 @@ function resolveLossOption(path: string, given: unknown): LossConfig {
   for (const field of ['tokens', 'threshold'] as const) {
     const value = config.entropy?.[field];
     if (value !== undefined)
-      throw typeError(`${path}.entropy.${field}`, 'nothing: the trainer counts for itself', value);
+      throw typeError(`${path}.entropy.${field}`, 'nothing, because the trainer counts them itself', value);
   }
   return JSON.parse(JSON.stringify(config)) as LossConfig;
 }
@@ -443,7 +443,7 @@ function resolveAdvantageOption(path: string, value: unknown) {
   if (isDecoupled && center === 'none') {
     throw rangeError(`${path}.center`, `'mean' or 'leave-one-out' with multiObjective 'normalize-then-sum'`, `'none'`);
   }
-  // Left out where it is the default: runs that earlier versions began do not have it.
+  // Omitted if it is the default, because runs of earlier versions do not have it.
   return isDecoupled ? { ...resolved, multiObjective: 'normalize-then-sum' as const } : resolved;
 }
 
@@ -461,7 +461,7 @@ function resolveAnchor(path: string, given: unknown = {}): Required<AnchorOption
   return anchor;
 }
 
-/** Runs a check of src/loss, whose errors call by `theirs` what is called `ours` here. */
+/** Runs a check of src/loss, and renames the field `theirs` to `ours` in its errors. */
 function renaming<T>(theirs: string, ours: string, check: () => T): T {
   try {
     return check();

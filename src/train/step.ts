@@ -70,11 +70,11 @@ export async function makeStep<E extends Example>(
 
 function requireFiniteWeights({ variables }: Policy): void {
   if (!Number.isFinite(globalNorm(Object.values(variables)))) {
-    throw new NumericFault('expected finite weights after the update, got others');
+    throw new NumericFault('expected finite weights after the update, got non-finite ones');
   }
 }
 
-/** What tells the best checkpoint must be among a step's metrics. Those of evaluations and difficulties come now and then. */
+/** `keepBest` must be one of a step's metrics; those of evaluations and difficulties are not present in every step. */
 function requireMetric(keepBest: string | null, metrics: Metrics): void {
   if (keepBest === null || keepBest in metrics || findMetric(keepBest)?.metric.occasional) return;
   throw rangeError('checkpoint.keepBest', `a metric (${Object.keys(metrics).join(', ')})`, `'${keepBest}'`);

@@ -1,4 +1,4 @@
-// Random operations on the backend groupgrad give what tfjs's CPU backend gives, in every instruction set, on one thread and
+// Random operations on the backend groupgrad agree with tfjs's CPU backend, in every instruction set, on one thread and
 // on several; and random calls of the addon's operations never end the process.
 //
 // GROUPGRAD_FUZZ_RUNS sets the number of runs (default: 150, and 400 in the slow set); run i draws from seed i.
@@ -29,8 +29,8 @@ function resultsOf(run: () => tf.Tensor | tf.Tensor[]): Result[] {
 
 /**
  * float32 results of sums of up to a few thousand terms of order 10, of functions within a few units in the last place, and
- * of the CPU backend's own sums in float32; exp() overflows within a unit of where JavaScript's does, and gives 0 where that
- * gives subnormal numbers.
+ * of the CPU backend's own sums in float32; exp() overflows within one unit of JavaScript's threshold, and returns 0 where
+ * JavaScript returns subnormal numbers.
  */
 function isClose(actual: number, expected: number): boolean {
   if (Object.is(actual, expected) || actual === expected) return true;

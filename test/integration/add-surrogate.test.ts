@@ -1,5 +1,5 @@
-// Adding a surrogate touches the files that CONTRIBUTING names, and no other: one is added to a copy of the sources, which then
-// compile, and whose tests of every surrogate find it.
+// Adding a surrogate changes only the files that CONTRIBUTING names: one is added to a copy of the sources, which then
+// compile and whose tests of every surrogate find it.
 
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { slowSet } from '../support/sets.js';
 
 const skip = slowSet('compiles the addon') || cannotBuild();
 
-/** −w tanh((ρ − 1) / w) A: of the kind that depends on the ratio alone, like most. */
+/** −w tanh((ρ − 1) / w) A: depends only on the ratio, like most. */
 const changes: Record<string, [before: string, after: string][]> = {
   'native/core/surrogate.hpp': [
     [
@@ -65,7 +65,7 @@ test('CONTRIBUTING names the files that a new surrogate changes', () => {
   assert.deepEqual(named.sort(), Object.keys(changes).sort());
 });
 
-test('with those, and no other, it compiles, and every test of surrogates takes it', { skip }, (t) => {
+test('with only those changes it compiles, and every test of surrogates includes it', { skip }, (t) => {
   withFolder((folder) => {
     for (const name of ['native', 'src', 'test', 'CMakeLists.txt', 'package.json', 'scripts']) {
       cpSync(join(root, name), join(folder, name), { recursive: true });

@@ -1,4 +1,4 @@
-// `groupgrad compare`: paired runs in processes of their own, ended in every way and gone on with.
+// `groupgrad compare`: paired runs in separate processes, stopped in every way and continued.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -17,7 +17,7 @@ import { readLines } from '../support/trainer.js';
 const folder = mkdtempSync(join(tmpdir(), 'groupgrad-compare-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Arms of bandits, after a warm start too short to find them: there are prompts of every kind. */
+/** Arms of bandits, after a warm start too short to find them: there are prompts in every bucket. */
 const task = { task: 'bandit', probabilities: [0.1, 0.5, 0.9], arms: 10, contexts: 4 };
 const tiny = {
   base: {
@@ -84,7 +84,7 @@ interface Result {
   summary: unknown;
 }
 
-/** What a comparison came to that does not depend on the clock or the machine. */
+/** The results of a comparison that do not depend on the clock or the machine. */
 function lasting(out: string): Omit<Result, 'machine'> {
   const { machine: _, ...result } = JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8')) as Result & {
     machine: unknown;
@@ -139,7 +139,7 @@ describe('a comparison', () => {
     assert.equal(notes.length, 1);
   });
 
-  test('variants of a seed begin from the same weights, take the same prompts, and are measured alike', () => {
+  test('variants of a seed begin with the same weights, use the same prompts, and are measured in the same way', () => {
     const { runs } = lasting(whole);
     const [plain, weighted] = runs;
     assert.deepEqual(plain.curve.buckets.all['pass@1'][0], weighted.curve.buckets.all['pass@1'][0]);
@@ -148,7 +148,7 @@ describe('a comparison', () => {
     assert.ok(prompts('plain').length > 100);
     assert.deepEqual(prompts('plain'), prompts('weighted'));
     const [first, other] = [samples('plain'), samples('weighted')].map((all) => all.filter(({ step }) => step === 1));
-    // Sampled from the same weights by the same random numbers; then they part.
+    // Sampled from the same weights with the same random numbers; after that they differ.
     assert.deepEqual(
       first.map(({ completion }) => completion),
       other.map(({ completion }) => completion),
@@ -156,7 +156,7 @@ describe('a comparison', () => {
     assert.notDeepEqual(plain.curve, weighted.curve);
   });
 
-  test('is a page that needs nothing else, and results without a path of the machine', () => {
+  test('has a self-contained page, and results without local paths', () => {
     const html = readFileSync(join(whole, 'report.html'), 'utf8');
     const headings = elements(html).filter(({ name }) => name === 'h2');
     assert.deepEqual(
@@ -180,7 +180,7 @@ describe('a comparison', () => {
     }
   });
 
-  test('finished, runs nothing again; groupgrad report writes the same', async () => {
+  test('when finished, runs nothing again; groupgrad report writes the same', async () => {
     const before = lasting(whole);
     const written = statSync(join(whole, 'runs', 'plain', 'seed-0', 'finished.json')).mtimeMs;
     rmSync(join(whole, 'comparison.json'));
@@ -194,11 +194,13 @@ describe('a comparison', () => {
     assert.equal(statSync(join(whole, 'runs', 'plain', 'seed-0', 'finished.json')).mtimeMs, written);
   });
 
-  test('killed and told to stop in the middle, comes to the same, bit for bit', { timeout: 120_000 }, async (t) => {
+  test('when killed and stopped in the middle, has the same results in the end, bit for bit', {
+    timeout: 120_000,
+  }, async (t) => {
     const out = join(folder, 'interrupted');
     const one = ['--set', 'seeds=1'];
     const lengths: number[] = [];
-    /** Starts the comparison and, when a run has made some steps more, ends it. */
+    /** Starts the comparison and ends it when a run has made some more steps. */
     const interrupt = async (signal: NodeJS.Signals, steps: number): Promise<Ended> => {
       const { child, ended } = start('compare', file, '--out', out, '--jobs', '2', ...one);
       const made = () =>
@@ -234,9 +236,9 @@ describe('a comparison', () => {
     );
   });
 
-  // The second goes on from the first.
+  // The second one continues from the first.
   const waits = slowSet('starts ten processes');
-  test('takes a further variant and a further seed, and makes only their runs', { skip: waits }, async () => {
+  test('accepts another variant and another seed, and makes only their runs', { skip: waits }, async () => {
     const variants = { ...tiny.variants, double: { groupSize: 8, promptsPerStep: 3, steps: 20 } };
     const more = write('more.json', { ...tiny, variants, seeds: [0, 2], pairs: [['double', 'weighted']] });
     const before = lasting(whole);
@@ -256,7 +258,7 @@ describe('a comparison', () => {
     assert.match(stdout, /^double − weighted +low /m);
   });
 
-  test('goes on to a later end, and is refused with another base', { skip: waits }, async () => {
+  test('can be extended to a later end, and is rejected with another base', { skip: waits }, async () => {
     const longer = write('longer.json', { ...tiny, base: { ...tiny.base, steps: 70 }, seeds: [0] });
     const { status, stdout, stderr } = callInThread('compare', longer, '--out', whole);
     assert.equal(status, 0, stdout + stderr);
@@ -278,7 +280,7 @@ describe('a comparison', () => {
   });
 });
 
-test('a failing run ends no other, is told, and tried again by the same command', async () => {
+test('a failing run does not end the others, is reported, and is tried again by the same command', async () => {
   const out = join(folder, 'failing');
   const broken = join(folder, 'broken.ts');
   writeFileSync(
@@ -301,22 +303,24 @@ test('a failing run ends no other, is told, and tried again by the same command'
   assert.equal(first.status, 1, first.stdout + first.stderr);
   assert.match(first.stdout, /^broken, seed 0: failed: reward 'own' .*: out of order$/m);
   assert.match(first.stdout, /^plain, seed 0: done in /m);
-  assert.match(first.stdout, /^Unfinished runs, which no mean counts: broken, seed 0\.$/m);
-  assert.match(first.stderr, /^groupgrad: broken, seed 0: failed; the same command tries again\n$/);
+  assert.match(first.stdout, /^Unfinished runs, which are not part of any mean: broken, seed 0\.$/m);
+  assert.match(first.stderr, /^groupgrad: broken, seed 0: failed; run the same command to try again\n$/);
   writeFileSync(join(folder, 'mended'), '');
   const second = callInThread('compare', broken, '--out', out);
   assert.equal(second.status, 0, second.stdout + second.stderr);
   assert.doesNotMatch(second.stdout, /^plain, seed 0: done/m);
 
-  // A task whose code has changed is seen at the latest by its prompts.
+  // A task whose code has changed is detected by its prompts.
   const probe = join(out, 'starts', 'seed-0', 'probe.json');
   writeFileSync(probe, readFileSync(probe, 'utf8').replace(/"prompt": "/, '"prompt": "9'));
   const third = callInThread('compare', broken, '--out', out, '--set', 'base.steps=9', '--jobs', '1');
   assert.equal(third.status, 1);
-  assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are others than those measured: /m);
+  assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are not the ones that were measured: /m);
 });
 
-test('a seed whose start fails is told; the others go on', { skip: slowSet('starts six processes') }, async () => {
+test('a seed whose start fails is reported; the others continue', {
+  skip: slowSet('starts six processes'),
+}, async () => {
   const out = join(folder, 'half');
   const file = join(folder, 'half.ts');
   writeFileSync(
@@ -347,10 +351,10 @@ test('a seed whose start fails is told; the others go on', { skip: slowSet('star
   assert.match(failed.stdout, /^Missing runs: plain, seed 0; weighted, seed 0\.$/m);
   assert.ok(!existsSync(join(out, 'runs')));
 
-  // A policy of one's own, an empty bucket, and an end by tokens: 24 completions of at most 2 tokens a step.
+  // A user-defined policy, an empty bucket, and an end by tokens: 24 completions of at most 2 tokens per step.
   const { status, stdout, stderr } = await groupgrad('compare', file, '--out', out, '--set', 'base.steps=100');
   assert.equal(status, 0, stdout + stderr);
-  assert.match(stdout, /^No prompt of bucket none \(0\.999 to 1\): seed 0\./m);
+  assert.match(stdout, /^No prompts in bucket none \(0\.999 to 1\): seed 0\./m);
   for (const { tokens, steps, curve } of lasting(out).runs) {
     assert.ok(tokens >= 100 && curve.tokens.at(-1) === tokens, `${tokens} tokens`);
     const sampled = readLines(join(out, 'runs', 'plain', 'seed-0', 'metrics.jsonl')).map(
@@ -363,11 +367,11 @@ test('a seed whose start fails is told; the others go on', { skip: slowSet('star
   assert.equal(less.status, 1);
   assert.match(
     less.stdout,
-    /^plain, seed 0: failed: .*: has sampled \d+ tokens already, more than a run that ends at 20$/m,
+    /^plain, seed 0: failed: .*: has already sampled \d+ tokens, more than a run that ends at 20$/m,
   );
 });
 
-test('a dry run checks everything, tells which runs there are, and writes nothing', async () => {
+test('a dry run checks everything, lists the runs, and writes nothing', async () => {
   const out = join(folder, 'dry');
   const { status, stdout } = callInThread('compare', file, '--out', out, '--dry-run', '--json');
   assert.equal(status, 0);

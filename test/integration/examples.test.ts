@@ -1,4 +1,4 @@
-// The programs of examples/, cut short: they run, say what they promise, and leave a run folder.
+// The programs of examples/, shortened: they run, print what they should, and leave a run folder.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -21,7 +21,7 @@ function runProgram(...args: string[]) {
   return stdout;
 }
 
-/** What each is given besides the run folder, and what its last line looks like. */
+/** The arguments of each example besides the run folder, and the pattern of its last line. */
 const programs: Record<string, { args: string[]; last: RegExp; needs?: string; waits?: string | false }> = {
   'addition.ts': {
     args: ['2'],
@@ -72,7 +72,7 @@ test('examples/comparison.ts', { skip: slowSet('trains four times') }, (t) => {
   assert.ok(existsSync(join(out, 'report.html')));
 });
 
-test('every example is run here, or is a study with a test of its own', () => {
+test('every example is run here, or is a study with its own test', () => {
   const data = ['capitals.jsonl', 'sums.csv'];
   const known = [...Object.keys(programs), ...configurations, ...data, 'comparison.ts', 'paper', 'studies'];
   assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());

@@ -1,4 +1,4 @@
-// A run that is killed (SIGKILL) again and again, at random moments, ends as the run that was left alone, bit for bit.
+// A run that is killed (SIGKILL) repeatedly at random moments ends like an uninterrupted run, bit for bit.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -88,7 +88,7 @@ test('20 kills change nothing', { timeout: 600_000, skip: slowSet('takes a minut
 
 const stories = join(root, '../shared/models/stories260k');
 
-test('a run that trains a model of a folder is killed, and goes on bit for bit', {
+test('a run that trains a model from a folder is killed, and resumes bit for bit', {
   timeout: 600_000,
   skip: slowSet('loads a model five times') || (!existsSync(stories) && `${stories} is missing`),
 }, async (t) => {

@@ -1,4 +1,4 @@
-// Table 1 of the paper as one command, on a tiny model with files of its own: killed, gone on with, given a further benchmark.
+// Table 1 of the paper as one command, on a tiny model with its own files: killed, continued, extended by a benchmark.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -18,7 +18,7 @@ import { temporaryFolder } from '../support/trainer.js';
 
 const variants = ['grpo', 'grpo+hadw', 'gspo', 'gspo+hadw', 'dapo', 'dapo+hadw'];
 
-test('table 1 of the paper is filled on a small model, and resumes', { timeout: 300_000 }, async (t) => {
+test('table 1 of the paper is filled for a small model, and resumes', { timeout: 300_000 }, async (t) => {
   const folder = temporaryFolder(t);
   // The words of the benchmark's prompt are in its vocabulary.
   const prompt = benchmarks.minerva.template.replace('{prompt} ', '').split(' ');
@@ -58,7 +58,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
 
   const nothing = callInThread('compare', 'examples/paper/math.ts');
   assert.equal(nothing.status, 1);
-  assert.match(nothing.stderr, /^groupgrad: base\.policy\.model: expected a model's folder, with config\.json, got /);
+  assert.match(nothing.stderr, /^groupgrad: base\.policy\.model: expected a model's folder with config\.json, got /);
 
   // Killed while a policy is evaluated on a benchmark.
   const killed = spawn(process.execPath, [join(root, 'dist/cli/main.js'), ...call(out, 2)], { cwd: root });
@@ -83,7 +83,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
     );
     for (const { mean } of values) assert.ok(mean >= 0 && mean <= 1);
   }
-  // From the completions themselves.
+  // Computed from the completions themselves.
   const shareOf = (folder: string) => {
     const lines = readFileSync(join(folder, 'completions.jsonl'), 'utf8').trim().split('\n');
     assert.equal(lines.length, 20 * 4);
@@ -148,7 +148,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
   assert.equal(metrics().split('\n').length, before.split('\n').length + 1);
   assert.deepEqual(readdirSync(join(whole, 'runs/grpo/seed-0/benchmarks')).sort(), ['step-2', 'step-3']);
 
-  // A benchmark's file that has changed is another benchmark.
+  // A benchmark whose file has changed is a different benchmark.
   path('own.jsonl', problems.slice(1, 21));
   const changed = compare(whole, 3, ...two);
   assert.equal(changed.status, 1);

@@ -1,4 +1,4 @@
-// The backend in several worker threads of one process, memory over 10^5 operations, and sizes that cannot be had.
+// The backend in several worker threads of one process, memory over 10^5 operations, and impossible sizes.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -12,7 +12,7 @@ import { slowSet } from '../support/sets.js';
 const loaded = loadAddon();
 const skip = loaded.addon ? false : loaded.reason;
 
-/** A process of its own that runs `program` with the backend; what it prints. */
+/** Runs `program` with the backend in a separate process and returns its output. */
 function output(program: string, flags: readonly string[] = []): string {
   const start = `import * as tf from '@tensorflow/tfjs-core'; import './src/backend.ts'; await tf.setBackend('groupgrad');`;
   const args = [...flags, ...typescript, '--input-type=module', '-e', start + program];
@@ -24,7 +24,7 @@ function output(program: string, flags: readonly string[] = []): string {
 const workerFile = new URL('../support/engine-worker.mjs', import.meta.url);
 
 describe('the backend groupgrad in a process', { skip }, () => {
-  test('gives the same bits in four workers at once, and after others have ended', async () => {
+  test('gives the same bits in four concurrent workers, and after others have ended', async () => {
     const digest = async () => {
       const worker = new Worker(workerFile, { execArgv: typescript });
       const [[answer], [code]] = await Promise.all([once(worker, 'message'), once(worker, 'exit')]);
@@ -39,7 +39,7 @@ describe('the backend groupgrad in a process', { skip }, () => {
   });
 
   test('keeps its memory flat over 10^5 operations', () => {
-    // A buffer that was lost each time would come to 800 MB; the collector keeps some tens of MB for itself.
+    // A buffer leaked each time would add up to 800 MB; the collector keeps some tens of MB.
     const program = `
       const step = (i) => tf.tidy(() => {
         const x = tf.fill([40, 50], i);
@@ -63,7 +63,7 @@ describe('the backend groupgrad in a process', { skip }, () => {
     assert.ok(memory.grown < 50e6, `grew by ${memory.grown} bytes`);
   });
 
-  test('refuses sizes that cannot be had with a RangeError, and goes on', () => {
+  test('rejects impossible sizes with a RangeError, and continues', () => {
     const program = `
       const failures = [];
       for (const run of [
@@ -94,7 +94,7 @@ describe('the backend groupgrad in a process', { skip }, () => {
   });
 });
 
-test('without the addon, importing the backend says so', () => {
+test('without the addon, importing the backend fails with the reason', () => {
   const program = `await import('./src/backend.ts').catch((error) => console.log(error.message));`;
   const result = run(process.execPath, [...typescript, '--input-type=module', '-e', program], {
     cwd: root,

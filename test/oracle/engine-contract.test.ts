@@ -1,6 +1,6 @@
-// On the backend groupgrad the sampler's numbers are the trainer's, to the last bit: logits through the key-value cache are those
+// On the backend groupgrad the sampler's numbers equal the trainer's, bit for bit: logits through the key-value cache equal those
 // of a whole forward pass, alone or with other sequences, on one thread or several, in both precisions, with every weight trained
-// and with an adapter on weights held in bfloat16; for every family of tiny checkpoints, and for a small Llama.
+// and with an adapter on weights stored in bfloat16; for every family of tiny checkpoints, and for a small Llama.
 
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ const skip = noEngine
   ? noEngine
   : existsSync(families)
     ? false
-    : 'the folders of tiny checkpoints are not beside the repository';
+    : 'the folders of tiny checkpoints are not next to the repository';
 
 const folders = skip
   ? []
@@ -44,7 +44,7 @@ const untiedKinds: typeof kinds = {
   'an adapter of the unembedding too': { lora: { rank: 4, targets: '.*' }, type: 'BF16' },
 };
 
-/** [prompt, what follows]: over the ends of blocks of the cache, and of keys, where the model reads so far. */
+/** [prompt, continuation]: across the ends of blocks of the cache, and of keys, if the model's context is long enough. */
 function sequencesOf(vocabulary: number, longest: number): { prompt: Int32Array; rest: Int32Array }[] {
   const random = seeded(5);
   const tokens = (length: number) => Int32Array.from({ length }, () => random.integer(0, vocabulary - 1));
@@ -78,7 +78,7 @@ function fullPass(model: ModelWeights, sequences: readonly Int32Array[]): Float3
   return sequences.map((own, b) => values.subarray(b * length * size, (b * length + own.length) * size));
 }
 
-/** The gradient of what a training step might raise moves every weight. */
+/** A gradient that changes every weight, as training may. */
 function train({ model, variables }: PretrainedModel, steps: number): void {
   const optimizer = new AdamW(variables, {
     learningRate: 1e-3,
@@ -149,7 +149,7 @@ describe('sampler and trainer on the backend groupgrad', { skip }, () => {
               same(values, row, 0, 'all sequences');
             });
             whole.forEach((own, row) => {
-              same(fullPass(model, [own])[0], row, 0, 'a sequence by itself');
+              same(fullPass(model, [own])[0], row, 0, 'a sequence alone');
             });
             const prompts = padPrompts(
               sequences.map(({ prompt }) => prompt),

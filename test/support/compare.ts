@@ -1,4 +1,4 @@
-// Comparisons with a bound relative to the largest expected value, and messages that say where they failed.
+// Comparisons with a bound relative to the largest expected value, and messages with the position of a failure.
 
 import assert from 'node:assert/strict';
 

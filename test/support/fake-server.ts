@@ -1,4 +1,4 @@
-// vLLM's and SGLang's routes on a port of this machine, computed by our own policy with the adapters that are loaded, with
+// vLLM's and SGLang's routes on a local port, computed by our own policy with the loaded adapters, with
 // faults on demand.
 
 import http from 'node:http';
@@ -9,16 +9,16 @@ import { policySampler } from '../../src/rollout/sample.js';
 import { type LoadedPolicy, loadPretrainedPolicy } from '../../src/weights/pretrained-policy.js';
 
 export interface Faults {
-  /** Milliseconds before each completion is answered. */
+  /** Milliseconds before the response to each completion. */
   delay?: number;
   /** How many requests fail with this status, or with a closed connection. */
   status?: { code: number; times: number; text?: string };
   closed?: number;
-  /** The connection of every completion from here on is closed, as by a server that dies. */
+  /** Closes the connection of every completion from here on, like a server that dies. */
   isDead?: boolean;
-  /** Answers without the adapter, or with the first one that was loaded. */
+  /** Responds without the adapter, or with the first one that was loaded. */
   adapter?: 'none' | 'first';
-  /** Completions, not scores, are those of the first adapter. */
+  /** Completions, but not scores, are those of the first adapter. */
   isCacheStale?: boolean;
   /** The first id of every completion. */
   id?: number;
@@ -61,9 +61,9 @@ export interface Body {
 export interface FakeServer {
   url: string;
   faults: Faults;
-  /** Path and body of every request that was answered. */
+  /** Path and body of every request that got a response. */
   requests: { path: string; body: Body; key: string | undefined }[];
-  /** Names of the adapters that are loaded. */
+  /** Names of the loaded adapters. */
   readonly loaded: string[];
   /** Asked before a completion is computed: a status to answer with, or `close` to close the connection. */
   onCompletion: ((body: Body) => Promise<number | 'close' | undefined>) | undefined;
@@ -234,7 +234,7 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
       return;
     }
     atOnce++;
-    server.mostAtOnce = Math.max(server.mostAtOnce, atOnce);
+    server.maxAtOnce = Math.max(server.maxAtOnce, atOnce);
     const counts = isCompletion(path, body);
     const work = { adapter: body.model ?? body.lora_path };
     if (counts) {

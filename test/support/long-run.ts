@@ -1,4 +1,4 @@
-// Trains and prints, every hundred steps, how many tensors there are and how much memory is resident once garbage is gone:
+// Trains and prints, every hundred steps, the number of tensors and the resident memory after garbage collection:
 // `--expose-gc long-run.ts <backend> <steps> <folder>`.
 
 import * as tf from '@tensorflow/tfjs-core';

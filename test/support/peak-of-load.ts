@@ -1,4 +1,4 @@
-// How many bytes more than before a process takes at its peak when it loads a model with an adapter:
+// Prints by how many bytes a process's peak memory grows when it loads a model with an adapter:
 // `peak-of-load.ts <folder> <dtype>`.
 
 import { existsSync, readFileSync } from 'node:fs';

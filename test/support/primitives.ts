@@ -1,4 +1,4 @@
-// The model's primitives in float64, term by term as src/model says: what kernels under their names are to compute.
+// The model's primitives in float64, term by term as documented in src/model: the expected results of kernels with their names.
 
 export type Attributes = Record<string, number | boolean>;
 type Arrays = Record<string, ArrayLike<number>>;
@@ -27,11 +27,11 @@ type Visit = (pair: {
   sharedHead: number;
   probability: number;
   logSumExp: number;
-  /** Of the score by the product of query and key. */
+  /** Gradient of the score with respect to the product of query and key. */
   slope: number;
 }) => void;
 
-/** Visits every pair of positions that may see one another, with its probability. */
+/** Visits every pair of positions that may attend to each other, with its probability. */
 function visitScores({ query, key, starts }: Arrays, shapes: Shapes, attributes: Attributes, visit: Visit): void {
   const [sequences, heads, keyValueHeads, scale, softCap, window] = (
     ['sequences', 'heads', 'keyValueHeads', 'scale', 'softCap', 'window'] as const

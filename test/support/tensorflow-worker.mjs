@@ -1,5 +1,5 @@
-// A worker thread that loads tfjs-node and a copy of the package, and answers with the digest of losses on TensorFlow.
-// `workerData`: { root, seed, order, endless }; `order` tells which of the two is loaded first.
+// A worker thread that loads tfjs-node and a copy of the package, and returns the digest of losses on TensorFlow.
+// `workerData`: { root, seed, order, endless }; `order` says which of the two is loaded first.
 
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';

@@ -1,8 +1,9 @@
-// The fused kernels of the backend: as accurate as their arithmetic allows, in every instruction set; and bits of a row that
-// do not depend on the batch, on padding, on what comes later, or on threads.
+// The fused kernels of the backend: as accurate as their arithmetic allows, in every instruction set; and the bits of a row do
+// not depend on the batch, on padding, on later positions, or on threads.
 //
-// Bounds, relative to the largest value or 1, which is the size of the inputs, as differences may be 0: sums of n terms in float32, each step within 2⁻²⁴, twice or three times one after the
-// other (a score, its softmax, the mean of values), hence 4 (n + 128) 2⁻²⁴ with n the terms of the longest chain and 128 the
+// Bounds, relative to the largest value or 1, which is the size of the inputs, as differences may be 0: sums of n terms in
+// float32, each step within 2⁻²⁴, two or three of them in sequence (a score, its softmax, the mean of values), hence
+// 4 (n + 128) 2⁻²⁴ with n the terms of the longest chain and 128 the
 // keys of a block.
 
 import assert from 'node:assert/strict';
@@ -32,7 +33,7 @@ function normal(seed: number, ...shape: number[]): [Float32Array, number[]] {
   return [fill(count, () => random.normal()), shape];
 }
 
-/** What a kernel gives. */
+/** Results of a kernel. */
 function run(name: string, given: Given, attributes: Attributes): Float32Array[] {
   const inputs = Object.fromEntries(
     Object.entries(given).map(([key, [values, shape]]) => [
@@ -176,7 +177,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         }
       });
 
-      test('rotary position embedding, whole and in part, forward and back', () => {
+      test('rotary position embedding, whole and partial, forward and backward', () => {
         for (const [size, width] of [
           [8, 8],
           [20, 14],
@@ -194,7 +195,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         }
       });
 
-      test('the gated unit with both activations, where they are flat too', () => {
+      test('the gated unit with both activations, including where they are flat', () => {
         const size = 70_001;
         const spread = normal(3, size, 1);
         for (let i = 0; i < size; i++) spread[0][i] *= 1 + (i % 40);
@@ -317,7 +318,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
           });
           const [mixed, logSumExp] = results[0];
           own.starts.forEach((start, b) => {
-            // Alone, without its padding, and cut off in several places; then with other padding before and behind.
+            // Alone, without padding, and truncated in several places; then with other padding before and after.
             for (const end of [start + 1, Math.floor((start + length) / 2), length - 1, length]) {
               if (end <= start || end > length) continue;
               for (const [before, behind] of [
@@ -405,7 +406,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
             });
             tf.dispose([step, y]);
           }
-          // The positions were written, and nothing else.
+          // Only these positions were written.
           for (const [blocks, wanted] of [
             [keys, wantedKeys],
             [values, wantedValues],
@@ -418,7 +419,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         }
       });
 
-      test('bits of all others depend neither on other rows nor on threads', () => {
+      test('bits of all other kernels do not depend on other rows or on threads', () => {
         const [rows, n] = [700, 96];
         const rowwise: [string, (count: number) => Given, Attributes][] = [
           [
@@ -490,7 +491,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
     });
   }
 
-  test('a NaN or an infinity reaches the rows that see it, and no others', () => {
+  test('a NaN or an infinity affects the rows that attend to it, and no others', () => {
     for (const bad of [Number.NaN, Infinity, -Infinity]) {
       const { given, attributes } = attentionOf(
         { starts: [0, 0], length: 150, heads: 1, keyValueHeads: 1, size: 8 },
@@ -500,13 +501,13 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
       const [mixed] = run('groupgrad.attention', given, attributes);
       for (let row = 0; row < 300; row++) {
         const finite = mixed.subarray(row * 8, row * 8 + 8).every(Number.isFinite);
-        // A score of infinity leaves no probabilities.
+        // With a score of infinity there are no probabilities.
         assert.equal(finite, row !== 20, `row ${row}, ${bad}`);
       }
     }
   });
 
-  test('sizes and places out of range are refused by name', () => {
+  test('sizes and positions out of range are rejected by name', () => {
     const { given, attributes } = attentionOf({ starts: [0], length: 4, heads: 2, keyValueHeads: 1, size: 4 }, 1);
     const refuse = (change: Given, settings: Attributes, expectedError: RegExp) =>
       assert.throws(
@@ -544,8 +545,8 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
   });
 });
 
-// The float64 forms are what the kernels are held to above: their gradients are those of their values.
-test('the gradients in float64 are those by finite differences', () => {
+// The kernels are compared with the float64 forms above, whose gradients must be those of their values.
+test('the float64 gradients agree with finite differences', () => {
   const differences: [name: string, given: Given, attributes: Attributes, saved: string[], wanted: string[]][] = [];
   const { given, attributes } = attentionOf(
     { starts: [1, 0], length: 5, heads: 4, keyValueHeads: 2, size: 3, softCap: 1.2, window: 3 },

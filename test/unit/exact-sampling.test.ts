@@ -1,5 +1,5 @@
-// On the backend groupgrad the log-probs that were sampled are those that are trained on, to the last bit, and the trainer
-// insists on it: however many threads there are, however a step is cut, in both precisions of products, with weights in float32 and
+// On the backend groupgrad the log-probs of sampling equal those of training bit for bit, and the trainer
+// requires it: for any number of threads and any division of a step, in both precisions of products, with weights in float32 and
 // in bfloat16.
 
 import assert from 'node:assert/strict';
@@ -39,7 +39,7 @@ async function adapted(t: TestContext, precision: Precision, targets: string): P
   const policy = await adaptedPolicy(t, precision, targets, 3);
   const prompts = ['a b c', 'd', 'e f', 'g a'];
   const example = (i: number) => ({ prompt: prompts[i], answer: '', solution: '', difficulty: 0 });
-  // Truncated completions, whose score is 0, have rewards too.
+  // Truncated completions, whose score is 0, get rewards too.
   const letters = defineReward('letters', ({ completion }) => completion.text.split('c').length);
   return { policy, train: { name: 'words', size: prompts.length, example, score: () => 0 }, rewards: [letters] };
 }
@@ -50,7 +50,7 @@ const kinds: Record<string, (t: TestContext, precision: Precision) => Promise<Pa
   'an adapter of the unembedding too': (t, precision) => adapted(t, precision, '.*'),
 };
 
-/** A policy whose decoder's logits are a little off. */
+/** A policy whose decoder's logits are slightly off. */
 function inexact(decodesExactly: boolean): Policy {
   const policy = policyOf();
   const decode = (prompts: SequenceBatch, rows: Int32Array, tokens: number): Decoder => {
@@ -83,13 +83,13 @@ describe('sampling and training on the backend groupgrad', { skip }, () => {
   const cuts: Record<string, Partial<TrainerOptions>> = {
     'micro-batches of one': { microBatchSize: 1 },
     'one micro-batch': { microBatchSize: 64 },
-    'several updates a step': { miniBatches: 2, iterations: 2 },
+    'several updates per step': { miniBatches: 2, iterations: 2 },
     'a cut distribution': { sampling: { maxTokens: 6, temperature: 0.7, topK: 5 } },
   };
   for (const [name, cut] of Object.entries(cuts)) {
     for (const precision of ['float32', 'bfloat16'] as const) {
       for (const [kind, make] of Object.entries(kinds)) {
-        test(`agree to the last bit: ${name}, ${kind}, ${precision}`, async (t) => {
+        test(`agree bit for bit: ${name}, ${kind}, ${precision}`, async (t) => {
           const trainer = await tinyTrainer(t, {
             ...(await make(t, precision)),
             sampling: { maxTokens: 6, temperature: 0.7 },

@@ -1,7 +1,7 @@
-// Primitives take a fused kernel of the current backend where it has one of their names: with stand-ins on the plain backend,
-// each written from what its primitive says of inputs, attributes and outputs, a model computes what the composed form does.
+// Primitives use a fused kernel of the current backend if it has one of their name: with stand-ins on the plain backend,
+// each written from its primitive's documentation of inputs, attributes and outputs, a model computes the same as the composed form.
 //
-// Bound: 1e-5 of the largest value: values of order 1 through some 10 float32 sums of at most 48 terms, in another order.
+// Bound: 1e-5 of the largest value: values of order 1 through about 10 float32 sums of at most 48 terms, in another order.
 
 import assert from 'node:assert/strict';
 import test, { afterEach, before } from 'node:test';
@@ -19,7 +19,7 @@ import { globalNorm } from '../../src/train/update.js';
 import { assertArray } from '../support/compare.js';
 import { type Attributes, type Primitive, primitives } from '../support/primitives.js';
 
-/** What was called, by name. */
+/** Names of the calls. */
 const calls = new Map<string, number>();
 const vocabulary = characterVocabulary('abcdef');
 const size = { layers: 2, width: 16, heads: 4, keyValueHeads: 2, hidden: 24 };
@@ -119,7 +119,7 @@ function logitsAndGradients(recompute: boolean): Record<string, Float32Array> {
   return all;
 }
 
-/** Logits of rows that come, go and grow over the ends of blocks, after every change. */
+/** Logits of rows that are added, removed and extended beyond the ends of blocks, after every change. */
 function decodedLogits(): Float32Array {
   const policy = createTransformer(size, vocabulary, 5);
   const prompts = [3, 48, 70, 90].map((length, i) => Int32Array.from({ length }, (_, t) => (t * (i + 2)) % 7));
@@ -152,7 +152,7 @@ afterEach(() => {
   }
 });
 
-test('decoding computes by its fused kernel, which writes the cache in place', () => {
+test('decoding uses its fused kernel, which writes the cache in place', () => {
   const composed = decodedLogits();
   register('groupgrad.decodeAttention', decodeAttention);
   const before = tf.memory().numTensors;
@@ -162,7 +162,7 @@ test('decoding computes by its fused kernel, which writes the cache in place', (
   assert.equal(tf.memory().numTensors, before);
 });
 
-test('every primitive computes by the fused kernels of its name, forward and backward', () => {
+test('every primitive uses the fused kernels of its name, forward and backward', () => {
   const composed = logitsAndGradients(false);
   for (const name of ofModel) register(name);
   for (const recompute of [false, true]) {
@@ -243,7 +243,7 @@ function updated(): Float32Array[] {
   return values;
 }
 
-test('so do the optimiser and the norm of the gradient', () => {
+test('so do the optimizer and the norm of the gradient', () => {
   const composed = updated();
   for (const name of ofOptimizer) register(name);
   calls.clear();

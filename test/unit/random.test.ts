@@ -1,4 +1,4 @@
-// Random numbers: the generator against its authors' known answers, and what the package relies on.
+// Random numbers: the generator against its authors' known answers, and properties that the package relies on.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -67,7 +67,7 @@ test('an array is filled by addresses, two numbers from each, whatever its lengt
   assert.equal(new Set([...seven, ...fill(7, 6, 2), ...fill(7, 5, 3), ...fill(7, 5)]).size, 28);
   const many = Array.from({ length: 20000 }, (_, i) => fill(2, i));
   const product = many.reduce((sum, [x, y]) => sum + (x - 0.5) * (y - 0.5), 0) / many.length;
-  // Neighbours are not correlated: five standard errors of 1 / (12 sqrt(n)).
+  // Neighbours are uncorrelated: five standard errors of 1 / (12 sqrt(n)).
   assert.ok(Math.abs(product) < 5 / (12 * Math.sqrt(many.length)));
 });
 

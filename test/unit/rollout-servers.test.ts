@@ -1,4 +1,4 @@
-// Rollouts by servers: vLLM's and SGLang's routes on real ports, with real adapters, and everything that goes wrong there.
+// Rollouts by servers: vLLM's and SGLang's routes on real ports, with real adapters, and all failures.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -44,7 +44,7 @@ describe('rollouts by servers', () => {
   before(() => startBackend(quickBackend));
 
   for (const kind of ['vllm', 'sglang'] as const) {
-    test(`${kind} samples with each version of the adapter, and lets go of those before`, async (t) => {
+    test(`${kind} samples with each version of the adapter, and unloads the earlier ones`, async (t) => {
       const at = await scene(t);
       const [server] = at.servers;
       const urls = [server.url];
@@ -71,7 +71,7 @@ describe('rollouts by servers', () => {
       const completions = server.requests.filter(({ path, body }) =>
         kind === 'vllm' ? body.logprobs === 0 : path === '/generate' && body.logprob_start_len === undefined,
       );
-      // 4 probes and 16 completions a step.
+      // 4 probes and 16 completions per step.
       assert.equal(completions.length, 4 * (4 + 16));
       const { body } = completions.at(-1)!;
       const settings = kind === 'vllm' ? body : body.sampling_params;
@@ -99,7 +99,7 @@ describe('rollouts by servers', () => {
     assert.equal(updates.length, 3);
   });
 
-  test('a resumed run lets servers go of what the process before had loaded', async (t) => {
+  test('a resumed run unloads from servers what the previous process had loaded', async (t) => {
     const at = await scene(t);
     const runDir = join(at.parent, 'run');
     const first = await open(t, at.model, { rollout: vllmOf(at), runDir });
@@ -130,7 +130,7 @@ describe('rollouts by servers', () => {
       /log-probs are those at temperature 1, not 0.5.*on average/,
     ],
   ] as const) {
-    test(`a server that answers ${what} ends the run with the numbers`, async (t) => {
+    test(`a server that responds ${what} ends the run with the numbers`, async (t) => {
       const at = await scene(t, faults);
       const rollout = vllmOf(at, { maxProbeDifference: 10 });
       const trainer = await open(t, at.model, {
@@ -142,21 +142,21 @@ describe('rollouts by servers', () => {
     });
   }
 
-  test('a server with another model is found out at the first step', async (t) => {
+  test('a server with another model is detected in the first step', async (t) => {
     const at = await scene(t);
     const tensors = tensorsOf(tinyConfig);
     for (const { values } of Object.values(tensors)) (values as Float32Array).reverse();
     const other = writeModelFolder(join(at.parent, 'other'), { tensors });
     const server = await fakeServer(t, other);
     const trainer = await open(t, at.model, { rollout: vllmOf({ ...at, servers: [server] }) });
-    assert.match(await failure(trainer), /computes with other weights: the mean difference is above 0.1/);
+    assert.match(await failure(trainer), /computes with different weights: the mean difference is above 0.1/);
     assert.equal(trainer.step, 0);
   });
 
-  test('a stale cache shows in the log-probs of sampled tokens', async (t) => {
+  test('a stale cache is detected in the log-probs of sampled tokens', async (t) => {
     const at = await scene(t, { isCacheStale: true });
     const trainer = await open(t, at.model, { rollout: vllmOf(at), optimizer: { learningRate: 1 } });
-    assert.match(await failure(trainer), /log-probs of sampled tokens are others/);
+    assert.match(await failure(trainer), /log-probs of sampled tokens are different/);
   });
 
   for (const [what, faults] of [
@@ -164,7 +164,7 @@ describe('rollouts by servers', () => {
     ['closed connections', { closed: 3 }],
     ['too many requests', { status: { code: 429, times: 2 } }],
   ] as const) {
-    test(`${what} is waited for`, async (t) => {
+    test(`waits for ${what}`, async (t) => {
       const at = await scene(t, structuredClone(faults));
       const trainer = await open(t, at.model, { rollout: vllmOf(at, { concurrency: 2 }) });
       const [step] = await stepsOf(trainer, 1);
@@ -172,13 +172,13 @@ describe('rollouts by servers', () => {
     });
   }
 
-  test('an answer that takes too long is a fault, and one that is always a fault ends the run', async (t) => {
+  test('a response that takes too long is a fault, and repeated faults end the run', async (t) => {
     const at = await scene(t, { delay: 2000 });
     const trainer = await open(t, at.model, { rollout: vllmOf(at, { timeLimit: 300, retries: 1 }) });
-    assert.match(await failure(trainer), /no server works any more|has failed 2 times.*no answer within 300 ms/);
+    assert.match(await failure(trainer), /all servers have failed|has failed 2 times.*no response within 300 ms/);
   });
 
-  test('a server that is started anew gets the adapter again', async (t) => {
+  test('a restarted server gets the adapter again', async (t) => {
     const at = await scene(t);
     const [server] = at.servers;
     let seen = 0;
@@ -193,7 +193,7 @@ describe('rollouts by servers', () => {
     assert.equal(server.requests.filter(({ path }) => path === '/v1/load_lora_adapter').length, 2);
   });
 
-  test('groups are spread over servers, and a server that dies costs what it had not finished', async (t) => {
+  test('groups are distributed over servers, and a server that dies costs only what it had not finished', async (t) => {
     const at = await scene(t, {}, {});
     const [one, two] = at.servers;
     let done = 0;
@@ -278,7 +278,7 @@ describe('rollouts by servers', () => {
     await assert.rejects(engine.complete(requests, { ...settings, signal: undefined, topP: 0.5 }), /^RangeError: topP/);
   });
 
-  test('a key comes from the environment and stands in no file and no error', async (t) => {
+  test('a key comes from the environment and appears in no file and no error', async (t) => {
     const key = 'sk-very-secret-0123456789';
     process.env.TEST_ROLLOUT_KEY = key;
     t.after(() => {
@@ -301,7 +301,7 @@ describe('rollouts by servers', () => {
     }
   });
 
-  test('what learns is what the policy itself would have sampled', async (t) => {
+  test('training gets what the policy itself would have sampled', async (t) => {
     const at = await scene(t);
     const rises = async (rollout?: RolloutEngine) => {
       const trainer = await open(t, at.model, { rollout, groupSize: 8 });
@@ -320,11 +320,11 @@ describe('options of rollouts', () => {
 
   for (const [options, expected] of [
     [{ ...usual, urls: [] }, /^TypeError: urls: expected at least one URL/],
-    [{ ...usual, urls: ['127.0.0.1'] }, /^TypeError: urls\[0\]: expected a URL of http or https/],
+    [{ ...usual, urls: ['127.0.0.1'] }, /^TypeError: urls\[0\]: expected an http or https URL/],
     [{ ...usual, urls: ['http://u:secret@h'] }, /^RangeError: urls\[0\]: expected a URL without user, (?!.*secret)/],
-    [{ ...usual, urls: ['http://h', 'http://h/'] }, /^RangeError: urls\[1\]: expected a server of its own/],
-    [{ ...usual, model: '' }, /^TypeError: model: expected a text/],
-    [{ ...usual, adapterFolder: undefined }, /^TypeError: adapterFolder: expected a text, got nothing/],
+    [{ ...usual, urls: ['http://h', 'http://h/'] }, /^RangeError: urls\[1\]: expected another server/],
+    [{ ...usual, model: '' }, /^TypeError: model: expected a non-empty string/],
+    [{ ...usual, adapterFolder: undefined }, /^TypeError: adapterFolder: expected a non-empty string, got nothing/],
     [{ ...usual, weightsFolder: 'b' }, /^TypeError: weightsFolder: unknown field/],
     [{ ...usual, timeLimit: 1e6 }, /^RangeError: timeLimit: expected an integer at least 1 and at most 300000/],
     [{ ...usual, concurency: 1 }, /^TypeError: concurency: unknown field/],
@@ -344,10 +344,13 @@ describe('options of rollouts', () => {
   });
 
   for (const [change, expected] of [
-    [{ rollout: {} }, /^TypeError: rollout.name: expected a text, got nothing/],
+    [{ rollout: {} }, /^TypeError: rollout.name: expected a non-empty string, got nothing/],
     [{ rollout: { name: 'x' } }, /^TypeError: rollout.complete: expected a function/],
-    [{ rollout: vllm(usual), sampling: { topP: 0.9 } }, /^RangeError: sampling.topP: expected nothing with vllm/],
-    [{ importanceSampling: {} }, /^TypeError: importanceSampling: expected nothing without rollout/],
+    [{ rollout: vllm(usual), sampling: { topP: 0.9 } }, /^RangeError: sampling.topP: expected no truncation with vllm/],
+    [
+      { importanceSampling: {} },
+      /^TypeError: importanceSampling: expected nothing, because there is no rollout engine/,
+    ],
     [
       { rollout: vllm(usual), importanceSampling: { clipMin: 3 } },
       /^RangeError: importanceSampling.clipMin: expected a number below clipMax \(3\)/,
@@ -368,13 +371,13 @@ describe('options of rollouts', () => {
     });
   }
 
-  test('a policy without an adapter is refused at the first step', async (t) => {
+  test('a policy without an adapter is rejected in the first step', async (t) => {
     const at = await scene(t);
     const trainer = await open(t, at.model, { rollout: vllmOf(at) }, {});
     assert.match(await failure(trainer), /^policy: expected one with an adapter \(lora\)/);
   });
 
-  test('an engine of the user samples, and is warned of where its log-probs differ', async (t) => {
+  test('a user-defined engine samples, and a warning says if its log-probs differ', async (t) => {
     const at = await scene(t);
     const own: Completion = { tokens: Int32Array.of(3, 2), logProbs: Float32Array.of(-0.1, -0.2), truncated: false };
     let turn = 0;
@@ -392,18 +395,18 @@ describe('options of rollouts', () => {
     );
   });
 
-  test('small changes of the weights tell a server that has stayed from one that computes in low precision', () => {
+  test('small changes of the weights distinguish a server with old weights from one that computes in low precision', () => {
     const own = { before: [-1, -2, -3, -4], now: [-1.1, -2.05, -2.9, -4.1] };
     const noise = [0.02, -0.01, 0.01, 0.015];
     const noisy = (values: number[]) => values.map((value, i) => value + noise[i]);
     assert.equal(hasStayed({ before: noisy(own.before), now: own.now }, own), false);
     assert.equal(hasStayed({ before: noisy(own.before), now: own.before }, own), true);
-    // Too small to tell: neither.
+    // Too small to decide: neither.
     const still = { before: own.before, now: own.before.map((value) => value - 1e-5) };
     assert.equal(hasStayed({ before: own.before, now: own.before }, still), false);
   });
 
-  test('readLines of a run tell the mismatch of every step', async (t) => {
+  test("the mismatch of every step is in a run's metrics", async (t) => {
     const at = await scene(t);
     const runDir = join(at.parent, 'run');
     const importanceSampling = { mode: 'token_truncate', clipMax: 1, clipMin: 0.5 } as const;

@@ -94,7 +94,7 @@ function renderFaults({ count, latest }: Faults): string {
   if (count === 0) return '';
   const items = latest.map(({ step, reason, action, file }) =>
     [
-      `<li>step ${format(step)}: ${markup(shorten(reason, mostFaultCharacters))}. `,
+      `<li>step ${format(step)}: ${markup(shorten(reason, maxFaultCharacters))}. `,
       action !== undefined && Object.hasOwn(actions, action) ? `${actions[action]} ` : '',
       `Its completions are in <code>faults/${markup(file)}</code>.</li>`,
     ].join(''),
@@ -156,8 +156,8 @@ function renderSamples(groups: RunPage['samples'], notation: string | undefined)
 }
 
 /** Maximum number of characters that are shown of a text, and of a fault's reason. */
-const mostCharacters = 4000;
-const mostFaultCharacters = 500;
+const maxCharacters = 4000;
+const maxFaultCharacters = 500;
 
 function renderSample(sample: Sample): string {
   const { step, prompt, answer, completion, rewards, advantage, truncated, version } = sample;
@@ -182,7 +182,7 @@ function renderSample(sample: Sample): string {
   ].join('');
 }
 
-function shorten(text: string, most = mostCharacters): string {
+function shorten(text: string, most = maxCharacters): string {
   if (text.length <= most) return text;
   return `${text.slice(0, most)}… (${text.length - most} further characters)`;
 }

@@ -184,7 +184,7 @@ async function readFault(path: string): Promise<Omit<Fault, 'file'>> {
     await file.close();
   }
   const [, number] = /step-(\d+)/.exec(basename(path))!;
-  // Keys of the file itself: those within its groups are indented further, and texts hold no line breaks.
+  // Only keys of the file itself: those within its groups are indented further, and strings contain no line breaks.
   const [, reason] = /^ "reason": ("(?:[^"\\]|\\.)*")/m.exec(text) ?? [];
   const [, action] = /^ "action": "(\w+)"/m.exec(text) ?? [];
   return {

@@ -7,7 +7,7 @@ import { binary } from './elementwise.js';
 import { type Arguments, isFloat, type Kernel, type Kernels, sizeOf, stridesOf } from './kernel.js';
 
 /** Products of more rows spend so little of their time on packing that saving memory matters more. */
-const mostRowsForPacking = 256;
+const maxRowsForPacking = 256;
 
 /** tfjs's activations by the name of their kernel. */
 const activations: Readonly<Record<string, string>> = {
