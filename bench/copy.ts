@@ -1,4 +1,4 @@
-// The ceiling: a plain memory copy of the same bytes on the same number of threads (one read and one write of each).
+// The upper bound: a plain memory copy of the same bytes on the same number of threads (one read and one write of each).
 
 import { Worker } from 'node:worker_threads';
 
@@ -48,7 +48,7 @@ export async function parallelCopy(values: number, threads: number): Promise<Par
       Atomics.notify(control, 0);
       target.set(source);
       while (Atomics.load(control, 2) < workers.length) {
-        // The others finish at about the same time: spinning keeps the wake-up of this thread out of the figure.
+        // The others finish at about the same time: spinning keeps the wake-up of this thread out of the measurement.
       }
     },
     async close() {

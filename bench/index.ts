@@ -1,9 +1,9 @@
-// `npm run bench`: the fused loss against the same loss in ordinary tfjs operations on every tfjs backend present, a plain
+// `npm run bench`: the fused loss compared with the same loss in ordinary tfjs operations on every installed tfjs backend, a plain
 // single-threaded loop, and a memory copy of the same bytes. Prints a Markdown table and writes JSON with the machine.
 //
-//   npm run bench -- --quick            the small sizes alone
-//   npm run bench -- --backends tensorflow,wasm   of tfjs's backends, these alone
-//   npm run bench -- --python python3   PyTorch eager beside them, with a Python that has torch
+//   npm run bench -- --quick            only the small sizes
+//   npm run bench -- --backends tensorflow,wasm   only these of tfjs's backends
+//   npm run bench -- --python python3   PyTorch eager as well, with a Python that has torch
 //   npm run bench -- --out file.json    default: bench/results/host-<cores>-cores.json
 
 import { execFileSync } from 'node:child_process';
@@ -27,7 +27,7 @@ import { machine, peakExtraBytes } from './machine.js';
 interface Contender {
   name: string;
   run: () => void;
-  /** Untimed, before each run: what the run destroys. */
+  /** Untimed, before each run: restores what the run overwrites. */
   prepare?: () => void;
   /** Largest difference from float64, relative to the largest value of the gradient. */
   error?: () => number;
@@ -41,9 +41,9 @@ interface Row {
   p10Ms: number;
   p90Ms: number;
   samples: number;
-  /** Of the median to the copy's, the first of the group. */
+  /** Ratio of the median to the copy's, the first of the group. */
   timesCopy: number;
-  /** Of the median to the fused loss's, the second of the group. */
+  /** Ratio of the median to the fused loss's, the second of the group. */
   timesFused: number;
   peakExtraMiB?: number;
   error?: number;
@@ -117,7 +117,7 @@ async function measure(operation: string, size: string, contenders: Contender[])
   }
 }
 
-/** PyTorch eager in a process of its own, on as many threads. */
+/** PyTorch eager in a separate process, with the same number of threads. */
 function measureTorch(python: string, operation: string, size: string, N: number, V: number): void {
   const contender = `PyTorch eager on the CPU, ${threads} threads`;
   process.stderr.write(`${operation}, ${size}: ${contender}\n`);
@@ -169,14 +169,14 @@ for (const backend of backends) {
   }
 }
 
-/** WebAssembly addresses 4 GiB at most, and tfjs operations hold about ten arrays of the logits' size at once. */
+/** WebAssembly addresses at most 4 GiB, and tfjs operations hold about ten arrays of the logits' size at once. */
 const wasmValues = 2 ** 32 / 4 / 10;
 /** The plain cpu backend takes minutes beyond this. */
 const cpuValues = 2 ** 25;
 
 function tooLarge(backend: Backend, values: number): string | undefined {
   if (backend === 'wasm' && values > wasmValues) return 'needs more than the 4 GiB that WebAssembly addresses';
-  if (backend === 'cpu' && values > cpuValues) return 'takes minutes a call';
+  if (backend === 'cpu' && values > cpuValues) return 'takes minutes per call';
   return undefined;
 }
 
@@ -198,7 +198,7 @@ async function benchLogits(N: number, V: number): Promise<void> {
   const oldLogProbs = logProbs.map((l) => l + 0.2 * next());
   const input = { shape, logits, tokens, advantages, oldLogProbs };
 
-  // Float64 on the first rows alone: with the whole batch's token count as normaliser their gradient is the same.
+  // Float64 only on the first rows: with the whole batch's token count as the denominator their gradient is the same.
   const checked = Math.min(length, Math.max(1, Math.floor(2 ** 20 / V)));
   const reference = logitsLoss(
     {
@@ -279,7 +279,7 @@ async function benchLogits(N: number, V: number): Promise<void> {
         },
       };
     };
-    /** `grpoLoss` in every way that the backend has. */
+    /** `grpoLoss` in every way that the backend offers. */
     const fused = (config: LossConfig, suffix = ''): Contender[] => {
       const throughArrays = (t: tf.Tensor) =>
         differentiable(t, (values) => arraysLoss(values, { ...batch, shape }, config, {}, undefined));
@@ -295,7 +295,7 @@ async function benchLogits(N: number, V: number): Promise<void> {
       ...fused(clip),
       contender(names[1], (t) => tfjsLogitsLoss(t as tf.Tensor3D, batch, clip)),
     ]);
-    // The fused loss computes the entropies anyway; tfjs operations pay for them.
+    // The fused loss computes the entropies anyway; tfjs operations take extra time for them.
     const bonus: LossConfig = { ...clip, entropy: { coefficient: 0.01 } };
     const unchecked = (c: Contender): Contender => ({ ...c, error: undefined });
     await measure(

@@ -1,11 +1,12 @@
-// `npm run bench:lora-memory`: the memory of the process while LoRA of rank 16 trains a model of Qwen2.5-0.5B's shape with random weights:
-// loading, and one update on completions of random tokens with the options of a run. Prints a table and writes JSON with the machine.
+// `npm run bench:lora-memory`: the memory of a process that trains a model of Qwen2.5-0.5B's shape with random weights by LoRA of
+// rank 16: loading, and one update on completions of random tokens with the default options of a run. Prints a table and writes
+// JSON with the machine.
 //
 //   npm run bench:lora-memory -- --backend tensorflow --lengths 512,1024
-//   npm run bench:lora-memory -- --passes default,8      completions a pass
+//   npm run bench:lora-memory -- --passes default,8      completions per pass
 //   npm run bench:lora-memory -- --out file.json     default: bench/results/lora-memory-<backend>.json
 //
-// Each case runs in a process of its own, because a process does not give all its memory back. Linux only.
+// Each case runs in a separate process, because a process does not return all of its memory. Linux only.
 
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -51,9 +52,9 @@ interface Case {
   folder: string;
   backend: Backend;
   sequences: number;
-  /** Tokens of a prompt and its completion. */
+  /** Length of a prompt with its completion in tokens. */
   length: number;
-  /** Completions of a pass; null: the default of a run. */
+  /** Completions per pass; null: the default of a run. */
   microBatchSize: number | null;
 }
 
@@ -74,7 +75,7 @@ function writeModel(folder: string): void {
     shape,
   }));
   const writer = new SafetensorsWriter(join(folder, 'model.safetensors'), entries, { metadata: { format: 'pt' } });
-  // Random numbers are repeated, with an odd period, so that writing takes seconds.
+  // Random numbers are repeated with an odd period, so that writing takes only seconds.
   const numbers = Float32Array.from({ length: 1_000_003 }, (_, i) => uniform(weights, i) - 0.5);
   for (const { name, shape } of writer.tensors) {
     const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
@@ -100,12 +101,12 @@ function writeModel(folder: string): void {
   });
 }
 
-/** Loads the model and updates its adapter once, on groups that are as long as asked for. */
+/** Loads the model and updates its adapter once, on groups of the requested length. */
 async function measure({ folder, ...what }: Case): Promise<Measured> {
   const { backend, sequences, length, microBatchSize } = what;
   await startBackend(backend);
   const loaded = await loadPretrainedPolicy(folder, { lora: { rank: 16 } });
-  // Nothing is sampled: log-probs of −1 stand in for the sampler's, and may differ from those of the loss.
+  // Nothing is sampled: log-probs of −1 replace the sampler's, and may differ from those of the loss.
   const policy: typeof loaded = Object.create(loaded, { decodesExactly: { value: false } });
   const loadedBytes = status('VmRSS');
   const settings = resolveSettings({
@@ -163,7 +164,7 @@ async function compare(): Promise<void> {
   try {
     writeModel(folder);
     console.log(
-      `backend ${flags.backend}, LoRA of rank 16 on Qwen2.5-0.5B's shape, float32, 8 completions an update\n`,
+      `backend ${flags.backend}, LoRA of rank 16 on Qwen2.5-0.5B's shape, float32, 8 completions per update\n`,
     );
     console.log('| tokens of a completion and its prompt | completions a pass | loaded | peak | seconds |');
     console.log('| --- | --- | --- | --- | --- |');

@@ -44,8 +44,8 @@ export function status(field: 'VmHWM' | 'VmRSS'): number {
 }
 
 /**
- * Bytes by which resident memory peaked above where it stood while `work` ran; undefined where the system cannot tell
- * (Linux can: its high-water mark can be reset).
+ * Bytes by which resident memory grew at its peak while `work` ran; undefined if the system does not report it
+ * (Linux does: its high-water mark can be reset).
  */
 export function peakExtraBytes(work: () => void): number | undefined {
   try {

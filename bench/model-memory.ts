@@ -1,5 +1,5 @@
-// The most tensor memory that a forward and backward pass of the transformer holds at once, with the layers' temporaries
-// kept and with layers computed again; by the bytes that tfjs counts, which do not depend on the machine.
+// The peak tensor memory of a forward and backward pass of the transformer, with the layers' temporaries
+// kept and with recomputed layers; in the bytes that tfjs counts, which do not depend on the machine.
 //
 // usage: tsx bench/model-memory.ts [layers width sequences length]     default 24 128 8 128
 
@@ -12,7 +12,7 @@ import { grpoLoss } from '../src/tfjs/index.js';
 
 const [layers = 24, width = 128, sequences = 8, length = 128] = process.argv.slice(2).map(Number);
 
-/** The largest number of bytes that tfjs counts while `work` runs, less what there is before. */
+/** The largest number of bytes that tfjs counts while `work` runs, minus those from before. */
 function peakBytes(work: () => void): number {
   const engine = tf.engine() as unknown as { trackTensor(...given: unknown[]): void };
   const { trackTensor } = engine;

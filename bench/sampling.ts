@@ -1,5 +1,5 @@
-// CPU time of one sampled token with the transformer's cache: what a step of decoding costs where few columns are filled of few,
-// of many, and where many are filled. The cases take turns in one process, so that what else the machine does meets all alike.
+// CPU time per sampled token with the transformer's cache: the cost of a decoding step with few filled positions of few,
+// with few of many, and with many filled. The cases take turns in one process, so that other load on the machine affects all of them.
 //
 // usage: tsx bench/sampling.ts [backend rows rounds]     default wasm 64 2
 
@@ -10,7 +10,7 @@ import { padPrompts } from '../src/rollout/sample.js';
 import { characterVocabulary } from '../src/text/vocabulary.js';
 
 const [backend = 'wasm', rows = '64', rounds = '5'] = process.argv.slice(2);
-/** Tokens of the prompt, and room for more. */
+/** Tokens of the prompt, and capacity for more. */
 const cases = [
   { filled: 16, room: 16 },
   { filled: 16, room: 2016 },

@@ -1,5 +1,5 @@
-// `npm run bench:step`: whole steps of training at a large vocabulary, with the fused loss and with the same loss in tfjs
-// operations, on every tfjs backend present. Everything but the loss is the same code. Prints a Markdown table and writes JSON
+// `npm run bench:step`: whole training steps with a large vocabulary, with the fused loss and with the same loss in tfjs
+// operations, on every installed tfjs backend. Everything except the loss is the same code. Prints a Markdown table and writes JSON
 // with the machine.
 //
 //   npm run bench:step -- --vocab 32000 --width 64 --steps 7
@@ -47,7 +47,7 @@ const vocabulary: Vocabulary = {
   decode: (tokens) => tokens.join(' '),
 };
 
-/** Rewards the share of even tokens: groups always have a gradient, and completions hardly ever end early. */
+/** Rewards the share of even tokens: groups always have a gradient, and completions rarely end early. */
 const task: Task = {
   name: 'even tokens',
   characters: '0123456789 ',
@@ -78,7 +78,7 @@ interface Row extends Times {
 }
 
 const settings = resolveSettings({ promptsPerStep: 4, groupSize: 8 });
-/** The fused loss always computes entropies; the other one does where it is told to. */
+/** The fused loss always computes entropies; the other one only if requested. */
 const cases: Record<string, { config: LossConfig; metric: boolean }> = {
   'without entropies': { config: presets.dapo, metric: false },
   'entropy as a metric': { config: presets.dapo, metric: true },
@@ -112,7 +112,7 @@ interface Learner {
   times: Times[];
 }
 
-/** Medians of both losses. They take turns, step by step, so that what else the machine does falls on both. */
+/** Medians of both losses. They take turns, step by step, so that other load on the machine affects both. */
 async function measure(kind: Case): Promise<Record<LossName, Times>> {
   const names = Object.keys(losses) as LossName[];
   const learners = names.map((): Learner => {
@@ -123,7 +123,7 @@ async function measure(kind: Case): Promise<Record<LossName, Times>> {
     );
     return { policy, optimizer: new AdamW(policy.variables, settings.optimizer), times: [] };
   });
-  // The first two steps warm caches and pools up.
+  // The first two steps fill caches and pools.
   for (let step = 0; step < steps + 2; step++) {
     for (const [i, learner] of learners.entries()) {
       const times = await makeStep(learner, losses[names[i]], kind, step);
@@ -197,7 +197,7 @@ function medians(all: readonly Times[]): Times {
 
 const rows: Row[] = [];
 const skipped: { backend: string; reason: string }[] = [];
-/** The plain cpu backend takes minutes a step. */
+/** The plain cpu backend takes minutes per step. */
 for (const backend of backends.filter((name) => name !== 'cpu') as Backend[]) {
   try {
     await startBackend(backend);

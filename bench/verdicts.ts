@@ -1,5 +1,5 @@
-// Verdicts of `verify.maths` a second, on answers of MATH-500: for themselves, boxed in a sentence, and for other problems' answers.
-// What is measured is the whole call, with the worker threads that decide what texts and plain numbers do not.
+// Verdicts of `verify.maths` per second, on answers of MATH-500: for themselves, boxed in a sentence, and for other problems' answers.
+// The whole call is measured, including the worker threads that decide what texts and plain numbers do not.
 //
 // usage: tsx bench/verdicts.ts [file verdicts rounds]     default ../shared/data/math500/test.jsonl 5000 5
 
@@ -12,7 +12,7 @@ const answers = Array.from({ length: problems.size }, (_, i) => problems.example
 const at = (i: number) => answers[i % answers.length];
 const cases = {
   right: (i: number) => [at(i), at(i)],
-  // Another problem's, another one in each pass over the file.
+  // Another problem's answer, a different one in each pass over the file.
   wrong: (i: number) => [at(i), at(i + 1 + Math.floor(i / answers.length))],
 } as const;
 
@@ -44,6 +44,6 @@ for (let round = 0; round <= Number(rounds); round++) {
 const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 for (const [name, { wall, cpu }] of Object.entries(rates)) {
   console.log(
-    `${name} answers: ${median(wall).toFixed(0)} verdicts a second, ${median(cpu).toFixed(0)} a second of CPU time (medians of ${wall.length} rounds)`,
+    `${name} answers: ${median(wall).toFixed(0)} verdicts per second, ${median(cpu).toFixed(0)} per second of CPU time (medians of ${wall.length} rounds)`,
   );
 }

@@ -10,7 +10,7 @@ const train = tasks.addition({ digits: [2, 2], seed: 1 });
 const trainer = await GrpoTrainer.create({
   policy: TransformerPolicy.create({ preset: 'nano', vocabulary: train.characters, seed: 1 }),
   train,
-  // Held-out problems are never trained on, whatever the seeds.
+  // Held-out problems are never used for training, whatever the seeds.
   evaluate: { heldOut: tasks.addition({ digits: [2, 2], seed: 1, split: 'held-out', size: 200 }) },
   warmStart: { steps: 1000, until: 0.3, optimizer: { learningRate: 2e-3, warmupSteps: 20, weightDecay: 1 } },
   groupSize: 8,

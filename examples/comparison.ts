@@ -1,4 +1,4 @@
-// HA-DW, and DGPO's difficulty weights, against plain GRPO on one-digit addition, paired by seed:
+// HA-DW, and DGPO's difficulty weights, compared with plain GRPO on one-digit addition, paired by seed:
 //
 //   npx groupgrad compare examples/comparison.ts
 //   npx groupgrad compare examples/comparison.ts --set seeds=5 --out runs/five-seeds
@@ -24,7 +24,7 @@ export default defineComparison({
   },
   seeds: 2,
   baseline: 'grpo',
-  // Wide enough to hold most of so few problems.
+  // Wide enough to contain most of so few problems.
   buckets: { hard: [0, 0.3], medium: [0.3, 0.7], easy: [0.7, 1] },
   probe: { task: { task: 'addition', digits: 1, seed: 0 }, size: 40, samples: 16, every: 10 },
 });

@@ -1,4 +1,4 @@
-// A tfjs model of one's own as the policy: two dense layers over the last four tokens.
+// A user-defined tfjs model as the policy: two dense layers over the last four tokens.
 //
 //   npx tsx examples/custom-model.ts [steps] [run folder]
 
@@ -24,7 +24,7 @@ const variables = {
   secondBias: tf.variable(tf.zeros([vocabulary.size]), true, 'secondBias'),
 };
 
-/** The last `seen` tokens of each column as one-hot rows; nothing where a sequence has not begun. */
+/** The last `seen` tokens at each position as one-hot rows; zeros before a sequence begins. */
 function lastTokens({ sequences, length, tokens, starts }: SequenceBatch, from: number): tf.Tensor2D {
   const columns = length - from;
   const rows = new Float32Array(sequences * columns * seen * vocabulary.size);
@@ -43,7 +43,7 @@ const policy = definePolicy({
   vocabulary,
   variables,
   description: { model: 'two dense layers', seen, hidden },
-  // Row (b, i) predicts the token that follows column from + i of sequence b. Without `decode`, sampling calls this too.
+  // Row (b, i) predicts the token that follows position from + i of sequence b. Without `decode`, sampling calls this too.
   logits: (batch, from = 0) =>
     tf.tidy(() => {
       const inner = tf.relu(tf.add(tf.matMul(lastTokens(batch, from), variables.first), variables.firstBias));

@@ -1,4 +1,4 @@
-// A task and rewards of one's own: write as many x as the prompt says, "3:" to "xxx".
+// A user-defined task and rewards: write as many x as the prompt says, "3:" to "xxx".
 //
 //   npx tsx examples/custom-task.ts [steps] [run folder]
 
@@ -6,7 +6,7 @@ import { defineReward, type Example, GrpoTrainer, presets, type Task, Transforme
 
 const [steps = '200', runDir = 'runs/example-custom-task'] = process.argv.slice(2);
 
-// Whatever a task puts into its examples, its rewards see, with its type.
+// Rewards see all fields of a task's examples, with their type.
 interface CountExample extends Example {
   count: number;
 }
@@ -25,14 +25,14 @@ const train: Task<CountExample> = {
   score: (text, example) => (text === example.answer ? 1 : 0),
 };
 
-// Nobody writes nine x by chance: a reward for coming near gives the policy something to climb.
+// Nine x are unlikely by chance: a reward for coming close gives the policy something to improve.
 const near = defineReward<CountExample>('near', ({ completion, example }) => {
   const written = [...completion.text].filter((character) => character === 'x').length;
   const others = completion.text.length - written;
   return -Math.abs(written - example.count) / 9 - others / 9;
 });
 
-// Asynchronous rewards have a time limit; null says that the reward does not apply. Weight 0 makes it a mere metric.
+// Asynchronous rewards have a time limit; null says that the reward does not apply. With weight 0 it is only a metric.
 const long = defineReward<CountExample>(
   'long',
   async ({ score, example, signal }) => {

@@ -1,4 +1,4 @@
-// A data set with columns of its own, scored by a grader, and evaluated with several completions a problem:
+// A data set with its own column names, scored by a grader, and evaluated with several completions per problem:
 //
 //   npx groupgrad data examples/sums.csv --prompt sum --answer result --difficulty digits
 //   npx groupgrad train examples/dataset.config.ts

@@ -1,4 +1,4 @@
-// JSON lines of one's own, from the command line:
+// Your own JSON lines, from the command line:
 //
 //   npx groupgrad train examples/jsonl.config.ts
 //   npx groupgrad train examples/jsonl.config.ts --set groupSize=16 --dry-run
@@ -8,7 +8,7 @@ import { defineConfig, defineReward, tasks } from 'groupgrad';
 
 const capitals = tasks.jsonl({ path: fileURLToPath(new URL('capitals.jsonl', import.meta.url)) });
 
-/** The share of the answer's letters that a completion has right from its beginning. */
+/** The share of the answer's letters that a completion gets right from its beginning. */
 const begins = defineReward('begins', ({ completion, example }) => {
   const { answer } = example;
   let right = 0;

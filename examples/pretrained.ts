@@ -1,5 +1,5 @@
-// A language model from a folder, taught by GRPO + HA-DW and LoRA: stories that mention a dog and end early. The model is a Llama
-// of 260,000 weights that writes short stories; any folder of a known family in Hugging Face's layout can take its place.
+// Trains a language model from a folder by GRPO + HA-DW and LoRA to write stories that mention a dog and end early. The model is a Llama
+// of 260,000 weights that writes short stories; any folder of a supported family in Hugging Face's layout can be used instead.
 //
 //   npx tsx examples/pretrained.ts [steps] [run folder] [model folder]
 
@@ -10,7 +10,7 @@ const [steps = '15', runDir = 'runs/example-pretrained', model = '../shared/mode
 
 const word = 'dog';
 const maxTokens = 100;
-// This model ends a story by beginning another: its files do not say so.
+// This model ends a story by beginning another one; its files do not say so.
 const stopTokens = [1];
 
 /** Beginnings of stories, some with an end. There is no right answer: rewards judge the text. */
@@ -22,12 +22,12 @@ function beginnings(name: string, stories: readonly (readonly [prompt: string, s
       const [prompt, solution = ''] = stories[index];
       return { prompt, answer: '', solution, difficulty: 0 };
     },
-    // A story that was cut off scores 0.
+    // A truncated story scores 0.
     score: (text) => Number(text.includes(word)),
   };
 }
 
-// The model never ends a story so soon: a short warm start on these shows it how.
+// The model never ends a story so early: a short warm start on these shows it how.
 const train = beginnings('beginnings', [
   [
     'Once upon a time, there was a little girl named Lily.',
@@ -75,7 +75,7 @@ const trainer = await GrpoTrainer.create({
   groupSize: 8,
   sampling: { maxTokens, promptLength: 32, stopTokens },
   warmStart: { steps: 10, batchSize: 8, optimizer: { learningRate: 4e-3 } },
-  // The reference is the model without its adapter: what comes of it stays English.
+  // The reference is the model without its adapter: the KL term keeps the stories English.
   loss: { ...presets.dapo, kl: { beta: 0.03 } },
   hadw: {},
   optimizer: { learningRate: 4e-3, warmupSteps: 3 },

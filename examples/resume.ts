@@ -1,5 +1,5 @@
-// Stopping and going on: a run of twenty steps is stopped after the first ten, as if its process had ended, and gone on
-// with. The result is that of a run that was not stopped, bit for bit.
+// Stopping and resuming: a run of twenty steps is stopped after the first ten, as if its process had ended, and
+// resumed. The result equals that of an uninterrupted run, bit for bit.
 //
 //   npx tsx examples/resume.ts [run folder]
 
@@ -20,9 +20,9 @@ async function train(runDir: string, max: number): Promise<string> {
     optimizer: { learningRate: 3e-3 },
     checkpoint: { every: 5, keepLast: 2 },
     runDir,
-    resume: 'auto', // the default: go on with what the folder holds
+    resume: 'auto', // the default: resume the run in the folder
   });
-  console.log(`${runDir}: begins after step ${trainer.step}`);
+  console.log(`${runDir}: starts after step ${trainer.step}`);
   for await (const { index, metrics } of trainer.steps({ max })) {
     if (index % 5 === 0) console.log(`  step ${index}: reward ${metrics.reward.toFixed(3)}`);
   }

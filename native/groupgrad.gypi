@@ -32,6 +32,7 @@
         'engine/cpu/matmul.cpp',
         'engine/cpu/optimizer.cpp',
         'engine/cpu/reduce.cpp',
+        'engine/cpu/sample.cpp',
         'engine/cpu/transformer.cpp',
         'tensorflow/api.cpp',
         'tensorflow/buffers.cpp',

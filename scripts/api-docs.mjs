@@ -1,7 +1,7 @@
-// The API reference in docs/api, from the declarations that tsc writes: what is exported, with its documentation.
+// The API reference in docs/api, from the declarations that tsc writes: every export with its documentation.
 //
 //   npm run docs:api                writes the pages
-//   npm run docs:api -- --check     exits with 1 where a page is not up to date
+//   npm run docs:api -- --check     exits with 1 if a page is not up to date
 
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ const entries = [
     file: 'index.d.ts',
     page: 'groupgrad.md',
     about:
-      'The losses over typed arrays and on the GPU, the trainer, tasks, and comparisons. Loads TensorFlow.js only when a policy or a trainer is made.',
+      'The losses over typed arrays and on the GPU, the trainer, tasks, and comparisons. Loads TensorFlow.js only when a policy or a trainer is created.',
   },
   {
     name: 'groupgrad/tfjs',
@@ -66,13 +66,13 @@ function isSame(path, text) {
 /** The pages by name. */
 function render(root) {
   const all = entries.map((entry) => ({ ...entry, ...collect(join(root, entry.file)) }));
-  /** Where the documentation of a declaration is. */
+  /** The page and anchor of a declaration's documentation. */
   const places = new Map();
   for (const { page, items } of all) {
     const anchors = new Map();
     for (const item of inOrder(items)) {
       if (places.has(item.key)) continue;
-      // As GitHub tells headings of the same text apart.
+      // As GitHub distinguishes headings with the same text.
       const name = anchor(item.title);
       const count = anchors.get(name) ?? 0;
       anchors.set(name, count + 1);
@@ -85,7 +85,7 @@ function render(root) {
   return pages;
 }
 
-/** What an entry exports, and behind it what that refers to and is exported nowhere. */
+/** The exports of an entry, followed by the types that they refer to and that are not exported. */
 function collect(file) {
   const items = [...exportsOf(file)].map(([name, place]) => ({
     ...find(place.file, place.name),
@@ -104,7 +104,7 @@ function collect(file) {
   return { items };
 }
 
-/** Exported names of a file, and where they are declared. */
+/** Exported names of a file, and the places of their declarations. */
 function exportsOf(file) {
   const { declarations, exports } = load(file);
   const names = new Map([...exports].map(([name, { from, name: original }]) => [name, { file: from, name: original }]));
@@ -112,7 +112,7 @@ function exportsOf(file) {
   return names;
 }
 
-/** The declarations of a name, through modules that only pass it on. */
+/** The declarations of a name, through modules that only re-export it. */
 function find(file, name) {
   const { declarations, exports, imports } = load(file);
   const own = declarations.filter((declaration) => declaration.name === name);
@@ -129,7 +129,7 @@ function references({ file, declarations }) {
   return known.flatMap((word) => find(file, word) ?? []).sort((a, b) => a.name.localeCompare(b.name));
 }
 
-/** A file of declarations in parts. tsc begins every statement, and no other line but the end of one, at a line's start. */
+/** The parts of a declaration file. tsc starts every statement at the beginning of a line; other such lines only end one. */
 function load(file) {
   const known = modules.get(file);
   if (known) return known;
@@ -177,7 +177,7 @@ const sections = [
   ['Types that are not exported', () => true],
 ];
 
-/** Each section with what it holds, by name. */
+/** Each section with its items, by name. */
 function inSections(items) {
   let rest = [...items].sort((a, b) => a.title.localeCompare(b.title));
   return sections.map(([title, belongs]) => {
@@ -192,7 +192,7 @@ function inOrder(items) {
 }
 
 function renderPage({ name, about, items, page }, places) {
-  // What is described on another page is linked from what uses it.
+  // Items described on another page are linked from those that use them.
   const own = items.filter(({ isPublic, key }) => isPublic || places.get(key).startsWith(`${page}#`));
   const parts = inSections(own).filter(({ part }) => part.length > 0);
   const link = ({ title, key }) => `[${title}](#${places.get(key).replace(/.*#/, '')})`;
@@ -241,7 +241,7 @@ function renderComment(comment) {
   let last;
   for (const tag of tags) {
     const [, kind, body] = /^@(\w+)\s*([\s\S]*)$/.exec(tag);
-    if (!(kind in headings)) throw new Error(`a docstring has the tag @${kind}, which the reference does not know`);
+    if (!(kind in headings)) throw new Error(`a docstring has the tag @${kind}, which the reference does not support`);
     if (kind !== last) lines.push(`**${headings[kind]}**`, '');
     last = kind;
     const oneLine = body.replace(/\n\s*/g, ' ');
@@ -253,7 +253,7 @@ function renderComment(comment) {
   return lines;
 }
 
-/** As GitHub makes anchors of headings. */
+/** GitHub's anchors of headings. */
 function anchor(title) {
   return title
     .toLowerCase()

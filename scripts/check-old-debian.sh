@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the packed package on an older Debian: its system is made by debootstrap, with a Node.js from npm, and no compiler.
+# Runs the packed package on an older Debian: a system made by debootstrap, with a Node.js from npm, and no compiler.
 #
 #   scripts/check-old-debian.sh TARBALL [FOLDER] [RELEASE] [NODE]    default: a temporary folder, bullseye (glibc 2.31), 20.17.0
 #
-# Needs root, debootstrap, npm, and Debian's packages. A FOLDER that holds such a system is used again and kept.
+# Needs root, debootstrap, npm, and Debian's packages. A FOLDER that contains such a system is reused and kept.
 set -euo pipefail
 tarball=$(realpath "${1:?expected the tarball of npm pack}")
 folder=${2:-$(mktemp -d)}

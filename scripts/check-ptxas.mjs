@@ -1,5 +1,5 @@
-// Compiles the CUDA device for every architecture of CMakeLists.txt, warnings as errors, and fails where a kernel over logits
-// (native/cuda/rows.cu) spills registers or keeps an array in local memory: either would go through memory for every logit.
+// Compiles the CUDA device for every architecture of CMakeLists.txt, with warnings as errors, and fails if a kernel over logits
+// (native/cuda/rows.cu) spills registers or has an array in local memory: either would access memory for every logit.
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -44,7 +44,7 @@ function run(command, args) {
   process.exit(1);
 }
 
-/** ptxas names a kernel and its architecture, then its stack frame and spills, then its registers. */
+/** ptxas prints a kernel and its architecture, then its stack frame and spills, then its registers. */
 function parse(report) {
   const kernels = [];
   for (const line of report.split('\n')) {
@@ -59,6 +59,6 @@ function parse(report) {
     if (used && kernels.length) kernels.at(-1).registers = Number(used[1]);
   }
   const isComplete = ({ stack, spills, registers }) => [stack, spills, registers].every(Number.isFinite);
-  if (!kernels.every(isComplete)) throw new Error('the report of ptxas is not in the form that this script knows');
+  if (!kernels.every(isComplete)) throw new Error('the report of ptxas does not have the expected form');
   return kernels;
 }

@@ -1,6 +1,6 @@
-// Declarations for CommonJS projects: TypeScript takes those of dist for ES modules, which under `node16` a CommonJS file may
-// not import, although Node itself can require them. The same declarations in a folder of type `commonjs` are what it
-// wants. Part of `npm run prepare`.
+// Declarations for CommonJS projects: TypeScript treats those of dist as ES modules, which under `node16` a CommonJS file must
+// not import, although Node itself can require them. It accepts the same declarations in a folder of type `commonjs`.
+// Part of `npm run prepare`.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';

@@ -1,4 +1,4 @@
-// Lays out the C++ of native/, test/native/ and bench/gpu/ with clang-format; --check only reports. Skips itself where
+// Formats the C++ of native/, test/native/ and bench/gpu/ with clang-format; --check only reports. Does nothing if
 // clang-format is missing.
 
 import { spawnSync } from 'node:child_process';

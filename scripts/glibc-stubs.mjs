@@ -1,8 +1,8 @@
-// Writes libraries to link with in place of glibc's: the same names, each only in the newest version that is not newer than
-// the glibc asked for. An addon linked with them asks for no newer one, wherever it was built. What glibc did not have then,
-// the linker reports as missing (native/portable/glibc.cpp defines what the compiler's runtime needs of that).
+// Writes libraries to link with instead of glibc's: the same names, each only in its newest version that is not newer than
+// the requested glibc. An addon linked with them requires no newer one, wherever it was built. The linker reports functions that
+// glibc did not have then as missing (native/portable/glibc.cpp defines those that the compiler's runtime needs).
 //
-//   node scripts/glibc-stubs.mjs <folder> <version, as 2.17>
+//   node scripts/glibc-stubs.mjs <folder> <version, such as 2.17>
 //
 // Needs a C compiler for Linux with glibc, and readelf.
 
@@ -12,7 +12,7 @@ import { join } from 'node:path';
 
 const [folder, floor] = process.argv.slice(2);
 if (!folder || !/^2\.\d+$/.test(floor ?? '')) {
-  console.error('usage: node scripts/glibc-stubs.mjs <folder> <version of glibc, as 2.17>');
+  console.error('usage: node scripts/glibc-stubs.mjs <folder> <version of glibc, such as 2.17>');
   process.exit(2);
 }
 const compiler = process.env.CC ?? 'cc';
@@ -21,12 +21,12 @@ const isNotNewer = (version) => compareVersions(version, floor) <= 0;
 
 mkdirSync(folder, { recursive: true });
 const libc = writeStub('libc.so.6');
-// The system's linker script, which names what else belongs to it, with the stub in the library's place.
+// The system's linker script, which names further files that belong to it, with the stub in place of the library.
 const script = readFileSync(systemFile('libc.so'), 'utf8');
-if (!/\S*libc\.so\.6/.test(script)) throw new Error(`${systemFile('libc.so')} is no linker script of glibc`);
+if (!/\S*libc\.so\.6/.test(script)) throw new Error(`${systemFile('libc.so')} is not a linker script of glibc`);
 writeFileSync(join(folder, 'libc.so'), script.replace(/\S*libc\.so\.6/, libc));
 writeFileSync(join(folder, 'libm.so'), `GROUP ( ${writeStub('libm.so.6')} )\n`);
-// Before 2.34 these were libraries of their own: the addon asks for them by name.
+// Before 2.34 these were separate libraries: the addon refers to them by name.
 for (const library of ['libdl.so.2', 'libpthread.so.0', 'librt.so.1']) compile(library, [], join(folder, library));
 
 function writeStub(library) {
@@ -35,7 +35,7 @@ function writeStub(library) {
   return path;
 }
 
-/** Of each name the newest version that is old enough. */
+/** For each name the newest version that is old enough. */
 function oldSymbols(library) {
   const table = execFileSync('readelf', ['--wide', '--dyn-syms', library], { encoding: 'utf8', maxBuffer: 1 << 26 });
   const chosen = new Map();

@@ -1,4 +1,4 @@
-// Writes the types of the trainer's options from their schema: `npm run option-types`; with --check, says whether the file is
+// Writes the types of the trainer's options from their schema: `npm run option-types`; with --check, reports whether the file is
 // up to date.
 
 import { execFileSync } from 'node:child_process';
@@ -10,7 +10,7 @@ const target = 'src/train/option-types.ts';
 const width = 118;
 const imports = new Map();
 
-/** A comment of these words, indented. */
+/** A comment with this text, indented. */
 function comment(text, indent) {
   const one = `${indent}/** ${text} */`;
   if (one.length <= width) return one;
@@ -74,7 +74,7 @@ const formatted = execFileSync('npx', ['biome', 'check', '--write', `--stdin-fil
 });
 if (!process.argv.includes('--check')) writeFileSync(target, formatted);
 else if (readFileSync(target, 'utf8') !== formatted) {
-  console.error(`${target} is not what src/train/schema.ts says: npm run option-types`);
+  console.error(`${target} does not match src/train/schema.ts: run npm run option-types`);
   process.exit(1);
 }
 

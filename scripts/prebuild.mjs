@@ -1,6 +1,6 @@
-// Builds the addon that the package brings along for this machine's platform: `npm run prebuild`, and before `npm pack`. It
-// goes into prebuilds/<platform>-<architecture>, with a file that says what it was built from; nothing is done where that is
-// what there is. The CUDA device is in it where nvcc is found. On Linux it asks for no newer glibc than the one below.
+// Builds the addon that the package contains for this machine's platform: `npm run prebuild`, and before `npm pack`. It
+// is written to prebuilds/<platform>-<architecture>, with a file that identifies its sources; if that is up to date, nothing is done.
+// It contains the CUDA device if nvcc is found. On Linux it requires no newer glibc than the one below.
 
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -12,14 +12,14 @@ import { buildAddon, deliver } from '../src/devices/build.ts';
 import { platform, prebuiltAddon, sourceFolder, usesMusl } from '../src/devices/places.ts';
 import { findNvcc } from '../src/devices/tools.ts';
 
-/** Below what Node.js 20 itself asks for (2.28), and the oldest for arm64. */
+/** Older than what Node.js 20 itself requires (2.28), and the oldest for arm64. */
 const glibc = '2.17';
 
 const root = sourceFolder();
 const scripts = dirname(fileURLToPath(import.meta.url));
 const manifest = join(dirname(prebuiltAddon()), 'build.json');
 
-/** Of all that the addon is compiled from. */
+/** Hash of everything that the addon is compiled from. */
 function hashOfSources() {
   const files = readdirSync(join(root, 'native'), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && /\.(cpp|cu|cuh|hpp|h|inl)$/.test(entry.name))
@@ -36,7 +36,7 @@ function present() {
   return existsSync(prebuiltAddon()) && existsSync(manifest) ? JSON.parse(readFileSync(manifest, 'utf8')) : undefined;
 }
 
-/** Other platforms' addons come from other machines: they must be of these sources too. */
+/** Other platforms' addons come from other machines: they must be built from these sources too. */
 function checkOthers(sources) {
   const folder = join(root, 'prebuilds');
   for (const other of existsSync(folder) ? readdirSync(folder) : []) {

@@ -1,7 +1,7 @@
-// npm's `prepare`: builds a checkout, dist/ always and the addon after an installation of the dependencies (`npm ci`). In an
+// npm's `prepare`: builds a checkout: dist/ always, and the addon after the dependencies were installed (`npm ci`). In an
 // installed package, where `npm rebuild` and links run it too, it does nothing.
 //
-// GROUPGRAD_CUDA=ON builds the CUDA device, and fails where that does not work. Without a compiler the checkout works on the
+// GROUPGRAD_CUDA=ON builds the CUDA device, and fails if that is not possible. Without a compiler the checkout works on the
 // slow reference device.
 
 import { spawnSync } from 'node:child_process';
@@ -12,9 +12,9 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const at = (...path) => join(root, ...path);
 
-/** Whether what npm does now needs the addon. */
+/** Whether the current npm command needs the addon. */
 function wantsAddon() {
-  // `npm run prepare` is for dist/; packing takes the prebuilt addon.
+  // `npm run prepare` only builds dist/; packing uses the prebuilt addon.
   if (['run', 'run-script', 'pack', 'publish'].includes(process.env.npm_command)) return false;
   // A clone that npm packs for another project: the addon would not be packed.
   return !process.env._PACOTE_NO_PREPARE_;
@@ -24,7 +24,7 @@ function node(args) {
   return spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' }).status ?? 1;
 }
 
-/** In a folder of its own first: an error leaves the dist/ that there was. */
+/** Builds into a temporary folder first: after an error the previous dist/ remains. */
 function buildDist() {
   const compiler = at('node_modules', 'typescript', 'bin', 'tsc');
   if (!existsSync(compiler)) {
@@ -49,14 +49,14 @@ function buildAddon() {
   const status = node([at('dist', 'cli', 'main.js'), 'build']);
   if (status === 0 || process.env.GROUPGRAD_CUDA?.toUpperCase() === 'ON') return status;
   console.error(
-    'groupgrad: the checkout works without the addon, on the slow reference device; `npm run build:native` tries again',
+    'groupgrad: the checkout works without the addon, on the slow reference device; run `npm run build:native` to try again',
   );
   return 0;
 }
 
 function prepare() {
   if (!existsSync(at('src'))) return 0;
-  // `npx groupgrad` links the checkout into a cache of npm's, which runs `prepare` each time.
+  // `npx groupgrad` links the checkout into npm's cache, which runs `prepare` each time.
   const isBuilt = existsSync(at('dist', 'cli', 'main.js')) && existsSync(at('build', 'Release', 'groupgrad.node'));
   if (process.env.npm_command === 'exec' && isBuilt) return 0;
   return buildDist() || (wantsAddon() ? buildAddon() : 0);

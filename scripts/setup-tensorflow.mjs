@@ -1,14 +1,15 @@
-// Gets a working @tensorflow/tfjs-node into node_modules of the current folder: `npm run setup:tensorflow` in a checkout,
+// Installs a working @tensorflow/tfjs-node into node_modules of the current folder: `npm run setup:tensorflow` in a checkout,
 // `node node_modules/groupgrad/scripts/setup-tensorflow.mjs` in a project that depends on groupgrad, where it becomes an
-// optional dependency in package.json: optional, so that an installation elsewhere does not fail where the package's own
-// installer does. Does nothing where it works already. The package's own installer comes first; where that cannot get its TensorFlow (2.9.1), the libraries of
-// TensorFlow's Python wheel take its place, and the binding is built from source against them.
+// optional dependency in package.json, so that an installation elsewhere does not fail if the package's own installer does.
+// Does nothing if it already works. It tries the package's own installer first; if that cannot get its TensorFlow (2.9.1), the
+// libraries of TensorFlow's Python wheel are used instead, and the binding is built from source against them.
 //
 //   --gpu                 tfjs-node-gpu; from a wheel: TensorFlow for CUDA 12 with NVIDIA's libraries
-//   --wheel               the wheel without trying the package's own installer: for GPUs newer than its CUDA 11.2
+//   --wheel               use the wheel without trying the package's own installer: for GPUs newer than its CUDA 11.2
 //   --time-limit <s>      for each download and each build, in seconds; default 1800
 //
-// Needs npm (or the project's pnpm, yarn or bun); for the wheel also Python 3 with pip, whose own settings say where packages come from, a C++ compiler and
+// Needs npm (or the project's pnpm, yarn or bun); for the wheel also Python 3 with pip, whose own settings say where packages
+// come from, a C++ compiler and
 // make. Wheels are unpacked once, into $XDG_CACHE_HOME/groupgrad or ~/.cache/groupgrad.
 
 import { spawnSync } from 'node:child_process';
@@ -64,11 +65,11 @@ function say(message) {
   console.log(`setup:tensorflow: ${message}`);
 }
 
-/** Runs a command; an Error with the end of what it said when it fails or takes too long. */
+/** Runs a command; an Error with the end of its output if it fails or takes too long. */
 function run(command, args, { cwd = root, env = {} } = {}) {
   const result = spawnSync(command, args, {
     cwd,
-    // Under `npm run -s` the programs started here would be silent too, and their reasons lost.
+    // Under `npm run -s` the programs started here would be silent too, and their error messages lost.
     env: { ...process.env, npm_config_loglevel: 'notice', npm_config_silent: undefined, ...env },
     encoding: 'utf8',
     timeout: 1000 * timeLimit,
@@ -82,11 +83,11 @@ function run(command, args, { cwd = root, env = {} } = {}) {
   throw new Error(`${[command, ...args].join(' ').slice(0, 200)} ${why}\n${said}`);
 }
 
-/** npm's own program, found beside node: a script that npm runs need not have npm on its path. */
+/** npm's own program, found next to node: a script that npm runs may not have npm on its path. */
 function npm(args, cwd) {
   const beside = join(dirname(process.execPath), '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js');
   const program = [process.env.npm_execpath, beside].find((path) => path?.endsWith('.js') && existsSync(path));
-  // What npm sets for the script that it runs is not for the npm started here.
+  // npm's variables for the script that it runs must not reach the npm started here.
   const env = Object.fromEntries(
     Object.keys(process.env)
       .filter((key) => /^npm_(package|lifecycle|config_local_prefix|config_prefix)/.test(key))
@@ -95,14 +96,14 @@ function npm(args, cwd) {
   return program ? run(process.execPath, [program, ...args], { cwd, env }) : run('npm', args, { cwd, env });
 }
 
-/** What the binding computes with, or an Error that says why it does not work. tfjs-node 4.22 needs both functions of util. */
+/** Describes the working binding, or returns an Error that says why it does not work. tfjs-node 4.22 needs both functions of util. */
 function probe() {
   const program = `
     const util = require('node:util');
     util.isNullOrUndefined ??= (value) => value === undefined || value === null;
     util.isArray ??= Array.isArray;
     const tf = require(${JSON.stringify(name)});
-    if (tf.tensor1d([1, 2]).square().sum().dataSync()[0] !== 5) throw new Error('it computes wrong results');
+    if (tf.tensor1d([1, 2]).square().sum().dataSync()[0] !== 5) throw new Error('it computes a wrong result');
     const { version, backend } = tf.node ? { version: tf.version['tfjs-node'], backend: tf.backend() } : {};
     console.log('result: ' + version + ', TensorFlow ' + backend.binding.TF_Version + ', on the ' +
       (backend.isUsingGpuDevice ? 'GPU' : 'CPU'));`;
@@ -121,13 +122,13 @@ function attempt(work) {
   }
 }
 
-/** Whether the package is to be recorded in the package.json of this folder: not in a checkout of groupgrad. */
+/** Whether the package is recorded in the package.json of this folder: not in a checkout of groupgrad. */
 function isProject() {
   const file = join(root, 'package.json');
   return existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).name !== 'groupgrad';
 }
 
-/** Fetches the package without its binding. */
+/** Downloads the package without its binding. */
 function fetchPackage() {
   if (!existsSync(join(root, 'node_modules', '@tensorflow', 'tfjs-core'))) {
     throw new Error(`@tensorflow/tfjs-core is not in ${join(root, 'node_modules')}: install it first`);
@@ -136,11 +137,11 @@ function fetchPackage() {
   else placeUnrecorded();
 }
 
-/** Makes the package an optional dependency of the project, by the project's own package manager. */
+/** Makes the package an optional dependency of the project, with the project's own package manager. */
 function record() {
   const wanted = `${name}@${tfjsVersion}`;
   const install = ['install', '--save-exact', '--ignore-scripts', '--no-audit', '--no-fund', wanted];
-  // An optional dependency that npm cannot fetch it leaves out without a word: a plain one comes first.
+  // npm silently omits an optional dependency that it cannot download: a plain one comes first.
   if (usedManager() === 'npm') npm(install, root);
   const options = {
     npm: [...install, '--save-optional'],
@@ -156,29 +157,29 @@ function record() {
   say(`${name} is an optional dependency in package.json now`);
 }
 
-/** Takes it out again. */
+/** Removes it from package.json. */
 function forget() {
   const options = { npm: ['uninstall', '--ignore-scripts', '--no-audit', '--no-fund', name] };
   for (const other of ['pnpm', 'yarn', 'bun']) options[other] = ['remove', name];
   runManager(options);
 }
 
-/** The package manager whose lock file the project has; npm where there is none. */
+/** The package manager whose lock file the project has; npm if there is none. */
 function usedManager() {
   const lockFiles = { pnpm: ['pnpm-lock.yaml'], yarn: ['yarn.lock'], bun: ['bun.lock', 'bun.lockb'] };
   return Object.keys(lockFiles).find((name) => lockFiles[name].some((file) => existsSync(join(root, file)))) ?? 'npm';
 }
 
-/** Runs it with its own arguments. */
+/** Runs the package manager with its own arguments. */
 function runManager(options) {
   const manager = usedManager();
   return manager === 'npm' ? npm(options.npm, root) : run(manager, options[manager]);
 }
 
 /**
- * In a checkout of groupgrad, or without a package.json: puts the package into node_modules, with everything that it depends on
- * in a node_modules of its own, but for what tfjs must have one copy of and is already there. npm would not: to it, the package
- * is an optional peer of groupgrad that is not wanted; and installing it as anything else would change the checkout's
+ * In a checkout of groupgrad, or without a package.json: puts the package into node_modules, with all its dependencies
+ * in a nested node_modules, except those that tfjs must have one copy of and that are already installed. npm would not do
+ * that: to npm, the package is an optional peer of groupgrad that was not requested; and installing it in another way would change the checkout's
  * package.json. The next `npm install` removes it.
  */
 function placeUnrecorded() {
@@ -216,9 +217,9 @@ function move(from, to) {
   renameSync(from, to);
 }
 
-/** node-pre-gyp, which builds the binding, on the path, and node-gyp where it finds it. */
+/** A PATH with node-pre-gyp, which builds the binding, and node-gyp where node-pre-gyp finds it. */
 function buildEnvironment() {
-  // pnpm keeps a package beside its dependencies and links to it from here.
+  // pnpm stores a package next to its dependencies and links to it from here.
   const require = createRequire(join(realpathSync(folder), 'package.json'));
   const preGyp = dirname(require.resolve('@mapbox/node-pre-gyp/package.json'));
   const prefix = join(dirname(process.execPath), '..');
@@ -226,7 +227,7 @@ function buildEnvironment() {
     attempt(() => createRequire(join(root, 'package.json')).resolve('node-gyp/bin/node-gyp.js')),
     join(prefix, 'lib', 'node_modules', 'npm', 'node_modules', 'node-gyp', 'bin', 'node-gyp.js'),
   ].find((path) => typeof path === 'string' && existsSync(path));
-  // Node's own headers where they lie beside it, so that node-gyp need not download them.
+  // Node's own headers if they are installed next to it, so that node-gyp need not download them.
   const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? { npm_config_nodedir: prefix } : {};
   return {
     preGyp: join(preGyp, 'bin', 'node-pre-gyp'),
@@ -272,7 +273,7 @@ function fetchWheel() {
   }
 }
 
-/** In Python, which has zip and metadata readers: libraries, C headers, and the requirements of the extra `and-cuda`. */
+/** In Python, which can read zip files and metadata: libraries, C headers, and the requirements of the extra `and-cuda`. */
 const unpack = `
 import email, re, sys, zipfile
 wheel, target = sys.argv[1:]
@@ -285,7 +286,7 @@ with zipfile.ZipFile(wheel) as z:
         f.write(''.join(r.split(';')[0].strip() + '\\n' for r in required if 'and-cuda' in r))
 `;
 
-/** Builds the binding from source against the wheel's libraries, where the package's own would be. */
+/** Builds the binding from source against the wheel's libraries, placed where the package's own would be. */
 function buildAgainst(site) {
   const deps = join(folder, 'deps');
   rmSync(deps, { recursive: true, force: true });
@@ -301,7 +302,7 @@ function buildAgainst(site) {
   ]) {
     symlinkSync(join(wheel, library), join(deps, 'lib', link));
   }
-  // TensorFlow looks for NVIDIA's libraries beside the folder that its own are in.
+  // TensorFlow looks for NVIDIA's libraries next to the folder of its own.
   if (existsSync(join(site, 'nvidia'))) symlinkSync(join(site, 'nvidia'), join(deps, 'nvidia'));
   const [compiler, ...flags] = compileCommand(join(deps, 'lib'));
   run(compiler, flags);
@@ -312,7 +313,7 @@ function buildAgainst(site) {
 
 const before = attempt(probe);
 if (!(before instanceof Error)) {
-  say(`${name} works already: ${before}`);
+  say(`${name} already works: ${before}`);
   process.exit(0);
 }
 

@@ -1,5 +1,5 @@
-// Preloaded into the process of a test file by `npm test -- --times`: at its end, writes how long it took, and how long it
-// and the processes that it waited for computed, into the folder GROUPGRAD_TEST_TIMES.
+// Preloaded into the process of a test file by `npm test -- --times`: at its end, writes the wall-clock and processor time of
+// it and the processes that it waited for into the folder GROUPGRAD_TEST_TIMES.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { isMainThread } from 'node:worker_threads';
 const [, file] = process.argv;
 const folder = process.env.GROUPGRAD_TEST_TIMES;
 
-/** Seconds of processor time of the children that have ended; 0 where /proc does not tell. */
+/** Processor time in seconds of the children that have ended; 0 if /proc does not report it. */
 function ofChildren() {
   try {
     const fields = readFileSync('/proc/self/stat', 'utf8').split(') ')[1].split(' ');

@@ -1,42 +1,55 @@
-// Runs the tests (node:test through tsx), one file per core. Arguments narrow the files: `npm test -- golden anchor`. With
+// Runs the tests (node:test), one file per core. Arguments narrow the files: `npm test -- golden anchor`. With
 // --require-tensorflow, tests that need tfjs-node fail where they would skip themselves. With --times, what each file took
 // is listed at the end. The files of test/gpu run one after the other, before all others: they look at how much memory of
 // the GPU is free. Tests of the command line start dist/, which starts faster than the sources; it is built first if a
-// source is newer. What is left to the slow and the training set (test/support/sets.ts) is counted at the end.
+// source is newer. Tests left to the slow and the training set (test/support/sets.ts) are counted at the end.
 //
-// It is started with `--import tsx`, which the processes of the files inherit, and with --single-threaded-gc: with a file on
-// every core, a collector that uses several takes a fifth more processor time and is no faster.
+// It is started with --import scripts/typescript.mjs, which the processes of the files inherit, and with --single-threaded-gc:
+// with a file on every core, a collector that uses several takes a fifth more processor time and is no faster.
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { compileAll } from './typescript.mjs';
 
-/** The files that take longest, the longest first: they begin first, so that the last core is not alone with one of them. */
+/** The slowest files, the slowest first: they begin first, so that the last core is not left alone with one of them. */
 const longest = [
   'native/emulated-cuda',
   'integration/memory',
-  'native/programs',
   'oracle/rollout-python',
   'oracle/mpi',
-  'integration/add-surrogate',
-  'integration/signals',
-  'integration/gpu-session',
-  'integration/cuda-benchmark',
+  'native/programs',
   'native/leaks',
   'native/build',
-  'integration/builtins',
+  'integration/signals',
+  'tensorflow/process',
+  'integration/three-flags',
+  'integration/add-surrogate',
   'integration/compare',
-  'integration/package',
-  'integration/cli',
-  'integration/resume',
+  'integration/paper',
   'integration/kill',
+  'integration/package',
   'integration/examples',
-  'integration/lock',
+  'tensorflow/setup',
+  'integration/builtins',
+  'integration/gpu-session',
+  'unit/rollout-servers',
+  'unit/rollouts-ahead',
   'gradient/finite-difference',
   'fuzz/host-api',
+  'tensorflow/memory',
+  'integration/resume',
+  'integration/lock',
+  'integration/cuda-benchmark',
+  'integration/cli',
+  'unit/engine-primitives',
+  'unit/decoding',
+  'native/threads',
+  'oracle/engine-contract',
+  'unit/transformer',
 ].map((name) => join('test', `${name}.test.ts`));
 const rank = (file) => (longest.includes(file) ? longest.indexOf(file) : longest.length);
 
@@ -60,6 +73,7 @@ if (usesDist && isStale()) {
   });
   if (status !== 0) process.exit(1);
 }
+await compileAll(['src', 'test', 'examples', 'bench'].filter(existsSync));
 
 /** How many tests were left to each set, by its variable. */
 const left = { GROUPGRAD_SLOW_TESTS: 0, GROUPGRAD_TRAINING_TESTS: 0 };
@@ -72,7 +86,7 @@ await runFiles(
   availableParallelism(),
 );
 for (const [variable, count] of Object.entries(left)) {
-  if (count > 0) console.log(`${count} tests were left to a set that takes longer: ${variable}=1 npm test`);
+  if (count > 0) console.log(`${count} tests belong to a longer set and were skipped: ${variable}=1 npm test`);
 }
 if (times) {
   console.log(listOfTimes(times));
@@ -85,7 +99,7 @@ function isStale() {
   return readdirSync('src', { recursive: true }).some((file) => statSync(join('src', file)).mtimeMs > built);
 }
 
-/** Runs files in one process each, `concurrency` at a time, and reports them. A failure is the exit status of this process. */
+/** Runs files in one process each, `concurrency` at a time, and reports them. A failure sets the exit status of this process. */
 async function runFiles(files, concurrency) {
   if (files.length === 0) return;
   const events = run({ files: files.map((file) => resolve(file)), concurrency });
@@ -100,7 +114,7 @@ async function runFiles(files, concurrency) {
   for await (const text of report) process.stdout.write(text);
 }
 
-/** What scripts/test-times.mjs wrote in a folder, as lines, the most processor time first. */
+/** The times written by scripts/test-times.mjs in a folder, as lines, the most processor time first. */
 function listOfTimes(folder) {
   const entries = readdirSync(folder)
     .map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')))

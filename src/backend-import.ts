@@ -1,4 +1,4 @@
-// `groupgrad/backend` as Node.js imports it: backend.ts, with an error in plain words where TensorFlow.js is missing, as in
+// `groupgrad/backend` as Node.js imports it: backend.ts, with a readable error if TensorFlow.js is missing, as in
 // tfjs-import.ts.
 
 import { withTfjs } from './base/missing-tfjs.js';

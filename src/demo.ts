@@ -17,13 +17,13 @@ import { createProgress } from './train/progress.js';
 // middle of the policy's learning, so that its accuracy leaves room to be raised.
 const size = { layers: 2, width: 32, heads: 4, keyValueHeads: 4, hidden: 64 };
 const heldOutCount = 400;
-// The strong decay is against learning examples by heart: without it, some seeds do not generalise.
+// The strong weight decay prevents memorising examples: without it, some seeds do not generalise.
 const warmStart = { steps: 1000, until: 0.4, optimizer: { learningRate: 4e-3, warmupSteps: 20, weightDecay: 1 } };
 const reinforcement = {
   promptsPerStep: 16,
   groupSize: 4,
   dynamicSampling: { maxRounds: 3 },
-  // After so short a warm start the policy is unsure of digits that it has right: sampling at 1 would draw mostly errors.
+  // After such a short warm start the policy is unsure even of digits that it gets right: sampling at 1 would draw mostly errors.
   sampling: { temperature: 0.5 },
   loss: presets.dapo,
   hadw: {},
@@ -41,7 +41,7 @@ async function main(): Promise<number> {
   const steps = wholeNumber('--steps', flags.steps);
   const progress = createProgress(process.stdout);
   const { backend, package: name } = await startBackend(flags.backend as Backend | 'auto');
-  // Over typed arrays and inside TensorFlow on the processor; DeviceArrays are not at work here.
+  // With typed arrays and inside TensorFlow on the processor; the demo uses no DeviceArrays.
   const device = devices().find(({ name, available }) => available && name !== 'cuda')!;
   const way = tfjsBridge().path === 'operations' ? 'as an operation inside TensorFlow' : 'through typed arrays';
   progress.print(
@@ -91,7 +91,7 @@ function describe({ correct, count, accuracy }: Evaluation): string {
   return `${correct} of ${count} right (${(100 * accuracy).toFixed(1)} %)`;
 }
 
-/** Two numbers that look alike and are not: accuracy on new problems, and what training was rewarded with. */
+/** Two numbers that look alike but are not: accuracy on new problems, and the reward in training. */
 function summary(before: Evaluation, after: Evaluation, reward: number | undefined): string {
   const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
   const heldOut =
@@ -106,7 +106,7 @@ function seconds(start: number, end: number): string {
 }
 
 function wholeNumber(flag: string, text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new RangeError(`${flag}: expected a whole number, got ${JSON.stringify(text)}`);
+  if (!/^\d{1,15}$/.test(text)) throw new RangeError(`${flag}: expected an integer, got ${JSON.stringify(text)}`);
   return Number(text);
 }
 

@@ -1,5 +1,5 @@
-// `groupgrad/tfjs` as Node.js imports it: tfjs.ts, with an error in plain words where TensorFlow.js is missing. Bundlers and
-// `require` take tfjs.ts itself, because they do not wait for a module.
+// `groupgrad/tfjs` as Node.js imports it: tfjs.ts, with a readable error if TensorFlow.js is missing. Bundlers and
+// `require` use tfjs.ts itself, because they cannot wait for a module.
 
 import { withTfjs } from './base/missing-tfjs.js';
 

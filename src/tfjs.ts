@@ -1,4 +1,4 @@
-// The entry `groupgrad/tfjs`: the loss inside TensorFlow.js, and policies made of tfjs models.
+// The entry `groupgrad/tfjs`: the loss inside TensorFlow.js, and policies from tfjs models.
 
 export { definePolicy, type PolicyDefinition } from './model/define.js';
 export type { Decoder, Policy, SequenceBatch } from './model/policy.js';

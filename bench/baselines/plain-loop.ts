@@ -1,11 +1,11 @@
-// DAPO's loss from logits as a plain single-threaded loop over typed arrays: what one writes without a library.
+// DAPO's loss from logits as a plain single-threaded loop over typed arrays: what one would write without a library.
 
 import type { LogitsInput } from '../../src/index.js';
 
 const low = 0.8;
 const high = 1.28;
 
-/** Token-level clipped loss, token mean, one advantage a sequence. Writes the gradient to `gradLogits`. */
+/** Token-level clipped loss, token mean, one advantage per sequence. Writes the gradient to `gradLogits`. */
 export function plainLogitsLoss(input: LogitsInput & { logits: Float32Array }, gradLogits: Float32Array): number {
   const { shape, logits, tokens, oldLogProbs, advantages, mask } = input;
   const { sequences, length, vocab } = shape;

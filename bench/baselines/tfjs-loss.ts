@@ -1,7 +1,7 @@
-// The clipped policy-gradient loss in ordinary TensorFlow.js operations, as one writes it without this package: the
-// rival in our benchmark. It materialises no more than it has to, and takes the faster of two ways where there are two.
+// The clipped policy-gradient loss in ordinary TensorFlow.js operations, as one would write it without this package: the
+// baseline of our benchmark. It materialises no more than it has to, and uses the faster of two ways where there are two.
 //
-// tfjs-core by itself registers no gradients on Node; tfjs-node brings them, and so does `registerGradients` here.
+// tfjs-core by itself registers no gradients on Node; tfjs-node does, and so does `registerGradients` here.
 
 import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs-core';
@@ -10,13 +10,13 @@ import type { LossConfig } from '../../src/index.js';
 type Values = Float32Array | Uint8Array | tf.Tensor;
 
 export interface TfjsPolicyBatch {
-  /** Behaviour policy's log-probs, [B, T]; left out: the policy's own, held fixed. */
+  /** Log-probs of the behaviour policy, [B, T]; default: the policy's own, without a gradient. */
   oldLogProbs?: Values;
-  /** Reference policy's log-probs, [B, T]; needed with a KL term. */
+  /** Log-probs of the reference policy, [B, T]; required with a KL term. */
   refLogProbs?: Values;
-  /** 1 where a token counts, [B, T]; left out: everywhere. */
+  /** 1 where a token counts, [B, T]; default: everywhere. */
   mask?: Values;
-  /** One a sequence, [B]. */
+  /** One per sequence, [B]. */
   advantages: Float32Array | tf.Tensor;
 }
 
@@ -27,7 +27,7 @@ export interface TfjsLogitsBatch extends TfjsPolicyBatch {
   temperature?: number;
 }
 
-/** Registers tfjs-core's gradients where no package has (its own module for that is ES syntax that only tsx can load). */
+/** Registers tfjs-core's gradients if no package has (its own module for that is ES syntax that only tsx can load). */
 export function registerGradients(): void {
   if (tf.getGradient('Exp') === undefined) {
     createRequire(import.meta.url)('@tensorflow/tfjs-core/dist/register_all_gradients');
@@ -38,7 +38,7 @@ registerGradients();
 
 /**
  * Loss from logits [B, T, V]. Covers surrogate `clip` with `low` and `high`, ratios `token` and `sequence`, every
- * aggregation, KL k3 and the entropy bonus without quantile. Error for other configurations. `onEntropy` is given the mean
+ * aggregation, KL k3 and the entropy bonus without quantile. Error for other configurations. `onEntropy` receives the mean
  * entropy as a metric, without a gradient.
  */
 export function tfjsLogitsLoss(
@@ -90,7 +90,7 @@ export function tfjsPolicyLoss(logProbs: tf.Tensor2D, batch: TfjsPolicyBatch, co
   });
 }
 
-/** Group advantages of rewards [P, G], normalised by the group's standard deviation, with HA-DW weights when asked for. */
+/** Group advantages of rewards [P, G], normalised by the group's standard deviation, optionally with HA-DW weights. */
 export function tfjsAdvantages(
   rewards: tf.Tensor2D,
   { epsilon, hadw }: { epsilon: number; hadw?: { anchor: number; scale: number } },
@@ -106,10 +106,10 @@ export function tfjsAdvantages(
   });
 }
 
-/** Values of the chosen tokens, [N], out of [N, V]. */
+/** Values of the chosen tokens, [N], from [N, V]. */
 function chosen(all: tf.Tensor2D, tokens: tf.Tensor1D): tf.Tensor1D {
   const [rows, vocab] = all.shape;
-  // Gathering spares a one-hot matrix and a product of the logits' size, but its gradient, a scattered sum, has no kernel
+  // Gathering avoids a one-hot matrix and a product of the logits' size, but its gradient, a scattered sum, has no kernel
   // in WebAssembly and a quadratic one on the cpu backend; and indices are int32.
   if (tf.getBackend() === 'tensorflow' && rows * vocab < 2 ** 31) {
     const indices = tf.add(tf.mul(tf.range(0, rows, 1, 'int32'), tf.scalar(vocab, 'int32')), tokens);

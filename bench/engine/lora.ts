@@ -1,5 +1,5 @@
 // `npm run bench:lora`: LoRA on a model in the shape of SmolLM2-135M with random weights, on the backend groupgrad: frozen weights
-// held in float32 and in bfloat16, products in float32 and in bfloat16. Each has its turn in every round. Prints a Markdown table
+// stored in float32 and in bfloat16, products in float32 and in bfloat16. The variants take turns in every round. Prints a Markdown table
 // of ratios and writes JSON with the machine.
 //
 //   npm run bench:lora -- --rounds 9 --layers 30
@@ -9,10 +9,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { parametersOf } from '../../src/model/architecture.js';
-import { readArchitecture, tensorNames } from '../../src/model/families.js';
-import { writeModelFolder } from '../../test/support/model-folder.js';
 import { machine } from '../machine.js';
+import { writeModel } from './model-folder.js';
 import { program, startPeers, summary, takeTurns, timesAsFast } from './peer.js';
 
 const { values: flags } = parseArgs({
@@ -25,32 +23,6 @@ const { values: flags } = parseArgs({
 });
 const [rounds, threads, layers] = [Number(flags.rounds), Number(flags.threads), Number(flags.layers)];
 
-const config = {
-  model_type: 'llama',
-  hidden_size: 576,
-  intermediate_size: 1536,
-  num_hidden_layers: layers,
-  num_attention_heads: 9,
-  num_key_value_heads: 3,
-  vocab_size: 49_152,
-  max_position_embeddings: 2048,
-  eos_token_id: 0,
-  tie_word_embeddings: true,
-};
-
-/** The model, with matrices of about the size of trained ones. */
-function writeModel(folder: string): void {
-  const architecture = readArchitecture(config);
-  const { tensors } = tensorNames(architecture);
-  const entries = parametersOf(architecture).map(({ name, shape }) => {
-    const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
-    // Multiples of an odd number are spread evenly over 2^32.
-    for (let i = 0; i < values.length; i++) values[i] = (Math.imul(i + 1, 0x9e3779b1) / 2 ** 32) * 0.1;
-    return [tensors.get(name)!, { shape, values: shape.length === 1 ? values.fill(1) : values }] as const;
-  });
-  writeModelFolder(folder, { config, tensors: Object.fromEntries(entries), type: 'BF16', tokenizer: null });
-}
-
 const requests = [
   { request: 'train 8 128', what: 'forward and backward, 8 × 128 tokens' },
   { request: 'generate 32 32 32', what: 'generation, 32 prompts of 32 tokens, 32 new ones' },
@@ -58,7 +30,7 @@ const requests = [
 
 const folder = mkdtempSync(join(tmpdir(), 'groupgrad-bench-'));
 try {
-  writeModel(folder);
+  writeModel(folder, layers, 'BF16');
   const contender = (dtype: string, precision: string) =>
     program(
       `weights ${dtype}, products ${precision}`,
@@ -88,7 +60,7 @@ try {
     const measured = Object.entries(samples).map(([name, seconds]) => ({
       name,
       ...summary(seconds),
-      /** How many times as fast as with float32 alone. */
+      /** Speed-up over float32 only. */
       ratio: timesAsFast(seconds, samples[first]),
     }));
     speeds.push({ what, measured });

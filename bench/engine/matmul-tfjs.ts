@@ -1,4 +1,4 @@
-// A contender of matmul.ts: products on a tfjs backend. Reads a shape a line, answers with seconds.
+// A contender of matmul.ts: products on a tfjs backend. Reads one shape per line, responds with seconds.
 // `matmul-tfjs.ts <backend> <precision> <threads>`
 
 import { createInterface } from 'node:readline';

@@ -1,12 +1,12 @@
-// `npm run bench:matmul`: matrix products of the backend groupgrad beside PyTorch's, tfjs-node's and WebAssembly's, at the
-// shapes of training and of decoding. In rounds in which every contender has its turn, each peer in a process of its own that
-// waits while others compute, so that what else the machine does meets all of them. Prints a Markdown table of medians and
+// `npm run bench:matmul`: matrix products of the backend groupgrad compared with PyTorch's, tfjs-node's and WebAssembly's, at the
+// shapes of training and of decoding. Contenders take turns in every round, each in a separate process that
+// waits while others compute, so that other load on the machine affects all of them. Prints a Markdown table of medians and
 // their quartiles, and the ratio to PyTorch as the median over rounds; writes JSON with the machine.
 //
 //   npm run bench:matmul -- --python venv/bin/python --rounds 15
 //   npm run bench:matmul -- --out file.json    default: bench/results/matmul-<cores>-cores.json
 //
-// --python, or GROUPGRAD_TORCH_PYTHON: a Python with PyTorch. Without one, and without tfjs-node, those columns stay empty.
+// --python, or GROUPGRAD_TORCH_PYTHON: a Python with PyTorch. Without one, or without tfjs-node, those columns are empty.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -25,7 +25,7 @@ const { values: flags } = parseArgs({
 });
 const [rounds, threads] = [Number(flags.rounds), Number(flags.threads)];
 
-/** M, K, N: of training, then of decoding with weights that are used again and again. */
+/** M, K, N: of training, then of decoding, whose weights are used repeatedly. */
 const shapes = [
   [1008, 1024, 1024],
   [1008, 576, 1536],

@@ -1,4 +1,4 @@
-"""A contender of matmul.ts: products in PyTorch on the CPU. Reads a shape a line, answers with seconds.
+"""A contender of matmul.ts: products in PyTorch on the CPU. Reads one shape per line, responds with seconds.
 
 Usage: matmul_torch.py PRECISION THREADS. With bfloat16 both factors are held in bfloat16.
 """

@@ -1,4 +1,4 @@
-// A contender of model.ts and lora.ts: parts of a transformer on a tfjs backend. Reads a request a line, answers with seconds, and
+// A contender of model.ts and lora.ts: parts of a transformer on a tfjs backend. Reads one request per line, responds with seconds, or
 // with bytes to `peak`.
 // `model-tfjs.ts <backend> <threads> <layers>`, or `… <layers> <folder> <dtype> <precision>` for an adapter on a folder's model
 
@@ -25,7 +25,7 @@ if (backend === 'groupgrad') {
 }
 console.log(`${started.package}, tfjs-core ${tf.version_core}`);
 
-/** The shape of SmolLM2-135M, with as many layers as asked for. */
+/** The shape of SmolLM2-135M, with the requested number of layers. */
 const size = { layers: Number(layers), width: 576, heads: 9, keyValueHeads: 3, hidden: 1536 };
 const [vocab, headSize] = [49_152, 64];
 const vocabulary: Vocabulary = {

@@ -1,13 +1,13 @@
 // `npm run bench:model`: primitives, forward and backward pass, generation of a transformer in the shape of SmolLM2-135M, on
-// the backend groupgrad beside PyTorch with transformers, and tfjs-node, in rounds in which each has its turn. Prints a
+// the backend groupgrad compared with PyTorch with transformers, and tfjs-node, which take turns in every round. Prints a
 // Markdown table and writes JSON with the machine.
 //
 //   npm run bench:model -- --python venv/bin/python --rounds 9 --layers 30
 //   npm run bench:model -- --only attention    requests that begin so
 //   npm run bench:model -- --out file.json     default: bench/results/model-<cores>-cores.json
 //
-// --python, or GROUPGRAD_TORCH_PYTHON: a Python with PyTorch and transformers. Without one, and without tfjs-node, those
-// columns stay empty.
+// --python, or GROUPGRAD_TORCH_PYTHON: a Python with PyTorch and transformers. Without one, or without tfjs-node, those
+// columns are empty.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -28,7 +28,7 @@ const { values: flags } = parseArgs({
 });
 const [rounds, threads] = [Number(flags.rounds), Number(flags.threads)];
 
-/** Each forward and backward, but for generation: as the programs of the contenders read them. */
+/** Each forward and backward, except for generation: in the form that the contenders' programs read. */
 const requests = [
   { request: 'attention 8 128', what: 'attention, 8 × 128' },
   { request: 'attention 2 1024', what: 'attention, 2 × 1024' },
@@ -49,7 +49,7 @@ for (const { request, what } of requests) {
   const measured = Object.entries(samples).map(([name, seconds]) => ({
     name,
     ...summary(seconds),
-    /** How many times as fast the backend groupgrad is. */
+    /** Speed-up of the backend groupgrad. */
     ratio: samples.groupgrad && timesAsFast(samples.groupgrad, seconds),
   }));
   results.push({ what, measured });

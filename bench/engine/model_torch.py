@@ -1,4 +1,4 @@
-"""A contender of model.ts: parts of a transformer in PyTorch on the CPU. Reads a request a line, answers with seconds.
+"""A contender of model.ts: parts of a transformer in PyTorch on the CPU. Reads one request per line, responds with seconds.
 
 Usage: model_torch.py THREADS LAYERS. Whole models are those of the package transformers; without it the answer is nan.
 """

@@ -1,4 +1,4 @@
-// Contenders of a benchmark, each in a process of its own that waits while others compute: what else the machine does meets
+// Contenders of a benchmark, each in a separate process that waits while others compute: other load on the machine affects
 // all of them.
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -11,7 +11,7 @@ export interface Contender {
   args: string[];
 }
 
-/** A program of this folder by Node.js. */
+/** A program of this folder, run by Node.js. */
 export function program(name: string, file: string, ...args: string[]): Contender {
   return {
     name,
@@ -20,13 +20,13 @@ export function program(name: string, file: string, ...args: string[]): Contende
   };
 }
 
-/** A program of this folder by a Python, where there is one. */
+/** A program of this folder, run by a Python if there is one. */
 export function pythonProgram(python: string | undefined, name: string, file: string, ...args: string[]): Contender[] {
   if (!python) return [];
   return [{ name, command: python, args: [fileURLToPath(new URL(file, import.meta.url)), ...args] }];
 }
 
-/** A contender's process: it writes its version, and answers each line that it is sent by a line with seconds. */
+/** A contender's process: it writes its version, and responds to each line that it receives with a line of seconds. */
 export class Peer {
   private readonly process: ChildProcess;
   private readonly lines: AsyncIterator<string>;
@@ -36,13 +36,13 @@ export class Peer {
     this.lines = createInterface({ input: this.process.stdout! })[Symbol.asyncIterator]();
   }
 
-  /** Its version, or undefined where it cannot run here. */
+  /** Its version, or undefined if it cannot run here. */
   async start(): Promise<string | undefined> {
     const { done, value } = await this.lines.next();
     return done ? undefined : value;
   }
 
-  /** Error where it ended. NaN where it says that it cannot do what it is asked. */
+  /** Error if the process has ended. NaN if it cannot run the request. */
   async measure(request: string): Promise<number> {
     this.process.stdin!.write(`${request}\n`);
     const { done, value } = await this.lines.next();
@@ -55,7 +55,7 @@ export class Peer {
   }
 }
 
-/** Those that can run here, with their versions. */
+/** The contenders that can run here, with their versions. */
 export async function startPeers(contenders: readonly Contender[]) {
   const peers: Peer[] = [];
   const versions: Record<string, string> = {};
@@ -72,7 +72,7 @@ export async function startPeers(contenders: readonly Contender[]) {
   return { peers, versions };
 }
 
-/** Seconds by contender, one a round, in rounds in which every one has its turn. The first answer, which warms up, is dropped. */
+/** Seconds by contender, one per round, with all contenders in every round. The first response, which warms up, is dropped. */
 export async function takeTurns(
   peers: readonly Peer[],
   request: string,
@@ -101,12 +101,12 @@ export function quantile(values: readonly number[], q: number): number {
   return sorted[low] + (at - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
 }
 
-/** Median and quartiles, as results state them. */
+/** Median and quartiles, as written in results. */
 export function summary(values: readonly number[]): { median: number; quartiles: number[] } {
   return { median: quantile(values, 0.5), quartiles: [quantile(values, 0.25), quantile(values, 0.75)] };
 }
 
-/** The median over rounds of how many times as fast `own` is as `other`. */
+/** The median over rounds of the speed-up of `own` over `other`. */
 export function timesAsFast(own: readonly number[], other: readonly number[]): number {
   return quantile(
     own.map((seconds, i) => other[i] / seconds),

@@ -1,5 +1,5 @@
-// A contender of steps.ts: whole GRPO steps of a small transformer on a tfjs backend. Reads how many steps to make from each
-// line, answers with the median seconds of one. `steps-tfjs.ts <backend> <threads>`
+// A contender of steps.ts: whole GRPO steps of a small transformer on a tfjs backend. Reads the number of steps from each
+// line, responds with the median seconds of one. `steps-tfjs.ts <backend> <threads>`
 
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs-core';
@@ -18,7 +18,7 @@ if (backend === 'groupgrad') {
 }
 console.log(`${started.package}, tfjs-core ${tf.version_core}`);
 
-// As the demo has it (src/demo.ts), without its warm start.
+// The configuration of the demo (src/demo.ts), without its warm start.
 const train = addition({ digits: [2, 2], seed: 1 });
 const policy = createTransformer(
   { layers: 2, width: 32, heads: 4, keyValueHeads: 4, hidden: 64 },

@@ -1,5 +1,5 @@
 // `npm run bench:steps`: whole GRPO steps of the demo's transformer (16 prompts × 4 completions, sampling and update) on every
-// tfjs backend present, in rounds in which each has its turn. Prints a Markdown table and writes JSON with the machine.
+// installed tfjs backend, which take turns in every round. Prints a Markdown table and writes JSON with the machine.
 //
 //   npm run bench:steps -- --rounds 15
 //   npm run bench:steps -- --out file.json    default: bench/results/steps-<cores>-cores.json
@@ -19,7 +19,7 @@ const { values: flags } = parseArgs({
   },
 });
 const [rounds, threads] = [Number(flags.rounds), Number(flags.threads)];
-/** Of an answer. */
+/** Of a completion. */
 const steps = 5;
 
 const { peers, versions } = await startPeers(
@@ -32,10 +32,10 @@ const rows = Object.entries(samples).map(([name, seconds]) => ({
   name,
   median: quantile(seconds, 0.5),
   quartiles: [quantile(seconds, 0.25), quantile(seconds, 0.75)],
-  /** How many times as fast the backend groupgrad is. */
+  /** Speed-up of the backend groupgrad. */
   ratio: samples.groupgrad && timesAsFast(samples.groupgrad, seconds),
 }));
-console.log(`\nSeconds a step, median of ${rounds} rounds of ${steps} steps, ${threads} threads\n`);
+console.log(`\nSeconds per step, median of ${rounds} rounds of ${steps} steps, ${threads} threads\n`);
 console.log('| backend | seconds (quartiles) | groupgrad is faster by |');
 console.log('| --- | --- | --- |');
 for (const { name, median, quartiles, ratio } of rows) {

@@ -1,4 +1,4 @@
-"""The same operations through the Node addon: starts device-arrays.mjs, before anything else is on the GPU."""
+"""The same operations through the Node addon: starts device-arrays.mjs, before anything else uses the GPU."""
 
 import json
 import re
@@ -14,7 +14,7 @@ _TIMEOUT = 300
 
 
 def through_addon(machine, cases, policy_shape, samples, results):
-    """Adds rows for the cases that are marked for it, and for one shape of the policy loss."""
+    """Adds rows for the cases marked for it, and for one shape of the policy loss."""
     sequences, length = policy_shape
     loss, advantage = policy.LOSS, policy.ADVANTAGE
     plan = {
@@ -53,7 +53,7 @@ def through_addon(machine, cases, policy_shape, samples, results):
 
 
 def _logits(case):
-    useful = 2 * case.bytes  # nothing is masked out
+    useful = 2 * case.bytes  # nothing is masked
     return {
         "row": {"operation": LOGITS, "size": case.size, "usefulBytes": useful},
         "sequences": case.sequences,

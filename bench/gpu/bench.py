@@ -1,4 +1,4 @@
-"""Measures groupgrad's CUDA operations against their peers on this machine's GPU: prints tables, writes JSON.
+"""Measures groupgrad's CUDA operations and other implementations on this machine's GPU: prints tables, writes JSON.
 
 Usually started by run.sh, which builds the library first.
 """

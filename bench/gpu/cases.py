@@ -1,4 +1,4 @@
-"""What is measured: losses, sizes, and which combinations."""
+"""The cases of the benchmark: losses, sizes, and their combinations."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -8,7 +8,7 @@ import torch
 
 @dataclass(frozen=True)
 class Loss:
-    """A clipped loss. The range is wide enough that nothing is clipped here: a clipped token would be less work."""
+    """A clipped loss. The range is so wide that nothing is clipped: a clipped token would be less work."""
 
     ratio: str = "token"  # or "sequence" (GSPO)
     low: float = 0.2
@@ -42,7 +42,7 @@ class Case:
     loss: Loss = Loss()
     on_policy: bool = False  # the first step: no old log-probs
     compiled: bool = True  # whether torch.compile is measured; it compiles for tens of seconds
-    addon: bool = False  # whether it is measured through the Node addon too: bfloat16, token ratio, nothing masked out
+    addon: bool = False  # whether it is also measured through the Node addon: bfloat16, token ratio, no mask
     sequences: int = 8
 
     @property
@@ -70,7 +70,7 @@ _LARGEST = 151936
 _ENTROPY = Loss(entropy=0.01)
 _SEQUENCE = Loss(ratio="sequence")
 
-# In the order of their weight: where time runs out, the last are left out.
+# In order of importance: if time runs out, the last are skipped.
 DEFAULT = [
     Case(8192, _LARGEST, addon=True),
     Case(8192, _LARGEST, masked=0.4),

@@ -1,5 +1,5 @@
-"""Whether libgroupgrad computes on PyTorch's tensors what float64 does, at small sizes of every kind: gradients,
-losses, zeros where tokens are masked out, the same bits twice. Exit status 1 where it does not."""
+"""Checks libgroupgrad on PyTorch's tensors against float64, at small sizes of every kind: gradients,
+losses, zeros where tokens are masked, deterministic bits. Exit status 1 if a check fails."""
 
 import argparse
 import math
@@ -15,12 +15,12 @@ from groupgrad import Library
 from policy import PolicyInputs, tolerance
 from problem import Batch, Problem, relative_error
 
-# A warp's row, rows of blocks and clusters, and an odd length, which shifts every second row off its alignment.
+# A row per warp, rows of blocks and clusters, and an odd length, which moves every second row off its alignment.
 VOCABULARIES = (7, 1000, 5000, 33001)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # A narrow range: about half of the tokens are clipped.
 LOSSES = (Loss(low=0.05, high=0.05), Loss(entropy=0.05), Loss(ratio="sequence", low=0.01, high=0.02))
-# Whether it is the first step on policy, and the share of the tokens that is masked out.
+# Whether it is the first, on-policy step, and the share of masked tokens.
 STEPS = ((False, 0.0), (False, 0.4), (True, 0.4))
 # Sequences of a warp, of a block, and of several units.
 POLICY_SHAPES = ((8, 7), (16, 130), (8, 2500))
@@ -51,13 +51,13 @@ def check_logits(report, case, library, device):
     expected = batch.expected_gradient()
     operation = groupgrad_loss(library, batch)
     logits = batch.rows(problem.source)
-    # Poisoned: what is not written stays NaN.
+    # Poisoned: unwritten values stay NaN.
     gradient = torch.full_like(logits, math.nan)
     operation(logits, gradient)
     report.within(f"gradient, {case.size}", batch.error(gradient, expected), batch.tolerance())
     metrics = operation.read_metrics()
     loss = batch.loss(batch.log_probs, batch.entropies).item()
-    # A mean of terms of the order of the advantages (and entropies), each as exact as a gradient in float32.
+    # A mean of terms of the size of the advantages (and entropies), each as accurate as a gradient in float32.
     size = batch.advantages.abs().max().item() + case.loss.entropy * batch.entropies.abs().max().item()
     float32 = batch.tolerance(torch.float32)
     report.within(f"loss, {case.size}", abs(metrics["loss"] - loss), float32 * size)
@@ -94,7 +94,7 @@ def check_policy(report, sequences, length, loss, library, device):
     same = torch.equal(first.view(torch.int32), operation.gradient.view(torch.int32))
     report.holds(f"the same bits twice, {what}", same)
     report.holds(f"the same metrics twice, {what}", operation.read_metrics() == metrics)
-    # Any byte but 0 is in the mask, and a mask may start anywhere.
+    # Any nonzero byte is in the mask, and a mask may start at any offset.
     odd = torch.empty(inputs.mask.numel() + 3, dtype=torch.uint8, device=inputs.mask.device)[3:]
     marks = torch.tensor([1, 2, 127, 128, 255], dtype=torch.uint8, device=odd.device).repeat(odd.numel() // 5 + 1)
     odd.copy_(inputs.mask.flatten() * marks[: odd.numel()])

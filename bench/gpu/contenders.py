@@ -1,4 +1,4 @@
-"""Who computes the loss from logits: groupgrad, a copy of the same bytes, PyTorch, and the peers that are there."""
+"""The implementations of the loss from logits: groupgrad, a copy of the same bytes, PyTorch, and other packages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ COPY = "device copy of the same bytes"
 
 @dataclass
 class Contender:
-    """`run(logits, output)` over a problem's rows gives the gradient [B, T, V], or None for what has none.
+    """`run(logits, output)` over a problem's rows gives the gradient [B, T, V], or None if there is none.
 
     `writes_logits`: they do not survive it. `needs_output`: it writes to an array like the logits.
     `extra_bytes`: what it holds beside logits and inputs, where that is known; else it is measured.
@@ -34,14 +34,14 @@ class Contender:
 
 @dataclass
 class Absent:
-    """A contender that is not there for a case, and why."""
+    """A contender that cannot run a case, and the reason."""
 
     name: str
     reason: str
 
 
 def contenders(case, problem, library, peers):
-    """Of one case, ours and the copy first. `peers`: what `peers.find` gave."""
+    """The contenders of one case, ours and the copy first. `peers`: the result of `peers.find`."""
     batch = Batch(problem)
     expected = batch.expected_gradient()
     return [
@@ -139,7 +139,7 @@ def _liger(case, problem, name, grpo_loss, reason):
         return Absent(name, "it has no entropy term")
     batch = Batch(problem, padded=True)
     mask = batch.mask.int() if case.masked else None
-    # What each of its loss types divides by: sequence means, or the number of tokens.
+    # The divisor of each of its loss types: sequence means, or the number of tokens.
     aggregation = {"sequence-mean": "grpo", "token-mean": "dapo"}[case.loss.aggregation]
 
     def run(logits, _):
@@ -181,7 +181,7 @@ def _fast_llm(case, batch, expected, peers):
     tokens = int(batch.mask.sum())
 
     def run(logits, _):
-        # With an array that is given it would add to it, which is more work: it allocates its own.
+        # It would add to a given array, which is more work, so it allocates its own.
         _, gradient, _ = peers.fast_llm(
             batch.rows(logits),
             targets,

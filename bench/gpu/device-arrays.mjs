@@ -1,9 +1,9 @@
-// The CUDA operations through the addon, over DeviceArrays, by the host's clock around many calls: beside the same
-// operations through the C entry it shows what the way from JavaScript costs. bench.py starts it and says on its standard
+// The CUDA operations through the addon, with DeviceArrays, by the host's clock around many calls: compared with the same
+// operations through the C entry, it shows the overhead of JavaScript. bench.py starts it and writes to its standard
 // input what to measure; the rows go to standard output, as JSON. It runs from dist/ with plain Node.
 //
-// { samples, seconds,                                               seconds: the least work of a sample
-//   logits: [{ row, sequences, length, vocab, low, high }],         row: what its rows hold beside the times
+// { samples, seconds,                                               seconds: the minimum duration of a sample
+//   logits: [{ row, sequences, length, vocab, low, high }],         row: the fields of its rows besides the times
 //   policy: [{ row, sequences, length, low, high, kl, groupSize, epsilon, anchor, hadwScale }] }
 
 import { readFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ function quantile(sorted, q) {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
 }
 
-/** `call` gives a result whose loss waits for it. */
+/** `call` returns a result whose loss waits for it. */
 function measure(row, contender, call) {
   const seconds = (calls) => {
     const begin = performance.now();
@@ -41,7 +41,7 @@ function measure(row, contender, call) {
   });
 }
 
-/** Both ways to use it: results that stay on the device, and a loss that is looked at after every call. */
+/** Both uses: results that stay on the device, and a loss that is read after every call. */
 function measureBoth(row, name, call) {
   try {
     measure(row, `${name}, by the host's clock`, call);
@@ -61,7 +61,7 @@ function floats(length, value) {
 
 const uniform = (low, high) => low + (high - low) * Math.random();
 
-/** Normal noise of deviation 2 in bfloat16, a block of it again and again. */
+/** Normal noise of deviation 2 in bfloat16, one block of it repeated. */
 function randomLogits(length) {
   const block = floats(Math.min(length, 1 << 20), () => {
     return 2 * Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());

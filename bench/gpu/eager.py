@@ -1,4 +1,4 @@
-"""The losses in PyTorch operations, in the order in which TRL's GRPO trainer does them. In float64 they are the
+"""The losses in PyTorch operations, in the order of TRL's GRPO trainer. In float64 they are the
 reference."""
 
 import torch
@@ -16,7 +16,7 @@ def token_log_probs(logits, tokens):
 
 
 def entropies(logits, rows=128):
-    """Entropies [B, T] in nats, so many rows at a time."""
+    """Entropies [B, T] in nats, `rows` rows at a time."""
     parts = []
     for chunk in logits.flatten(0, -2).split(rows):
         log_probs = torch.log_softmax(chunk, -1)
@@ -34,8 +34,8 @@ def hadw_advantages(rewards, advantage):
 
 
 def policy_loss(loss, log_probs, old_log_probs, advantages, mask, ref_log_probs=None, entropy=None):
-    """The clipped loss. log_probs, mask, entropy: [B, T]; advantages: [B]. Without old log-probs it is the first
-    step on policy."""
+    """The clipped loss. log_probs, mask, entropy: [B, T]; advantages: [B]. Without old log-probs it is the first,
+    on-policy step."""
     old = log_probs.detach() if old_log_probs is None else old_log_probs
     lengths = mask.sum(-1, keepdim=True).clamp(min=1.0)
     log_ratio = log_probs - old

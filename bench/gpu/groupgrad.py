@@ -1,5 +1,5 @@
-"""libgroupgrad from Python: the structs and constants of native/c/groupgrad.h, read from the header itself, and its
-operations over PyTorch's tensors."""
+"""libgroupgrad from Python: the structs and constants of native/c/groupgrad.h, read from the header, and its
+operations on PyTorch's tensors."""
 
 import ctypes
 import re
@@ -36,7 +36,7 @@ def declarations(text):
             for field in names.split(", "):
                 field, _, count = field.rstrip("]").partition("[")
                 fields.append((field, base * int(count) if count else base))
-        # Without a dictionary of its own, an instance takes no misspelt field.
+        # Without a __dict__, an instance rejects misspelt fields.
         structs[name] = type(name, (ctypes.Structure,), {"__slots__": (), "_fields_": fields})
     return constants, structs
 
@@ -45,11 +45,11 @@ CONSTANTS, STRUCTS = declarations(HEADER.read_text())
 
 
 class GroupgradError(RuntimeError):
-    """What libgroupgrad said is wrong."""
+    """An error reported by libgroupgrad."""
 
 
 class Library:
-    """A libgroupgrad that was loaded. `stream`: gives the CUDA stream to put operations on, as an integer."""
+    """A loaded libgroupgrad. `stream`: returns the CUDA stream for operations, as an integer."""
 
     def __init__(self, path, stream):
         self.path = str(path)
@@ -65,7 +65,7 @@ class Library:
         return self.c.groupgrad_version().decode()
 
     def request(self, name):
-        """A request of groupgrad.h with everything optional left out; `name` is advantage, policy or logits."""
+        """A request of groupgrad.h with its defaults; `name` is advantage, policy or logits."""
         request = STRUCTS[f"groupgrad_{name}_request"]()
         getattr(self.c, f"groupgrad_{name}_request_init")(ctypes.byref(request))
         return request
@@ -94,7 +94,7 @@ def _set_config(config, loss):
 
 
 class _Scratch:
-    """What an operation works in and the numbers that it leaves on the device."""
+    """The workspace of an operation and the numbers that it writes on the device."""
 
     def __init__(self, workspace_bytes, device):
         self.metrics = torch.zeros(ctypes.sizeof(STRUCTS["groupgrad_loss_metrics"]), dtype=torch.uint8, device=device)
@@ -122,7 +122,7 @@ class _Scratch:
 
 
 class LogitsLoss:
-    """groupgrad_logits_loss over B sequences of T tokens and a vocabulary of V, all but the logits given once.
+    """groupgrad_logits_loss over B sequences of T tokens and a vocabulary of V, with everything except the logits given once.
 
     tokens: int32 [B, T]. advantages: float32 [B]. mask: uint8 [B, T] or None. old_log_probs: float32 [B, T] or None
     (the first step on policy). loss: a Loss. dtype: of the logits.
@@ -154,7 +154,7 @@ class LogitsLoss:
 
     @property
     def extra_bytes(self):
-        """Device memory beside the logits, the gradient and the inputs: per-token outputs, metrics, workspace."""
+        """Device memory in addition to the logits, the gradient and the inputs: per-token outputs, metrics, workspace."""
         return self._scratch.bytes + 4 * (self.log_probs.numel() + self.entropies.numel())
 
     def __call__(self, logits, gradient):
@@ -215,7 +215,7 @@ class PolicyLoss:
 
     @property
     def extra_bytes(self):
-        """Device memory beside the inputs and the gradient."""
+        """Device memory in addition to the inputs and the gradient."""
         return self._scratch.bytes + sum(t.numel() * t.element_size() for t in self._outputs)
 
     def __call__(self):

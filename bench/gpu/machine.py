@@ -1,4 +1,4 @@
-"""The machine that a result came from. Everything is read, nothing is set. What tools say stays in their words."""
+"""The machine that a result came from. Settings are read, never changed. The output of tools is kept verbatim."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ import torch
 
 
 def output(*command, cwd=None):
-    """What a command prints, or None where it does not run."""
+    """The output of a command, or None if it does not run."""
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=20, check=True)
         return done.stdout.strip()
@@ -19,7 +19,7 @@ def output(*command, cwd=None):
 
 
 def version_of(module):
-    """Of an importable package, or None: the commit that pack.sh noted, its own word, or the commit of the sources that
+    """The version of an importable package, or None: the commit that pack.sh recorded, its own version, or the commit of the sources that
     it was imported from."""
     try:
         found = importlib.import_module(module)
@@ -67,7 +67,7 @@ def machine(library, peers):
         "triton": version_of("triton"),
         **peers.versions(),
         "groupgrad": library.version,
-        # session.sh names the commit of what was packed, which need not lie in a repository.
+        # session.sh names the commit of the packed sources, which need not be in a repository.
         "commit": os.environ.get("GROUPGRAD_COMMIT")
         or output("git", "describe", "--always", "--dirty", cwd=Path(__file__).parent),
     }

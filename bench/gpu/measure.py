@@ -1,4 +1,4 @@
-"""From contenders to rows of results: each is run once to warm up and to be checked, then all are timed in turn."""
+"""Measures contenders: each is run once to warm up and to be checked, then all are timed in turn."""
 
 import sys
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from contenders import COPY, Absent, contenders
 from problem import Problem, relative_error
 
 LOGITS = "loss from logits (K3)"
-# Copies of the logits take up this much: what in-place kernels destroy in one sample at 5 TB/s.
+# Total size of the copies of the logits: what in-place kernels overwrite in one sample at 5 TB/s.
 _POOL_BYTES = 24 << 30
 
 
 @dataclass
 class Entry:
-    """What is timed. `prepare`: see timing.sample; a run holds `calls` calls. `facts`: of its row."""
+    """Work to be timed. `prepare`: see timing.sample; a run consists of `calls` calls. `facts`: fields of its row."""
 
     name: str
     role: str
@@ -30,7 +30,7 @@ class Entry:
 
 @dataclass
 class Results:
-    """Rows of the table, what was not measured and why, and what was wrong."""
+    """Rows of the table, skipped measurements with reasons, and failures."""
 
     rows: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
@@ -40,7 +40,7 @@ class Results:
         self.skipped.append({"operation": operation, "size": size, "contender": contender, "reason": reason})
 
     def fail(self, operation, size, contender, error):
-        """A contender that raised. Wrong it is where it is groupgrad, or all of them."""
+        """Records a contender that raised. It is a failure if it is groupgrad, or if all contenders raised."""
         text = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {text[0] if text else ''}"
         if isinstance(error, torch.cuda.OutOfMemoryError):
@@ -56,10 +56,10 @@ class Results:
 
 
 def _time(machine, operation, size, entries, samples, results):
-    """Takes the samples in turn, and adds a row for each entry."""
+    """Samples the entries in turn, and adds a row for each."""
     timed = {entry.name: [] for entry in entries}
     paces = {}
-    for round in range(-1, samples):  # the first is for the pace
+    for round in range(-1, samples):  # the first sets the pace
         for entry in entries:
             if entry.name not in timed:
                 continue
@@ -101,7 +101,7 @@ def measure_logits(machine, case, library, peers, samples, results):
     except MemoryError as error:
         results.skip(LOGITS, case.size, "all", str(error))
         return
-    except Exception as error:  # after a fault on the GPU, all that follow
+    except Exception as error:  # after a fault on the GPU, all later ones fail too
         results.fail(LOGITS, case.size, "all", error)
         return
     entries = []
@@ -118,7 +118,7 @@ def measure_logits(machine, case, library, peers, samples, results):
 
 
 def _copies(machine, case):
-    """How many copies of the logits fit beside what PyTorch's contenders hold."""
+    """How many copies of the logits fit in addition to the memory of PyTorch's contenders."""
     each = case.bytes + case.sequences * case.vocab * case.dtype.itemsize
     free = machine.free_bytes()
     held = 6 * each  # the source, and about five arrays of the logits' size in PyTorch's operations
@@ -159,7 +159,7 @@ def _logits_entry(machine, problem, pool, contender, results):
 
 def measure_policy(machine, sequences, length, library, compiled, samples, results):
     """The loss from rewards and log-probs at one shape, by calls and by replays of a CUDA graph. `compiled`: whether
-    torch.compile is among the contenders."""
+    torch.compile is one of the contenders."""
     size = policy.by_calls(sequences, length)
     try:
         inputs = policy.PolicyInputs(sequences, length, machine.device)

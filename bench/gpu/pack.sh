@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Packs what a GPU machine without Node and without a network lacks, into one folder that travels with the working tree;
-# session.sh unpacks it there. To be run on a machine with Node, `npm ci` done, nvcc, CMake and Python 3:
+# Packs everything that a GPU machine without Node and network needs into one folder that travels with the working tree;
+# session.sh unpacks it there. To be run on a machine with Node, after `npm ci`, with nvcc, CMake and Python 3:
 #
 #   bench/gpu/pack.sh --liger ../Liger-Kernel --fast-llm ../Fast-LLM
 #
 #   --architectures LIST   of CMAKE_CUDA_ARCHITECTURES (default 90-real: compute capability 9.0 alone)
-#   --addon FILE           this groupgrad.node instead of building one; libgroupgrad.so lies beside it
-#   --liger FOLDER         checkouts of peers to be measured; their sources stay outside of this repository
+#   --addon FILE           use this groupgrad.node instead of building one; libgroupgrad.so is next to it
+#   --liger FOLDER         checkouts of other implementations to measure; their sources stay outside of this repository
 #   --fast-llm FOLDER
 #   --quack FOLDER
 #   --no-node              the GPU machine has Node 20 or later
 #   --out FOLDER           default: build/gpu-pack
 #
-# The addon runs where glibc and libstdc++ are at least as new as here. It takes some four minutes on two cores.
+# The addon runs with glibc and libstdc++ at least as new as here. Packing takes about four minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source bench/gpu/steps.sh
@@ -22,7 +22,7 @@ stop() {
   echo "pack.sh: $*" >&2
   exit 2
 }
-# A package of a checkout, and the commit that it is of.
+# A package in a checkout, and the commit of the checkout.
 peer() {
   local folder
   folder=$(package_folder "$2" "$3") || stop "$1: no such checkout"
@@ -60,7 +60,7 @@ if [[ -z $addon ]]; then
 fi
 cp "$addon" "$out/groupgrad.node"
 cp "$(dirname "$addon")/libgroupgrad.so" "$out/libgroupgrad.so"
-# Not into dist/, which others may be using.
+# Not into dist/, which may be in use.
 rm -rf "$out/dist"
 node_modules/.bin/tsc -p tsconfig.build.json --outDir "$out/dist"
 git describe --always --dirty >"$out/commit" 2>/dev/null || echo unknown >"$out/commit"
@@ -77,7 +77,7 @@ def pack(name, add, preset=6):
         add(tar)
 
 def modules(tar):
-    # What the tests import. esbuild's program lies in the package of its platform.
+    # The imports of the tests. esbuild's program is in the package of its platform.
     root = Path("node_modules")
     platforms = sorted((root / "@esbuild").iterdir())
     for folder in (root / "tsx", root / "esbuild/lib", root / "esbuild/package.json", *platforms,

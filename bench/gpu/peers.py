@@ -1,4 +1,4 @@
-"""The peers that are measured where they can be imported."""
+"""Other implementations, which are measured if they can be imported."""
 
 import importlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from machine import version_of
 
 @dataclass
 class Peers:
-    """Their functions, or None and why."""
+    """Their functions, or None and the reason."""
 
     liger: Any = None
     liger_reason: str = ""
@@ -21,7 +21,7 @@ class Peers:
     quack_reason: str = ""
 
     def versions(self):
-        """For the record of the machine."""
+        """For the description of the machine."""
         return {
             "liger_kernel": version_of("liger_kernel") if self.liger or self.liger_cutile else self.liger_reason,
             "fast_llm": version_of("fast_llm") if self.fast_llm else self.fast_llm_reason,
@@ -34,14 +34,14 @@ def find():
     cutile, cutile_reason = _imported("liger_kernel.ops.cutile.ops.grpo_loss", "GrpoLossFunction", "--liger")
     fast_llm = _imported("fast_llm.functional.triton.grpo_loss", "triton_grpo_loss_forward_backward", "--fast-llm")
     quack = _imported("quack.cross_entropy", "cross_entropy_fwd", "--quack")
-    # It can be imported without Triton or a GPU too, and says so itself.
+    # It can be imported without Triton or a GPU, and says itself whether it works.
     if fast_llm[0] and not importlib.import_module("fast_llm.functional.triton").triton_available:
         fast_llm = (None, "absent: fast_llm finds no GPU with Triton")
     return Peers(*liger, cutile and _as_triton(cutile), cutile_reason, *fast_llm, *quack)
 
 
 def _as_triton(function):
-    """Liger-Kernel's autograd function of another backend behind the arguments of `triton_grpo_loss`, which calls the
+    """Liger-Kernel's autograd function of another backend with the arguments of `triton_grpo_loss`, which calls the
     one of the backend that was chosen for the whole process."""
 
     def grpo_loss(
@@ -76,8 +76,8 @@ def _imported(module, function, option):
     except ModuleNotFoundError as problem:
         if problem.name == package:
             return None, f"absent: {package} is not installed and {option} was not given"
-        # CUTLASS's package is called by another name than what is to be installed.
+        # CUTLASS's package is imported by another name than it is installed by.
         needs = "nvidia-cutlass-dsl" if problem.name and problem.name.startswith("cutlass") else problem.name
         return None, f"absent: {package} needs {needs}"
-    except Exception as problem:  # whatever a package raises on a machine that it does not suit
+    except Exception as problem:  # a package may raise anything on an unsupported machine
         return None, f"absent: {type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"

@@ -1,5 +1,5 @@
-"""The loss from rewards and log-probs in one call (K1 + K2): measured with the device's events around calls, and around
-replays of a CUDA graph, where the host has no part."""
+"""The loss from rewards and log-probs in one call (K1 + K2): measured with device events around calls, and around
+replays of a CUDA graph, without the host."""
 
 import torch
 
@@ -11,23 +11,23 @@ from problem import tail_mask
 OPERATION = "rewards and log-probs to loss and gradient (K1 + K2)"
 ADVANTAGE = Advantage()
 LOSS = Loss(kl=0.04)
-# Of one CUDA graph, so that what its launch costs is spread.
+# Calls in one CUDA graph, so that the cost of its launch is spread.
 CALLS_IN_GRAPH = 20
 
 
 def by_calls(sequences, length):
-    """What results that are measured around calls are headed by."""
+    """Heading of results measured around calls."""
     return f"B = {sequences}, T = {length}, calls"
 
 
 def by_graph(sequences, length):
-    """Likewise, around replays of a CUDA graph."""
+    """Heading of results measured around replays of a CUDA graph."""
     return f"B = {sequences}, T = {length}, in a CUDA graph"
 
 
 class PolicyInputs:
     """B sequences of T tokens: rewards of 0 and 1, log-probs of a policy a few updates old and of a reference policy,
-    40 % of the tokens masked out."""
+    40 % of the tokens masked."""
 
     def __init__(self, sequences, length, device, loss=LOSS, seed=0):
         generator = torch.Generator(device).manual_seed(seed)
@@ -45,12 +45,12 @@ class PolicyInputs:
 
     @property
     def bytes(self):
-        """Everything read once, and the gradient written once."""
+        """The bytes if everything is read once, and the gradient written once."""
         floats = (self.log_probs, self.old_log_probs, self.ref_log_probs, self.log_probs, self.rewards)
         return self.mask.numel() + 4 * sum(t.numel() for t in floats)
 
     def differentiate(self, dtype, compile=lambda function: function):
-        """A function that gives the loss and its gradient [B, T] by PyTorch's operations; `compile` may compile them."""
+        """A function that computes the loss and its gradient [B, T] by PyTorch's operations; `compile` may compile them."""
         leaf = self.log_probs.to(dtype, copy=True).requires_grad_()
         old, ref, rewards, mask = (
             t.to(dtype) for t in (self.old_log_probs, self.ref_log_probs, self.rewards, self.mask)
@@ -82,5 +82,5 @@ class PolicyInputs:
 
 
 def tolerance():
-    """The largest error that rounding explains: exponentials of numbers below 1, a few tens of products and sums."""
+    """The largest error that rounding explains: exponentials of numbers below 1, a few dozen products and sums."""
     return 64 * torch.finfo(torch.float32).eps / 2

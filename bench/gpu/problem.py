@@ -4,26 +4,26 @@ import torch
 
 import eager
 
-# Rows on which gradients are compared, evenly over all.
+# Rows whose gradients are compared, spread evenly.
 SAMPLED_ROWS = 32
-# Logits that are valued in float64 at once.
+# Logits evaluated in float64 at once.
 _FLOAT64_VALUES = 1 << 25
 
 
 def relative_error(got, expected):
-    """Norm of the difference from a float64 result, relative to that one's norm where it has one."""
+    """Norm of the difference from a float64 result, relative to the norm of that result unless it is 0."""
     difference, size = (torch.linalg.norm(t).item() for t in (got.double() - expected, expected))
     return difference / size if size > 0 else difference
 
 
 def tail_mask(sequences, length, masked, device):
-    """uint8 [sequences, length]: completions of different lengths that leave out a share `masked` (below one half)."""
+    """uint8 [sequences, length]: completions of different lengths that mask a share `masked` of the tokens (below one half)."""
     lengths = torch.linspace(1 - 2 * masked, 1, sequences, dtype=torch.float64).mul(length).round()
     return (torch.arange(length) < lengths.unsqueeze(-1)).to(torch.uint8).to(device)
 
 
 class Batch:
-    """One way to see a problem's rows as B sequences of T tokens.
+    """One way to divide a problem's rows into B sequences of T tokens.
 
     `padded`: sequences have T + 1 rows, the last of which no token belongs to, as a model's output has it; else T.
     """
@@ -48,7 +48,7 @@ class Batch:
         self.sampled_logits = problem.source[self.places[self.sampled]].double()
 
     def rows(self, logits):
-        """Logits [B, T, V], or [B, T + 1, V] where padded, in a problem's rows."""
+        """Logits [B, T, V], or [B, T + 1, V] if padded, in a problem's rows."""
         count = self.case.sequences * (self.case.length + self.padded)
         return logits[:count].view(self.case.sequences, -1, self.case.vocab)
 
@@ -59,7 +59,7 @@ class Batch:
         return eager.policy_loss(self.case.loss, log_probs, old, advantages, mask, entropy=entropies)
 
     def expected_gradient(self):
-        """Of the case's loss, in float64, at the sampled rows."""
+        """The gradient of the case's loss in float64 at the sampled rows."""
         log_probs, entropies = (t.detach().requires_grad_() for t in (self.log_probs, self.entropies))
         flows = torch.autograd.grad(
             self.loss(log_probs, entropies), (log_probs, entropies), allow_unused=True, materialize_grads=True
@@ -67,7 +67,7 @@ class Batch:
         return self.carry_back(*(flow[self.sampled] for flow in flows))
 
     def carry_back(self, log_prob_gradient, entropy_gradient):
-        """Gradients with respect to the sampled rows' log-probs and entropies, carried to their logits."""
+        """Gradients with respect to the sampled rows' log-probs and entropies, propagated to their logits."""
         logits = self.sampled_logits.unsqueeze(0).requires_grad_()
         tokens = self.tokens[self.sampled].unsqueeze(0)
         outputs = (eager.token_log_probs(logits, tokens), eager.entropies(logits))
@@ -75,7 +75,7 @@ class Batch:
         return torch.autograd.grad(outputs, logits, flows)[0].squeeze(0)
 
     def error(self, gradient, expected):
-        """Of a gradient [B, T, V] at the sampled rows."""
+        """The error of a gradient [B, T, V] at the sampled rows."""
         return relative_error(gradient[self.sampled], expected)
 
     def tolerance(self, dtype=None):
@@ -93,8 +93,8 @@ class Batch:
 
 
 class Problem:
-    """A case's values: logits as a small model gives them, tokens, tails that are masked out, log-probs of a policy a
-    few updates old. `source` [B * (T + 1), V] stays as it is."""
+    """A case's values: logits like those of a small model, tokens, masked tails, log-probs of a policy a
+    few updates old. `source` [B * (T + 1), V] is not modified."""
 
     def __init__(self, case, device, seed=0):
         generator = torch.Generator(device).manual_seed(seed)

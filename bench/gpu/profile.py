@@ -2,7 +2,7 @@
 
     ncu --set full -k 'regex:clusterRows|policyKernel' python bench/gpu/profile.py --library libgroupgrad.so
 
-A case of the loss from logits is three launches: what is known of sequences, the rows, and the sums.
+A case of the loss from logits is three launches: per-sequence values, the rows, and the sums.
 """
 
 import argparse

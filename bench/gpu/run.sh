@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Builds the CUDA device, tests it, and measures it against its peers, on a machine with an NVIDIA GPU, a CUDA compiler
-# and a Python that has PyTorch:
+# Builds the CUDA device, tests it, and measures it and other implementations, on a machine with an NVIDIA GPU, a CUDA compiler
+# and a Python with PyTorch:
 #
 #   bench/gpu/run.sh                     under eight minutes on an H100
 #   bench/gpu/run.sh --quick             three sizes
 #   bench/gpu/run.sh --full              every combination of sizes; takes an hour
 #   bench/gpu/run.sh --out FILE          the results (default: bench/results/gpu-<its name>.json)
-#   bench/gpu/run.sh --liger FOLDER      a checkout of Liger-Kernel, where it is not installed
-#   bench/gpu/run.sh --fast-llm FOLDER   a checkout of Fast-LLM, likewise
-#   bench/gpu/run.sh --quack FOLDER      a checkout of QuACK, likewise
-#   bench/gpu/run.sh --addon FILE        this groupgrad.node instead of building one; libgroupgrad.so lies beside it
-#   bench/gpu/run.sh --library FILE      this libgroupgrad.so; without --addon, no test through Node then
-#   PYTHON=python3.12 bench/gpu/run.sh   which Python
+#   bench/gpu/run.sh --liger FOLDER      a checkout of Liger-Kernel, if it is not installed
+#   bench/gpu/run.sh --fast-llm FOLDER   the same for Fast-LLM
+#   bench/gpu/run.sh --quack FOLDER      the same for QuACK
+#   bench/gpu/run.sh --addon FILE        use this groupgrad.node instead of building one; libgroupgrad.so is next to it
+#   bench/gpu/run.sh --library FILE      use this libgroupgrad.so; without --addon, tests through Node are skipped
+#   PYTHON=python3.12 bench/gpu/run.sh   the Python to use
 #
-# What is missing (Node, npm packages, compute-sanitizer, a peer) is left out and named at the end. The exit status is
-# not 0 where something that ran went wrong. Every step has a limit of its own. Settings of the GPU are read, never
+# Missing software (Node, npm packages, compute-sanitizer, other implementations) is skipped and listed at the end. The exit status is
+# not 0 if a step failed. Every step has its own time limit. Settings of the GPU are read, never
 # changed. session.sh does the same in stages, on a machine without Node and without a network.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
@@ -62,14 +62,14 @@ leave_out() {
   echo "left out: $*"
   left_out+=("$*")
 }
-# Runs a command whose output matters where it fails.
+# Runs a command whose output is shown only if it fails.
 logged() {
   "${@:2}" >"$1" 2>&1 && return
   local status=$?
   tail -40 "$1"
   return "$status"
 }
-# Runs a command that must succeed within so many seconds, and goes on where it does not: must WHAT SECONDS COMMAND...
+# Runs a command that must succeed within a time limit, and continues if it does not: must WHAT SECONDS COMMAND...
 must() {
   local what=$1 status
   shift
@@ -98,7 +98,7 @@ mkdir -p "$build"
 if [[ -n $addon && -z $library ]]; then
   library=$(realpath -e "$(dirname "$addon")/libgroupgrad.so") || stop "--addon: expected libgroupgrad.so beside it"
 fi
-# For this GPU alone. Where the compiler does not know it yet, the driver compiles what was made for the 90.
+# Only for this GPU. If the compiler does not support it yet, the driver compiles the code for compute capability 9.0.
 build_all() {
   nvcc --list-gpu-arch | grep -qx "compute_$capability" && kind=real || { capability=90 && kind=virtual; }
   configuration=(-DGROUPGRAD_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$capability-$kind")
@@ -145,7 +145,7 @@ else
 fi
 
 step 'compute-sanitizer on small requests'
-# Says where a tool found errors, and where it has no verdict.
+# Reports where a tool found errors, and where it has no verdict.
 note() {
   case $2 in
     1) failed+=("compute-sanitizer --tool $1") ;;
@@ -168,7 +168,7 @@ else
 fi
 
 step benchmark
-# What is left of the eight minutes; the cases are in the order of their weight.
+# The rest of the eight minutes; the cases are in order of importance.
 seconds=$((450 - SECONDS))
 options=(--library "$library" --seconds "$((seconds > 120 ? seconds : 120))")
 [[ -n $mode ]] && options+=("$mode")
@@ -179,7 +179,7 @@ elif [[ -n $addon ]]; then
   leave_out 'the benchmark through the addon: it needs Node and dist/'
 fi
 export PYTHONPATH=$peers${PYTHONPATH:+${peers:+:}$PYTHONPATH}
-# The full one has no limit but that of a hung kernel.
+# With --full there is no limit except for a hung kernel.
 [[ $mode == --full ]] && limit=7200 || limit=$((seconds > 120 ? seconds + 120 : 240))
 must benchmark "$limit" "$python" "$here/bench.py" "${options[@]}"
 

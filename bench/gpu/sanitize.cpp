@@ -1,7 +1,7 @@
-// Random requests to libgroupgrad at small sizes, over all of its options, for compute-sanitizer: every array lies
-// alone in device memory and ends where its last value ends. `sanitize [requests] [seed]`. Without a sanitizer too it
-// looks whether the gradient of masked tokens is zero, whether that of a row adds up to about zero, and whether a
-// second call gives the same bits. Results are not filled beforehand, so that the sanitizer sees one that was not
+// Random requests to libgroupgrad with small sizes, over all of its options, for compute-sanitizer: every array has a
+// separate allocation of device memory and ends with its last value. `sanitize [requests] [seed]`. Even without a
+// sanitizer it checks that the gradient of masked tokens is zero, that that of a row adds up to about zero, and that a
+// second call gives the same bits. Results are not initialised, so that the sanitizer detects one that was not
 // written.
 #include <cuda_runtime.h>
 
@@ -91,7 +91,7 @@ bool sameBits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
-// Logits of any type, as bytes; and a value of them.
+// Logits of any type as bytes, and one of their values.
 std::vector<unsigned char> encode(const std::vector<float>& values, int32_t dtype) {
   const std::size_t size = dtype == GROUPGRAD_FLOAT32 ? 4 : 2;
   std::vector<unsigned char> bytes(values.size() * size);
@@ -99,7 +99,7 @@ std::vector<unsigned char> encode(const std::vector<float>& values, int32_t dtyp
     uint32_t bits;
     std::memcpy(&bits, &values[i], 4);
     uint16_t half = static_cast<uint16_t>(bits >> 16);
-    if (dtype == GROUPGRAD_FLOAT16) {  // normal numbers only, cut off
+    if (dtype == GROUPGRAD_FLOAT16) {  // normal numbers only, truncated
       const int exponent = static_cast<int>(bits >> 23 & 255) - 127 + 15;
       const uint32_t sign = bits >> 16 & 0x8000u, fraction = bits >> 13 & 1023u;
       half = exponent < 1 ? 0 : static_cast<uint16_t>(sign | unsigned(exponent) << 10 | fraction);
@@ -155,7 +155,7 @@ groupgrad_loss_config drawConfig(Random& random, groupgrad_loss_config config, b
   return config;
 }
 
-// What both losses read beside log-probs or logits.
+// Inputs of both losses besides log-probs or logits.
 struct TokenInputs {
   TokenInputs(Random& random, const Shape& shape)
       : maskValues(generate<uint8_t>(shape.tokens(), [&] { return random.chance(0.7); })),
@@ -181,7 +181,7 @@ struct TokenInputs {
     request.advantages_per_token = !withRewards && random.chance(0.3);
     request.metrics = random.chance(0.7);
   }
-  // Groups of one size, or ragged ones where `offsets` hold them.
+  // Groups of one size, or ragged ones if `offsets` are given.
   groupgrad_advantage_request reward(Random& random, int64_t sequences, const int32_t* offsets, int64_t groups) const {
     groupgrad_advantage_request request;
     groupgrad_advantage_request_init(&request);
@@ -192,9 +192,7 @@ struct TokenInputs {
     request.offsets = offsets;
     request.center = int32_t(random.integer(GROUPGRAD_CENTER_MEAN, GROUPGRAD_CENTER_NONE));
     request.scale = int32_t(random.integer(GROUPGRAD_SCALE_GROUP_STD, GROUPGRAD_SCALE_NONE));
-    request.epsilon = 1e-4;
     request.hadw = random.chance(0.5);
-    request.hadw_scale = 1.3;
     request.advantages = perSequence.get();
     request.weights = perSequence.get() + sequences;
     request.group_mean = perGroup.get();
@@ -211,7 +209,7 @@ struct TokenInputs {
   DeviceArray<uint8_t> active;
 };
 
-// The metrics that an operation leaves on the device.
+// The metrics that an operation writes on the device.
 struct Metrics {
   Metrics() : loss(1), advantages(1) {}
   DeviceArray<groupgrad_loss_metrics> loss;
@@ -233,7 +231,7 @@ void checkRows(const std::vector<unsigned char>& gradient, const Rows& rows, con
       size += std::abs(value);
     }
     if (!isIn(row) && size != 0) fail("the gradient of a masked token is not zero");
-    // A row's gradient adds up to 0 but for the rounding of its values; float16 flushes what is below 2^-25.
+    // A row's gradient adds up to 0 except for the rounding of its values; float16 flushes values below 2^-25.
     const double rounding = rows.dtype == GROUPGRAD_FLOAT32 ? 1e-4 : 1e-2;
     const double flushed = rows.dtype == GROUPGRAD_FLOAT16 ? double(rows.vocab) * 0x1p-25 : 0;
     if (size == size && std::abs(sum) > rounding * size + flushed)

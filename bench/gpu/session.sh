@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# Tests and measures what pack.sh packed, on a machine with an NVIDIA GPU and a Python with PyTorch, but without Node and
-# without a network. In stages, each with a limit, so that a kernel that hangs costs one stage:
+# Tests and measures the contents of pack.sh's folder, on a machine with an NVIDIA GPU and a Python with PyTorch, but without Node and
+# network. It works in stages, each with a time limit, so that a hanging kernel costs only one stage:
 #
 #   bench/gpu/session.sh STAGE...
 #
-#   setup     unpack Node, what the tests import, dist/ and the peers' sources; say what the machine has   (always first)
-#   check     libgroupgrad against float64 (check.py)
-#   memcheck  compute-sanitizer's memcheck over random requests; needs nvcc
+#   setup     unpack Node, the tests' imports, dist/ and the other implementations' sources; describe the machine   (always first)
+#   check     libgroupgrad compared with float64 (check.py)
+#   memcheck  compute-sanitizer's memcheck with random requests; needs nvcc
 #   tests     golden vectors, and the tests of test/gpu through the addon
 #   quick     the benchmark's quick cases, without torch.compile
-#   build     libgroupgrad again, for variants; the stages after it use that one; needs nvcc and CMake
+#   build     builds libgroupgrad again, for variants; later stages use that one; needs nvcc and CMake
 #   races     compute-sanitizer's other tools; after memcheck
 #   full      the benchmark's default cases: its JSON is the one to commit
-#   ncu       Nsight Compute over the kernels of profile.py
+#   ncu       Nsight Compute on the kernels of profile.py
 #
-#   PACK=FOLDER    what pack.sh filled (default: build/gpu-pack)
+#   PACK=FOLDER    the folder that pack.sh filled (default: build/gpu-pack)
 #   OUT=FOLDER     for results and logs (default: build/gpu-session)
-#   PYTHON=FILE    which Python (default: python3)
-#   LIMIT=SECONDS  of the stages quick and full (200, 570); SECONDS_FULL=SECONDS after which full starts no case (400)
-#   DRY=1          over an emulated addon (GROUPGRAD_CUDA=EMULATED), where there is no GPU: small sizes, and a word where a
+#   PYTHON=FILE    the Python to use (default: python3)
+#   LIMIT=SECONDS  of the stages quick and full (200, 570); SECONDS_FULL=SECONDS after which full starts no more cases (400)
+#   DRY=1          with an emulated addon (GROUPGRAD_CUDA=EMULATED), if there is no GPU: small sizes, and a message where a
 #                  stage needs a GPU
 #
-# The exit status is not 0 where a stage failed. Settings of the GPU are read, never changed.
+# The exit status is not 0 if a stage failed. Settings of the GPU are read, never changed.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 source bench/gpu/steps.sh
@@ -48,7 +48,7 @@ export GROUPGRAD_ADDON=$pack/groupgrad.node GROUPGRAD_COMMIT
 GROUPGRAD_COMMIT=$(cat "$pack/commit")
 
 summary=() failed=0
-# stage NAME SECONDS LINES COMMAND...: runs within a limit, logs, prints the last lines of the log, goes on.
+# stage NAME SECONDS LINES COMMAND...: runs within a limit, logs, prints the last lines of the log, and continues.
 stage() {
   local name=$1 seconds=$2 lines=$3 begin=$SECONDS status
   shift 3
@@ -64,7 +64,7 @@ ended() {
   [[ $2 == 0 ]] || failed=1
   summary+=("$1: $what, $((SECONDS - $3)) s")
   echo "-- ${summary[-1]}"
-  # After a fault or a hang the stages that follow may say nothing of the code.
+  # After a fault or a hang, the results of later stages may have nothing to do with the code.
   [[ $2 == 0 || -n $dry ]] || timeout 30 "$python" -c 'import torch; torch.ones(1, device="cuda").sum().item()' \
     >/dev/null 2>&1 || echo '!! the GPU does not answer'
   return "$2"
@@ -118,7 +118,7 @@ build_program() {
   [[ -x $work/sanitize ]] || stage sanitize-build 60 20 bash -c 'build_sanitize "$@"' bash "$library" "$work/sanitize" &&
     stage sanitize 60 5 "$work/sanitize" 60
 }
-# A tool over the random requests: no verdict is no failure.
+# A tool with random requests: no verdict is not a failure.
 tool() {
   local name=$1 begin=$SECONDS status=0
   printf '\n== %s\n' "$name"

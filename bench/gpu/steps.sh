@@ -1,13 +1,13 @@
-# What run.sh, session.sh and pack.sh share. To be sourced in the repository's root.
+# Functions shared by run.sh, session.sh and pack.sh. To be sourced in the root of the repository.
 # shellcheck shell=bash disable=SC2034
 
-# Runs a command and ends it, with all that it started, after so many seconds (status 124): a kernel that hangs costs one
+# Runs a command and ends it, with all processes that it started, after a time limit (status 124): a hanging kernel costs one
 # step.
 limited() {
   timeout -k 10 "$@"
 }
 
-# The folder of a checkout that holds a package: package_folder NAME FOLDER.
+# The folder of a checkout that contains a package: package_folder NAME FOLDER.
 package_folder() {
   local folder
   for folder in "$2" "$2/src"; do
@@ -17,7 +17,7 @@ package_folder() {
   return 1
 }
 
-# The tests through the addon GROUPGRAD_ADDON, quick ones first. Node alone is needed, with tsx and what the tests import
+# The tests through the addon GROUPGRAD_ADDON, quick ones first. Needs only Node, with tsx and the tests' imports
 # in node_modules.
 gpu_tests=(
   test/gpu/device-arrays.test.ts
@@ -26,9 +26,9 @@ gpu_tests=(
   test/oracle/devices-agree.test.ts
   test/gpu/sizes.test.ts
 )
-# Over an emulated device the last two take minutes.
+# On an emulated device the last two take minutes.
 [[ -z ${DRY:-} ]] || gpu_tests=("${gpu_tests[@]:0:3}")
-# One file at a time: device-arrays looks at how much memory of the GPU is free, which others change.
+# One file at a time: device-arrays checks how much memory of the GPU is free, which others change.
 run_gpu_tests() {
   node --import tsx --test --test-concurrency=1 "$@"
 }
@@ -38,12 +38,12 @@ build_sanitize() {
   nvcc -std=c++17 -O1 -Inative/c bench/gpu/sanitize.cpp -o "$2" "$1" -Xlinker -rpath -Xlinker "$(dirname "$1")"
 }
 
-# One of compute-sanitizer's tools over that program: sanitize TOOL SECONDS PROGRAM REQUESTS LOG [OPTION...]. It says what
+# One of compute-sanitizer's tools on that program: sanitize TOOL SECONDS PROGRAM REQUESTS LOG [OPTION...]. It reports what
 # it found. Status 1: errors; 2: no verdict.
 sanitize() {
   local tool=$1 seconds=$2 program=$3 requests=$4 log=$5
   shift 5
-  # Exit status 86: errors were found. Any other but 0: the tool does not work here, because the program itself does.
+  # Exit status 86: errors were found. Any other except 0: the tool does not work here, because the program itself does.
   limited "$seconds" compute-sanitizer --tool "$tool" --error-exitcode 86 --print-limit 20 "$@" "$program" "$requests" \
     >"$log" 2>&1
   case $? in
@@ -58,7 +58,7 @@ sanitize() {
 }
 
 # racecheck: race_check SECONDS PROGRAM REQUESTS LOG. It does not follow bulk copies that complete on an mbarrier in a loop
-# and reports hazards where there are none: over the kernels that use them (clusterRows) it is information, no verdict.
+# and reports false hazards: for the kernels that use them (clusterRows) its output is information, not a verdict.
 race_check() {
   local status=0
   sanitize racecheck "$1" "$2" "$3" "$4" --kernel-name-exclude kns=clusterRows || status=$?

@@ -1,10 +1,10 @@
-"""Rows of results: what is derived from them, and the table that is printed."""
+"""Rows of results: derived values, and the printed table."""
 
 import re
 
 
 def complete(rows):
-    """Adds to each row its rate, its share of the copy's, and how many times groupgrad's time it takes: of one
+    """Adds to each row its rate, its share of the copy's, and the ratio of its time to groupgrad's: of one
     operation and size, the rows with the roles `copy` and `groupgrad`."""
     for own in _sections(rows).values():
         medians = {row["role"]: row["medianMs"] for row in own}
@@ -34,7 +34,7 @@ _COLUMNS = [
 ]
 
 
-# Whose times the summary holds beside groupgrad's, and what their contenders' names match.
+# The contenders whose times are in the summary next to groupgrad's, and the patterns of their names.
 _RIVALS = {
     "PyTorch eager": "PyTorch eager$",
     "PyTorch eager with entropies": "PyTorch eager, entropies",
@@ -51,7 +51,7 @@ _HEADLINE = (
 
 
 def _headline(rows):
-    """One line an operation and size: groupgrad's time, and how many times it the others take."""
+    """One line per operation and size: groupgrad's time, and the others' times relative to it."""
     titles = ["median ms", "useful GB/s", "of the copy's rate", *(f"{name} / groupgrad" for name in _RIVALS)]
     lines = ["| | " + " | ".join([*titles, "extra MiB", "error"]) + " |", "| --- |" + " ---: |" * (len(titles) + 2)]
     columns = dict(_COLUMNS)
@@ -70,7 +70,7 @@ def _headline(rows):
 
 
 def _sections(rows):
-    """{(operation, size): its rows}, what came through the addon last."""
+    """{(operation, size): its rows}, those through the addon last."""
     sections = {}
     for row in sorted(rows, key=lambda row: row["role"] == "addon"):
         sections.setdefault((row["operation"], row["size"]), []).append(row)
@@ -78,7 +78,7 @@ def _sections(rows):
 
 
 def markdown(rows, skipped):
-    """All sizes in one table, one table an operation and size, and what was not measured."""
+    """A table of all sizes, a table for each operation and size, and what was not measured."""
     lines = ["\n## Summary\n", *_headline(rows), f"\n{_HEADLINE}"]
     for key, own in _sections(rows).items():
         lines += [f"\n### {', '.join(key)}\n"]

@@ -1,4 +1,4 @@
-"""How time and memory are measured: the device's own events, contenders in turn, inputs that rotate."""
+"""Measurement of time and memory: device events, contenders in turn, rotating inputs."""
 
 import ctypes
 import gc
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-# A sample is at least so much work; the medians are over so many samples.
+# Minimum duration of a sample; number of samples that medians are taken over.
 SAMPLE_SECONDS = 0.01
 SAMPLES = 50
-# The most that the host may take to put one stretch of work on the stream: its queue holds about a thousand kernels.
+# The longest time that the host may take to enqueue one stretch of work: the stream's queue holds about a thousand kernels.
 _HOST_SECONDS = 0.005
 
 
@@ -23,7 +23,7 @@ class Gpu:
 
     def __init__(self):
         cycles = 50_000_000
-        torch.cuda._sleep(4 * cycles)  # until the clock of an idle GPU has risen
+        torch.cuda._sleep(4 * cycles)  # until the clock of an idle GPU has gone up
         self._cycles_per_second = cycles / self.seconds(lambda: torch.cuda._sleep(cycles), 0)
 
     def stream(self):
@@ -38,7 +38,7 @@ class Gpu:
         return torch.cuda.mem_get_info()[0]
 
     def seconds(self, work, host_seconds):
-        """Device time of `work`, which the host needs `host_seconds` to put on the stream.
+        """Device time of `work`, which the host needs `host_seconds` to enqueue.
 
         The device waits for about as long first, so that gaps between kernels are its own and not the host's.
         """
@@ -52,7 +52,7 @@ class Gpu:
         return start.elapsed_time(end) / 1e3
 
     def peak_bytes(self, work):
-        """By how much PyTorch's allocations peaked above where they stood while `work` ran."""
+        """By how much PyTorch's allocations grew at their peak while `work` ran."""
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -62,7 +62,7 @@ class Gpu:
         return torch.cuda.max_memory_allocated() - before
 
     def capture(self, work, calls):
-        """A function that replays a CUDA graph of so many calls."""
+        """A function that replays a CUDA graph of several calls."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -75,7 +75,7 @@ class Gpu:
         return graph.replay
 
     def launches(self, work):
-        """How many nodes a CUDA graph of `work` has: kernels, copies, fills. None where this PyTorch cannot tell."""
+        """How many nodes a CUDA graph of `work` has: kernels, copies, fills. None if this PyTorch cannot tell."""
         count = ctypes.c_size_t()
         try:
             graph = torch.cuda.CUDAGraph(keep_graph=True)
@@ -89,7 +89,7 @@ class Gpu:
 
 
 class Host:
-    """The processor in a GPU's place, for a library built with GROUPGRAD_CUDA=EMULATED: a test of the benchmark, no
+    """The processor in place of a GPU, for a library built with GROUPGRAD_CUDA=EMULATED: a test of the benchmark, not a
     measurement."""
 
     device = torch.device("cpu")
@@ -125,7 +125,7 @@ class Host:
 
 
 class Pool:
-    """Copies of a source that rotate, at least three. What was written over is filled again before it is read."""
+    """Rotating copies of a source, at least three. Overwritten ones are filled again before they are read."""
 
     def __init__(self, source, count):
         self.source = source
@@ -134,7 +134,7 @@ class Pool:
         self._next = 0
 
     def take(self, count, writes_input, needs_output):
-        """Inputs and outputs for at most `count` runs; each output is None where none is needed."""
+        """Inputs and outputs for at most `count` runs; each output is None if none is needed."""
         total = len(self.copies)
         count = min(count, total // 2 if needs_output else total)
         places = [(self._next + i) % total for i in range(2 * count if needs_output else count)]
@@ -152,14 +152,14 @@ class Pool:
 
 @dataclass
 class Pace:
-    """Seconds that one run takes on the device and on the host."""
+    """Seconds of one run on the device and on the host."""
 
     device: float
     host: float
 
 
 def pace_of(machine, prepare):
-    """A first estimate, of what has been run before. `prepare`: see `sample`."""
+    """A first estimate, for work that has run before. `prepare`: see `sample`."""
     count, work = prepare(3)
     begin = end = 0.0
 

@@ -1,4 +1,4 @@
-"""The token-level clipped loss from logits in PyTorch eager on the CPU, the way TRL writes it: forward and backward.
+"""The token-level clipped loss from logits in PyTorch eager on the CPU, as TRL writes it: forward and backward.
 
 Usage: torch_eager.py N V THREADS. Prints one JSON object: milliseconds of each sample and the PyTorch version.
 """

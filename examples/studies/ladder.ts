@@ -1,11 +1,11 @@
-// The ladder study: how near do HA-DW's advantages come to the true ones, and do they help a policy to learn? On bandits
-// whose success probabilities are known, so that nothing has to be estimated to be compared with.
+// The ladder study: how close do HA-DW's advantages come to the true ones, and do they help a policy to learn? It uses bandits
+// whose success probabilities are known, so that no reference value has to be estimated.
 //
 //   npm run study:ladder               tables; bench/results/hadw-ladder.json; docs/figures/hadw-ladder-*.svg
-//   npm run study:ladder -- --quick    a smaller one, to look at: writes nothing
+//   npm run study:ladder -- --quick    a smaller version to look at: writes nothing
 //   … --out FOLDER                     writes results and figures there instead
 //
-// Run again it gives the same numbers: random ones are addressed by what they are for, and advantages are computed by the
+// The results are reproducible: random numbers are addressed by their purpose, and advantages are computed by the
 // device `reference`, whatever the processor.
 
 import { mkdirSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// Numbers and tables of the studies, as docs/hadw.md holds them.
+// Numbers and tables of the studies, as in docs/hadw.md.
 
 export interface Table {
   title: string;
@@ -20,7 +20,7 @@ export function signed(value: number, count: number): string {
   return text.startsWith('−') || Number(text) === 0 ? text : `+${text}`;
 }
 
-/** The first column holds names, the others numbers. */
+/** The first column contains names, the others numbers. */
 export function table(title: string, head: readonly string[], rows: readonly (readonly string[])[]): Table {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   return { title, lines: [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)] };

@@ -3,7 +3,7 @@
 //   npm run study:mixture
 //
 // Every variant of a seed starts from the same warm start, sees the same problems in the same order, and samples about the same
-// number of tokens: 256 completions a step.
+// number of tokens: 256 completions per step.
 
 import { defineComparison } from 'groupgrad';
 

@@ -95,7 +95,7 @@ void* typedArrayMemory(const Napi::Value& value, const char* field, napi_typedar
   if (!value.IsTypedArray()) throwType(env, field, expected, typeName(value));
   const ArrayInfo info = arrayInfo(value);
   if (info.type != type) throwType(env, field, expected, std::string("a ") + arrayName(info.type));
-  if (!info.buffer.IsArrayBuffer()) throwType(env, field, "an array over memory of its own", "one over shared memory");
+  if (!info.buffer.IsArrayBuffer()) throwType(env, field, "an array over unshared memory", "one over shared memory");
   if (int64_t(info.length) != length) {
     throwRange(env, field, std::to_string(length) + " values", std::to_string(info.length));
   }

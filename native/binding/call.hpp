@@ -84,7 +84,7 @@ class Call {
       throw Napi::Error::New(env_);
     }
     result.length = int64_t(elements);
-    if (!own) fail<Napi::TypeError>(field, "an array over memory of its own", "one over shared memory");
+    if (!own) fail<Napi::TypeError>(field, "an array over unshared memory", "one over shared memory");
     if (result.length < length) {
       fail<Napi::RangeError>(field, "at least " + std::to_string(length) + " values", std::to_string(result.length));
     }

@@ -251,7 +251,7 @@ int64_t endOf(const Call& call, const char* field, int64_t rows, int64_t columns
   if (size == 0) return 0;
   const bool byRows = strideColumn == 1 && strideRow >= columns, byColumns = strideRow == 1 && strideColumn >= rows;
   if (!byRows && !byColumns) {
-    call.fail<Napi::RangeError>(field, "a matrix whose rows or columns lie together", "other strides");
+    call.fail<Napi::RangeError>(field, "a matrix whose rows or columns are contiguous", "other strides");
   }
   const int64_t shape[] = {rows, columns}, strides[] = {strideRow, strideColumn};
   return reach(call, field, 2, shape, strides).highest + 1;
@@ -295,6 +295,7 @@ void matMul(const Engine& e, Call& call) {
   r.activates = activation >= 0;
   r.activation = Unary(std::max<int64_t>(0, activation));
   r.alpha = float(call.number("alpha"));
+  r.accumulates = call.integer("accumulates", 0, 1) != 0;
   r.batchA = call.numbers("batch offsets of a", r.batch);
   r.batchB = call.numbers("batch offsets of b", r.batch);
   const int64_t endA = endOf(call, "a", r.m, r.right.k, r.strideM, r.strideK);

@@ -129,7 +129,7 @@ void checkAdvantage(Napi::Env env, AdvantageInputs& in, const Arrays& arrays) {
                                         (in.onDevice ? "on the device)" : "on the host)"));
   }
   if ((in.anchor != nullptr) != arrays.isOnDevice("anchor")) {
-    throw Napi::TypeError::New(env, "hadw.anchor: expected the same each time that it is read");
+    throw Napi::TypeError::New(env, "hadw.anchor: expected the same value each time it is read");
   }
 }
 

@@ -49,7 +49,7 @@ tensorflow::Report readReport(const Napi::CallbackInfo& info) {
   tensorflow::Report report;
   if (!tensorflow::unpack(values, count, report)) {
     throw Napi::TypeError::New(info.Env(),
-                               "report: expected what an operation of this version wrote, got other values");
+                               "report: expected the output of an operation of this version, got other values");
   }
   return report;
 }

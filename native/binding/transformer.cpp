@@ -1,4 +1,6 @@
 // The primitives of a transformer and the optimiser as JavaScript functions (EngineAddon in src/devices/load.ts).
+#include <algorithm>
+#include <new>
 #include <vector>
 
 #include "call.hpp"
@@ -204,6 +206,45 @@ void sumOfSquares(const Engine& e, Call& call) {
   check(call.env(), e.operations->sumOfSquares(e.state, {x, call.values<double>(1, "y", 1)}));
 }
 
+// Returns the ids that a cut left, an array for each row; none without a cut.
+Napi::Value sample(const Engine& e, Call& call) {
+  SampleRequest r{};
+  r.rows = call.size("rows");
+  r.vocab = call.integer("vocab", 1, INT32_MAX);
+  r.allowed = call.integer("allowed", 1, r.vocab);
+  r.block = call.integer("block", 1, r.vocab);
+  if (r.vocab % r.block != 0) call.fail<Napi::RangeError>("block", "a divisor of vocab", std::to_string(r.block));
+  r.temperature = call.number("temperature");
+  if (!(r.temperature > 0)) {
+    call.fail<Napi::RangeError>("temperature", "a number above 0", std::to_string(r.temperature));
+  }
+  r.cuts = call.integer("cuts", 0, 1) != 0;
+  r.cut.topK = call.integer("topK", 0, INT32_MAX);
+  r.cut.topP = call.number("topP");
+  r.cut.minP = call.number("minP");
+  r.masked = float(call.number("masked"));
+  r.logits = call.values<const float>(1, "logits", call.product("logits", {r.rows, r.vocab}));
+  if (r.cuts || !call.isNull(2)) r.points = call.values<const double>(2, "points", r.rows);
+  r.wanted = call.values<const uint8_t>(3, "wanted", r.rows);
+  r.tokens = call.values<int32_t>(4, "tokens", r.rows);
+  r.logProbs = call.values<float>(5, "logProbs", r.rows);
+  std::vector<std::vector<int32_t>> kept;
+  try {
+    if (r.cuts) kept.resize(size_t(r.rows));
+  } catch (const std::bad_alloc&) {
+    throw Napi::RangeError::New(call.env(), "rows: expected fewer, as there is not enough memory");
+  }
+  r.kept = kept;
+  check(call.env(), e.operations->sample(e.state, r));
+  const Napi::Array result = Napi::Array::New(call.env(), kept.size());
+  for (size_t row = 0; row < kept.size(); ++row) {
+    Napi::Int32Array ids = Napi::Int32Array::New(call.env(), kept[row].size());
+    std::copy(kept[row].begin(), kept[row].end(), ids.Data());
+    result.Set(uint32_t(row), ids);
+  }
+  return result;
+}
+
 }  // namespace
 
 void addTransformerOperations(Napi::Object& exports, const Engine& e) {
@@ -217,6 +258,10 @@ void addTransformerOperations(Napi::Object& exports, const Engine& e) {
   addOperation(exports, "decodeAttention", e, decodeAttention);
   addOperation(exports, "adamW", e, adamW);
   addOperation(exports, "sumOfSquares", e, sumOfSquares);
+  setMethod(exports, "sample", [e](const Napi::CallbackInfo& info) {
+    Call call(info);
+    return sample(e, call);
+  });
 }
 
 }  // namespace groupgrad::binding

@@ -2,6 +2,7 @@
 #include "groupgrad.h"
 
 #include <cmath>
+#include <cstdio>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -10,6 +11,7 @@
 
 #include "../core/surrogate.hpp"
 #include "../cuda/operations.hpp"
+#include "defaults.hpp"
 
 using namespace groupgrad;
 
@@ -35,7 +37,16 @@ T choice(int32_t value, T last, const char* field) {
   return T(value);
 }
 
-LossConfig convert(const groupgrad_loss_config& c) {
+// And at most the largest float32.
+void requireAtLeast(double value, double bound, const char* field) {
+  if (value >= bound && value <= double(kFloatMax)) return;
+  char expected[64];
+  std::snprintf(expected, sizeof expected, "a number of at least %g that is finite in float32", bound);
+  require(false, field, expected);
+}
+
+// `length`: of a sequence.
+LossConfig convert(const groupgrad_loss_config& c, int64_t length) {
   LossConfig out;
   out.ratio = choice(c.ratio, Ratio::sequenceToken, "config.ratio");
   require(c.surrogate >= 0 && c.surrogate < int32_t(std::tuple_size_v<Surrogates>), "config.surrogate",
@@ -44,8 +55,8 @@ LossConfig convert(const groupgrad_loss_config& c) {
   for (int i = 0; i < kMaxSurrogateParameters; ++i) out.surrogateParameters[i] = c.surrogate_parameters[i];
   out.aggregation = choice(c.aggregation, Aggregation::constant, "config.aggregation");
   out.dropEmptySequences = c.drop_empty_sequences != 0;
-  require(c.max_length > 0, "config.max_length", "a number above 0");
-  out.maxLength = c.max_length;
+  require(!(c.max_length <= 0), "config.max_length", "a number above 0, or NaN");
+  out.maxLength = c.max_length == c.max_length ? c.max_length : double(length);
   require(c.log_ratio_clamp > 0, "config.log_ratio_clamp", "a number above 0");
   out.logRatioClamp = c.log_ratio_clamp;
   require(c.off_policy_threshold == c.off_policy_threshold, "config.off_policy_threshold", "a number");
@@ -105,8 +116,7 @@ cuda::DeviceRewards convert(const groupgrad_advantage_request& r) {
 constexpr int64_t kMost = 0x7fffffff;
 
 double checkLossScale(double scale) {
-  require(scale >= 0x1p-126 && scale <= double(kFloatMax), "loss_scale",
-          "a number of at least 2^-126 that is finite in float32");
+  requireAtLeast(scale, defaults::kMinLossScale, "loss_scale");
   return scale;
 }
 
@@ -116,7 +126,7 @@ PolicyRequest convert(const groupgrad_policy_request& r) {
   require(r.length > 0 && r.length <= kMost, "length", "a number from 1 to 2^31 - 1");
   out.sequences = r.sequences;
   out.length = r.length;
-  out.config = convert(r.config);
+  out.config = convert(r.config, r.length);
   require(out.config.klBeta == 0 || r.ref_log_probs, "ref_log_probs", "an array, because config.kl_beta is not 0");
   out.logProbs = r.log_probs;
   out.entropies = r.entropies;
@@ -142,8 +152,7 @@ template <class Request>
 void convertLogits(const Request& r, LogitsRequest& out) {
   require(r.vocab > 0 && r.vocab <= kMost, "vocab", "a number from 1 to 2^31 - 1");
   require(r.row_stride >= r.vocab && r.row_stride <= kMost, "row_stride", "from vocab to 2^31 - 1");
-  require(r.temperature >= 1e-6 && r.temperature <= double(kFloatMax), "temperature",
-          "a number of at least 1e-6 that is finite in float32");
+  requireAtLeast(r.temperature, defaults::kMinTemperature, "temperature");
   out.vocab = r.vocab;
   out.rowStride = r.row_stride;
   out.dtype = choice(r.dtype, Dtype::float16, "dtype");
@@ -242,33 +251,46 @@ const char* groupgrad_error(void) { return lastError.c_str(); }
 
 void groupgrad_advantage_request_init(groupgrad_advantage_request* request) {
   *request = groupgrad_advantage_request{};
-  request->ddof = 1;
-  request->hadw_scale = 1;
-  request->anchor = NAN;
+  request->center = int32_t(defaults::kCenter);
+  request->scale = int32_t(defaults::kScale);
+  request->ddof = defaults::kDdof;
+  request->epsilon = defaults::kEpsilon;
+  request->hadw_scale = defaults::kHadwScale;
+  request->anchor = defaults::kHadwAnchor;
 }
 
 void groupgrad_policy_request_init(groupgrad_policy_request* request) {
   *request = groupgrad_policy_request{};
   request->normalizer = request->global_sequences = NAN;
-  request->metrics = 1;
-  request->loss_scale = 1;
-  request->config.max_length = 1;
-  request->config.log_ratio_clamp = request->config.off_policy_threshold = INFINITY;
-  request->config.kl_estimator = GROUPGRAD_KL_K3;
-  request->config.kl_log_ratio_clamp = INFINITY;
-  request->config.top_quantile = 1;
-  request->config.entropy_tokens = request->config.entropy_threshold = NAN;
+  request->metrics = defaults::kMetrics;
+  request->loss_scale = defaults::kLossScale;
+  groupgrad_loss_config& config = request->config;
+  config.ratio = int32_t(defaults::kRatio);
+  config.aggregation = int32_t(defaults::kAggregation);
+  config.drop_empty_sequences = defaults::kDropEmptySequences;
+  config.max_length = NAN;
+  config.log_ratio_clamp = defaults::kLogRatioClamp;
+  config.off_policy_threshold = defaults::kOffPolicyThreshold;
+  config.kl_beta = defaults::kKlBeta;
+  config.kl_estimator = int32_t(defaults::kKlEstimator);
+  config.kl_importance_weighted = defaults::kKlImportanceWeighted;
+  config.kl_log_ratio_clamp = defaults::kKlLogRatioClamp;
+  config.entropy_coefficient = defaults::kEntropyCoefficient;
+  config.top_quantile = defaults::kEntropyTopQuantile;
+  config.entropy_tokens = defaults::kEntropyTokens;
+  config.entropy_threshold = defaults::kEntropyThreshold;
 }
 
 void groupgrad_logits_request_init(groupgrad_logits_request* request) {
   *request = groupgrad_logits_request{};
   groupgrad_policy_request_init(&request->policy);
-  request->temperature = 1;
+  request->temperature = defaults::kTemperature;
 }
 
 void groupgrad_logits_backward_request_init(groupgrad_logits_backward_request* request) {
   *request = groupgrad_logits_backward_request{};
-  request->temperature = request->loss_scale = 1;
+  request->temperature = defaults::kTemperature;
+  request->loss_scale = defaults::kLossScale;
 }
 
 size_t groupgrad_advantages_workspace(const groupgrad_advantage_request*) { return cuda::advantagesWorkspace(); }

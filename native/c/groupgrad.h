@@ -53,7 +53,8 @@ enum groupgrad_surrogate {
   GROUPGRAD_SURROGATE_COUNT
 };
 
-/* Initialise each of these structs with its _init function, which sets optional fields to "not used". */
+/* Initialise each of these structs with its _init function. It sets every field that has a default in TypeScript to
+ * that default (docs/losses.md), optional arrays to null, and all else to 0. */
 
 typedef struct groupgrad_loss_config {
   int32_t ratio;     /* groupgrad_ratio */
@@ -62,7 +63,7 @@ typedef struct groupgrad_loss_config {
   int32_t aggregation; /* groupgrad_aggregation */
   int32_t
       drop_empty_sequences;    /* whether a sequence without a masked-in token is left out of the number of sequences */
-  double max_length;           /* GROUPGRAD_CONSTANT divides by sequences * max_length */
+  double max_length;           /* GROUPGRAD_CONSTANT divides by sequences * max_length; NaN: length */
   double log_ratio_clamp;      /* infinity: off */
   double off_policy_threshold; /* infinity: off */
   double kl_beta;              /* 0: no KL term */

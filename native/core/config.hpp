@@ -1,5 +1,7 @@
 // A request to a device as plain structs: the configuration of a loss with every default filled in (defaults are
-// defined only in src/loss/config.ts), its inputs, and the destinations of its results. Pointers are not owned.
+// defined only in src/loss/config.ts), its inputs, and the destinations of its results. Pointers are not owned. What
+// may be absent begins so: null, infinity for a bound, NaN for what the batch decides, 0 for a term. All else begins as
+// 0, which is no default: who makes a request sets it.
 #pragma once
 
 #include <cmath>
@@ -18,16 +20,16 @@ enum class Dtype : int32_t { float32, bfloat16, float16 };
 constexpr int kMaxSurrogateParameters = 4;
 
 struct LossConfig {
-  Ratio ratio = Ratio::token;
+  Ratio ratio = {};
   int32_t surrogate = 0;  // index into Surrogates (surrogate.hpp)
   double surrogateParameters[kMaxSurrogateParameters] = {};
-  Aggregation aggregation = Aggregation::tokenMean;
+  Aggregation aggregation = {};
   bool dropEmptySequences = false;
-  double maxLength = 1;
+  double maxLength = 0;
   double logRatioClamp = std::numeric_limits<double>::infinity();
   double offPolicyThreshold = std::numeric_limits<double>::infinity();
   double klBeta = 0;  // 0: no KL term
-  KlEstimator klEstimator = KlEstimator::k3;
+  KlEstimator klEstimator = {};
   bool klImportanceWeighted = false;
   double klLogRatioClamp = std::numeric_limits<double>::infinity();
   double entropyCoefficient = 0;
@@ -42,13 +44,13 @@ struct AdvantageRequest {
   const int32_t* offsets = nullptr;
   int64_t groups = 0;
   bool singlePrecision = false;  // they have been rounded to float32
-  Center center = Center::mean;
-  Scale scale = Scale::groupStd;
-  double ddof = 1;
+  Center center = {};
+  Scale scale = {};
+  double ddof = 0;
   double epsilon = 0;
   bool hadw = false;
   double anchor = NAN;  // NaN: the batch's own mean
-  double hadwScale = 1;
+  double hadwScale = 0;
   double dqwTemperature = 0;  // 0: no difficulty-aware question weights
   float* advantages = nullptr;
   float* weights = nullptr;
@@ -81,7 +83,7 @@ struct PolicyRequest {
   double normalizer = NAN;       // NaN: this batch's
   double globalSequences = NAN;  // NaN: this batch's
   LossConfig config;
-  bool metrics = true;
+  bool metrics = false;
   int32_t threads = 0;   // 0: one per core
   double lossScale = 1;  // of the gradient that leaves the call, and of nothing else
   float* gradLogProbs = nullptr;
@@ -92,10 +94,10 @@ struct LogitsRequest {
   PolicyRequest policy;  // its log-probs and entropies, and the gradients with respect to them, are not used
   int64_t vocab = 0;
   int64_t rowStride = 0;
-  Dtype dtype = Dtype::float32;
+  Dtype dtype = {};
   const void* logits = nullptr;
   const int32_t* tokens = nullptr;
-  double temperature = 1;
+  double temperature = 0;
   void* gradLogits = nullptr;  // null: no gradient; may be `logits`
   bool zeroed = false;         // gradLogits holds zeros already: rows without a gradient need not be written
   float* logProbs = nullptr;

@@ -128,4 +128,10 @@ GROUPGRAD_INLINE bool klSharesRatio(const LossConfig& config) {
   return config.klBeta != 0 && config.klImportanceWeighted && config.ratio == Ratio::sequence;
 }
 
+// The same for one sequence: nothing flows through a ratio that is clamped.
+template <class Sequence>
+GROUPGRAD_INLINE bool spreadsKl(const LossConfig& config, const Sequence& state) {
+  return klSharesRatio(config) && !state.ratioFlat;
+}
+
 }  // namespace groupgrad

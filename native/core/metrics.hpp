@@ -1,4 +1,4 @@
-// From sums over tokens and sequences to the metrics of a loss (docs/losses.md, "Metrics").
+// From sums over tokens and sequences to the metrics of a loss (docs/metrics.md).
 #pragma once
 
 #include "config.hpp"

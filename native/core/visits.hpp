@@ -22,7 +22,7 @@ inline bool needsSequence(const LossConfig& config) {
 }
 
 // Whether tokens may be dropped because of their whole sequence.
-inline bool dropsOffPolicy(const LossConfig& config) { return config.offPolicyThreshold < double(kInfinity); }
+GROUPGRAD_INLINE bool dropsOffPolicy(const LossConfig& config) { return config.offPolicyThreshold < double(kInfinity); }
 
 // Whether a token's term is independent of its sequence.
 inline bool isTokenLocal(const LossConfig& config) { return !needsSequence(config) && !dropsOffPolicy(config); }

@@ -7,14 +7,13 @@
 #include <new>
 #include <vector>
 
+#include "../core/entropy.hpp"
 #include "../core/metrics.hpp"
 #include "../core/visits.hpp"
 #include "kernels.hpp"
 #include "thread_pool.hpp"
 
 namespace groupgrad::cpu {
-
-namespace {
 
 const Kernels& bestKernels() {
 #if defined(__x86_64__)
@@ -27,6 +26,8 @@ const Kernels& bestKernels() {
 #endif
   return kBaselineKernels;
 }
+
+namespace {
 
 // A run of sequences with at most this many tokens is one unit of work with its own sums; results depend on it.
 constexpr int64_t kTokensPerRun = 8192;
@@ -256,8 +257,7 @@ class PolicyCall {
   double entropyTokens_ = 1;  // the entropy term's denominator
 };
 
-// The threshold below which tokens are dropped: the k-th smallest entropy, k = ceil((1 - q) (N - 1) - 1e-9). Also
-// the number of remaining tokens.
+// The threshold below which tokens are dropped, and the number of remaining tokens.
 void PolicyCall::keepHighEntropy() {
   const int64_t rows = r_.sequences * r_.length;
   if (r_.config.entropyThreshold != r_.config.entropyThreshold) {
@@ -268,8 +268,7 @@ void PolicyCall::keepHighEntropy() {
     }
     context.entropyThreshold = -kInfinity;
     if (!kept.empty()) {
-      const double rank = std::ceil((1 - r_.config.topQuantile) * double(kept.size() - 1) - 1e-9);
-      const auto nth = kept.begin() + int64_t(std::max(0.0, rank));
+      const auto nth = kept.begin() + quantileRank(r_.config.topQuantile, int64_t(kept.size()));
       std::nth_element(kept.begin(), nth, kept.end());
       context.entropyThreshold = *nth;
     }

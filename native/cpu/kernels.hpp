@@ -17,6 +17,7 @@
 #include "../core/platform.hpp"
 #include "../core/row.hpp"
 #include "../core/surrogate.hpp"
+#include "../core/visits.hpp"
 
 namespace groupgrad::cpu {
 
@@ -110,6 +111,9 @@ struct Kernels {
   // Returns the number of values beyond the range of their type; a row of NaN has none.
   int64_t (*backwardRow)(const RowContext&, int64_t row, const RowStatistics&, float gradient, float entropyGradient);
 };
+
+// The best that this processor supports.
+const Kernels& bestKernels();
 
 extern const Kernels kBaselineKernels;
 #if defined(__x86_64__)

@@ -138,11 +138,10 @@ static void prepareSequence(const PolicyContext& context, int64_t sequence, Sequ
   state.tokens = tokens;
   state.factor = aggregationFactor(config, context.denominators, state.tokens);
   if (state.tokens == 0) return;
+  if (!context.needsSequence && !dropsOffPolicy(config)) return;
 
-  const bool offPolicy = config.offPolicyThreshold < double(kInfinity);
   withSurrogate(config, [&](const auto& surrogate) {
     using Surrogate = std::decay_t<decltype(surrogate)>;
-    if (config.ratio == Ratio::token && !Surrogate::kSequence && !offPolicy) return;
     double logRatios = 0, contributions = 0;
     Chunk chunk;
     for (int64_t begin = 0; begin < r.length; begin += kChunk) {
@@ -180,11 +179,6 @@ struct Terms {
   alignas(64) float dLogRatio[kChunk];  // with respect to the log of the ratio
   alignas(64) float dSequence[kChunk];  // with respect to the surrogate's mean contribution
 };
-
-// Whether the KL term's gradient flows through the sequence's ratio: spreadSequence() adds it.
-GROUPGRAD_INLINE bool spreadsKl(const LossConfig& config, const SequenceState& state) {
-  return klSharesRatio(config) && !state.ratioFlat;
-}
 
 // The exponents s + c of importance-weighted k3 (core/kl.hpp): l_ref - l_old if no clamp is active, which is more
 // accurate than the sum of two rounded differences.

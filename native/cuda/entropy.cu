@@ -1,6 +1,5 @@
 // The entropy term's batch-wide values.
-#include <cmath>
-
+#include "../core/entropy.hpp"
 #include "launch.hpp"
 #include "policy.hpp"
 #include "team.cuh"
@@ -21,8 +20,8 @@ __device__ float floatOf(uint32_t ordered) {
   return __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
 }
 
-// The entropy term's batch-wide values: the threshold below which tokens are dropped (the k-th smallest entropy, k
-// = ceil((1 - q) (N - 1) - 1e-9), by radix selection) and its denominator. By one block.
+// The entropy term's batch-wide values: the threshold below which tokens are dropped, by radix selection, and its
+// denominator. By one block.
 __global__ void __launch_bounds__(kThreads, 1)
     entropyBatch(const __grid_constant__ PolicyRequest r, const float* entropies, Batch* batch) {
   struct Digits {
@@ -50,8 +49,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (quantile && threshold != threshold) {
     threshold = -kInfinity;
     if (valued > 0) {
-      const double rank = ceil((1 - config.topQuantile) * double(valued - 1) - 1e-9);
-      if (threadIdx.x == 0) digits.left = rank > 0 ? static_cast<long long>(rank) : 0;
+      if (threadIdx.x == 0) digits.left = quantileRank(config.topQuantile, valued);
       uint32_t prefix = 0;
       for (int shift = 24; shift >= 0; shift -= 8) {
         if (threadIdx.x < 256) digits.count[threadIdx.x] = 0;

@@ -71,11 +71,6 @@ struct TokenTerms {
   bool clippedLow = false, clippedHigh = false;
 };
 
-// Whether the KL term's gradient flows through the sequence's ratio: then it is not in TokenTerms (klPartsOf).
-__device__ inline bool spreadsKl(const LossConfig& config, const SequenceState& state) {
-  return klSharesRatio(config) && !state.ratioFlat;
-}
-
 // Adds the KL term.
 template <KlEstimator estimator>
 __device__ inline void addKl(const PolicyRequest& r, const SequenceState& state, const TokenInput& t, float logProb,

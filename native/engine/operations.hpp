@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "../core/device.hpp"
 
@@ -190,9 +191,9 @@ struct Matrix {
   const uint16_t* bfloat16 = nullptr;
 };
 
-// C[i] = activation(A[i] B[i] + bias) for each i of a batch. A row of C depends only on the row of A, B, `bias`,
-// and `precision`: for each element, the sum over k is the same chain of operations whatever m, n, batch and
-// threads are, and whether or not B was packed before.
+// C[i] = activation(A[i] B[i] + bias) for each i of a batch, or with C[i] in the sum too. A row of C depends only on
+// the row of A, B, `bias`, `precision`, and where it is in the sum that row of C: for each element, the sum over k is
+// the same chain of operations whatever m, n, batch and threads are, and whether or not B was packed before.
 struct MatMulRequest {
   Precision precision;
   int64_t batch, m;
@@ -205,6 +206,7 @@ struct MatMulRequest {
   bool activates = false;
   Unary activation = Unary::relu;
   float alpha = 0;
+  bool accumulates = false;  // C is in the sum, before the first block of k
   float* c;
 };
 
@@ -337,6 +339,31 @@ struct SumOfSquaresRequest {
   double* y;
 };
 
+// What is left of a distribution: the topK most likely tokens (0: all), of those the fewest whose probability reaches
+// topP, of those the ones at least minP times as likely as the most likely.
+struct Cut {
+  int64_t topK;
+  double topP, minP;
+};
+
+// A token for each row of logits, with its log-prob. It is the one in whose share of softmax(logits / temperature), of
+// tokens below `allowed`, the row's point falls. Where there is a cut, that is what the cut leaves, and the log-prob is
+// that of the logits in which all others are `masked`. Log-probs have the bits of the CPU device's logitsLoss.
+struct SampleRequest {
+  int64_t rows, vocab, allowed;
+  int64_t block;  // divides vocab; of this many probabilities a float32 total is drawn first, then one of them
+  double temperature;
+  bool cuts;
+  Cut cut;
+  float masked;
+  const float* logits;
+  const double* points;   // [rows], within [0, 1); null: the most likely token, the lowest id of equals
+  const uint8_t* wanted;  // [rows]; 0: a row to pass over
+  int32_t* tokens;        // -1: a row that is passed over, or without probabilities because a logit is not finite
+  float* logProbs;        // 0 for a token of -1
+  std::span<std::vector<int32_t>> kept;  // [rows] if there is a cut: the ids that it left, ascending
+};
+
 // A device. `state` holds its threads and scratch memory, per environment. No exception crosses these functions.
 struct Operations {
   Status (*unary)(void* state, const UnaryRequest&);
@@ -361,6 +388,7 @@ struct Operations {
   Status (*attentionBackward)(void* state, const AttentionBackwardRequest&);
   Status (*adamW)(void* state, const AdamWRequest&);
   Status (*sumOfSquares)(void* state, const SumOfSquaresRequest&);
+  Status (*sample)(void* state, const SampleRequest&);
   Status (*matMul)(void* state, const MatMulRequest&);
   // `packed` is null if there is not enough memory.
   Status (*pack)(void* state, Precision, const Matrix&, PackedMatrix*& packed);

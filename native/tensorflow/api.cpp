@@ -54,7 +54,7 @@ std::string findApi() {
 
 #else
 
-std::string findApi() { return "operations inside TensorFlow are built for Linux alone"; }
+std::string findApi() { return "operations inside TensorFlow are built for Linux only"; }
 
 #endif
 

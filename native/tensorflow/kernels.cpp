@@ -24,7 +24,7 @@ Call readCall(const Tensor& request) {
   Call call;
   const int64_t count = request.bytes() / int64_t(sizeof(int32_t));
   if (!unpack(request.values<int32_t>("request", count), count, call)) {
-    refuse("request: expected a request as this version of groupgrad packs it");
+    refuse("request: expected a request packed by this version of groupgrad");
   }
   return call;
 }

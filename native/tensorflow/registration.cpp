@@ -109,7 +109,7 @@ Registration registerOperations(const std::string& version) {
       if (!isRegistered(*name)) registerOperation(*operation, *name);
     }
   } catch (const Failure& failure) {
-    result.error = "TensorFlow " + std::string(api.TF_Version()) + " refused an operation: " + failure.message;
+    result.error = "TensorFlow " + std::string(api.TF_Version()) + " rejected an operation: " + failure.message;
     return result;
   }
   result.tensorflow = api.TF_Version();

@@ -3,14 +3,8 @@
 
 import * as tf from '@tensorflow/tfjs-core';
 import { rangeError } from '../base/check.js';
-import type { EngineBackend } from './engine/backend.js';
+import { engineBackend } from './current.js';
 import type { Precision } from './precision.js';
-
-/** tfjs's current backend, if it is ours. */
-function engineBackend(): EngineBackend | undefined {
-  const { backendName } = tf.engine();
-  return backendName === 'groupgrad' ? (tf.engine().backend as EngineBackend) : undefined;
-}
 
 /** RangeError if the current backend has no products in this precision. */
 export function checkPrecision(field: string, precision: Precision): void {

@@ -60,7 +60,8 @@ export interface Bounds {
   integer?: boolean;
 }
 
-function boundsText({ min, above, max, below, integer }: Bounds): string {
+/** `an integer at least 1 and at most 8`, for messages. */
+export function boundsText({ min, above, max, below, integer }: Bounds = {}): string {
   const kind = integer ? 'an integer' : 'a finite number';
   const limits: string[] = [];
   if (min !== undefined) limits.push(`at least ${min}`);
@@ -136,7 +137,7 @@ export interface ArrayTypes {
 export function checkBuffer(field: string, array: ArrayBufferView): void {
   const buffer = array.buffer;
   if (buffer instanceof SharedArrayBuffer) {
-    throw new TypeError(`${field}: expected an array over memory of its own, got one over a SharedArrayBuffer`);
+    throw new TypeError(`${field}: expected an array over unshared memory, got one over a SharedArrayBuffer`);
   }
   if ((buffer as { resizable?: boolean }).resizable) {
     throw new TypeError(
@@ -169,7 +170,7 @@ export function checkArray<K extends keyof ArrayTypes>(
   const array = value as ArrayTypes[K];
   if (array.length !== typedArray.length.call(array) || array.buffer !== typedArray.buffer.call(array)) {
     throw new TypeError(
-      `${field}: expected ${withArticle(kind)} as it was made, got one whose properties were redefined`,
+      `${field}: expected ${withArticle(kind)} with its original properties, got one whose properties were redefined`,
     );
   }
   checkBuffer(field, array);

@@ -83,7 +83,7 @@ class Parser {
     let end = start;
     do end = this.text.indexOf('"', end + 1);
     while (end !== -1 && this.isEscaped(end));
-    if (end === -1) this.fail('expected a string that ends', start);
+    if (end === -1) this.fail(`expected a closing '"'`, start);
     this.at = end + 1;
     try {
       return JSON.parse(this.text.slice(start, this.at)) as string;

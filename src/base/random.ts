@@ -2,17 +2,6 @@
 // and process. The generator is Threefry-4x32-20 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
 // 2011): additions, rotations and xors of 32-bit words only.
 
-const rotations = [
-  [10, 26],
-  [11, 21],
-  [13, 27],
-  [23, 5],
-  [6, 20],
-  [17, 11],
-  [25, 10],
-  [18, 20],
-] as const;
-const rounds = 20;
 const keyParity = 0x1bd11bda;
 
 /** Four 32-bit words. */
@@ -20,36 +9,68 @@ export type Words = readonly [number, number, number, number];
 
 /** Threefry-4x32-20: four independent uniform unsigned 32-bit words for a key and a counter of 32-bit words. */
 export function threefry(key: Words, counter: Words): Words {
-  const schedule = [...key, keyParity ^ key[0] ^ key[1] ^ key[2] ^ key[3]];
-  let [a, b, c, d] = counter;
-  const inject = (n: number) => {
-    a = (a + schedule[n % 5]) | 0;
-    b = (b + schedule[(n + 1) % 5]) | 0;
-    c = (c + schedule[(n + 2) % 5]) | 0;
-    d = (d + schedule[(n + 3) % 5] + n) | 0;
-  };
-  inject(0);
-  for (let round = 0; round < rounds; round++) {
-    const [r, s] = rotations[round % 8];
-    // Odd rounds mix with the two second words exchanged, which is the permutation between rounds.
-    if (round % 2 === 0) {
-      a = (a + b) | 0;
-      b = rotate(b, r) ^ a;
-      c = (c + d) | 0;
-      d = rotate(d, s) ^ c;
-    } else {
-      a = (a + d) | 0;
-      d = rotate(d, r) ^ a;
-      c = (c + b) | 0;
-      b = rotate(b, s) ^ c;
-    }
-    if (round % 4 === 3) inject((round + 1) / 4);
+  // Local variables only, and the eight rounds that repeat written out: a loop over tables takes several times as long.
+  let k0 = key[0] | 0;
+  let k1 = key[1] | 0;
+  let k2 = key[2] | 0;
+  let k3 = key[3] | 0;
+  let k4 = keyParity ^ k0 ^ k1 ^ k2 ^ k3;
+  let a = (counter[0] + k0) | 0;
+  let b = (counter[1] + k1) | 0;
+  let c = (counter[2] + k2) | 0;
+  let d = (counter[3] + k3) | 0;
+  // Four rounds are followed by the next words of the key. In every other round b and d change places.
+  for (let injection = 1; ; injection++) {
+    a = (a + b) | 0;
+    b = ((b << 10) | (b >>> 22)) ^ a;
+    c = (c + d) | 0;
+    d = ((d << 26) | (d >>> 6)) ^ c;
+    a = (a + d) | 0;
+    d = ((d << 11) | (d >>> 21)) ^ a;
+    c = (c + b) | 0;
+    b = ((b << 21) | (b >>> 11)) ^ c;
+    a = (a + b) | 0;
+    b = ((b << 13) | (b >>> 19)) ^ a;
+    c = (c + d) | 0;
+    d = ((d << 27) | (d >>> 5)) ^ c;
+    a = (a + d) | 0;
+    d = ((d << 23) | (d >>> 9)) ^ a;
+    c = (c + b) | 0;
+    b = ((b << 5) | (b >>> 27)) ^ c;
+    a = (a + k1) | 0;
+    b = (b + k2) | 0;
+    c = (c + k3) | 0;
+    d = (d + k4 + injection) | 0;
+    if (injection === 5) return [a >>> 0, b >>> 0, c >>> 0, d >>> 0];
+    injection++;
+    a = (a + b) | 0;
+    b = ((b << 6) | (b >>> 26)) ^ a;
+    c = (c + d) | 0;
+    d = ((d << 20) | (d >>> 12)) ^ c;
+    a = (a + d) | 0;
+    d = ((d << 17) | (d >>> 15)) ^ a;
+    c = (c + b) | 0;
+    b = ((b << 11) | (b >>> 21)) ^ c;
+    a = (a + b) | 0;
+    b = ((b << 25) | (b >>> 7)) ^ a;
+    c = (c + d) | 0;
+    d = ((d << 10) | (d >>> 22)) ^ c;
+    a = (a + d) | 0;
+    d = ((d << 18) | (d >>> 14)) ^ a;
+    c = (c + b) | 0;
+    b = ((b << 20) | (b >>> 12)) ^ c;
+    a = (a + k2) | 0;
+    b = (b + k3) | 0;
+    c = (c + k4) | 0;
+    d = (d + k0 + injection) | 0;
+    const first = k0;
+    const second = k1;
+    k0 = k2;
+    k1 = k3;
+    k2 = k4;
+    k3 = first;
+    k4 = second;
   }
-  return [a >>> 0, b >>> 0, c >>> 0, d >>> 0];
-}
-
-function rotate(word: number, bits: number): number {
-  return (word << bits) | (word >>> (32 - bits));
 }
 
 /** The purpose of a stream of random numbers. Streams of one seed are independent of each other. */

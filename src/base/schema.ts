@@ -1,32 +1,32 @@
-// Options stated once: a field says what may be given, what it becomes, its default and what it means. Checks, the settings of a
-// run, the types of the options and their documentation are made from it.
+// Options defined once: a field states an option's type, its check, its default and its meaning. The checks, the settings of a
+// run, the types of the options and their documentation are derived from it.
 
 import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject } from './check.js';
 
 /** One option. `Value` is its type once defaults are filled in. */
 export interface Field<Value> {
-  /** What may be given, as a TypeScript type. */
+  /** The type of the option, as TypeScript. */
   readonly type: string;
-  /** The names in `type` that must be imported, and from which module, as seen from the room of the options. */
+  /** The names in `type` that must be imported, and their modules, relative to the folder of the options. */
   readonly imports?: Readonly<Record<string, string>>;
-  /** What it means, with its unit, as sentences. */
+  /** Its meaning, with its unit, as sentences. */
   readonly doc: string;
-  /** The default: as a value, or as a sentence. Undefined for an option that must be given. */
+  /** The default: as a value, or as a sentence. Undefined for a required option. */
   readonly fallback?: string;
   /** The options of a group. */
   readonly fields?: Fields;
-  /** Checks what is given, and fills in defaults. TypeError or RangeError that begins with `path`. */
+  /** Checks an option, and fills in defaults. TypeError or RangeError that begins with `path`. */
   resolve(path: string, given: unknown): Value;
 }
 
 export type Fields = Readonly<Record<string, Field<unknown>>>;
 
-/** The settings that fields come to. */
+/** The settings that result from fields. */
 export type ValuesOf<F extends Fields> = { -readonly [Name in keyof F]: F[Name] extends Field<infer V> ? V : never };
 
 interface Stated<T> {
   doc: string;
-  /** Left out where the option must be given. */
+  /** Omitted for a required option. */
   default?: T;
 }
 
@@ -37,7 +37,7 @@ interface StatedAbsent {
   otherwise: string;
 }
 
-/** `undefined`, and null where the default is null, are the default. */
+/** `undefined` means the default, and so does null if the default is null. */
 function orDefault<T>(stated: Stated<T> | StatedAbsent, given: unknown, check: () => T): T | null {
   const isDefault = given === undefined || (given === null && stated.default === null);
   return isDefault && stated.default !== undefined ? stated.default : check();
@@ -93,7 +93,7 @@ export function choice<const T extends string>(choices: readonly T[], stated: St
   };
 }
 
-/** An option with a check of its own; `resolve` gets `undefined` where nothing is given. */
+/** An option with its own check; `resolve` gets `undefined` if the option is not given. */
 export function custom<T>(field: Field<T>): Field<T> {
   return field;
 }
@@ -115,7 +115,7 @@ export function group<F extends Fields, V = ValuesOf<F>>(
   };
 }
 
-/** A group that may be left out as a whole: null then. */
+/** A group that may be omitted as a whole, which gives null. */
 export function optional<V, F extends Fields>(field: Field<V> & { fields: F }, otherwise: string): Field<V | null> {
   return {
     ...field,
@@ -124,7 +124,7 @@ export function optional<V, F extends Fields>(field: Field<V> & { fields: F }, o
   };
 }
 
-/** The settings of an object of options. `others` are names that are known, and left alone. */
+/** The settings of an object of options. `others` are further valid names, which are ignored. */
 export function resolveFields<F extends Fields>(
   fields: F,
   path: string,

@@ -105,7 +105,7 @@ export function simulateAverage(
     return { prompt, p: limit * (lowest + (1 - lowest) * one[0]) };
   });
   for (let round = 1; waiting.length > 0; round++) {
-    // Twice as many groups per prompt in each round: few calls, and hardly more groups than needed.
+    // Twice as many groups per prompt in each round: few calls, and only a few more groups than needed.
     const tries = 2 ** (round - 1);
     const uniform = new Float64Array(tries * groupSize);
     const step = Math.max(1, Math.floor(batch / uniform.length));

@@ -1,9 +1,9 @@
-// Arguments of the command line: node's own parser, with errors in one line.
+// Parses command-line arguments with node's own parser; errors are one line.
 
 import { type ParseArgsConfig, parseArgs } from 'node:util';
-import { checkNumber } from '../base/check.js';
+import { boundsText, checkNumber } from '../base/check.js';
 
-/** A mistake in how the command was called: exit code 2. */
+/** Incorrect usage of the command: exit code 2. */
 export class UsageError extends Error {
   override name = 'UsageError';
 }
@@ -34,7 +34,7 @@ export function parse<const O extends Options>(
   return { flags: parsed.values, positionals };
 }
 
-/** Node's messages about flags, as those of this command line read. */
+/** Rewrites node's messages about flags in the style of the other errors. */
 function inPlainWords({ message }: Error, names: readonly string[]): string {
   const unknown = /^Unknown option '(--?([^']*))'/.exec(message);
   if (unknown) {
@@ -47,7 +47,7 @@ function inPlainWords({ message }: Error, names: readonly string[]): string {
   return needless ? `${needless[1]}: expected no value` : message;
 }
 
-/** Whether one letter more, less or other, or two exchanged, make one word the other; or one begins the other. */
+/** Whether one word is a typo of the other (one letter added, missing, changed or two swapped), or its beginning. */
 function isOneSlipAway(given: string, name: string): boolean {
   if (given.length > 2 && name.startsWith(given)) return true;
   if (Math.abs(given.length - name.length) > 1) return false;
@@ -58,7 +58,7 @@ function isOneSlipAway(given: string, name: string): boolean {
   return isSwap || own.slice(1) === other.slice(1) || own === other.slice(1) || own.slice(1) === other;
 }
 
-/** A flag's number. */
+/** A number given as a flag. */
 export function numberFlag(
   name: string,
   text: string | undefined,
@@ -73,17 +73,8 @@ export function numberFlag(
   }
 }
 
-/** A flag's word, one of some. */
+/** A flag with a fixed set of values. */
 export function choiceFlag<const T extends string>(name: string, text: string, choices: readonly T[]): T {
   if (choices.includes(text as T)) return text as T;
   throw new UsageError(`--${name}: expected one of ${choices.join(', ')}, got ${JSON.stringify(text)}`);
-}
-
-function boundsText({ min, above, max, integer }: NonNullable<Parameters<typeof checkNumber>[2]> = {}): string {
-  const limits = [
-    ...(min === undefined ? [] : [`at least ${min}`]),
-    ...(above === undefined ? [] : [`above ${above}`]),
-    ...(max === undefined ? [] : [`at most ${max}`]),
-  ];
-  return `${integer ? 'a whole number' : 'a number'}${limits.length > 0 ? ` of ${limits.join(' and ')}` : ''}`;
 }

@@ -24,8 +24,8 @@ export const help = `groupgrad bias [flags]
   --json              JSON on standard output
 `;
 
-/** Larger groups have hardly any bias, and take long to simulate. */
-const mostResponses = 1024;
+/** The bias of larger groups is negligible, and they take long to simulate. */
+const maxResponses = 1024;
 
 export async function bias(args: readonly string[]): Promise<void> {
   const { flags } = parse(args, [], {
@@ -39,7 +39,7 @@ export async function bias(args: readonly string[]): Promise<void> {
   });
   const settings: BiasSettings = {
     groupSizes: groupSizesFlag(flags['group-sizes']) ?? biasDefaults.groupSizes,
-    // Fewer would have no standard error to speak of.
+    // With fewer samples the standard error would be meaningless.
     samples: numberFlag('samples', flags.samples, { min: 100, max: 1e8, integer: true }) ?? biasDefaults.samples,
     seed: numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? biasDefaults.seed,
     epsilon: numberFlag('epsilon', flags.epsilon, { min: 0, max: 1 }) ?? biasDefaults.epsilon,
@@ -50,7 +50,7 @@ export async function bias(args: readonly string[]): Promise<void> {
     process.stdout.write(`${JSON.stringify({ settings: { ...settings, sigma, rewards }, comparisons })}\n`);
   } else {
     for (const table of biasTables(comparisons, settings)) console.log(`${tableText(table)}\n`);
-    console.log('In brackets: how far the simulation is off the theory, in standard errors.');
+    console.log('In brackets: the difference between simulation and theory, in standard errors.');
     console.log(wrapped(agreement(comparisons, largestDeviation(comparisons), settings.samples)));
   }
   const say = flags.json ? console.error : console.log;
@@ -72,7 +72,7 @@ function groupSizesFlag(text: string | undefined): number[] | undefined {
   if (text === undefined) return undefined;
   const sizes = text
     .split(',')
-    .map((part) => numberFlag('group-sizes', part, { min: 2, max: mostResponses, integer: true })!);
+    .map((part) => numberFlag('group-sizes', part, { min: 2, max: maxResponses, integer: true })!);
   if (new Set(sizes).size < sizes.length) {
     throw new UsageError(`--group-sizes: expected each size once, got ${JSON.stringify(text)}`);
   }

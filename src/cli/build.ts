@@ -1,4 +1,4 @@
-// `groupgrad build`: the addon from source, for machines without a prebuilt one and for a CUDA toolkit of one's own.
+// `groupgrad build`: the addon from source, for machines without a prebuilt one and for another CUDA toolkit.
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -37,7 +37,7 @@ export async function build(args: readonly string[]): Promise<void> {
   const folder = buildFolder();
   try {
     const built = await buildAddon({ cuda, debug: flags.debug ?? false, folder: folder.path, onProgress: progress() });
-    for (const failure of built.failures) say(`groupgrad build: it could not be built ${failure}`);
+    for (const failure of built.failures) say(`groupgrad build: build failed ${failure}`);
     const { path } = ownBuild();
     deliver(built.addon, path);
     if (built.library) deliver(built.library, join(dirname(path), basename(built.library)));
@@ -76,7 +76,7 @@ function cudaChoice(flag: string | undefined): BuildOptions['cuda'] {
   return choice;
 }
 
-/** A checkout's is kept, so that only what has changed is compiled again. */
+/** In a checkout the folder is kept, so that later builds compile only what has changed. */
 function buildFolder(): { path: string; release: () => void } {
   if (isCheckout()) return { path: join(sourceFolder(), 'build', 'cmake'), release: () => {} };
   mkdirSync(cacheFolder(), { recursive: true });
@@ -94,7 +94,7 @@ function buildFolder(): { path: string; release: () => void } {
   return { path, release };
 }
 
-/** On a terminal one line that changes; elsewhere a line for each tenth. */
+/** On a terminal one line that is updated in place; elsewhere a line for each tenth. */
 function progress(): NonNullable<BuildOptions['onProgress']> {
   let last = -1;
   return (what, done) => {

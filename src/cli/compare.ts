@@ -16,7 +16,7 @@ import { lockRun, type RunLock } from '../run/run-lock.js';
 import { createProgress } from '../train/progress.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse } from './arguments.js';
-import { blamingCall, blamingChanges } from './blame.js';
+import { asUsageErrors, changesAsUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad compare <file> [flags]
 
@@ -49,10 +49,10 @@ export async function compare(args: readonly string[]): Promise<void> {
   const takeOver = flags['take-over'] ?? false;
   const [file] = positionals;
   const set = flags.set ?? [];
-  await blamingCall(() => checkConfigFile(file));
+  await asUsageErrors(() => checkConfigFile(file));
   const original = await loadChanged(file, []);
   const check = (count: number) => void resolvePlan(setAll(original, set.slice(0, count)));
-  const plan = await blamingChanges({ set, check }, () => resolvePlan(setAll(original, set)));
+  const plan = await changesAsUsageErrors({ set, check }, () => resolvePlan(setAll(original, set)));
   const out = flags.out ?? join('runs', basename(file).replace(/(\.config)?\.[^.]+$/, ''));
   const json = flags.json ?? false;
   if (flags['dry-run']) return dryRun(plan, out, json);
@@ -75,7 +75,7 @@ interface Work {
   runs: Required<RunName>[];
 }
 
-/** What is not there yet. */
+/** The starts and runs that are not finished. */
 function missingWork(out: string, plan: Plan): Work {
   return {
     starts: plan.seeds.filter((seed) => !isStarted(out, plan, seed)),
@@ -91,7 +91,7 @@ function dryRun(plan: Plan, out: string, json: boolean): void {
   if (json) process.stdout.write(`${JSON.stringify({ out, starts, runs, plan })}\n`);
   else {
     console.log(`${JSON.stringify(plan, null, 1)}\n${out}: ${all - runs.length} of ${all} runs are finished`);
-    console.log(`to be run: ${starts.length} starts, ${runs.length} runs`);
+    console.log(`to do: ${starts.length} starts, ${runs.length} runs`);
   }
 }
 
@@ -116,7 +116,7 @@ async function run(
       ),
     onSecond: async () => {
       end.abort();
-      // A process that has not answered by then saves its run when it notices that this one is gone.
+      // A process that has not ended by then saves its run when it notices that this one has gone.
       await Promise.race([working, wait(endingTime)]);
       lock.release();
     },
@@ -138,7 +138,7 @@ async function run(
   } finally {
     stop.release();
   }
-  // The process exits as soon as its children have ended.
+  // This process exits as soon as its children have ended.
   if (end.signal.aborted) return;
   lock.confirm();
   const result = await writeComparison(out);
@@ -148,6 +148,6 @@ async function run(
   progress.print(`${board.count()} are finished; see ${written} and ${report}`);
   if (stop.received) process.exitCode = exitCodes[stop.received];
   else if (board.failed.length > 0) {
-    throw new Error(`${board.failed.join('; ')}: failed; the same command tries again`);
+    throw new Error(`${board.failed.join('; ')}: failed; run the same command to try again`);
   }
 }

@@ -1,4 +1,4 @@
-// Flags that say what a data set is, as several commands take them.
+// Flags that describe a data set, shared by several commands.
 
 import type { DataDescription } from '../config/define-config.js';
 import { formats } from '../data/row-file.js';
@@ -41,7 +41,7 @@ export const dataHelp = `  --benchmark NAME   columns, prompt and grader of ${be
 /** Flags as `parse` gives them. */
 export type DataFlags = { readonly [K in keyof typeof dataFlags]?: string };
 
-/** A data set's description from flags. `hasChat`: whether the model that is to read it has a chat template. */
+/** The description of a data set from flags. `hasChat`: whether the model that reads it has a chat template. */
 export function dataDescription(data: string | readonly string[], flags: DataFlags, hasChat: boolean): DataDescription {
   const { prompt, answer, solution, difficulty, template, system } = flags;
   const chat = flags.chat === undefined ? 'auto' : choiceFlag('chat', flags.chat, ['auto', 'on', 'off']);
@@ -64,7 +64,7 @@ export function dataDescription(data: string | readonly string[], flags: DataFla
 function splitFlags({ 'hold-out': share, part }: DataFlags): DataDescription['split'] {
   const holdOut = numberFlag('hold-out', share, { min: 0, max: 1 });
   if (part === undefined) {
-    if (holdOut !== undefined) throw new UsageError('--hold-out: expected --part beside it: train or held-out');
+    if (holdOut !== undefined) throw new UsageError('--hold-out: requires --part train or --part held-out');
     return undefined;
   }
   const chosen = choiceFlag('part', part, ['train', 'held-out']);

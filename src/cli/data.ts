@@ -1,4 +1,4 @@
-// `groupgrad data`: what a file contains, and what a model would see of it.
+// `groupgrad data`: shows what a file contains, and what a model would see of it.
 
 import { statSync } from 'node:fs';
 import { resolveTask } from '../config/load.js';
@@ -28,7 +28,7 @@ export const help = `groupgrad data <file> [flags]
   --json             JSON on standard output
 ${dataHelp}`;
 
-/** Encoded at once: what is held of a large file. */
+/** Number of prompts encoded at once: bounds the memory for large files. */
 const atOnce = 1024;
 
 export async function data(args: readonly string[]): Promise<void> {
@@ -47,9 +47,7 @@ export async function data(args: readonly string[]): Promise<void> {
     ['against', flags.against],
   ] as const) {
     if (given !== undefined && !hasProblems) {
-      throw new UsageError(
-        `--${flag}: expected the columns of the problems beside it: --prompt and --answer, or --benchmark`,
-      );
+      throw new UsageError(`--${flag}: requires the columns of the problems: --prompt and --answer, or --benchmark`);
     }
   }
   const reading = readingFlags(flags);
@@ -76,7 +74,7 @@ function readingFlags({ format }: DataFlags): RowFileOptions {
 interface Seen {
   prompt: string;
   answer: string;
-  /** Ids, where there is a tokenizer. */
+  /** Token ids, if there is a tokenizer. */
   tokens?: number;
 }
 
@@ -89,14 +87,14 @@ interface Repeated {
 
 interface Inspected {
   problems: number;
-  /** What lengths are counted in. */
+  /** The unit of lengths. */
   unit: 'tokens' | 'characters';
   lengths: Record<'prompt' | 'answer' | 'solution', Spread | undefined>;
   examples: Seen[];
   duplicates: { same: number; alike: number; shown: Repeated[] };
 }
 
-/** Numbers of problems count from 1, as rows do. */
+/** Problems are numbered from 1, like rows. */
 const placeOf = (path: string, index: number) => `${path}, problem ${index + 1}`;
 
 async function inspectProblems(
@@ -139,7 +137,7 @@ async function inspectProblems(
   return { problems: problems.size, unit: tokenizer ? 'tokens' : 'characters', lengths: spreads, examples, duplicates };
 }
 
-/** What a policy is given: with a tokenizer the text of the very ids, special tokens and all. */
+/** The prompts as a policy gets them: with a tokenizer, its decoded ids, including special tokens. */
 async function seenPrompts(
   examples: readonly Example[],
   tokenizer: Tokenizer | undefined,
@@ -219,13 +217,16 @@ function asText(
         `  answer: ${JSON.stringify(answer)}`,
       );
     }
-    lines.push('', `Duplicates: ${duplicates.same} the same, ${duplicates.alike} but for case, punctuation and spaces`);
+    lines.push(
+      '',
+      `Duplicates: ${duplicates.same} the same, ${duplicates.alike} except for case, punctuation and spaces`,
+    );
     lines.push(...duplicates.shown.map(repeatedText));
   }
   for (const { file: other, problems: count, same, alike, sharing, shown } of overlap) {
     lines.push(
       '',
-      `${other}: ${count} problems; ${same} of ours are there, ${alike} but for case, punctuation and spaces, ${sharing} share ${runLength} words in a row`,
+      `${other}: ${count} problems; ${same} of these problems are in it, ${alike} except for case, punctuation and spaces, ${sharing} share ${runLength} consecutive words`,
     );
     lines.push(...shown.map(repeatedText));
   }

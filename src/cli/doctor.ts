@@ -1,4 +1,4 @@
-// `groupgrad doctor`: what works on this machine, what does not and why, and how to fix it.
+// `groupgrad doctor`: shows what works on this machine, what does not and why, and how to fix it.
 
 import { spawnSync } from 'node:child_process';
 import { isMissing, tfjsPackages } from '../base/missing-tfjs.js';
@@ -22,9 +22,9 @@ export const help = `groupgrad doctor [--json]
 interface Finding {
   name: string;
   available: boolean;
-  /** What it is, or why it is not there. */
+  /** Its description, or why it is not available. */
   detail: string;
-  /** What to type to get it. */
+  /** The command that installs it. */
   remedy?: string;
 }
 
@@ -65,11 +65,11 @@ export async function doctor(args: readonly string[]): Promise<void> {
 function findAddon(): Finding {
   const loaded = loadAddon();
   if (!loaded.addon) return { name: 'addon', available: false, detail: loaded.cause, remedy: loaded.remedy };
-  const passedOver = loaded.passedOver.map((reason) => `; passed over: ${reason}`).join('');
+  const passedOver = loaded.passedOver.map((reason) => `; skipped: ${reason}`).join('');
   return { name: 'addon', available: true, detail: `${loaded.origin}, ${shortPath(loaded.path)}${passedOver}` };
 }
 
-/** A device without what the addon's own lines say, and with what to do apart. */
+/** A device without the details that the addon's entry already shows, and with its remedy separate. */
 function inShort(finding: Finding): Finding {
   const loaded = loadAddon();
   if (finding.name === 'reference') return finding;
@@ -79,18 +79,18 @@ function inShort(finding: Finding): Finding {
   return { ...finding, detail: finding.detail.replace(`, ${loaded.path}`, '') };
 }
 
-/** Computes a loss on a device whose value is known. */
+/** Checks a device by a loss whose value is known. */
 function check({ name, available, detail }: Finding): Finding & { isWrong: boolean } {
   if (!available) return { name, available, detail, isWrong: false };
   try {
-    // One token at ratio 1 with advantage 2: the loss is -2, its gradient in the log-prob likewise.
+    // One token with ratio 1 and advantage 2: the loss is -2, and so is its gradient with respect to the log-prob.
     const { loss, gradLogProbs } = policyLoss(
       { shape: { sequences: 1, length: 1 }, logProbs: Float32Array.of(-1), advantages: Float32Array.of(2) },
       presets.grpo,
       { device: name as DeviceChoice },
     );
     if (loss === -2 && gradLogProbs[0] === -2) return { name, available, detail, isWrong: false };
-    const got = `computes wrong results: loss ${loss} and gradient ${gradLogProbs[0]}, expected -2 and -2`;
+    const got = `computes a wrong result: loss ${loss} and gradient ${gradLogProbs[0]}, expected -2 and -2`;
     return { name, available: false, detail: `${detail}; ${got}`, isWrong: true };
   } catch (error) {
     return { name, available: false, detail: `${detail}; fails: ${(error as Error).message}`, isWrong: true };
@@ -129,9 +129,9 @@ async function findBackends(): Promise<{ backends: Finding[]; tensorflow: Findin
   return { backends: findings, tensorflow };
 }
 
-/** Python packages that something here works with; none is needed to train. */
+/** Python packages that parts of the repository work with; none is required for training. */
 const pythonPackages = {
-  torch: 'the benchmarks beside PyTorch',
+  torch: 'benchmarks against PyTorch',
   tensorboard: 'curves of runs/*/tensorboard',
 } as const;
 
@@ -165,7 +165,7 @@ print(json.dumps([platform.python_version(), {name: version(name) for name in sy
 function libc(): string | undefined {
   if (process.platform !== 'linux') return undefined;
   if (usesMusl()) return 'musl';
-  (process.report as { excludeNetwork?: boolean }).excludeNetwork = true; // it would look up the names of all connections
+  (process.report as { excludeNetwork?: boolean }).excludeNetwork = true; // otherwise the report resolves the host names of all connections
   const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
   return `glibc ${header.glibcVersionRuntime ?? '(of unknown version)'}`;
 }
@@ -176,7 +176,7 @@ function print(title: string, findings: readonly Finding[]): void {
     const label = `  ${available ? '✓' : '✗'} ${name.padEnd(11)} `;
     console.log(`${label}${wrap(detail, { indent: label.length })}`);
     if (remedy === undefined) continue;
-    // Further left than the details, so that a command fits into one line and can be copied.
+    // Indented less than the details, so that a command fits on one line and can be copied.
     const indent = 4;
     console.log(`${' '.repeat(indent)}${wrap(`→ ${remedy}`, { indent })}`);
   }

@@ -16,7 +16,7 @@ import { checkEvaluationSampling, type EvaluationSampling, greedy, usualTemperat
 import { interval, layOut, percent, pText } from '../evaluation/text.js';
 import type { Policy } from '../model/policy.js';
 import type { Evaluation } from '../rollout/api.js';
-import { encodePrompts, tokenTask } from '../rollout/token-task.js';
+import { encodePrompts, tokenTask, usualMaxTokens } from '../rollout/token-task.js';
 import { manifestName } from '../run/checkpoint.js';
 import { identifyTask } from '../run/drift.js';
 import { readRunConfig } from '../run/run-folder.js';
@@ -26,9 +26,9 @@ import { evaluationExamples, resolveParts, type Settings, scoredBy } from '../tr
 import { createProgress } from '../train/progress.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { choiceFlag, numberFlag, parse, UsageError } from './arguments.js';
-import { blamingCall } from './blame.js';
 import { dataDescription, dataFlagNames, dataFlags, dataHelp } from './data-flags.js';
 import { loadRun } from './saved-run.js';
+import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad evaluate <model or run> [flags]
 
@@ -37,9 +37,9 @@ export const help = `groupgrad evaluate <model or run> [flags]
   --task TASK        instead: the name of a built-in task, or {"task":"addition","digits":[3,3]}
   --checkpoint PATH  a checkpoint other than the newest
   --samples N        completions per problem; default: the benchmark's or the run's, or 1
-  --temperature T    default: 0 (greedy) for one completion, else 1
+  --temperature T    default: ${usualTemperature(1)} (greedy) for one completion, else ${usualTemperature(2)}
   --top-p P          nucleus sampling: the probability mass that tokens are drawn from; default: 1
-  --max-tokens N     longest completion, in tokens; default: the run's, or 256
+  --max-tokens N     longest completion, in tokens; default: the run's, or ${usualMaxTokens}
   --size N           at most this many problems per task; default: all of --data, else the run's
   --seed N           random seed; default 0
   --by COLUMN        break results down by a column of --data; may be repeated
@@ -81,17 +81,17 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   }
   if (isEvaluation(target)) {
     const other = Object.keys(flags).find((name) => !['against', 'json'].includes(name));
-    if (other) throw new UsageError(`--${other}: expected a model or a run beside it, got the folder of an evaluation`);
+    if (other) throw new UsageError(`--${other}: requires a model or a run, got the folder of an evaluation`);
     const { title, problems } = readEvaluation(target);
-    if (problems.length === 0) throw new Error(`${target}: no problem has been completed`);
+    if (problems.length === 0) throw new Error(`${target}: no problems have been completed`);
     const shown = flags.against === undefined ? undefined : await compareFolders(flags.against, target);
     return show({ title, folder: target, summary: summarise(problems), shown }, json);
   }
 
   const own = dataFlagNames.find((name) => flags[name] !== undefined) ?? (flags.by && 'by');
-  if (own !== undefined && flags.data === undefined) throw new UsageError(`--${own}: expected --data beside it`);
+  if (own !== undefined && flags.data === undefined) throw new UsageError(`--${own}: requires --data`);
   if (flags.data !== undefined && flags.verify === undefined && flags.benchmark === undefined) {
-    throw new UsageError('--verify: expected a grader, or --benchmark, beside --data');
+    throw new UsageError('--data: requires --verify or --benchmark');
   }
   if (flags.data !== undefined && flags.task !== undefined) {
     throw new UsageError('--task: expected one of --data and --task, got both');
@@ -101,7 +101,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     ['against', flags.against],
   ]) {
     if (value !== undefined && flags.data === undefined && flags.task === undefined) {
-      throw new UsageError(`--${name}: expected --data or --task beside it`);
+      throw new UsageError(`--${name}: requires --data or --task`);
     }
   }
   const count = (name: 'samples' | 'max-tokens' | 'size' | 'batch') =>
@@ -128,7 +128,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   const samples =
     given.samples ?? benchmark?.samples ?? (builtIn || flags.data ? 1 : settings?.evaluation.samples) ?? 1;
   const usual = builtIn || flags.data || given.samples !== undefined ? undefined : settings?.evaluation;
-  const sampling = blamingSampling({
+  const sampling = checkSamplingFlags({
     samples,
     temperature: given.temperature ?? usual?.temperature ?? usualTemperature(samples),
     topP: given.topP ?? usual?.topP ?? greedy.topP,
@@ -145,7 +145,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   if (flags.data === undefined && (flags.out ?? flags.against) === undefined) {
     const tasks = builtIn ? { [builtIn.name]: builtIn } : model.tasks;
     if (Object.keys(tasks).length === 0) {
-      throw new UsageError(`${target}: it names no task to evaluate on; say which with --data or --task`);
+      throw new UsageError(`${target}: it has no evaluation tasks; use --data or --task`);
     }
     const results: Record<string, Evaluation> = {};
     for (const [name, task] of Object.entries(tasks)) {
@@ -154,7 +154,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
         ? { promptLength: null, maxTokens: maxTokens ?? null }
         : { ...settings!.sampling, ...(maxTokens && { maxTokens }) };
       const asTokens = tokenTask(task, policy, own);
-      if (builtIn) await blamingCall(() => encodePrompts(asTokens, examples));
+      if (builtIn) await asUsageErrors(() => encodePrompts(asTokens, examples));
       results[name] = await evaluatePolicy(policy, asTokens, examples, sampling);
     }
     return showResults(model, results, json);
@@ -163,7 +163,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   const hasChat = Boolean(policy.tokenizer.chat);
   const task =
     builtIn ??
-    (await blamingCall(() =>
+    (await asUsageErrors(() =>
       scoredBy('--data', resolveTask('--data', dataDescription(flags.data!, flags, hasChat), 0), []),
     ));
   const title = `${model.name} on ${task.name}`;
@@ -185,7 +185,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   };
   const progress = createProgress(json ? process.stderr : process.stdout);
   const stop = listenForStop({
-    onFirst: (name) => progress.print(`${name}: ending; the same command goes on from here`),
+    onFirst: (name) => progress.print(`${name}: ending; run the same command to continue`),
     onSecond: () => {},
   });
   try {
@@ -212,8 +212,8 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   }
 }
 
-/** RangeErrors of the sampling name their flag. */
-function blamingSampling(sampling: EvaluationSampling): EvaluationSampling {
+/** Checks sampling settings: a RangeError becomes a usage error that names the flag. */
+function checkSamplingFlags(sampling: EvaluationSampling): EvaluationSampling {
   try {
     return checkEvaluationSampling('--', sampling);
   } catch (error) {
@@ -236,9 +236,9 @@ function safeName(name: string): string {
 interface Model {
   name: string;
   policy: Policy;
-  /** What an evaluation is held to when it goes on. */
+  /** Identifies the model; an evaluation resumes only with the same. */
   identity: Record<string, unknown>;
-  /** Tasks that a run names to evaluate on. */
+  /** The run's own evaluation tasks. */
   tasks: Readonly<Record<string, Task>>;
   settings?: Settings;
   checkpoint?: string;
@@ -251,13 +251,13 @@ interface LoadOptions {
   precision?: Precision;
 }
 
-/** A run's policy, or that of a model folder. UsageError where there is neither. */
+/** The policy of a run or of a model folder. UsageError if the path is neither. */
 async function loadModel(path: string, options: LoadOptions): Promise<Model> {
   const config = readRunConfig(path);
   const name = basename(resolve(path));
   if (config === undefined || (config as { identity?: unknown }).identity !== undefined) {
     if (options.precision !== undefined) {
-      throw new UsageError('--precision: expected a model folder, got a run, which has its own');
+      throw new UsageError('--precision: expected a model folder, got a run, which has its own precision');
     }
     const { policy, config: source, settings, checkpoint, step } = await loadRun(path, options);
     const identity = { policy: policy.description, step, checkpoint: hashFile(join(checkpoint, manifestName)) };
@@ -267,7 +267,7 @@ async function loadModel(path: string, options: LoadOptions): Promise<Model> {
   if (options.checkpoint !== undefined) throw new UsageError('--checkpoint: expected a run folder, got a model folder');
   const { loadPretrainedPolicy } = await import('../weights/pretrained-policy.js');
   const { backend, precision } = options;
-  const policy = await blamingCall(() => loadPretrainedPolicy(path, { backend, precision }));
+  const policy = await asUsageErrors(() => loadPretrainedPolicy(path, { backend, precision }));
   return { name, policy, identity: { policy: policy.description }, tasks: {} };
 }
 
@@ -312,7 +312,7 @@ function show({ title, folder, summary, shown }: Shown, json: boolean): void {
     ]),
   ];
   console.log(`\n${layOut(rows).join('\n')}\n`);
-  console.log(`${percent(truncated)} % cut off, ${tokens.toFixed(0)} tokens a completion`);
+  console.log(`${percent(truncated)} % cut off, ${tokens.toFixed(0)} tokens per completion`);
   for (const note of notesOf(summary)) process.stderr.write(`warning: ${note} (--max-tokens)\n`);
   if (shown) {
     const { comparison, against } = shown;

@@ -1,4 +1,4 @@
-// `groupgrad export`: a trained model or adapter in the layout that other programs read.
+// `groupgrad export`: writes a trained model or adapter in the layout that other programs read.
 
 import { rangeError } from '../base/check.js';
 import type { LoadedPolicy } from '../weights/pretrained-policy.js';
@@ -29,7 +29,11 @@ export async function exportRun(args: readonly string[]): Promise<void> {
   const { policy, checkpoint, step } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
   try {
     if (policy.description.type !== 'pretrained') {
-      throw rangeError(runDir, 'a run of a model from a folder', `one of a policy of type ${policy.description.type}`);
+      throw rangeError(
+        runDir,
+        'a run of a model from a folder',
+        `a run of a policy of type ${policy.description.type}`,
+      );
     }
     await (policy as LoadedPolicy).save(to, { merge });
   } finally {

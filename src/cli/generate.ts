@@ -3,10 +3,11 @@
 import { ensureBackend } from '../backend/backend.js';
 import { cutBounds } from '../rollout/engine.js';
 import { generateFrom } from '../rollout/generate.js';
+import { usualMaxTokens } from '../rollout/token-task.js';
 import { loadPretrainedPolicy } from '../weights/pretrained-policy.js';
 import { numberFlag, parse } from './arguments.js';
-import { blamingCall } from './blame.js';
 import { backendFlag, precisionFlag } from './evaluate.js';
+import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad generate <model> <text> [flags]
 
@@ -14,7 +15,7 @@ export const help = `groupgrad generate <model> <text> [flags]
   <text>             the text to complete
   --chat             the text is a user message, rendered by the model's chat template
   --adapter DIR      a PEFT folder
-  --max-tokens N     default 256
+  --max-tokens N     default ${usualMaxTokens}
   --temperature T    default 0: greedy
   --top-p P --top-k K --min-p P    truncate the distribution
   --samples N        completions; default 1
@@ -25,7 +26,7 @@ export const help = `groupgrad generate <model> <text> [flags]
 `;
 
 export async function generate(args: readonly string[]): Promise<void> {
-  const { flags, positionals } = parse(args, ['a model folder', 'a text'], {
+  const { flags, positionals } = parse(args, ['a model folder', 'a prompt'], {
     chat: { type: 'boolean' },
     adapter: { type: 'string' },
     'max-tokens': { type: 'string' },
@@ -51,10 +52,10 @@ export async function generate(args: readonly string[]): Promise<void> {
   };
   const precision = precisionFlag(flags.precision);
   await ensureBackend(backendFlag(flags.backend));
-  const policy = await blamingCall(() => loadPretrainedPolicy(folder, { adapter: flags.adapter, precision }));
+  const policy = await asUsageErrors(() => loadPretrainedPolicy(folder, { adapter: flags.adapter, precision }));
   try {
     const prompt = flags.chat ? [{ role: 'user', content: text }] : text;
-    const completions = await blamingCall(() => generateFrom(policy, [prompt], options));
+    const completions = await asUsageErrors(() => generateFrom(policy, [prompt], options));
     for (const { text: written, tokens, logProbs, truncated } of completions) {
       const logProb = logProbs.reduce((sum, value) => sum + value, 0);
       if (flags.json) console.log(JSON.stringify({ text: written, tokens: [...tokens], logProb, truncated }));

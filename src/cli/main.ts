@@ -94,7 +94,7 @@ async function main([name, ...args]: readonly string[]): Promise<void> {
   else await withTfjs(needer, () => run(args));
 }
 
-// A reader that goes away, as `head` does, is no reason to lose a run.
+// A closed pipe, as with `head`, must not end a run.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
@@ -105,5 +105,5 @@ try {
   process.stderr.write(`groupgrad: ${(error as Error).message}\n`);
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
-// Not when nothing is left to be waited for: a reward that was given up may still have a connection open.
+// Exit explicitly: a reward that timed out may still have a connection open.
 process.stdout.write('', () => process.exit());

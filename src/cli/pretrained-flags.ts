@@ -1,4 +1,4 @@
-// `groupgrad train --model … --data …`: flags that make the configuration of a pretrained model's run.
+// `groupgrad train --model … --data …`: flags that describe the run of a pretrained model.
 
 import { basename, dirname, resolve } from 'node:path';
 import { hasChatTemplate } from '../config/load.js';
@@ -30,21 +30,21 @@ export interface PretrainedFlags extends DataFlags {
   readonly 'max-tokens'?: string;
 }
 
-/** What a run is made of, as `path=value`, in order; undefined without --model. UsageError for flags that do not go together. */
+/** The run's settings as `path=value`, in order; undefined without --model. UsageError for flags that cannot be combined. */
 export function pretrainedSettings(flags: PretrainedFlags): { from: string; name: string; set: string[] } | undefined {
   const { model, data, lora, adapter, dtype, hadw } = flags;
   if (model === undefined) {
     const names = ['data', 'eval-data', 'lora', 'adapter', 'dtype', 'hadw', 'max-tokens', ...dataFlagNames] as const;
     const other = names.find((name) => flags[name] !== undefined);
-    if (other !== undefined) throw new UsageError(`--${other}: expected --model beside it`);
+    if (other !== undefined) throw new UsageError(`--${other}: requires --model`);
     return undefined;
   }
-  if (data === undefined) throw new UsageError('--data: expected a file of problems beside --model');
+  if (data === undefined) throw new UsageError('--model: requires --data');
   if (flags.verify === undefined && flags.benchmark === undefined) {
-    throw new UsageError('--verify: expected a grader, or --benchmark, beside --data');
+    throw new UsageError('--data: requires --verify or --benchmark');
   }
   if (flags.part !== undefined)
-    throw new UsageError('--part: expected nothing: the run trains on one part and evaluates on the other');
+    throw new UsageError('--part: expected nothing, because the run trains on one part and evaluates on the other');
   const other = flags['eval-data'];
   const share = numberFlag('hold-out', flags['hold-out'], { above: 0, max: 0.9 }) ?? heldOut.share;
   if (other !== undefined && flags['hold-out'] !== undefined) {
@@ -90,7 +90,7 @@ function hasTemplate(model: string): boolean {
   }
 }
 
-/** An error of the settings that the flags make, with the flag that it is about. */
+/** Rewrites an error of the settings that the flags make, so that it names the flag. */
 export function namingOwnFlags(error: Error): never {
   error.message = error.message
     .replace(/^train(?=[.:])/, '--data')

@@ -1,4 +1,4 @@
-// `groupgrad report`: report.html of a run folder or of a comparison.
+// `groupgrad report`: writes report.html of a run folder or of a comparison.
 
 import { existsSync } from 'node:fs';
 import { comparisonFiles } from '../compare/folder.js';
@@ -14,7 +14,7 @@ export const help = `groupgrad report <folder>
 `;
 
 export async function report(args: readonly string[]): Promise<void> {
-  const { positionals } = parse(args, ['a run folder or that of a comparison'], {});
+  const { positionals } = parse(args, ['a run folder or the folder of a comparison'], {});
   const [folder] = positionals;
   const { plan, report: path } = comparisonFiles(folder);
   if (existsSync(plan)) {
@@ -24,7 +24,7 @@ export async function report(args: readonly string[]): Promise<void> {
   }
   if (readRunConfig(folder) === undefined) {
     throw new UsageError(
-      `${folder}: expected a run folder or that of a comparison, got one without config.json and plan.json`,
+      `${folder}: expected a run folder or the folder of a comparison, got one without config.json and plan.json`,
     );
   }
   console.log(await writeReport(folder));

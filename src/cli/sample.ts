@@ -8,9 +8,9 @@ import type { Example, Task } from '../tasks/task.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
 import { resolveParts } from '../train/options.js';
 import { numberFlag, parse } from './arguments.js';
-import { blamingCall } from './blame.js';
 import { backendFlag } from './evaluate.js';
 import { loadRun } from './saved-run.js';
+import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad sample <run> <prompt> [flags]
 
@@ -27,7 +27,7 @@ export const help = `groupgrad sample <run> <prompt> [flags]
 
 async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
   const tokens = await encodeOne(tokenizer, prompt);
-  if (tokens.length === 0) throw rangeError('prompt', 'a text that is not empty', JSON.stringify(prompt));
+  if (tokens.length === 0) throw rangeError('prompt', 'a non-empty string', JSON.stringify(prompt));
   return tokens;
 }
 
@@ -48,7 +48,7 @@ export async function sample(args: readonly string[]): Promise<void> {
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
   const backend = backendFlag(flags.backend);
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
-  const tokens = await blamingCall(() => encodePrompt(policy.tokenizer, prompt));
+  const tokens = await asUsageErrors(() => encodePrompt(policy.tokenizer, prompt));
   const task = config && resolveParts(resolveConfig(config)).train;
   const example = task?.parse?.(prompt);
   const solution = task?.maxSolutionLength && task.maxSolutionLength + 1;
@@ -79,7 +79,7 @@ export async function sample(args: readonly string[]): Promise<void> {
   if (!flags.json && task?.notation !== undefined) console.log(task.notation);
 }
 
-/** `right`, `wrong; 46 is right`, or a score between. */
+/** `right`, `wrong; 46 is right`, or a score in between. */
 function verdict(score: number, task: Task, { answer }: Example): string {
   if (score === 1) return 'right';
   return `${score === 0 ? 'wrong' : `score ${score}`}; ${task.readAnswer?.(answer) ?? answer} is right`;

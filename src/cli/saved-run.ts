@@ -1,4 +1,4 @@
-// A run folder looked at from outside: its configuration, and its policy with the weights of a checkpoint.
+// Loads a saved run: its configuration, and its policy with the weights of a checkpoint.
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,20 +19,20 @@ import { UsageError } from './arguments.js';
 
 export interface SavedRun {
   policy: Policy;
-  /** The configuration file's or built-in configuration; undefined for a run that a program of its own made. */
+  /** The configuration's file or built-in name; undefined for a run that a program started itself. */
   config: TrainConfig | undefined;
   settings: Settings;
   checkpoint: string;
   step: number;
 }
 
-/** UsageError that names the flag, for a path at which there is neither a checkpoint nor a run folder. */
+/** UsageError that names the flag, if the path is neither a checkpoint nor a run folder. */
 export function checkCheckpoint(flag: string, path: string): void {
   if ([...checkpointParents(path), join(path, 'manifest.json')].some((part) => existsSync(part))) return;
   throw new UsageError(`${flag}: expected a checkpoint or a run folder, got ${JSON.stringify(path)}`);
 }
 
-/** Loads the policy of a run folder, or of one of its checkpoints. Error, or UsageError for wrong paths, that says what is missing. */
+/** Loads the policy of a run folder, or of one of its checkpoints. Error, or UsageError for a wrong path, that says what is missing. */
 export async function loadRun(
   runDir: string,
   { checkpoint, backend }: { checkpoint?: string; backend?: Backend },
@@ -68,7 +68,7 @@ export async function loadRun(
   } else if (config) {
     policy = checkPolicy(await (await trainerOptions(config)).policy);
   } else {
-    throw new Error(`${runDir}: its policy is made by a program; only that program can load it`);
+    throw new Error(`${runDir}: its policy was created by a program, and only that program can load it`);
   }
   const { folder, step, files } = openCheckpoint(checkpoint ?? runDir);
   const weights = checkpointWeights(files, folder);
@@ -77,7 +77,7 @@ export async function loadRun(
   return { policy, config, settings, checkpoint: folder, step };
 }
 
-/** A pretrained policy with what a checkpoint has trained: its adapter, or all of its weights. */
+/** A pretrained policy with the trained weights of a checkpoint: its adapter, or all of its weights. */
 async function loadTrained(
   runDir: string,
   before: PretrainedDescription,
@@ -90,7 +90,7 @@ async function loadTrained(
     JSON.stringify({ config, weights, tokenizer });
   if (base(policy.description) !== base(before)) {
     policy.dispose();
-    throw new Error(`${before.folder}: expected the files that ${runDir} was begun with, got others`);
+    throw new Error(`${before.folder}: expected the files that ${runDir} was begun with, got different ones`);
   }
   if (adapter === undefined) {
     const weights = checkpointWeights(checkpoint.files, checkpoint.folder);

@@ -1,4 +1,4 @@
-// `groupgrad settings`: every setting of a run that --set changes, from the schema of the trainer's options.
+// `groupgrad settings`: lists every setting of a run that --set can change, from the schema of the trainer's options.
 
 import { documentationOf, type Fields } from '../base/schema.js';
 import { trainerFields } from '../train/schema.js';
@@ -30,7 +30,7 @@ interface Listed {
   text: string;
 }
 
-/** All settings under a path, groups before what they hold. */
+/** All settings under a path; a group comes before its settings. */
 function settingsOf(fields: Fields, at = ''): Listed[] {
   return Object.entries(fields).flatMap(([name, field]) => {
     const path = `${at}${name}`;

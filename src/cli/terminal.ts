@@ -1,20 +1,20 @@
-// Text within the width of a terminal.
+// Wraps text to the width of a terminal.
 
 import { homedir } from 'node:os';
 import { isAbsolute, relative, sep } from 'node:path';
 
-/** The width of the terminal that standard output is; 80 elsewhere. */
+/** The width of the terminal that standard output is connected to; 80 if it is not one. */
 export function terminalWidth(): number {
   return Math.max(40, process.stdout.columns ?? 80);
 }
 
-/** In place of a space at which a line is not broken; occurs in no text. */
+/** Stands for a space at which a line must not be broken; never occurs in text. */
 const noBreak = '\0';
 
 /**
- * Text in lines of at most `width` columns, all but the first indented by `indent`. A word that is longer is broken, at a
- * slash where it has one. What stands between backticks is broken only where it does not fit into a line: a command that is
- * copied from two lines would be run as two.
+ * Text in lines of at most `width` columns, all but the first indented by `indent`. Longer words are broken, preferably after a
+ * slash. Text between backticks is broken only if it does not fit on one line, because a command copied from two lines would be
+ * run as two.
  */
 export function wrap(text: string, { width = terminalWidth(), indent = 0 } = {}): string {
   const room = width - indent;
@@ -48,7 +48,7 @@ function pieces(word: string, room: number): { text: string; isContinued: boolea
   return result;
 }
 
-/** A path as short as it can be typed: from the working directory, or from the home folder. */
+/** The shortest way to type a path: relative to the working directory or to the home folder. */
 export function shortPath(path: string): string {
   const within = (folder: string) => {
     const way = relative(folder, path);
@@ -58,7 +58,7 @@ export function shortPath(path: string): string {
   return within(process.cwd()) ?? (fromHome === undefined ? path : `~${sep}${fromHome}`);
 }
 
-/** A text in one line, as JSON, with its end where it is longer than `most` characters: answers come last. */
+/** A text in one line, as JSON; only its end if it is longer than `most` characters, since answers come last. */
 export function shorten(text: string, most: number): string {
   const whole = [...text];
   return JSON.stringify(whole.length <= most ? text : `…${whole.slice(-most).join('')}`);

@@ -13,11 +13,11 @@ import { healthLimits } from '../train/health.js';
 import { resolveParts, resolveSettings } from '../train/options.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
-import { blamingCall, blamingChanges, type Changes } from './blame.js';
 import { dataHelp } from './data-flags.js';
 import { backendFlag, precisionFlag } from './evaluate.js';
 import { namingOwnFlags, pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
 import { checkCheckpoint } from './saved-run.js';
+import { asUsageErrors, type Changes, changesAsUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad train <task|file> [flags]
 groupgrad train --model DIR --data FILE --prompt COLUMN --answer COLUMN --verify GRADER [flags]
@@ -54,7 +54,7 @@ ${dataHelp.replace(/ {2}--part .*\n/, '').replace('hold out this share of the pr
 export async function train(args: readonly string[]): Promise<void> {
   const hasModel = args.some((arg) => /^--model(=|$)/.test(arg));
   if (!hasModel && args.some((arg) => /^--data(=|$)/.test(arg))) {
-    throw new UsageError('--data: expected --model beside it');
+    throw new UsageError('--data: requires --model');
   }
   const { flags, positionals } = parse(args, hasModel ? [] : ['a task or configuration file'], {
     run: { type: 'string' },
@@ -71,9 +71,9 @@ export async function train(args: readonly string[]): Promise<void> {
     json: { type: 'boolean' },
     ...pretrainedFlags,
   });
-  const own = await blamingCall(() => pretrainedSettings(flags));
+  const own = await asUsageErrors(() => pretrainedSettings(flags));
   const from = own?.from ?? positionals[0];
-  // Flags are short ways to set something; what they set is kept with the run.
+  // Flags are shorthands for settings; the settings are stored with the run.
   const set = [...(flags.set ?? [])];
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true });
   if (seed !== undefined) set.push(`seed=${seed}`);
@@ -85,13 +85,13 @@ export async function train(args: readonly string[]): Promise<void> {
   const grace = numberFlag('grace', flags.grace, { min: 0 });
   const { resume = 'auto', 'allow-drift': allowDrift = false, 'take-over': takeOver = false, json = false } = flags;
   if (resume !== 'auto' && resume !== 'never') checkCheckpoint('--resume', resume);
-  await blamingCall(() => checkConfigName(from));
+  await asUsageErrors(() => checkConfigName(from));
 
   const read = { ...(await readConfig(from)), ...(own && { name: own.name }) };
   if (own) {
-    // What the flags make is wrong by itself, or with what --set changes.
+    // The flags' own settings may be invalid, even before --set changes any.
     read.original = setAll(read.original, own.set);
-    await blamingCall(() => {
+    await asUsageErrors(() => {
       try {
         checkSettings(changeConfig(read, []).config);
       } catch (error) {
@@ -105,15 +105,15 @@ export async function train(args: readonly string[]): Promise<void> {
     return changed;
   };
   const changes: Changes = { set, check: change };
-  const { config, source: changed } = await blamingChanges(changes, () => change(set.length));
+  const { config, source: changed } = await changesAsUsageErrors(changes, () => change(set.length));
   const source = { ...changed, set: [...(own?.set ?? []), ...changed.set] };
   const max = steps ?? config.steps;
   const runDir = flags.run ?? join('runs', read.name);
   checkRunDir(runDir);
-  if (flags['dry-run']) return dryRun(await blamingChanges(changes, () => trainerOptions(config)), runDir, json);
+  if (flags['dry-run']) return dryRun(await changesAsUsageErrors(changes, () => trainerOptions(config)), runDir, json);
 
   const { createTrainer } = await import('../train/grpo.js');
-  const trainer = await blamingChanges(changes, async () => {
+  const trainer = await changesAsUsageErrors(changes, async () => {
     const options = await trainerOptions(config);
     return createTrainer({ ...options, runDir, resume, allowDrift, takeOver, notes: { source } }).catch(namingFlags);
   });
@@ -126,7 +126,7 @@ export async function train(args: readonly string[]): Promise<void> {
   }
 }
 
-/** Everything about a configuration that can be told without its policy. */
+/** Checks everything about a configuration that does not need its policy. */
 function checkSettings(config: TrainConfig): void {
   const options = resolveConfig(config) as TrainerOptions;
   resolveSettings(options);
@@ -136,11 +136,11 @@ function checkSettings(config: TrainConfig): void {
 function checkRunDir(runDir: string): void {
   const found = statSync(runDir, { throwIfNoEntry: false });
   if (found && !found.isDirectory()) {
-    throw new UsageError(`--run: expected the path of a folder, got ${JSON.stringify(runDir)}, which is none`);
+    throw new UsageError(`--run: expected the path of a folder, got ${JSON.stringify(runDir)}, which is not one`);
   }
 }
 
-/** Options that an error of the trainer recommends, as flags. */
+/** Options that the trainer's errors suggest, and the flags that stand for them. */
 const flagsOfOptions: readonly [option: RegExp, flag: string][] = [
   [/resume: 'auto'/g, '--resume auto'],
   [/\ballowDrift\b/g, '--allow-drift'],
@@ -161,15 +161,15 @@ async function run(
 ): Promise<void> {
   const say = (text: string) => void (json ? process.stderr : process.stdout).write(`${text}\n`);
   const line = (value: unknown) => void process.stdout.write(`${JSON.stringify(value)}\n`);
-  if (trainer.step > 0) say(`${runDir}: going on after step ${trainer.step}`);
+  if (trainer.step > 0) say(`${runDir}: continuing after step ${trainer.step}`);
   const broken = stopOnStrayErrors();
-  // Where there is progress, notices are told in it.
-  let told = 0;
-  const tellNotices = () => {
-    for (; json && told < trainer.notices.length; told++) say(trainer.notices[told]);
+  // Without --json, the progress shows notices itself.
+  let noticesShown = 0;
+  const showNotices = () => {
+    for (; json && noticesShown < trainer.notices.length; noticesShown++) say(trainer.notices[noticesShown]);
   };
   try {
-    tellNotices();
+    showNotices();
     const result = await trainer.run({
       max,
       grace,
@@ -180,10 +180,10 @@ async function run(
           const words = { ...(fault !== undefined && { fault }), ...(warnings.length > 0 && { warnings }) };
           line({ step: index, ...metrics, ...timing, ...words });
         }
-        tellNotices();
+        showNotices();
       },
     });
-    tellNotices();
+    showNotices();
     if (broken.error) throw broken.error;
     const { steps, learned, skipped, warnings } = result;
     const isDone = result.ended === 'max';
@@ -201,7 +201,7 @@ async function run(
     for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
     if (isDone && steps > 0 && learned === 0) {
       const text = `${runDir}: nothing was learnt: none of its ${steps} steps changed the weights`;
-      // So few steps without a reward can be chance.
+      // With so few steps, a lack of reward may be chance.
       if (skipped === steps || steps >= healthLimits.window) throw new Error(text);
       process.stderr.write(`warning: ${text}\n`);
     }
@@ -210,12 +210,12 @@ async function run(
   }
 }
 
-/** Of a run that is complete and saved: a signal leaves it out. */
+/** Evaluates a run that is complete and saved; a signal cancels the evaluation. */
 async function lastEvaluation(
   trainer: GrpoTrainer,
   say: (text: string) => void,
 ): Promise<Awaited<ReturnType<GrpoTrainer['evaluate']>>> {
-  const stop = listenForStop({ onFirst: (name) => say(`${name}: without a last evaluation`), onSecond: () => {} });
+  const stop = listenForStop({ onFirst: (name) => say(`${name}: skipping the last evaluation`), onSecond: () => {} });
   try {
     return await trainer.evaluate({ signal: stop.signal });
   } catch (error) {
@@ -227,7 +227,7 @@ async function lastEvaluation(
   }
 }
 
-/** An error that nobody caught, in a reward function that was not waited for say, ends the run after its step, saved. */
+/** Ends the run after the running step, which is saved, if an error was not caught, for example in a reward that had timed out. */
 function stopOnStrayErrors() {
   const controller = new AbortController();
   const stray = {
@@ -247,14 +247,14 @@ function stopOnStrayErrors() {
   return stray;
 }
 
-/** Everything that can be wrong comes to light in a warm start of one update and one step of two prompts. */
+/** A warm start of one update and one step of two prompts, which reveals most mistakes. */
 async function dryRun(options: TrainerOptions, runDir: string, json: boolean): Promise<void> {
   const { createTrainer } = await import('../train/grpo.js');
   const settings = resolveSettings(options);
   const { warmStart } = options;
   const trainer = await createTrainer({
     ...options,
-    // Its solutions may be more than the policy can write.
+    // Kept, because its solutions may be too long for the policy.
     warmStart: warmStart && { ...warmStart, steps: 1, until: undefined },
     evaluation: { size: 2 },
     promptsPerStep: 2,
@@ -273,6 +273,6 @@ async function dryRun(options: TrainerOptions, runDir: string, json: boolean): P
   process.stdout.write(
     `${JSON.stringify(settings, null, 1)}\n` +
       `one step of two prompts took ${seconds.toFixed(1)} s; nothing was written\n` +
-      `${runDir}: ${holdsRun ? 'holds a run, which would be gone on with' : 'would begin a run'}\n`,
+      `${runDir}: ${holdsRun ? 'contains a run, which would be continued' : 'a new run would begin'}\n`,
   );
 }

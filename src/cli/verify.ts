@@ -5,8 +5,8 @@ import { formats, openRows, type Row } from '../data/row-file.js';
 import type { Grade } from '../verify/grade.js';
 import { checkGold, type GraderName, gradeByName, graderNames } from '../verify/named.js';
 import { choiceFlag, numberFlag, parse, UsageError } from './arguments.js';
-import { blamingCall } from './blame.js';
 import { shorten } from './terminal.js';
+import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad verify <file> --verify GRADER [flags]
 
@@ -21,7 +21,7 @@ export const help = `groupgrad verify <file> --verify GRADER [flags]
   --json             one JSON object per completion on standard output, and one with the totals
 `;
 
-/** Completions graded at once. */
+/** Number of completions graded concurrently. */
 const atOnce = 256;
 
 interface Graded {
@@ -29,7 +29,7 @@ interface Graded {
   completion: string;
   answer: string;
   first: Grade;
-  /** Of the second grader, or the file's own word. */
+  /** The verdict of the second grader, or the one in the file. */
   second?: { correct: boolean; extracted?: string | null; reason: string };
 }
 
@@ -50,14 +50,14 @@ export async function verify(args: readonly string[]): Promise<void> {
   if (second !== undefined && flags.expect !== undefined) {
     throw new UsageError('--expect: expected one of --second and --expect, got both');
   }
-  if (second === grader) throw new UsageError(`--second: expected another grader than --verify, got ${second}`);
+  if (second === grader) throw new UsageError(`--second: expected a grader other than that of --verify, got ${second}`);
   const show = numberFlag('show', flags.show, { min: 0, integer: true }) ?? 10;
   const format = flags.format === undefined ? undefined : choiceFlag('format', flags.format, formats);
   const columns = { completion: flags.completion ?? 'completion', answer: flags.answer ?? 'answer' };
   const [path] = positionals;
-  // Everything is read and checked before the first verdict.
+  // Read and check everything before the first verdict.
   const places: string[] = [];
-  const file = await blamingCall(() =>
+  const file = await asUsageErrors(() =>
     openRows(path, { format }, (row, where) => {
       readRow(row, where, columns, [grader, second], flags.expect);
       places.push(where);
@@ -114,13 +114,13 @@ function readRow(
   const place = (field: string): Place => ({ where, field });
   const answer = textColumn(row, columns.answer, place('answer'));
   for (const grader of graders) if (grader !== undefined) checkGold(grader, answer, `${where}: answer`);
-  // An empty completion is one that says nothing.
+  // An empty completion is valid.
   const completion = row[columns.completion] === '' ? '' : textColumn(row, columns.completion, place('completion'));
   const expected = expect === undefined ? undefined : verdictOf(row[expect], `${where}: ${expect}`);
   return { answer, completion, expected };
 }
 
-/** true and false as JSON, numbers and CSV write them. */
+/** Reads true and false as JSON, numbers and CSV write them. */
 function verdictOf(value: unknown, field: string): boolean {
   const known = new Map<unknown, boolean>([true, 1, 1n, '1', 'true'].map((one) => [one, true]));
   for (const one of [false, 0, 0n, '0', 'false']) known.set(one, false);
@@ -142,8 +142,8 @@ async function gradeRow(
     gradeByName(grader, completion, answer),
     second && gradeByName(second, completion, answer),
   ]);
-  const told = expected === undefined ? undefined : { correct: expected, reason: 'as the file says' };
-  return { where, completion, answer, first, second: other ?? told };
+  const stated = expected === undefined ? undefined : { correct: expected, reason: 'according to the file' };
+  return { where, completion, answer, first, second: other ?? stated };
 }
 
 function asJson({ where, completion, answer, first, second }: Graded, grader: string, other: string | undefined) {

@@ -1,11 +1,11 @@
-// `groupgrad watch`: the report of a run in a browser, while it trains.
+// `groupgrad watch`: shows the report of a run in a browser, while it trains.
 
 import { once } from 'node:events';
 import { readRunConfig } from '../run/run-folder.js';
 import { watchRun } from '../watch/server.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
 
-/** Beside TensorBoard's. */
+/** Next to TensorBoard's port. */
 const usualPort = 6007;
 
 export const help = `groupgrad watch <run folder> [options]

@@ -1,22 +1,23 @@
-// What the policies of a comparison reached on its benchmarks: means over seeds and problems, and differences by pair.
+// Benchmark results of a comparison's policies: means over seeds and problems, and differences by pair.
 
+import { mean } from '../base/statistics.js';
 import { readEvaluation } from '../evaluation/folder.js';
 import { type Estimate, estimate, estimateMeanOfMeans } from '../evaluation/statistics.js';
 import { areEvaluated, benchmarkFolder } from './benchmarks.js';
 import { comparisonFiles, type FinishedRun, isFinished, readJson } from './folder.js';
 import type { Pair, Plan } from './plan.js';
-import { mean } from './results.js';
+import { meanOrNull } from './results.js';
 
-/** The name of the mean over benchmarks, each of which counts the same. */
+/** The name of the mean over benchmarks, in which each benchmark has the same weight. */
 export const overall = 'mean';
 
-/** Of a benchmark, or of their mean: the share of right completions, or a difference of shares. */
+/** Of one benchmark, or of the mean over benchmarks: the share of right completions, or a difference of shares. */
 export interface BenchmarkValue {
   benchmark: string;
   mean: number | null;
-  /** The mean of each seed, null where there is none. */
+  /** The mean of each seed; null if there is none. */
   values: (number | null)[];
-  /** 95 % intervals: of other problems of the kind with these runs, and of other seeds with these problems. */
+  /** 95 % intervals: over problems of the same kind with these runs, and over seeds with these problems. */
   overProblems: Interval;
   overSeeds: Interval;
 }
@@ -37,17 +38,17 @@ export interface BenchmarkPair extends Pair {
 export interface BenchmarkResults {
   rows: BenchmarkRow[];
   pairs: BenchmarkPair[];
-  /** The largest truncated share of completions, over evaluations, by benchmark. */
+  /** By benchmark, the largest truncated share of completions in any evaluation. */
   truncated: Record<string, number>;
 }
 
-/** The scores of one policy on one benchmark: a mean over completions for each problem. */
+/** The scores of one policy on one benchmark: for each problem the mean over its completions. */
 type Scores = readonly number[];
 
-/** By benchmark, one entry a seed: undefined for a run that is not finished. */
+/** By benchmark, one entry per seed; undefined for a run that is not finished. */
 type SeedScores = Record<string, (Scores | undefined)[]>;
 
-/** undefined of a comparison without benchmarks. */
+/** undefined for a comparison without benchmarks. */
 export function readBenchmarks(out: string, plan: Plan): BenchmarkResults | undefined {
   const names = Object.keys(plan.benchmarks);
   if (names.length === 0) return undefined;
@@ -58,7 +59,7 @@ export function readBenchmarks(out: string, plan: Plan): BenchmarkResults | unde
     const completions = problems.flatMap((problem) => problem.completions);
     const share = completions.filter((one) => one.truncated).length / completions.length;
     truncated[name] = Math.max(truncated[name] ?? 0, share);
-    return problems.map((problem) => mean(problem.completions.map(({ score }) => score))!);
+    return problems.map((problem) => mean(problem.completions.map(({ score }) => score)));
   };
   const scoresOf = (place: (seed: number) => { runDir: string; step: number } | undefined): SeedScores => {
     const places = plan.seeds.map(place);
@@ -92,7 +93,7 @@ export function readBenchmarks(out: string, plan: Plan): BenchmarkResults | unde
   };
 }
 
-/** Problem by problem, of seeds that both have. */
+/** Differences problem by problem, for seeds that both have. */
 function differencesOf(own: SeedScores, other: SeedScores): SeedScores {
   return Object.fromEntries(
     Object.entries(own).map(([name, seeds]) => [
@@ -105,23 +106,23 @@ function differencesOf(own: SeedScores, other: SeedScores): SeedScores {
   );
 }
 
-/** Of every benchmark and, where there are several, of their mean. */
+/** The values of every benchmark and, if there are several, of their mean. */
 export function valuesOf(scores: SeedScores): BenchmarkValue[] {
   const names = Object.keys(scores);
-  const bySeed = names.map((name) => scores[name].map((seed) => seed && mean(seed)));
+  const bySeed = names.map((name) => scores[name].map((seed) => seed && meanOrNull(seed)));
   const byProblem = names.map((name) => overSeeds(scores[name].filter((seed) => seed !== undefined)));
   const values = names.map((name, i) => valueFor(name, bySeed[i], estimate(byProblem[i])));
   if (names.length < 2) return values;
   const means = scores[names[0]].map((_, seed) => {
     const own = bySeed.flatMap((seeds) => seeds[seed] ?? []);
-    return own.length === names.length ? mean(own) : null;
+    return own.length === names.length ? meanOrNull(own) : null;
   });
   return [...values, valueFor(overall, means, estimateMeanOfMeans(byProblem))];
 }
 
 /** The mean of each problem over seeds. */
 function overSeeds(seeds: readonly Scores[]): number[] {
-  return (seeds[0] ?? []).map((_, problem) => mean(seeds.map((scores) => scores[problem]))!);
+  return (seeds[0] ?? []).map((_, problem) => mean(seeds.map((scores) => scores[problem])));
 }
 
 function valueFor(

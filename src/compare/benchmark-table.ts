@@ -1,4 +1,4 @@
-// The benchmarks of a comparison as tables of text cells, for a terminal, Markdown and the page.
+// The benchmark results of a comparison as tables of text cells, for a terminal, Markdown and the page.
 
 import { interval, percent } from '../evaluation/text.js';
 import { type BenchmarkResults, type BenchmarkValue, overall } from './benchmark-results.js';
@@ -10,19 +10,19 @@ export interface TextTable {
   rows: string[][];
 }
 
-/** What the intervals mean, for a reader. */
+/** Explains the intervals to the reader. */
 export function benchmarkNote({ configuration: { seeds } }: ComparisonResult): string {
   const more =
     seeds.length > 1
       ? ' “Over seeds”: how it would vary with other seeds, on these problems.'
-      : ' With one seed nothing is known of how it would vary with another.';
+      : ' One seed says nothing about how it would vary with others.';
   return (
     'Percent of completions that are right; differences in percentage points, paired by seed and problem. Intervals are 95 % ' +
     `bootstrap intervals over problems: how a result of these runs would vary with other problems of the kind.${more}`
   );
 }
 
-/** Of a comparison with benchmarks: one row for each variant, then the differences of each pair by benchmark. */
+/** For a comparison with benchmarks: one row per variant, then the differences of each pair by benchmark. */
 export function benchmarkTables({ configuration: plan, benchmarks }: ComparisonResult): TextTable[] {
   const isEmpty = benchmarks?.rows.every(({ values }) => values.every(({ mean }) => mean === null)) ?? true;
   if (benchmarks === undefined || isEmpty) return [];
@@ -63,7 +63,7 @@ export function benchmarkTables({ configuration: plan, benchmarks }: ComparisonR
   return [results, ...(benchmarks.pairs.length > 0 ? [differences] : [])];
 }
 
-/** The difference of the first pair that a variant is compared in. */
+/** The difference in the first pair that contains a variant. */
 function differenceTo({ pairs }: BenchmarkResults, variant: string | null, name: string): string {
   const pair = pairs.find((one) => one.variant === variant);
   if (!pair) return '';
@@ -74,7 +74,7 @@ function difference({ mean, overProblems }: BenchmarkValue): string {
   return interval({ mean, ...overProblems }, true);
 }
 
-/** benchmarks.md of a comparison's folder. */
+/** The contents of benchmarks.md. */
 export function benchmarkMarkdown(title: string, result: ComparisonResult): string {
   const tables = benchmarkTables(result).map(({ title: name, head, rows }) =>
     [`## ${name}`, '', row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n'),

@@ -1,4 +1,4 @@
-// The benchmarks of a comparison: what the policies of its runs are evaluated on, and how.
+// The benchmarks of a comparison: their problems and sampling settings, and the evaluation of policies on them.
 
 import { join } from 'node:path';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError } from '../base/check.js';
@@ -24,7 +24,7 @@ export interface BenchmarkSettings extends Omit<EvaluationSampling, 'seed'> {
 
 export interface BenchmarkPlan {
   settings: Record<string, BenchmarkSettings>;
-  /** What results depend on, by benchmark. */
+  /** The facts that results depend on, by benchmark. */
   identity: Record<string, Identity>;
 }
 
@@ -35,7 +35,11 @@ export function resolveBenchmarks(comparison: ComparisonConfig): BenchmarkPlan {
   const plan: BenchmarkPlan = { settings: {}, identity: {} };
   for (const name of Object.keys(given)) {
     if (!/^[\w-][\w.-]*$/.test(name)) {
-      throw rangeError('benchmarks', 'names of letters, digits and any of _ . -, not beginning with .', describe(name));
+      throw rangeError(
+        'benchmarks',
+        'names of letters, digits and any of _ . -, not beginning with a dot',
+        describe(name),
+      );
     }
     const task = benchmarkTask(comparison, name);
     const problems = evaluationExamples(task, sampling.size).length;
@@ -68,7 +72,7 @@ function isPath(value: unknown): value is string | readonly string[] {
   return typeof value === 'string' || Array.isArray(value);
 }
 
-/** Of the public benchmark that a setting is or names. */
+/** The usual number of samples of the public benchmark that a setting is or names. */
 function usualSamples(value: unknown, name: string): number {
   const named = isPath(value) ? name : (value as { benchmark?: unknown }).benchmark;
   return benchmarkNames.find((one) => one === named) === undefined ? 1 : known[named as keyof typeof known].samples;
@@ -84,7 +88,7 @@ export function benchmarkTask({ benchmarks, base }: ComparisonConfig, name: stri
   return scoredBy(field, resolveTask(field, described, 0, base.policy), base.rewards ?? []);
 }
 
-/** The folder of an evaluation in that of a run or a start. */
+/** The folder of an evaluation within that of a run or a start. */
 export function benchmarkFolder(runDir: string, step: number, name: string): string {
   return join(runDir, 'benchmarks', `step-${step}`, name);
 }
@@ -92,10 +96,10 @@ export function benchmarkFolder(runDir: string, step: number, name: string): str
 export interface BenchmarkRun {
   comparison: ComparisonConfig;
   plan: BenchmarkPlan;
-  /** The run's settings of sampling. */
+  /** The run's sampling settings. */
   sampling: Settings['sampling'];
   runDir: string;
-  /** What the page is called, and what is evaluated: plain JSON. */
+  /** The title of the page, and a description of what is evaluated: plain JSON. */
   title: string;
   identity: Identity;
   step: number;
@@ -104,7 +108,7 @@ export interface BenchmarkRun {
   signal: AbortSignal;
 }
 
-/** Evaluates a policy on each benchmark on which it has not been. The signal's reason is thrown where it aborts. */
+/** Evaluates a policy on each benchmark that has no evaluation yet. Throws the signal's reason if it aborts. */
 export async function runBenchmarks(policy: Policy, run: BenchmarkRun): Promise<void> {
   const { comparison, plan, sampling, runDir, title, identity, step, seed, takeOver, signal } = run;
   for (const [name, { problems, maxTokens, ...settings }] of Object.entries(plan.settings)) {

@@ -1,4 +1,4 @@
-// How far a comparison is, for people: a line for each run that has ended, and one that stays put on a terminal.
+// Shows the progress of a comparison: a line for each finished run, and one updated in place on a terminal.
 
 import { duration, type Progress } from '../train/progress.js';
 import type { Plan } from './plan.js';
@@ -9,7 +9,7 @@ interface Working {
   step: number;
 }
 
-/** Of the starts and runs that this process has made. */
+/** The starts and runs of this process. */
 export class Board {
   readonly failed: string[] = [];
   private readonly working = new Map<RunName, Working>();
@@ -64,7 +64,7 @@ export class Board {
     this.progress.update([this.count(), ...this.timeLeft(), ...runs].join(' · '), false);
   }
 
-  /** As if what is left took as long, in as many processes. */
+  /** Assumes that the remaining runs take as long, in as many processes. */
   private timeLeft(): string[] {
     const { all, finished, jobs } = this.counts;
     const left = all - finished;

@@ -2,7 +2,7 @@
 
 import { checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 
-/** The smallest and the largest share of right completions, by name; in ascending order, at most touching. */
+/** The smallest and the largest share of right completions, by name; in ascending order, without overlap. */
 export type Buckets = Readonly<Record<string, readonly [low: number, high: number]>>;
 
 /** All bucketed prompts together, in results. */
@@ -29,7 +29,7 @@ export function checkBuckets(value: unknown): Buckets {
     if (before && low < before.high) {
       throw rangeError(
         `buckets.${name}`,
-        `to begin at the end of ${before.name}, ${before.high}, or later`,
+        `a lower end of at least ${before.high}, the upper end of ${before.name}`,
         String(low),
       );
     }
@@ -37,7 +37,7 @@ export function checkBuckets(value: unknown): Buckets {
   return Object.fromEntries(buckets.map(({ name, low, high }) => [name, [low, high]]));
 }
 
-/** The bucket that a share of right completions belongs to: the lower one where two touch; null for none. */
+/** The bucket that contains a share of right completions: the lower one if two touch there; null if there is none. */
 export function bucketOf(buckets: Buckets, share: number): string | null {
   const found = Object.entries(buckets).find(([, [low, high]]) => share >= low && share <= high);
   return found?.[0] ?? null;

@@ -7,14 +7,14 @@ import type { ComparisonResult } from './result.js';
 import type { Measure, RunResult } from './results.js';
 import { interpolate } from './summary.js';
 
-/** Points of a curve at most. */
-const mostPoints = 40;
-/** Points of a curve against tokens, at which runs were not evaluated but between whose evaluations they lie. */
+/** Maximum number of points of a curve. */
+const maxPoints = 40;
+/** Number of points of a curve against tokens, which are interpolated between the evaluations of the runs. */
 const tokenPoints = 20;
 
 type Curve = (run: RunResult) => readonly (number | null)[];
 
-/** At the steps at which all of the runs were evaluated. */
+/** At the steps in which all runs were evaluated. */
 function againstSteps(runs: readonly RunResult[], curve: Curve): Point[] {
   if (runs.length === 0) return [];
   const common = runs[0].curve.steps.filter((step) => runs.every((run) => run.curve.steps.includes(step)));
@@ -26,7 +26,7 @@ function againstSteps(runs: readonly RunResult[], curve: Curve): Point[] {
   );
 }
 
-/** Up to where the first of the runs ended. */
+/** Up to the end of the shortest run. */
 function againstTokens(runs: readonly RunResult[], curve: Curve): Point[] {
   const most = Math.min(...runs.map(({ tokens }) => tokens));
   if (runs.length === 0 || most === 0) return [];
@@ -45,16 +45,16 @@ function pointOf(x: number, values: readonly (number | null)[]): Point {
 }
 
 function thin<T>(list: readonly T[]): T[] {
-  if (list.length <= mostPoints) return [...list];
-  return Array.from({ length: mostPoints }, (_, i) => list[Math.round((i * (list.length - 1)) / (mostPoints - 1))]);
+  if (list.length <= maxPoints) return [...list];
+  return Array.from({ length: maxPoints }, (_, i) => list[Math.round((i * (list.length - 1)) / (maxPoints - 1))]);
 }
 
-/** Numbers of colours of charts: further variants are dashed. */
+/** Number of colours in a chart: further variants are dashed. */
 const colors = 8;
 
 export interface CurveCharts {
   bucket: string;
-  /** Of all variants. */
+  /** With all variants. */
   charts: Chart[];
   /** One for each pair. */
   pairs: Chart[];
@@ -62,7 +62,7 @@ export interface CurveCharts {
 
 const band = 'Mean over seeds; band: 95 % interval';
 
-/** Charts of each bucket that has prompts; of finished runs alone. */
+/** Charts of each bucket that has prompts; only finished runs count. */
 export function curveCharts({ configuration: plan, runs }: ComparisonResult): CurveCharts[] {
   const finished = (variant: string) => runs.filter((run) => run.state === 'finished' && run.variant === variant);
   const style = (variant: string): Omit<Series, 'points'> => {
@@ -94,7 +94,7 @@ export function curveCharts({ configuration: plan, runs }: ComparisonResult): Cu
           'Groups without a gradient',
           'step',
           series(againstSteps, measure(bucket, 'frac_reward_zero_std')),
-          'The share of groups whose completions would be all right or all wrong: such a group teaches nothing.',
+          'The share of groups whose completions are all right or all wrong: they have no gradient.',
         ),
         ...(bucket === everything
           ? [chart('Groups without a gradient, in training', 'step', series(againstSteps, trainingShare))]

@@ -1,4 +1,4 @@
-// A comparison's folder: its plan, what each seed begins from, a run folder for each variant and seed, the results.
+// A comparison's folder: its plan, the start of each seed, a run folder for each variant and seed, and the results.
 
 import fs from 'node:fs';
 import { join } from 'node:path';
@@ -18,44 +18,44 @@ export function comparisonFiles(out: string) {
     report: join(out, 'report.html'),
     /** Tables of the benchmarks, in Markdown. */
     benchmarks: join(out, 'benchmarks.md'),
-    /** Run folder of the warm start: its checkpoint is what all variants of the seed begin from. */
+    /** Run folder of the warm start: all variants of the seed begin from its checkpoint. */
     start,
-    /** The measurement of the seed's prompts; written last, so that with it the start is complete. */
+    /** The measurement of the seed's prompts; it is written last, so its presence means that the start is complete. */
     measurement: (seed: number) => join(start(seed), 'probe.json'),
     run,
-    /** The run's evaluations on the probe, one a line. */
+    /** The run's evaluations on the probe, one per line. */
     evaluations: (variant: string, seed: number) => join(run(variant, seed), 'probe.jsonl'),
-    /** Written when the run has come to its end. */
+    /** Written when the run has ended. */
     finished: (variant: string, seed: number) => join(run(variant, seed), 'finished.json'),
   };
 }
 
-/** What a seed's prompts are before training. */
+/** The success of a seed's policy on its prompts before training. */
 export interface Measurement {
-  /** The tfjs backend that it was made on. */
+  /** The tfjs backend that it was computed on. */
   backend: string;
   prompts: MeasuredPrompt[];
-  /** Right completions of each bucketed prompt in the evaluation before the first step, which decides no bucket. */
+  /** Right completions of each bucketed prompt in the evaluation before the first step, which does not decide the buckets. */
   right: number[];
 }
 
 export interface MeasuredPrompt {
   prompt: string;
   difficulty: number;
-  /** Right completions, of as many as `probe.measure` says. */
+  /** Number of right completions, out of `probe.measure`. */
   right: number;
-  /** null: left aside. */
+  /** null: in no bucket. */
   bucket: string | null;
 }
 
 export interface EvaluationLine {
   step: number;
-  /** Right completions of each bucketed prompt, in order. */
+  /** Number of right completions of each bucketed prompt, in order. */
   right: number[];
 }
 
 export interface FinishedRun {
-  /** Where it was to end. */
+  /** The configured end of the run. */
   end: RunEnd;
   step: number;
   backend: string;
@@ -65,7 +65,7 @@ export function writeJson(path: string, value: unknown): void {
   writeWhole(path, `${JSON.stringify(value, null, 1)}\n`);
 }
 
-/** undefined where there is no such file. Error for one that is no JSON. */
+/** undefined if there is no such file. Error if it is not JSON. */
 export function readJson<T>(path: string): T | undefined {
   if (!fs.existsSync(path)) return undefined;
   try {
@@ -75,7 +75,7 @@ export function readJson<T>(path: string): T | undefined {
   }
 }
 
-/** The objects of a file of JSON lines, but for a last one that was being written. None where there is no such file. */
+/** The objects in a file of JSON lines, except an incomplete last one. Empty if there is no such file. */
 export function readLines<T>(path: string): T[] {
   if (!fs.existsSync(path)) return [];
   const lines = fs.readFileSync(path, 'utf8').split('\n');
@@ -88,7 +88,7 @@ export function readLines<T>(path: string): T[] {
   });
 }
 
-/** Appends a line that is on the disk when this returns. */
+/** Appends a line and syncs it to the disk. */
 export function appendLine(path: string, value: unknown): void {
   const file = fs.openSync(path, 'a');
   try {
@@ -116,12 +116,12 @@ export function isStarted(out: string, plan: Plan, seed: number): boolean {
   return areEvaluated(files.start(seed), 0, Object.keys(plan.benchmarks));
 }
 
-/** As many differences as anybody reads. */
-const mostDifferences = 12;
+/** Maximum number of differences shown. */
+const maxDifferences = 12;
 
 /**
- * Writes a comparison's plan into its folder. Error, with the differences, where what the folder holds was made under
- * another plan: variants and seeds may be added and left out, and runs go on to a later end, but what there is stays as it is.
+ * Writes a comparison's plan into its folder. Error, with the differences, if the folder's contents were made under another
+ * plan. Adding or leaving out variants and seeds and extending runs is allowed; changing what exists is not.
  */
 export function adoptPlan(out: string, plan: Plan): void {
   const files = comparisonFiles(out);
@@ -142,14 +142,14 @@ export function adoptPlan(out: string, plan: Plan): void {
       if (now) found.push(...differences(identity, now).map((difference) => `benchmarks.${name}.${difference}`));
     }
     if (found.length > 0) {
-      const shown = found.slice(0, mostDifferences).map((difference) => `  ${difference}`);
+      const shown = found.slice(0, maxDifferences).map((difference) => `  ${difference}`);
       if (found.length > shown.length) shown.push(`  and ${found.length - shown.length} more`);
       throw new Error(
-        `${out}: its runs were made with another configuration; take another folder (--out), or call a changed variant or benchmark by another name\n${shown.join('\n')}`,
+        `${out}: its runs were made with another configuration; use another folder (--out), or give a changed variant or benchmark another name\n${shown.join('\n')}`,
       );
     }
   } else if (fs.existsSync(out) && fs.readdirSync(out).some((name) => name !== lockName)) {
-    throw new Error(`${out}: expected an empty folder or that of a comparison, got one without a plan.json`);
+    throw new Error(`${out}: expected an empty folder or the folder of a comparison, got one without a plan.json`);
   }
   const { common, variants, benchmarks } = plan.identity;
   const identity = {

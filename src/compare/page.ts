@@ -1,4 +1,4 @@
-// The report of a comparison: one HTML page that needs nothing else.
+// The report of a comparison: one self-contained HTML page.
 
 import { passes } from '../evaluation/estimators.js';
 import type { Estimate } from '../evaluation/statistics.js';
@@ -62,7 +62,7 @@ function tiles({ configuration: plan, seeds, runs }: ComparisonResult): Tile[] {
           {
             label: 'Prompts measured',
             value: String(sum(measured.map(({ prompts }) => prompts))),
-            note: `${sum(measured.map(({ aside }) => aside))} left aside`,
+            note: `${sum(measured.map(({ aside }) => aside))} in no bucket`,
           },
         ]
       : []),
@@ -88,7 +88,7 @@ function benchmarkSection(result: ComparisonResult): string {
   return tables.join('\n');
 }
 
-/** What is known of variants without a probe. */
+/** The results of variants without a probe. */
 function trainingSection(result: ComparisonResult): string {
   return `<h2>Variants</h2><h3>Groups without a gradient in training</h3>${trainingTable(result)}`;
 }
@@ -117,10 +117,10 @@ function startSection({ configuration: { buckets }, seeds }: ComparisonResult, p
   return [
     '<h2>Before training</h2>',
     paragraph(
-      `Prompts of each bucket, by the share right of ${probe.measure} completions of the policy that all variants begin from; ` +
-        `small: the share right in another ${probe.samples} completions, which the choice of prompts has not touched.`,
+      `Prompts in each bucket, by the share right among ${probe.measure} completions of the policy that all variants begin from; ` +
+        `small: the share right among ${probe.samples} other completions, which did not affect the choice of prompts.`,
     ),
-    renderTable(['Seed', ...names.map(markup), 'Left aside'], rows),
+    renderTable(['Seed', ...names.map(markup), 'In no bucket'], rows),
   ].join('\n');
 }
 
@@ -156,7 +156,7 @@ function variantSection(result: ComparisonResult): string {
     paragraph(
       'Percent: mean over seeds of finished runs, with its 95 % bootstrap interval over seeds in brackets. ' +
         `Groups without a gradient: the share of groups of the variant's size that would be all right or all wrong, estimated ` +
-        'without bias from the evaluations, by the task’s own score; in training it is measured, over the prompts that came.',
+        'without bias from the evaluations, by the task’s own score; in training it is measured, over the training prompts.',
     ),
     ...parts,
     '<h3>Groups without a gradient in training</h3>',
@@ -202,7 +202,7 @@ function pairSection({ summary: { pairs, seeds } }: ComparisonResult): string {
     paragraph(
       'Percentage points, paired: both runs of a seed begin from the same weights and take the same prompts in the same order. ' +
         'Intervals: 95 %, expanded percentile bootstrap over seeds (10,000 resamples of the differences). ' +
-        'p: two-sided, over all ways to choose the signs of the differences; nothing is corrected for how many comparisons there are.',
+        'p: two-sided, over all ways to choose the signs of the differences; without correction for multiple comparisons.',
     ),
     ...compared.map(([quantity, title]) => `<h3>${title}</h3>${renderTable(head, rows(quantity))}`),
   ].join('\n');
@@ -222,8 +222,8 @@ function halfSection(result: ComparisonResult): string {
   return [
     '<h2>Steps to 50 %</h2>',
     paragraph(
-      'The first evaluation in which pass@1 of the bucket was at least 50 %: the median over seeds, a run in which it never was ' +
-        'being the last, and in how many runs it was. 0: from the start.',
+      'The first evaluation in which pass@1 of the bucket was at least 50 %: the median over seeds, counting a run that never reached it ' +
+        'as the latest, and the number of runs that reached it. 0: from the start.',
     ),
     variantTable(result, ({ half }) => markup(halfText(half))),
     pairs.length > 0
@@ -246,7 +246,7 @@ function runSection({ runs }: ComparisonResult): string {
   return `<h2>Runs</h2>${renderTable(head, rows)}`;
 }
 
-/** Settings that all variants share once, and how each differs from the baseline. */
+/** The settings that all variants share, and how each variant differs from the baseline. */
 function configurationSection({ configuration, version, machine }: ComparisonResult): string {
   const { identity, baseline, variants, ...plan } = configuration;
   const changes = variants

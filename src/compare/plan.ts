@@ -1,4 +1,4 @@
-// A comparison's configuration, checked: which runs there are, how each is configured, what it is recognised by later.
+// Checks a comparison's configuration: which runs there are, how each is configured, and what identifies it later.
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,19 +15,19 @@ import { type Buckets, checkBuckets } from './buckets.js';
 import type { ComparisonConfig, ProbeConfig } from './define-comparison.js';
 import { identifyPolicy } from './identity.js';
 
-/** A comparison with every default: plain JSON, as plan.json of its folder holds it. */
+/** A comparison with all defaults filled in: plain JSON, as in plan.json. */
 export interface Plan {
   seeds: number[];
   variants: string[];
   baseline: string;
   pairs: Pair[];
-  /** None without a probe. */
+  /** null without a probe. */
   buckets: Buckets;
   probe: ProbeSettings | null;
   benchmarks: Record<string, BenchmarkSettings>;
-  /** Where runs end. */
+  /** When runs end. */
   ends: Record<string, RunEnd>;
-  /** What results depend on: of all runs, of each variant's, and of each benchmark's. */
+  /** The facts that results depend on: of all runs, of each variant, and of each benchmark. */
   identity: { common: Identity; variants: Record<string, Identity>; benchmarks: Record<string, Identity> };
 }
 
@@ -38,16 +38,16 @@ export interface Pair {
 
 export type ProbeSettings = Omit<Required<ProbeConfig>, 'task' | 'size'> & { size: number | null };
 
-/** The first of the two that is reached; null: no such end. */
+/** Whichever is reached first; null: no such end. */
 export interface RunEnd {
   steps: number | null;
   tokens: number | null;
 }
 
-/** Prompts of a probe whose task has no end. */
+/** Default number of prompts of a probe whose task is infinite. */
 const usualProbeSize = 256;
 
-/** Steps between two evaluations of a probe. */
+/** Default number of steps between two evaluations of a probe. */
 export const usualEvery = 25;
 
 const fields = [
@@ -62,7 +62,7 @@ const fields = [
   'benchmarks',
   'evaluation',
 ] as const;
-/** Settings that all runs have in common: the first state, the order of the prompts, what it is computed on. */
+/** Settings that all runs share: the initial state, the order of the prompts, and what computes them. */
 const common = ['seed', 'train', 'shuffle', 'policy', 'warmStart', 'backend', 'device'] as const;
 
 /** Checks a comparison without running anything. TypeError or RangeError that names the field. */
@@ -70,12 +70,12 @@ export function resolvePlan(config: Record<string, unknown>): Plan {
   checkKeys('', config, fields);
   const { base, baseline, tokens } = config;
   if ('seed' in checkObject('base', base)) {
-    throw typeError('base.seed', 'nothing: seeds says which there are', (base as { seed: unknown }).seed);
+    throw typeError('base.seed', 'nothing: use seeds instead', (base as { seed: unknown }).seed);
   }
   if (tokens !== undefined) checkNumber('tokens', tokens, { min: 1, integer: true });
   checkModel((base as { policy?: unknown }).policy);
   if (config.probe === undefined && Object.keys(checkObject('benchmarks', config.benchmarks ?? {})).length === 0) {
-    throw rangeError('benchmarks', 'at least one, or a probe', 'neither');
+    throw rangeError('benchmarks', 'at least one benchmark, or a probe', 'neither');
   }
   if (config.probe === undefined && config.buckets !== undefined) {
     throw typeError('buckets', 'nothing without a probe', config.buckets);
@@ -110,13 +110,13 @@ export function resolvePlan(config: Record<string, unknown>): Plan {
   };
 }
 
-/** A model's folder is loaded by the runs, which is late for finding that there is none. */
+/** Checks the model's folder now, because the runs would find out late that it does not exist. */
 function checkModel(policy: unknown): void {
   if (typeof policy !== 'object' || policy === null || !('model' in policy)) return;
   const { model } = policy;
   if (typeof model !== 'string' || model === '') throw typeError('base.policy.model', "a model's folder", model);
   if (existsSync(join(model, 'config.json'))) return;
-  throw rangeError('base.policy.model', "a model's folder, with config.json", describe(model));
+  throw rangeError('base.policy.model', "a model's folder with config.json", describe(model));
 }
 
 function checkVariants(value: unknown): string[] {
@@ -125,11 +125,15 @@ function checkVariants(value: unknown): string[] {
   if (names.length === 0) throw rangeError('variants', 'at least one', 'none');
   for (const name of names) {
     if (!/^[\w+-][\w.+-]*$/.test(name)) {
-      throw rangeError('variants', 'names of letters, digits and any of _ . + -, not beginning with .', describe(name));
+      throw rangeError(
+        'variants',
+        'names of letters, digits and any of _ . + -, not beginning with a dot',
+        describe(name),
+      );
     }
     for (const path of Object.keys(checkObject(`variants.${name}`, variants[name]))) {
       if (!common.some((field) => path === field || path.startsWith(`${field}.`))) continue;
-      throw typeError(`variants.${name}.${path}`, 'nothing: all runs of a seed have it in common', 'a change');
+      throw typeError(`variants.${name}.${path}`, 'nothing: all runs of a seed share this setting', 'a change');
     }
   }
   return names;
@@ -139,10 +143,10 @@ function checkSeeds(value: unknown): number[] {
   if (typeof value === 'number') {
     return Array.from({ length: checkNumber('seeds', value, { min: 1, integer: true }) }, (_, seed) => seed);
   }
-  if (!Array.isArray(value) || value.length === 0) throw typeError('seeds', 'a count or a list of seeds', value);
+  if (!Array.isArray(value) || value.length === 0) throw typeError('seeds', 'a count or an array of seeds', value);
   value.forEach((seed, i) => {
     checkNumber(`seeds[${i}]`, seed, { min: 0, integer: true });
-    if (value.indexOf(seed) < i) throw rangeError(`seeds[${i}]`, 'a seed of its own', `${seed} once more`);
+    if (value.indexOf(seed) < i) throw rangeError(`seeds[${i}]`, 'distinct seeds', `${seed} twice`);
   });
   return [...(value as number[])];
 }
@@ -151,7 +155,7 @@ function checkPairs(value: unknown, variants: readonly string[], baseline: strin
   if (value === undefined) {
     return variants.filter((name) => name !== baseline).map((variant) => ({ variant, baseline }));
   }
-  if (!Array.isArray(value)) throw typeError('pairs', 'a list of [variant, baseline]', value);
+  if (!Array.isArray(value)) throw typeError('pairs', 'an array of [variant, baseline]', value);
   return value.map((pair: unknown, i) => {
     if (!Array.isArray(pair) || pair.length !== 2) throw typeError(`pairs[${i}]`, '[variant, baseline]', pair);
     const [variant, other] = pair.map((name, side) => checkChoice(`pairs[${i}][${side}]`, name, variants));
@@ -171,7 +175,7 @@ function checkProbe(value: unknown, base: unknown): ProbeSettings {
     throw rangeError('probe.size', `at most the ${task.size} prompts of its task`, String(size));
   }
   return {
-    // As many different ones as there are, where nobody says how many.
+    // By default, as many different prompts as there are.
     size: probe.size === undefined && task.size !== undefined ? null : size,
     measure: count('measure', 64),
     samples: count('samples', 16, passes),
@@ -187,7 +191,7 @@ function resolveVariant(comparison: ComparisonConfig, name: string): { end: RunE
     const { rewards } = resolveParts(options);
     const end = { steps: config.steps ?? null, tokens: comparison.tokens ?? null };
     if (end.steps === null && end.tokens === null) {
-      throw typeError('steps', 'a count, or tokens of the comparison, so that the run ends', undefined);
+      throw typeError('steps', "a count, or the comparison's tokens, so that the run ends", undefined);
     }
     return { end, identity: { settings, rewards: rewards.map(identifyReward) } };
   } catch (error) {
@@ -196,7 +200,7 @@ function resolveVariant(comparison: ComparisonConfig, name: string): { end: RunE
   }
 }
 
-/** Tasks are those of seed 0: they tell of tasks' options, whichever seeds there are. */
+/** Tasks are created with seed 0: they represent the tasks' options for all seeds. */
 function identifyCommon(comparison: ComparisonConfig, { probe, buckets }: Pick<Plan, 'probe' | 'buckets'>): Identity {
   const config = startConfig(comparison, 0);
   const options = resolveConfig(config) as TrainerOptions;
@@ -223,7 +227,7 @@ export function variantConfig({ base, variants }: ComparisonConfig, name: string
   return checkConfig(config);
 }
 
-/** The configuration of what a seed's runs begin from: of the base only what the first state depends on. */
+/** The configuration of a seed's start: only the base's settings that the initial state depends on. */
 export function startConfig({ base }: ComparisonConfig, seed: number): TrainConfig {
   const { train, policy, backend, warmStart, sampling, shuffle, device } = base;
   return checkConfig({ train, policy, backend, warmStart, sampling, shuffle, device, seed });
@@ -233,7 +237,7 @@ export function probeTask({ probe, base }: ComparisonConfig, seed: number): Task
   return scoredBy('probe.task', resolveTask('probe.task', probe!.task, seed, base.policy), base.rewards ?? []);
 }
 
-/** The different prompts that a seed's runs are measured on; none without a probe. RangeError for a task with fewer. */
+/** The distinct prompts that a seed's runs are measured on; none without a probe. RangeError for a task with fewer. */
 export function probeExamples(comparison: ComparisonConfig, probe: ProbeSettings | null, seed: number): Example[] {
   if (probe === null) return [];
   const { size } = probe;

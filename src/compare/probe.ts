@@ -1,28 +1,28 @@
-// Measuring a policy on the prompts of a probe: how many of each prompt's samples are right.
+// Measures a policy on the prompts of a probe: how many of each prompt's samples are right.
 
 import type { Policy } from '../model/policy.js';
 import { sampleGroups } from '../rollout/rollout.js';
 import type { TokenTask } from '../rollout/token-task.js';
 import type { Example } from '../tasks/task.js';
 
-/** Where random numbers of a probe are addressed: training's prompts are never numbered so high. */
+/** First address of a probe's random numbers; training's prompts never have such high indices. */
 const firstPrompts = { measurement: 2 ** 29, evaluation: 2 ** 30 } as const;
 
 export interface ProbeSampling {
-  /** Completions a prompt. */
+  /** Completions per prompt. */
   samples: number;
   temperature: number;
   seed: number;
   step: number;
-  /** Those that decide a prompt's bucket are independent of those that judge a policy. */
+  /** The random numbers that decide a prompt's bucket are independent of those that evaluate policies. */
   purpose: keyof typeof firstPrompts;
   signal: AbortSignal;
 }
 
-/** Completions that are held at once, but for the last prompt's. */
+/** Maximum number of completions in memory at once, except for those of the last prompt. */
 const completionsAtOnce = 4096;
 
-/** Completions of each example that the task scores with 1. The signal's reason is thrown where it aborts. */
+/** For each example, the number of completions with a score of 1. Throws the signal's reason if it aborts. */
 export async function countRight(
   policy: Policy,
   task: TokenTask,

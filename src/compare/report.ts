@@ -1,4 +1,4 @@
-// The results of a comparison, written into its folder: comparison.json, report.html and, with benchmarks, benchmarks.md.
+// Writes the results of a comparison into its folder: comparison.json, report.html and, with benchmarks, benchmarks.md.
 
 import { basename, resolve } from 'node:path';
 import { writePage } from '../report/page.js';
@@ -8,7 +8,7 @@ import { comparisonFiles } from './folder.js';
 import { comparisonPage } from './page.js';
 import { buildResult, type ComparisonResult, writeResult } from './result.js';
 
-/** Writes all from what the folder holds so far, and returns what they say. Error where there is no comparison. */
+/** Writes the files from the folder's current contents, and returns the results. Error if there is no comparison. */
 export async function writeComparison(out: string): Promise<ComparisonResult> {
   const result = buildResult(out);
   writeResult(out, result);

@@ -1,4 +1,4 @@
-// comparison.json: everything that a comparison came to, with what it was made by, and no path of the machine.
+// comparison.json: the results of a comparison with its configuration and environment, and without local paths.
 
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -15,19 +15,19 @@ import { type Summary, summarize } from './summary.js';
 
 export interface ComparisonResult extends Results {
   format: 1;
-  /** Of the package. */
+  /** Version of the package. */
   version: string;
-  /** That the result was written on. */
+  /** The machine that the result was written on. */
   machine: { cpu: string; cores: number; memoryGiB: number; os: string; node: string };
   configuration: Plan;
-  /** What a reader should know: what is missing. */
+  /** Notes for the reader, such as what is missing. */
   notes: string[];
   summary: Summary;
-  /** Left out without benchmarks. */
+  /** Omitted without benchmarks. */
   benchmarks?: BenchmarkResults;
 }
 
-/** What a comparison's folder has come to so far. Error where there is no comparison. */
+/** The results in a comparison's folder so far. Error if there is no comparison. */
 export function buildResult(out: string): ComparisonResult {
   const plan = readJson<Plan>(comparisonFiles(out).plan);
   if (plan === undefined) throw new Error(`${out}: expected the folder of a comparison, got one without a plan.json`);
@@ -54,13 +54,13 @@ export function buildResult(out: string): ComparisonResult {
 /** Writes comparison.json and returns its path. */
 export function writeResult(out: string, result: ComparisonResult): string {
   const { result: path } = comparisonFiles(out);
-  // Lists of numbers in a line each.
+  // Each list of numbers on one line.
   const text = JSON.stringify(result, null, 1).replace(/\[[^[\]{}"]*\]/g, (list) => list.replace(/\s+/g, ' '));
   writeWhole(path, `${text}\n`);
   return path;
 }
 
-/** Numbers with as many digits as they are worth. */
+/** Rounds numbers to their meaningful digits. */
 function rounded<T>(value: T): T {
   return JSON.parse(
     JSON.stringify(value, (_, part: unknown) =>
@@ -69,24 +69,24 @@ function rounded<T>(value: T): T {
   ) as T;
 }
 
-/** The plan with its own variants and benchmarks alone, without those that the folder holds from before, and without paths. */
+/** The plan with its own variants and benchmarks only, without earlier ones of the folder, and without paths. */
 function withoutOthers({ identity, ...plan }: Plan): Plan {
   const variants = Object.fromEntries(plan.variants.map((name) => [name, identity.variants[name]]));
   const benchmarks = Object.fromEntries(Object.keys(plan.benchmarks).map((name) => [name, identity.benchmarks[name]]));
   return withoutFolders({ ...plan, identity: { common: identity.common, variants, benchmarks } });
 }
 
-/** With as many seeds intervals and tests are no longer held back by their number alone. */
+/** From this number of seeds on, intervals and tests are not limited by it. */
 const enoughSeeds = 6;
 
 function notes(plan: Plan, { seeds, runs }: Results): string[] {
   const all: string[] = [];
   const n = plan.seeds.length;
-  if (n === 1) all.push(`One seed: no interval${plan.probe ? '' : ' over seeds'}, and nothing to test.`);
+  if (n === 1) all.push(`One seed: no interval${plan.probe ? '' : ' over seeds'} and no test.`);
   else if (n < enoughSeeds) {
     const least = 2 ** (1 - n);
     all.push(
-      `${n} seeds: no bootstrap interval of so few covers more than ${Number((100 * (1 - least)).toPrecision(4))} %, and no p is below ${least}. Look at the differences by seed.`,
+      `${n} seeds: with so few, no bootstrap interval covers more than ${Number((100 * (1 - least)).toPrecision(4))} %, and no p is below ${least}. Look at the differences by seed.`,
     );
   }
   const list = (some: readonly { variant?: string; seed: number }[]) =>
@@ -94,7 +94,7 @@ function notes(plan: Plan, { seeds, runs }: Results): string[] {
   const unmade = seeds.filter(({ state }) => state === 'missing');
   if (unmade.length > 0) all.push(`Seeds without a start: ${list(unmade)}.`);
   for (const [state, text] of [
-    ['unfinished', 'Unfinished runs, which no mean counts'],
+    ['unfinished', 'Unfinished runs, which are not part of any mean'],
     ['missing', 'Missing runs'],
   ] as const) {
     const some = runs.filter((run) => run.state === state);
@@ -105,7 +105,7 @@ function notes(plan: Plan, { seeds, runs }: Results): string[] {
     if (empty.length > 0) {
       const range = plan.buckets[name].join(' to ');
       all.push(
-        `No prompt of bucket ${name} (${range}): ${list(empty)}. Means of the bucket are those of the other seeds.`,
+        `No prompts in bucket ${name} (${range}): ${list(empty)}. Means of the bucket are over the other seeds.`,
       );
     }
   }
@@ -115,7 +115,7 @@ function notes(plan: Plan, { seeds, runs }: Results): string[] {
   const tooLarge = plan.variants.filter((name) => groupSize(plan, name) > samples);
   if (tooLarge.length > 0) {
     all.push(
-      `Groups of ${tooLarge.join(', ')} are larger than probe.samples (${samples}): their share without a gradient is not known by bucket.`,
+      `Groups of ${tooLarge.join(', ')} are larger than probe.samples (${samples}), so their share without a gradient is not known by bucket.`,
     );
   }
   return all;
@@ -125,14 +125,14 @@ function truncationNotes(results: BenchmarkResults | undefined): string[] {
   return Object.entries(results?.truncated ?? {}).flatMap(([name, share]) =>
     share < manyTruncated
       ? []
-      : [`${name}: up to ${percent(share)} % of a policy's completions were cut off, and score 0; allow more tokens.`],
+      : [`${name}: up to ${percent(share)} % of a policy's completions were cut off and score 0; allow more tokens.`],
   );
 }
 
-/** As many warnings as anybody reads. */
-const mostWarnings = 12;
+/** Maximum number of warnings shown. */
+const maxWarnings = 12;
 
-/** What the runs have warned of while they were at work. */
+/** Warnings of the runs while they were training. */
 function warnings(out: string, { seeds, variants }: Plan): string[] {
   const all = seeds.flatMap((seed) =>
     variants.flatMap((variant) => {
@@ -140,9 +140,9 @@ function warnings(out: string, { seeds, variants }: Plan): string[] {
       return readLines<{ warning: string }>(path).map(({ warning }) => `${variant}, seed ${seed}, ${warning}`);
     }),
   );
-  const more = all.length - mostWarnings;
+  const more = all.length - maxWarnings;
   return [
-    ...all.slice(0, mostWarnings),
+    ...all.slice(0, maxWarnings),
     ...(more > 0 ? [`${more} more warnings are in the runs' warnings.jsonl.`] : []),
   ];
 }

@@ -1,6 +1,8 @@
-// What the runs of a comparison have come to, read from its folder: curves by bucket for each run.
+// Reads the results of a comparison's runs from its folder: curves by bucket for each run.
 
 import { join } from 'node:path';
+import type { MetricName } from '../base/metrics.js';
+import { mean } from '../base/statistics.js';
 import { equalGroupProbability, passAtK, passes } from '../evaluation/estimators.js';
 import { everything } from './buckets.js';
 import {
@@ -17,41 +19,41 @@ import type { Plan } from './plan.js';
 /** A seed's prompts before training. */
 export interface SeedResult {
   seed: number;
-  /** Whether its start is there; without it there is nothing else. */
+  /** Whether its start is complete; if not, the other fields are empty. */
   state: 'measured' | 'missing';
   backend: string | null;
-  /** Prompts measured, and those of them that are in no bucket. */
+  /** Number of prompts measured, and of those in no bucket. */
   prompts: number;
   aside: number;
-  /** By bucket and for all of them together: prompts, and what an evaluation before the first step says. */
+  /** By bucket and for all buckets together: number of prompts, and the evaluation before the first step. */
   buckets: Record<string, { prompts: number } & Record<Measure, number | null>>;
 }
 
-/** What an evaluation says of a bucket: means over its prompts; null where there is none. */
+/** Results of an evaluation for a bucket: means over its prompts; null if it has none. */
 export type Measure = 'pass@1' | 'pass@8' | 'frac_reward_zero_std';
 export const measures: readonly Measure[] = ['pass@1', `pass@${passes}`, 'frac_reward_zero_std'];
 
 export interface RunResult {
   variant: string;
   seed: number;
-  /** `missing`: not begun. Numbers of an unfinished one are those of its evaluations so far, and count in no summary. */
+  /** `missing`: not begun. An unfinished run has the numbers of its evaluations so far, and is not part of the summary. */
   state: 'finished' | 'unfinished' | 'missing';
   backend: string | null;
   /** At the last evaluation. */
   steps: number;
-  /** Sampled in training. */
+  /** Number of tokens sampled in training. */
   tokens: number;
-  /** Of training, without evaluations: depends on the machine. */
+  /** Time of training without evaluations: depends on the machine. */
   seconds: number;
   /** Mean over the training steps: the share of groups whose rewards are equal. */
   frac_reward_zero_std: number | null;
-  /** One value an evaluation; the first is that before the first step, which all variants of the seed share. */
+  /** One value per evaluation; the first is the one before the first step, which all variants of the seed share. */
   curve: {
     steps: number[];
     tokens: number[];
-    /** Of the training steps since the evaluation before. */
+    /** Over the training steps since the previous evaluation. */
     frac_reward_zero_std: (number | null)[];
-    /** By bucket. `frac_reward_zero_std` is what groups of the run's size would be, by the task's score. */
+    /** By bucket. `frac_reward_zero_std` is estimated for groups of the run's size, by the task's score. */
     buckets: Record<string, Record<Measure, (number | null)[]>>;
   };
 }
@@ -61,7 +63,7 @@ export interface Results {
   runs: RunResult[];
 }
 
-/** Reads a comparison's folder. Error for files that are not what this program writes. */
+/** Reads a comparison's folder. Error for files that this program did not write. */
 export function readResults(out: string, plan: Plan): Results {
   const measurements = new Map(
     plan.seeds.map((seed) => [seed, readJson<Measurement>(comparisonFiles(out).measurement(seed))]),
@@ -74,7 +76,7 @@ export function readResults(out: string, plan: Plan): Results {
   };
 }
 
-/** Where a bucket's prompts stand among the bucketed ones. */
+/** The indices of a bucket's prompts among the bucketed ones. */
 function places(plan: Plan, { prompts }: Measurement): Record<string, number[]> {
   const bucketed = prompts.filter(({ bucket }) => bucket !== null);
   const of = (name: string) => bucketed.flatMap(({ bucket }, i) => (bucket === name ? [i] : []));
@@ -93,7 +95,7 @@ function seedResult(plan: Plan, seed: number, measurement: Measurement | undefin
   return { seed, state: 'measured', backend, prompts: prompts.length, aside, buckets: Object.fromEntries(buckets) };
 }
 
-/** `groupSize` null: of no run. */
+/** `groupSize` null: without a run. */
 function measureAll(
   { probe }: Plan,
   own: readonly number[],
@@ -102,7 +104,7 @@ function measureAll(
 ): Record<Measure, number | null> {
   if (probe === null) return { 'pass@1': null, 'pass@8': null, frac_reward_zero_std: null };
   const { samples } = probe;
-  const meanOf = (of: (count: number) => number) => mean(own.map((i) => of(right[i])));
+  const meanOf = (of: (count: number) => number) => meanOrNull(own.map((i) => of(right[i])));
   return {
     'pass@1': meanOf((count) => count / samples),
     'pass@8': meanOf((count) => passAtK(samples, count, passes)),
@@ -113,11 +115,10 @@ function measureAll(
   };
 }
 
-interface StepMetrics {
-  step: number;
-  tokens?: number;
-  frac_reward_zero_std?: number | null;
-}
+/** The metrics of a run that a comparison reads. */
+type ReadMetric = Extract<MetricName, 'tokens' | 'frac_reward_zero_std' | 'time/step'>;
+
+type StepMetrics = { step: number } & Partial<Record<ReadMetric, number | null>>;
 
 function readRun(
   out: string,
@@ -136,7 +137,7 @@ function readRun(
   const finished = readJson<FinishedRun>(files.finished(variant, seed));
   const steps = evaluations.at(-1)?.step ?? 0;
   const made = metrics.filter(({ step }) => step <= steps);
-  const timing = readLines<{ step: number; 'time/step'?: number }>(join(runDir, 'timing.jsonl'));
+  const timing = readLines<StepMetrics>(join(runDir, 'timing.jsonl'));
   const seconds = timing.reduce((sum, line) => sum + (line.step <= steps ? (line['time/step'] ?? 0) : 0), 0);
   const between = evaluations.map(({ step }, i) =>
     made.filter((line) => line.step <= step && line.step > (evaluations[i - 1]?.step ?? -1)),
@@ -177,12 +178,12 @@ function bucketCurves(
   return Object.fromEntries(curves);
 }
 
-/** Steps that the guard skipped have none. */
+/** Steps that the guard skipped have no share. */
 function zeroShare(lines: readonly StepMetrics[]): number | null {
-  return mean(lines.flatMap(({ frac_reward_zero_std }) => frac_reward_zero_std ?? []));
+  return meanOrNull(lines.flatMap(({ frac_reward_zero_std }) => frac_reward_zero_std ?? []));
 }
 
 /** null of no values. */
-export function mean(values: readonly number[]): number | null {
-  return values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;
+export function meanOrNull(values: readonly number[]): number | null {
+  return values.length === 0 ? null : mean(values);
 }

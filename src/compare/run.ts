@@ -1,4 +1,4 @@
-// One run of a comparison, from what its folder holds to its end: a seed's start, or a variant from there.
+// One run of a comparison, from the state in its folder to its end: a seed's start, or a variant that continues from it.
 
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -44,14 +44,14 @@ import { countRight } from './probe.js';
 export interface Comparison {
   config: ComparisonConfig;
   plan: Plan;
-  /** Its folder. */
+  /** Folder of the comparison. */
   out: string;
 }
 
 export interface RunContext {
-  /** Ends the run in good order: it goes on from there another time. */
+  /** Ends the run cleanly: it can be continued later. */
   signal: AbortSignal;
-  /** Seconds that the running step may take to finish then. */
+  /** Seconds that the running step may then take to finish. */
   grace: number;
   /** Whether to take the run from a process that is using it. */
   takeOver: boolean;
@@ -62,7 +62,7 @@ export interface RunContext {
 /** Milliseconds to wait for a process of a killed comparison that is still saving its run. */
 const savingTime = 10_000;
 
-/** Opens a run, after waiting for a process that a killed comparison has left behind. */
+/** Opens a run, after waiting for a process left behind by a killed comparison. */
 async function openTrainer(options: TrainerOptions, { signal, takeOver, onTrainer }: RunContext): Promise<RunTrainer> {
   const began = performance.now();
   while (!takeOver && isLocked(options.runDir!) && performance.now() - began < savingTime) {
@@ -73,7 +73,7 @@ async function openTrainer(options: TrainerOptions, { signal, takeOver, onTraine
   return trainer;
 }
 
-/** The warm start of a seed, and the measurement of its prompts. What there is of it is not made again. */
+/** The warm start of a seed, and the measurement of its prompts. Completed parts are not repeated. */
 export async function runStart({ config, plan, out }: Comparison, seed: number, context: RunContext): Promise<void> {
   const { signal } = context;
   const files = comparisonFiles(out);
@@ -110,7 +110,7 @@ export async function runStart({ config, plan, out }: Comparison, seed: number, 
   }
 }
 
-/** The buckets of a seed's prompts, and what its policy gets right of them before the first step. */
+/** The buckets of a seed's prompts, and the success on them of its policy before the first step. */
 async function measure(
   { config, plan }: Comparison,
   { measure: completions, samples }: ProbeSettings,
@@ -136,7 +136,7 @@ function benchmarkPlan({ benchmarks, identity }: Plan) {
   return { settings: benchmarks, identity: identity.benchmarks };
 }
 
-/** A variant's run from the seed's start, or from where it was left, to its end. */
+/** A variant's run from the seed's start, or from where it was interrupted, to its end. */
 export async function runVariant(
   { config, plan, out }: Comparison,
   variant: string,
@@ -150,7 +150,7 @@ export async function runVariant(
   if (measured === undefined) throw new Error(`${files.start(seed)}: expected the start of seed ${seed}, got nothing`);
   const options = await trainerOptions(variantConfig(config, variant, seed));
   const isBegun = listCheckpoints(join(runDir, 'checkpoints')).length > 0;
-  // What the start and the variant must have in common is compared below: the rest is what a variant is.
+  // The settings that start and variant share are compared below; all others may differ.
   const from = isBegun ? {} : { resume: files.start(seed), allowDrift: true };
   const own = { runDir, ...from, notes: { comparison: 'variant', variant } };
   const trainer = await openTrainer({ ...options, ...own }, context);
@@ -205,7 +205,7 @@ interface VariantRun {
   every: number;
 }
 
-/** Trains until the run's end, evaluating where it is time. The signal's reason is thrown where it aborts. */
+/** Trains until the run's end, with evaluations in between. Throws the signal's reason if it aborts. */
 async function trainToEnd(
   { trainer, runDir, evaluations, end, every }: VariantRun,
   { signal, grace, onStep }: RunContext,
@@ -213,9 +213,9 @@ async function trainToEnd(
 ): Promise<void> {
   const { steps = Infinity, tokens: tokenLimit = Infinity } = withoutNull(end);
   let tokens = tokensSampled(runDir);
-  if (trainer.step > steps) throw new Error(`${runDir}: has made ${trainer.step} steps already, more than ${steps}`);
+  if (trainer.step > steps) throw new Error(`${runDir}: has already made ${trainer.step} steps, more than ${steps}`);
   if (tokensSampled(runDir, trainer.step - 1) >= tokenLimit) {
-    throw new Error(`${runDir}: has sampled ${tokens} tokens already, more than a run that ends at ${tokenLimit}`);
+    throw new Error(`${runDir}: has already sampled ${tokens} tokens, more than a run that ends at ${tokenLimit}`);
   }
   const isEnd = () => trainer.step >= steps || tokens >= tokenLimit;
   const isDue = (step: number) => step % every === 0 || (step === trainer.step && isEnd());
@@ -253,27 +253,28 @@ function withoutNull({ steps, tokens }: RunEnd): { steps?: number; tokens?: numb
   return { steps: steps ?? undefined, tokens: tokens ?? undefined };
 }
 
-/** Tokens sampled in training up to a step, as the run's metrics tell. */
+/** Number of tokens sampled in training up to a step, according to the run's metrics. */
 function tokensSampled(runDir: string, last = Infinity): number {
   const lines = readLines<{ step: number; tokens?: number }>(join(runDir, 'metrics.jsonl'));
   return lines.reduce((sum, { step, tokens = 0 }) => (step <= last ? sum + tokens : sum), 0);
 }
 
-/** Drops what was evaluated after a step, or at an end that is none any more. Returns the last step that is left, or 0. */
+/** Drops evaluations after a step, or at an earlier end of the run. Returns the step of the last one left, or 0. */
 function cutEvaluations(path: string, step: number, isDue: (step: number) => boolean): number {
   const lines = readLines<EvaluationLine>(path).filter((line) => line.step <= step && isDue(line.step));
   writeWhole(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   return lines.at(-1)?.step ?? 0;
 }
 
-/** Error where the prompts are not those that were measured. */
+/** Error if the prompts are not the ones that were measured. */
 function bucketedExamples(examples: readonly Example[], { prompts }: Measurement): Example[] {
   const other = examples.find(({ prompt }, i) => prompt !== prompts[i]?.prompt);
-  if (other) throw new Error(`probe.task: its prompts are others than those measured: ${JSON.stringify(other.prompt)}`);
+  if (other)
+    throw new Error(`probe.task: its prompts are not the ones that were measured: ${JSON.stringify(other.prompt)}`);
   return examples.filter((_, i) => prompts[i].bucket !== null);
 }
 
-/** All runs are measured with the sampling of the base. */
+/** All runs are measured with the base's sampling settings. */
 function baseSampling(config: ComparisonConfig, options: TrainerOptions) {
   return resolveSettings({ ...options, sampling: config.base.sampling }).sampling;
 }
@@ -288,10 +289,10 @@ function probeSampling(
   return { task: tokenTask(probeTask(config, seed), policy, sampling), temperature: sampling.temperature };
 }
 
-/** What the runs of a seed have in common. */
+/** Settings that the runs of a seed share. */
 const shared = ['policy', 'vocabulary', 'variables', 'train', 'backend', 'device'];
 
-/** Error where a variant's run is not one that its seed's start can begin. */
+/** Error if a variant's run cannot continue from its seed's start. */
 function checkStart(startDir: string, runDir: string): void {
   const part = (folder: string): Identity => {
     const { identity } = readRunConfig(folder) as RunConfig;
@@ -300,6 +301,6 @@ function checkStart(startDir: string, runDir: string): void {
   const found = differences(part(startDir), part(runDir));
   if (found.length === 0) return;
   throw new Error(
-    `${runDir}: differs from what its seed began with\n${found.map((difference) => `  ${difference}`).join('\n')}`,
+    `${runDir}: differs from the start of its seed\n${found.map((difference) => `  ${difference}`).join('\n')}`,
   );
 }

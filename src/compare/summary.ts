@@ -1,4 +1,4 @@
-// What the runs of a comparison say together: for each variant and bucket means over seeds, for each pair differences.
+// Summarises the runs of a comparison: means over seeds for each variant and bucket, and differences for each pair.
 
 import { passes } from '../evaluation/estimators.js';
 import { type Estimate, estimate, type SignFlipTest, signFlipTest } from '../evaluation/statistics.js';
@@ -7,27 +7,27 @@ import type { Pair, Plan } from './plan.js';
 import type { Results, RunResult } from './results.js';
 
 /**
- * Numbers of one run and bucket. `/mean`: over the run, by tokens. `train/…` is there for all buckets together alone: training
- * prompts belong to none.
+ * Values of one run and bucket. `/mean`: over the run, weighted by tokens. `train/…` exists only for all buckets together, because
+ * training prompts are in no bucket.
  */
 export type Quantity = 'pass@1' | 'pass@8' | 'pass@1/mean' | 'frac_reward_zero_std/mean' | 'train/frac_reward_zero_std';
-/** Those that a pair is compared by; the last is taken where the run that ended with fewer tokens did. */
+/** Quantities that pairs are compared by; the last is taken at the end of the run with fewer tokens. */
 export type PairQuantity = Quantity | 'pass@1/equal_tokens';
 
-/** One value a seed, null where there is none, with what they say together. */
+/** One value per seed, null if there is none, and their estimate. */
 export interface SeedValues extends Estimate {
   values: (number | null)[];
 }
 
-/** When pass@1 was first at least a half, among evaluations. A run in which it never was is counted, and given no number. */
+/** The first evaluation in which pass@1 is at least a half. Runs that never reach it are counted, but have no value. */
 export interface TimeToHalf {
-  /** Runs with such an evaluation, and runs. */
+  /** Number of runs with such an evaluation, and of all runs. */
   reached: number;
   runs: number;
-  /** Of all runs, those that never reached it being the last; null where the middle one never did. */
+  /** Median over all runs, where runs that never reach it count as the latest; null if the median run never does. */
   median_steps: number | null;
   median_tokens: number | null;
-  /** One a seed: null for a run that did not reach it, and for no run. */
+  /** One per seed: null for a run that did not reach it, or is missing. */
   steps: (number | null)[];
   tokens: (number | null)[];
 }
@@ -43,18 +43,18 @@ export interface PairSummary extends Pair {
   bucket: string;
   /** Differences: variant − baseline, paired by seed. */
   quantities: Record<PairQuantity, SeedValues & SignFlipTest>;
-  /** In how many seeds the variant reached a pass@1 of a half at an earlier step, and so on. */
+  /** Number of seeds in which the variant reached a pass@1 of a half at an earlier step, and so on. */
   half: { earlier: number; same: number; later: number; neither: number };
 }
 
 export interface Summary {
-  /** In the order of values. */
+  /** The seeds, in the order of values. */
   seeds: number[];
   variants: VariantSummary[];
   pairs: PairSummary[];
 }
 
-/** Of finished runs alone. */
+/** Only finished runs count. */
 export function summarize(plan: Plan, { runs }: Results): Summary {
   const buckets = [...Object.keys(plan.buckets), everything];
   const finished = (variant: string) =>
@@ -135,7 +135,7 @@ function difference(
   return value === null || from === null ? null : value - from;
 }
 
-/** The mean of a curve between its ends, straight between its points; null where a point has no value. */
+/** The mean of a curve over its range, linearly interpolated; null if a point has no value. */
 export function meanOver(xs: readonly number[], ys: readonly (number | null)[]): number | null {
   const values = ys.filter((y) => y !== null);
   if (values.length < ys.length || values.length === 0) return null;
@@ -146,7 +146,7 @@ export function meanOver(xs: readonly number[], ys: readonly (number | null)[]):
   return area / length;
 }
 
-/** The value of a curve at x, straight between its points; null outside, and where a neighbour has no value. */
+/** The value of a curve at x, linearly interpolated; null outside its range, and if a neighbouring point has no value. */
 export function interpolate(xs: readonly number[], ys: readonly (number | null)[], x: number): number | null {
   const above = xs.findIndex((at) => at >= x);
   if (above < 0 || (above === 0 && x < xs[0])) return null;
@@ -156,7 +156,7 @@ export function interpolate(xs: readonly number[], ys: readonly (number | null)[
   return lower === null ? null : lower + ((x - xs[above - 1]) / (xs[above] - xs[above - 1])) * (upper - lower);
 }
 
-/** The first evaluation with a pass@1 of at least a half: null where there is none, undefined of a bucket without prompts. */
+/** The first evaluation with a pass@1 of at least a half: null if there is none, undefined for a bucket without prompts. */
 function half({ curve }: RunResult, bucket: string): { steps: number; tokens: number } | null | undefined {
   const values = curve.buckets[bucket]['pass@1'];
   if (values.includes(null)) return undefined;
@@ -179,7 +179,7 @@ function timeToHalf(halves: readonly Half[]): TimeToHalf {
   };
 }
 
-/** The median where null is later than everything; null where that makes it unknown. */
+/** The median, where null is later than everything; null if the median is. */
 export function censoredMedian(times: readonly (number | null)[]): number | null {
   if (times.length === 0) return null;
   const sorted = times.map((time) => time ?? Infinity).sort((a, b) => a - b);

@@ -1,4 +1,4 @@
-// A comparison's summary for a terminal.
+// A comparison's summary as text for a terminal.
 
 import { interval, layOut, percent, pText } from '../evaluation/text.js';
 import { benchmarkNote, benchmarkTables } from './benchmark-table.js';
@@ -18,7 +18,7 @@ export function summaryTable(result: ComparisonResult): string {
       const prompts = measured.map(({ buckets }) => buckets[bucket].prompts);
       return `${bucket} ${range(prompts)}`;
     });
-    lines.push(`Prompts a seed: ${counts.join(', ')}; left aside ${range(measured.map(({ aside }) => aside))}`, '');
+    lines.push(`Prompts per seed: ${counts.join(', ')}; in no bucket ${range(measured.map(({ aside }) => aside))}`, '');
   }
   const variantRows = summary.variants.filter(({ quantities }) => quantities['pass@1'].mean !== null);
   if (variantRows.length > 0) {
@@ -58,7 +58,7 @@ export function seedList(values: readonly (number | null)[]): string {
   return values.map((value) => (value === null ? '–' : percent(value, true))).join(' ');
 }
 
-/** `120 (4 of 5)`; `not reached (1 of 5)` where the middle run never did. */
+/** `120 (4 of 5)`; `not reached (1 of 5)` if the median run never did. */
 export function halfText({ reached, runs, median_steps }: TimeToHalf): string {
   if (runs === 0) return '–';
   return `${median_steps ?? 'not reached'} (${reached} of ${runs})`;

@@ -1,5 +1,5 @@
-// The process of one run of a comparison. It is told by messages what to do and when to stop; signals, which a terminal
-// sends to all processes at once, are its parent's to hear.
+// The process of one run of a comparison. Its parent sends messages that say what to do and when to stop; signals, which a
+// terminal sends to all processes at once, are left to the parent.
 
 import type { RunTrainer } from '../train/grpo.js';
 import { exitCodes, type StopSignal } from '../train/signals.js';
@@ -10,7 +10,7 @@ const stop = new AbortController();
 const aborted = new Error('stopped');
 let trainer: RunTrainer | undefined;
 for (const signal of Object.keys(exitCodes) as StopSignal[]) process.on(signal, () => {});
-// The parent is gone, and a new one may want the run soon.
+// The parent has gone, and a new one may want to continue the run soon.
 process.on('disconnect', () => {
   abandon();
   process.exit(1);
@@ -41,12 +41,13 @@ async function work({ file, set, out, seed, variant, grace, takeOver }: Assignme
   ]);
   const config = await loadChanged(file, set);
   const plan = resolvePlan(config);
-  const told = readJson<typeof plan>(comparisonFiles(out).plan)!;
+  const stored = readJson<typeof plan>(comparisonFiles(out).plan)!;
   const found = [
-    ...differences(told.identity.common, plan.identity.common),
-    ...(variant === undefined ? [] : differences(told.identity.variants[variant], plan.identity.variants[variant])),
+    ...differences(stored.identity.common, plan.identity.common),
+    ...(variant === undefined ? [] : differences(stored.identity.variants[variant], plan.identity.variants[variant])),
   ];
-  if (found.length > 0) throw new Error(`${file}: says something else each time it is read: ${found.join('; ')}`);
+  if (found.length > 0)
+    throw new Error(`${file}: gives another configuration each time it is read: ${found.join('; ')}`);
   const { runStart, runVariant } = await import('./run.js');
   const comparison = { config: config as unknown as ComparisonConfig, plan, out };
   const context = {
@@ -68,7 +69,7 @@ function failure(error: Error): Report {
 }
 
 function send(report: Report): void {
-  // Nobody may be there to hear it.
+  // The parent may have gone.
   if (process.connected) process.send!(report, () => {});
 }
 

@@ -1,12 +1,12 @@
-// The runs of a comparison in processes of their own, several at a time.
+// Runs the parts of a comparison in separate processes, several at a time.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { moduleFile } from '../base/package-folder.js';
 
-/** What a process is told to do. */
+/** The task of a process. */
 export interface Assignment extends RunName {
-  /** The comparison's file, with changes. */
+  /** The comparison's file, and the changes to it. */
   file: string;
   set: readonly string[];
   out: string;
@@ -21,11 +21,11 @@ export type Order = 'stop' | 'end';
 
 export interface RunName {
   seed: number;
-  /** Left out: the seed's start. */
+  /** Omitted for the seed's start. */
   variant?: string;
 }
 
-/** What a process tells. */
+/** A message from a process. */
 export type Report =
   | { kind: 'step'; step: number }
   | { kind: 'done' }
@@ -36,9 +36,9 @@ export type Outcome = Exclude<Report, { kind: 'step' }>;
 
 export interface WorkersOptions {
   source: Omit<Assignment, keyof RunName>;
-  /** Processes at a time. */
+  /** Maximum number of processes at a time. */
   jobs: number;
-  /** Ends what runs in good order and begins nothing more. */
+  /** Ends running processes cleanly, and starts no more. */
   signal: AbortSignal;
   /** Ends the running processes at once, after they have saved what is complete. */
   end: AbortSignal;
@@ -48,8 +48,8 @@ export interface WorkersOptions {
 }
 
 /**
- * Makes the starts and then, of each seed whose start is there, the runs: in order, and never more than `jobs` at a time.
- * A failure ends no other run. `starts` are the seeds that have none yet. Returns when all have ended.
+ * Runs the starts and then, for each seed whose start is complete, its runs: in order, at most `jobs` at a time. A failure
+ * does not end other runs. `starts` are the seeds whose start is not complete. Returns when all processes have ended.
  */
 export async function runAll(
   starts: readonly number[],
@@ -57,7 +57,7 @@ export async function runAll(
   options: WorkersOptions,
 ): Promise<void> {
   const missing = new Set(starts);
-  // Seed by seed, so that whole seeds are there early.
+  // Seed by seed, so that whole seeds are finished early.
   const seeds = [...new Set([...starts, ...runs.map(({ seed }) => seed)])];
   const waiting: RunName[] = seeds.flatMap((seed) => [
     ...(missing.has(seed) ? [{ seed }] : []),
@@ -76,7 +76,7 @@ export async function runAll(
       });
       running.add(ended);
     } else if (running.size > 0) await Promise.race(running);
-    // What is left waits for a start that has failed, or for another day.
+    // The remaining runs need a start that has failed, or were not begun because of a signal.
     else return;
   }
 }
@@ -100,13 +100,13 @@ async function runOne(run: RunName, { source, jobs, signal, end, onStart, onStep
   }
 }
 
-/** A process that has just gone hears nothing. */
+/** A process that has just exited cannot receive it. */
 function send(child: ChildProcess, message: Assignment | Order): void {
   if (child.connected) child.send(message, () => {});
 }
 
-/** What is kept of a process's standard error, in characters. */
-const mostErrorText = 4000;
+/** Number of characters kept of a process's standard error. */
+const maxErrorText = 4000;
 
 function outcomeOf(
   child: ChildProcess,
@@ -115,30 +115,30 @@ function outcomeOf(
   onStep: (step: number) => void,
 ): Promise<Outcome> {
   return new Promise((resolve) => {
-    let told: Outcome | undefined;
+    let outcome: Outcome | undefined;
     let errors = '';
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-      errors = (errors + text).slice(-mostErrorText);
+      errors = (errors + text).slice(-maxErrorText);
     });
     child.on('message', (report: Report) => {
       if (report.kind === 'step') onStep(report.step);
-      else told = report;
+      else outcome = report;
     });
     child.on('error', (error) => {
-      told ??= { kind: 'failed', message: error.message };
-      if (child.pid === undefined) resolve(told);
+      outcome ??= { kind: 'failed', message: error.message };
+      if (child.pid === undefined) resolve(outcome);
     });
     child.on('close', (code, by) => {
-      if (told) resolve(told);
+      if (outcome) resolve(outcome);
       else if (signal.aborted) resolve({ kind: 'stopped' });
       else
-        resolve({ kind: 'failed', message: `its process ended by ${by ?? `exit status ${code}`}\n${errors}`.trim() });
+        resolve({ kind: 'failed', message: `its process ended with ${by ?? `exit status ${code}`}\n${errors}`.trim() });
     });
     send(child, assignment);
   });
 }
 
-/** Threads of TensorFlow, so that the processes together have as many as there are cores. */
+/** Limits TensorFlow's threads, so that all processes together have as many as there are cores. */
 function threadLimits(jobs: number): Record<string, string> {
   const threads = String(Math.max(1, Math.floor(availableParallelism() / jobs)));
   return { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1' };

@@ -1,15 +1,15 @@
-// Configurations that `groupgrad train` knows by name: one for every task, each of which learns in minutes on two cores.
+// The built-in configurations of `groupgrad train`: one for every task, each of which learns in minutes on two cores.
 
 import type { TaskDescription, TrainConfig } from './define-config.js';
 
 type GeneratedTask = Exclude<TaskDescription, { task: 'jsonl' | 'bandit' }>;
 
-/** Two iterations over each rollout halve the sampling that an update costs. */
+/** Two iterations over each rollout halve the cost of sampling per update. */
 const iterations = 2;
 
 /**
- * A small transformer that learns from worked solutions until `until` of its problems are right, and from there by
- * reinforcement alone. The warm start's strong decay is against learning examples by heart.
+ * A small transformer that learns from worked solutions until a share `until` of the problems is solved, and then by reinforcement
+ * only. The warm start's strong weight decay prevents memorising examples.
  */
 function recipe(
   task: GeneratedTask,
@@ -46,16 +46,16 @@ function recipe(
 
 interface Recipe {
   until?: number;
-  /** Updates at most. */
+  /** Maximum number of updates. */
   warmStartSteps?: number;
-  /** Of reinforcement. */
+  /** Steps of reinforcement. */
   learningRate?: number;
 }
 
-/** Plain JSON, so that `--set` reaches everything; by the names of the tasks. */
+/** By the names of the tasks. Plain JSON, so that `--set` can change every value. */
 export const builtins: Readonly<Record<string, TrainConfig>> = {
   addition: recipe({ task: 'addition', digits: [2, 2] }),
-  /** Nothing can be learnt of one prompt for another: the policy begins by guessing, and is measured on the prompts themselves. */
+  /** Prompts are unrelated, so nothing generalises: there is no warm start, and the evaluation uses the training prompts. */
   bandit: {
     train: { task: 'bandit', contexts: 4 },
     evaluate: { same: { task: 'bandit', contexts: 4, size: 28 } },
@@ -69,7 +69,7 @@ export const builtins: Readonly<Record<string, TrainConfig>> = {
     checkpoint: { every: 50, keepBest: 'eval/same/accuracy' },
     steps: 200,
   },
-  /** Three numbers: of two, products are facts of a table, and those that are held out are in no other problem. */
+  /** Three numbers: with two, the products would be a table of facts, and held-out ones would occur in no other problem. */
   chain: recipe({ task: 'chain', terms: 3 }, { until: 0.4, warmStartSteps: 6000 }),
   copy: recipe({ task: 'copy', length: [1, 5] }, { until: 0.5 }),
   /** The entropy bonus keeps the policy trying other expressions. */
@@ -78,8 +78,8 @@ export const builtins: Readonly<Record<string, TrainConfig>> = {
     { warmStartSteps: 4000, loss: { preset: 'dapo', entropy: { coefficient: 0.01 } } },
   ),
   /**
-   * Two digits each: a product is worked out of smaller ones, which every problem shows. At twice the rate the first steps undo
-   * what the warm start has learnt of solutions as long as these.
+   * Two digits each: a product is computed from smaller ones, which occur in every problem. With twice the learning rate the first
+   * steps destroy what the warm start has learnt of such long solutions.
    */
   multiplication: recipe(
     { task: 'multiplication', digits: 2 },

@@ -1,4 +1,4 @@
-// The configuration of `groupgrad train`.
+// The type of a configuration of `groupgrad train`.
 
 import type { LossConfig } from '../loss/config.js';
 import type { PresetName } from '../loss/presets.js';

@@ -1,5 +1,5 @@
-// Configuration of a run for the command line: a built-in one or a file in TypeScript, JavaScript or JSON, with changes by
-// `--set`, turned into the trainer's options.
+// Loads the configuration of a run for the command line: a built-in one or a TypeScript, JavaScript or JSON file, with changes by
+// `--set`, converted to the trainer's options.
 
 import { accessSync, constants, statSync } from 'node:fs';
 import { basename, dirname, extname, resolve } from 'node:path';
@@ -20,19 +20,19 @@ import { pretrained, pretrainedName } from './pretrained.js';
 
 type TaskName = TaskDescription['task'];
 
-/** Where a configuration came from; config.json of a run keeps it, so that the run can be looked at later. */
+/** Where a configuration came from; a run's config.json records it, so that the run can be examined later. */
 export interface ConfigSource {
-  /** The name of a built-in one, or the absolute path of a file. */
+  /** The name of a built-in configuration, or the absolute path of a file. */
   from: string;
-  /** `path=value`, in order; paths of files in it are absolute. */
+  /** `path=value`, in order; file paths in them are absolute. */
   set: readonly string[];
 }
 
-/** A configuration as its name or file says it. */
+/** A configuration as its name or file states it. */
 export interface ReadConfig {
-  /** The name of a built-in one, or the absolute path of a file. */
+  /** The name of a built-in configuration, or the absolute path of a file. */
   path: string;
-  /** What the run folder is called when nothing else is said. */
+  /** The default name of the run folder. */
   name: string;
   original: Record<string, unknown>;
 }
@@ -42,18 +42,19 @@ export interface LoadedConfig {
   source: ConfigSource;
 }
 
-/** Error, or RangeError where it is one of another kind, for what is no file that a configuration can be read from. */
+/** Error if there is no such file, RangeError if it is of another type. */
 export function checkConfigFile(path: string): void {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) throw new Error(`${path}: no such file`);
-  if (!found.isFile()) throw new Error(`${path}: expected a file, got ${found.isDirectory() ? 'a folder' : 'none'}`);
+  if (!found.isFile())
+    throw new Error(`${path}: expected a file, got ${found.isDirectory() ? 'a folder' : 'something else'}`);
   if (!extensions.includes(extname(path))) {
-    throw rangeError('config', 'a file of TypeScript, JavaScript or JSON', describe(path));
+    throw rangeError('config', 'a TypeScript, JavaScript or JSON file', describe(path));
   }
   accessSync(path, constants.R_OK);
 }
 
-/** Error for what is neither the name of a built-in configuration nor the path of a file. */
+/** Error unless `from` is the name of a built-in configuration or the path of a file. */
 export function checkConfigName(from: string): void {
   if (Object.hasOwn(builtins, from) || from === pretrainedName) return;
   if (statSync(from, { throwIfNoEntry: false })) checkConfigFile(from);
@@ -65,7 +66,7 @@ export function checkConfigName(from: string): void {
 
 const extensions = ['.json', '.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
 
-/** Reads a configuration; paths of files in it are relative to its own folder. Error or TypeError that names the file. */
+/** Reads a configuration; file paths in it are relative to its folder. Error or TypeError that names the file. */
 export async function readConfig(from: string): Promise<ReadConfig> {
   checkConfigName(from);
   if (from === pretrainedName) return { path: from, name: from, original: { ...pretrained } };
@@ -81,35 +82,35 @@ export function changeConfig({ path, original }: ReadConfig, set: readonly strin
   return { config: checkConfig(setAll(original, source.set)), source };
 }
 
-/** What `readConfig` and `changeConfig` give. */
+/** `readConfig` and `changeConfig` in one call. */
 export async function loadConfig(from: string, set: readonly string[]): Promise<LoadedConfig> {
   return changeConfig(await readConfig(from), set);
 }
 
-/** What a file of TypeScript, JavaScript or JSON exports or holds, with changes by `path=value`. Error that names the file. */
+/** The default export or contents of a TypeScript, JavaScript or JSON file, with changes by `path=value`. Error that names the file. */
 export async function loadChanged(file: string, set: readonly string[]): Promise<Record<string, unknown>> {
   checkConfigFile(file);
   const path = resolve(file);
   return setAll(checkObject(path, await loadFile(path)), set);
 }
 
-/** A configuration with changes by `path=value`, in order; paths of files in them are relative to the working directory. */
+/** A configuration with changes by `path=value`, in order; file paths in them are relative to the working directory. */
 export function setAll(config: Record<string, unknown>, set: readonly string[]): Record<string, unknown> {
   return set.map(withAbsolutePath).reduce(setPath, config);
 }
 
-/** What a file holds, with the paths in it absolute. */
+/** The contents of a file, with the paths in it absolute. */
 async function loadFile(path: string): Promise<unknown> {
   return withAbsolutePaths(await readConfigFile(path), dirname(path));
 }
 
 /**
- * Settings that name files: `path` and `data` of a task's description, `model` and `adapter` of a policy's, and the benchmarks of
- * a comparison.
+ * Settings that name files: `path` and `data` in the description of a task, `model` and `adapter` in that of a policy, and the
+ * benchmarks of a comparison.
  */
 const namesFile = /(^|\.)(path|data)$|(^|\.)policy\.(model|adapter)$|^benchmarks\.[^.]+$/;
 
-/** A copy in which paths of files are resolved against a folder. What is made in code stays as it is. */
+/** A copy in which file paths are resolved against a folder. Objects made in code stay as they are. */
 function withAbsolutePaths(value: unknown, folder: string, within = ''): unknown {
   const isFile = (name: string) => namesFile.test(within + name);
   if (Array.isArray(value)) return value.map((part) => withAbsolutePaths(part, folder));
@@ -121,13 +122,13 @@ function withAbsolutePaths(value: unknown, folder: string, within = ''): unknown
   return Object.fromEntries(entries);
 }
 
-/** A path, or several, as they are from everywhere. */
+/** Makes a path, or several, absolute. */
 function absolute(path: unknown, folder: string): unknown {
   if (Array.isArray(path)) return path.map((one) => absolute(one, folder));
   return typeof path === 'string' ? resolve(folder, path) : withAbsolutePaths(path, folder);
 }
 
-/** `train.path=data.jsonl` as it reads from every working directory. */
+/** The assignment with its path made absolute: `train.path=data.jsonl`. */
 function withAbsolutePath(assignment: string): string {
   const [, path, text] = assignmentPattern.exec(assignment) ?? [];
   if (path === undefined) return assignment;
@@ -147,7 +148,7 @@ async function readConfigFile(path: string): Promise<unknown> {
     }
   }
   const { createJiti } = await import('jiti');
-  // This very package, so that a configuration needs no installation of its own beside it.
+  // Resolve 'groupgrad' to this package, so that a configuration file does not need an installation beside it.
   const jiti = createJiti(thisFile, {
     alias: { 'groupgrad/tfjs': moduleFile('tfjs'), groupgrad: moduleFile('index') },
   });
@@ -164,7 +165,7 @@ async function readConfigFile(path: string): Promise<unknown> {
 
 const assignmentPattern = /^([^=]+)=(.*)$/s;
 
-/** A copy of the configuration with one value set: `loss.kl.beta=0.04`. A value that is no JSON is a text. */
+/** A copy of the configuration with one value set: `loss.kl.beta=0.04`. A value that is not JSON is a string. */
 export function setPath(config: Record<string, unknown>, assignment: string): Record<string, unknown> {
   const [, path, text] = assignmentPattern.exec(assignment) ?? [];
   if (path === undefined) throw rangeError('--set', 'path=value', describe(assignment));
@@ -172,8 +173,8 @@ export function setPath(config: Record<string, unknown>, assignment: string): Re
 }
 
 /**
- * A copy of the configuration with the value at a path in place of what was there; undefined takes it away. `about` stands
- * before the path in errors.
+ * A copy of the configuration with the value at a path replaced; undefined removes it. Errors put `about` before the
+ * path.
  */
 export function setValue(
   config: Record<string, unknown>,
@@ -214,7 +215,7 @@ function withValue(parent: unknown, change: Change, depth: number): Record<strin
 }
 
 /**
- * An object that is only its fields: no task, array or other thing that is made in code. A configuration's `policy` is the
+ * Whether a value is an object of plain fields: not an array, a task or anything else made in code. A configuration's `policy` is the
  * one setting that may be a function.
  */
 function isPlain(value: unknown): value is Record<string, unknown> {
@@ -222,18 +223,18 @@ function isPlain(value: unknown): value is Record<string, unknown> {
   return !Object.entries(value).some(([name, part]) => typeof part === 'function' && name !== 'policy');
 }
 
-/** Checks what the trainer does not see; the rest is checked where it is used. */
+/** Checks the fields that the trainer does not see; the others are checked where they are used. */
 export function checkConfig(config: Record<string, unknown>): TrainConfig {
   for (const field of ['runDir', 'resume', 'allowDrift', 'notes']) {
     if (field in config)
-      throw typeError(field, `nothing: the command's flags say where and how a run goes on`, config[field]);
+      throw typeError(field, `nothing: use the command's flags to say where and how a run continues`, config[field]);
   }
   if (config.steps !== undefined) checkNumber('steps', config.steps, { min: 0, integer: true });
   if (config.backend !== undefined) checkChoice('backend', config.backend, backends);
   return config as unknown as TrainConfig;
 }
 
-/** `policy`: the configuration's, which `chat: 'auto'` of a data set looks at. */
+/** `policy`: the configuration's policy, needed for a data set with `chat: 'auto'`. */
 export function resolveTask(field: string, value: unknown, seed: number, policy?: unknown): Problems {
   const description = checkObject(field, value);
   if ('data' in description) {
@@ -243,7 +244,7 @@ export function resolveTask(field: string, value: unknown, seed: number, policy?
       try {
         return dataset(data as string, options);
       } catch (error) {
-        // The path is what the field itself is.
+        // `field` replaces the data set's own name of the argument.
         (error as Error).message = (error as Error).message.replace(/^path(s\[\d+\])?: /, '');
         throw error;
       }
@@ -253,30 +254,30 @@ export function resolveTask(field: string, value: unknown, seed: number, policy?
   const { task: name, ...options } = description;
   checkChoice(`${field}.task`, name, Object.keys(tasks) as TaskName[]);
   const make = tasks[name as TaskName] as (options: unknown) => Problems;
-  // A file's problems are what they are: they take no seed.
+  // A file's problems are fixed: they take no seed.
   const seeded = name === 'jsonl' || 'seed' in options ? options : { ...options, seed };
   return naming(field, () => make(seeded));
 }
 
-/** Whether a policy is a model folder with a chat template. RangeError or TypeError, naming the file, for no model's folder. */
+/** Whether a policy is a model folder with a chat template. RangeError or TypeError that names the file if it is not a model folder. */
 function readsChats(policy: unknown): boolean {
   const model = isPlain(policy) ? policy.model : undefined;
   return typeof model === 'string' && naming('policy', () => hasChatTemplate(model));
 }
 
-/** Whether a model folder has a chat template. TypeError or RangeError, naming the file, for a folder that is no model's. */
+/** Whether a model folder has a chat template. TypeError or RangeError that names the file if it is not a model folder. */
 export function hasChatTemplate(folder: string): boolean {
   const { config, roles } = readTokenizerFiles(folder);
   return ChatTemplate.read(folder, config, roles) !== null;
 }
 
-/** Runs what names its options; what it throws names them within `field`. */
+/** Runs a check whose errors name options, and prefixes them with `field`. */
 function naming<T>(field: string, run: () => T): T {
   try {
     return run();
   } catch (error) {
     const { message } = error as Error;
-    // A message begins with an option, or with the place in a file.
+    // A message begins with an option or with a location in a file.
     (error as Error).message = `${field}${/^[a-z]\w*[.:[]/i.test(message) ? '.' : ': '}${message}`;
     throw error;
   }
@@ -295,7 +296,7 @@ async function resolvePolicy(policy: TrainConfig['policy'], train: Problems, see
   if (typeof policy === 'function') return policy();
   const size = { ...checkObject('policy', policy ?? {}) };
   if ('logits' in size) {
-    throw typeError('policy', 'a size, or a function that makes the policy once the backend has started', policy);
+    throw typeError('policy', 'a size, or a function that creates the policy after the backend has started', policy);
   }
   if ('model' in size) {
     const { model, ...options } = size;
@@ -306,7 +307,7 @@ async function resolvePolicy(policy: TrainConfig['policy'], train: Problems, see
   return createTransformerPolicy({ seed, vocabulary: train.characters, ...size });
 }
 
-/** Tasks and settings of a configuration: the trainer's options but for the policy and the run folder. */
+/** Tasks and settings of a configuration: the trainer's options except the policy and the run folder. */
 export function resolveConfig(config: TrainConfig): Omit<TrainerOptions, 'policy'> & { seed: number } {
   const { steps: _, backend: __, policy, train, evaluate = {}, loss, ...rest } = config;
   const seed = rest.seed ?? 0;
@@ -324,7 +325,7 @@ export function resolveConfig(config: TrainConfig): Omit<TrainerOptions, 'policy
   };
 }
 
-/** The trainer's options, with the policy made on the backend that the configuration asks for. */
+/** The trainer's options, with the policy created on the backend that the configuration asks for. */
 export async function trainerOptions(config: TrainConfig): Promise<TrainerOptions> {
   const { ensureBackend } = await import('../backend/backend.js');
   const options = resolveConfig(config);
@@ -332,7 +333,7 @@ export async function trainerOptions(config: TrainConfig): Promise<TrainerOption
   return { ...options, policy: await resolvePolicy(config.policy, options.train, options.seed) };
 }
 
-/** Where a run's configuration came from, as its config.json says; undefined for a run that a program of its own made. */
+/** The source of a run's configuration, from its config.json; undefined for a run that a program started itself. */
 export function sourceOf(notes: unknown): ConfigSource | undefined {
   const source = (notes as { source?: unknown } | undefined)?.source;
   if (source === undefined) return undefined;

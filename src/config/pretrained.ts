@@ -1,14 +1,14 @@
-// What a run of a pretrained model begins from on the command line, where its flags name the model and the data.
+// Defaults of command-line runs of a pretrained model, whose flags name the model and the data.
 
 import type { TrainConfig } from './define-config.js';
 
-/** Its name, as config.json of a run keeps it. */
+/** Name of the configuration, as a run's config.json records it. */
 export const pretrainedName = 'pretrained';
 
-/** The learning rate of all weights (that of the HA-DW paper, arXiv 2601.08521), and that of adapters alone. */
+/** Learning rates for all weights (that of the HA-DW paper, arXiv 2601.08521) and for adapters. */
 export const learningRates = { full: 1e-6, lora: 1e-5 } as const;
 
-/** The share of the problems that is held out where no other file is evaluated on, and how many of them are. */
+/** Share and maximum number of problems held out for evaluation if no other file is given. */
 export const heldOut = { share: 0.1, size: 200 } as const;
 
 export const pretrained: Omit<TrainConfig, 'train'> = {

@@ -1,7 +1,7 @@
-// The fields of a record of CSV (RFC 4180).
+// Splits a CSV record into its fields (RFC 4180).
 
 /**
- * Fields of one record, which the scanner has cut out. SyntaxError for text between the quote that ends a field and the next
+ * The fields of one record, as delimited by the scanner. SyntaxError for text between the closing quote of a field and the next
  * delimiter.
  */
 export function csvFields(record: string, delimiter: string): string[] {
@@ -18,12 +18,12 @@ export function csvFields(record: string, delimiter: string): string[] {
     let end = at + 1;
     for (; ; end += 2) {
       end = text.indexOf('"', end);
-      if (end < 0) throw new SyntaxError('expected a quote that ends the field');
+      if (end < 0) throw new SyntaxError('expected a closing quote of the field');
       if (text[end + 1] !== '"') break;
     }
     if (end + 1 < text.length && text[end + 1] !== delimiter) {
       throw new SyntaxError(
-        `expected ${JSON.stringify(delimiter)} after the quote that ends field ${fields.length + 1}`,
+        `expected ${JSON.stringify(delimiter)} after the closing quote of field ${fields.length + 1}`,
       );
     }
     fields.push(text.slice(at + 1, end).replaceAll('""', '"'));

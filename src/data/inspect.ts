@@ -1,10 +1,10 @@
-// What a file of rows holds: its columns, and which of its texts are there twice or in another file as well.
+// Summaries of the columns in a file of rows, and detection of texts that occur twice or in another file too.
 
 import { createHash } from 'node:crypto';
 import { describe } from '../base/check.js';
 import type { Row } from './row-file.js';
 
-/** Lengths and the like, of a list of numbers. */
+/** The distribution of a list of numbers, such as lengths. */
 export interface Spread {
   min: number;
   median: number;
@@ -13,7 +13,7 @@ export interface Spread {
   max: number;
 }
 
-/** The spread of some numbers; undefined of none. */
+/** The distribution of some numbers; undefined if there are none. */
 export function spreadOf(values: readonly number[]): Spread | undefined {
   if (values.length === 0) return undefined;
   const sorted = [...values].sort((a, b) => a - b);
@@ -27,18 +27,18 @@ export interface ColumnSummary {
   types: Record<string, number>;
   /** Rows without the column, or with null in it. */
   missing: number;
-  /** Different values; null where there are more than are counted. */
+  /** Number of different values; null if there are more than are counted. */
   different: number | null;
-  /** Of texts, in characters. */
+  /** Lengths of strings, in characters. */
   length?: Spread;
-  /** The first value that is there, and another one, shortened. */
+  /** The first two different values, shortened. */
   examples: string[];
 }
 
-const mostDifferent = 10_000;
+const maxDistinct = 10_000;
 const exampleLength = 60;
 
-/** Gathers the columns of rows, one row at a time. */
+/** Collects the columns of rows, one row at a time. */
 export class ColumnSummaries {
   private rows = 0;
   private readonly columns = new Map<
@@ -61,7 +61,7 @@ export class ColumnSummaries {
       const text = shown(value);
       if (column.examples.length < 2 && !column.examples.includes(text)) column.examples.push(text);
       column.values?.add(keyOf(value));
-      if (column.values && column.values.size > mostDifferent) column.values = null;
+      if (column.values && column.values.size > maxDistinct) column.values = null;
     }
   }
 
@@ -103,7 +103,7 @@ function shown(value: unknown): string {
   return whole.length <= exampleLength ? text : `${whole.slice(0, exampleLength).join('')}…`;
 }
 
-/** Values as they are told apart: short, whatever they hold. */
+/** A short key that is different for different values. */
 function keyOf(value: unknown): string {
   const text = typeof value === 'string' ? value : asJson(value);
   return text.length <= 40
@@ -111,7 +111,7 @@ function keyOf(value: unknown): string {
     : createHash('sha256').update(text).digest('base64').slice(0, 16);
 }
 
-/** A text without what does not make it another problem: case, punctuation and spaces. */
+/** The words of a text without case, punctuation and spaces, whose changes do not make another problem. */
 function plainWords(text: string): string[] {
   return (
     text
@@ -121,22 +121,22 @@ function plainWords(text: string): string[] {
   );
 }
 
-/** Words in a row that two different texts hardly share by chance: what GPT-3's authors looked for (arXiv 2005.14165, appendix C). */
+/** Length of a sequence of words that two unrelated texts rarely share: the one GPT-3's authors used (arXiv 2005.14165, appendix C). */
 export const runLength = 13;
 
-/** How a text is the same as another one: letter by letter, but for case, punctuation and spaces, or in 13 words in a row. */
+/** How two texts match: exactly; except for case, punctuation and spaces; or in 13 consecutive words. */
 export type Likeness = 'same' | 'alike' | 'shares words';
 
-/** Texts that others are compared with. Holds hashes, not texts. */
+/** An index of texts that others are compared with. Stores hashes, not texts. */
 export class TextIndex {
   private readonly exact = new Map<string, string>();
   private readonly plain = new Map<string, string>();
   private readonly runs = new Map<string, string>();
 
-  /** `withRuns`: also look for runs of words. */
+  /** `withRuns`: also look for shared sequences of words. */
   constructor(private readonly withRuns: boolean) {}
 
-  /** Adds a text with where it stands. What is there already stays. */
+  /** Adds a text and its location. Entries that exist already are kept. */
   add(text: string, where: string): void {
     const words = plainWords(text);
     const put = (map: Map<string, string>, key: string) => {
@@ -147,7 +147,7 @@ export class TextIndex {
     if (this.withRuns) for (const run of runsOf(words)) put(this.runs, run);
   }
 
-  /** The text that this one is most like, of those that are there. */
+  /** The closest match of a text in the index. */
   find(text: string): { likeness: Likeness; where: string } | undefined {
     const words = plainWords(text);
     const same = this.exact.get(hash(text));
@@ -167,7 +167,7 @@ function* runsOf(words: readonly string[]): Generator<string> {
   for (let i = 0; i + runLength <= words.length; i++) yield hash(words.slice(i, i + runLength).join(' '));
 }
 
-/** 96 bits: enough that no two texts of a data set share them by chance. */
+/** 96 bits: enough that no two texts of a data set collide by chance. */
 function hash(text: string): string {
   return createHash('sha256').update(text).digest('base64').slice(0, 16);
 }

@@ -1,6 +1,6 @@
-// A process of its own that turns a Parquet file into rows that can be read from the middle: each as V8 serialises it, which keeps
+// A separate process that converts a Parquet file into rows with random access, each serialised by V8, which preserves
 // bigints, dates and bytes. Arguments: the Parquet file and the file to write. Standard output: the lengths of the rows, as unsigned
-// 32-bit integers of the machine.
+// 32-bit integers in the machine's byte order.
 
 import fs from 'node:fs';
 import { serialize } from 'node:v8';
@@ -9,7 +9,7 @@ import { compressors } from 'hyparquet-compressors';
 
 const [source, target] = process.argv.slice(2);
 
-/** The file system's file as hyparquet reads it. */
+/** A file of the file system in hyparquet's interface. */
 function asyncBuffer(path: string): AsyncBuffer {
   const file = fs.openSync(path, 'r');
   const byteLength = fs.fstatSync(file).size;
@@ -19,7 +19,7 @@ function asyncBuffer(path: string): AsyncBuffer {
       const bytes = new Uint8Array(end - start);
       for (let done = 0; done < bytes.length; ) {
         const count = fs.readSync(file, bytes, done, bytes.length - done, start + done);
-        if (count === 0) throw new Error('the file has become shorter');
+        if (count === 0) throw new Error('the file was shortened while it was read');
         done += count;
       }
       return bytes.buffer;
@@ -27,7 +27,7 @@ function asyncBuffer(path: string): AsyncBuffer {
   };
 }
 
-/** Text that is no UTF-8 is an error, as in the other formats. */
+/** Invalid UTF-8 is an error, as in the other formats. */
 const decoder = new TextDecoder('utf-8', { fatal: true });
 const parsers = { stringFromBytes: (bytes: Uint8Array | undefined) => bytes && decoder.decode(bytes) };
 
@@ -37,7 +37,7 @@ const out = fs.openSync(target, 'w');
 let first = 0;
 for (const { num_rows: count } of metadata.row_groups) {
   const next = first + Number(count);
-  // One row group at a time: they are what a Parquet file is read by.
+  // One row group at a time, which is the unit that Parquet files are read in.
   const rows = await parquetReadObjects({ file, metadata, compressors, parsers, rowStart: first, rowEnd: next });
   const lengths = new Uint32Array(rows.length);
   for (const [i, row] of rows.entries()) {

@@ -1,5 +1,5 @@
-// Parquet files, through hyparquet. It reads asynchronously and by row groups; problems are asked for one by one and at once. So a
-// process of its own writes the rows to a temporary file from which any of them can be read. hyparquet is loaded there alone.
+// Parquet files, through hyparquet. It reads asynchronously and by row groups, but problems are needed synchronously, one at a time. A
+// separate process therefore writes the rows to a temporary file with random access. Only that process loads hyparquet.
 
 import { spawnSync } from 'node:child_process';
 import { moduleFile } from '../base/package-folder.js';
@@ -7,11 +7,11 @@ import { SpoolFile } from './storage.js';
 
 export interface SpooledRows {
   storage: SpoolFile;
-  /** Bytes of each row, one after another. */
+  /** Length of each row in bytes, in order. */
   lengths: Uint32Array;
 }
 
-/** RangeError where it is no Parquet file that can be read. */
+/** RangeError if the file is not a readable Parquet file. */
 export function spoolParquet(path: string): SpooledRows {
   let lengths = new Uint32Array();
   const storage = new SpoolFile((spool) => {
@@ -23,9 +23,9 @@ export function spoolParquet(path: string): SpooledRows {
     if (error) throw error;
     if (status !== 0) {
       const reason = /^(?:\w*Error): (.*)$/m.exec(stderr.toString())?.[1] ?? stderr.toString().trim().slice(-500);
-      throw new RangeError(`${path}: expected a Parquet file that can be read, got ${signal ?? reason}`);
+      throw new RangeError(`${path}: expected a readable Parquet file, got ${signal ?? reason}`);
     }
-    // Memory of its own: the buffer may lie anywhere in a pool.
+    // Copied, because the buffer may be an unaligned part of a pool.
     lengths = new Uint32Array(Uint8Array.from(stdout).buffer);
   });
   return { storage, lengths };

@@ -1,8 +1,8 @@
-// Where the records of a text file lie: the lines of JSON lines, the elements of a JSON array, the records of CSV. Each scanner reads a
-// file's bytes once, in pieces of any size, and never holds more than the record at hand. In UTF-8 no byte of a longer character is
-// equal to one of ASCII, so that bytes can be compared without being decoded.
+// Finds the records of a text file: the lines of JSON lines, the elements of a JSON array, the records of CSV. Each scanner reads a
+// file's bytes once, in chunks of any size, and never stores more than the current record. In UTF-8 no byte of a multi-byte character
+// equals an ASCII character, so bytes can be compared without decoding.
 
-/** The bytes [start, end) of a record, and the line that it begins in, from 1. */
+/** The bytes [start, end) of a record, and the number of its first line, from 1. */
 export interface RecordSpan {
   start: number;
   end: number;
@@ -10,11 +10,11 @@ export interface RecordSpan {
 }
 
 export interface RecordScanner {
-  /** Reads on; `emit` is called for every record that ends in these bytes. */
+  /** Scans the next bytes; calls `emit` for every record that ends in them. */
   feed(bytes: Uint8Array, emit: (span: RecordSpan) => void): void;
-  /** The file is at its end. SyntaxError, with the line, where a record or the whole is cut off. */
+  /** Called at the end of the file. SyntaxError, with the line, if a record or the whole array is incomplete. */
   finish(emit: (span: RecordSpan) => void): void;
-  /** From here on bytes are still needed: the start of the record at hand. */
+  /** Start of the current record: bytes from here on are still needed. */
   readonly needed: number;
 }
 
@@ -26,7 +26,7 @@ function isSpace(byte: number): boolean {
   return byte === 0x20 || byte === newline || byte === 0x0d || byte === 0x09;
 }
 
-/** Lines. Blank ones are records too: whoever reads them passes over them. */
+/** Lines. Blank lines are records too; the reader skips them. */
 export class LineScanner implements RecordScanner {
   private position = 0;
   private line = 1;
@@ -48,7 +48,7 @@ export class LineScanner implements RecordScanner {
   }
 }
 
-/** Records of CSV (RFC 4180): line breaks within quotes belong to a field. A quote within a field that does not begin with one is text. */
+/** Records of CSV (RFC 4180): line breaks within quotes belong to a field. In a field that does not begin with a quote, quotes are text. */
 export class CsvScanner implements RecordScanner {
   private position = 0;
   private line = 1;
@@ -79,12 +79,12 @@ export class CsvScanner implements RecordScanner {
   }
 
   finish(emit: (span: RecordSpan) => void): void {
-    if (this.state === 'quoted') throw new SyntaxError(`${this.firstLine}: expected a quote that ends the field`);
+    if (this.state === 'quoted') throw new SyntaxError(`${this.firstLine}: expected a closing quote of the field`);
     if (this.position > this.needed) emit({ start: this.needed, end: this.position, line: this.firstLine });
   }
 }
 
-/** The elements of a JSON array. What they hold is left to whoever parses them. */
+/** The elements of a JSON array. Their contents are not checked here. */
 export class JsonArrayScanner implements RecordScanner {
   private position = 0;
   private line = 1;
@@ -92,10 +92,10 @@ export class JsonArrayScanner implements RecordScanner {
   private inString = false;
   private escaped = false;
   private ended = false;
-  /** Of the element at hand; -1 between elements. */
+  /** Start of the current element; -1 between elements. */
   private start = -1;
   private startLine = 1;
-  /** Behind its last byte that is no space. */
+  /** End of its last byte that is not white space. */
   private end = 0;
   private elements = 0;
 
@@ -123,7 +123,7 @@ export class JsonArrayScanner implements RecordScanner {
       }
       const closes = byte === 0x5d || byte === 0x7d;
       if (this.depth === 1 && (byte === 0x2c || byte === 0x5d)) {
-        // Nothing between brackets is an empty array; nothing beside a comma is a mistake.
+        // `[]` is an empty array, but an empty element next to a comma is an error.
         if (this.start >= 0) emit({ start: this.start, end: this.end, line: this.startLine });
         else if (byte === 0x2c || this.elements > 0) throw new SyntaxError(`${this.line}: expected a value`);
         this.elements++;

@@ -1,5 +1,5 @@
-// A file of rows in JSON lines, JSON, CSV or Parquet, read by an index of where its rows lie: one pass finds and hashes them all, and
-// after that a row is read when it is asked for. A large file is never in memory as a whole.
+// A file of rows in JSON lines, JSON, CSV or Parquet. One pass indexes and hashes it; after that, rows are read on demand, so a large
+// file is never in memory as a whole.
 
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -13,8 +13,8 @@ import { CsvScanner, JsonArrayScanner, LineScanner, type RecordScanner } from '.
 import { hashFile, openUserFile, pieceSize, SpoolFile, type Storage } from './storage.js';
 
 /**
- * A row: its columns by name. CSV holds texts alone; of Parquet 64-bit integers are bigints, lists arrays, structs objects, and what
- * is missing is null or undefined.
+ * A row: its columns by name. In CSV all values are strings; in Parquet 64-bit integers are bigints, lists arrays, structs objects, and
+ * missing values null or undefined.
  */
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -22,9 +22,9 @@ export const formats = ['jsonl', 'json', 'csv', 'parquet'] as const;
 export type DataFormat = (typeof formats)[number];
 
 export interface RowFileOptions {
-  /** Default: by the file's ending; a `.json` file that does not begin with `[` holds JSON lines. */
+  /** Default: by the file's extension; a `.json` file that does not begin with `[` contains JSON lines. */
   format?: DataFormat;
-  /** Between the fields of CSV: one character of ASCII. Default: a comma, in a `.tsv` file a tab. */
+  /** Separates the fields of CSV: one ASCII character. Default: a comma, or a tab in a `.tsv` file. */
   delimiter?: string;
 }
 
@@ -35,11 +35,11 @@ export interface RowFile {
   readonly sha256: string;
   /** Number of rows. */
   readonly size: number;
-  /** Row `index`, from 0. Error where the file has been changed since it was opened. */
+  /** Row `index`, from 0. Error if the file has changed since it was opened. */
   row(index: number): Row;
 }
 
-/** Called for each row, in order, with where it stands for messages: `path:line`, in Parquet `path, row n`. */
+/** Called for each row, in order, with its location for messages: `path:line`, or `path, row n` in Parquet. */
 export type RowVisitor = (row: Row, where: string) => void;
 
 const formatOfEnding: Readonly<Record<string, DataFormat>> = {
@@ -59,14 +59,14 @@ export function checkRowFileOptions(options: unknown): RowFileOptions {
   if (format !== undefined) checkChoice('format', format, formats);
   if (delimiter !== undefined && typeof delimiter !== 'string') throw typeError('delimiter', 'a character', delimiter);
   if (delimiter !== undefined && !/^[\t\x20-\x7e]$/.test(delimiter.replace('"', '')))
-    throw rangeError('delimiter', 'one character of ASCII but the quote', describe(delimiter));
+    throw rangeError('delimiter', 'one ASCII character other than the quote', describe(delimiter));
   return { format, delimiter };
 }
 
 /**
- * Opens a file of rows and visits all of them once.
+ * Opens a file of rows and visits each of them once.
  *
- * @throws TypeError or RangeError, naming the file and the line or row, where it cannot be read or holds no row; and whatever
+ * @throws TypeError or RangeError that names the file and the line or row, if it cannot be read or has no rows; and whatever
  *   `visit` throws
  */
 export function openRows(path: string, options: RowFileOptions, visit: RowVisitor): RowFile {
@@ -90,7 +90,7 @@ export function openRows(path: string, options: RowFileOptions, visit: RowVisito
   };
 }
 
-/** What the bytes of a file are read from; the hash where they are not the file's own. */
+/** The storage that rows are read from, and the file's hash if it is not that of the storage. */
 function prepare(
   path: string,
   given: DataFormat | undefined,
@@ -98,7 +98,7 @@ function prepare(
   const ending = extname(path).toLowerCase();
   if (given === undefined && !Object.hasOwn(formatOfEnding, ending)) {
     const known = Object.keys(formatOfEnding).join(', ');
-    throw rangeError('path', `a file that ends in one of ${known}, or a format`, describe(path));
+    throw rangeError('path', `a file name that ends in one of ${known}, or a format`, describe(path));
   }
   let format = given ?? formatOfEnding[ending];
   try {
@@ -117,7 +117,7 @@ function prepare(
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const reason = code === 'ENOENT' ? 'there is no such file' : message;
-    throw new TypeError(`path: expected a file that can be read, got ${describe(path)}: ${reason}`, { cause: error });
+    throw new TypeError(`path: expected a readable file, got ${describe(path)}: ${reason}`, { cause: error });
   }
 }
 
@@ -125,7 +125,7 @@ function beginsArray(bytes: Buffer): boolean {
   return /^\ufeff?\s*\[/.test(bytes.toString('utf8'));
 }
 
-/** Where rows lie: 12 bytes each. */
+/** The positions of rows: 12 bytes each. */
 class RowIndex {
   private starts = new Float64Array(1024);
   private lengths = new Uint32Array(1024);
@@ -171,10 +171,10 @@ function indexParquet(path: string, visit: RowVisitor): Indexed {
   return { index, storage, decode };
 }
 
-/** A format of text: where its records are, and what a record holds. */
+/** A text format: how to find its records and how to read one. */
 interface TextFormat {
   scanner: RecordScanner;
-  /** The row of a record's text; undefined for a record that is none. SyntaxError or TypeError without the place. */
+  /** The row in a record; undefined if the record has none. SyntaxError or TypeError without the location. */
   read(text: string): Row | undefined;
 }
 
@@ -196,7 +196,7 @@ const scanners = {
           return undefined;
         }
         if (fields.length !== names.length) {
-          throw new SyntaxError(`expected ${names.length} fields, as many as columns, got ${fields.length}`);
+          throw new SyntaxError(`expected ${names.length} fields, one per column, got ${fields.length}`);
         }
         return Object.fromEntries(names.map((name, i) => [name, fields[i]]));
       },
@@ -208,7 +208,7 @@ function checkNames(names: readonly string[]): string[] {
   const trimmed = names.map((name) => name.trim());
   for (const [i, name] of trimmed.entries()) {
     if (name === '') throw new SyntaxError(`expected a name for column ${i + 1} in the first row, got an empty one`);
-    if (trimmed.indexOf(name) < i) throw new SyntaxError(`expected no column twice, got ${describe(name)}`);
+    if (trimmed.indexOf(name) < i) throw new SyntaxError(`expected distinct column names, got ${describe(name)} twice`);
   }
   return trimmed;
 }
@@ -232,7 +232,7 @@ function decodeRecord(bytes: Buffer): string {
   try {
     return decoder.decode(bytes);
   } catch {
-    throw new SyntaxError('expected UTF-8 text, got other bytes');
+    throw new SyntaxError('expected UTF-8 text, got invalid bytes');
   }
 }
 
@@ -240,9 +240,9 @@ function indexText(path: string, storage: Storage & { size: number }, format: Te
   const { scanner, read } = format;
   const index = new RowIndex();
   const hash = createHash('sha256');
-  /** Bytes of a byte-order mark, which positions of the scanner leave out. */
+  /** Length of the byte-order mark, which the scanner's positions do not include. */
   let mark = 0;
-  /** The bytes from `from` on: the record at hand, and what has been read behind it. */
+  /** The bytes from `from` on: the current record and what follows it in the last chunk. */
   let held: Buffer = Buffer.alloc(0);
   let from = 0;
   const emit = ({ start, end, line }: { start: number; end: number; line: number }) => {
@@ -256,12 +256,12 @@ function indexText(path: string, storage: Storage & { size: number }, format: Te
     try {
       run();
     } catch (error) {
-      // Scanners know the line, not the file.
+      // Scanners know the line, but not the file.
       throw error instanceof SyntaxError ? new TypeError(`${path}:${error.message}`) : error;
     }
   };
   for (let at = 0; at < storage.size; ) {
-    // A record that is longer than what is read at once is not copied for every piece of it.
+    // The chunk grows with the record, so that a long record is not copied again for every chunk.
     let piece = storage.read(at, Math.min(Math.max(pieceSize, held.length), storage.size - at));
     hash.update(piece);
     if (at === 0 && piece[0] === 0xef && piece[1] === 0xbb && piece[2] === 0xbf) {
@@ -284,7 +284,7 @@ function indexText(path: string, storage: Storage & { size: number }, format: Te
   };
 }
 
-/** What `run` gives; its SyntaxErrors with the place before them. */
+/** The result of `run`; its SyntaxErrors become TypeErrors with the location. */
 function within<T>(where: string, run: () => T): T {
   try {
     return run();

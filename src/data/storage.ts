@@ -1,12 +1,12 @@
-// The bytes that rows are read from: those of a small file, held in memory; a large file, which must stay what it was; or a temporary
-// file of ours for formats that cannot be read from the middle.
+// The bytes that rows are read from: a small file in memory; a large file, which must not change; or a temporary file for formats
+// without random access.
 
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Bytes read at once where a file is read as a whole. */
+/** Chunk size in bytes when a file is read as a whole. */
 export const pieceSize = 2 ** 20;
 
 export interface Storage {
@@ -14,13 +14,13 @@ export interface Storage {
   read(start: number, length: number): Buffer;
 }
 
-/** Files up to this size are held: whatever happens to them later, a run goes on with what it has read. */
-const mostHeld = 2 ** 25;
+/** Files up to this size are kept in memory, so that later changes of the file do not affect a run. */
+const maxHeld = 2 ** 25;
 
-/** The content of a user's file as it is now. */
+/** The current contents of a user's file. */
 export function openUserFile(path: string): Storage {
   const { size } = fs.statSync(path);
-  return size > mostHeld ? new UserFile(path) : new HeldFile(path);
+  return size > maxHeld ? new UserFile(path) : new HeldFile(path);
 }
 
 class HeldFile implements Storage {
@@ -38,8 +38,8 @@ class HeldFile implements Storage {
 }
 
 /**
- * A large file of the user's. It is opened for each read, so that no data set keeps a file open; Error where it is no longer the file that
- * was indexed, by its size and time of change.
+ * A large file of the user's. It is opened for each read, so that data sets do not keep files open. Error if its size or modification
+ * time is no longer that of the indexed file.
  */
 class UserFile implements Storage {
   readonly size: number;
@@ -56,9 +56,7 @@ class UserFile implements Storage {
     try {
       const { size, mtimeMs } = fs.fstatSync(file);
       if (size !== this.size || mtimeMs !== this.changed) {
-        throw new Error(
-          `${this.path}: expected the file as it was when the data set was made; it has been changed since`,
-        );
+        throw new Error(`${this.path}: expected the file that the data set was created from; it has changed since`);
       }
       return readExactly(file, start, length);
     } finally {
@@ -67,12 +65,12 @@ class UserFile implements Storage {
   }
 }
 
-/** A file of ours that nobody else sees: it has no name any more where the system allows that, and goes with the process. */
+/** A private temporary file: it is unlinked while open if the system allows that, and is removed when the process exits. */
 export class SpoolFile implements Storage {
   readonly size: number;
   private readonly file: number;
 
-  /** `fill` writes the file, by its path. */
+  /** `fill` writes the file at the given path. */
   constructor(fill: (path: string) => void) {
     const folder = fs.mkdtempSync(join(tmpdir(), 'groupgrad-data-'));
     const remove = () => fs.rmSync(folder, { recursive: true, force: true });
@@ -88,7 +86,7 @@ export class SpoolFile implements Storage {
     try {
       remove();
     } catch {
-      // Windows keeps the name of an open file.
+      // Windows cannot remove an open file.
       process.once('exit', () => {
         fs.closeSync(this.file);
         remove();

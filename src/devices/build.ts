@@ -49,7 +49,7 @@ export async function buildAddon(options: BuildOptions): Promise<Build> {
   if (missing !== undefined) throw new Error(`to build the addon, install ${missing}`);
   if (cuda === 'on' && !nvcc) throw new Error('--cuda on: nvcc was not found; put it on PATH, or set CUDACXX');
   if (cuda === 'on' && !cmake)
-    throw new Error('--cuda on: CMake was not found, and node-gyp builds the CPU device alone');
+    throw new Error('--cuda on: CMake was not found, and node-gyp builds only the CPU device');
   const ways = [
     ...(cmake && nvcc ? [{ tools: 'CMake and nvcc', cuda: true, run: () => runCMake(cmake, nvcc, options) }] : []),
     ...(cmake && cuda !== 'on'
@@ -214,7 +214,7 @@ function resolveQuietly(name: string): string | undefined {
 async function check(addon: string): Promise<void> {
   const said = await runTool(process.execPath, ['-p', `require(${JSON.stringify(addon)}).version`]);
   if (said.trim() !== packageVersion()) {
-    throw new Error(`the addon says that it is of version ${said.trim()}, expected ${packageVersion()}`);
+    throw new Error(`expected the addon to have version ${packageVersion()}, got ${said.trim()}`);
   }
 }
 

@@ -135,8 +135,8 @@ class EngineProducts implements LinearProducts {
   }
 
   private multiply({ m, k, n, a, strideM, strideK, b, strideKB, strideN }: Product, y: Float32Array): void {
-    // Float32, one product, no activation, no offsets of the factors.
-    const numbers = Float64Array.of(0, 1, m, k, n, strideM, strideK, strideKB, strideN, -1, 0, 0, 0);
+    // Float32, one product, no activation, not added to y, no offsets of the factors.
+    const numbers = Float64Array.of(0, 1, m, k, n, strideM, strideK, strideKB, strideN, -1, 0, 0, 0, 0);
     this.engine.matMul(numbers, a, b, null, y);
   }
 

@@ -77,7 +77,7 @@ export class DeviceArray<D extends DeviceDtype = DeviceDtype> implements Disposa
   /** A copy of a typed array. A Uint16Array needs its dtype: 'bfloat16' or 'float16'. */
   static from<D extends DeviceDtype>(array: HostArrays[D], dtype?: D): DeviceArray<D> {
     const guessed = deviceDtypes.find((name) => isTypedArray(array, hostTypes[name].name as 'Float32Array'));
-    if (guessed === undefined) throw typeError('array', 'a typed array of a type that a DeviceArray holds', array);
+    if (guessed === undefined) throw typeError('array', 'a typed array of a type that DeviceArray supports', array);
     if (dtype === undefined && hostTypes[guessed] === Uint16Array) {
       throw new TypeError("dtype: expected 'bfloat16' or 'float16' for a Uint16Array, got nothing");
     }

@@ -29,6 +29,17 @@ export interface LossPlan {
   entropy: { coefficient: number; topQuantile: number; tokens: number; threshold: number };
 }
 
+/**
+ * Whether a loss clips sequences as a whole. GMPO clips tokens whatever the ratio is, and so does every surrogate where tokens have
+ * advantages of their own.
+ */
+export function clipsSequences(
+  { ratio, surrogate }: { ratio: Ratio; surrogate: { kind: SurrogateKind } },
+  advantagesPerToken: boolean,
+): boolean {
+  return ratio !== 'token' && surrogate.kind !== 'gmpo' && !advantagesPerToken;
+}
+
 export const centers = ['mean', 'leave-one-out', 'none'] as const;
 export const scales = ['group-std', 'group-mad', 'batch-std', 'none'] as const;
 

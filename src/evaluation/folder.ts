@@ -60,8 +60,8 @@ export class EvaluationFolder {
         if (found.length > 0) {
           throw rangeError(
             path,
-            'a folder of this evaluation, or another folder (--out)',
-            `one of another: ${found.join('; ')}`,
+            'a folder of this evaluation, or a new folder (--out)',
+            `one of a different evaluation: ${found.join('; ')}`,
           );
         }
       } else writeWhole(join(path, names.identity), `${JSON.stringify({ version, title, identity }, null, 1)}\n`);
@@ -138,7 +138,7 @@ export interface SavedEvaluation {
   problems: ProblemRecord[];
 }
 
-/** An evaluation as its folder holds it, complete or not. RangeError if there is none. */
+/** The evaluation in a folder, complete or not. RangeError if there is none. */
 export function readEvaluation(folder: string): SavedEvaluation {
   const held = readIdentity(folder);
   if (!held) throw rangeError(folder, `the folder of an evaluation (with ${names.identity})`, 'none');

@@ -17,7 +17,7 @@ export interface ShownComparison {
 }
 
 /** Maximum number of problems shown, because the page is read in a browser; evenly spaced over all problems. */
-const mostProblems = 300;
+const maxProblems = 300;
 /** Number of characters of a text that are shown; of a completion, its beginning and its end, where the answer is. */
 const [beginning, ending] = [1500, 1500];
 
@@ -66,7 +66,7 @@ export const manyTruncated = 0.1;
 
 export function notesOf({ truncated }: EvaluationSummary): string[] {
   if (truncated < manyTruncated) return [];
-  return [`${percent(truncated)} % of the completions were cut off before they ended, and score 0: allow more tokens`];
+  return [`${percent(truncated)} % of the completions were cut off and score 0: allow more tokens`];
 }
 
 function tiles({ problems, samples, truncated, tokens, estimates }: EvaluationSummary): Tile[] {
@@ -74,9 +74,9 @@ function tiles({ problems, samples, truncated, tokens, estimates }: EvaluationSu
   return [
     { label: name, value: first.mean === null ? '–' : `${percent(first.mean)} %` },
     { label: 'Problems', value: String(problems) },
-    { label: 'Completions a problem', value: String(samples) },
+    { label: 'Completions per problem', value: String(samples) },
     { label: 'Cut off', value: `${percent(truncated)} %` },
-    { label: 'Tokens a completion', value: tokens.toFixed(0) },
+    { label: 'Tokens per completion', value: tokens.toFixed(0) },
   ];
 }
 
@@ -120,13 +120,16 @@ function comparisonSection({ against, comparison }: ShownComparison): string {
     ({ prompt, before, after }) =>
       `<td>${markup(prompt.slice(0, 200))}</td>${numberCell(percent(before))}${numberCell(percent(after))}`,
   );
-  const left = onlyBefore + onlyAfter > 0 ? ` ${onlyBefore} problems are only there, ${onlyAfter} only here.` : '';
+  const left =
+    onlyBefore + onlyAfter > 0
+      ? ` ${onlyBefore} problems are only in the other evaluation, ${onlyAfter} only in this one.`
+      : '';
   return [
     `<h2>Against ${markup(against)}</h2>`,
     `<p class="muted">Paired over ${problems} problems that both have: ${better} are right more often, ${worse} less often.${left} ` +
-      'Percent; differences with 95 % intervals by bootstrap over problems; p of the test over all signs of differences.</p>',
-    renderTable(['Quantity', 'There', 'Here', 'Difference', 'p'], rows),
-    changed.length > 0 ? `<h3>Largest changes</h3>${renderTable(['Problem', 'There', 'Here'], changed)}` : '',
+      'Percent; differences with 95 % intervals by bootstrap over problems; p: sign-flip test of the differences.</p>',
+    renderTable(['Quantity', 'Other', 'This', 'Difference', 'p'], rows),
+    changed.length > 0 ? `<h3>Largest changes</h3>${renderTable(['Problem', 'Other', 'This'], changed)}` : '',
   ].join('\n');
 }
 
@@ -138,11 +141,11 @@ const filters = [
 ] as const;
 
 function problemSection(problems: readonly ProblemRecord[]): string {
-  const count = Math.min(problems.length, mostProblems);
+  const count = Math.min(problems.length, maxProblems);
   const shown = Array.from({ length: count }, (_, i) => problems[Math.floor((i * problems.length) / count)]);
   const note =
     count < problems.length
-      ? `<p class="muted">${count} of ${problems.length} problems, spread evenly; completions.jsonl holds all.</p>`
+      ? `<p class="muted">${count} of ${problems.length} problems, spread evenly; completions.jsonl contains all.</p>`
       : '';
   const inputs = filters.map(
     ([name], i) => `<input class="choose" type="radio" name="show" id="show-${name}"${i === 0 ? ' checked' : ''}>`,

@@ -1,6 +1,7 @@
 // Two evaluations of the same problems, compared problem by problem.
 
 import { rangeError } from '../base/check.js';
+import { mean } from '../base/statistics.js';
 import { isRight, type ProblemRecord, problemValues } from './records.js';
 import { type Estimate, estimate, signFlipTest } from './statistics.js';
 
@@ -29,7 +30,7 @@ export interface PairedComparison {
   changes: { prompt: string; answer: string; before: number; after: number }[];
 }
 
-const mostChanges = 10;
+const maxChanges = 10;
 
 const keyOf = ({ prompt, answer }: ProblemRecord) => JSON.stringify([prompt, answer]);
 
@@ -72,8 +73,7 @@ export function comparePaired(before: readonly ProblemRecord[], after: readonly 
     }),
     better: differing.filter((one) => one.after > one.before).length,
     worse: differing.filter((one) => one.after < one.before).length,
-    changes:
-      bySize.length <= 2 * mostChanges ? bySize : [...bySize.slice(0, mostChanges), ...bySize.slice(-mostChanges)],
+    changes: bySize.length <= 2 * maxChanges ? bySize : [...bySize.slice(0, maxChanges), ...bySize.slice(-maxChanges)],
   };
 }
 
@@ -85,8 +85,4 @@ function commonValues(problem: ProblemRecord): Record<string, number> {
 
 function shareRight({ completions }: ProblemRecord): number {
   return completions.filter(isRight).length / completions.length;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

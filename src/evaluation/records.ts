@@ -79,7 +79,7 @@ export function passCounts(samples: number): number[] {
   return [...counts, samples];
 }
 
-/** Where a completion can only be right or wrong, it counts as right with a score of 1. */
+/** Grades are right or wrong: a score of 1 counts as right. */
 export const isRight = ({ score }: Pick<CompletionRecord, 'score'>): boolean => score === 1;
 
 /**
@@ -127,7 +127,7 @@ export function summarise(problems: readonly ProblemRecord[], { withParts = true
   const samples = problems[0]?.completions.length ?? 0;
   const uneven = problems.find(({ completions }) => completions.length !== samples);
   if (uneven) {
-    throw typeError(`problem ${uneven.problem}`, `${samples} completions, as many as the others`, uneven.completions);
+    throw typeError(`problem ${uneven.problem}`, `${samples} completions like the other problems`, uneven.completions);
   }
   const completions = problems.flatMap((one) => one.completions);
   const share = (count: number) => count / completions.length;

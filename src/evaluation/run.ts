@@ -58,8 +58,8 @@ export async function runEvaluation<E extends Example>(
 }
 
 /**
- * Makes room for the longest prompt, so that none is too long to be evaluated. RangeError or TypeError for one that cannot be
- * encoded.
+ * Increases the maximum prompt length to that of the longest prompt, so that all can be evaluated. RangeError or TypeError for one that
+ * cannot be encoded.
  */
 async function fitPrompts<E extends Example>(task: TokenTask<E>, examples: readonly E[]): Promise<TokenTask<E>> {
   const prompts = await encodePrompts({ ...task, promptLength: Number.MAX_SAFE_INTEGER } as TokenTask, examples);

@@ -3,7 +3,7 @@
 import { rangeError } from '../base/check.js';
 
 export interface EvaluationSampling {
-  /** Completions a problem. */
+  /** Completions per problem. */
   samples: number;
   /** 0: greedy decoding, with one completion per problem. */
   temperature: number;

@@ -2,6 +2,7 @@
 // differences.
 
 import { integer, uniform } from '../base/random.js';
+import { mean as meanOf } from '../base/statistics.js';
 
 /** A mean over seeds or problems. */
 export interface Estimate {
@@ -15,7 +16,7 @@ export interface Estimate {
 const level = 0.95;
 const usualResamples = 10_000;
 /** Maximum values drawn for resamples: more would cost seconds and change no digit that is shown. */
-const mostDrawn = 4e6;
+const maxDrawn = 4e6;
 const fewestResamples = 1_000;
 
 /**
@@ -38,7 +39,7 @@ export function estimate(values: readonly number[]): Estimate {
 
 /**
  * The mean of the means of several lists of independent values, each of which counts the same, as of benchmarks of different
- * sizes. Each list is resampled by itself; the interval is expanded as for the shortest list. Null without a list or with an empty
+ * sizes. Each list is resampled separately; the interval is expanded as for the shortest list. Null without a list or with an empty
  * one.
  */
 export function estimateMeanOfMeans(lists: readonly (readonly number[])[]): Estimate {
@@ -58,12 +59,8 @@ export function estimateMeanOfMeans(lists: readonly (readonly number[])[]): Esti
   return { mean, low: quantile(sums, tail), high: quantile(sums, 1 - tail) };
 }
 
-function meanOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
 function resamplesOf(n: number): number {
-  return Math.max(fewestResamples, Math.min(usualResamples, Math.floor(mostDrawn / n)));
+  return Math.max(fewestResamples, Math.min(usualResamples, Math.floor(maxDrawn / n)));
 }
 
 /** Means of resamples. Those of different lists are independent of each other. */
@@ -80,7 +77,7 @@ function resampledMeans(values: readonly number[], resamples: number, list = 0):
 }
 
 const drawn = new Map<string, Uint32Array>();
-const mostHeld = 8;
+const maxHeld = 8;
 
 /** Which of n values each resample contains: drawn once for each n and list, with a cache of the last few. */
 function resampleIndices(n: number, resamples: number, list: number): Uint32Array {
@@ -89,7 +86,7 @@ function resampleIndices(n: number, resamples: number, list: number): Uint32Arra
   if (!indices) {
     const stream = { seed: 0, purpose: 'bootstrap', index: n } as const;
     indices = Uint32Array.from({ length: resamples * n }, (_, i) => integer(stream, n, i, list));
-    if (drawn.size === mostHeld) drawn.delete(drawn.keys().next().value!);
+    if (drawn.size === maxHeld) drawn.delete(drawn.keys().next().value!);
     drawn.set(key, indices);
   }
   return indices;
@@ -154,8 +151,8 @@ export interface SignFlipTest {
 }
 
 /** With more seeds than this, sign patterns are sampled. */
-const mostExact = 16;
-const mostSigns = 100_000;
+const maxExact = 16;
+const maxSigns = 100_000;
 const fewestSigns = 2_000;
 
 /**
@@ -170,13 +167,13 @@ export function signFlipTest(differences: readonly number[]): SignFlipTest {
   const least = observed - 1e-9 * differences.reduce((sum, value) => sum + Math.abs(value), 0);
   const isAsFar = (isFlipped: (i: number) => boolean) =>
     Math.abs(differences.reduce((sum, value, i) => sum + (isFlipped(i) ? -value : value), 0)) >= least;
-  if (n <= mostExact) {
+  if (n <= maxExact) {
     let count = 0;
     for (let signs = 0; signs < 2 ** n; signs++) if (isAsFar((i) => ((signs >> i) & 1) === 1)) count++;
     return { p: count / 2 ** n, exact: true };
   }
   const stream = { seed: 0, purpose: 'sign-flips', index: n } as const;
-  const drawnSigns = Math.max(fewestSigns, Math.min(mostSigns, Math.floor(mostDrawn / n)));
+  const drawnSigns = Math.max(fewestSigns, Math.min(maxSigns, Math.floor(maxDrawn / n)));
   let count = 1;
   for (let draw = 0; draw < drawnSigns; draw++) if (isAsFar((i) => uniform(stream, draw, i) < 0.5)) count++;
   return { p: count / (drawnSigns + 1), exact: false };

@@ -1,6 +1,7 @@
 // The HA-DW difficulty anchor: a running estimate of how often the policy is right (arXiv 2601.08521, section 3.1).
 
 import { checkChoice, checkKeys, checkNumber, checkObject, typeError } from '../base/check.js';
+import { mean } from '../base/statistics.js';
 
 export const anchorUpdates = ['window', 'kalman'] as const;
 export const anchorTimings = ['prior', 'posterior'] as const;
@@ -118,10 +119,6 @@ function resolveOptions(field: string, options: AnchorOptions): Required<AnchorO
     minGain: checkNumber(`${field}.minGain`, minGain, { above: 0, max: 1 }),
     timing: checkChoice(`${field}.timing`, timing, anchorTimings),
   };
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, v) => sum + v, 0) / values.length;
 }
 
 function populationStd(values: readonly number[]): number {

@@ -1,5 +1,6 @@
-// The configuration of a loss: its fields, their ranges and their defaults. Every default is defined here and nowhere else. A
-// configuration is three independent choices (ratio, surrogate, aggregation) plus a KL and an entropy term.
+// The configuration of a loss: its fields, their ranges and their defaults. Every default is defined here and nowhere else: those of
+// the C entry are written from these (`npm run native-defaults`). A configuration is three independent choices (ratio, surrogate,
+// aggregation) plus a KL and an entropy term.
 
 import {
   type Bounds,
@@ -115,6 +116,34 @@ export interface LossConfig {
   entropy?: EntropyConfig;
 }
 
+/** Without a KL or an entropy term, what stands for it: bounds that are off are infinite, and NaN is for the batch to decide. */
+export const lossDefaults = {
+  ratio: 'token',
+  aggregation: 'token-mean',
+  emptySequences: 'count',
+  logRatioClamp: Infinity,
+  offPolicyThreshold: Infinity,
+  kl: { beta: 0, estimator: 'k3', importanceWeighted: false, logRatioClamp: Infinity },
+  entropy: { coefficient: 0, topQuantile: 1, tokens: NaN, threshold: NaN },
+} as const satisfies Omit<LossPlan, 'surrogate' | 'maxLength'>;
+
+/** Of HA-DW and DGPO where they are asked for; without an anchor the batch's own mean is one. */
+export const advantageDefaults = {
+  center: 'mean',
+  scale: 'group-std',
+  ddof: 1,
+  epsilon: 1e-4,
+  hadw: { anchor: NaN, scale: 1.3 },
+  dqw: { temperature: 2 },
+} as const satisfies AdvantageSettings;
+
+/** Of inputs and options of every call. */
+export const callDefaults = { temperature: 1, metrics: true, lossScale: 1 } as const;
+export const callBounds = { temperature: { min: 1e-6 }, lossScale: { min: 2 ** -126 } } as const satisfies Record<
+  string,
+  Bounds
+>;
+
 /** Validates a configuration and fills in its defaults. `length` is T, the default of `maxLength`. */
 export function resolveLoss(config: unknown, length: number): LossPlan {
   const c = checkObject('config', config);
@@ -129,19 +158,14 @@ export function resolveLoss(config: unknown, length: number): LossPlan {
     'kl',
     'entropy',
   ]);
-  const number = (field: string, value: unknown, fallback: number, bounds: Bounds) =>
-    value === undefined ? fallback : checkNumber(field, value, bounds);
-  const choice = <const T extends string>(field: string, value: unknown, fallback: T, choices: readonly T[]) =>
-    value === undefined ? fallback : checkChoice(field, value, choices);
-
   return {
-    ratio: choice('config.ratio', c.ratio, 'token', ratios),
+    ratio: choice('config.ratio', c.ratio, lossDefaults.ratio, ratios),
     surrogate: resolveSurrogate(c.surrogate),
-    aggregation: choice('config.aggregation', c.aggregation, 'token-mean', aggregations),
-    emptySequences: choice('config.emptySequences', c.emptySequences, 'count', ['count', 'drop']),
+    aggregation: choice('config.aggregation', c.aggregation, lossDefaults.aggregation, aggregations),
+    emptySequences: choice('config.emptySequences', c.emptySequences, lossDefaults.emptySequences, ['count', 'drop']),
     maxLength: number('config.maxLength', c.maxLength, length, { min: 1 }),
-    logRatioClamp: number('config.logRatioClamp', c.logRatioClamp, Infinity, { above: 0 }),
-    offPolicyThreshold: number('config.offPolicyThreshold', c.offPolicyThreshold, Infinity, {}),
+    logRatioClamp: number('config.logRatioClamp', c.logRatioClamp, lossDefaults.logRatioClamp, { above: 0 }),
+    offPolicyThreshold: number('config.offPolicyThreshold', c.offPolicyThreshold, lossDefaults.offPolicyThreshold, {}),
     kl: resolveKl(c.kl),
     entropy: resolveEntropy(c.entropy),
   };
@@ -161,38 +185,41 @@ function resolveSurrogate(value: unknown): LossPlan['surrogate'] {
   return { kind, parameters: Float64Array.from(parameters) };
 }
 
-const withoutKl: LossPlan['kl'] = { beta: 0, estimator: 'k3', importanceWeighted: false, logRatioClamp: Infinity };
-
 function resolveKl(value: unknown): LossPlan['kl'] {
-  if (value === undefined) return { ...withoutKl };
+  const usual = lossDefaults.kl;
+  if (value === undefined) return { ...usual };
   const k = checkObject('config.kl', value);
   checkKeys('config.kl', k, ['beta', 'estimator', 'importanceWeighted', 'logRatioClamp']);
   return {
     beta: checkNumber('config.kl.beta', k.beta, { min: 0 }),
-    estimator:
-      k.estimator === undefined ? withoutKl.estimator : checkChoice('config.kl.estimator', k.estimator, klEstimators),
+    estimator: choice('config.kl.estimator', k.estimator, usual.estimator, klEstimators),
     importanceWeighted:
       k.importanceWeighted === undefined
-        ? withoutKl.importanceWeighted
+        ? usual.importanceWeighted
         : checkBoolean('config.kl.importanceWeighted', k.importanceWeighted),
-    logRatioClamp:
-      k.logRatioClamp === undefined
-        ? withoutKl.logRatioClamp
-        : checkNumber('config.kl.logRatioClamp', k.logRatioClamp, { above: 0 }),
+    logRatioClamp: number('config.kl.logRatioClamp', k.logRatioClamp, usual.logRatioClamp, { above: 0 }),
   };
 }
 
 function resolveEntropy(value: unknown): LossPlan['entropy'] {
-  if (value === undefined) return { coefficient: 0, topQuantile: 1, tokens: NaN, threshold: NaN };
+  const usual = lossDefaults.entropy;
+  if (value === undefined) return { ...usual };
   const e = checkObject('config.entropy', value);
   checkKeys('config.entropy', e, ['coefficient', 'topQuantile', 'tokens', 'threshold']);
   return {
     coefficient: checkNumber('config.entropy.coefficient', e.coefficient),
-    topQuantile:
-      e.topQuantile === undefined ? 1 : checkNumber('config.entropy.topQuantile', e.topQuantile, { above: 0, max: 1 }),
-    tokens: e.tokens === undefined ? NaN : Math.max(1, checkNumber('config.entropy.tokens', e.tokens, { min: 0 })),
-    threshold: e.threshold === undefined ? NaN : checkNumber('config.entropy.threshold', e.threshold),
+    topQuantile: number('config.entropy.topQuantile', e.topQuantile, usual.topQuantile, { above: 0, max: 1 }),
+    tokens: Math.max(1, number('config.entropy.tokens', e.tokens, usual.tokens, { min: 0 })),
+    threshold: number('config.entropy.threshold', e.threshold, usual.threshold, {}),
   };
+}
+
+function number(field: string, value: unknown, fallback: number, bounds: Bounds): number {
+  return value === undefined ? fallback : checkNumber(field, value, bounds);
+}
+
+function choice<const T extends string>(field: string, value: unknown, fallback: NoInfer<T>, choices: readonly T[]): T {
+  return value === undefined ? fallback : checkChoice(field, value, choices);
 }
 
 /** How rewards become advantages. Group sizes: exactly one of `groupSize` and `groupSizes`. */
@@ -237,18 +264,18 @@ export function resolveAdvantage(field: string, config: unknown): AdvantageSetti
   const dqw = c.dqw === undefined ? null : checkObject(`${field}.dqw`, c.dqw);
   if (dqw) checkKeys(`${field}.dqw`, dqw, ['temperature']);
   if (hadw && dqw) throw bothWeightings(`${field}.dqw`);
+  const usual = advantageDefaults;
   return {
-    center: c.center === undefined ? 'mean' : checkChoice(`${field}.center`, c.center, centers),
-    scale: c.scale === undefined ? 'group-std' : checkChoice(`${field}.scale`, c.scale, scales),
-    ddof: c.ddof === undefined ? 1 : checkNumber(`${field}.ddof`, c.ddof, { min: 0, max: 1, integer: true }),
-    epsilon: c.epsilon === undefined ? 1e-4 : checkNumber(`${field}.epsilon`, c.epsilon, { min: 0 }),
+    center: choice(`${field}.center`, c.center, usual.center, centers),
+    scale: choice(`${field}.scale`, c.scale, usual.scale, scales),
+    ddof: number(`${field}.ddof`, c.ddof, usual.ddof, { min: 0, max: 1, integer: true }),
+    epsilon: number(`${field}.epsilon`, c.epsilon, usual.epsilon, { min: 0 }),
     hadw: hadw && {
       anchor: resolveAnchor(`${field}.hadw.anchor`, hadw.anchor),
-      scale: hadw.scale === undefined ? 1.3 : checkNumber(`${field}.hadw.scale`, hadw.scale, { above: 0 }),
+      scale: number(`${field}.hadw.scale`, hadw.scale, usual.hadw.scale, { above: 0 }),
     },
     dqw: dqw && {
-      temperature:
-        dqw.temperature === undefined ? 2 : checkNumber(`${field}.dqw.temperature`, dqw.temperature, { above: 0 }),
+      temperature: number(`${field}.dqw.temperature`, dqw.temperature, usual.dqw.temperature, { above: 0 }),
     },
   };
 }
@@ -261,5 +288,5 @@ export function bothWeightings(field: string): RangeError {
 /** May be a DeviceArray typed as a number: only the CUDA device's own functions read it. */
 function resolveAnchor(field: string, anchor: unknown): number {
   if (anchor instanceof DeviceArray) return anchor as unknown as number;
-  return anchor === undefined ? NaN : checkNumber(field, anchor);
+  return number(field, anchor, advantageDefaults.hadw.anchor, {});
 }

@@ -33,7 +33,7 @@ export interface WeightedRewards {
  * which no reward differs.
  * @param rewards at least one with a weight other than 0; all of the same number
  * @param config as for `computeAdvantages`; `center` 'none' is refused, because nothing would be normalised
- * @throws TypeError or RangeError that names the field, what was expected and what came.
+ * @throws TypeError or RangeError that names the field, what was expected and what was given.
  * @example
  * const right = { rewards: [1, 0, 1, 0] };
  * const short = { rewards: [0, 1, 0, 1], weight: 0.5 };

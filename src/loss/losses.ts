@@ -41,14 +41,14 @@ export interface AdvantageResult<R = Rewards> {
   active: R extends DeviceArray ? DeviceArray : Uint8Array;
   /** Mean of all rewards with a verdict (the input of `DifficultyAnchor.observe`); NaN if there is none. */
   accuracy: number;
-  /** `reward`, `reward_std`, `frac_reward_zero_std`, `nonFinite`, with HA-DW `hadw/anchor`, `hadw/weight_mean|min|max`, with `dqw` `dqw/weight_mean|min|max`. */
+  /** docs/metrics.md, "Rewards and advantages"; and `nonFinite`. */
   metrics: Metrics;
 }
 
 /** If all results are on a GPU, the call does not wait for them; reading `loss`, `metrics` or an accuracy does. */
 export interface LossResult<D = never> {
   loss: number;
-  /** Names and definitions: docs/losses.md. */
+  /** Names and definitions: docs/metrics.md, "Losses". */
   metrics: Metrics;
   /** The advantages of a call that was given `rewards`. */
   advantage?: AdvantageResult<Rewards | D>;

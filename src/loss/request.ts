@@ -33,7 +33,7 @@ import {
   type TokenSettings,
 } from '../devices/plan.js';
 import type { LossPlan } from '../devices/settings.js';
-import { type AdvantageConfig, resolveAdvantage, resolveLoss } from './config.js';
+import { type AdvantageConfig, callBounds, callDefaults, resolveAdvantage, resolveLoss } from './config.js';
 
 /**
  * The inputs of a loss besides log-probs or logits. Per-token arrays hold B*T values, row-major. With `D` DeviceArray, any array
@@ -406,16 +406,16 @@ function planTokens<Floats, Bytes>(
     normalizer: checkDenominator('normalizer', normalizer),
     globalSequences: checkDenominator('sequences', globalSequences),
     loss,
-    metrics: options.metrics === undefined ? true : checkBoolean('options.metrics', options.metrics),
+    metrics: options.metrics === undefined ? callDefaults.metrics : checkBoolean('options.metrics', options.metrics),
     lossScale: checkLossScale(options),
     threads: checkThreads(options.threads),
   };
 }
 
 function checkLossScale({ lossScale, gradient }: Record<string, unknown>): number {
-  if (lossScale === undefined) return 1;
+  if (lossScale === undefined) return callDefaults.lossScale;
   if (gradient === false) throw new TypeError('options.lossScale: expected it only without gradient: false');
-  return checkNumber('options.lossScale', lossScale, { min: 2 ** -126 });
+  return checkNumber('options.lossScale', lossScale, callBounds.lossScale);
 }
 
 /** A count over a whole accumulation window; an empty window divides by 1. NaN: this batch decides. */
@@ -441,7 +441,7 @@ function planSignal<Floats>(
   }
   if (rewards !== undefined) {
     const fused = planAdvantages(rewards, advantage, kind.onCuda, { rewards: 'rewards', config: 'advantage' });
-    checkLength('rewards', fused.plan.rewards.length, sequences, 'one a sequence');
+    checkLength('rewards', fused.plan.rewards.length, sequences, 'one per sequence');
     return { advantages: null, advantagesPerToken: false, advantage: fused };
   }
   if (advantage !== undefined) throw new TypeError('advantage: expected it only together with rewards, got advantages');
@@ -551,7 +551,7 @@ function planLayout(
 }
 
 export function checkTemperature(value: unknown): number {
-  return value === undefined ? 1 : checkNumber('temperature', value, { min: 1e-6 });
+  return value === undefined ? callDefaults.temperature : checkNumber('temperature', value, callBounds.temperature);
 }
 
 /** B*T ids, each within the vocabulary if its token is masked in. Ids on the device are checked there. */
@@ -632,7 +632,7 @@ export function planLogitsBackward(input: unknown, options: unknown = {}, onCuda
   const tokens = checkIds(i.tokens, mask, layout.vocab, rows, undefined, onCuda);
   const inputs = { tokens, mask, gradLogProbs, gradEntropies };
   const { gradLogits, zeroed } = planLogitsGradient(o, logits, shape, inputs, onCuda);
-  if (gradLogits === null) throw new Error('a gradient is always wanted here');
+  if (gradLogits === null) throw new Error('gradLogits: expected an array, got null');
   return { rows, ...layout, ...settings, ...inputs, logits, gradLogits, zeroed };
 }
 

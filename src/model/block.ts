@@ -141,7 +141,7 @@ function selfAttention(
 }
 
 function noBackward(): never {
-  throw new Error('decoding: expected that no gradients are asked for');
+  throw new Error('decoding: expected no gradient computation');
 }
 
 type Projected = Record<'query' | 'key' | 'value', tf.Tensor2D>;

@@ -5,8 +5,8 @@ import { rangeError, typeError } from '../base/check.js';
 
 /** Returns float32 logits [rows, vocabulary] unchanged. TypeError or RangeError for anything else. */
 export function checkLogits(value: unknown, rows: number, vocabulary: number): tf.Tensor2D {
-  if (!(value instanceof tf.Tensor)) throw typeError('policy', 'logits as a tensor', value);
-  if (value.isDisposed) throw rangeError('policy', 'logits in use', 'a tensor that was disposed of');
+  if (!(value instanceof tf.Tensor)) throw typeError('policy', 'logits in a tensor', value);
+  if (value.isDisposed) throw rangeError('policy', 'a live tensor of logits', 'one that was disposed');
   const { shape, dtype } = value;
   if (shape.length !== 2 || shape[0] !== rows || shape[1] !== vocabulary) {
     const came = `[${shape.join(', ')}]`;

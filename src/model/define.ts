@@ -68,7 +68,8 @@ function resolveText({ vocabulary, tokenizer }: PolicyDefinition): Pick<Policy, 
     const words = checkVocabulary('policy.vocabulary', vocabulary);
     return { vocabulary: words, tokenizer: vocabularyTokenizer(words) };
   }
-  if (vocabulary !== undefined) throw typeError('policy.vocabulary', 'nothing beside policy.tokenizer', vocabulary);
+  if (vocabulary !== undefined)
+    throw typeError('policy.vocabulary', 'nothing if policy.tokenizer is given', vocabulary);
   return { tokenizer: checkTokenizer('policy.tokenizer', tokenizer) };
 }
 
@@ -82,7 +83,7 @@ function checkVariables(variables: unknown): void {
   for (const [name, variable] of entries) {
     const field = `policy.variables.${name}`;
     if (!(variable instanceof tf.Variable)) throw typeError(field, 'a tf.Variable', variable);
-    if (variable.isDisposed) throw rangeError(field, 'a variable in use', 'one that was disposed of');
+    if (variable.isDisposed) throw rangeError(field, 'a live variable', 'one that was disposed');
     if (variable.dtype !== 'float32') throw rangeError(field, 'a float32 variable', `dtype ${variable.dtype}`);
   }
 }

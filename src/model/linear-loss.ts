@@ -6,29 +6,33 @@ import { currentPrecision, inPrecision } from '../backend/bfloat16.js';
 import type { Precision } from '../backend/precision.js';
 import { rangeError } from '../base/check.js';
 import { type DeviceChoice, pickDevice } from '../devices/devices.js';
-import { linearLoss as computeLoss, type LinearProducts, linearBlockRows } from '../devices/linear.js';
+import { linearLoss as computeLoss, type LinearProducts, linearBlockRows, mostLogitBytes } from '../devices/linear.js';
 import type { LossConfig } from '../loss/config.js';
 import { advantageResult } from '../loss/losses.js';
 import { type LinearInput, planLinearTokens } from '../loss/request.js';
 import { differentiableInAll } from '../tfjs/differentiable.js';
 import type { GrpoReport } from '../tfjs/index.js';
 import { maskedScore } from './attention.js';
-import { matMul, type SharedFactor, shareTransposed, transposedMatMul } from './matrix-products.js';
+import {
+  matMul,
+  multipliesInto,
+  multiplyInto,
+  type SharedFactor,
+  shareTransposed,
+  transposedMatMul,
+} from './matrix-products.js';
 import type { HiddenStates, Policy, SequenceBatch } from './policy.js';
-
-/** Bytes of logits up to which a batch's are in memory as a whole, which takes one product less. */
-export const mostLogitBytes = 2 ** 28;
 
 /**
  * The final states of a batch, `rows` of them, where its logits would take more than `most` bytes and the policy gives states;
- * otherwise undefined. RangeError if their shape is wrong.
+ * otherwise undefined: logits as a whole take one product less. RangeError if their shape is wrong.
  */
 export function hiddenInPlaceOfLogits(
   policy: Policy,
   batch: SequenceBatch,
   rows: number,
   from?: number,
-  most = mostLogitBytes,
+  most = maxLogitBytes,
 ): HiddenStates | undefined {
   if (!policy.hidden || 4 * rows * policy.logitsSize <= most) return undefined;
   const hidden = policy.hidden(batch, from);
@@ -52,7 +56,7 @@ export interface LinearBatch extends Omit<LinearInput, 'shape' | 'hidden' | 'une
 export interface LinearLossOptions {
   device?: DeviceChoice;
   threads?: number;
-  /** As in the host API's `linearLoss`. */
+  /** As in the host API's `linearLoss`, but for the default: the fewest, `linearBlockRows`. */
   chunkRows?: number;
   /** For each of the B * T places, the ids that its token was drawn from; undefined where those are all. Left out: all. */
   kept?: readonly (Int32Array | undefined)[];
@@ -96,14 +100,15 @@ function compute<R>(
   hidden: HiddenStates,
   { shape, ...batch }: LinearBatch,
   config: LossConfig,
-  { device: choice, onResult: _, kept, ...options }: LinearLossOptions,
+  { device: choice, onResult: _, kept, chunkRows = linearBlockRows, ...options }: LinearLossOptions,
   use: (report: GrpoReport, products: TensorProducts) => R,
   differentiated = true,
 ): R {
   const { softCap, unembedding } = hidden;
   const [vocab, hiddenSize] = unembedding.shape;
   const sizes = { ...shape, hiddenSize, vocab };
-  const plan = planLinearTokens({ ...batch, shape: sizes, ...(softCap !== undefined && { softCap }) }, config, options);
+  const input = { ...batch, shape: sizes, ...(softCap !== undefined && { softCap }) };
+  const plan = planLinearTokens(input, config, { ...options, chunkRows });
   const products = new TensorProducts(hidden, plan.softCap, plan.chunkRows, kept);
   try {
     const { accuracy, loss, metrics } = computeLoss(plan, pickDevice(choice).device, products, differentiated);
@@ -155,11 +160,12 @@ class TensorProducts implements LinearProducts {
   }
 
   logits(rows: Int32Array): Float32Array {
-    const { softCap, chunk, terms, vocab } = this;
+    const { softCap, chunk, vocab } = this;
     this.forEachBlock(rows, (block, begin) => {
-      const product = terms.map((term) => term.product(block)).reduce((sum, next) => tf.add(sum, next));
-      const logits = softCap === Infinity ? product : tf.mul(tf.tanh(tf.div(product, softCap)), softCap);
-      chunk.set(logits.dataSync(), begin * vocab);
+      const own = chunk.subarray(begin * vocab, (begin + block.length) * vocab);
+      const product = this.product(block, own);
+      if (softCap < Infinity) own.set(tf.mul(tf.tanh(tf.div(product, softCap)), softCap).dataSync());
+      else if (!multipliesInto()) own.set(product.dataSync());
     });
     const logits = chunk.subarray(0, rows.length * vocab);
     this.capped?.set(logits);
@@ -173,8 +179,9 @@ class TensorProducts implements LinearProducts {
   backward(rows: Int32Array, gradLogits: Float32Array): void {
     const { softCap, capped, terms, vocab } = this;
     this.forEachBlock(rows, (block, begin) => {
+      // Over this memory without a copy: what is computed from it is there before it changes.
       const matrix = (values: Float32Array) =>
-        tf.tensor2d(values.slice(begin * vocab, (begin + block.length) * vocab), [block.length, vocab]);
+        tf.tensor2d(values.subarray(begin * vocab, (begin + block.length) * vocab), [block.length, vocab]);
       const slope = capped && tf.sub(1, tf.square(tf.div(matrix(capped), softCap)));
       const gradient = slope ? tf.mul<tf.Tensor2D>(matrix(gradLogits), slope) : matrix(gradLogits);
       for (const term of terms) term.backward(block, gradient);
@@ -188,6 +195,17 @@ class TensorProducts implements LinearProducts {
 
   dispose(): void {
     for (const term of this.terms) term.dispose();
+  }
+
+  /** The sum of the terms' products, in the memory given if the backend can write there. */
+  private product(block: Int32Array, memory: Float32Array): tf.Tensor2D {
+    const { terms, vocab } = this;
+    if (!multipliesInto()) return terms.map((term) => term.product(block)).reduce((sum, next) => tf.add(sum, next));
+    const y = tf.tensor2d(memory, [block.length, vocab]);
+    terms.forEach((term, i) => {
+      term.productInto(y, block, i > 0);
+    });
+    return y;
   }
 
   private forEachBlock(rows: Int32Array, run: (block: Int32Array, begin: number) => void): void {
@@ -213,6 +231,11 @@ class Term {
     return this.shared.product(this.select(block));
   }
 
+  /** Writes the product to the memory of y, or adds it to what is there, on backends that can. */
+  productInto(y: tf.Tensor2D, block: Int32Array, adds: boolean): void {
+    multiplyInto(y, this.select(block), this.factors.matrix, { transposeB: true, adds });
+  }
+
   backward(block: Int32Array, gradient: tf.Tensor2D): void {
     const { matrix, isTrained } = this.factors;
     const width = matrix.shape[1];
@@ -220,7 +243,7 @@ class Term {
     block.forEach((row, i) => {
       this.gradStates.set(byState.subarray(i * width, (i + 1) * width), row * width);
     });
-    if (isTrained) this.add(transposedMatMul(gradient, this.select(block)));
+    if (isTrained) this.addGradient(gradient, this.select(block));
   }
 
   gradients(): (tf.Tensor | Float32Array)[] {
@@ -242,8 +265,13 @@ class Term {
     return tf.gather(states, tf.tensor1d(rows.slice(), 'int32'));
   }
 
-  private add(gradient: tf.Tensor2D): void {
+  private addGradient(dy: tf.Tensor2D, states: tf.Tensor2D): void {
     const before = this.gradMatrix;
+    if (before && multipliesInto()) {
+      multiplyInto(before, dy, states, { transposeA: true, adds: true });
+      return;
+    }
+    const gradient = transposedMatMul(dy, states);
     this.gradMatrix = tf.keep(before ? tf.add(before, gradient) : tf.clone(gradient));
     before?.dispose();
   }

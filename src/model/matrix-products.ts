@@ -2,6 +2,7 @@
 
 import * as tf from '@tensorflow/tfjs-core';
 import { rangeError } from '../base/check.js';
+import { fusedKernel } from './part.js';
 
 // The WebAssembly backend has a fast kernel only for untransposed matrices: with its transposing kernel the backward pass takes
 // an order of magnitude longer than with an explicit transpose. Other backends transpose at no cost.
@@ -20,6 +21,42 @@ export function matMulTransposed(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
 /** aᵀ b, for a [K, N] and b [K, M]. */
 export function transposedMatMul(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
   return transposesFirst() ? tf.matMul(tf.transpose(a), b) : tf.matMul(a, b, true, false);
+}
+
+/** How the product of a and b gets into memory that is there already. */
+export interface Into {
+  transposeA?: boolean;
+  transposeB?: boolean;
+  /** The product is added to what is there. */
+  adds: boolean;
+}
+
+const intoKernel = 'groupgrad.multiplyInto';
+
+/** Whether the current backend has `multiplyInto`. */
+export const multipliesInto = () => fusedKernel(intoKernel) !== undefined;
+
+/**
+ * Writes a product to the memory of y, on backends that can. y is a tensor that nobody else knows of, or one over memory of the
+ * caller.
+ *
+ * Fused kernel: `groupgrad.multiplyInto` ({ y, a, b }, { transposeA, transposeB, adds }) → nothing. It is for backends that keep tensors
+ * in the memory that they are given.
+ */
+export function multiplyInto(
+  y: tf.Tensor2D,
+  a: tf.Tensor2D,
+  b: tf.Tensor2D,
+  { transposeA = false, transposeB = false, adds }: Into,
+): void {
+  fusedKernel(intoKernel)!({ y, a, b }, { transposeA, transposeB, adds });
+}
+
+/** y + a bᵀ, for y [N, M], a [N, K] and b [M, K], in the memory of y where the backend can: y must not be used any more. */
+export function plusMatMulTransposed(y: tf.Tensor2D, a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
+  if (!multipliesInto()) return tf.add(y, matMulTransposed(a, b));
+  multiplyInto(y, a, b, { transposeB: true, adds: true });
+  return y;
 }
 
 /** A matrix b shared by many products a bᵀ: transposed once on backends that would transpose it each time. */

@@ -6,7 +6,13 @@ import { causalBias, hasFusedAttention, type Visibility } from './attention.js';
 import { type AttentionCache, block, contextTensors, type LayerContext, withTensors } from './block.js';
 import { embedding } from './embedding.js';
 import { adapterStates } from './linear.js';
-import { matMul, matMulTransposed, type SharedFactor, transposedMatMul } from './matrix-products.js';
+import {
+  matMul,
+  matMulTransposed,
+  plusMatMulTransposed,
+  type SharedFactor,
+  transposedMatMul,
+} from './matrix-products.js';
 import { asModule, linearOf, type ModelShape, type ModelWeights, normOf, trainedOf } from './parameters.js';
 import { type Computed, differentiable, type Gradients, type Keep, sumGradients } from './part.js';
 import type { SequenceBatch } from './policy.js';
@@ -145,7 +151,7 @@ function unembed(x: tf.Tensor2D, model: ModelWeights, keep: Keep, shared?: Share
   const based = shared ? shared.product(x) : matMulTransposed(x, weight);
   const low = adapter && adapterStates(x, adapter, keep);
   const keptLow = low && keep(low.value);
-  const product = low ? tf.add<tf.Tensor2D>(based, matMulTransposed(low.value, adapter.b)) : based;
+  const product = low ? plusMatMulTransposed(based, low.value, adapter.b) : based;
   const tanh = finalSoftCap === null ? undefined : tf.tanh<tf.Tensor2D>(tf.div(product, finalSoftCap));
   const keptTanh = tanh && keep(tanh);
   return {

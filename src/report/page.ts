@@ -1,5 +1,5 @@
 // The frame of a report: one self-contained HTML page that loads nothing else, with charts, tiles and tables; on a server it may
-// also fetch itself again, to follow what it reports on. All text is escaped; should that ever fail, the content security policy
+// also fetch itself again, to follow its subject. All text is escaped; should that ever fail, the content security policy
 // allows only the page's own scripts and styles, by their hashes, and no other network access.
 
 import { createHash } from 'node:crypto';
@@ -24,11 +24,11 @@ export interface Page {
   parts: readonly string[];
   /** A style sheet in addition to that of all reports. */
   style?: string;
-  /** Makes the page follow what it reports on; left out, it needs no network and may use none. */
+  /** Makes the page update itself; without it, the page needs no network and may use none. */
   follow?: Follow;
 }
 
-/** Where a page that stands on a server hears that it has changed. */
+/** How a page on a server learns that it has changed. */
 export interface Follow {
   /** The path of a stream of server-sent events, each with the version of the page that the server would send now. */
   events: string;
@@ -141,8 +141,8 @@ activateAll(document);
 `;
 
 /**
- * Fetches the page again when the server tells of another version, and replaces the parts of it that differ, so that the reader
- * stays where they are. A page that nobody sees waits.
+ * Fetches the page again when the server announces another version, and replaces the parts that differ, so that the scroll position
+ * does not change. A hidden page waits.
  */
 const followScript = `
 const main = document.querySelector('main');
@@ -182,12 +182,12 @@ const refresh = async () => {
       const text = await response.text();
       if (!response.ok) return say(text, true);
       show(text);
-      // The server may have gone on since it named this version, and names the next one in its time.
+      // The server may have a newer version by now; it announces that one separately.
       if (wanted === asked) wanted = shown.dataset.version;
     }
     sayFollowing();
   } catch {
-    // The stream of events is lost too, says so, and names the version when it is back.
+    // The stream of events is lost too; when it is back, it sends the current version.
   } finally {
     isBusy = false;
   }
@@ -201,7 +201,7 @@ events.onerror = () => say('No connection to groupgrad watch. Trying again.', tr
 document.addEventListener('visibilitychange', refresh);
 `;
 
-/** The page as an HTML text. */
+/** The page as HTML. */
 export function renderPage({ title, kind, notes = [], tiles = [], parts, style = '', follow }: Page): string {
   const wholeStyle = pageStyle + style;
   const script = pageScript + (follow ? followScript : plainScript);
@@ -266,14 +266,14 @@ export function numberCell(content: string): string {
   return `<td class="number">${content}</td>`;
 }
 
-/** A table with the first column as text and the others as numbers; `head` and the rows, which hold cells, are markup. */
+/** A table with the first column as text and the others as numbers; `head` and the cells of `rows` are markup. */
 export function renderTable(head: readonly string[], rows: readonly string[]): string {
   const heads = head.map((name, i) => `<th${i > 0 ? ' class="number"' : ''}>${name}</th>`).join('');
   const body = rows.map((row) => `<tr>${withColumns(row, head)}</tr>`).join('');
   return `<div class="table"><table><thead><tr>${heads}</tr></thead><tbody>${body}</tbody></table></div>`;
 }
 
-/** All cells but the first carry the names of their columns, which a narrow page shows next to them. */
+/** All cells except the first have the names of their columns, which a narrow page shows next to them. */
 function withColumns(row: string, head: readonly string[]): string {
   let column = 0;
   return row.replace(/<td/g, (cell) => {

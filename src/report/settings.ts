@@ -4,14 +4,14 @@ import { markup } from './text.js';
 
 export type Settings = readonly (readonly [path: string, value: string])[];
 
-const mostLines = 400;
-const mostCharacters = 500;
+const maxLines = 400;
+const maxCharacters = 500;
 
 /** A configuration by dotted paths, in its own order; very long ones are truncated. */
 export function flatten(config: Readonly<Record<string, unknown>>): Settings {
   const lines: [string, string][] = [];
   const visit = (path: string, value: unknown) => {
-    if (lines.length >= mostLines) return;
+    if (lines.length >= maxLines) return;
     const isTree =
       typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length > 0;
     if (isTree) {
@@ -19,10 +19,10 @@ export function flatten(config: Readonly<Record<string, unknown>>): Settings {
       return;
     }
     const text = JSON.stringify(value);
-    lines.push([path, text.length > mostCharacters ? `${text.slice(0, mostCharacters)}…` : text]);
+    lines.push([path, text.length > maxCharacters ? `${text.slice(0, maxCharacters)}…` : text]);
   };
   visit('', config);
-  if (lines.length >= mostLines) lines.push(['…', `only the first ${mostLines} values are shown`]);
+  if (lines.length >= maxLines) lines.push(['…', `only the first ${maxLines} values are shown`]);
   return lines;
 }
 

@@ -1,4 +1,4 @@
-// What users of rollouts write and get: rewards, groups of completions, evaluations, in types that stand without tfjs.
+// Public types of rollouts: rewards, groups of completions and evaluations. They do not depend on tfjs.
 
 import type { Example } from '../tasks/task.js';
 import type { Grade } from '../verify/grade.js';
@@ -52,7 +52,7 @@ export interface GroupReward<E extends Example = Example> extends RewardSettings
 /** Made by `defineReward`. */
 export interface Reward<E extends Example = Example> extends RewardSettings {
   judge(input: RewardInput<E>): Verdict | Promise<Verdict>;
-  /** Grades a completion that was not truncated; only graders have it. Problems without their own score are scored by it. */
+  /** Grades a completion that was not truncated; only graders have it. Used as the score of problems that have none of their own. */
   grade?(text: string, example: E): Promise<Grade>;
 }
 
@@ -83,6 +83,8 @@ export interface ScoredCompletion extends Completion {
   reward: number;
   /** 0 until it is computed. */
   advantage: number;
+  /** With `maxStaleness`: the step after which the policy had the weights that sampled it; 0: those before the first step. */
+  version?: number;
   /** With step rewards, of each token: `advantage` plus the weighted advantages of its own and all later steps. */
   tokenAdvantages?: Float32Array;
 }

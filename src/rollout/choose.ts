@@ -1,39 +1,39 @@
-// Choosing tokens from rows of logits. Over a large vocabulary the probabilities stay in the backend: the totals of blocks of
-// them are read first, and then the one block of each row that the choice falls in.
+// Chooses tokens from rows of logits. With a large vocabulary the probabilities stay in the backend: only the sums of blocks
+// of them are read, and then, for each row, the one block that contains the chosen token.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { keptTokens } from './cut.js';
 import type { Cut } from './engine.js';
 
 export interface Choices {
-  /** One token id a row; any id where the row has no probabilities. */
+  /** One token id per row; arbitrary if the row has no probabilities. */
   tokens: Int32Array;
-  /** The probability of each; NaN where a logit of its row was not finite (-Infinity is a probability of 0). */
+  /** The probability of each chosen token; NaN if a logit of its row was not finite (-Infinity is a probability of 0). */
   probabilities: Float32Array;
 }
 
 export interface ChoiceOptions {
-  /** A number in [0, 1) for each row. Left out: the most likely token is taken, the lowest id of equals. */
-  points?: Float64Array;
-  /** Ids from here on are not chosen. Their probabilities count: those of the others are what they are beside them. */
+  /** A uniform random number in [0, 1) for each row. Default: take the most likely token, the lowest id if several are. */
+  uniforms?: Float64Array;
+  /** Ids from here on are never chosen, but they count in the softmax that `probabilities` come from. */
   allowed?: number;
 }
 
 /**
- * One token for each row of logits [rows, V] under softmax(logits / temperature): the one in whose share of the
- * probabilities of allowed tokens `points[row]` falls.
+ * One token per row of logits [rows, V], drawn from softmax(logits / temperature) by inverse transform sampling with
+ * `uniforms[row]` over the allowed tokens.
  */
 export function chooseTokens(
   logits: tf.Tensor2D,
   temperature: number,
-  { points, allowed = logits.shape[1] }: ChoiceOptions = {},
+  { uniforms, allowed = logits.shape[1] }: ChoiceOptions = {},
 ): Choices {
   const [rows, vocabulary] = logits.shape;
   const size = blockSize(vocabulary);
   const count = vocabulary / size;
-  const remaining = Float64Array.from(points ?? []);
+  const remaining = Float64Array.from(uniforms ?? []);
   const pick = (values: Float32Array, row: number) => {
-    if (!points) return mostLikely(values);
+    if (!uniforms) return mostLikely(values);
     const { index, rest } = draw(values, remaining[row]);
     remaining[row] = rest;
     return index;
@@ -44,15 +44,15 @@ export function chooseTokens(
     return tf.reshape(allowed < vocabulary ? withoutFrom(probabilities, allowed) : probabilities, [rows * count, size]);
   });
   try {
-    if (points && allowed < vocabulary) {
+    if (uniforms && allowed < vocabulary) {
       const kept = read(() => tf.sum(tf.reshape(blocks, [rows, vocabulary]), 1));
-      remaining.forEach((point, row) => {
-        remaining[row] = point * kept[row];
+      remaining.forEach((uniform, row) => {
+        remaining[row] = uniform * kept[row];
       });
     }
     const chosen = new Int32Array(rows);
     if (count > 1) {
-      const totals = read(() => (points ? tf.sum(blocks, 1) : tf.max(blocks, 1)));
+      const totals = read(() => (uniforms ? tf.sum(blocks, 1) : tf.max(blocks, 1)));
       for (let row = 0; row < rows; row++) chosen[row] = pick(part(totals, row, count), row);
     }
     const indices = chosen.map((block, row) => row * count + block);
@@ -68,15 +68,15 @@ export function chooseTokens(
 }
 
 /**
- * One token for each row of logits [rows, V] under softmax(logits / temperature) cut to its most likely tokens below `allowed`:
- * the one in whose share of what the cut left `points[row]` in [0, 1) falls; and what it left, ascending ids for each row.
- * The probabilities of rows that are not `wanted` are not looked at.
+ * One token per row of logits [rows, V], drawn from softmax(logits / temperature) after truncation to its most likely tokens below
+ * `allowed`, by inverse transform sampling with `uniforms[row]` in [0, 1); and the ids that truncation kept, ascending, for each
+ * row. Rows that are not `wanted` are skipped.
  */
 export function chooseFromCut(
   logits: tf.Tensor2D,
   temperature: number,
   cut: Cut,
-  { points, allowed, wanted }: { points: Float64Array; allowed: number; wanted: (row: number) => boolean },
+  { uniforms, allowed, wanted }: { uniforms: Float64Array; allowed: number; wanted: (row: number) => boolean },
 ): Choices & { kept: Int32Array[] } {
   const [rows, vocabulary] = logits.shape;
   const all = read(() => tf.softmax(tf.div<tf.Tensor2D>(logits, temperature)));
@@ -90,7 +90,7 @@ export function chooseFromCut(
     const kept = keptTokens(own, allowed, cut);
     const values = Float32Array.from(kept, (id) => own[id]);
     const total = values.reduce((sum, value) => sum + value, 0);
-    const { index } = draw(values, points[row] * total);
+    const { index } = draw(values, uniforms[row] * total);
     choices.tokens[row] = kept[index];
     choices.probabilities[row] = values[index] / total;
     choices.kept[row] = kept;
@@ -107,18 +107,18 @@ function withoutFrom(probabilities: tf.Tensor2D, allowed: number): tf.Tensor2D {
   ]);
 }
 
-/** Vocabularies from which blocks are worth their operations. */
+/** The smallest vocabulary for which reading blocks is worth the extra operations. */
 const blocksFrom = 1024;
 
 /** The divisor of the vocabulary with the fewest values to be read: near its root, or all of it where it has no other. */
-function blockSize(vocabulary: number): number {
+export function blockSize(vocabulary: number): number {
   if (vocabulary < blocksFrom) return vocabulary;
   let size = Math.floor(Math.sqrt(vocabulary));
   while (vocabulary % size !== 0) size--;
   return vocabulary / size;
 }
 
-/** Values that a computation gives: those read outside tidy, which would walk the array. */
+/** Computes a tensor and reads its values. Read outside of tidy, which would iterate over the returned array. */
 function read(compute: () => tf.Tensor): Float32Array {
   const result = tf.tidy(compute);
   try {
@@ -132,7 +132,7 @@ function part(values: Float32Array, row: number, size: number): Float32Array {
   return values.subarray(row * size, (row + 1) * size);
 }
 
-/** The lowest index of equals. */
+/** The index of the largest value, the lowest of several. */
 function mostLikely(values: Float32Array): number {
   let best = 0;
   for (let i = 1; i < values.length; i++) {
@@ -141,7 +141,7 @@ function mostLikely(values: Float32Array): number {
   return best;
 }
 
-/** The index in whose share of the values `point` falls, and how far into that share, in float64. */
+/** The index whose cumulative interval contains `point`, and the offset of `point` within that interval, in float64. */
 function draw(values: Float32Array, point: number): { index: number; rest: number } {
   let rest = point;
   let last = 0;
@@ -150,6 +150,6 @@ function draw(values: Float32Array, point: number): { index: number; rest: numbe
     rest -= values[index];
     if (values[index] > 0) last = index;
   }
-  // The probabilities add up to 1 but for rounding, which can leave a sliver behind the last: it counts as the last's end.
+  // Rounding can make the sum fall short of 1. A point beyond the sum counts as the end of the last non-empty interval.
   return { index: last, rest: values[last] };
 }

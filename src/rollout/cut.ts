@@ -1,10 +1,11 @@
-// Cutting a distribution: to the most likely tokens by number (top-k), by share (top-p), by likelihood beside the first (min-p).
+// Truncates a distribution to its most likely tokens: by number (top-k), by cumulative probability (top-p), or by probability
+// relative to the most likely token (min-p).
 
 import type { Cut } from './engine.js';
 
 /**
- * The ids below `allowed` that a cut leaves of probabilities, ascending. As in transformers: top-k first, top-p of what it
- * left, min-p of what both left. Of equally likely ids the lower ones are kept; ids without probability never are.
+ * The ids below `allowed` that a truncation keeps, ascending. As in transformers: first top-k, then top-p of the remaining ids,
+ * then min-p. Of equally likely ids the lower ones are kept; ids with probability 0 never are.
  */
 export function keptTokens(
   probabilities: Float32Array,
@@ -26,8 +27,8 @@ export function keptTokens(
 }
 
 /**
- * Ids with probability among which are the `count` most likely ones and the most likely ones of a share: all that are at least
- * as likely as some power of two. A vocabulary need not be sorted for the few that matter.
+ * A superset of the `count` most likely ids and of the most likely ids that together have the probability `share`: all ids
+ * with at least a certain power of two as their probability. It avoids sorting the whole vocabulary.
  */
 function mostLikely(probabilities: Float32Array, allowed: number, count: number, share: number): Int32Array {
   const exponents = new Int32Array(probabilities.buffer, probabilities.byteOffset, allowed);
@@ -43,7 +44,7 @@ function mostLikely(probabilities: Float32Array, allowed: number, count: number,
     total += p;
   }
   let [least, found, sum] = [256, 0, 0];
-  // The sums run in another order than those of the caller: all of a share of nearly 1 is looked at.
+  // These sums run in another order than the caller's: with a share of nearly 1, all ids are returned.
   const enough = share < 1 - 1e-9 ? share * total * (1 + 1e-9) : Infinity;
   while (least > 0 && found < count && sum < enough) {
     least--;

@@ -1,4 +1,4 @@
-// The interface of rollout engines: the policy's own sampler (sample.ts) is one, servers can be others. Prompts and completions
+// The interface of rollout engines: the policy's own sampler (sample.ts) is one, an HTTP server can be another. Prompts and
 // are token ids; nothing is decoded and re-encoded.
 
 import { type Bounds, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
@@ -22,15 +22,21 @@ export interface RolloutEngine {
   /** Whether completions of a truncated distribution come with the tokens that were kept. Default true. */
   readonly keepsTokens?: boolean;
   /**
+   * Whether `update` may be called while completions are under way, and `complete` samples with the weights that its options name,
+   * those of any `update` that are still in use. The trainer's `maxStaleness` needs it. Default false.
+   */
+  readonly keepsVersions?: boolean;
+  /**
    * One completion per request, in the order of the requests. A completion depends on its request, the weights and the settings,
    * not on the other requests. Throws the signal's reason when it aborts, NumericFault for logits that are not finite.
    */
   complete(requests: readonly RolloutRequest[], options: RolloutOptions): Promise<Completion[]>;
   /**
    * Called before a step's completions, with the weights that are to generate them; `weights` may be used until the completions
-   * are there. Omitted by engines that read the policy's own weights.
+   * are there. Omitted by engines that read the policy's own weights. `inUse`: weights of earlier updates that completions are
+   * still asked for; an engine may let go of all others. Default: none.
    */
-  update?(weights: RolloutWeights, options: { signal?: AbortSignal }): Promise<void>;
+  update?(weights: RolloutWeights, options: { signal?: AbortSignal; inUse?: readonly RolloutWeights[] }): Promise<void>;
   /**
    * Called when a loop of steps ends, however it does: lets go of the weights that it holds elsewhere. `update` may follow again.
    * Should not take long, and its failure does not fail the run.
@@ -99,6 +105,8 @@ export interface SamplingSettings {
 }
 
 export interface RolloutOptions extends SamplingSettings {
+  /** The weights that sample, of an `update`. Default: those of the last one. */
+  weights?: RolloutWeights;
   /** Interrupts: its reason is thrown. */
   signal?: AbortSignal;
   /** Called with each completion when it is complete, and the index of its request. */
@@ -133,7 +141,8 @@ export interface KeptTokens {
 /** Checks an engine. TypeError that names the field. */
 export function checkEngine(field: string, value: unknown): RolloutEngine {
   const engine = checkObject(field, value) as unknown as RolloutEngine;
-  if (typeof engine.name !== 'string' || engine.name === '') throw typeError(`${field}.name`, 'a text', engine.name);
+  if (typeof engine.name !== 'string' || engine.name === '')
+    throw typeError(`${field}.name`, 'a non-empty string', engine.name);
   if (typeof engine.complete !== 'function') throw typeError(`${field}.complete`, 'a function', engine.complete);
   for (const method of ['update', 'release'] as const) {
     if (engine[method] !== undefined && typeof engine[method] !== 'function') {
@@ -180,20 +189,20 @@ export function checkSamplingSettings(at: string, given: SamplingSettings): void
 export function checkStops(at: string, { stopTokens, stopTexts }: Record<'stopTokens' | 'stopTexts', unknown>): void {
   const list = (field: string, of: string, value: unknown): unknown[] => {
     if (Array.isArray(value)) return value;
-    throw typeError(field, `a list of ${of}`, value);
+    throw typeError(field, `an array of ${of}`, value);
   };
   for (const [i, id] of list(`${at}stopTokens`, 'token ids', stopTokens ?? []).entries()) {
     checkNumber(`${at}stopTokens[${i}]`, id, { min: 0, integer: true });
   }
-  for (const [i, text] of list(`${at}stopTexts`, 'texts', stopTexts ?? []).entries()) {
-    if (typeof text !== 'string') throw typeError(`${at}stopTexts[${i}]`, 'a text', text);
-    if (text === '') throw rangeError(`${at}stopTexts[${i}]`, 'a text that is not empty', describe(text));
+  for (const [i, text] of list(`${at}stopTexts`, 'strings', stopTexts ?? []).entries()) {
+    if (typeof text !== 'string') throw typeError(`${at}stopTexts[${i}]`, 'a string', text);
+    if (text === '') throw rangeError(`${at}stopTexts[${i}]`, 'a non-empty string', describe(text));
   }
 }
 
 /** Checks requests to a policy whose ids are below `size`. TypeError or RangeError that names the field. */
 export function checkRequests(requests: readonly RolloutRequest[], size: number): void {
-  if (!Array.isArray(requests)) throw typeError('requests', 'a list of requests', requests);
+  if (!Array.isArray(requests)) throw typeError('requests', 'an array of requests', requests);
   const prompts = new Map<number, Int32Array>();
   for (const [i, request] of requests.entries()) {
     const { prompt, promptIndex, sample } = checkObject(`requests[${i}]`, request) as unknown as RolloutRequest;
@@ -207,7 +216,7 @@ export function checkRequests(requests: readonly RolloutRequest[], size: number)
     const outside = prompt.find((id) => id < 0 || id >= size);
     if (outside !== undefined) throw rangeError(field, `token ids from 0 to ${size - 1}`, String(outside));
     if (known && (known.length !== prompt.length || known.some((id, t) => id !== prompt[t]))) {
-      throw rangeError(field, `the tokens that other requests of prompt ${promptIndex} have`, 'others');
+      throw rangeError(field, `the same tokens as in the other requests of prompt ${promptIndex}`, 'different ones');
     }
     prompts.set(promptIndex, prompt);
   }

@@ -1,20 +1,20 @@
 // Completions and log-probs from a policy, outside of a task.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { breathe } from '../base/breathe.js';
 import { checkKeys, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { mostLogitBytes } from '../devices/linear.js';
 import { presets } from '../loss/presets.js';
 import { checkLogits } from '../model/check-logits.js';
 import { checkPolicy } from '../model/define.js';
-import { hiddenInPlaceOfLogits, linearReport, mostLogitBytes } from '../model/linear-loss.js';
+import { hiddenInPlaceOfLogits, linearReport } from '../model/linear-loss.js';
 import type { Policy } from '../model/policy.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
 import { checkSamplingSettings } from './engine.js';
 import type { Generated, GenerateOptions, Prompt } from './generate-api.js';
 import { logProbsOf } from './log-probs.js';
-import { sequencesAPass } from './pass-size.js';
+import { sequencesPerPass } from './pass-size.js';
 import { policySampler } from './sample.js';
 import { usualMaxTokens } from './token-task.js';
 
@@ -42,41 +42,38 @@ export async function generateFrom(
   }));
 }
 
-/** See `tokenLogProbs` of the package's entry. */
+/** See `tokenLogProbs` of the package's entry. Each pass runs `within`, which may give the policy other weights for that long. */
 export async function tokenLogProbsOf(
   given: unknown,
   sequences: readonly Int32Array[],
   temperature = 1,
   most = mostLogitBytes,
+  within: <T>(compute: () => T) => T = (compute) => compute(),
 ): Promise<Float32Array[]> {
   const policy = checkPolicy(given);
-  if (!Array.isArray(sequences)) throw typeError('sequences', 'a list of Int32Array', sequences);
+  if (!Array.isArray(sequences)) throw typeError('sequences', 'an array of Int32Array', sequences);
   for (const [i, ids] of sequences.entries()) checkIds(`sequences[${i}]`, ids, policy.logitsSize);
   const results: Float32Array[] = sequences.map(({ length }) => new Float32Array(length - 1));
-  // Sequences of one length need no padding: what one gets does not depend on the others.
+  // Sequences of the same length need no padding, so the result of one does not depend on the others.
   const lengths = new Set(results.map((row) => row.length + 1));
   for (const length of lengths) {
     if (length < 2) continue;
     const indices = [...sequences.keys()].filter((i) => sequences[i].length === length);
-    const atOnce = sequencesAPass(policy, length, 'forward');
+    const atOnce = sequencesPerPass(policy, length, 'forward');
     for (let first = 0; first < indices.length; first += atOnce) {
       const some = indices.slice(first, first + atOnce);
-      const logProbs = passLogProbs(
-        policy,
-        some.map((i) => sequences[i]),
-        temperature,
-        most,
-      );
+      const own = some.map((i) => sequences[i]);
+      const logProbs = within(() => passLogProbs(policy, own, temperature, most));
       some.forEach((index, b) => {
         results[index].set(logProbs.subarray(b * length, b * length + length - 1));
       });
-      await breathe();
+      await yieldToEventLoop();
     }
   }
   return results;
 }
 
-/** [B * T] of B sequences of T tokens; the last of each row is meaningless. */
+/** [B * T] for B sequences of T tokens; the last value of each row has no meaning. */
 function passLogProbs(
   policy: Policy,
   sequences: readonly Int32Array[],
@@ -112,9 +109,9 @@ function passLogProbs(
   return logProbs;
 }
 
-/** Ids of prompts: of texts with the tokenizer's special tokens, of chats as their template has them. */
+/** Encodes prompts: strings with the tokenizer's special tokens, chats by their template. */
 async function encodeAll({ tokenizer, logitsSize }: Policy, prompts: readonly Prompt[]): Promise<Int32Array[]> {
-  if (!Array.isArray(prompts)) throw typeError('prompts', 'a list of texts, chats or Int32Array', prompts);
+  if (!Array.isArray(prompts)) throw typeError('prompts', 'an array of strings, chats or Int32Array', prompts);
   const chats = prompts.filter(isChat);
   if (chats.length > 0 && !tokenizer.chat) {
     const first = prompts.findIndex(isChat);
@@ -139,7 +136,7 @@ function isChat(prompt: Prompt): prompt is readonly ChatMessage[] {
 async function readPrompt(tokenizer: Tokenizer, prompt: string | Int32Array, field: string): Promise<Int32Array> {
   if (typeof prompt === 'string') return encodeOne(tokenizer, prompt);
   if (isTypedArray(prompt, 'Int32Array')) return prompt;
-  throw typeError(field, 'a text, a list of messages or an Int32Array', prompt);
+  throw typeError(field, 'a string, an array of messages or an Int32Array', prompt);
 }
 
 function checkIds(field: string, ids: unknown, size: number): Int32Array {
@@ -164,7 +161,7 @@ const optionNames = [
   'signal',
 ] as const;
 
-/** The sampler checks the others. */
+/** The sampler checks the other options. */
 function checkOptions(options: GenerateOptions): GenerateOptions {
   const { samples, signal } = checkObject('options', options);
   checkKeys('', options as Record<string, unknown>, optionNames);

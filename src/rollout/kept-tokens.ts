@@ -1,10 +1,9 @@
-// Logits of which only the tokens that a cut left count: the others get a logit so low that their probability is 0, and stay
-// finite.
+// Masks the logits of the tokens that truncation removed: they get a finite logit so low that their probability is 0.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { maskedScore } from '../model/attention.js';
 
-/** A copy of logits [rows, V] in which the tokens that are not kept in a row count nothing. */
+/** A copy of logits [rows, V] in which the tokens not kept in a row are masked. */
 export function keepOnly(logits: Float32Array, vocabulary: number, kept: readonly Int32Array[]): Float32Array {
   const masked = new Float32Array(logits.length).fill(maskedScore);
   kept.forEach((ids, row) => {
@@ -13,12 +12,12 @@ export function keepOnly(logits: Float32Array, vocabulary: number, kept: readonl
   return masked;
 }
 
-/** Bytes of the masks that are in memory at once. */
+/** Maximum size in bytes of the masks in memory at once. */
 const maskBytes = 32 * 2 ** 20;
 
 /**
- * Logits [rows, V] in which the tokens that are not kept in a row count nothing; a row without a list keeps all. The gradient of
- * the result is that of the logits: it is 0 where the probability is.
+ * Logits [rows, V] in which the tokens not kept in a row are masked; a row without a list keeps all tokens. The gradient passes
+ * to the logits unchanged: for masked tokens it is 0, as their probability is.
  */
 export function maskLogits(logits: tf.Tensor2D, kept: readonly (Int32Array | undefined)[]): tf.Tensor2D {
   const [rows, vocabulary] = logits.shape;
@@ -38,7 +37,7 @@ export function maskLogits(logits: tf.Tensor2D, kept: readonly (Int32Array | und
   return operation(logits) as tf.Tensor2D;
 }
 
-/** [count, V]: what is added to rows from `first` on. */
+/** [count, V]: the values to add to the rows from `first` on. */
 function maskOf(
   kept: readonly (Int32Array | undefined)[],
   first: number,

@@ -1,11 +1,10 @@
-// Log-probs of tokens by the arithmetic of the loss, so that those of the sampler are, to the last bit, those that the loss
-// computes from the same logits.
+// Log-probs of tokens, computed by the code of the loss: from the same logits, sampler and loss get the same bits.
 
 import type { DeviceChoice } from '../devices/devices.js';
 import { logitsLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
 
-/** Of one token for each row of logits [rows, V], under softmax(logits / temperature). */
+/** Log-probs of one token for each row of logits [rows, V], under softmax(logits / temperature). */
 export function logProbsOf(
   logits: Float32Array,
   tokens: Int32Array,

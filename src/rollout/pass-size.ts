@@ -1,20 +1,20 @@
-// Bounds the size of one pass through a policy: a pass cannot be interrupted, and signals have to wait for its end.
+// Bounds the size of one pass through a policy: a pass cannot be interrupted, and signals have to wait until it ends.
 
 import type { Policy } from '../model/policy.js';
 
 /**
- * Parameters times positions. Forward and backward take about 6 floating-point operations for each of them: here 24 billion,
+ * Maximum parameters times positions. A forward and backward pass takes about 6 floating-point operations for each: here 24 billion,
  * about 2 s on one core with the WebAssembly backend. The forward pass is a third of that.
  */
-const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
+export const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
 
 /** The largest number of positions for one pass. The same on every backend and machine. */
-export function positionsAPass(policy: Policy, pass: keyof typeof mostWork): number {
+export function positionsPerPass(policy: Policy, pass: keyof typeof maxWork): number {
   const parameters = policy.weightCount ?? Object.values(policy.variables).reduce((sum, { size }) => sum + size, 0);
-  return Math.floor(mostWork[pass] / parameters);
+  return Math.floor(maxWork[pass] / parameters);
 }
 
 /** The largest number of sequences of `length` positions for one pass, at least 1. */
-export function sequencesAPass(policy: Policy, length: number, pass: keyof typeof mostWork): number {
-  return Math.max(1, Math.floor(positionsAPass(policy, pass) / length));
+export function sequencesPerPass(policy: Policy, length: number, pass: keyof typeof maxWork): number {
+  return Math.max(1, Math.floor(positionsPerPass(policy, pass) / length));
 }

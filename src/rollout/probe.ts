@@ -1,22 +1,22 @@
-// Whether a server computes with the weights that it was given: its log-probs of fixed tokens and of tokens that it has sampled,
-// against the policy's own.
+// Checks that a server computes with the weights it was given, by comparing its log-probs of fixed tokens and of tokens that it
+// sampled with the policy's own.
 //
 // A bound on the difference alone would miss small changes of the weights, because a server computes in another precision. So
-// the differences are also compared with those that a known fault would leave: a server is at fault where the fault explains its
-// log-probs several times better, in squares, than the right weights do. With the usual few dozens of tokens, chance does not
-// do that.
+// the differences are also compared with those that known faults would cause. A fault is reported if it explains the server's
+// log-probs several times better (in squared error) than the right weights do, which chance practically never does with the
+// usual number of tokens, a few dozen.
 
-/** How many times better, in squares, a fault must explain log-probs. */
+/** How many times smaller the squared error under a fault must be. */
 const muchBetter = 4;
 
-/** Differences below this, in nats, may be rounding: bfloat16 has three digits, and small changes of weights vanish in it. */
+/** Differences below this, in nats, may be rounding: bfloat16 has three digits, and small changes of the weights vanish in it. */
 const resolution = 0.01;
 
-/** Log-probs of the same tokens, one number for each. */
+/** Log-probs of the same tokens, one number per token. */
 export type Scores = readonly number[];
 
 export interface ProbeResult {
-  /** Mean absolute difference and largest, in nats. */
+  /** Mean and largest absolute difference, in nats. */
   mean: number;
   max: number;
   /** What is wrong; undefined if nothing is. */
@@ -26,8 +26,8 @@ export interface ProbeResult {
 /**
  * Compares a server's log-probs with the policy's own.
  *
- * @param bound the mean absolute difference allowed
- * @param faults log-probs that would be seen under a fault, by its description
+ * @param bound the largest mean absolute difference allowed
+ * @param faults the log-probs that each fault would cause, by its description
  */
 export function compareProbe(
   server: Scores,
@@ -40,11 +40,11 @@ export function compareProbe(
   const max = differences.reduce((a, b) => Math.max(a, b), 0);
   const explained = Object.entries(faults).find(([, scores]) => explains(server, own, scores));
   if (explained) return { mean, max, fault: explained[0] };
-  // A NaN is no small difference.
+  // With a NaN, `mean <= bound` is false.
   return { mean, max, fault: mean <= bound ? undefined : `the mean difference is above ${bound}` };
 }
 
-/** Whether the changes of a server's log-probs since another version are those of a server that has stayed as it was. */
+/** Whether a server's log-probs have changed so little since another version that it must still have the old weights. */
 export function hasStayed(server: { before: Scores; now: Scores }, own: { before: Scores; now: Scores }): boolean {
   const changes = ({ before, now }: { before: Scores; now: Scores }) => now.map((value, i) => value - before[i]);
   const unchanged = own.now.map(() => 0);

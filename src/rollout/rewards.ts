@@ -1,11 +1,11 @@
-// Reward functions: what one is, and asking them about completions while others are still being sampled, with a time limit, a
-// limit on how many are asked at once, and a rule for those that fail.
+// Reward functions: their definition, and calling them for completions while others are still being sampled, with time limits,
+// bounded concurrency and a rule for failures.
 
 import { setMaxListeners } from 'node:events';
-import { breathe, isBreathless } from '../base/breathe.js';
 import { checkChoice, checkKeys, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { isYieldDue, yieldToEventLoop } from '../base/yield.js';
 import type { Example, Task } from '../tasks/task.js';
 import type {
   AnyReward,
@@ -19,7 +19,7 @@ import type {
   Verdict,
 } from './api.js';
 
-/** Milliseconds that a reward or a task's score may take. */
+/** Default time limit of a reward or of a task's score, in milliseconds. */
 const usualTimeLimit = 60_000;
 
 export interface RewardOptions {
@@ -102,7 +102,7 @@ function resolveReward(name: unknown, judge: unknown, options: RewardOptions): R
   return settings;
 }
 
-/** The fields that say how a reward is asked. TypeError or RangeError that names the field. */
+/** Checks the settings of a reward. TypeError or RangeError that names the field. */
 export function checkReward(field: string, reward: Partial<RewardSettings>): void {
   checkNumber(`${field}.weight`, reward.weight);
   checkNumber(`${field}.timeLimit`, reward.timeLimit, { above: 0, max: 2 ** 31 - 1 });
@@ -110,7 +110,7 @@ export function checkReward(field: string, reward: Partial<RewardSettings>): voi
   checkChoice(`${field}.onError`, reward.onError, ['throw', 'null', 'zero']);
 }
 
-/** The reward of a run that defines none: the task's own score. */
+/** The default reward of a run: the task's own score. */
 export const accuracyReward: Reward = defineReward('accuracy', ({ score }) => score);
 
 /** A completion to be scored and rewarded. */
@@ -125,42 +125,45 @@ export interface JudgedCompletion<E extends Example> {
 /** The result for a completion. */
 export interface Judgement {
   score: number;
-  /** By the reward's name; of a reward of steps their sum. */
+  /** By the reward's name; for a step reward the sum over its steps. */
   rewards: Record<string, Verdict>;
   /** By the name of a step reward that applies. */
   steps?: Record<string, readonly StepVerdict[]>;
 }
 
 export interface JudgingOptions {
-  /** Completions of a prompt, which come with consecutive numbers. */
+  /** Completions per prompt. Those of a prompt have consecutive numbers. */
   groupSize: number;
-  /** Stops everything when it aborts, with its reason. */
+  /** Aborts all calls; its reason is thrown. */
   signal?: AbortSignal;
+  /** Time limits begin no earlier than this. */
+  limitsFrom?: Promise<void>;
   /** Called whenever a completion has its score and all verdicts. */
   onJudged?: () => void;
 }
 
-/** Scores in flight at once: as many as keep the workers of graders busy. */
+/** Maximum number of concurrent scores: enough to keep the graders' workers busy. */
 const scoresAtOnce = 64;
 
 /**
- * Asks the task for the score of each completion, and with it every reward for its verdict, as completions come in: they are at
- * work while others are sampled. What a completion gets does not depend on when it comes, nor on the others.
+ * Computes the score and the rewards of completions as they arrive, while others are still being sampled. The result of a
+ * completion does not depend on when it arrives, nor on the others.
  *
- * Time limits begin when `finish` is called: until then the sampler holds the thread, and answers that have come are not heard.
+ * Time limits begin when `finish` is called, and no earlier than `limitsFrom`: until then the sampler, or the training of another
+ * step, holds the thread, and answers that have come are not heard.
  */
 export class Judging<E extends Example> {
   private readonly stop = new AbortController();
   private readonly clock = new LimitClock();
   private readonly interrupt = () => this.stop.abort(this.options.signal!.reason);
-  private readonly scores: Questions<number>;
-  private readonly verdicts: Questions<number>[];
+  private readonly scores: CallQueue<number>;
+  private readonly verdicts: CallQueue<number>[];
   private readonly completions: JudgedCompletion<E>[] = [];
-  /** Of each completion, how many verdicts are still to come. */
+  /** For each completion, how many verdicts are still missing. */
   private readonly open: number[] = [];
-  /** What is known so far, by the completions' numbers: verdicts that have not come are null. */
+  /** Results so far, by the number of the completion; missing verdicts are null. */
   readonly judgements: Judgement[] = [];
-  /** Completions whose score and verdicts are all there. */
+  /** Number of completions whose score and verdicts are all known. */
   judged = 0;
 
   constructor(
@@ -169,47 +172,48 @@ export class Judging<E extends Example> {
     private readonly options: JudgingOptions,
   ) {
     const { signal } = options;
-    // One listener a call at work.
+    // One listener per running call.
     setMaxListeners(0, this.stop.signal);
     if (signal?.aborted) this.interrupt();
     signal?.addEventListener('abort', this.interrupt);
-    this.scores = new Questions(scoresAtOnce, this.stop, (index) => this.score(index));
+    this.scores = new CallQueue(scoresAtOnce, this.stop, (index) => this.score(index));
     this.verdicts = rewards.map(
-      (reward) => new Questions(reward.concurrency, this.stop, (index) => this.ask(reward, index)),
+      (reward) => new CallQueue(reward.concurrency, this.stop, (index) => this.callReward(reward, index)),
     );
   }
 
-  /** Milliseconds in which scores and rewards have held the thread. */
+  /** Milliseconds for which scores and rewards have occupied the thread. */
   get busy(): number {
     return this.clock.busy;
   }
 
-  /** Asks about one more completion, the `index`th of all. Returns at once; a failure is told by `finish`. */
+  /** Adds a completion, the `index`th of all. Returns at once; `finish` reports failures. */
   add(index: number, completion: JudgedCompletion<E>): void {
     this.completions[index] = completion;
     this.scores.add(index);
   }
 
   /**
-   * Resolves when every completion has its judgement. Error where a reward fails and is not excused, NumericFault for a
-   * score or verdict that is not finite, TypeError or RangeError for a score that is no number in [0, 1], and whatever the task throws:
-   * the first of them stops all others, and is thrown when none is at work any more. So does the signal, with its reason.
+   * Resolves when every completion has its judgement. Throws an Error for a reward that fails with `onError: 'throw'`, NumericFault for
+   * a score or verdict that is not finite, TypeError or RangeError for a score that is not a number in [0, 1], and whatever the task
+   * throws. The first failure stops all other calls and is thrown once none is running any more. The signal does the same.
    */
   async finish(): Promise<void> {
-    this.clock.start();
+    if (this.options.limitsFrom) void this.options.limitsFrom.then(this.clock.start);
+    else this.clock.start();
     await this.settle();
     this.stop.signal.throwIfAborted();
   }
 
-  /** Stops everything because the sampling has failed. Resolves when nothing is at work any more. */
+  /** Stops all calls because sampling has failed. Resolves when none is running any more. */
   async abandon(): Promise<void> {
     this.stop.abort(new SamplingFailed());
     await this.settle();
   }
 
   private async settle(): Promise<void> {
-    // Verdicts are asked for as scores come in.
-    for (const questions of [this.scores, ...this.verdicts]) await questions.settled();
+    // Verdicts are queued by finished scores, so scores have to settle first.
+    for (const queue of [this.scores, ...this.verdicts]) await queue.settled();
     this.options.signal?.removeEventListener('abort', this.interrupt);
   }
 
@@ -232,26 +236,26 @@ export class Judging<E extends Example> {
     return Array.from({ length: groupSize }, (_, i) => index - (index % groupSize) + i);
   }
 
-  /** Asks a reward about a completion, or about the group whose first completion it is. */
-  private async ask(reward: AnyReward<E>, index: number): Promise<void> {
+  /** Calls a reward for a completion, or for the group whose first completion it is. */
+  private async callReward(reward: AnyReward<E>, index: number): Promise<void> {
     const { signal } = this.stop;
     if ('judgeGroup' in reward) {
       const group = this.groupOf(index);
       const { example } = this.completions[index];
       const completions = group.map((i) => ({ ...this.completionOf(i), score: this.judgements[i].score }));
-      const question = { prompt: example.prompt, completions, example };
-      const verdicts = await groupVerdicts(reward, question, signal, this.clock);
+      const input = { prompt: example.prompt, completions, example };
+      const verdicts = await groupVerdicts(reward, input, signal, this.clock);
       for (const [i, one] of verdicts.entries()) this.settleOne(reward, group[i], one);
       return;
     }
     const { example } = this.completions[index];
     const { score } = this.judgements[index];
-    const question = { prompt: example.prompt, completion: this.completionOf(index), example, score };
+    const input = { prompt: example.prompt, completion: this.completionOf(index), example, score };
     if ('judge' in reward) {
-      this.settleOne(reward, index, await verdict(reward, question, signal, this.clock));
+      this.settleOne(reward, index, await verdict(reward, input, signal, this.clock));
       return;
     }
-    const given = await steps(reward, question, signal, this.clock);
+    const given = await steps(reward, input, signal, this.clock);
     if (given) this.judgements[index].steps = { ...this.judgements[index].steps, [reward.name]: given };
     this.settleOne(reward, index, given ? given.reduce((sum, step) => sum + step.reward, 0) : null);
   }
@@ -274,7 +278,7 @@ export class Judging<E extends Example> {
 
 class SamplingFailed extends Error {}
 
-/** Says when time limits begin, and how long the calls that they are for have held the thread. */
+/** Tells when time limits begin, and sums up how long calls have occupied the thread. */
 class LimitClock {
   /** Milliseconds. */
   busy = 0;
@@ -288,40 +292,40 @@ class LimitClock {
   }
 }
 
-/** Asks questions in the order in which they come, with at most `concurrency` at work. The first failure aborts `stop`. */
-class Questions<Q> {
-  private readonly waiting: Q[] = [];
+/** Calls `call` for items in order, with at most `concurrency` calls at a time. The first failure aborts `stop`. */
+class CallQueue<T> {
+  private readonly waiting: T[] = [];
   private readonly workers = new Set<Promise<void>>();
 
   constructor(
     private readonly concurrency: number,
     private readonly stop: AbortController,
-    private readonly ask: (question: Q) => Promise<void>,
+    private readonly call: (item: T) => Promise<void>,
   ) {}
 
-  add(question: Q): void {
-    this.waiting.push(question);
+  add(item: T): void {
+    this.waiting.push(item);
     if (this.workers.size >= this.concurrency) return;
     const worker = this.work().finally(() => this.workers.delete(worker));
     this.workers.add(worker);
   }
 
-  /** Resolves when nothing that was asked until now is at work or waits. */
+  /** Resolves when all calls have ended. */
   async settled(): Promise<void> {
     while (this.workers.size > 0) await Promise.all(this.workers);
   }
 
   private async work(): Promise<void> {
-    // Whoever asks is in the middle of something.
+    // Do not run inside the caller of `add`.
     await undefined;
     try {
       while (this.waiting.length > 0 && !this.stop.signal.aborted) {
-        // Rewards that are slow and synchronous would keep signals, and the time limits of others, waiting.
-        if (isBreathless()) await breathe();
-        else await this.ask(this.waiting.shift()!);
+        // Slow synchronous rewards would delay signals and the time limits of other rewards.
+        if (isYieldDue()) await yieldToEventLoop();
+        else await this.call(this.waiting.shift()!);
       }
     } catch (error) {
-      // The first reason stays.
+      // If it is aborted already, the first reason stays.
       this.stop.abort(error);
     }
   }
@@ -344,23 +348,23 @@ async function scoreOf<E extends Example>(
   return checkNumber(field, score, { min: 0, max: 1 });
 }
 
-type CompletionQuestion<E extends Example> = Omit<RewardInput<E>, 'signal'>;
-type GroupQuestion<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
+type CompletionInput<E extends Example> = Omit<RewardInput<E>, 'signal'>;
+type GroupInput<E extends Example> = Omit<GroupRewardInput<E>, 'signal'>;
 
-function aboutCompletion<E extends Example>({ name }: RewardSettings, question: CompletionQuestion<E>): string {
-  return `reward '${name}' of the completion ${describe(question.completion.text)} to ${describe(question.prompt)}`;
+function aboutCompletion<E extends Example>({ name }: RewardSettings, input: CompletionInput<E>): string {
+  return `reward '${name}' of the completion ${describe(input.completion.text)} to ${describe(input.prompt)}`;
 }
 
 async function verdict<E extends Example>(
   reward: Reward<E>,
-  question: CompletionQuestion<E>,
+  input: CompletionInput<E>,
   stop: AbortSignal,
   clock: LimitClock,
 ): Promise<Verdict> {
-  const about = aboutCompletion(reward, question);
-  const given = await excused<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
-    const completion = withOwnTokens(question.completion);
-    const judge = (signal: AbortSignal) => reward.judge({ ...question, completion, signal });
+  const about = aboutCompletion(reward, input);
+  const given = await orOnError<Verdict>(reward, about, { null: null, zero: 0 }, async () => {
+    const completion = withOwnTokens(input.completion);
+    const judge = (signal: AbortSignal) => reward.judge({ ...input, completion, signal });
     return checkVerdict('verdict', await withTimeLimit(judge, reward.timeLimit, stop, clock));
   });
   requireFinite(about, given);
@@ -369,26 +373,26 @@ async function verdict<E extends Example>(
 
 async function steps<E extends Example>(
   reward: StepReward<E>,
-  question: CompletionQuestion<E>,
+  input: CompletionInput<E>,
   stop: AbortSignal,
   clock: LimitClock,
 ): Promise<readonly StepVerdict[] | null> {
-  const about = aboutCompletion(reward, question);
-  const { length } = question.completion.tokens;
+  const about = aboutCompletion(reward, input);
+  const { length } = input.completion.tokens;
   const zero = [{ end: length, reward: 0 }];
-  const given = await excused<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
-    const completion = withOwnTokens(question.completion);
-    const judge = (signal: AbortSignal) => reward.judgeSteps({ ...question, completion, signal });
+  const given = await orOnError<readonly StepVerdict[] | null>(reward, about, { null: null, zero }, async () => {
+    const completion = withOwnTokens(input.completion);
+    const judge = (signal: AbortSignal) => reward.judgeSteps({ ...input, completion, signal });
     return checkSteps(await withTimeLimit(judge, reward.timeLimit, stop, clock), length);
   });
   for (const step of given ?? []) requireFinite(about, step.reward);
   return given;
 }
 
-/** Without steps there is nothing to judge. */
+/** Null if there are no steps. */
 function checkSteps(given: unknown, length: number): readonly StepVerdict[] | null {
   if (given === null) return null;
-  if (!Array.isArray(given)) throw typeError('steps', 'an array of { end, reward }, or null', given);
+  if (!Array.isArray(given)) throw typeError('steps', 'an array of { end, reward } or null', given);
   let last = 0;
   const checked = given.map((one: unknown, j) => {
     const { end, reward } = checkObject(`steps[${j}]`, one);
@@ -401,19 +405,19 @@ function checkSteps(given: unknown, length: number): readonly StepVerdict[] | nu
 
 async function groupVerdicts<E extends Example>(
   reward: GroupReward<E>,
-  question: GroupQuestion<E>,
+  input: GroupInput<E>,
   stop: AbortSignal,
   clock: LimitClock,
 ): Promise<readonly Verdict[]> {
-  const about = `reward '${reward.name}' of the completions of ${describe(question.prompt)}`;
-  const count = question.completions.length;
+  const about = `reward '${reward.name}' of the completions of ${describe(input.prompt)}`;
+  const count = input.completions.length;
   const all = (one: Verdict) => Array<Verdict>(count).fill(one);
-  const verdicts = await excused<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
-    const completions = question.completions.map(withOwnTokens);
-    const judge = (signal: AbortSignal) => reward.judgeGroup({ ...question, completions, signal });
+  const verdicts = await orOnError<readonly Verdict[]>(reward, about, { null: all(null), zero: all(0) }, async () => {
+    const completions = input.completions.map(withOwnTokens);
+    const judge = (signal: AbortSignal) => reward.judgeGroup({ ...input, completions, signal });
     const given = await withTimeLimit(judge, reward.timeLimit, stop, clock);
     if (!Array.isArray(given) || given.length !== count) {
-      throw typeError('verdicts', `an array of ${count}, one a completion`, given);
+      throw typeError('verdicts', `an array of ${count}, one for each completion`, given);
     }
     return Array.from(given, (one: unknown, i) => checkVerdict(`verdicts[${i}]`, one));
   });
@@ -421,13 +425,13 @@ async function groupVerdicts<E extends Example>(
   return verdicts;
 }
 
-/** A reward that sorts them, say, must not change what is learnt from. */
+/** A reward that, for example, sorts the tokens must not change the ones that training uses. */
 function withOwnTokens<C extends { tokens: Int32Array }>(completion: C): C {
   return { ...completion, tokens: completion.tokens.slice() };
 }
 
-/** What `judge` gives, or what there is for it where it fails, as `onError` says. */
-async function excused<T>(
+/** The result of `judge`; if it fails, an error or a substitute as `onError` says. */
+async function orOnError<T>(
   { onError }: RewardSettings,
   about: string,
   otherwise: { null: T; zero: T },
@@ -451,7 +455,7 @@ function requireFinite(about: string, given: Verdict): void {
   throw new NumericFault(`${about}: expected a finite number, got ${given}`);
 }
 
-/** What `run` gives, unless it takes longer than `limit` milliseconds from the start of `clock` on, or `stop` aborts. */
+/** The result of `run`, unless it takes longer than `limit` milliseconds after `clock` has started, or `stop` aborts. */
 async function withTimeLimit(
   run: (signal: AbortSignal) => unknown,
   limit: number,
@@ -466,7 +470,7 @@ async function withTimeLimit(
   } finally {
     clock.busy += performance.now() - began;
   }
-  // Most rewards are synchronous: no timer for them.
+  // Most rewards are synchronous and need no timer.
   if (!isPromise(result)) return result;
   return await new Promise<unknown>((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined;
@@ -486,7 +490,7 @@ async function withTimeLimit(
     });
     const stopped = () => give(whyStopped(stop.reason));
     stop.addEventListener('abort', stopped, { once: true });
-    // The reward itself may have caused it.
+    // The reward itself may have aborted it.
     if (stop.aborted) stopped();
     (result as PromiseLike<unknown>).then(
       (value) => settle(() => resolve(value)),
@@ -497,7 +501,7 @@ async function withTimeLimit(
 
 function whyStopped(reason: unknown): string {
   if (reason instanceof Interrupted) return 'the step was interrupted';
-  return reason instanceof SamplingFailed ? 'the sampling has failed' : 'another verdict has stopped the run';
+  return reason instanceof SamplingFailed ? 'sampling has failed' : 'another verdict stopped the run';
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

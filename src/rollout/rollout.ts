@@ -1,49 +1,53 @@
 // Rollouts: groups of completions sampled for each prompt, scored and rewarded.
 
 import { NumericFault } from '../base/numeric-fault.js';
+import { mean, variance } from '../base/statistics.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
 import type { Example } from '../tasks/task.js';
 import { completionText } from '../text/tokenizer.js';
 import type { AnyReward, Group, RewardSettings, ScoredCompletion } from './api.js';
-import type { Completion, RolloutEngine, SamplingSettings } from './engine.js';
+import type { Completion, RolloutEngine, RolloutOptions, SamplingSettings } from './engine.js';
 import { Judging } from './rewards.js';
 import { policySampler } from './sample.js';
 import { encodePrompts, type TokenTask } from './token-task.js';
 
 export interface SamplingOptions<E extends Example = Example>
-  extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'> {
+  extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'>,
+    Pick<RolloutOptions, 'weights'> {
   /** Completions a prompt. */
   groupSize: number;
-  /** Asked about every completion, beside the task's score. Default: none. */
+  /** Called for every completion, in addition to the task's score. Default: none. */
   rewards?: readonly AnyReward<E>[];
-  /** The number of the first prompt, where a step's prompts are sampled in several calls. Default 0. */
+  /** The index of the first prompt, if a step samples its prompts in several calls. Default 0. */
   firstPrompt?: number;
-  /** Interrupts: its reason is thrown. */
+  /** Interrupts sampling; its reason is thrown. */
   signal?: AbortSignal;
-  /** What samples; default: the policy's own sampler. */
+  /** The rollout engine. Default: the policy's own sampler. */
   engine?: RolloutEngine;
+  /** Time limits of rewards begin no earlier than this. Default: once all completions are sampled. */
+  limitsFrom?: Promise<void>;
   /** Called once all completions are sampled, with groups that are still without scores and rewards. */
   onSampled?: (groups: readonly Group<E>[], progress: SamplingProgress) => void;
-  /** Called whenever a completion has been sampled, or has got its score and rewards. */
+  /** Called whenever a completion has been sampled or rewarded. */
   onProgress?: (progress: SamplingProgress) => void;
 }
 
 export interface SamplingProgress {
-  /** Completions that there will be. */
+  /** Total number of completions. */
   all: number;
   sampled: number;
-  /** Of those, how many have their score and rewards. */
+  /** How many have their score and rewards. */
   rewarded: number;
-  /** Seconds in which scores and rewards have held the thread. */
+  /** Seconds for which scores and rewards have occupied the thread. */
   rewardSeconds: number;
 }
 
 /**
- * Samples a group for each example, in order, and asks for the task's score and the rewards of each completion while others are
- * sampled. Results do not depend on who is ready when. A failure of a score or a reward is thrown when all completions are
- * sampled; see `Judging.finish` for which there are. NumericFault also where a sum of rewards is not finite in float32, in
- * which devices compute.
+ * Samples a group for each example, in order, and computes scores and rewards of completions while others are sampled. Results
+ * do not depend on timing. A failing score or reward is thrown once all completions are sampled; see `Judging.finish` for the
+ * possible errors. NumericFault also if the sum of a completion's rewards is not finite in float32, the precision of the
+ * devices.
  */
 export async function sampleGroups<E extends Example>(
   policy: Policy,
@@ -54,6 +58,7 @@ export async function sampleGroups<E extends Example>(
     rewards = [],
     firstPrompt = 0,
     engine = policySampler(policy),
+    limitsFrom,
     onSampled,
     onProgress,
     ...options
@@ -73,7 +78,12 @@ export async function sampleGroups<E extends Example>(
     rewardSeconds: judging.busy / 1e3,
   });
   const tell = () => onProgress?.(progress());
-  const judging = new Judging(task.task, rewards, { groupSize, signal: options.signal, onJudged: tell });
+  const judging = new Judging(task.task, rewards, {
+    groupSize,
+    signal: options.signal,
+    limitsFrom,
+    onJudged: tell,
+  });
   const onCompletion = (completion: Completion, i: number) => {
     sampled++;
     const text = completionText(tokenizer, completion.tokens, stopTokens);
@@ -87,7 +97,7 @@ export async function sampleGroups<E extends Example>(
   try {
     const settings = { ...options, maxTokens, contextLength, stopTokens, stopTexts };
     completions = await engine.complete(requests, { ...settings, onCompletion });
-    // Those that an engine has told nothing of.
+    // Engines need not call onCompletion.
     for (const [i, completion] of completions.entries()) if (texts[i] === undefined) onCompletion(completion, i);
   } catch (error) {
     await judging.abandon();
@@ -112,16 +122,16 @@ export async function sampleGroups<E extends Example>(
   try {
     await judging.finish();
   } finally {
-    // After a failure too, for whoever looks into it.
+    // Even after a failure, so that the completions can be examined.
     for (const [i, completion] of scored.entries()) Object.assign(completion, judging.judgements[i]);
   }
-  // Rewards of steps are in the advantages of tokens alone.
+  // Step rewards only count in the advantages of tokens.
   const whole = rewards.filter((reward) => !('judgeSteps' in reward));
   for (const completion of scored) completion.reward = totalReward(completion, whole);
   return groups;
 }
 
-/** The weighted sum of the rewards that apply; NaN when none with a weight does. */
+/** The weighted sum of the rewards that apply; NaN if no reward with a weight does. */
 function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings[]): number {
   const applying = all.filter(({ name, weight }) => weight !== 0 && rewards[name] !== null);
   if (applying.length === 0) return Number.NaN;
@@ -134,7 +144,7 @@ function totalReward({ rewards }: ScoredCompletion, all: readonly RewardSettings
   return total;
 }
 
-/** Metrics of the completions and their rewards; `reward` and its like come with the advantages. */
+/** Metrics of the completions and their rewards; `reward` and `reward_std` are added with the advantages. */
 export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<RewardSettings, 'name'>[]): Metrics {
   const completions = groups.flatMap((group) => group.completions);
   const lengths = completions.map(({ tokens }) => tokens.length);
@@ -142,7 +152,7 @@ export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<
   for (const { name } of rewards) {
     const values = completions.map((completion) => completion.rewards[name]).filter((value) => value !== null);
     metrics[`rewards/${name}/mean`] = mean(values);
-    metrics[`rewards/${name}/std`] = deviation(values);
+    metrics[`rewards/${name}/std`] = Math.sqrt(variance(values));
   }
   metrics['completions/mean_length'] = mean(lengths);
   metrics['completions/min_length'] = lengths.reduce((a, b) => Math.min(a, b));
@@ -157,7 +167,7 @@ export function rolloutMetrics(groups: readonly Group[], rewards: readonly Pick<
   return metrics;
 }
 
-/** Mean score for each difficulty there is, in ascending order. */
+/** Mean score for each difficulty that occurs, in ascending order. */
 export function accuracyByDifficulty(
   scored: readonly { difficulty: number; score: number }[],
 ): { difficulty: number; count: number; accuracy: number }[] {
@@ -170,16 +180,4 @@ export function accuracyByDifficulty(
   return [...byDifficulty]
     .sort(([a], [b]) => a - b)
     .map(([difficulty, scores]) => ({ difficulty, count: scores.length, accuracy: mean(scores) }));
-}
-
-/** NaN of no values. */
-export function mean(values: readonly number[]): number {
-  return values.reduce((a, b) => a + b, 0) / values.length;
-}
-
-/** Standard deviation with ddof 1; 0 of fewer than two values. */
-function deviation(values: readonly number[]): number {
-  if (values.length < 2) return 0;
-  const center = mean(values);
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (values.length - 1));
 }

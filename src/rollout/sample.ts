@@ -1,16 +1,16 @@
-// The policy's own sampler: a rollout engine over its decoder. A bounded number of rows is decoded at once; where a row ends,
-// the next request takes its place. The choice of a token depends on its row alone: the random number of each position is
-// addressed by (seed, step, prompt, sample, position), so a completion does not depend on which rows were beside it.
+// The policy's own sampler: a rollout engine that uses the policy's decoder. A bounded number of rows is decoded at once; when a
+// row ends, the next request takes its place. The choice of a token depends only on its row: the random number of each position is
+// addressed by (seed, step, prompt, sample, position), so a completion does not depend on the other rows of its batch.
 
-import { breathe } from '../base/breathe.js';
 import { checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { uniform } from '../base/random.js';
+import { yieldToEventLoop } from '../base/yield.js';
 import type { DeviceChoice } from '../devices/devices.js';
 import { checkLogits } from '../model/check-logits.js';
 import type { Decoder, Policy, RefillableDecoder, SequenceBatch } from '../model/policy.js';
 import { paddingOf, type TextStream } from '../text/tokenizer.js';
-import { type Choices, chooseFromCut, chooseTokens } from './choose.js';
+import { drawTokens } from './draw.js';
 import {
   type Completion,
   checkRequests,
@@ -20,21 +20,19 @@ import {
   type RolloutOptions,
   type RolloutRequest,
 } from './engine.js';
-import { keepOnly } from './kept-tokens.js';
-import { logProbsOf } from './log-probs.js';
 import { sequencesAPass } from './pass-size.js';
 
 export interface SamplerOptions {
-  /** Rows that are decoded at once at most, at least 1. Default: 512, or as many as one pass of the policy bears. */
+  /** Maximum number of rows decoded at once, at least 1. Default: 512, or fewer if one pass of the policy would take too long. */
   rows?: number;
-  /** Where log-probs are computed: on the device of the loss they have the bits that the loss sees. Default `'auto'`. */
+  /** Device that computes the log-probs: on the device of the loss, they equal the loss's bit for bit. Default `'auto'`. */
   device?: DeviceChoice;
 }
 
 /** Bounds the memory of the cache. */
-const mostRows = 512;
+const maxRows = 512;
 
-/** Prompts that are read in one pass at most, ahead of the rows that they are for. */
+/** Maximum number of prompts that are prefilled in one pass, ahead of the rows that need them. */
 const promptsAhead = 16;
 
 /**
@@ -59,23 +57,23 @@ export function policySampler(policy: Policy, { rows, device = 'auto' }: Sampler
         throw rangeError(`sampling.stopTokens[${outside}]`, `a token id from 0 to ${vocabularySize - 1}`, id);
       }
       if (requests.length === 0) return [];
-      const slots = Math.min(rows ?? Math.min(mostRows, sequencesAPass(policy, 1, 'forward')), requests.length);
+      const slots = Math.min(rows ?? Math.min(maxRows, sequencesPerPass(policy, 1, 'forward')), requests.length);
       return new Sampling(policy, device, requests, options, slots).run();
     },
   };
 }
 
-/** A completion at work. */
+/** A completion being sampled. */
 interface Draft {
-  /** Of its request. */
+  /** Index of its request. */
   index: number;
   request: RolloutRequest;
   tokens: number[];
   logProbs: number[];
-  /** Ids that a cut left at each position. */
+  /** With truncation, the kept ids at each position. */
   kept: Int32Array[];
   isEnded: boolean;
-  /** What has been written, as far back as a stop text may reach; undefined without stop texts. */
+  /** The end of the decoded text, as long as the longest stop text; undefined without stop texts. */
   text: { stream: TextStream; tail: string } | undefined;
 }
 
@@ -99,7 +97,7 @@ class Sampling {
     const { stopTokens = [], stopTexts = [], temperature } = options;
     this.results = new Array(requests.length);
     this.endTokens = new Set([...policy.tokenizer.endTokens, ...stopTokens]);
-    // The most likely token is left by every cut.
+    // Truncation always keeps the most likely token, so greedy decoding ignores it.
     this.isCut = temperature !== 0 && isCut(options);
     this.longestStop = stopTexts.reduce((most, text) => Math.max(most, text.length), 0);
     this.prompts = new PromptReader(policy, requests, options);
@@ -111,7 +109,7 @@ class Sampling {
         this.admit();
         if (this.drafts.every((draft) => draft === undefined || draft.isEnded)) return this.results;
         this.chooseTokens();
-        await breathe(this.options.signal);
+        await yieldToEventLoop(this.options.signal);
         this.advance();
       }
     } finally {
@@ -120,7 +118,7 @@ class Sampling {
     }
   }
 
-  /** Gives rows that have ended to the next requests, where the decoder lets it; starts it where there is none. */
+  /** Starts the decoder if there is none, or gives free rows to the next requests if the decoder supports it. */
   private admit(): void {
     const { decoder } = this;
     const free = this.drafts.flatMap((draft, row) => (draft === undefined ? [row] : []));
@@ -145,43 +143,39 @@ class Sampling {
     return { index, request, tokens: [], logProbs: [], kept: [], isEnded: false, text };
   }
 
-  /** Chooses the next token of each row, and hands over what has ended. */
+  /** Chooses the next token of each row, and hands over completions that have ended. */
   private chooseTokens(): void {
     const { temperature, maxTokens } = this.options;
     const logits = checkLogits(this.decoder!.logits, this.drafts.length, this.policy.logitsSize);
-    const choices = this.choose(logits);
+    const { seed, step } = this.options;
+    const stream = { seed, purpose: 'sampling', index: step } as const;
+    const drawn = drawTokens(logits, {
+      temperature,
+      cut: this.options,
+      allowed: this.policy.tokenizer.vocabularySize,
+      wanted: (row) => isLive(this.drafts[row]),
+      point: (row) => {
+        const { request, tokens } = this.drafts[row]!;
+        return uniform(stream, request.promptIndex, request.sample, tokens.length);
+      },
+      device: this.device,
+    });
     for (const [row, draft] of this.drafts.entries()) {
-      if (isLive(draft) && Number.isNaN(choices.probabilities[row])) {
+      if (isLive(draft) && drawn.tokens[row] < 0) {
         throw new NumericFault(
-          `logits: expected finite values, got others at position ${draft.tokens.length} of prompt ${draft.request.promptIndex}`,
+          `logits: expected finite values, got non-finite values at position ${draft.tokens.length} of prompt ${draft.request.promptIndex}`,
         );
       }
     }
-    const values = logits.dataSync<'float32'>();
-    const input = choices.kept ? keepOnly(values, this.policy.logitsSize, choices.kept) : values;
-    const logProbs = logProbsOf(input, choices.tokens, temperature || 1, this.device);
     this.drafts.forEach((draft, row) => {
       if (!isLive(draft)) return;
-      const token = choices.tokens[row];
+      const token = drawn.tokens[row];
       draft.tokens.push(token);
-      draft.logProbs.push(logProbs[row]);
-      if (choices.kept) draft.kept.push(choices.kept[row]);
+      draft.logProbs.push(drawn.logProbs[row]);
+      if (drawn.kept) draft.kept.push(drawn.kept[row]);
       const isStopped = this.endTokens.has(token) || this.completesStop(draft, token);
       if (isStopped || draft.tokens.length === maxTokens) this.finish(draft, row, !isStopped);
     });
-  }
-
-  private choose(logits: ReturnType<typeof checkLogits>): Choices & { kept?: Int32Array[] } {
-    const { temperature, seed, step } = this.options;
-    const { vocabularySize: allowed } = this.policy.tokenizer;
-    if (temperature === 0) return chooseTokens(logits, 1, { allowed });
-    const stream = { seed, purpose: 'sampling', index: step } as const;
-    const points = Float64Array.from(this.drafts, (draft) =>
-      isLive(draft) ? uniform(stream, draft.request.promptIndex, draft.request.sample, draft.tokens.length) : 0,
-    );
-    if (!this.isCut) return chooseTokens(logits, temperature, { points, allowed });
-    const wanted = (row: number) => isLive(this.drafts[row]);
-    return chooseFromCut(logits, temperature, this.options, { points, allowed, wanted });
   }
 
   private completesStop(draft: Draft, token: number): boolean {
@@ -207,7 +201,7 @@ class Sampling {
     this.options.onCompletion?.(completion, index);
   }
 
-  /** Appends what was chosen. Rows that nobody waits for any more leave, once they are half of all. */
+  /** Appends the chosen tokens. Rows that have ended are removed once they are at least half of all. */
   private advance(): void {
     const live = this.drafts.flatMap((draft, row) => (isLive(draft) ? [row] : []));
     const { decoder } = this;
@@ -222,7 +216,7 @@ class Sampling {
       decoder.dispose();
       this.drafts.splice(0, this.drafts.length, ...live.map((row) => this.drafts[row]));
     }
-    // A row of a decoder that cannot be refilled repeats its last token, unread, while others go on.
+    // In a decoder without `replace`, a row that has ended repeats its last token until the others end.
     this.decoder!.append(Int32Array.from(this.drafts, (draft) => draft?.tokens.at(-1) ?? -1));
   }
 }
@@ -253,20 +247,20 @@ interface Waiting {
   request: RolloutRequest;
 }
 
-/** A prompt that was read: a row of a decoder that nothing is appended to. */
+/** A prefilled prompt: a row of a decoder that nothing is appended to. */
 interface ReadPrompt {
   store: { decoder: RefillableDecoder; prompts: number };
   row: number;
 }
 
-/** Reads prompts, each once, some ahead of the requests for them, and keeps what was read until its last request has begun. */
+/** Prefills each prompt once, some of them ahead, and keeps it until the last request for it has begun. */
 class PromptReader {
   private next = 0;
-  /** Requests of each prompt that have not begun. */
+  /** For each prompt, the number of requests that have not begun. */
   private readonly requested = new Map<number, number>();
   private readonly read = new Map<number, ReadPrompt>();
   private readonly longest: number;
-  /** The policy's decoders keep their rows: only known once there was one. */
+  /** Whether the policy's decoders cannot replace rows; known once the first decoder exists. */
   private isFixed = false;
 
   constructor(
@@ -282,7 +276,7 @@ class PromptReader {
     return this.requests.length - this.next;
   }
 
-  /** A decoder of the next requests, at most `rows`. */
+  /** A new decoder for the next requests, at most `rows`. */
   start(rows: number): { decoder: Decoder; requests: Waiting[] } {
     if (this.isFixed) return this.startFixed(rows);
     const first = this.requests[this.next].promptIndex;
@@ -299,7 +293,7 @@ class PromptReader {
     const { store } = this.read.get(first)!;
     const requests = this.take(rows, (own) => own.store === store);
     const own = Int32Array.from(requests, ({ request }) => this.read.get(request.promptIndex)!.row);
-    // Rows for the requests of other stores are copies of the first until they are filled.
+    // Rows for requests whose prompts are in other decoders hold a copy of the first prompt until they are filled.
     const more = Math.min(rows - requests.length, this.waiting);
     const decoder = store.decoder.select(Int32Array.of(...own, ...new Int32Array(more).fill(own[0])));
     this.release(requests);
@@ -312,7 +306,7 @@ class PromptReader {
     }
   }
 
-  /** Lets the next requests begin in rows of a decoder. */
+  /** Starts the next requests in the given rows of a decoder. */
   fill(decoder: RefillableDecoder, rows: readonly number[]): Waiting[] {
     const filled: Waiting[] = [];
     while (filled.length < rows.length && this.waiting > 0) {
@@ -343,7 +337,7 @@ class PromptReader {
     }
   }
 
-  /** A decoder that rows cannot leave: of the next requests, with as many prompts as one pass reads. */
+  /** A decoder without `replace`, for the next requests, with as many prompts as one pass can read. */
   private startFixed(rows: number): { decoder: Decoder; requests: Waiting[] } {
     const prompts = this.ahead(rows, 0);
     const indices = new Map(prompts.map(({ promptIndex }, i) => [promptIndex, i]));
@@ -356,9 +350,9 @@ class PromptReader {
     return { decoder: this.decode(prompts, promptOfRow), requests };
   }
 
-  /** The next prompts that were not read: those of `rows` requests, and up to `least` in all, as far as one pass bears. */
+  /** The next prompts to prefill: those of the next `rows` requests, more up to a total of `least`, at most what fits one pass. */
   private ahead(rows: number, least: number): RolloutRequest[] {
-    const most = sequencesAPass(this.policy, this.longest, 'forward');
+    const most = sequencesPerPass(this.policy, this.longest, 'forward');
     const prompts = new Map<number, RolloutRequest>();
     for (let i = this.next; i < this.requests.length && prompts.size < most; i++) {
       if (i - this.next >= rows && prompts.size >= least) break;
@@ -387,7 +381,7 @@ class PromptReader {
     });
   }
 
-  /** Frees what no request waits for any more. */
+  /** Frees prompts that no request needs any more. */
   private release(begun: readonly Waiting[]): void {
     for (const { request } of begun) {
       const { promptIndex } = request;
@@ -419,7 +413,7 @@ class PromptReader {
   }
 }
 
-/** Left-pads prompts to `length` columns; `padding` is any token id. RangeError for an empty or too long prompt. */
+/** Left-pads prompts to `length` positions; `padding` is any token id. RangeError for an empty or too long prompt. */
 export function padPrompts(prompts: readonly Int32Array[], length: number, padding: number): SequenceBatch {
   const tokens = new Int32Array(prompts.length * length).fill(padding);
   const starts = Int32Array.from(prompts, (prompt) => length - prompt.length);

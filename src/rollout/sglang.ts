@@ -1,4 +1,4 @@
-// Rollouts by SGLang's own server (/generate). Routes and fields were read in SGLang's sources of 2026 (managers/io_struct.py).
+// Rollouts by SGLang's native server API (/generate). Routes and fields follow SGLang's sources of 2026 (managers/io_struct.py).
 
 import { checkObject } from '../base/check.js';
 import type { RolloutEngine } from './engine.js';
@@ -94,7 +94,7 @@ function protocolOf(loads: 'adapter' | 'model'): ServerProtocol {
 }
 
 /**
- * Samples completions from SGLang servers, for the trainer's option `rollout`. They load each version of the policy's adapter
+ * Samples completions from SGLang servers, for the trainer's option `rollout`. The servers load each version of the policy's
  * (`adapterFolder`), or of all weights (`weightsFolder`). How to start them: docs/rollout.md.
  *
  * @throws TypeError or RangeError that names the option, what was expected and what was given

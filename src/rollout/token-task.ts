@@ -1,30 +1,30 @@
-// A task as a policy sees it: its prompts as tokens, and the sizes that batches are padded to.
+// A task in the tokens of a policy: its encoded prompts, and the sizes that batches are padded to.
 
 import { describe, rangeError, typeError } from '../base/check.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { Example, Task } from '../tasks/task.js';
 import { type EncodeOptions, encodeOne, type Tokenizer } from '../text/tokenizer.js';
 
-/** Sizes are constants of the task, so that a result does not depend on which examples share a batch. */
+/** The sizes are constants of the task, so that results do not depend on which examples share a batch. */
 export interface TokenTask<E extends Example = Example> {
   task: Task<E>;
   tokenizer: Tokenizer;
-  /** Tokens of a prompt at most. */
+  /** Maximum length of a prompt in tokens. */
   promptLength: number;
-  /** Tokens of a completion at most, the end token included. */
+  /** Maximum length of a completion in tokens, the end token included. */
   maxTokens: number;
-  /** What ends a completion besides the end tokens: see `SamplingSettings`. */
+  /** Additional ends of a completion: see `SamplingSettings`. */
   stopTokens?: readonly number[];
   stopTexts?: readonly string[];
 }
 
-/** Tokens of a prompt at most, and of a completion, where neither the options nor the task say how many. */
+/** Default maximum lengths of a prompt and a completion, in tokens, if neither the options nor the task give one. */
 export const usualPromptLength = 512;
 export const usualMaxTokens = 256;
 
 /**
- * Sizes that are null come from the task. Completions are bounded by one token a character, and the end token; prompts for a
- * policy of characters alone: other tokenizers put tokens around a text, and chat templates text.
+ * Sizes that are null come from the task. A solution needs at most one token per character plus the end token. The bound of
+ * prompts is used for character-level policies only: other tokenizers and chat templates add tokens.
  */
 export function tokenTask<E extends Example>(
   task: Task<E>,
@@ -48,8 +48,8 @@ export function tokenTask<E extends Example>(
 }
 
 /**
- * The ids of prompts. RangeError or TypeError, naming the task and the prompt, for one that the tokenizer cannot encode, that is
- * empty or too long, and for chat messages where the policy has no chat template.
+ * The ids of prompts. RangeError or TypeError that names the task and the prompt, if the tokenizer cannot encode it, it is empty or
+ * too long, or it has chat messages and the policy has no chat template.
  */
 export async function encodePrompts(task: TokenTask, examples: readonly Example[]): Promise<Int32Array[]> {
   const texts = await promptTexts(task, examples);
@@ -60,10 +60,10 @@ interface PromptText extends EncodeOptions {
   text: string;
 }
 
-/** What is encoded: a prompt, or its chat as the template writes it, which has its special tokens already. */
+/** The text to encode: a prompt, or its chat rendered by the template, which already contains the special tokens. */
 async function promptTexts({ task, tokenizer }: TokenTask, examples: readonly Example[]): Promise<PromptText[]> {
   for (const { prompt } of examples) {
-    if (typeof prompt !== 'string') throw typeError(`${task.name}, prompt`, 'a text', prompt);
+    if (typeof prompt !== 'string') throw typeError(`${task.name}, prompt`, 'a string', prompt);
   }
   const chats = examples.flatMap(({ messages }) => (messages === undefined ? [] : [messages]));
   if (chats.length > 0 && !tokenizer.chat) {

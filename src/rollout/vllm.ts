@@ -1,4 +1,4 @@
-// Rollouts by vLLM's OpenAI-compatible server. Routes and fields were read in vLLM's sources of 2026 (completion/protocol.py,
+// Rollouts by vLLM's OpenAI-compatible server. Routes and fields follow vLLM's sources of 2026 (completion/protocol.py,
 // serve/lora).
 
 import type { RolloutEngine } from './engine.js';
@@ -34,7 +34,7 @@ const protocol: ServerProtocol = {
       seed,
       logprobs: 0,
       return_token_ids: true,
-      // The end tokens are the policy's, not those of the server's configuration.
+      // The end tokens are those of the policy, not those of the server's configuration.
       ignore_eos: true,
       stop_token_ids: [...stopTokens],
       ...(stopTexts.length > 0 && { stop: [...stopTexts], include_stop_str_in_output: true }),

@@ -1,21 +1,21 @@
-// Checkpoints on disk. A checkpoint is a folder that appears under its name all at once: its files are written and synced
-// in a folder beside it, the manifest with their sizes and SHA-256 last, and the folder is renamed. What a manifest does
-// not vouch for is no checkpoint.
+// Checkpoints on disk. A checkpoint is a folder that appears under its name atomically: its files are written and synced in a
+// temporary folder beside it, the manifest with their sizes and SHA-256 last, and the folder is renamed. A folder whose
+// manifest does not match is not a checkpoint.
 
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fileSha256 } from '../base/file-hash.js';
 
-/** What is asked of a disk, so that a test can let it fail. */
+/** The disk operations used here, so that tests can make them fail. */
 export interface Disk {
   mkdir(path: string): void;
-  /** Creates or replaces a file of these bytes, piece by piece, and returns when they are on the disk. */
+  /** Creates or replaces a file with these bytes, chunk by chunk, and returns when they are on the disk. */
   write(path: string, pieces: Iterable<Uint8Array>): void;
   rename(from: string, to: string): void;
-  /** Returns when the names in a folder are on the disk. */
+  /** Returns when the directory entries of a folder are on the disk. */
   syncFolder(path: string): void;
-  /** Removes a folder with what is in it, if it is there. */
+  /** Removes a folder with its contents, if it exists. */
   remove(path: string): void;
 }
 
@@ -32,7 +32,7 @@ export const disk: Disk = {
   },
   rename: fs.renameSync,
   syncFolder(path) {
-    // Windows has no such thing.
+    // Windows cannot sync a folder.
     if (process.platform === 'win32') return;
     const folder = fs.openSync(path, 'r');
     try {
@@ -44,7 +44,7 @@ export const disk: Disk = {
   remove: (path) => fs.rmSync(path, { recursive: true, force: true }),
 };
 
-/** What files of a checkpoint are to hold, by name: their bytes, piece by piece. */
+/** The contents of a checkpoint's files by name, in chunks of bytes. */
 export type CheckpointFiles = Readonly<Record<string, Iterable<Uint8Array>>>;
 
 export interface Manifest {
@@ -55,7 +55,7 @@ export interface Manifest {
 
 export const manifestName = 'manifest.json';
 const folderPattern = /^step-(\d{8,})$/;
-/** Folders on their way in or out. */
+/** Temporary folders of checkpoints being written or removed. */
 const passingPattern = /^\.(new|old)-/;
 
 export function checkpointName(step: number): string {
@@ -63,13 +63,13 @@ export function checkpointName(step: number): string {
 }
 
 /**
- * Writes the checkpoint of a step below `parent`, verifies it, and returns its folder; one of the same step is replaced. When
- * anything fails, what was there before is there still, the new one is not, and the error says what failed.
+ * Writes the checkpoint of a step below `parent`, verifies it, and returns its folder; one of the same step is replaced. If
+ * anything fails, the previous state is kept, there is no new checkpoint, and the error says what failed.
  */
 export function writeCheckpoint(parent: string, step: number, files: CheckpointFiles, on: Disk = disk): string {
   const name = checkpointName(step);
   const folder = join(parent, name);
-  const passing = join(parent, `.new-${name}`);
+  const temporary = join(parent, `.new-${name}`);
   const manifest: Manifest = { format: 1, step, files: {} };
   let isPlaced = false;
   try {
@@ -77,36 +77,36 @@ export function writeCheckpoint(parent: string, step: number, files: CheckpointF
       on.mkdir(parent);
       on.syncFolder(dirname(parent));
     }
-    on.remove(passing);
-    on.mkdir(passing);
+    on.remove(temporary);
+    on.mkdir(temporary);
     for (const [file, pieces] of Object.entries(files)) {
       const { observed, result } = observe(pieces);
-      on.write(join(passing, file), observed);
+      on.write(join(temporary, file), observed);
       manifest.files[file] = result();
     }
-    on.write(join(passing, manifestName), [Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`)]);
-    on.syncFolder(passing);
-    readCheckpoint(passing);
+    on.write(join(temporary, manifestName), [Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`)]);
+    on.syncFolder(temporary);
+    readCheckpoint(temporary);
     if (fs.existsSync(folder)) removeCheckpoint(folder, on);
-    on.rename(passing, folder);
+    on.rename(temporary, folder);
     isPlaced = true;
     on.syncFolder(parent);
   } catch (error) {
-    // On a full disk the room is wanted.
-    attempt(() => on.remove(passing));
-    // The caller takes back the step: a run must not go on from behind its own logs.
+    // On a full disk, the space is needed.
+    attempt(() => on.remove(temporary));
+    // The caller undoes the step, so this checkpoint must not remain: it would be ahead of the logs.
     if (isPlaced) attempt(() => removeCheckpoint(folder, on));
     throw new Error(`step ${step} could not be saved to ${folder}: ${(error as Error).message}`, { cause: error });
   }
   return folder;
 }
 
-/** Removes a checkpoint: it stops being one before its files go. */
+/** Removes a checkpoint. Renames its folder first, so that a partly removed one is no checkpoint. */
 export function removeCheckpoint(folder: string, on: Disk = disk): void {
-  const passing = join(dirname(folder), `.old-${basename(folder)}`);
-  on.remove(passing);
-  on.rename(folder, passing);
-  on.remove(passing);
+  const temporary = join(dirname(folder), `.old-${basename(folder)}`);
+  on.remove(temporary);
+  on.rename(folder, temporary);
+  on.remove(temporary);
 }
 
 export interface FoundCheckpoint {
@@ -114,7 +114,7 @@ export interface FoundCheckpoint {
   step: number;
 }
 
-/** The checkpoints below `parent` by their names, newest first, intact or not. */
+/** The checkpoints below `parent` by their names, newest first, whether intact or not. */
 export function listCheckpoints(parent: string): FoundCheckpoint[] {
   if (!fs.existsSync(parent)) return [];
   return fs
@@ -126,14 +126,14 @@ export function listCheckpoints(parent: string): FoundCheckpoint[] {
     .sort((a, b) => b.step - a.step);
 }
 
-/** Removes what an interrupted write or removal left behind. */
+/** Removes the remains of an interrupted write or removal. */
 export function tidyCheckpoints(parent: string, on: Disk = disk): void {
   if (!fs.existsSync(parent)) return;
   for (const name of fs.readdirSync(parent).filter((entry) => passingPattern.test(entry)))
     on.remove(join(parent, name));
 }
 
-/** The step of a checkpoint and the names of its files, verified against its manifest. Error that says what is wrong with it. */
+/** The step of a checkpoint and the names of its files, verified against its manifest. Error that says what is wrong. */
 export function readCheckpoint(folder: string): { step: number; files: string[] } {
   const manifest = readManifest(folder);
   for (const [name, { size, sha256: expected }] of Object.entries(manifest.files)) {
@@ -141,7 +141,7 @@ export function readCheckpoint(folder: string): { step: number; files: string[] 
     const found = reading(path, () => fs.statSync(path).size);
     if (found !== size) throw new Error(`${name}: expected ${size} bytes, got ${found}`);
     const hash = reading(path, () => fileSha256(path));
-    if (hash !== expected) throw new Error(`${name}: its SHA-256 is not that of the manifest`);
+    if (hash !== expected) throw new Error(`${name}: its SHA-256 differs from the manifest's`);
   }
   return { step: manifest.step, files: Object.keys(manifest.files) };
 }
@@ -161,7 +161,7 @@ function readManifest(folder: string): Manifest {
   return manifest;
 }
 
-/** What `read` gives; its error names the file. */
+/** The result of `read`; its errors name the file. */
 function reading<T>(path: string, read: () => T): T {
   try {
     return read();
@@ -170,7 +170,7 @@ function reading<T>(path: string, read: () => T): T {
   }
 }
 
-/** The newest intact checkpoint below `parent`, and what was wrong with newer ones. */
+/** The newest intact checkpoint below `parent`, and what is wrong with newer ones. */
 export function newestCheckpoint(parent: string): {
   found: (FoundCheckpoint & { files: string[] }) | undefined;
   broken: { folder: string; reason: string }[];
@@ -195,8 +195,8 @@ export interface KeepOptions {
   best: number | undefined;
 }
 
-/** Of checkpoints newest first, those that need not be kept. The newest always is. */
-export function superfluous(
+/** Of checkpoints newest first, those that need not be kept. The newest is always kept. */
+export function expired(
   checkpoints: readonly FoundCheckpoint[],
   { keepLast, keepEvery, best }: KeepOptions,
 ): FoundCheckpoint[] {
@@ -209,11 +209,11 @@ function attempt(action: () => void): void {
   try {
     action();
   } catch {
-    // What is left behind goes when the run is opened next.
+    // Remains are removed when the run is opened next.
   }
 }
 
-/** The same pieces, and their size and SHA-256 once all have been taken. */
+/** Passes chunks through, and provides their size and SHA-256 once all have been read. */
 function observe(pieces: Iterable<Uint8Array>) {
   const hash = createHash('sha256');
   let size = 0;

@@ -1,4 +1,4 @@
-// Whether a run goes on as what it was: the facts that its results depend on, and how two sets of them differ.
+// Compares a resumed run with its beginning: identifies the facts that its results depend on, and lists their differences.
 
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
@@ -7,10 +7,10 @@ import type { AnyReward } from '../rollout/api.js';
 import { type FileSource, sourceOfTask, type TaskSource } from '../tasks/source.js';
 import type { Example, Problems, Task } from '../tasks/task.js';
 
-/** Settings that say how a run is kept and measured, not what it learns. */
+/** Settings that affect how a run is stored and evaluated, but not what it learns. */
 const harmless = ['checkpoint', 'evaluation'];
 
-/** Facts of a run, as config.json holds them: plain JSON. */
+/** Facts about a run as stored in config.json: plain JSON. */
 export type Identity = Record<string, unknown>;
 
 export function identify(facts: {
@@ -19,11 +19,11 @@ export function identify(facts: {
   train: Task;
   evaluate: Readonly<Record<string, Task>>;
   rewards: readonly AnyReward[];
-  /** What describes the rollout engine; undefined for the policy's own sampler. */
+  /** Description of the rollout engine; undefined for the policy's own sampler. */
   rollout: unknown;
   backend: string;
   device: string;
-  /** Problems evaluated of a task without an end. */
+  /** Number of problems that an evaluation takes from an infinite task. */
   evaluationSize: number;
 }): Identity {
   const { settings, policy, train, evaluate, rewards, rollout, backend, device, evaluationSize } = facts;
@@ -42,14 +42,14 @@ export function identify(facts: {
   };
 }
 
-/** Its settings: code is not compared. */
+/** The settings of a reward: its code is not compared. */
 export function identifyReward(reward: AnyReward): Record<string, unknown> {
   const { name, weight, timeLimit, concurrency, onError } = reward;
   const judges = 'judgeGroup' in reward ? 'groups' : 'judgeSteps' in reward ? 'steps' : undefined;
   return { name, weight, timeLimit, concurrency, onError, ...(judges && { judges }) };
 }
 
-/** What a policy reads and writes. What tells one model folder's tokenizer from another's is in the policy's description. */
+/** The text interface of a policy. The tokenizers of model folders are identified in the policy's description. */
 function identifyText({ vocabulary, tokenizer }: Policy): Record<string, unknown> {
   if (!vocabulary) return { size: tokenizer.vocabularySize, end: tokenizer.endTokens };
   const { id, size, end } = vocabulary;
@@ -60,11 +60,11 @@ function identifyText({ vocabulary, tokenizer }: Policy): Record<string, unknown
 export interface TaskIdentity {
   name: string;
   characters?: string;
-  /** null without an end. */
+  /** null if infinite. */
   size: number | null;
   maxPromptLength?: number;
   maxSolutionLength?: number;
-  /** Left out for a task made by a program of the user's: only its problems are known. */
+  /** Omitted for a task defined in the user's code, which is known only by its problems. */
   source?: TaskSource;
   examples: ExamplesIdentity;
 }
@@ -73,7 +73,7 @@ interface ExamplesIdentity {
   /** Number of problems that are compared. */
   count: number;
   isAll: boolean;
-  /** Of these problems as JSON, in hexadecimal. */
+  /** SHA-256 of these problems as JSON, in hexadecimal. */
   sha256: string;
   /** The hash that earlier versions compared: see `OldTaskIdentity`. */
   first: string;
@@ -82,11 +82,11 @@ interface ExamplesIdentity {
 /** A task as earlier versions wrote it, with the first 16 digits of the SHA-256 of its first eight problems. */
 type OldTaskIdentity = Omit<TaskIdentity, 'source' | 'examples'> & { examples: string };
 
-/** The most problems that are compared of a finite task without a source. Of larger tasks, this many are taken evenly. */
-const mostProblems = 2 ** 16;
-/** Problems compared of a task with a source, and of the beginning of an infinite one. */
+/** Maximum number of problems compared of a finite task without a source; they are spread evenly over a larger task. */
+const maxProblems = 2 ** 16;
+/** Number of problems compared of a task with a source, and of the beginning of an infinite one. */
 const fewProblems = 64;
-/** Of an infinite task, the problems at powers of two are compared as well, up to this index: as far as long runs get. */
+/** Of an infinite task, the problems at powers of two are compared too, up to this index, which even long runs do not exceed. */
 const lastLook = 2 ** 20;
 const oldProblems = 8;
 
@@ -98,7 +98,7 @@ export function identifyTask(task: Problems, used: number = fewProblems): TaskId
   const { name, characters, size, maxPromptLength, maxSolutionLength } = task;
   const source = sourceOfTask(task);
   const indices =
-    size === undefined ? openIndices(source ? fewProblems : used) : spread(size, source ? fewProblems : mostProblems);
+    size === undefined ? openIndices(source ? fewProblems : used) : spread(size, source ? fewProblems : maxProblems);
   const hash = createHash('sha256');
   for (const index of indices) hash.update(`${asText(task.example(index))}\n`);
   const first = Array.from({ length: Math.min(size ?? Infinity, oldProblems) }, (_, i) => asText(task.example(i)));
@@ -128,7 +128,7 @@ function spread(size: number, most: number): number[] {
 }
 
 function openIndices(used: number): number[] {
-  const count = Math.min(used, mostProblems);
+  const count = Math.min(used, maxProblems);
   const indices = Array.from({ length: count }, (_, i) => i);
   for (let index = 1; index <= lastLook; index *= 2) if (index >= count) indices.push(index);
   return indices;
@@ -155,7 +155,7 @@ export function isOldIdentity(identity: Identity): boolean {
 /** The paths in which two identities differ, with both values: `settings.groupSize: 8, now 16`. */
 export function differences(before: Identity, now: Identity): string[] {
   const ignored = new Set(harmless.map((name) => `settings.${name}`));
-  // Where a model's files are does not tell what they are.
+  // The location of a model's files does not identify them.
   if (isPretrained(before) && isPretrained(now)) ignored.add('policy.folder');
   return compare('', JSON.parse(JSON.stringify(before)), JSON.parse(JSON.stringify(now)), ignored);
 }
@@ -173,7 +173,7 @@ function compare(path: string, before: unknown, now: unknown, ignored: ReadonlyS
       compare(path ? `${path}.${key}` : key, before[key], now[key], ignored),
     );
   }
-  // An option that an earlier version did not know is null where it is left out.
+  // Options that earlier versions did not have are null if they are not given.
   if (JSON.stringify(before ?? null) === JSON.stringify(now ?? null)) return [];
   return [`${path}: ${JSON.stringify(before) ?? 'nothing'}, now ${JSON.stringify(now) ?? 'nothing'}`];
 }
@@ -187,7 +187,7 @@ function compareTasks(path: string, before: TaskIdentity, now: TaskIdentity): st
     const { file: _, sha256: hashBefore, problems: countBefore, ...optionsBefore } = sourceBefore;
     const { file, sha256: hashNow, problems: countNow, ...optionsNow } = sourceNow;
     const options = compare(`${path}.source`, optionsBefore, optionsNow, noneIgnored);
-    // The file may have moved: only its content counts.
+    // The file may have moved: only its contents count.
     if (hashBefore === hashNow) {
       return [...compare(path, { ...restBefore, name: restNow.name }, restNow, noneIgnored), ...options];
     }
@@ -205,7 +205,7 @@ function compareTasks(path: string, before: TaskIdentity, now: TaskIdentity): st
   return found;
 }
 
-/** Compares what an earlier version wrote. It used the path of a data file as the task's name. */
+/** Compares an identity written by an earlier version, which used the path of a data file as the task's name. */
 function compareOldTask(path: string, before: OldTaskIdentity, now: TaskIdentity): string[] {
   const { examples: was, ...restBefore } = before;
   const { examples: is, source, ...restNow } = now;

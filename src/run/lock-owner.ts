@@ -9,7 +9,7 @@ export interface LockOwner {
   /** Unique to this lock. null in locks of earlier versions, which had no heartbeat. */
   token: string | null;
   pid: number;
-  /** Start time of the process, in clock ticks since boot, since ids are reused. null where the system does not tell. */
+  /** Start time of the process, in clock ticks since boot, since ids are reused. null if the system does not provide it. */
   started: string | null;
   host: string;
   /** The kernel's id of this boot. null on systems without one. */

@@ -1,6 +1,5 @@
-// The run folder: config.json, and what a run appends to. metrics.jsonl and samples.jsonl depend on the run's
-// configuration alone and are the same, byte for byte, whether a run was interrupted or not; what depends on the clock
-// stands in timing.jsonl.
+// The run folder: config.json and the logs. metrics.jsonl and samples.jsonl depend only on the run's configuration and are the
+// same, byte for byte, whether a run was interrupted or not; everything that depends on the clock is in timing.jsonl.
 
 import fs from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,7 +12,7 @@ export type LogName = (typeof logs)[number];
 /** The size of each log in bytes. */
 export type LogSizes = Record<LogName, number>;
 
-/** Holds the logs open: `close` lets go of them. */
+/** Keeps the logs open until `close`. */
 export class RunFolder {
   private readonly files: Record<LogName, number>;
 
@@ -27,8 +26,8 @@ export class RunFolder {
   }
 
   /**
-   * The logs whose files are not those that were opened: somebody has removed or replaced them, and what is appended would go
-   * nowhere.
+   * The logs whose files are no longer the ones that were opened: they were removed or replaced, and appended lines would be
+   * lost.
    */
   lostLogs(): LogName[] {
     return logs.filter((name) => {
@@ -38,12 +37,12 @@ export class RunFolder {
     });
   }
 
-  /** Whether everything in the folder has been removed, and nobody has begun a run there since. */
+  /** Whether everything in the folder has been removed, and no other run has begun there since. */
   get isRemoved(): boolean {
     return this.lostLogs().length === logs.length && !this.hasConfig;
   }
 
-  /** Opens logs again, as what now stands in their places or as new files. */
+  /** Opens logs again: the files that replaced them, or new ones. */
   reopen(names: readonly LogName[]): void {
     for (const name of names) {
       const file = this.open(name);
@@ -82,13 +81,13 @@ export class RunFolder {
     fs.writeFileSync(this.files[name], `${JSON.stringify(values)}\n`);
   }
 
-  /** What was appended is on the disk when this returns: a checkpoint must not know more than the logs. */
+  /** Returns the sizes of the logs after syncing them to the disk: a checkpoint must not be ahead of the logs. */
   sync(): LogSizes {
     for (const name of logs) fs.fsyncSync(this.files[name]);
     return this.sizes();
   }
 
-  /** Cuts the logs off where a checkpoint was made: at nothing where it names none. Returns the names of those that are shorter. */
+  /** Truncates the logs to the sizes in a checkpoint, 0 if it names none. Returns the names of those that are shorter. */
   truncate(sizes: Partial<LogSizes>): LogName[] {
     const now = this.sizes();
     const sizeOf = (name: LogName) => sizes[name] ?? 0;
@@ -96,7 +95,7 @@ export class RunFolder {
     return logs.filter((name) => now[name] < sizeOf(name));
   }
 
-  /** A file with a step's name, for whoever looks into what went wrong. Returns its path. */
+  /** Writes a file about a failed step, for debugging. Returns its path. */
   writeFault(step: number, fault: unknown): string {
     const folder = join(this.path, 'faults');
     fs.mkdirSync(folder, { recursive: true });
@@ -124,7 +123,7 @@ export function checkpointParents(runDir: string): [steps: string, warmStart: st
   return [join(runDir, 'checkpoints'), join(runDir, 'warm-start')];
 }
 
-/** The config.json of a run folder; undefined where there is none. Error for one that is no JSON. */
+/** The config.json of a run folder; undefined if there is none. Error if it is not JSON. */
 export function readRunConfig(runDir: string): unknown {
   const path = join(runDir, 'config.json');
   if (!fs.existsSync(path)) return undefined;
@@ -135,7 +134,7 @@ export function readRunConfig(runDir: string): unknown {
   }
 }
 
-/** A file that is there with all of its text or, after a crash, as it was before. */
+/** Writes a file atomically: after a crash it has its old or its new contents. */
 export function writeWhole(path: string, text: string): void {
   const passing = `${path}.new`;
   disk.write(passing, [Buffer.from(text)]);

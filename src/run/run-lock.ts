@@ -72,7 +72,7 @@ export function lockRun(folder: string, { takeOver = false, heartbeat = usualHea
       isReleased = true;
       stopHeartbeat();
       try {
-        // Not that of a process that has taken the folder over.
+        // Leave the lock of a process that has taken the folder over.
         asReplacer(path, text, () => {
           if (readLock(path)?.text === text) fs.rmSync(path, { force: true });
         });

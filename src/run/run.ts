@@ -1,4 +1,4 @@
-// A run on disk: its folder, its lock, its checkpoints, its TensorBoard file; where it goes on from, and whether it may.
+// A run on disk: its folder, lock, checkpoints and TensorBoard file; where it continues from, and whether it may.
 
 import fs from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -9,6 +9,7 @@ import {
   type CheckpointFiles,
   type Disk,
   disk,
+  expired,
   type FoundCheckpoint,
   type KeepOptions,
   listCheckpoints,
@@ -16,7 +17,6 @@ import {
   newestCheckpoint,
   readCheckpoint,
   removeCheckpoint,
-  superfluous,
   tidyCheckpoints,
   writeCheckpoint,
 } from './checkpoint.js';
@@ -27,14 +27,14 @@ import type { Counters, SavedState } from './state.js';
 import { TensorBoardWriter } from './tensorboard.js';
 
 export interface RunConfig {
-  /** Of the package. */
+  /** Version of the package. */
   version: string;
   created: string;
   node: string;
   seed: number;
   identity: Identity;
   notes: Readonly<Record<string, unknown>>;
-  /** How the task's completions write answers, where people write them otherwise. */
+  /** How the task's completions write answers, if people write them differently. */
   notation: string | null;
 }
 
@@ -51,7 +51,7 @@ interface StateFile {
   updates: number;
   anchor: AnchorState | null;
   logs: LogSizes;
-  /** See `SavedState`; left out where it is false. */
+  /** See `SavedState`; omitted if false. */
   isWarmStart?: boolean;
 }
 
@@ -59,16 +59,16 @@ interface StateFile {
 export interface Loaded {
   state: SavedState;
   folder: string;
-  /** Whether it is one of the run's own. */
+  /** Whether the checkpoint is one of the run's own. */
   isOwn: boolean;
 }
 
-/** One line a step for each log. */
+/** One line per step for each log. */
 export interface StepRecord {
   metrics: Metrics;
   timing: Metrics;
   samples: readonly Record<string, unknown>[];
-  /** That begin with the step. */
+  /** Warnings that begin with the step. */
   warnings: readonly string[];
 }
 
@@ -77,12 +77,12 @@ export interface StepRecord {
  * has taken the folder.
  */
 export class Run {
-  /** What there is to be told about where the run goes on from. */
+  /** Messages for the user about how the run continues. */
   readonly notices: string[] = [];
   private readonly lock: RunLock;
   private readonly folder: RunFolder;
   private events: TensorBoardWriter | undefined;
-  /** As it was written. */
+  /** config.json as it was written. */
   private config: RunConfig | undefined;
   private readonly keep: Omit<KeepOptions, 'best'>;
   private readonly disk: Disk;
@@ -110,15 +110,15 @@ export class Run {
     return this.folder.path;
   }
 
-  /** The state that the run goes on from; undefined when it begins. Error where it must not go on. */
+  /** The state that the run continues from; undefined for a new run. Error if the run must not continue. */
   begin({ resume, allowDrift, config, runDir }: OpenOptions): Loaded | undefined {
     const before = this.folder.readConfig() as RunConfig | undefined;
     const isThere = before !== undefined || listAll(this.path).length > 0;
     if (resume === 'never' && isThere) {
-      throw new Error(`${runDir}: holds a run already; take another folder, or resume: 'auto'`);
+      throw new Error(`${runDir}: already contains a run; use another folder, or resume: 'auto'`);
     }
     if (before === undefined && Object.values(this.folder.sizes()).some((size) => size > 0)) {
-      throw new Error(`${runDir}: holds logs without a config.json, which are no run of this trainer`);
+      throw new Error(`${runDir}: contains logs but no config.json, so it is not a run of this trainer`);
     }
     for (const parent of checkpointParents(this.path)) tidyCheckpoints(parent, this.disk);
     const from =
@@ -134,14 +134,14 @@ export class Run {
 
   /** Throws an Error if another process has taken the folder. */
   confirm(): void {
-    // Nobody else uses a folder that has been removed: `restore` makes it again.
+    // A folder that has been removed is not in use by another process: `restore` creates it again.
     if (this.folder.isRemoved) this.lock.retake();
     else this.lock.confirm();
   }
 
   /**
-   * Makes again what somebody has removed from the folder while the run is at work, and says so in `notices`; `step` is the last
-   * complete one. Whether there was anything. Error where another process has taken the folder.
+   * Recreates files that were removed from the folder during the run, and says so in `notices`; `step` is the last complete step.
+   * Returns whether there were any. Error if another process has taken the folder.
    */
   restore(step: number): boolean {
     const { path } = this.folder;
@@ -154,12 +154,12 @@ export class Run {
     this.openEvents(step + 1);
     const files = [...lost.map((name) => `${name}.jsonl`), ...(hasConfig ? [] : ['config.json'])];
     this.notices.push(
-      `${path}: ${files.join(', ')} removed or replaced while the run was at work; made again, without what it held up to step ${step}`,
+      `${path}: ${files.join(', ')} removed or replaced during the run; recreated without the lines up to step ${step}`,
     );
     return true;
   }
 
-  /** The newest intact checkpoint, to which the logs are cut back: for the guard. */
+  /** The newest intact checkpoint, to whose step the logs are truncated. For the guard. */
   rollback(): Loaded {
     this.confirm();
     const { found } = newestCheckpoint(this.folder.checkpoints);
@@ -175,7 +175,7 @@ export class Run {
     return this.folder.sizes();
   }
 
-  /** Removes lines written since then. Does nothing if another process has taken the folder: they may be its lines. */
+  /** Removes the lines written since then. Does nothing if another process has taken the folder: they may be its lines. */
   cutBack(sizes: LogSizes): void {
     if (this.lock.isHeld) this.folder.truncate(sizes);
   }
@@ -189,7 +189,7 @@ export class Run {
     this.events?.scalars(step, { ...metrics, ...timing });
   }
 
-  /** Whether a checkpoint that was saved is still there. */
+  /** Whether a checkpoint that was saved still exists. */
   holds(folder: string): boolean {
     return fs.existsSync(join(folder, manifestName));
   }
@@ -204,18 +204,18 @@ export class Run {
     const { checkpoints, warmStart } = this.folder;
     const [parent, number] = isWarmStart ? [warmStart, updates] : [checkpoints, step];
     const folder = this.write(() => writeCheckpoint(parent, number, encode(state, logs), this.disk));
-    // Those of later steps are the broken ones that the run has passed over: they stand for nothing that may be removed.
+    // Checkpoints of later steps are broken ones that were skipped on resuming; they do not count as kept.
     const known = listCheckpoints(parent).filter((checkpoint) => checkpoint.step <= number);
     const { keepLast, keepEvery } = this.keep;
     const keep = isWarmStart
       ? { keepLast, keepEvery: null, best: undefined }
       : { keepLast, keepEvery, best: best?.step };
-    for (const old of superfluous(known, keep)) this.tryToRemove(old.folder, removeCheckpoint);
+    for (const old of expired(known, keep)) this.tryToRemove(old.folder, removeCheckpoint);
     if (!isWarmStart && fs.existsSync(warmStart)) this.tryToRemove(warmStart, (path, on) => on.remove(path));
     return folder;
   }
 
-  /** What fails in a folder that another process has taken meanwhile, fails for that reason. */
+  /** If another process has taken the folder meanwhile, a failure is reported as that. */
   private write<T>(work: () => T): T {
     try {
       return work();
@@ -225,7 +225,7 @@ export class Run {
     }
   }
 
-  /** A checkpoint that cannot be removed is told, and tried again: it is no reason to take back the step just saved. */
+  /** A checkpoint that cannot be removed is reported and tried again; the step just saved remains valid. */
   private tryToRemove(folder: string, remove: (folder: string, on: Disk) => void): void {
     try {
       remove(folder, this.disk);
@@ -247,18 +247,18 @@ export class Run {
     this.lock.release();
   }
 
-  /** From the run that the folder holds, if it holds one. */
+  /** From the run in the folder, if there is one. */
   private ownState(before: RunConfig | undefined, config: RunConfig, allowDrift: boolean): Loaded | undefined {
     const { found, broken } = newestOfRun(this.path);
     if (before !== undefined) this.compare(this.path, before, config, allowDrift);
     if (!found) {
-      if (broken.length > 0) throw new Error(`none of its checkpoints is intact:\n${describeBroken(broken)}`);
-      if (before !== undefined) this.notices.push('the run had no checkpoint yet: it begins again');
+      if (broken.length > 0) throw new Error(`none of its checkpoints are intact:\n${describeBroken(broken)}`);
+      if (before !== undefined) this.notices.push('the run had no checkpoint yet and starts again');
       this.folder.truncate({});
       return undefined;
     }
     if (broken.length > 0) {
-      this.notices.push(`passed over what is not intact, taking ${found.folder}:\n${describeBroken(broken)}`);
+      this.notices.push(`skipped checkpoints that are not intact, using ${found.folder}:\n${describeBroken(broken)}`);
     }
     const { state, logs } = decode(found.files, found.folder);
     for (const name of this.folder.truncate(logs)) {
@@ -267,7 +267,7 @@ export class Run {
     return { state, folder: found.folder, isOwn: true };
   }
 
-  /** From a checkpoint, or the newest one of a run folder, given by its path. */
+  /** From a checkpoint, or from the newest one of a run folder, given by its path. */
   private foreignState(path: string, config: RunConfig, allowDrift: boolean): Loaded {
     const { folder, files } = openCheckpoint(path);
     const parent = dirname(resolve(folder));
@@ -275,7 +275,7 @@ export class Run {
     const own = listAll(this.path);
     if (isOwn ? resolve(own[0].folder) !== resolve(folder) : own.length > 0) {
       throw new Error(
-        `${this.folder.path}: holds a run whose newest checkpoint is ${own[0].folder}; to go on from ${folder}, take another folder`,
+        `${this.folder.path}: contains a run whose newest checkpoint is ${own[0].folder}; to continue from ${folder}, use another folder`,
       );
     }
     const before = readRunConfig(dirname(parent)) as RunConfig | undefined;
@@ -299,9 +299,11 @@ export class Run {
     if (found.length === 0) return;
     const list = found.map((difference) => `  ${difference}`).join('\n');
     if (!allowDrift) {
-      throw new Error(`${path}: the run was begun differently; take another folder, or allowDrift\n${list}`);
+      throw new Error(
+        `${path}: the run was begun with other settings or data; use another folder, or allowDrift\n${list}`,
+      );
     }
-    this.notices.push(`${path}: goes on differently from how it was begun\n${list}`);
+    this.notices.push(`${path}: continues with other settings or data than it was begun with\n${list}`);
   }
 
   private openEvents(step: number | undefined): void {
@@ -310,7 +312,7 @@ export class Run {
   }
 }
 
-/** All checkpoints of a run folder, intact or not, newest first: those of steps, then those of the warm start. */
+/** All checkpoints of a run folder, whether intact or not, newest first: those of steps, then those of the warm start. */
 function listAll(runDir: string): FoundCheckpoint[] {
   return checkpointParents(runDir).flatMap(listCheckpoints);
 }

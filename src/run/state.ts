@@ -1,18 +1,18 @@
-// What a checkpoint keeps of a run besides its configuration.
+// The contents of a checkpoint, apart from the run's configuration.
 
 import type { AnchorState } from '../loss/anchor.js';
 import type { TensorSource } from '../weights/tensor-source.js';
 
-/** What warnings depend on, besides a step's own metrics: plain JSON, in which null stands for what is not finite. */
+/** The state that warnings depend on, besides a step's own metrics: plain JSON, with null for values that are not finite. */
 export interface Health {
-  /** Steps that changed the weights. */
+  /** Number of steps that changed the weights. */
   learned: number;
-  /** Steps that the guard did not skip. */
+  /** Number of steps that the guard did not skip. */
   made: number;
-  /** Of the first of those, and of the newest steps: the metrics that are watched. */
+  /** The watched metrics of the first of those steps, and of the newest. */
   first: WatchedMetrics[];
   recent: WatchedMetrics[];
-  /** The highest mean accuracy over as many steps as `recent` holds at most; null before there was one. */
+  /** The highest mean accuracy over as many steps as `recent` can hold; null before there was one. */
   bestAccuracy: number | null;
   /** The warnings in effect by name, in the order in which they began. */
   warnings: Record<string, WarningState>;
@@ -28,26 +28,26 @@ export interface WarningState {
 
 /** Counts of a run: plain JSON. */
 export interface Counters {
-  /** Steps made. */
+  /** Number of steps. */
   step: number;
-  /** Examples taken. */
+  /** Number of examples taken. */
   cursor: number;
-  /** Times that the guard helped. */
+  /** Number of faults that the guard caught. */
   faults: number;
-  /** Seconds of training, those before a resumption included. */
+  /** Seconds of training, including those before the run was resumed. */
   seconds: number;
-  /** The highest value of `checkpoint.keepBest`'s metric, and the step that it was reached in. */
+  /** The highest value of `checkpoint.keepBest`'s metric, and its step. */
   best: { metric: string; step: number; value: number } | null;
   health: Health;
 }
 
-/** What a checkpoint holds. */
+/** The contents of a checkpoint. */
 export interface SavedState {
   weights: TensorSource;
   optimizer: TensorSource;
-  /** null without a KL term, and where the policy is its own reference with its adapter off. */
+  /** null without a KL term, and if the reference is the policy without its adapter. */
   reference: TensorSource | null;
-  /** Further files for others to read, by name; written, and not read again. */
+  /** Additional files for other programs, by name; written, but not read again. */
   files: Readonly<Record<string, Iterable<Uint8Array>>>;
   /** Whether the warm start is not finished: `optimizer` and `counters.updates` are then those of its own optimizer. */
   isWarmStart: boolean;

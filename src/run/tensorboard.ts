@@ -8,24 +8,24 @@ import { join } from 'node:path';
 import { checkKeys, checkNumber, checkObject, typeError } from '../base/check.js';
 
 export interface TensorBoardOptions {
-  /** Seconds since 1970 that the file is said to have begun at. Default: now. */
+  /** Start time of the file in seconds since 1970. Default: now. */
   wallTime?: number;
   /**
-   * The first step that will be written, when a run goes on after a stop: TensorBoard then drops what earlier files of the
-   * folder say about this and later steps. Default: nothing is dropped.
+   * The first step that will be written, if a run was resumed: TensorBoard then drops this and later steps of earlier files in
+   * the folder. Default: nothing is dropped.
    */
   step?: number;
 }
 
 /**
- * Appends to one event file of a folder. Every call hands its record to the operating system before it returns, so that a
- * killed process loses at most the record being written. Older files of the folder, the last record of which may be torn,
- * are left as they are: a run that goes on opens a file of its own, named to be read after them.
+ * Appends to one event file of a folder. Every call passes its record to the operating system before it returns, so that a
+ * killed process loses at most the record being written. Older files of the folder, whose last record may be incomplete,
+ * are not changed: a resumed run opens a new file whose name sorts after them.
  */
 export class TensorBoardWriter {
   readonly path: string;
   #file: number | undefined;
-  /** Bytes of whole records. */
+  /** Size of the complete records in bytes. */
   #length = 0;
 
   private constructor(path: string, file: number) {
@@ -34,8 +34,8 @@ export class TensorBoardWriter {
   }
 
   /**
-   * A new event file in a folder, which is made if need be.
-   * @throws TypeError or RangeError for impossible options; the file system's errors.
+   * A new event file in a folder, which is created if necessary.
+   * @throws TypeError or RangeError for invalid options; the file system's errors.
    */
   static open(dir: string, options: TensorBoardOptions = {}): TensorBoardWriter {
     if (typeof dir !== 'string') throw typeError('dir', 'the path of a folder', dir);
@@ -57,7 +57,7 @@ export class TensorBoardWriter {
   }
 
   /**
-   * The values of one step, by tag. They are kept as float32; NaN and infinities are allowed.
+   * The values of one step, by tag. They are stored as float32; NaN and infinities are allowed.
    * @param wallTime seconds since 1970; default now
    */
   scalars(step: number, values: Readonly<Record<string, number>>, wallTime?: number): void {
@@ -75,8 +75,8 @@ export class TensorBoardWriter {
    * @param wallTime seconds since 1970; default now
    */
   text(tag: string, step: number, content: string, wallTime?: number): void {
-    if (typeof tag !== 'string') throw typeError('tag', 'a text', tag);
-    if (typeof content !== 'string') throw typeError('content', 'a text', content);
+    if (typeof tag !== 'string') throw typeError('tag', 'a string', tag);
+    if (typeof content !== 'string') throw typeError('content', 'a string', content);
     const time = checkTime('wallTime', wallTime);
     checkStep('step', step);
     const metadata = Buffer.concat([message(1, text(1, 'text')), varint(4, tensorData)]);
@@ -101,7 +101,7 @@ export class TensorBoardWriter {
     return this.#file;
   }
 
-  /** Appends one record, or throws and leaves the file with whole records only (on a full disk, say). */
+  /** Appends one record, or throws and leaves only complete records in the file (for example, on a full disk). */
   #append(data: Buffer): void {
     const file = this.#open();
     const bytes = record(data);
@@ -126,7 +126,7 @@ const tensorData = 2;
 
 const fileName = /^events\.out\.tfevents\.(\d{1,15})\./;
 
-/** Creates a file whose name sorts behind those of all event files of the folder: TensorBoard reads them in that order. */
+/** Creates a file whose name sorts after all event files of the folder: TensorBoard reads them in that order. */
 function createFile(dir: string, now: number): [path: string, file: number] {
   const times = readdirSync(dir).map((name) => Number(fileName.exec(name)?.[1] ?? 0));
   for (let time = times.reduce((latest, t) => Math.max(latest, t + 1), now); ; time++) {
@@ -174,7 +174,7 @@ const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
   return crc;
 });
 
-// Protocol buffers: each field is its number and wire type, then its content. `Event` has wall_time in field 1 and the step in
+// Protocol buffers: each field is its number and wire type, then its value. `Event` has wall_time in field 1 and the step in
 // field 2; `what` is the encoded third field.
 
 function event(wallTime: number, step: number, what: Buffer): Buffer {
@@ -203,7 +203,7 @@ function text(field: number, content: string): Buffer {
   return message(field, Buffer.from(content));
 }
 
-/** A whole number of up to 53 bits, seven bits a byte from the lowest. */
+/** An integer of up to 53 bits as a varint: seven bits per byte, the lowest first. */
 function base128(value: number): number[] {
   const bytes: number[] = [];
   let rest = value;

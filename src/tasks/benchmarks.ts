@@ -11,12 +11,12 @@ export interface Benchmark {
   /** The columns of the usual files: the first of these names, case-insensitively, for which the row has a value. */
   prompt: readonly string[];
   /**
-   * As `prompt`. A list is joined by commas, and so is a list that a CSV file holds as a text (`['2', '3']`); in a column `solution`
+   * As `prompt`. A list is joined by commas, also if a CSV file contains it as a string (`['2', '3']`); in a column `solution`
    * only the content of its last \boxed is an answer.
    */
   answer: readonly string[];
   solution: readonly string[];
-  /** As `prompt`; of a text such as "Level 5" the number counts. */
+  /** As `prompt`; in a string such as "Level 5" the number counts. */
   difficulty: readonly string[];
   /** Columns that results are broken down by, of those that a file has. */
   by: readonly string[];
@@ -121,5 +121,5 @@ function answerOf(row: object, names: readonly string[]): string | undefined {
 }
 
 function missing(row: object, names: readonly string[]): never {
-  throw new TypeError(`expected one of the columns ${names.join(', ')}, got a row of ${Object.keys(row).join(', ')}`);
+  throw new TypeError(`expected one of the columns ${names.join(', ')}, got a row with ${Object.keys(row).join(', ')}`);
 }

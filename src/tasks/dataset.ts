@@ -216,11 +216,11 @@ function checkDatasetOptions<R extends object>(options: DatasetOptions<R>): Chec
     difficulty: given.difficulty ?? usual.difficulty,
   };
   for (const [field, column] of Object.entries(columns)) checkColumn(field, column);
-  if (typeof template !== 'string') throw typeError('template', 'a text', template);
+  if (typeof template !== 'string') throw typeError('template', 'a string', template);
   if (!template.includes(placeholder))
-    throw rangeError('template', `a text with ${placeholder} in it`, describe(template));
+    throw rangeError('template', `a string that contains ${placeholder}`, describe(template));
   if (system !== undefined && (typeof system !== 'string' || system === ''))
-    throw typeError('system', 'a text', system);
+    throw typeError('system', 'a string', system);
   const chat = given.chat === undefined ? system !== undefined : checkBoolean('chat', given.chat);
   if (system !== undefined && !chat) throw rangeError('chat', 'true with a system message', 'false');
   if (filter !== undefined && typeof filter !== 'function') throw typeError('filter', 'a function of the row', filter);

@@ -35,7 +35,7 @@ export function generatedTask<E extends Example>(
         if (problem && splitOf(problem.problem) === split) return problem.example;
       }
       throw new RangeError(
-        `options: expected some that the split '${split}' has problems for; ${maxAttempts} attempts at ${task.name} made none`,
+        `options: expected options that allow problems of the split '${split}'; ${maxAttempts} attempts at ${task.name} produced none`,
       );
     },
   };

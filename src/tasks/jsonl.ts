@@ -103,10 +103,10 @@ function readExample(row: Row, where: string): Example {
 }
 
 function checkCharacters(characters: unknown): Set<string> {
-  if (typeof characters !== 'string') throw typeError('characters', 'a text', characters);
+  if (typeof characters !== 'string') throw typeError('characters', 'a string', characters);
   const known = new Set(characters);
   if (known.size !== [...characters].length) {
-    throw rangeError('characters', 'no character twice', describe(characters));
+    throw rangeError('characters', 'distinct characters', describe(characters));
   }
   return known;
 }

@@ -27,7 +27,7 @@ export const reversedNumbers = {
 };
 
 /** Maximum digits of a number in a prompt, so that sums and products of two are exact. */
-const mostDigits = 7;
+const maxDigits = 7;
 
 /** The numbers between the operators of a prompt such as "12+34="; undefined if it does not have that form. */
 export function readOperands(prompt: string, operator: string): [number, number] | undefined {
@@ -38,7 +38,7 @@ export function readOperands(prompt: string, operator: string): [number, number]
 
 /** A number as prompts write it. */
 export function readNumber(text: string): number | undefined {
-  return /^(0|[1-9]\d*)$/.test(text) && text.length <= mostDigits ? Number(text) : undefined;
+  return /^(0|[1-9]\d*)$/.test(text) && text.length <= maxDigits ? Number(text) : undefined;
 }
 
 /**

@@ -43,11 +43,11 @@ const maxSize = 2 ** 31;
 
 export function checkRange(field: string, value: unknown, limits: { min: number; max: number }): [number, number] {
   if (!Array.isArray(value)) {
-    if (typeof value !== 'number') throw typeError(field, 'an integer or an array of the fewest and the most', value);
+    if (typeof value !== 'number') throw typeError(field, 'an integer or an array [minimum, maximum]', value);
     const count = checkNumber(field, value, { ...limits, integer: true });
     return [count, count];
   }
-  if (value.length !== 2) throw rangeError(field, 'an array of the fewest and the most', `${value.length} values`);
+  if (value.length !== 2) throw rangeError(field, 'an array [minimum, maximum]', `${value.length} values`);
   const fewest = checkNumber(`${field}[0]`, value[0], { ...limits, integer: true });
   return [fewest, checkNumber(`${field}[1]`, value[1], { min: fewest, max: limits.max, integer: true })];
 }

@@ -124,7 +124,7 @@ export class ChatTemplate {
 }
 
 function checkMessages(field: string, messages: unknown): void {
-  if (!Array.isArray(messages)) throw typeError(field, 'a list of messages', messages);
+  if (!Array.isArray(messages)) throw typeError(field, 'an array of messages', messages);
   if (messages.length === 0) throw rangeError(field, 'at least one message', 'none');
   for (const [i, message] of messages.entries()) {
     const { role } = checkObject(`${field}, message ${i}`, message);
@@ -151,7 +151,7 @@ function readConfig(value: unknown): Map<string, string> {
   const field = 'tokenizer_config.json, chat_template';
   if (value === null) return new Map();
   if (typeof value === 'string') return new Map([[defaultName, value]]);
-  if (!Array.isArray(value)) throw typeError(field, 'a string or a list of templates with names', value);
+  if (!Array.isArray(value)) throw typeError(field, 'a string or an array of named templates', value);
   return new Map(
     value.map((entry, i) => {
       const { name, template } = checkObject(`${field}, template ${i}`, entry);

@@ -86,7 +86,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return all.map((ids, i) => {
       const lacking = ids.findIndex((id) => !Number.isInteger(id));
       if (lacking !== -1) {
-        throw rangeError(`text ${i}, token ${lacking}`, 'text that the vocabulary has tokens for', 'other text');
+        throw rangeError(
+          `text ${i}, token ${lacking}`,
+          'text that the vocabulary can encode',
+          'text that it cannot encode',
+        );
       }
       return Int32Array.from(ids);
     });

@@ -55,7 +55,7 @@ class Bound {
 }
 
 function text(name: string, value: Value): string {
-  if (typeof value !== 'string') throw new Error(`the filter ${name}: expected a text`);
+  if (typeof value !== 'string') throw new Error(`the filter ${name}: expected a string`);
   return value;
 }
 
@@ -76,7 +76,7 @@ function reach(item: Value, path: Value): Value {
 function jsonFilter(value: Value, args: Bound): Value {
   const indent = args.get(1, 'indent') ?? null;
   const separators = args.get(2, 'separators') ?? null;
-  if (indent !== null && typeof indent !== 'bigint') throw new Error('tojson: expected a whole number as indent');
+  if (indent !== null && typeof indent !== 'bigint') throw new Error('tojson: expected an integer as indent');
   if (separators !== null && !(Array.isArray(separators) && separators.length === 2)) {
     throw new Error('tojson: expected two separators');
   }
@@ -109,8 +109,7 @@ function toFloat(value: Value, fallback: Value): Value {
   if (value === undefined) throw new Error('float: expected a value, got one that is not defined');
   if (typeof value !== 'string') return fallback;
   const own = strip(value, 'both');
-  if (/[^\x20-\x7e]|_|^[+-]?(inf|nan)/i.test(own))
-    throw new Error('float: a number in this spelling is not known here');
+  if (/[^\x20-\x7e]|_|^[+-]?(inf|nan)/i.test(own)) throw new Error('float: a number in this spelling is not supported');
   return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(own) ? new PyFloat(Number(own)) : fallback;
 }
 
@@ -120,7 +119,7 @@ function indent(value: Value, args: Bound): Value {
   const width = args.get(0, 'width') ?? 4n;
   const [first, blank] = [isTrue(args.get(1, 'first')), isTrue(args.get(2, 'blank'))];
   args.check(3);
-  if (hasOtherLineEnd(own)) throw new Error('indent: line ends other than \\n are not known here');
+  if (hasOtherLineEnd(own)) throw new Error('indent: line ends other than \\n are not supported');
   const space = typeof width === 'bigint' ? ' '.repeat(Number(width)) : text('indent', width);
   return own
     .split('\n')
@@ -246,7 +245,7 @@ const filters: Readonly<Record<string, Filter>> = {
   count: bare(lengthOf),
   first: bare((value) => iterate(value)[0]),
   last: bare((value) => {
-    if (value instanceof PyGenerator) throw new Error('last: expected a list or a text');
+    if (value instanceof PyGenerator) throw new Error('last: expected a list or a string');
     return iterate(value).at(-1);
   }),
   reverse: bare((value) => {
@@ -287,7 +286,7 @@ const filters: Readonly<Record<string, Filter>> = {
     const [old, by] = [args.get(0, 'old'), args.get(1, 'new')];
     const count = args.get(2, 'count') ?? -1n;
     args.check(3);
-    if (typeof count !== 'bigint') throw new Error('replace: expected a whole number');
+    if (typeof count !== 'bigint') throw new Error('replace: expected an integer');
     return replace(print(value), print(old), print(by), Number(count));
   },
   indent,
@@ -305,7 +304,7 @@ function orDefault(value: Value, args: Bound): Value {
 
 /** `value | name(args)`. Error for an unsupported filter. */
 export function applyFilter(name: string, value: Value, args: Arguments): Value {
-  if (!Object.hasOwn(filters, name)) throw new Error(`the filter ${name} is not known here`);
+  if (!Object.hasOwn(filters, name)) throw new Error(`the filter ${name} is not supported`);
   if (value instanceof PyFunction) throw new Error(`the filter ${name}: expected a value, got a function`);
   return filters[name](value, new Bound(name, args));
 }

@@ -6,12 +6,12 @@ import { capitalize, replace, split, strip, title } from './python-text.js';
 type Method<T> = (own: T, args: Arguments) => Value;
 
 function textOf(name: string, value: Value): string {
-  if (typeof value !== 'string') throw new Error(`${name}: expected a text`);
+  if (typeof value !== 'string') throw new Error(`${name}: expected a string`);
   return value;
 }
 
 function noNames(name: string, { named }: Arguments): void {
-  if (named.size > 0) throw new Error(`${name}: named arguments are not known here`);
+  if (named.size > 0) throw new Error(`${name}: named arguments are not supported`);
 }
 
 /** Whether any of the given strings, one or a list, matches. */
@@ -29,7 +29,7 @@ function stripped(name: string, side: Parameters<typeof strip>[1]): Method<strin
 }
 
 function wholeNumber(name: string, value: Value): number {
-  if (typeof value !== 'bigint') throw new Error(`${name}: expected a whole number`);
+  if (typeof value !== 'bigint') throw new Error(`${name}: expected an integer`);
   return Number(value);
 }
 
@@ -58,7 +58,7 @@ const textMethods: Readonly<Record<string, Method<string>>> = {
   },
   count: (text, { positional }) => {
     const [part] = positional;
-    if (positional.length !== 1 || part === '') throw new Error('count: expected one text that is not empty');
+    if (positional.length !== 1 || part === '') throw new Error('count: expected one non-empty string');
     return BigInt(text.split(textOf('count', part)).length - 1);
   },
   join: (text, { positional: [parts] }) =>
@@ -102,7 +102,7 @@ function bound<T>(
   owner: T,
   name: string,
 ): PyFunction | undefined {
-  if (unknown.has(name) || name.startsWith('__')) throw new Error(`the attribute ${name} is not known here`);
+  if (unknown.has(name) || name.startsWith('__')) throw new Error(`the attribute ${name} is not supported`);
   if (!Object.hasOwn(methods, name)) return undefined;
   return new PyFunction((args) => {
     noNames(name, args);

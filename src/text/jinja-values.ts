@@ -76,7 +76,7 @@ export function fromJavaScript(value: unknown): Value {
     return new Map(Object.entries(value).map(([key, own]) => [key, fromJavaScript(own)]));
   }
   if (value === null || value === undefined || typeof value === 'string' || typeof value === 'boolean') return value;
-  throw new Error(`a ${typeof value} is no value of a template`);
+  throw new Error(`a ${typeof value} cannot be a template value`);
 }
 
 export function isTrue(value: Value): boolean {
@@ -167,7 +167,7 @@ function isIn(a: Value, b: Value): boolean {
 export function compare(a: Value, b: Value): number {
   if (typeof a === 'string' && typeof b === 'string') return compareCodePoints(a, b);
   const [left, right] = [numeric(a), numeric(b)];
-  if (left === undefined || right === undefined) throw new Error('expected two numbers or two texts to compare');
+  if (left === undefined || right === undefined) throw new Error('expected two numbers or two strings to compare');
   return left < right ? -1 : left > right ? 1 : 0;
 }
 
@@ -192,7 +192,7 @@ function arithmetic(operator: string, a: Value, b: Value): Value {
     case '//':
       return new PyFloat(Math.floor(x / y));
     default:
-      throw new Error(`${operator} of floats is not known here`);
+      throw new Error(`${operator} of floats is not supported`);
   }
 }
 
@@ -211,7 +211,7 @@ function whole(operator: string, a: bigint, b: bigint): bigint {
     case '%':
       return a - floorDivide(a, b) * b;
     default:
-      throw new Error(`the operator ${operator} is not known here`);
+      throw new Error(`the operator ${operator} is not supported`);
   }
 }
 
@@ -271,14 +271,14 @@ export function test(name: string, value: Value, ...args: readonly Value[]): boo
     case 'in':
       return two('in');
     default:
-      throw new Error(`the test ${name} is not known here`);
+      throw new Error(`the test ${name} is not supported`);
   }
 }
 
 /** value[start:stop:step]. */
 export function sliced(value: Value, start: Value, stop: Value, step: Value): Value {
   const items = typeof value === 'string' ? [...value] : value;
-  if (!Array.isArray(items)) throw new Error('expected a list or a text to slice');
+  if (!Array.isArray(items)) throw new Error('expected a list or a string to slice');
   const part = slice(items as Value[], bound(start), bound(stop), bound(step) ?? 1);
   if (typeof value === 'string') return (part as string[]).join('');
   return value instanceof PyTuple ? PyTuple.of(...part) : part;
@@ -286,7 +286,7 @@ export function sliced(value: Value, start: Value, stop: Value, step: Value): Va
 
 function bound(value: Value): number | undefined {
   if (value === null) return undefined;
-  if (typeof value !== 'bigint') throw new Error('expected whole numbers in a slice');
+  if (typeof value !== 'bigint') throw new Error('expected integers in a slice');
   return Number(value);
 }
 

@@ -42,7 +42,7 @@ class Scope {
   get(name: string): Value {
     if (this.own.has(name)) return this.own.get(name);
     if (this.outer) return this.outer.get(name);
-    if (unknownNames.has(name)) throw new Error(`the name ${name} is not known here`);
+    if (unknownNames.has(name)) throw new Error(`the name ${name} is not supported`);
     return undefined;
   }
 }
@@ -87,13 +87,13 @@ function refuseLost(source: string, tokens: readonly { type: string; value: stri
     if (isName && value === 'for') isLoop = true;
     const isIn = isName && value === 'in';
     if (type === 'ComparisonBinaryOperator' || (isIn && !isLoop)) {
-      if (levels.at(-1)) throw new Error('comparisons in a chain are not known here');
+      if (levels.at(-1)) throw new Error('comparisons in a chain are not supported');
       levels[levels.length - 1] = true;
     }
     if (isIn) isLoop = false;
   }
   for (const [block] of source.matchAll(/\{%[-+]?\s*generation\b.*?\bendgeneration\b/gs)) {
-    if (/\{%[-+]?\s*set\s+\w+\s*[,=%-]/.test(block)) throw new Error('set within generation is not known here');
+    if (/\{%[-+]?\s*set\s+\w+\s*[,=%-]/.test(block)) throw new Error('set within generation is not supported');
   }
 }
 
@@ -135,7 +135,7 @@ function createGlobals(): Scope {
 
 function range(positional: readonly Value[]): Value[] {
   if (!positional.every((value) => typeof value === 'bigint') || positional.length < 1 || positional.length > 3) {
-    throw new Error('range: expected one to three whole numbers');
+    throw new Error('range: expected one to three integers');
   }
   const given = positional as bigint[];
   const [start, stop, step = 1n] = given.length === 1 ? [0n, given[0]] : given;
@@ -286,7 +286,7 @@ class Evaluator {
   private value(node: Node, scope: Scope): Value {
     switch (node.type) {
       case 'IntegerLiteral':
-        if (!Number.isSafeInteger(node.value)) throw new Error('a number of this size is not known here');
+        if (!Number.isSafeInteger(node.value)) throw new Error('a number of this size is not supported');
         return BigInt(node.value as number);
       case 'FloatLiteral':
         return new PyFloat(node.value as number);
@@ -321,7 +321,7 @@ class Evaluator {
         return this.value((isMet ? node.trueExpr : node.falseExpr) as Node, scope);
       }
       default:
-        throw new Error(`a ${node.type} is not known here`);
+        throw new Error(`a ${node.type} is not supported`);
     }
   }
 
@@ -421,7 +421,7 @@ function item(owner: Value, key: Value): Value {
   if (typeof key === 'string') {
     return owner instanceof Map && owner.has(key) ? owner.get(key) : attribute(owner, key);
   }
-  if (typeof key !== 'bigint') throw new Error('expected a string or a whole number in brackets');
+  if (typeof key !== 'bigint') throw new Error('expected a string or an integer in brackets');
   const list = typeof owner === 'string' ? [...owner] : owner;
   return Array.isArray(list) ? list.at(Number(key)) : undefined;
 }

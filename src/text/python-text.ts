@@ -90,14 +90,14 @@ export function capitalize(text: string): string {
 function titleCase(letter: string): string {
   const upper = letter.toUpperCase();
   if ([...upper].length > 1 || /[\u01c4-\u01cc\u01f1-\u01f3\u10d0-\u10ff\u1f80-\u1fff]/u.test(letter)) {
-    throw new Error(`the title case of ${letter} is not known here`);
+    throw new Error(`the title case of ${letter} is not supported`);
   }
   return upper;
 }
 
 /** str.title, of ASCII: a word is a run of letters. */
 export function title(text: string): string {
-  if (/[^\x20-\x7e\s]/.test(text)) throw new Error('title: other letters than those of ASCII are not known here');
+  if (/[^\x20-\x7e\s]/.test(text)) throw new Error('title: other letters than those of ASCII are not supported');
   return text.replace(/[a-z]+/gi, (word) => word[0].toUpperCase() + word.slice(1).toLowerCase());
 }
 

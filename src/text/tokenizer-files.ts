@@ -141,7 +141,7 @@ function tokenTable(tokenizer: { [key: string]: unknown }, added: readonly Added
     if (tokens[id] !== undefined) {
       throw rangeError(
         `tokenizer.json, model, vocab, ${describe(token)}`,
-        'an id of its own',
+        'a unique id',
         `${id}, that of ${describe(tokens[id])}`,
       );
     }

@@ -60,7 +60,7 @@ export function checkTokenizer(field: string, value: unknown): Tokenizer {
   const { vocabularySize, endTokens, paddingToken } = tokenizer;
   checkNumber(`${field}.vocabularySize`, vocabularySize, { min: 1, integer: true });
   const id = { min: 0, below: vocabularySize, integer: true };
-  if (!Array.isArray(endTokens)) throw typeError(`${field}.endTokens`, 'a list of token ids', endTokens);
+  if (!Array.isArray(endTokens)) throw typeError(`${field}.endTokens`, 'an array of token ids', endTokens);
   for (const [i, token] of endTokens.entries()) checkNumber(`${field}.endTokens[${i}]`, token, id);
   if (tokenizer.endToken !== undefined) checkNumber(`${field}.endToken`, tokenizer.endToken, id);
   if (paddingToken !== null) checkNumber(`${field}.paddingToken`, paddingToken, id);
@@ -95,5 +95,5 @@ export function completionText(tokenizer: Tokenizer, ids: Int32Array, stopTokens
   const own = isEnded ? ids.subarray(0, ids.length - 1) : ids;
   const text: unknown = tokenizer.decode(own, { skipSpecialTokens: true });
   if (typeof text === 'string') return text;
-  throw typeError(`policy.tokenizer.decode of the tokens ${own.subarray(0, 8).join(', ')}`, 'a text', text);
+  throw typeError(`policy.tokenizer.decode of the tokens ${own.subarray(0, 8).join(', ')}`, 'a string', text);
 }

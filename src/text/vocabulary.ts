@@ -30,7 +30,7 @@ export function charactersOf(id: string): string | undefined {
 export function characterVocabulary(characters: string): Vocabulary {
   const symbols = [...characters];
   const ids = new Map(symbols.map((symbol, i) => [symbol, i + 1]));
-  if (ids.size !== symbols.length) throw rangeError('characters', 'no character twice', JSON.stringify(characters));
+  if (ids.size !== symbols.length) throw rangeError('characters', 'distinct characters', JSON.stringify(characters));
   return {
     id: idPrefix + characters,
     size: symbols.length + 1,
@@ -80,5 +80,5 @@ export function encodeText(vocabulary: Vocabulary, text: string, field = 'policy
 export function decodeTokens(vocabulary: Vocabulary, tokens: Int32Array, field = 'policy.vocabulary'): string {
   const text: unknown = vocabulary.decode(tokens);
   if (typeof text === 'string') return text;
-  throw typeError(`${field}.decode of the tokens ${tokens.subarray(0, 8).join(', ')}`, 'a text', text);
+  throw typeError(`${field}.decode of the tokens ${tokens.subarray(0, 8).join(', ')}`, 'a string', text);
 }

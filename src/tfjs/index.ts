@@ -175,13 +175,13 @@ function logitsShape(logits: tf.Tensor, given: GrpoBatch['shape']): LogitsInput[
     return { sequences, length, vocab };
   }
   if (logits.rank !== 2) throw rangeError('logits', 'shape [B, T, V] or [B*T, V]', came);
-  if (!given) throw typeError('shape', 'B and T, because logits of rank 2 do not tell', given);
+  if (!given) throw typeError('shape', 'B and T, which logits of rank 2 do not determine', given);
   return { sequences: given.sequences, length: given.length, vocab: dimensions[1] };
 }
 
 function tokensShape(logProbs: tf.Tensor): { sequences: number; length: number } {
   if (logProbs.rank !== 2) {
-    throw rangeError('logProbs', 'shape [B, T], or batch.shape beside it', shapeText(logProbs.shape));
+    throw rangeError('logProbs', 'shape [B, T], or batch.shape to go with it', shapeText(logProbs.shape));
   }
   const [sequences, length]: number[] = logProbs.shape;
   return { sequences, length };

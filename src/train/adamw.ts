@@ -1,6 +1,6 @@
 // AdamW (arXiv 1711.05101): Adam with decoupled weight decay.
-// Our own, because tfjs has no AdamW and its Adam cannot be resumed exactly: here all state is float32 tensors and one
-// count of updates, from which the bias corrections and the learning rate follow.
+// Implemented here because tfjs has no AdamW and its Adam cannot be resumed exactly: here all state is float32 tensors and one
+// count of updates, which determines the bias corrections and the learning rate.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { fusedKernel } from '../model/part.js';
@@ -9,7 +9,7 @@ import { learningRateAt } from './schedule.js';
 
 export type Variables = Readonly<Record<string, tf.Variable>>;
 
-/** Updates variables in place. Owns two tensors for each of them: `dispose` frees those, not the variables. */
+/** Updates variables in place. Owns two tensors per variable: `dispose` frees those, not the variables. */
 export class AdamW {
   /** Updates made so far. */
   updates = 0;
@@ -38,11 +38,11 @@ export class AdamW {
   }
 
   /**
-   * One update by gradients under the variables' names, each multiplied by `scale`. Without one, a variable stays.
+   * One update by gradients under the variables' names, each multiplied by `scale`. A variable without a gradient stays as it is.
    *
    * Fused kernel: `groupgrad.adamW` ({ variable, mean, square, gradient }, { scale, beta1, beta2, epsilon, rate, decay,
    * correction }) → the next variable, mean and square; `rate` holds the bias correction of the mean, `correction` is that
-   * of the square, and `decay` the share of the variable that goes.
+   * of the square, and `decay` the fraction of the variable that is subtracted.
    */
   update(gradients: Readonly<Record<string, tf.Tensor>>, scale = 1): void {
     const rate = this.learningRate;
@@ -59,7 +59,7 @@ export class AdamW {
   private updateOne(name: string, gradient: tf.Tensor, scale: number, learningRate: number): void {
     const { betas, epsilon, weightDecay } = this.settings;
     const [variable, mean, square] = [this.variables[name], this.means[name], this.squares[name]];
-    // The running means start at 0; dividing by 1 − βᵗ makes them averages of what they have seen.
+    // The running means start at 0; dividing by 1 − βᵗ removes the bias towards it.
     const rate = learningRate / (1 - betas[0] ** this.updates);
     const correction = 1 - betas[1] ** this.updates;
     const decay = variable.rank > 1 ? learningRate * weightDecay : 0;

@@ -11,7 +11,7 @@ import type { Settings } from './options.js';
 import type { NamedWeight, RewardWeights } from './reward-weights.js';
 
 /**
- * Writes the advantages of all completions and lets the anchor observe them. `chosen` are the groups that the step learns
+ * Sets the advantages of all completions and lets the anchor observe them. `chosen` are the groups that the step learns
  * from; their advantages are computed among themselves. Returns `reward` and `reward_std` of all
  * groups, and the metrics of HA-DW's or DGPO's weights.
  */
@@ -49,8 +49,8 @@ export function assignAdvantages(
     device,
   );
   const { reward, reward_std } = all.metrics;
-  const ofWeights = Object.entries(result.metrics).filter(([name]) => /^(hadw|dqw)\//.test(name));
-  return { reward, reward_std, ...Object.fromEntries(ofWeights) };
+  const { frac_reward_zero_std: _, nonFinite: __, ...others } = result.metrics;
+  return { ...others, reward, reward_std };
 }
 
 function rewardsOf(groups: readonly Group[]): number[] {
@@ -71,8 +71,8 @@ function write(groups: readonly Group[], { advantages }: AdvantageResult, factor
 }
 
 /**
- * Process supervision (arXiv 2402.03300, section 4.1.3): the rewards of all steps of a group are centred and scaled together, and each counts for
- * the tokens up to the end of its step.
+ * Process supervision (arXiv 2402.03300, section 4.1.3): the rewards of all steps of a group are centred and scaled together, and the
+ * advantage of a step counts for all tokens up to its end.
  */
 function addStepAdvantages(
   groups: readonly Group[],

@@ -1,25 +1,20 @@
-// The loss of a batch under a policy: from its logits, or, where they would take too much memory, from its final states.
+// The loss of a batch under a policy: from its logits, or from its final states if the logits would take too much memory.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { DeviceChoice } from '../devices/devices.js';
+import { mostLogitBytes } from '../devices/linear.js';
 import type { LossConfig } from '../loss/config.js';
 import { logitsLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';
-import {
-  hiddenInPlaceOfLogits,
-  type LinearBatch,
-  linearLoss,
-  linearReport,
-  mostLogitBytes,
-} from '../model/linear-loss.js';
+import { hiddenInPlaceOfLogits, type LinearBatch, linearLoss, linearReport } from '../model/linear-loss.js';
 import type { HiddenStates, Policy } from '../model/policy.js';
 import { type GrpoReport, grpoLoss } from '../tfjs/index.js';
 import { type CompletionBatch, logitsOf } from './completions.js';
 
-/** What the loss of a batch is taken of. `hidden`: its unembedding is the policy's. */
+/** The input of a batch's loss. The unembedding of `hidden` is the policy's. */
 export type LossSource = { logits: tf.Tensor2D } | { hidden: HiddenStates };
 
-export function lossSource(policy: Policy, batch: CompletionBatch, most = mostLogitBytes): LossSource {
+export function lossSource(policy: Policy, batch: CompletionBatch, most = maxLogitBytes): LossSource {
   const { input, from, shape } = batch;
   const hidden = hiddenInPlaceOfLogits(policy, input, shape.sequences * shape.length, from, most);
   return hidden ? { hidden } : { logits: logitsOf(policy, batch) };
@@ -43,12 +38,12 @@ export function batchLoss(
   return linearLoss(source.hidden, input, config, { ...options, ...(kept && { kept }) });
 }
 
-/** Log-probs and entropies of a batch's tokens under the policy as it is, by the arithmetic of the loss. */
+/** Log-probs and entropies of a batch's tokens under the current policy, computed by the code of the loss. */
 export function batchValues(
   policy: Policy,
   batch: CompletionBatch,
   { temperature, device }: { temperature: number; device: DeviceChoice },
-  most = mostLogitBytes,
+  most = maxLogitBytes,
 ): GrpoReport {
   const { shape, targets: tokens, mask, kept } = batch;
   const input = { shape, tokens, mask, temperature, advantages: new Float32Array(shape.sequences) };

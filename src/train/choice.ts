@@ -1,13 +1,13 @@
-// Which groups of a step are learnt from: those that dynamic sampling asks for, and of them those that have a gradient.
+// Chooses the groups that a step learns from: those that dynamic sampling accepts, and of them those that have a gradient.
 
 import { rangeError } from '../base/check.js';
 import { hasSpread } from '../base/spread.js';
+import { mean } from '../base/statistics.js';
 import type { Group } from '../rollout/api.js';
-import { mean } from '../rollout/rollout.js';
 import type { Settings } from './options.js';
 import type { RewardWeights } from './reward-weights.js';
 
-/** The metric of dynamic sampling must be one that there is. RangeError. */
+/** RangeError if the metric of dynamic sampling does not exist. */
 export function checkSamplingMetric({ metric }: Settings['dynamicSampling'], { whole, steps }: RewardWeights): void {
   const known = ['reward', 'accuracy', ...[...whole, ...steps].map(({ name }) => `rewards/${name}`)];
   if (metric === null || known.includes(metric)) return;
@@ -20,14 +20,14 @@ export class GroupChoice {
     private readonly weights: RewardWeights,
   ) {}
 
-  /** Whether dynamic sampling need not sample further. */
+  /** Whether dynamic sampling has enough groups. */
   areEnough(groups: readonly Group[]): boolean {
     return groups.filter((group) => this.isWanted(group)).length >= this.settings.promptsPerStep;
   }
 
   /**
-   * The groups of the step: those that are wanted, for want of them others whose rewards differ, and then any; each kind in
-   * order.
+   * The groups that the step learns from: first those that dynamic sampling accepts, then others whose rewards differ, then any;
+   * each kind in order.
    */
   ofStep(groups: readonly Group[]): Group[] {
     const rank = (group: Group) => (this.isWanted(group) ? 0 : this.isInformative(group) ? 1 : 2);
@@ -35,7 +35,7 @@ export class GroupChoice {
     return [...groups].sort((a, b) => ranks.get(a)! - ranks.get(b)!).slice(0, this.settings.promptsPerStep);
   }
 
-  /** Of the groups of a step those that its loss is taken of: all where none has rewards that differ, since there must be some. */
+  /** The groups of a step that its loss is computed from: all of them if no group's rewards differ, since a loss needs some. */
   ofLoss(chosen: readonly Group[]): readonly Group[] {
     if (this.settings.zeroStdGroups !== 'drop') return chosen;
     const informative = chosen.filter((group) => this.isInformative(group));
@@ -55,8 +55,8 @@ export class GroupChoice {
   }
 
   /**
-   * Whether a group's rewards differ by more than rounding: where they do not, every centred advantage is 0. Where rewards are normalised
-   * each for itself, one with a weight that differs is enough, and so is one of steps.
+   * Whether a group's rewards differ by more than rounding; otherwise every centred advantage is 0. If rewards are normalised
+   * separately, it is enough that one reward with a weight differs; the same holds for step rewards.
    */
   private isInformative(group: Group): boolean {
     const { multiObjective } = this.settings.advantage;
@@ -70,7 +70,7 @@ export class GroupChoice {
     );
   }
 
-  /** One a completion; NaN where there is none. */
+  /** One value per completion; NaN if there is none. */
   private valuesOf({ completions }: Group, metric: string): number[] {
     if (metric === 'reward') return completions.map(({ reward }) => reward);
     if (metric === 'accuracy') return completions.map(({ score }) => score);
@@ -79,7 +79,7 @@ export class GroupChoice {
   }
 }
 
-/** Of all steps of all completions of a group. */
+/** The rewards of all steps of a group's completions. */
 export function stepRewardsOf({ completions }: Group, name: string): number[] {
   return completions.flatMap(({ steps }) => (steps?.[name] ?? []).map(({ reward }) => reward));
 }

@@ -1,4 +1,4 @@
-// A policy's weights as rollout engines get them: to write into folders, and to ask for log-probs.
+// A policy's weights for rollout engines: written into folders, and used to compute log-probs.
 
 import { createHash, randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
@@ -9,16 +9,16 @@ import { policySampler } from '../rollout/sample.js';
 import { encodePrompts, type TokenTask } from '../rollout/token-task.js';
 import type { PretrainedPolicy } from '../weights/pretrained-options.js';
 
-/** Prompts that probe an engine, and tokens of the policy after each at most. */
+/** Maximum number of prompts that probe an engine, and of tokens sampled after each. */
 const probes = { count: 4, tokens: 32 };
 
-/** The same for every process that works on a run; random where there is no folder to resume it from. */
+/** The same for every process that works on a run; random without a folder to resume the run from. */
 export function runName(runDir: string | undefined): string {
   if (runDir === undefined) return randomBytes(4).toString('hex');
   return createHash('sha256').update(resolve(runDir)).digest('hex').slice(0, 8);
 }
 
-/** Beginnings of the task's prompts with what the policy writes after them: tokens as they come in training. */
+/** The beginnings of some prompts of the task with the policy's continuations: sequences like those in training. */
 export async function probesOf(
   policy: Policy,
   task: TokenTask,
@@ -37,10 +37,11 @@ export async function probesOf(
   return prompts.map((prompt, i) => Int32Array.from([...prompt, ...completions[i].tokens]));
 }
 
-/** The weights as they are when they are asked for. */
+/** The weights as they are when they are asked for. `within` may give the policy others while something is computed. */
 export function weightsOf(
   policy: Policy,
   given: Pick<RolloutWeights, 'run' | 'temperature' | 'probes'>,
+  within: <T>(compute: () => T) => T = (compute) => compute(),
 ): RolloutWeights {
   const { tokenizer, logitsSize, checkpointFiles, reference } = policy;
   const { save } = policy as Partial<PretrainedPolicy>;
@@ -49,15 +50,17 @@ export function weightsOf(
     ...given,
     tokenizer,
     logitsSize,
-    logProbs: (sequences, temperature) => tokenLogProbsOf(policy, sequences, temperature),
-    ...(save && checkpointFiles && { saveAdapter: (folder: string) => save(folder) }),
-    ...(save && { saveModel: (folder: string) => save(folder, { merge: true }) }),
+    logProbs: (sequences, temperature) => tokenLogProbsOf(policy, sequences, temperature, undefined, within),
+    // It writes before it returns, within its own turn.
+    ...(save && checkpointFiles && { saveAdapter: (folder: string) => within(() => save(folder)) }),
+    ...(save && { saveModel: (folder: string) => within(() => save(folder, { merge: true })) }),
     ...(withoutAdapter && {
       baseLogProbs: (sequences: readonly Int32Array[]) => {
         const logits: Policy['logits'] = (...args) => reference(() => policy.logits(...args));
         const { hidden } = policy;
         const base = hidden && ((...args: Parameters<typeof hidden>) => reference(() => hidden(...args)));
-        return tokenLogProbsOf({ ...policy, logits, ...(base && { hidden: base }) }, sequences);
+        const withoutIt = { ...policy, logits, ...(base && { hidden: base }) };
+        return tokenLogProbsOf(withoutIt, sequences, 1, undefined, within);
       },
     }),
   };

@@ -1,5 +1,5 @@
-// The trainer: a run of steps (step.ts) that one can rely on. Each step happens whole or not at all, a saved run continues bit for
-// bit, and signals, faults and failures of the disk lose no more than the step at work.
+// The trainer: runs steps (step.ts) reliably. Each step is applied as a whole or not at all, a saved run continues bit for bit,
+// and signals, faults and disk failures lose no more than the running step.
 
 import { currentBackend } from '../backend/backend.js';
 import { checkBoolean, checkObject, rangeError, typeError } from '../base/check.js';
@@ -45,13 +45,14 @@ import {
   resolveProcesses,
   resolveSettings,
   type Settings,
-  usualEvaluationSize,
 } from './options.js';
 import { ExampleOrder } from './order.js';
 import { createProgress, hasEvaluation, type Progress, progressLine, RunProgress } from './progress.js';
-import { needsReference } from './reference-policy.js';
+import { holdWeights, needsReference } from './reference-policy.js';
 import { rewardWeights } from './reward-weights.js';
+import { Rollouts, type Sampler, type SamplingParts } from './rollouts.js';
 import { checkKeepBest, checkNotes, checkTexts } from './run-checks.js';
+import { usualEvaluationSize } from './schema.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { makeStep, type StepParts } from './step.js';
 import { shareState } from './together.js';
@@ -75,9 +76,13 @@ export async function createTrainer<E extends Example>(options: TrainerOptions<E
 
 async function create<E extends Example>(options: TrainerOptions<E>, processes: Processes): Promise<RunTrainer<E>> {
   const given = Promise.resolve(options.policy);
-  // Where another option is refused first, nobody waits for a policy that fails.
+  // If another option is invalid, that error is thrown at once, and a rejection of this promise must not go unhandled.
   given.catch(() => {});
   const settings = resolveSettings(options);
+  if (processes.size > 1 && settings.maxStaleness !== null) {
+    const expected = `0 with ${processes.size} processes (communicator), of which each step takes an equal part`;
+    throw rangeError('maxStaleness', expected, String(settings.maxStaleness));
+  }
   const parts = resolveParts(options);
   const engine = resolveEngine(options.rollout, settings);
   const { runDir, resume = 'auto', allowDrift = false, takeOver = false, notes = {} } = options;
@@ -98,7 +103,7 @@ async function create<E extends Example>(options: TrainerOptions<E>, processes: 
   checkSamplingMetric(settings.dynamicSampling, rewardWeights(parts.rewards, settings));
   const policy = checkPolicy(await given);
   const backend = currentBackend();
-  if (backend === undefined) throw new Error('policy: expected a tfjs backend to have been chosen (tf.setBackend)');
+  if (backend === undefined) throw new Error('policy: expected a tfjs backend, got none (call tf.setBackend)');
   await checkTexts(parts, policy, settings);
   const isIdentified = runDir !== undefined || processes.size > 1;
   const identity =
@@ -141,7 +146,7 @@ async function create<E extends Example>(options: TrainerOptions<E>, processes: 
   }
 }
 
-/** Processes that train together must have been given the same. */
+/** Throws an Error if the processes that train together were given different options. */
 async function checkSame(processes: Processes, own: Identity): Promise<void> {
   const node = process.versions.node.split('.')[0];
   // As JSON, in which it is compared: it may hold functions of the user's.
@@ -157,7 +162,7 @@ async function checkSame(processes: Processes, own: Identity): Promise<void> {
   }
 }
 
-/** The device that a choice comes to: a policy's values are tfjs's, on the host, where 'auto' is no GPU of ours. */
+/** The device of a choice. A policy's values are tfjs tensors on the host, where 'auto' never means CUDA. */
 function deviceName(choice: DeviceChoice): string {
   if (choice !== 'auto') return choice;
   return devices().find(({ name, available }) => available && name !== 'cuda')!.name;
@@ -165,10 +170,10 @@ function deviceName(choice: DeviceChoice): string {
 
 const silent: Progress = { update: () => {}, print: () => {} };
 
-/** A terminal is told of the sampling this often, in seconds. */
-const tellEvery = 0.5;
+/** Seconds between two updates of the sampling progress on a terminal. */
+const showEvery = 0.5;
 
-/** Seconds of a blocked event loop from which a notice says that signals have to wait. */
+/** If a step blocks the event loop for longer than this, in seconds, a notice says that signals have to wait. */
 const longStretch = 5;
 
 class Trainer<E extends Example> implements RunTrainer<E> {
@@ -177,28 +182,29 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private readonly task: TokenTask<E>;
   private readonly order: ExampleOrder<E>;
   private readonly parts: StepParts<E>;
+  private readonly rollouts: Rollouts<E>;
   private readonly context: HealthContext;
   private readonly evaluations: readonly { name: string; task: TokenTask; examples: Example[] }[];
-  /** What an engine with weights of its own is probed with, and the run's name there. Made once. */
+  /** The probes for an engine that has its own copy of the weights, and the run's name there. Created once. */
   private probing: { run: string; probes: readonly Int32Array[] } | undefined;
   private progress = silent;
-  /** When `tellSampling` has last shown something. */
-  private toldSampling = 0;
-  /** Whether warm start and first evaluation are behind. */
+  /** Time of the last update by `showSampling`. */
+  private sampledShownAt = 0;
+  /** Whether the warm start and the first evaluation are done. */
   private begun = false;
-  /** Which state is on disk, and where. */
+  /** The state that was saved last, and its folder. */
   private saved: { place: string; folder: string } | undefined;
   private looping = false;
   /** Whether the last loop has ended by a signal, to this process or another. */
   private isStopped = false;
-  /** Whether a warm start or a step is at work. */
+  /** Whether a warm start or a step is running. */
   private working = false;
-  /** The state before the step at work. */
+  /** The state before the running step. */
   private before: Snapshot | undefined;
   /** The longest time, in seconds, for which a step has blocked the event loop. */
   private longestStretch = 0;
   private disposed = false;
-  /** Whether what the trainer held is given back. */
+  /** Whether the trainer's memory and run folder are released. */
   private freed = false;
 
   constructor(
@@ -220,21 +226,26 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       examples: evaluationExamples(task, settings.evaluation.size),
     }));
     const weights = rewardWeights(parts.rewards, settings);
-    // Last, because it alone holds memory.
+    // Last, because it is the only part that holds memory.
     this.state = new TrainingState(policy, settings);
-    this.parts = {
+    const sampling: SamplingParts<E> = {
       policy,
       settings,
       task: this.task,
       order: this.order,
       rewards: parts.rewards as readonly AnyReward<E>[],
-      weights,
       choice: new GroupChoice(settings, weights),
       state: this.state,
       processes,
-      engineAt: (timing, signal) => this.engineAt(timing, signal),
-      evaluate: (signal) => this.evaluateOnce(signal),
+      samplerOf: (options) => this.samplerOf(options),
       onSampling: (...told) => this.tellSampling(...told),
+    };
+    this.rollouts = new Rollouts(sampling);
+    this.parts = {
+      ...sampling,
+      weights,
+      rollouts: this.rollouts,
+      evaluate: (signal) => this.evaluateOnce(signal),
     };
   }
 
@@ -254,7 +265,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     if (this.begun && needsReference(this.settings) && !state.reference) state.holdReference();
   }
 
-  /** Goes on from a saved state. One of another run becomes this run's first checkpoint: it stands on its own. */
+  /** Continues from a saved state. One from another run is saved as this run's first checkpoint, so that the run stands on its own. */
   load({ state, folder, isOwn }: Loaded): void {
     this.state.load(state);
     this.begun = !state.isWarmStart;
@@ -266,7 +277,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   async start(options: StartOptions = {}): Promise<void> {
     checkStepsOptions(options, ['output', 'signal']);
     this.requireInUse();
-    if (!this.begun) await this.processes.agree(() => this.alone(() => this.begin(options)));
+    if (!this.begun) await this.processes.agree(() => this.exclusively(() => this.begin(options)));
   }
 
   /** If it is interrupted or fails, the warm start's progress is kept and saved, and the next call continues from there. */
@@ -297,7 +308,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     await this.processes.gather('start', null);
   }
 
-  /** The transition from warm start to reinforcement. Rolled back if it fails. */
+  /** Ends the warm start and begins reinforcement. Rolled back if it fails. */
   private completeStart(metrics: Metrics, seconds: number): void {
     const { state, files } = this;
     const { warmStart, counters } = state;
@@ -323,15 +334,16 @@ class Trainer<E extends Example> implements RunTrainer<E> {
 
   async *steps(options: StepsOptions = {}): AsyncGenerator<GrpoStep<E>, void, void> {
     const { max = Infinity, signal, grace = usualGrace } = checkStepsOptions(options, ['max', 'signal', 'grace']);
-    if (this.looping) throw new Error('steps: expected one loop over a trainer at a time');
+    if (this.looping) throw new Error('steps: expected no other running loop over this trainer');
     this.looping = true;
+    this.rollouts.until = max;
     let failure: Error | undefined;
     try {
       await this.start({ signal });
       while (this.step < max) {
         // A process alone begins its step within the call that asks for it.
         if (this.processes.size === 1 ? signal?.aborted : await this.isToStop(signal)) break;
-        yield await this.processes.agree(() => this.alone(() => this.interruptibleStep(signal, grace)));
+        yield await this.processes.agree(() => this.exclusively(() => this.interruptibleStep(signal, grace)));
       }
     } catch (error) {
       if (error instanceof Interrupted) return this.progress.print(`step ${this.step + 1}: ${error.message}`);
@@ -339,8 +351,14 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       throw error;
     } finally {
       this.looping = false;
-      await this.endTogether(failure);
-      if (this.processes.isFirst) await this.releaseEngine();
+      const stopped = this.rollouts.abort();
+      try {
+        await this.endTogether(failure);
+      } finally {
+        // Servers let go of the weights when nothing is sampled with them any more.
+        await stopped;
+        if (this.processes.isFirst) await this.releaseEngine();
+      }
     }
   }
 
@@ -389,22 +407,22 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       onSecond: () => this.abandon(),
     });
     this.progress = progress;
-    const told = new RunProgress(progress, this.notices, max);
-    told.notices();
+    const shown = new RunProgress(progress, this.notices, max);
+    shown.notices();
     let metrics: Metrics = {};
     try {
       const either = AbortSignal.any(signal ? [signal, stop.signal] : [stop.signal]);
       if (!this.begun) await this.start({ output, signal: either });
-      told.begin(this.step);
+      shown.begin(this.step);
       for await (const step of this.steps({ max, signal: either, grace })) {
         metrics = step.metrics;
-        told.step(step, this.step);
+        shown.step(step, this.step);
         onStep?.(step);
       }
-      told.notices();
+      shown.notices();
       if (this.files && this.begun) {
         this.confirm();
-        // A report that cannot be made is told, and is no failure of the run.
+        // If the report cannot be written, say so; the run has not failed.
         await writeReport(this.files.path).catch((error: Error) => progress.print(`no report: ${error.message}`));
       }
     } finally {
@@ -436,7 +454,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   save(): string {
     if (!this.files) throw new Error('save: expected a trainer with a runDir, in process 0 of several');
     this.requireInUse();
-    if (!this.isWorthSaving) throw new Error('save: expected a run that has begun (start), got one that has not');
+    if (!this.isWorthSaving) throw new Error('save: expected a run that has begun; call start first');
     return this.saveComplete();
   }
 
@@ -444,7 +462,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private saveComplete(): string {
     const { before } = this;
     if (!before) return this.saveNow();
-    // A step is at work on weights and counters.
+    // The running step is changing weights and counters.
     const now = this.state.snapshot();
     before.restore();
     try {
@@ -470,31 +488,32 @@ class Trainer<E extends Example> implements RunTrainer<E> {
 
   dispose(): void {
     this.disposed = true;
-    // What is at work needs its memory to the end.
+    // A running step or warm start needs its memory until it ends.
     if (!this.working) this.free();
   }
 
   private free(): void {
     if (this.freed) return;
     try {
-      // A loop that nobody went on with has not saved its last step yet.
+      // A loop whose consumer has not asked for the next step has not saved its last one yet.
       if (this.looping) this.saveLast(undefined);
     } finally {
       this.freed = true;
+      this.rollouts.dispose();
       this.state.dispose();
       this.files?.close();
     }
   }
 
   private requireInUse(): void {
-    if (this.disposed) throw new Error('expected a trainer in use, got one that was disposed of');
+    if (this.disposed) throw new Error('expected a live trainer, got one that was disposed');
   }
 
-  /** Warm start and steps change the same weights: there is one of them at a time. */
-  private async alone<T>(work: () => Promise<T>): Promise<T> {
+  /** Warm start and steps change the same weights, so only one of them may run at a time. */
+  private async exclusively<T>(work: () => Promise<T>): Promise<T> {
     this.requireInUse();
-    if (this.working) throw new Error('expected a trainer at rest, got one whose warm start or step is at work');
-    // It may have been disposed of since.
+    if (this.working) throw new Error('expected an idle trainer, got one whose warm start or step is running');
+    // The policy may have been disposed since.
     checkPolicy(this.policy);
     this.working = true;
     try {
@@ -557,20 +576,23 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
     this.notices.push(
       accuracy === undefined
-        ? `the warm start has ended after ${optimizer.updates} updates, before its first look at how many are right (warmStart.every)`
-        : `the warm start has ended after ${optimizer.updates} updates with ${percent(accuracy)} right, short of ` +
-            `${percent(settings.until)} (warmStart.until); give it more steps, or easier problems`,
+        ? `the warm start ended after ${optimizer.updates} updates, before its first check of the accuracy (warmStart.every)`
+        : `the warm start ended after ${optimizer.updates} updates with ${percent(accuracy)} right, below ` +
+            `${percent(settings.until)} (warmStart.until); give it more steps or easier problems`,
     );
   }
 
-  /** Makes a step, or none: a step that does not end within the grace period after the signal throws Interrupted. */
+  /** Runs a whole step or none: one that does not end within the grace period after the signal throws Interrupted. */
   private async interruptibleStep(signal: AbortSignal | undefined, grace: number): Promise<GrpoStep<E>> {
     const loop = new EventLoopWatch();
     const interrupt = interruption(signal, grace, loop, this.longestStretch);
+    const last = () => this.rollouts.stopAfter(this.step + 1);
+    signal?.addEventListener('abort', last, { once: true });
     try {
       return await this.wholeStep(interrupt.signal, loop);
     } finally {
       interrupt.release();
+      signal?.removeEventListener('abort', last);
       loop.stop();
       this.noteStretch(loop.longest);
     }
@@ -579,8 +601,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   private noteStretch(seconds: number): void {
     if (seconds > longStretch && this.longestStretch <= longStretch) {
       this.notices.push(
-        `a step blocks the event loop for ${seconds.toFixed(1)} s at a time, and signals have to wait as long; ` +
-          'a smaller microBatchSize makes its passes shorter',
+        `a step blocks the event loop for ${seconds.toFixed(1)} s at a time, during which signals have to wait; ` +
+          'a smaller microBatchSize shortens its passes',
       );
     }
     this.longestStretch = Math.max(this.longestStretch, seconds);
@@ -615,7 +637,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     }
   }
 
-  /** Makes a step and commits it. Fills `groups` with what is sampled, so that it is known when the step fails. */
+  /** Runs a step and commits it. Adds sampled groups to `groups`, so that they are known even if the step fails. */
   private async attempt(
     groups: Group<E>[],
     began: number,
@@ -633,27 +655,38 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** What samples, with the weights as they are. */
-  private async engineAt(timing: Metrics, signal: AbortSignal): Promise<RolloutEngine> {
+  private async samplerOf({ timing, signal, inUse }: Parameters<SamplingParts<E>['samplerOf']>[0]): Promise<Sampler> {
     const { engine, policy, settings } = this;
-    if (!engine) return policySampler(policy, { device: settings.device });
-    if (!engine.update) return engine;
+    const nothing = () => {};
+    if (!engine) return { engine: policySampler(policy, { device: settings.device }), release: nothing };
+    // Process 0 alone speaks with the servers.
+    if (!engine.update || !this.processes.isFirst) return { engine, release: nothing };
     const began = performance.now();
     this.probing ??= { run: runName(this.files?.path), probes: await probesOf(policy, this.task, signal) };
-    const { temperature } = settings.sampling;
-    await engine.update(weightsOf(policy, { ...this.probing, temperature }), { signal });
+    const given = { ...this.probing, temperature: settings.sampling.temperature };
+    // Steps change the policy's weights while others are sampled with these.
+    const held = settings.maxStaleness === null ? undefined : holdWeights(policy);
+    const release = () => held?.dispose();
+    const weights = weightsOf(policy, given, held && ((compute) => held.with(compute)));
+    try {
+      await engine.update(weights, { signal, inUse });
+    } catch (error) {
+      release();
+      throw error;
+    }
     timing['time/engine_update'] = secondsSince(began);
-    return engine;
+    return { engine, weights, release };
   }
 
-  /** Shows how far a step has come that takes its time. */
-  private tellSampling(step: number, began: number, { all, sampled, rewarded }: SamplingProgress): void {
+  /** Shows the progress of a step that takes long. */
+  private showSampling(step: number, began: number, { all, sampled, rewarded }: SamplingProgress): void {
     const now = performance.now();
-    if (now - Math.max(began, this.toldSampling) < 1e3 * tellEvery) return;
-    this.toldSampling = now;
+    if (now - Math.max(began, this.sampledShownAt) < 1e3 * showEvery) return;
+    this.sampledShownAt = now;
     this.progress.update(`step ${step}: ${sampled} of ${all} completions sampled, ${rewarded} rewarded`, false);
   }
 
-  /** Counts a step, writes it down, and saves a checkpoint where one is due. */
+  /** Counts and logs a step, and saves a checkpoint if one is due. */
   private commit(step: GrpoStep<E>, began: number): GrpoStep<E> {
     const { counters } = this.state;
     const { every, keepBest } = this.settings.checkpoint;
@@ -700,6 +733,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       files: this.files,
     });
     if (action === 'rollback') {
+      await this.rollouts.abort();
       if (this.files) this.load(this.files.rollback());
       await this.join();
       Object.assign(this.state.counters, { cursor, faults });
@@ -754,12 +788,14 @@ function healthContext(settings: Settings, { rewards }: Parts, maxTokens: number
   };
 }
 
-/** Completions from all over the step: of as many groups, and of another place in each. */
+/** Completions spread over the step: each from another group, and at another position within it. */
 function pickSamples(groups: readonly Group[], count: number): Record<string, unknown>[] {
   const taken = Math.min(count, groups.length);
   return Array.from({ length: taken }, (_, i) => {
     const { example, completions } = groups[Math.floor((i * groups.length) / taken)];
-    const { text, rewards, advantage, truncated } = completions[i % completions.length];
-    return { prompt: example.prompt, answer: example.answer, completion: text, rewards, advantage, truncated };
+    const { text, rewards, advantage, truncated, version } = completions[i % completions.length];
+    const { prompt, answer } = example;
+    const ofWeights = version !== undefined && { version };
+    return { prompt, answer, completion: text, rewards, advantage, truncated, ...ofWeights };
   });
 }

@@ -1,4 +1,4 @@
-// The guard against values that are not finite: what becomes of a step that met one.
+// The guard against values that are not finite: decides what happens after a step that met one.
 
 import type { NumericFault } from '../base/numeric-fault.js';
 import type { Group } from '../rollout/api.js';
@@ -6,14 +6,14 @@ import type { Run } from '../run/run.js';
 import type { Settings } from './options.js';
 
 export interface GuardedRun extends Readonly<Settings['guard']> {
-  /** Where the completions of the step are written; undefined in a run without a folder. */
+  /** Where the step's completions are written; undefined in a run without a folder. */
   files: Run | undefined;
 }
 
 /**
- * Writes the completions of a step that failed, and decides how the run continues: without the step, or from its newest
+ * Writes the completions of a failed step, and decides how the run continues: without the step, or from its newest
  * checkpoint. `before` is the number of steps that failed before.
- * @returns the action, the number of faults with this one, and a message that tells of it.
+ * @returns the action, the number of faults including this one, and a message that describes it.
  * @throws Error if the run must end: by its settings, or because the budget of faults is used up.
  */
 export function guard(
@@ -36,7 +36,7 @@ export function guard(
   return { action, faults, message };
 }
 
-/** A group as a fault file holds it. JSON has no NaN: what is not finite is written as a text. */
+/** A group as written to a fault file. JSON has no NaN: values that are not finite are written as strings. */
 function describeGroup({ example, completions }: Group): unknown {
   const plain = (value: number) => (Number.isFinite(value) ? value : String(value));
   return {

@@ -1,6 +1,8 @@
 // Warnings of a run that does not learn, or learns something else than right answers, while it is at work. They depend on
 // the metrics of its steps alone, and their state is part of a checkpoint: a run that goes on warns as if it had not stopped.
 
+import type { MetricName } from '../base/metrics.js';
+import { mean, variance } from '../base/statistics.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Health, WatchedMetrics } from '../run/state.js';
 
@@ -109,7 +111,7 @@ export function observeHealth(before: Health, step: number, metrics: Metrics, co
   return { health, metrics: Object.fromEntries(names), warnings: begun };
 }
 
-const watched = [
+const watched: readonly MetricName[] = [
   'accuracy',
   'clip_ratio/region_mean',
   'completions/clipped_ratio',
@@ -124,6 +126,7 @@ const watched = [
   'reward',
   'reward_std',
   'sampling/log_prob_difference_max',
+  'sampling/staleness_max',
 ];
 
 /** The metrics that warnings depend on, as JSON can hold them. */
@@ -327,8 +330,11 @@ function clippedRatios(view: View): string | undefined {
 }
 
 function logProbDifference({ recent, context: { maxLogProbDifference } }: View): string | undefined {
-  const difference = recent[recent.length - 1]['sampling/log_prob_difference_max'] ?? 0;
+  const newest = recent[recent.length - 1];
+  const difference = newest['sampling/log_prob_difference_max'] ?? 0;
   if (maxLogProbDifference === null || difference <= maxLogProbDifference) return undefined;
+  // The policy has changed since, as it should.
+  if ((newest['sampling/staleness_max'] ?? 0) > 0) return undefined;
   return (
     `the rollout engine's log-probs differ from the policy's by up to ${number(difference)}, more than ` +
     `sampling.maxLogProbDifference (${maxLogProbDifference}): see sampling/log_prob_difference_mean and the shares of importance ` +
@@ -418,16 +424,6 @@ function change(view: View, name: string, text: (value: number) => string): stri
 
 function valuesOf(rows: readonly WatchedMetrics[], name: string): number[] {
   return rows.flatMap((row) => row[name] ?? []);
-}
-
-/** NaN of no values. */
-function mean(values: readonly number[]): number {
-  return values.reduce((a, b) => a + b, 0) / values.length;
-}
-
-function variance(values: readonly number[]): number {
-  const center = mean(values);
-  return values.reduce((sum, value) => sum + (value - center) ** 2, 0) / Math.max(1, values.length - 1);
 }
 
 /** A deviation that is rounding: of 0, or of a value that float64 sums of its like differ from by some units. */

@@ -1,4 +1,4 @@
-// How far an engine's log-probs are from the policy's own, and the importance weights that correct for it (TRL's
+// Importance weights that correct for the difference between an engine's log-probs and the policy's own (TRL's
 // vllm_importance_sampling_*).
 
 import type { Metrics } from '../devices/plan.js';
@@ -10,7 +10,7 @@ export type ImportanceBounds = Omit<NonNullable<Settings['importanceSampling']>,
 /**
  * The weight of each token of a completion, from its log-probs under the policy and under the engine that sampled it.
  *
- * @returns weights; `clipped`: how many of them were bounded or set to 0
+ * @returns the weights, and in `clipped` how many of them were bounded or set to 0
  */
 export function importanceWeights(
   own: Float32Array,
@@ -30,7 +30,7 @@ export function importanceWeights(
   return { weights, clipped };
 }
 
-/** Collects differences of log-probs, and weights, over the tokens of a step. */
+/** Collects log-prob differences and weights over the tokens of a step. */
 export class Mismatch {
   private sum = 0;
   private count = 0;

@@ -1,4 +1,4 @@
-// The KL divergence from the reference policy as one of the rewards of a completion, in place of a term of the loss.
+// The KL divergence from the reference policy as one of the rewards of a completion, instead of a term of the loss.
 
 import { NumericFault } from '../base/numeric-fault.js';
 import { klEstimate } from '../devices/reference/kl.js';
@@ -6,20 +6,20 @@ import type { Group, ScoredCompletion } from '../rollout/api.js';
 import { type Learner, referenceLogProbs } from './learn.js';
 import type { Settings } from './options.js';
 
-/** Its name among the rewards of a completion. */
+/** Name of the KL reward among the rewards of a completion. */
 export const klRewardName = 'kl';
 
 /**
- * Adds to each completion's rewards its KL estimate, the sum over its tokens at the policy that sampled it, and subtracts beta times
- * that from its reward. A completion without a verdict keeps none. NumericFault where a reward is then not finite in float32; the
- * reason of `learner.signal` where that aborts.
+ * Adds to each completion's rewards its KL estimate, summed over its tokens under the policy that sampled it, and subtracts beta times
+ * the estimate from its reward. Completions without a verdict are left as they are. NumericFault if a reward is then not finite in
+ * float32; the reason of `learner.signal` when it aborts.
  */
 export async function addKlReward(groups: readonly Group[], learner: Learner): Promise<void> {
   const { settings } = learner;
   const { klReward } = settings;
   if (!klReward) return;
   const rows = groups.flatMap(({ prompt, completions }) => completions.map((completion) => ({ prompt, completion })));
-  // Those that the loss leaves out are part of their groups' means.
+  // Includes completions that the loss leaves out, because they count in the means of their groups.
   const all = { ...learner, settings: { ...settings, maskTruncated: false } };
   const reference = await referenceLogProbs(rows, all);
   for (const { completion } of rows) {

@@ -1,24 +1,24 @@
-// Learning from a step's groups: completions dealt out to mini-batches, their micro-batches to one fused call each for
-// loss and gradient, an update a mini-batch.
+// Learns from a step's groups: divides completions into mini-batches and these into micro-batches, computes loss and gradient by
+// one fused call per micro-batch, and makes one update per mini-batch.
 
 import { currentBackend } from '../backend/backend.js';
-import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { permutation } from '../base/random.js';
+import { yieldToEventLoop } from '../base/yield.js';
 import { entropyThreshold } from '../devices/entropy.js';
 import type { Metrics } from '../devices/plan.js';
-import type { LossConfig } from '../loss/config.js';
+import { type LossConfig, lossDefaults } from '../loss/config.js';
 import type { Policy } from '../model/policy.js';
 import type { Processes } from '../processes/processes.js';
 import type { Group, ScoredCompletion } from '../rollout/api.js';
-import { positionsAPass } from '../rollout/pass-size.js';
+import { positionsPerPass } from '../rollout/pass-size.js';
 import { paddingOf } from '../text/tokenizer.js';
 import type { GrpoReport } from '../tfjs/index.js';
 import type { AdamW } from './adamw.js';
 import { batchLoss, batchValues, lossSource } from './batch-loss.js';
-import { type CompletionBatch, type CompletionPair, columnsOf, completionBatch, spread } from './completions.js';
+import { type CompletionBatch, type CompletionPair, completionBatch, positionsOf, spread } from './completions.js';
 import { importanceWeights, Mismatch } from './importance.js';
-import { combineMetrics, type MeasuredLoss, type MetricsPart, summedOverMicroBatches } from './metrics.js';
+import { combineMetrics, type MeasuredLoss, type MetricsPart } from './metrics.js';
 import type { Settings } from './options.js';
 import type { Reference } from './reference-policy.js';
 import { updatePolicy } from './update.js';
@@ -26,15 +26,15 @@ import { updatePolicy } from './update.js';
 export interface Learner {
   policy: Policy;
   optimizer: AdamW;
-  /** Needed with a KL term and with a KL reward. */
+  /** Required for a KL term and for a KL reward. */
   reference: Reference | undefined;
   settings: Settings;
-  /** Tokens of a prompt and of a completion at most. */
+  /** Maximum length of a prompt and of a completion in tokens. */
   promptLength: number;
   maxTokens: number;
-  /** Those that train the policy together. All have the same completions, and each makes the passes of its share. */
+  /** Those that train the policy together. All have the same completions, and each computes the passes of its share. */
   processes: Processes;
-  /** Interrupts it between two micro-batches: its reason is thrown. */
+  /** Interrupts learning between two micro-batches; its reason is thrown. */
   signal?: AbortSignal;
 }
 
@@ -51,11 +51,11 @@ export interface Row {
   completion: ScoredCompletion;
 }
 
-/** Values of completions that a step computes before its first update. */
+/** Log-probs that a step computes before its first update. */
 interface GivenLogProbs {
   /** Under the reference policy; undefined without a KL term. */
   reference: Map<ScoredCompletion, Float32Array> | undefined;
-  /** For completions of another engine, unless their correction is switched off. */
+  /** For completions of another engine, unless the correction is switched off. */
   corrected: CorrectedSampler | undefined;
 }
 
@@ -74,9 +74,9 @@ interface MicroBatch extends CompletionBatch {
 }
 
 /**
- * Updates the policy, together with the other processes. `step` addresses the random numbers of the mini-batches. NumericFault where
- * a log-prob, the loss or the gradient is not finite; Error where the sampler's log-probs are not those of the loss. Updates made
- * before are made.
+ * Updates the policy, together with the other processes. `step` addresses the random numbers of the mini-batches. NumericFault if a
+ * log-prob, the loss or the gradient is not finite; Error if the sampler's log-probs differ from those of the loss. Earlier updates
+ * are not undone.
  */
 export async function learn(groups: readonly Group[], step: number, learner: Learner): Promise<LearnResult> {
   const { settings, optimizer, policy, processes, signal } = learner;
@@ -117,7 +117,7 @@ export async function learn(groups: readonly Group[], step: number, learner: Lea
     }
   }
   // Sampled tokens are the step's; those of the loss would count a completion once an iteration.
-  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, measured(rows, settings));
+  const { tokens: _, nonFinite: __, ...metrics } = combineMetrics(updates, measured(rows, settings), 'updates');
   return { metrics: { ...metrics, ...mismatch }, timing };
 }
 
@@ -137,8 +137,10 @@ function ownShare(rows: readonly Row[], { settings, processes: { rank, size } }:
   return longestFirst(rows, settings).flatMap(({ row }, i) => (i % size === rank ? row : []));
 }
 
-function longestFirst(rows: readonly Row[], settings: Settings): { row: Row; columns: number }[] {
-  return rows.map((row) => ({ row, columns: columnsOf(pairOf(row, settings)) })).sort((a, b) => b.columns - a.columns);
+function longestFirst(rows: readonly Row[], settings: Settings): { row: Row; positions: number }[] {
+  return rows
+    .map((row) => ({ row, positions: positionsOf(pairOf(row, settings)) }))
+    .sort((a, b) => b.positions - a.positions);
 }
 
 /**
@@ -147,16 +149,16 @@ function longestFirst(rows: readonly Row[], settings: Settings): { row: Row; col
  */
 function split(rows: readonly Row[], { policy, settings }: Learner): Row[][] {
   const { microBatchSize, tokensPerMicroBatch } = settings;
-  const usual = microBatchSize === null ? positionsAPass(policy, 'forward and backward') : Infinity;
+  const usual = microBatchSize === null ? positionsPerPass(policy, 'forward and backward') : Infinity;
   const most = { rows: microBatchSize ?? Infinity, tokens: tokensPerMicroBatch ?? usual };
   const batches: Row[][] = [];
-  let columns = 0;
-  for (const { row, columns: own } of longestFirst(rows, settings)) {
+  let positions = 0;
+  for (const { row, positions: own } of longestFirst(rows, settings)) {
     const last = batches.at(-1);
-    if (last && last.length < most.rows && (last.length + 1) * columns <= most.tokens) last.push(row);
+    if (last && last.length < most.rows && (last.length + 1) * positions <= most.tokens) last.push(row);
     else {
       batches.push([row]);
-      columns = own;
+      positions = own;
     }
   }
   return batches;
@@ -189,7 +191,7 @@ function lossInput(batch: MicroBatch, settings: Settings, { reference, corrected
   };
 }
 
-/** One a completion, or one a token where there are rewards of steps. */
+/** One advantage per completion, or one per token if there are step rewards. */
 function advantagesOf(completions: readonly ScoredCompletion[], batch: MicroBatch): Float32Array {
   const ofTokens = completions.flatMap(({ tokenAdvantages }) => tokenAdvantages ?? []);
   if (ofTokens.length === completions.length) return spread(ofTokens, batch);
@@ -197,8 +199,8 @@ function advantagesOf(completions: readonly ScoredCompletion[], batch: MicroBatc
 }
 
 /**
- * The denominators of the whole mini-batch, with which losses and gradients of its micro-batches, and those of other processes, add up
- * to its own.
+ * The denominators of the whole mini-batch, with which the losses and gradients of its micro-batches, and those of other processes,
+ * add up to its own.
  */
 async function sharedByMicroBatches(
   batches: readonly MicroBatch[],
@@ -213,14 +215,14 @@ async function sharedByMicroBatches(
   const sequences = loss.emptySequences === 'drop' ? counting.length : miniBatch.length;
   const input = { normalizer: tokens, sequences };
   if (loss.entropy === undefined) return { input, config: loss };
-  const { topQuantile = 1 } = loss.entropy;
+  const { topQuantile = lossDefaults.entropy.topQuantile } = loss.entropy;
   if (topQuantile === 1 || tokens === 0) return { input, config: { ...loss, entropy: { ...loss.entropy, tokens } } };
   const own: number[] = [];
   for (const batch of batches) {
     tokenValues(batch, learner).entropies.forEach((entropy, i) => {
       if (batch.mask[i] !== 0) own.push(entropy);
     });
-    await breathe(learner.signal);
+    await yieldToEventLoop(learner.signal);
   }
   const entropies = (await processes.gather('entropies', own)).flat();
   const threshold = entropyThreshold(entropies, topQuantile);
@@ -228,17 +230,17 @@ async function sharedByMicroBatches(
   return { input, config: { ...loss, entropy: { ...loss.entropy, tokens: kept, threshold } } };
 }
 
-/** The loss, with a `maxLength` that does not depend on how long the rows of a batch are. */
+/** The loss, with a `maxLength` that does not depend on the lengths of a batch's rows. */
 function lossOf({ settings: { loss }, maxTokens }: Learner): LossConfig {
   return loss.aggregation === 'constant' ? { ...loss, maxLength: loss.maxLength ?? maxTokens } : loss;
 }
 
-/** Sequences with a token that counts. */
+/** Number of sequences with a token that counts. */
 function present({ rows, shape, mask }: MicroBatch): number {
   return rows.filter((_, b) => mask.subarray(b * shape.length, (b + 1) * shape.length).includes(1)).length;
 }
 
-/** Log-probs and entropies of a batch's tokens under the policy as it is, by the arithmetic of the loss. */
+/** Log-probs and entropies of a batch's tokens under the current policy, computed by the code of the loss. */
 function tokenValues(
   batch: MicroBatch,
   { policy, settings }: Learner,
@@ -255,11 +257,11 @@ export async function referenceLogProbs(
   learner: Learner,
 ): Promise<Map<ScoredCompletion, Float32Array>> {
   const { reference } = learner;
-  if (!reference) throw new Error('a KL term needs a reference policy');
+  if (!reference) throw new Error('reference: expected a reference policy for the KL term, got none');
   return logProbsOfRows(rows, learner, (compute) => reference.with(compute));
 }
 
-/** Log-probs of each completion under the policy as it is while `within` computes; the processes share the passes. */
+/** Log-probs of each completion; the processes share the passes. `within` may put other weights into the policy while it computes. */
 async function logProbsOfRows(
   rows: readonly Row[],
   learner: Learner,
@@ -274,8 +276,8 @@ async function logProbsOfRows(
       const first = b * batch.shape.length + batch.offsets[b];
       own.push([placeOf.get(completion)!, logProbs.slice(first, first + completion.tokens.length)]);
     });
-    // The policy has its own weights again, so that they can be saved during the turn.
-    await breathe(learner.signal);
+    // The policy has its own weights again here, so a signal handler may save them while the event loop turns.
+    await yieldToEventLoop(learner.signal);
   }
   const all = (await learner.processes.gather('log-probs', own)).flat();
   return new Map(all.map(([place, logProbs]) => [rows[place].completion, logProbs]));
@@ -284,7 +286,7 @@ async function logProbsOfRows(
 /** Old log-probs and importance weights of completions that another engine has sampled. */
 async function correctSampler(rows: readonly Row[], learner: Learner): Promise<CorrectedSampler> {
   const { importanceSampling, maskTruncated } = learner.settings;
-  // Log-probs of completions that are masked are computed and not looked at.
+  // Log-probs of masked completions are computed but not used.
   const oldLogProbs = await logProbsOfRows(rows, learner, (compute) => compute());
   const tokenWeights = new Map<ScoredCompletion, Float32Array>();
   const mismatch = new Mismatch();
@@ -305,7 +307,7 @@ function requireFinite({ metrics }: { metrics: Metrics }): void {
   }
 }
 
-/** How far the sampler's log-probs are from those that the loss saw before the first update. */
+/** The difference between the sampler's log-probs and those of the loss before the first update. */
 async function samplerMismatch(
   batches: readonly MicroBatch[],
   reports: readonly GrpoReport[],
@@ -328,16 +330,16 @@ async function samplerMismatch(
     for (const [t, logProb] of own.sampled.entries()) mismatch.add(logProb, own.computed[t]);
   }
   const { largest } = mismatch;
-  // Another engine computes in its own way: health.ts warns of large differences.
+  // Other engines compute in other precisions: health.ts warns of large differences.
   if (importanceSampling) return mismatch.metrics();
   const isExact = policy.decodesExactly === true && currentBackend() === 'groupgrad';
   if (largest > (isExact ? 0 : sampling.maxLogProbDifference)) {
     const what = `the sampler's log-probs differ from those of the loss by up to ${largest.toPrecision(3)}`;
     throw new Error(
       isExact
-        ? `${what}; on the backend groupgrad they are equal to the last bit where the policy's decode is exact (decodesExactly)`
+        ? `${what}; on the backend groupgrad they must be bit-equal if the policy decodes exactly (decodesExactly)`
         : `${what}, more than sampling.maxLogProbDifference (${sampling.maxLogProbDifference}): does the policy's decode ` +
-            'compute what its logits compute, without dropout or other randomness?',
+            'compute the same as its logits, without dropout or other randomness?',
     );
   }
   return mismatch.metrics();
@@ -363,7 +365,7 @@ function metricsOfUpdate(
   learningRate: number,
 ): MetricsPart {
   const total = (unit: 'tokens' | 'sequences' | 'present') => parts.reduce((sum, part) => sum + part[unit], 0);
-  const metrics = combineMetrics(parts, loss, summedOverMicroBatches);
+  const metrics = combineMetrics(parts, loss, 'microBatches');
   return {
     metrics: { ...metrics, grad_norm: gradientNorm, learning_rate: learningRate },
     tokens: total('tokens'),

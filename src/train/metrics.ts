@@ -1,7 +1,9 @@
 // Metrics of a loss over the micro-batches of an update, and over the updates of a step.
 
+import { type Combination, findMetric, type MeanOver } from '../base/metrics.js';
 import type { Metrics } from '../devices/plan.js';
-import type { LossConfig } from '../loss/config.js';
+import { clipsSequences } from '../devices/settings.js';
+import { type LossConfig, lossDefaults } from '../loss/config.js';
 
 /** What of a loss tells what its metrics are means of. */
 export interface MeasuredLoss extends Pick<LossConfig, 'ratio' | 'surrogate'> {
@@ -18,45 +20,54 @@ export interface MetricsPart {
 }
 
 /**
- * Metrics of the parts together. Minima and maxima are those of all parts with a token; `sums` add up; everything else is a
- * mean, weighted by what it is a mean of (docs/losses.md, "Metrics").
+ * Metrics of the parts together, each combined as the table of metrics says. Minima and maxima are those of the parts with a token.
+ * @param of what the parts are
  */
 export function combineMetrics(
   parts: readonly MetricsPart[],
   loss: MeasuredLoss,
-  sums: readonly string[] = [],
+  of: 'microBatches' | 'updates',
 ): Metrics {
   if (parts.length === 1) return { ...parts[0].metrics };
   const names = [...new Set(parts.flatMap(({ metrics }) => Object.keys(metrics)))];
-  const entries = names.map((name) => {
-    const all = parts.filter(({ metrics }) => name in metrics);
-    const some = all.filter(({ tokens }) => tokens > 0);
-    const valuesOf = (of: readonly MetricsPart[]) => of.map(({ metrics }) => metrics[name]);
-    if (sums.includes(name)) return [name, valuesOf(all).reduce((a, b) => a + b, 0)];
-    if (some.length === 0) return [name, all[0].metrics[name]];
-    if (/[/_]min$/.test(name)) return [name, Math.min(...valuesOf(some))];
-    if (/[/_]max$/.test(name)) return [name, Math.max(...valuesOf(some))];
-    const unit = unitOf(name, loss);
-    const weightOf = (part: MetricsPart) => (unit === 'updates' ? 1 : part[unit]);
-    const total = all.reduce((sum, part) => sum + weightOf(part), 0);
-    return [name, all.reduce((sum, part) => sum + (weightOf(part) * part.metrics[name]) / total, 0)];
-  });
-  return Object.fromEntries(entries);
+  return Object.fromEntries(
+    names.map((name) => {
+      const combination = findMetric(name)?.metric.combine?.[of];
+      if (combination === undefined)
+        throw new Error(`${name}: the table of metrics does not say how it combines over ${of}`);
+      const having = parts.filter(({ metrics }) => name in metrics);
+      return [name, combine(having, name, combination, loss)];
+    }),
+  );
 }
 
-/** What a metric is a mean of. */
-function unitOf(
-  name: string,
-  { ratio = 'token', surrogate, advantagesPerToken }: MeasuredLoss,
-): 'updates' | 'tokens' | 'sequences' | 'present' {
-  if (name === 'grad_norm' || name === 'learning_rate') return 'updates';
-  if (name.startsWith('vespo/')) return 'sequences';
-  if (ratio === 'token') return 'tokens';
-  if (name.startsWith('ratio/')) return 'present';
-  // GMPO clips tokens whatever the ratio is, and so does every surrogate where tokens have advantages of their own.
-  const clipsSequences = surrogate.kind !== 'gmpo' && !advantagesPerToken;
-  return /^(clip_ratio|cispo)/.test(name) && clipsSequences ? 'sequences' : 'tokens';
+function combine(parts: readonly MetricsPart[], name: string, combination: Combination, loss: MeasuredLoss): number {
+  const valuesOf = (some: readonly MetricsPart[]) => some.map(({ metrics }) => metrics[name]);
+  if (combination === 'sum') return valuesOf(parts).reduce((a, b) => a + b, 0);
+  const present = parts.filter(({ tokens }) => tokens > 0);
+  if (present.length === 0) return parts[0].metrics[name];
+  if (combination === 'min') return Math.min(...valuesOf(present));
+  if (combination === 'max') return Math.max(...valuesOf(present));
+  const total = parts.reduce((sum, part) => sum + weightOf(part, combination, loss), 0);
+  return parts.reduce((sum, part) => sum + (weightOf(part, combination, loss) * part.metrics[name]) / total, 0);
 }
 
-/** What adds up over the micro-batches of one update, whose denominators are those of the whole. */
-export const summedOverMicroBatches: readonly string[] = ['loss', 'tokens', 'nonFinite'];
+/** How many values the mean of a part is taken over. */
+function weightOf(
+  { tokens, sequences, present }: MetricsPart,
+  over: MeanOver,
+  { ratio = lossDefaults.ratio, surrogate, advantagesPerToken }: MeasuredLoss,
+): number {
+  switch (over) {
+    case 'updates':
+      return 1;
+    case 'tokens':
+      return tokens;
+    case 'ratios':
+      return ratio === 'token' ? tokens : present;
+    case 'clips':
+      return clipsSequences({ ratio, surrogate }, advantagesPerToken) ? sequences : tokens;
+    case 'weights':
+      return advantagesPerToken ? tokens : sequences;
+  }
+}

@@ -47,7 +47,9 @@ export interface WarmStartOptions {
  * do.
  */
 export interface ImportanceSamplingOptions {
-  /** With false there are no weights, and the engine's log-probs are the old ones of the loss. Default true. */
+  /**
+   * With false there are no weights, and the engine's log-probs serve as the old log-probs of the loss. Default true.
+   */
   correction?: boolean;
   /**
    * With `token_*` each token has its own weight; with `sequence_*` all tokens of a completion have the product of
@@ -85,25 +87,31 @@ export interface TrainerSettings {
   tokensPerMicroBatch?: number;
   /**
    * DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts,
-   * until `promptsPerStep` groups meet its condition; it learns from those, and from others only if there are too
-   * few. Default: none.
+   * until `promptsPerStep` groups are accepted; it learns from those, and from others only if there are too few.
+   * Default: none.
    */
   dynamicSampling?: {
     maxRounds: number;
     /**
-     * What must differ within a group that is wanted: `reward`, `accuracy` (the task's score, as the metric of that
-     * name), or a single reward, `rewards/<name>`, which may have weight 0. Default `reward`.
+     * What must differ within an accepted group: `reward`, `accuracy` (the task's score, as the metric of that name),
+     * or a single reward, `rewards/<name>`, which may have weight 0. Default `reward`.
      */
     metric?: 'reward' | 'accuracy' | `rewards/${string}`;
-    /** Lowest mean of it over a wanted group. Default: no bound. */
+    /** Lowest mean of the metric over an accepted group. Default: no bound. */
     min?: number;
-    /** Highest mean of it over a wanted group. Default: no bound. */
+    /** Highest mean of the metric over an accepted group. Default: no bound. */
     max?: number;
   };
   /**
+   * How many steps early the completions of a step are begun, by the weights of that time, while the steps before it
+   * train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as
+   * `vllm` and `sglang`: the policy's own sampler cannot sample while it trains. Default 0.
+   */
+  maxStaleness?: number;
+  /**
    * Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the
-   * denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so
-   * with all groups of a step. Needs an `advantage.center` other than 'none'. Default `count`.
+   * denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless all
+   * groups of a step are like that. Needs an `advantage.center` other than 'none'. Default `count`.
    */
   zeroStdGroups?: 'count' | 'drop';
   /** Leave truncated completions out of the loss. Default false. */
@@ -122,8 +130,7 @@ export interface TrainerSettings {
   /**
    * The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name
    * `kl` and the weight −`beta`: the sum over a completion's tokens of the estimator at the policy that sampled it.
-   * It is part of every group's rewards, so that these hardly ever are all equal: dynamic sampling then needs a
-   * `metric`. Default: none.
+   * It makes the rewards of a group differ almost always, so dynamic sampling then needs a `metric`. Default: none.
    */
   klReward?: {
     beta: number;
@@ -145,8 +152,9 @@ export interface TrainerSettings {
     promptLength?: number;
     /**
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger
-     * difference than this is an error. With `rollout` a larger difference is a warning. On the backend groupgrad any
-     * difference is an error if the policy `decodesExactly`. Default 0.1.
+     * difference than this is an error. With `rollout` a larger difference is a warning, and nothing for completions
+     * of older weights (`maxStaleness`). On the backend groupgrad any difference is an error if the policy
+     * `decodesExactly`. Default 0.1.
      */
     maxLogProbDifference?: number;
     /**

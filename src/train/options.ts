@@ -1,4 +1,4 @@
-// Checks of the trainer's options: settings by their schema, and what a run learns from and is judged by.
+// Checks the trainer's options: the settings by their schema, and what a run learns from and is evaluated by.
 
 import { checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
 import { resolveFields } from '../base/schema.js';
@@ -11,13 +11,20 @@ import { accuracyReward, checkReward } from '../rollout/rewards.js';
 import { sourceOfTask, withSource } from '../tasks/source.js';
 import type { Example, Problems, Scored, Task } from '../tasks/task.js';
 import type { Output, RunOptions, TrainerOptions } from './api.js';
-import { importanceSampling, type optimizer, type Settings, trainerFields, type warmStart } from './schema.js';
+import {
+  importanceSampling,
+  type optimizer,
+  type Settings,
+  trainerFields,
+  usualEvaluationSize,
+  type warmStart,
+} from './schema.js';
 
 export type { Settings } from './schema.js';
 export type OptimizerSettings = ReturnType<typeof optimizer.resolve>;
 export type WarmStartSettings = ReturnType<typeof warmStart.resolve>;
 
-/** The options that are not settings: things, and where the run is kept. */
+/** The options that are not settings: objects, functions, and where the run is kept. */
 const otherNames = [
   'policy',
   'train',
@@ -32,7 +39,7 @@ const otherNames = [
   'notes',
 ] as const satisfies (keyof TrainerOptions)[];
 
-/** Settings out of options. TypeError or RangeError that names the field, what was expected and what came. */
+/** Extracts the settings from options. TypeError or RangeError that names the field, what was expected and what was given. */
 export function resolveSettings(options: unknown): Settings {
   const settings = resolveFields(trainerFields, '', options, otherNames);
   const { rollout, importanceSampling: given } = options as TrainerOptions;
@@ -42,8 +49,12 @@ export function resolveSettings(options: unknown): Settings {
     throw rangeError('zeroStdGroups', `'count' with advantage.center 'none'`, `'drop'`);
   }
   const hasEngine = rollout !== undefined && rollout !== null;
+  if (!hasEngine && settings.maxStaleness !== null) {
+    const expected = "0 without rollout, since the policy's own sampler cannot sample while it trains";
+    throw rangeError('maxStaleness', expected, String(settings.maxStaleness));
+  }
   if (!hasEngine && settings.importanceSampling)
-    throw typeError('importanceSampling', 'nothing without rollout', given);
+    throw typeError('importanceSampling', 'nothing, because there is no rollout engine', given);
   if (!hasEngine) return settings;
   const weighting = importanceSampling.resolve('importanceSampling', given);
   const { correction, mode } = weighting;
@@ -54,19 +65,23 @@ export function resolveSettings(options: unknown): Settings {
   return { ...settings, importanceSampling: weighting };
 }
 
-/** The engine of `rollout`; undefined where the policy samples itself. TypeError or RangeError that names the field. */
+/** The engine of `rollout`; undefined if the policy's own sampler is used. TypeError or RangeError that names the field. */
 export function resolveEngine(
   rollout: unknown,
-  { sampling: { topP, topK, minP } }: Settings,
+  { sampling: { topP, topK, minP }, maxStaleness }: Settings,
 ): RolloutEngine | undefined {
   if (rollout === undefined || rollout === null) return undefined;
   const engine = checkEngine('rollout', rollout);
+  if (maxStaleness !== null && !(engine.keepsVersions && engine.update)) {
+    const expected = `0 with ${engine.name}, which does not sample with earlier weights than the newest (keepsVersions, update)`;
+    throw rangeError('maxStaleness', expected, String(maxStaleness));
+  }
   if (engine.keepsTokens !== false) return engine;
   for (const [name, value] of Object.entries({ topP, topK, minP })) {
     if (value === null || !isCut({ [name]: value })) continue;
     throw rangeError(
       `sampling.${name}`,
-      `nothing with ${engine.name}, which does not tell the tokens that were kept`,
+      `no truncation with ${engine.name}, which does not return the kept tokens`,
       String(value),
     );
   }
@@ -79,7 +94,7 @@ export function resolveProcesses(communicator: unknown): Processes {
   return new Processes(isAlone ? undefined : checkCommunicator('communicator', communicator));
 }
 
-/** The options of `start`, `steps` and `run`, of which each knows some. TypeError or RangeError that names the field. */
+/** Checks the options of `start`, `steps` or `run`. TypeError or RangeError that names the field. */
 export function checkStepsOptions<T extends RunOptions>(options: T, known: readonly (keyof T & string)[]): T {
   const { max, signal, grace, output, onStep } = checkObject('options', options);
   checkKeys('', options as Record<string, unknown>, known);
@@ -93,7 +108,7 @@ export function checkStepsOptions<T extends RunOptions>(options: T, known: reado
   return options;
 }
 
-/** What a run learns from and is judged by, checked as far as that goes without running it. */
+/** What a run learns from and is evaluated by, checked as far as possible without running it. */
 export interface Parts {
   train: Task;
   evaluate: Readonly<Record<string, Task>>;
@@ -111,11 +126,11 @@ export function resolveParts<E extends Example>({
     if (!/^[\w.-]+$/.test(name)) throw rangeError('evaluate', 'names of letters, digits and any of _ . -', `'${name}'`);
     checkTask(`evaluate.${name}`, task);
   }
-  const asked = checkRewards(rewards ?? [accuracyReward]);
+  const checked = checkRewards(rewards ?? [accuracyReward]);
   return {
-    train: scoredBy('train', train as unknown as Problems, asked),
-    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, scoredBy(`evaluate.${name}`, task, asked)])),
-    rewards: asked,
+    train: scoredBy('train', train as unknown as Problems, checked),
+    evaluate: Object.fromEntries(sets.map(([name, task]) => [name, scoredBy(`evaluate.${name}`, task, checked)])),
+    rewards: checked,
   };
 }
 
@@ -125,7 +140,7 @@ export function scoredBy(field: string, problems: Problems, rewards: readonly An
   const grader = rewards.find((reward): reward is Reward => 'grade' in reward && reward.grade !== undefined);
   if (!grader) {
     throw new TypeError(
-      `${field}.score: expected a function, a verifier (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
+      `${field}.score: expected a function, a grader (dataset's \`verify\`) or a reward that grades, such as rewards.maths(), got none`,
     );
   }
   const grade = async (text: string, example: Example): Promise<Scored> => {
@@ -161,28 +176,25 @@ function checkRewards(rewards: unknown): readonly AnyReward[] {
     const ways = [reward?.judge, reward?.judgeGroup, reward?.judgeSteps].filter((way) => typeof way === 'function');
     const isOne = typeof reward?.name === 'string' && ways.length === 1;
     if (!isOne)
-      throw typeError(`rewards[${i}]`, 'what defineReward, defineGroupReward or defineStepReward gives', reward);
+      throw typeError(`rewards[${i}]`, 'a result of defineReward, defineGroupReward or defineStepReward', reward);
     checkReward(`rewards[${i}]`, reward);
     const same = rewards.findIndex(({ name }) => name === reward.name);
-    if (same < i) throw rangeError(`rewards[${i}].name`, 'a name of its own', `that of rewards[${same}]`);
+    if (same < i) throw rangeError(`rewards[${i}].name`, 'a unique name', `the name of rewards[${same}]`);
   });
   if (rewards.every((reward: AnyReward) => reward.weight === 0 || 'judgeSteps' in reward)) {
-    throw rangeError('rewards', 'at least one with a weight other than 0, of whole completions', 'none');
+    throw rangeError('rewards', 'at least one reward of whole completions with a weight other than 0', 'none');
   }
   return rewards;
 }
 
 function checkText(field: string, value: unknown): string {
-  if (typeof value !== 'string' || value === '') throw typeError(field, 'a text', value);
+  if (typeof value !== 'string' || value === '') throw typeError(field, 'a non-empty string', value);
   return value;
 }
 
-/** Examples of a task without an end, where no number is given. */
-export const usualEvaluationSize = 256;
-
 /**
  * The examples that an evaluation takes from a task: at most `size`. Those of a task with an end are spread evenly over it,
- * since a list may be sorted. null: all that it has, or the first 256 of a task without an end.
+ * since a list may be sorted. null: all that it has, or the first `usualEvaluationSize` of a task without an end.
  */
 export function evaluationExamples<E extends Example>(task: Task<E>, size: number | null): E[] {
   if (task.size === undefined) return Array.from({ length: size ?? usualEvaluationSize }, (_, i) => task.example(i));

@@ -1,12 +1,12 @@
-// The order in which a run takes its task's examples. The cursor counts examples taken since the start of the run; what
-// stands at a place depends on the place alone.
+// The order in which a run takes its task's examples. The cursor counts examples since the start of the run and alone
+// determines the example.
 
 import { permutation } from '../base/random.js';
 import type { Example, Task } from '../tasks/task.js';
 
-/** The example at each place of a run: a task without an end in its own order, one with an end shuffled anew each time around. */
+/** The example at each position of a run: an infinite task in its own order, a finite one shuffled anew each epoch. */
 export class ExampleOrder<E extends Example> {
-  /** The order of the round that was asked for last. */
+  /** The epoch whose order is cached. */
   private round = -1;
   private places: Int32Array | undefined;
 

@@ -1,12 +1,13 @@
-// Progress for people: one line that stays put on a terminal, a few plain lines elsewhere.
+// Shows progress: one line updated in place on a terminal, a few plain lines elsewhere.
 
+import { findMetric, type MetricName, recordedAs } from '../base/metrics.js';
 import type { Metrics } from '../devices/plan.js';
 import type { GrpoStep, Output } from './api.js';
 
 export interface Progress {
-  /** Shows the state. Where output is not a terminal, only milestones are printed. */
+  /** Shows the current state. If the output is not a terminal, only milestones are printed. */
   update(text: string, milestone: boolean): void;
-  /** Leaves a line for good. */
+  /** Prints a line that stays. */
   print(text: string): void;
 }
 
@@ -27,42 +28,42 @@ export function createProgress(stream: Output): Progress {
   };
 }
 
-/** Output that is not a terminal gets a line at least this often, in seconds. */
+/** Seconds after which output that is not a terminal gets another line. */
 const lineEvery = 10;
 
-/** Tells of a run: its steps, their warnings and faults, and notices as they come. */
+/** Shows a run: its steps, their warnings and faults, and notices as they come. */
 export class RunProgress {
   private noticesTold = 0;
   private began = performance.now();
   private first = 0;
   private printed = performance.now();
 
-  /** @param max the number of the last step, where there is one. */
+  /** @param max the number of the last step, if there is one. */
   constructor(
     private readonly progress: Progress,
     private readonly allNotices: readonly string[],
     private readonly max: number | undefined,
   ) {}
 
-  /** Tells of the notices that are new. */
+  /** Prints new notices. */
   notices(): void {
     while (this.noticesTold < this.allNotices.length) this.progress.print(this.allNotices[this.noticesTold++]);
   }
 
-  /** The first step after the one numbered `step` begins: the time of a step is measured from here. */
+  /** Called before the first step, which follows the one numbered `step`: the time per step is measured from here. */
   begin(step: number): void {
     this.notices();
     [this.began, this.first] = [performance.now(), step];
   }
 
-  /** @param last the number of the run's last step: a rollback has taken it back. */
+  /** @param last the number of the run's last step, which a rollback may have reduced. */
   step(step: GrpoStep, last: number): void {
     const { progress, max } = this;
     const now = performance.now();
-    const secondsAStep = (now - this.began) / 1e3 / Math.max(1, last - this.first);
+    const secondsPerStep = (now - this.began) / 1e3 / Math.max(1, last - this.first);
     const isMilestone = step.index === max || now - this.printed > 1e3 * lineEvery || step.fault !== undefined;
     if (isMilestone) this.printed = now;
-    const line = progressLine(step, max, secondsAStep);
+    const line = progressLine(step, max, secondsPerStep);
     if (hasEvaluation(step.metrics)) progress.print(line);
     else progress.update(line, isMilestone);
     if (step.fault !== undefined) progress.print(step.fault);
@@ -71,30 +72,30 @@ export class RunProgress {
   }
 }
 
-const evaluation = /^eval\/[^/]+\/accuracy$/;
+const evaluation: MetricName = 'eval/<evaluation>/accuracy';
 
 /** A step in one line: `step 12/500  reward 0.431  entropy 0.52  2100 tokens/s  3 min left`. */
 export function progressLine(
   { index, metrics, timing }: GrpoStep,
   max: number | undefined,
-  secondsAStep: number,
+  secondsPerStep: number,
 ): string {
   const number = (name: string, text: string) =>
     Number.isFinite(metrics[name]) ? [`${text} ${metrics[name].toFixed(3)}`] : [];
-  const evaluated = Object.keys(metrics).filter((name) => evaluation.test(name));
+  const shown = (['reward', 'entropy', evaluation] satisfies MetricName[]).flatMap((name) =>
+    recordedAs(name, Object.keys(metrics)),
+  );
   return [
     `step ${index}${max === undefined ? '' : `/${max}`}`,
-    ...number('reward', 'reward'),
-    ...number('entropy', 'entropy'),
-    ...evaluated.flatMap((name) => number(name, name.split('/')[1])),
+    ...shown.flatMap((name) => number(name, findMetric(name)?.values.evaluation ?? name)),
     ...(timing.tokens_per_second ? [`${Math.round(timing.tokens_per_second)} tokens/s`] : []),
-    ...(max === undefined || index >= max ? [] : [`${duration((max - index) * secondsAStep)} left`]),
+    ...(max === undefined || index >= max ? [] : [`${duration((max - index) * secondsPerStep)} left`]),
   ].join('  ');
 }
 
-/** Whether a step was evaluated: its line is then one to keep. */
+/** Whether a step was evaluated; its line should then stay. */
 export function hasEvaluation(metrics: Metrics): boolean {
-  return Object.keys(metrics).some((name) => evaluation.test(name));
+  return recordedAs(evaluation, Object.keys(metrics)).length > 0;
 }
 
 /** `40 s`, `12 min`, `3.5 h`. */

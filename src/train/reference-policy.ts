@@ -1,13 +1,13 @@
-// The reference policy of the KL term and of the KL reward: the policy with the weights that it had before reinforcement.
+// The reference policy of the KL term and of the KL reward: the policy with its weights before reinforcement.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { Policy } from '../model/policy.js';
 import type { Settings } from './options.js';
 
 export interface Reference {
-  /** Under the variables' names; left out where the policy is its own reference with its adapter off. */
+  /** Under the variables' names; omitted if the policy without its adapter is the reference. */
   readonly weights?: Readonly<Record<string, tf.Tensor>>;
-  /** What `compute` gives while the policy is the reference. */
+  /** The result of `compute` under the reference policy. */
   with<T>(compute: () => T): T;
   dispose(): void;
 }
@@ -15,6 +15,11 @@ export interface Reference {
 /** Whether a run has a reference policy. */
 export function needsReference({ loss, klReward }: Pick<Settings, 'loss' | 'klReward'>): boolean {
   return (loss.kl?.beta ?? 0) !== 0 || klReward !== null;
+}
+
+/** The policy's weights as they are, for later. Memory is shared until an update replaces them. */
+export function holdWeights(policy: Policy): Reference {
+  return new WeightsReference(policy);
 }
 
 /** The policy as it is becomes the reference; one with an adapter is it with the adapter off, whatever the adapter holds. */
@@ -27,6 +32,7 @@ export function createReference(policy: Policy): Reference {
 class WeightsReference implements Reference {
   /** Under the variables' names. */
   readonly weights: Readonly<Record<string, tf.Tensor>>;
+  private isDisposed = false;
 
   constructor(private readonly policy: Policy) {
     this.weights = Object.fromEntries(
@@ -34,8 +40,9 @@ class WeightsReference implements Reference {
     );
   }
 
-  /** What `compute` gives while the policy has the reference's weights. They change hands without being copied. */
+  /** The result of `compute` with the reference's weights in the policy. They are swapped, not copied. */
   with<T>(compute: () => T): T {
+    if (this.isDisposed) throw new Error('expected weights in use, got some that were disposed of');
     const entries = Object.entries(this.policy.variables);
     const own = entries.map(([, variable]) => tf.keep(tf.clone(variable)));
     try {
@@ -50,6 +57,7 @@ class WeightsReference implements Reference {
   }
 
   dispose(): void {
+    this.isDisposed = true;
     tf.dispose(this.weights as Record<string, tf.Tensor>);
   }
 }

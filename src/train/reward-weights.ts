@@ -1,4 +1,4 @@
-// The rewards of a run by name and weight, once they have been asked: those of whole completions, and those of steps.
+// The names and weights of a run's rewards: those of whole completions, and step rewards.
 
 import { rangeError } from '../base/check.js';
 import type { AnyReward, RewardSettings } from '../rollout/api.js';
@@ -8,19 +8,19 @@ import type { Settings } from './options.js';
 export type NamedWeight = Pick<RewardSettings, 'name' | 'weight'>;
 
 export interface RewardWeights {
-  /** What the reward of a completion is the sum of. The KL reward, where there is one, counts −beta times. */
+  /** Rewards that add up to the reward of a completion. The KL reward, if there is one, has the weight −beta. */
   whole: readonly NamedWeight[];
   steps: readonly NamedWeight[];
 }
 
-/** RangeError where a reward has the name of the KL reward. */
+/** RangeError if a reward has the name of the KL reward. */
 export function rewardWeights(
   rewards: readonly AnyReward<never>[],
   { klReward }: Pick<Settings, 'klReward'>,
 ): RewardWeights {
   const taken = rewards.findIndex(({ name }) => name === klRewardName);
   if (klReward && taken >= 0) {
-    throw rangeError(`rewards[${taken}].name`, `another name than klReward's`, `'${klRewardName}'`);
+    throw rangeError(`rewards[${taken}].name`, `a name other than that of klReward`, `'${klRewardName}'`);
   }
   const named = (some: readonly AnyReward<never>[]) => some.map(({ name, weight }) => ({ name, weight }));
   const whole = named(rewards.filter((reward) => !('judgeSteps' in reward)));

@@ -1,4 +1,4 @@
-// The learning rate over a run.
+// The schedule of the learning rate.
 
 import type { OptimizerSettings } from './options.js';
 

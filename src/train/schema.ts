@@ -7,9 +7,18 @@ import { deviceChoices } from '../devices/devices.js';
 import { klEstimators } from '../devices/settings.js';
 import { checkEvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
 import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
-import { type AdvantageConfig, type LossConfig, resolveAdvantage, resolveLoss } from '../loss/config.js';
+import {
+  type AdvantageConfig,
+  callBounds,
+  callDefaults,
+  type LossConfig,
+  resolveAdvantage,
+  resolveLoss,
+} from '../loss/config.js';
 import { presets } from '../loss/presets.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
+import { mostWork } from '../rollout/pass-size.js';
+import { usualMaxTokens, usualPromptLength } from '../rollout/token-task.js';
 
 /** How advantages are computed, apart from groups and HA-DW; defaults as in `computeAdvantages`. */
 export interface AdvantageOptions extends Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'> {
@@ -19,6 +28,8 @@ export interface AdvantageOptions extends Omit<AdvantageConfig, 'groupSize' | 'g
    */
   multiObjective?: 'sum-then-normalize' | 'normalize-then-sum';
 }
+
+const usualBetas = [0.9, 0.999] as const;
 
 export const optimizer = group(
   {
@@ -40,8 +51,8 @@ export const optimizer = group(
     betas: custom<[number, number]>({
       type: 'readonly [number, number]',
       doc: 'Decay rates of the running means of the gradient and its square.',
-      fallback: '[0.9, 0.999]',
-      resolve: (path, given) => checkBetas(path, given ?? [0.9, 0.999]),
+      fallback: `[${usualBetas.join(', ')}]`,
+      resolve: (path, given) => checkBetas(path, given ?? usualBetas),
     }),
     epsilon: number({ default: 1e-8, above: 0, doc: 'Added to the root of the mean square.' }),
     weightDecay: number({
@@ -78,15 +89,18 @@ export const warmStart = group(
   },
 );
 
+/** As in TRL. */
+const usualClipMax = 3;
+
 /** How importance weights are bounded: TRL's names. */
 const importanceSamplingModes = ['token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask'] as const;
 
-/** Without bounds `null`; `clipMax` has one by default. */
+/** `null` means no bound; `clipMax` has one by default. */
 export const importanceSampling = group(
   {
     correction: flag({
       default: true,
-      doc: "With false there are no weights, and the engine's log-probs are the old ones of the loss.",
+      doc: "With false there are no weights, and the engine's log-probs serve as the old log-probs of the loss.",
     }),
     mode: choice(importanceSamplingModes, {
       default: 'sequence_mask',
@@ -96,8 +110,8 @@ export const importanceSampling = group(
     clipMax: custom<number | null>({
       type: 'number | null',
       doc: 'Above 0; null: no upper bound.',
-      fallback: '3',
-      resolve: (path, given = 3) => (given === null ? null : checkNumber(path, given, { above: 0 })),
+      fallback: String(usualClipMax),
+      resolve: (path, given = usualClipMax) => (given === null ? null : checkNumber(path, given, { above: 0 })),
     }),
   },
   {
@@ -108,7 +122,7 @@ export const importanceSampling = group(
 );
 
 const text = (path: string, given: unknown): string => {
-  if (typeof given !== 'string' || given === '') throw typeError(path, 'a text', given);
+  if (typeof given !== 'string' || given === '') throw typeError(path, 'a non-empty string', given);
   return given;
 };
 
@@ -124,12 +138,12 @@ const dynamicSampling = group(
   {
     maxRounds: count({ doc: '' }),
     metric: optionalText(
-      "What must differ within a group that is wanted: `reward`, `accuracy` (the task's score, as the metric of that name), or a single reward, `rewards/<name>`, which may have weight 0.",
+      "What must differ within an accepted group: `reward`, `accuracy` (the task's score, as the metric of that name), or a single reward, `rewards/<name>`, which may have weight 0.",
       '`reward`',
       `'reward' | 'accuracy' | \`rewards/$\{string}\``,
     ),
-    min: number({ default: null, otherwise: 'no bound', doc: 'Lowest mean of it over a wanted group.' }),
-    max: number({ default: null, otherwise: 'no bound', doc: 'Highest mean of it over a wanted group.' }),
+    min: number({ default: null, otherwise: 'no bound', doc: 'Lowest mean of the metric over an accepted group.' }),
+    max: number({ default: null, otherwise: 'no bound', doc: 'Highest mean of the metric over an accepted group.' }),
   },
   {
     refine: (values, path) => {
@@ -141,6 +155,9 @@ const dynamicSampling = group(
     },
   },
 );
+
+/** Examples of a task without an end that an evaluation takes, where no number is given. */
+export const usualEvaluationSize = 256;
 
 /** The settings of a trainer, by name. */
 export const trainerFields = {
@@ -161,21 +178,27 @@ export const trainerFields = {
   }),
   tokensPerMicroBatch: count({
     default: null,
-    otherwise:
-      '4 billion divided by the number of parameters, because signals have to wait for the end of a pass; no limit if `microBatchSize` is given',
+    otherwise: `${mostWork['forward and backward'] / 1e9} billion divided by the number of parameters, because signals have to wait for the end of a pass; no limit if \`microBatchSize\` is given`,
     doc: 'Maximum tokens per forward and backward pass, prompts and padding included: bounds its memory. A mini-batch is sorted by length, the longest completions first, and each pass padded to its own longest, rounded up to a multiple of 4; a single completion may be longer.',
   }),
   dynamicSampling: custom<NonNullable<ReturnType<typeof dynamicSampling.resolve>>>({
     ...dynamicSampling,
-    doc: "DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until `promptsPerStep` groups meet its condition; it learns from those, and from others only if there are too few.",
+    doc: "DAPO's dynamic sampling (arXiv 2503.14476): a step samples up to `maxRounds` times `promptsPerStep` prompts, until `promptsPerStep` groups are accepted; it learns from those, and from others only if there are too few.",
     fallback: 'none',
     resolve: (path, given) => dynamicSampling.resolve(path, given ?? { maxRounds: 1 }),
   }),
+  maxStaleness: custom<number | null>({
+    type: 'number',
+    doc: "How many steps early the completions of a step are begun, by the weights of that time, while the steps before it train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as `vllm` and `sglang`: the policy's own sampler cannot sample while it trains.",
+    fallback: '0',
+    // Null where it is the default: runs that earlier versions began do not have it.
+    resolve: (path, given) => checkNumber(path, given ?? 0, { min: 0, integer: true }) || null,
+  }),
   zeroStdGroups: custom<'drop' | null>({
     type: "'count' | 'drop'",
-    doc: "Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless it is so with all groups of a step. Needs an `advantage.center` other than 'none'.",
+    doc: "Groups whose rewards are all equal have no advantage. `count`: their tokens and sequences still count in the denominators of the loss, and in its KL and entropy terms. `drop`: they are left out of the loss, unless all groups of a step are like that. Needs an `advantage.center` other than 'none'.",
     fallback: '`count`',
-    // Null where it is the default: runs that earlier versions began do not have it.
+    // Null if it is the default, because runs of earlier versions do not have it.
     resolve: (path, given) =>
       (given ?? undefined) !== undefined && checkChoice(path, given, ['count', 'drop']) === 'drop' ? 'drop' : null,
   }),
@@ -209,29 +232,32 @@ export const trainerFields = {
         estimator: choice(klEstimators, { default: 'k1', doc: '' }),
       },
       {
-        doc: "The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name `kl` and the weight −`beta`: the sum over a completion's tokens of the estimator at the policy that sampled it. It is part of every group's rewards, so that these hardly ever are all equal: dynamic sampling then needs a `metric`.",
+        doc: "The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name `kl` and the weight −`beta`: the sum over a completion's tokens of the estimator at the policy that sampled it. It makes the rewards of a group differ almost always, so dynamic sampling then needs a `metric`.",
       },
     ),
     'none',
   ),
   sampling: group(
     {
-      temperature: number({ default: 1, min: 1e-6, doc: 'Above 0; the loss uses the same.' }),
+      temperature: number({
+        default: callDefaults.temperature,
+        ...callBounds.temperature,
+        doc: 'Above 0; the loss uses the same.',
+      }),
       maxTokens: count({
         default: null,
-        otherwise:
-          "the number of characters of the task's longest solution plus the end token; 256 if the task does not say",
+        otherwise: `the number of characters of the task's longest solution plus the end token; ${usualMaxTokens} if the task does not say`,
         doc: 'Maximum length of a completion in tokens, its end token included.',
       }),
       promptLength: count({
         default: null,
-        otherwise: "the task's longest prompt for a character-level policy if the task says it, else 512",
+        otherwise: `the task's longest prompt for a character-level policy if the task says it, else ${usualPromptLength}`,
         doc: 'Maximum length of a prompt in tokens.',
       }),
       maxLogProbDifference: number({
         default: 0.1,
         above: 0,
-        doc: 'Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference than this is an error. With `rollout` a larger difference is a warning. On the backend groupgrad any difference is an error if the policy `decodesExactly`.',
+        doc: 'Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger difference than this is an error. With `rollout` a larger difference is a warning, and nothing for completions of older weights (`maxStaleness`). On the backend groupgrad any difference is an error if the policy `decodesExactly`.',
       }),
       topP: number({
         default: null,
@@ -274,7 +300,7 @@ export const trainerFields = {
       every: count({ default: 50, doc: 'Steps between two evaluations.' }),
       size: count({
         default: null,
-        otherwise: 'all of a finite task, 256 of an infinite one',
+        otherwise: `all of a finite task, ${usualEvaluationSize} of an infinite one`,
         doc: 'Maximum number of examples per task; those of a finite task are spread evenly over it.',
       }),
       atStart: flag({ default: true, doc: 'Also evaluate before the first step.' }),
@@ -284,7 +310,7 @@ export const trainerFields = {
       }),
       temperature: number({
         default: null,
-        otherwise: '0 (greedy) for one completion per problem, else 1',
+        otherwise: `${usualTemperature(1)} (greedy) for one completion per problem, else ${usualTemperature(2)}`,
         min: 0,
         doc: '',
       }),
@@ -396,7 +422,7 @@ function resolveLossOption(path: string, given: unknown): LossConfig {
   for (const field of ['tokens', 'threshold'] as const) {
     const value = config.entropy?.[field];
     if (value !== undefined)
-      throw typeError(`${path}.entropy.${field}`, 'nothing: the trainer counts for itself', value);
+      throw typeError(`${path}.entropy.${field}`, 'nothing, because the trainer counts them itself', value);
   }
   return JSON.parse(JSON.stringify(config)) as LossConfig;
 }
@@ -417,7 +443,7 @@ function resolveAdvantageOption(path: string, value: unknown) {
   if (isDecoupled && center === 'none') {
     throw rangeError(`${path}.center`, `'mean' or 'leave-one-out' with multiObjective 'normalize-then-sum'`, `'none'`);
   }
-  // Left out where it is the default: runs that earlier versions began do not have it.
+  // Omitted if it is the default, because runs of earlier versions do not have it.
   return isDecoupled ? { ...resolved, multiObjective: 'normalize-then-sum' as const } : resolved;
 }
 
@@ -435,7 +461,7 @@ function resolveAnchor(path: string, given: unknown = {}): Required<AnchorOption
   return anchor;
 }
 
-/** Runs a check of src/loss, whose errors call by `theirs` what is called `ours` here. */
+/** Runs a check of src/loss, and renames the field `theirs` to `ours` in its errors. */
 function renaming<T>(theirs: string, ours: string, check: () => T): T {
   try {
     return check();

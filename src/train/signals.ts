@@ -1,15 +1,15 @@
-// SIGINT, SIGTERM and SIGHUP (the terminal was closed): the first asks a run to end cleanly, the second to save what is
-// complete and end at once, a third ends the process immediately.
+// SIGINT, SIGTERM and SIGHUP (the terminal was closed): the first asks a run to end cleanly, the second makes it save the last
+// complete state and exit at once, a third ends the process immediately.
 
 export type StopSignal = 'SIGHUP' | 'SIGINT' | 'SIGTERM';
 
-/** What a shell expects of a process that a signal has ended. */
+/** Exit codes that shells use for processes ended by a signal. */
 export const exitCodes: Readonly<Record<StopSignal, number>> = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
 
 export interface StopRequest {
   /** Aborts with the first signal. */
   readonly signal: AbortSignal;
-  /** Which signal that was. */
+  /** The first signal. */
   readonly received: StopSignal | undefined;
   /** Stops listening. */
   release(): void;
@@ -17,7 +17,7 @@ export interface StopRequest {
 
 export interface StopListeners {
   onFirst(signal: StopSignal): void;
-  /** Saves what is complete. The process exits when it returns or resolves; with code 1 and a message if it fails. */
+  /** Saves the last complete state. The process exits when it returns or resolves; with code 1 and a message if it fails. */
   onSecond(signal: StopSignal): void | Promise<void>;
 }
 
@@ -56,7 +56,7 @@ function end(signal: StopSignal, save: StopListeners['onSecond']): void {
   };
   try {
     const saved = save(signal);
-    // Exit synchronously where possible, so that the running step cannot continue.
+    // Exit synchronously if possible, so that the running step cannot continue.
     if (saved === undefined) process.exit(exitCodes[signal]);
     saved.then(() => process.exit(exitCodes[signal]), failed);
   } catch (error) {

@@ -2,51 +2,32 @@
 // gradient and the update of the weights, and the metrics.
 
 import { rangeError } from '../base/check.js';
+import { findMetric } from '../base/metrics.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import type { Metrics } from '../devices/plan.js';
 import type { Policy } from '../model/policy.js';
-import type { Processes } from '../processes/processes.js';
-import type { AnyReward, Group } from '../rollout/api.js';
-import type { RolloutEngine } from '../rollout/engine.js';
-import { rolloutMetrics, type SamplingProgress, sampleGroups } from '../rollout/rollout.js';
-import type { TokenTask } from '../rollout/token-task.js';
+import type { Group } from '../rollout/api.js';
+import { rolloutMetrics } from '../rollout/rollout.js';
 import type { Example } from '../tasks/task.js';
 import { assignAdvantages } from './advantages.js';
-import type { GroupChoice } from './choice.js';
 import { secondsSince } from './clock.js';
-import { addKlReward } from './kl-reward.js';
-import { type Learner, learn } from './learn.js';
-import type { Settings } from './options.js';
-import type { ExampleOrder } from './order.js';
+import { learn } from './learn.js';
 import type { RewardWeights } from './reward-weights.js';
-import { sampleTogether } from './together.js';
-import type { TrainingState } from './training-state.js';
+import { learnerOf, type Rollouts, type SamplingParts, stalenessMetrics } from './rollouts.js';
 import { globalNorm } from './update.js';
 
 /** What a step is made with. It changes `state` and the policy's weights. */
-export interface StepParts<E extends Example> {
-  readonly policy: Policy;
-  readonly settings: Settings;
-  readonly task: TokenTask<E>;
-  readonly order: ExampleOrder<E>;
-  readonly rewards: readonly AnyReward<E>[];
+export interface StepParts<E extends Example> extends SamplingParts<E> {
   /** The weights of `rewards` and of the KL reward. */
   readonly weights: RewardWeights;
-  readonly choice: GroupChoice;
-  readonly state: TrainingState;
-  /** Those that train the policy together. */
-  readonly processes: Processes;
-  /** What samples, with the weights as they are. Adds the time that it took to give them to it. */
-  engineAt(timing: Metrics, signal: AbortSignal): Promise<RolloutEngine>;
+  readonly rollouts: Rollouts<E>;
   /** Metrics of all evaluations. */
   evaluate(signal: AbortSignal): Promise<Metrics>;
-  /** Called while the step samples; `began`, of `performance.now()`, is when this round of sampling did. */
-  onSampling(step: number, began: number, progress: SamplingProgress): void;
 }
 
 /**
- * Makes the step after `state.counters.step`, which began at `began` of `performance.now()`. Adds what is sampled to `groups` as it
- * comes. A failure leaves the state half changed: the caller restores it.
+ * Makes the step after `state.counters.step`, which began at `began` of `performance.now()`. Adds what is sampled to `groups`, even
+ * if it then fails. A failure leaves the state half changed: the caller restores it.
  * @throws NumericFault for a reward, loss, gradient or weight that is not finite; the signal's reason.
  */
 export async function makeStep<E extends Example>(
@@ -55,11 +36,12 @@ export async function makeStep<E extends Example>(
   began: number,
   signal: AbortSignal,
 ): Promise<{ metrics: Metrics; timing: Metrics }> {
-  const { policy, settings, state, choice, weights } = parts;
+  const { policy, settings, state, choice, weights, rollouts } = parts;
   const step = state.counters.step + 1;
   const timing: Metrics = {};
 
-  Object.assign(timing, await sample(parts, groups, step, signal));
+  await rollouts.begin(timing, signal);
+  await rollouts.take(groups, timing, signal);
   const chosen = choice.ofStep(groups);
 
   const sampled = performance.now();
@@ -77,6 +59,7 @@ export async function makeStep<E extends Example>(
     frac_reward_zero_std: choice.shareWithoutSpread(groups),
     ...rolloutMetrics(groups, [...weights.whole, ...weights.steps]),
     ...learnt.metrics,
+    ...stalenessMetrics(groups, step),
     'groups/resampled': groups.length - settings.promptsPerStep,
     ...evaluated,
   };
@@ -85,75 +68,14 @@ export async function makeStep<E extends Example>(
   return { metrics, timing };
 }
 
-/** Rounds of prompts until there are enough groups of the kind that is wanted. Returns the time that it took. */
-async function sample<E extends Example>(
-  parts: StepParts<E>,
-  groups: Group<E>[],
-  step: number,
-  signal: AbortSignal,
-): Promise<Metrics> {
-  const { policy, settings, task, order, rewards, choice, state, processes, onSampling } = parts;
-  const { promptsPerStep, groupSize, dynamicSampling, sampling, seed } = settings;
-  const timing: Metrics & Record<'time/sampling' | 'time/rewards', number> = { 'time/sampling': 0, 'time/rewards': 0 };
-  const byFirst = settings.importanceSampling !== null;
-  const engine = byFirst && !processes.isFirst ? undefined : await parts.engineAt(timing, signal);
-  for (let round = 0; round < dynamicSampling.maxRounds; round++) {
-    const examples = Array.from({ length: promptsPerStep }, () => order.at(state.counters.cursor++));
-    const began = performance.now();
-    let sampled = { at: began, rewardSeconds: 0 };
-    const before = groups.length;
-    let ended = began;
-    const more = await sampleTogether(processes, examples, byFirst, async (own, first) => {
-      const found = await sampleGroups(policy, task, own, {
-        groupSize,
-        temperature: sampling.temperature,
-        topP: sampling.topP ?? undefined,
-        topK: sampling.topK ?? undefined,
-        minP: sampling.minP ?? undefined,
-        seed,
-        step,
-        firstPrompt: before + first,
-        rewards,
-        signal,
-        engine,
-        onProgress: (progress) => onSampling(step, began, progress),
-        onSampled: (some, { rewardSeconds }) => {
-          groups.push(...some);
-          sampled = { at: performance.now(), rewardSeconds };
-        },
-      });
-      ended = performance.now();
-      return found;
-    });
-    groups.splice(before, Infinity, ...more);
-    const together = performance.now();
-    if (processes.size > 1) timing['time/waiting'] = (timing['time/waiting'] ?? 0) + (together - ended) / 1e3;
-    await addKlReward(more, learnerOf(parts, signal));
-    // Rewards that are computed while the sampler runs cost no time of their own, unless they hold the thread.
-    timing['time/sampling'] += (sampled.at - began) / 1e3 - sampled.rewardSeconds;
-    timing['time/rewards'] += (ended - sampled.at) / 1e3 + secondsSince(together) + sampled.rewardSeconds;
-    if (choice.areEnough(groups)) break;
-  }
-  return timing;
-}
-
-function learnerOf<E extends Example>(
-  { policy, settings, task, state, processes }: StepParts<E>,
-  signal: AbortSignal,
-): Learner {
-  const { promptLength, maxTokens } = task;
-  const { optimizer, reference } = state;
-  return { policy, optimizer, reference, settings, promptLength, maxTokens, processes, signal };
-}
-
 function requireFiniteWeights({ variables }: Policy): void {
   if (!Number.isFinite(globalNorm(Object.values(variables)))) {
-    throw new NumericFault('expected finite weights after the update, got others');
+    throw new NumericFault('expected finite weights after the update, got non-finite ones');
   }
 }
 
-/** What tells the best checkpoint must be among a step's metrics. Those of evaluations and difficulties come now and then. */
+/** `keepBest` must be one of a step's metrics; those of evaluations and difficulties are not present in every step. */
 function requireMetric(keepBest: string | null, metrics: Metrics): void {
-  if (keepBest === null || keepBest in metrics || /^(eval|accuracy)\//.test(keepBest)) return;
+  if (keepBest === null || keepBest in metrics || findMetric(keepBest)?.metric.occasional) return;
   throw rangeError('checkpoint.keepBest', `a metric (${Object.keys(metrics).join(', ')})`, `'${keepBest}'`);
 }

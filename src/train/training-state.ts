@@ -1,5 +1,5 @@
-// Everything that a step changes: weights, optimiser, anchor, counters. One place to snapshot it, to give it back, and to
-// turn it into what a checkpoint holds.
+// Everything that a step changes: weights, optimizer, anchor and counters. Takes snapshots of it, restores them, and converts
+// it to and from the contents of a checkpoint.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { rangeError } from '../base/check.js';
@@ -13,13 +13,13 @@ import { newHealth } from './health.js';
 import type { OptimizerSettings, Settings } from './options.js';
 import { createReference, type Reference } from './reference-policy.js';
 
-/** Gives the state back that it was made of, as often as it is asked to. `dispose` frees what it keeps. */
+/** Restores the state at the time of the snapshot, any number of times. `dispose` frees its memory. */
 export interface Snapshot {
   restore(): void;
   dispose(): void;
 }
 
-/** Owns the optimiser's and the reference policy's tensors, not the policy. */
+/** Owns the optimizer's and the reference policy's tensors, not the policy. */
 export class TrainingState {
   readonly optimizer: AdamW;
   /** The optimizer of an unfinished warm start. */
@@ -37,7 +37,7 @@ export class TrainingState {
     this.anchor = anchor === 'none' ? undefined : new DifficultyAnchor(anchor);
   }
 
-  /** The policy as it is now becomes the reference. */
+  /** Makes the current policy the reference. */
   holdReference(): void {
     this.dropReference();
     this.reference = createReference(this.policy);
@@ -80,7 +80,7 @@ export class TrainingState {
     };
   }
 
-  /** NumericFault when a weight or a moment is not finite: such a state must not be kept. */
+  /** NumericFault if a weight or a moment is not finite: such a state must not be saved. */
   save(): SavedState {
     const { weights, means, squares } = this.groups();
     const { reference, anchor, counters, warmStart } = this;
@@ -98,11 +98,11 @@ export class TrainingState {
     };
   }
 
-  /** RangeError, before anything is changed, when names or shapes are not this policy's. */
+  /** RangeError, before anything is changed, if names or shapes are not those of this policy. */
   load({ weights, optimizer, reference, isWarmStart, counters: { updates, anchor, ...counters } }: SavedState): void {
     const { warmStart } = this.settings;
     this.endWarmStart();
-    // The settings have none any more (allowDrift): the warm start ends where it was.
+    // The settings no longer have a warm start (allowDrift): it ends where it was.
     if (isWarmStart && warmStart) this.beginWarmStart(warmStart.optimizer);
     const groups = this.groups();
     const moments = { ...prefixed('mean', groups.means), ...prefixed('square', groups.squares) };
@@ -134,7 +134,7 @@ export class TrainingState {
   }
 }
 
-/** The saved anchor; where drift has given `own` other options, one with those that has observed what the saved one remembers. */
+/** The saved anchor; if `own` has other options (allowDrift), an anchor with those that has observed what the saved one stores. */
 function resumedAnchor(own: DifficultyAnchor, saved: AnchorState): DifficultyAnchor {
   const optionsOf = ({ observed: _, history: __, ...options }: AnchorState) => JSON.stringify(options);
   const { history } = saved;
@@ -145,15 +145,16 @@ function resumedAnchor(own: DifficultyAnchor, saved: AnchorState): DifficultyAnc
   return anchor;
 }
 
-/** NumericFault where a value is not finite. */
+/** NumericFault if a value is not finite. */
 function requireFinite(what: string, variables: Variables): void {
   for (const [name, variable] of Object.entries(variables)) {
     const values = variable.dataSync<'float32'>();
-    if (!values.every(Number.isFinite)) throw new NumericFault(`${what} ${name}: expected finite values, got others`);
+    if (!values.every(Number.isFinite))
+      throw new NumericFault(`${what} ${name}: expected finite values, got non-finite ones`);
   }
 }
 
-/** Values as they are when they are read. */
+/** A source that reads the tensors' values when it is asked for them. */
 function sourceOf(tensors: Readonly<Record<string, tf.Tensor>>): TensorSource {
   return {
     shapes: Object.fromEntries(Object.entries(tensors).map(([name, { shape }]) => [name, shape])),
@@ -165,7 +166,7 @@ function prefixed(prefix: string, variables: Variables): Variables {
   return Object.fromEntries(Object.entries(variables).map(([name, variable]) => [`${prefix}.${name}`, variable]));
 }
 
-/** RangeError where names or shapes are not those of the variables. */
+/** RangeError if names or shapes are not those of the variables. */
 export function checkShapes(what: string, variables: Variables, { shapes }: TensorSource): void {
   const described = (all: [string, readonly number[]][]) =>
     all.map(([name, shape]) => `${name} [${shape.join(', ')}]`).sort();
@@ -178,7 +179,7 @@ export function checkShapes(what: string, variables: Variables, { shapes }: Tens
   }
 }
 
-/** Writes loaded values into variables of their names. */
+/** Writes loaded values into the variables of the same names. */
 export function assignAll(variables: Variables, source: TensorSource): void {
   for (const [name, variable] of Object.entries(variables)) {
     const values = tf.tensor(source.read(name), variable.shape as number[], 'float32');

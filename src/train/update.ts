@@ -1,9 +1,9 @@
-// One update of a policy: the gradient of a loss, added up over micro-batches and processes, clipped to a global norm, and a step
-// of the optimiser.
+// One update of a policy: the gradient of a loss, accumulated over micro-batches and processes and clipped to a global norm, and a
+// step of the optimizer.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { breathe } from '../base/breathe.js';
 import { NumericFault } from '../base/numeric-fault.js';
+import { yieldToEventLoop } from '../base/yield.js';
 import { fusedKernel } from '../model/part.js';
 import type { Policy } from '../model/policy.js';
 import { Processes } from '../processes/processes.js';
@@ -19,10 +19,10 @@ export interface UpdateResult {
 }
 
 /**
- * Differentiates a sum of scalar losses, those of other processes too, with respect to the policy's variables and updates them. The
- * gradient is scaled down to the optimiser's `maxGradientNorm` where its norm is larger. Afterwards all processes have the
- * variables of the first, to the last bit. No update is made when it throws: NumericFault where the loss or the gradient is not
- * finite, the signal's reason where it aborts.
+ * Differentiates a sum of scalar losses, those of other processes too, with respect to the policy's variables and updates them. A
+ * gradient whose norm is larger than the optimizer's `maxGradientNorm` is scaled down to it. Afterwards all processes have the
+ * variables of the first, to the last bit. No update is made if this throws: NumericFault if the loss or the gradient is not finite,
+ * the signal's reason if it aborts.
  */
 export async function updatePolicy(
   policy: Policy,
@@ -38,7 +38,7 @@ export async function updatePolicy(
       const own = differentiate(policy, microBatch);
       loss += own.loss;
       gradients = add(gradients, own.gradients);
-      await breathe(signal);
+      await yieldToEventLoop(signal);
     }
     if (processes.size > 1) [gradients, loss] = await sumOverProcesses(policy, gradients, loss, processes);
     const norm = globalNorm(Object.values(gradients));
@@ -59,7 +59,7 @@ export async function updatePolicy(
 function differentiate(policy: Policy, loss: () => tf.Scalar): { loss: number; gradients: Record<string, tf.Tensor> } {
   const { value, grads } = onTape(() => tf.variableGrads(loss, Object.values(policy.variables)));
   try {
-    // tfjs names gradients by its own names of the variables; one that the loss does not depend on has none.
+    // tfjs returns gradients under its own names of the variables, and none for a variable that the loss does not depend on.
     const entries = Object.entries(policy.variables).map(([name, variable]) => [name, grads[variable.name]] as const);
     return { loss: value.dataSync()[0], gradients: Object.fromEntries(entries.filter(([, gradient]) => gradient)) };
   } catch (error) {
@@ -70,7 +70,7 @@ function differentiate(policy: Policy, loss: () => tf.Scalar): { loss: number; g
   }
 }
 
-/** tfjs frees what operations saved for a backward pass in that pass alone: where an exception prevents it, this does. */
+/** tfjs frees the tensors saved for a backward pass only in that pass; this frees them if an exception prevents it. */
 function onTape<T>(differentiate: () => T): T {
   try {
     return differentiate();
@@ -122,7 +122,7 @@ export async function copyFirst(variables: Variables, processes: Processes): Pro
   }
 }
 
-/** Sums by name; frees what it was given. */
+/** Sums by name; frees its arguments. */
 function add(total: Record<string, tf.Tensor>, more: Readonly<Record<string, tf.Tensor>>): Record<string, tf.Tensor> {
   for (const [name, gradient] of Object.entries(more)) {
     const before = total[name];
@@ -136,7 +136,7 @@ function add(total: Record<string, tf.Tensor>, more: Readonly<Record<string, tf.
 }
 
 /**
- * Root of the sum of the squares of all values. The squares of one tensor at a time are in memory.
+ * The root of the sum of the squares of all values. Needs memory for the squares of one tensor at a time.
  *
  * Fused kernel: `groupgrad.globalNorm` (the tensors by their numbers) → the norm, a scalar.
  */

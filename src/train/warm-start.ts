@@ -1,4 +1,4 @@
-// Supervised warm start: cross-entropy on a task's own solutions, so that reinforcement has something to reinforce.
+// Supervised warm start: cross-entropy on a task's own solutions, so that some completions are right before reinforcement begins.
 
 import { describe, rangeError, typeError } from '../base/check.js';
 import type { DeviceChoice } from '../devices/devices.js';
@@ -18,30 +18,30 @@ import { updatePolicy } from './update.js';
 export interface WarmStart<E extends Example> {
   policy: Policy;
   task: TokenTask<E>;
-  /** The example at each place of the run; solutions are taken from place 0 on. */
+  /** The example at each position of the run; solutions are taken from position 0 on. */
   exampleAt: (place: number) => E;
   settings: WarmStartSettings;
   device: DeviceChoice;
-  /** Continues after the updates that this optimizer has made. */
+  /** The warm start continues after the updates that this optimizer has made. */
   optimizer: AdamW;
-  /** Interrupts it between two updates or during a look at the accuracy: its reason is thrown. */
+  /** Interrupts the warm start between two updates or during a check of the accuracy; its reason is thrown. */
   signal?: AbortSignal;
 }
 
-/** An update that was made, or a look at the accuracy after it. */
+/** An update, or a check of the accuracy after it. */
 export interface WarmStartStep {
-  /** Updates made, from 1. */
+  /** Number of updates made, from 1. */
   updates: number;
   /** Examples taken so far. */
   examples: number;
-  /** Of an update: the mean cross-entropy of a solution's tokens, in nats. */
+  /** After an update: the mean cross-entropy of a solution's tokens, in nats. */
   loss?: number;
-  /** Of a look: the share of problems right. */
+  /** After a check: the share of problems solved. */
   accuracy?: number;
 }
 
 /**
- * Yields after every update, and after every look at the accuracy, until there were `steps` updates or the accuracy has
+ * Yields after every update and after every check of the accuracy, until `steps` updates have been made or the accuracy has
  * reached `until`.
  */
 export async function* warmStart<E extends Example>({
@@ -54,11 +54,11 @@ export async function* warmStart<E extends Example>({
   signal,
 }: WarmStart<E>): AsyncGenerator<WarmStartStep> {
   const probe = until === null ? [] : Array.from({ length: problems }, (_, i) => exampleAt(steps * batchSize + i));
-  // The policy gradient with every advantage 1 is the gradient of the cross-entropy: one loss serves both phases.
+  // The policy gradient with every advantage 1 is the gradient of the cross-entropy, so both phases use the same loss.
   const advantages = new Float32Array(batchSize).fill(1);
   for (;;) {
     const { updates } = optimizer;
-    // Repeated after a resumption, which changes nothing.
+    // Repeated after the run is resumed, which changes nothing.
     if (until !== null && updates > 0 && updates % every === 0) {
       const { accuracy } = await evaluate(policy, task, probe, greedy, signal);
       yield { updates, examples: updates * batchSize, accuracy };
@@ -92,12 +92,12 @@ async function encodeSolution(
   { prompt, solution }: Example,
 ): Promise<Int32Array> {
   if (typeof solution !== 'string')
-    throw typeError(`${task.name}, solution of ${describe(prompt)}`, 'a text', solution);
+    throw typeError(`${task.name}, solution of ${describe(prompt)}`, 'a string', solution);
   const ids = await encodeOne(tokenizer, solution, { addSpecialTokens: false });
   const completion = Int32Array.of(...ids, endOf(tokenizer));
   if (completion.length > maxTokens) {
     throw new RangeError(
-      `${task.name}: expected solutions of at most ${maxTokens} tokens with their end (sampling.maxTokens), ` +
+      `${task.name}: expected solutions of at most ${maxTokens} tokens with the end token (sampling.maxTokens), ` +
         `got ${completion.length} in ${JSON.stringify(solution)}`,
     );
   }

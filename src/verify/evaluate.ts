@@ -374,7 +374,7 @@ function binomial(top: Value, bottom: Value, budget: Budget): Rational {
 export function isLess(a: Value, b: Value, budget: Budget): boolean {
   if ('q' in a && 'q' in b) return a.q.n * b.q.d < b.q.n * a.q.d;
   const difference = addBalls(real(b, budget), negateBall(real(a, budget)), budget);
-  if (containsZero(difference)) throw new Undecided('two values cannot be told apart');
+  if (containsZero(difference)) throw new Undecided('two values cannot be distinguished');
   return difference.m > 0n;
 }
 

@@ -68,7 +68,7 @@ export function goldNumber(gold: string, field: string) {
 export const gsm8k = number;
 
 export interface ChoiceOptions extends GradeOptions {
-  /** The texts of the choices A, B, C …; an answer may then be a text instead of its letter. Default: letters only. */
+  /** The texts of the choices A, B, C …; an answer may then be the text of a choice instead of its letter. Default: letters only. */
   choices?: readonly string[];
 }
 
@@ -84,7 +84,7 @@ export async function choice(completion: string, gold: string, options: ChoiceOp
   const { choices = [] } = options;
   if (!Array.isArray(choices) || choices.some((text) => typeof text !== 'string'))
     throw typeError('options.choices', 'an array of strings', choices);
-  if (choices.length > 26) throw rangeError('options.choices', 'at most 26 texts', String(choices.length));
+  if (choices.length > 26) throw rangeError('options.choices', 'at most 26 strings', String(choices.length));
   const { letters, texts, right } = goldChoice(gold, choices, 'gold');
   const long = tooLong(completion, bounds);
   if (long) return long;

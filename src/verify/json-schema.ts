@@ -22,8 +22,7 @@ const types = ['null', 'boolean', 'object', 'array', 'number', 'integer', 'strin
 const maxDepth = 200;
 
 const count = (field: string, value: unknown) => {
-  if (!Number.isSafeInteger(value) || (value as number) < 0)
-    throw typeError(field, 'a whole number of at least 0', value);
+  if (!Number.isSafeInteger(value) || (value as number) < 0) throw typeError(field, 'an integer at least 0', value);
 };
 const finite = (field: string, value: unknown) => {
   if (typeof value !== 'number' || !Number.isFinite(value)) throw typeError(field, 'a finite number', value);

@@ -36,7 +36,7 @@ let failures = 0;
 /** The worker's judgement; a rejection if it hangs or needs too much memory. Error if no worker can be started. */
 export function ask(job: Job, timeLimit: number): Promise<Judgement> {
   return new Promise((settle, fail) => {
-    // A caller's pattern may hang, so it is sent by itself.
+    // A caller's pattern may hang, so it is sent alone.
     waiting.push({ job, timeLimit, settle, fail, alone: job.kind !== 'maths' });
     if (waiting.length === 1) queueMicrotask(dispatch);
   });
@@ -81,7 +81,7 @@ class Member {
     this.worker.on('error', (error: Error & { code?: string }) => {
       this.lost(error.code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'the memory limit has been reached' : undefined, error);
     });
-    this.worker.on('exit', () => this.lost(undefined, new Error('a grader ended by itself')));
+    this.worker.on('exit', () => this.lost(undefined, new Error('a grader exited unexpectedly')));
   }
 
   get isFree(): boolean {
@@ -95,7 +95,7 @@ class Member {
     const lose = () => {
       if (this.batch === batch) this.lost(`no verdict within ${limit} ms`);
     };
-    // Timers come before messages where this thread has been held up, by a sampler for example: an answer that is there counts.
+    // If this thread was blocked, for example by a sampler, timers run before messages: an answer that has arrived counts.
     this.timer = setTimeout(() => setImmediate(lose), limit);
     this.worker.postMessage(batch.map(({ job }) => job));
   }

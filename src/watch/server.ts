@@ -1,52 +1,52 @@
-// The report of a run over HTTP, on this machine alone: `/` is the report as the files are now, `/events` tells of each change.
+// Serves the report of a run over HTTP, on this machine only: `/` is the report of the current files, `/events` announces changes.
 //
-// Samples are texts that a model wrote, and any web page that is open in the same browser can send requests to this machine.
-// Therefore: the server listens on the loopback address; it refuses requests whose Host header names another host, which is
-// what a page gets whose name was made to point here (DNS rebinding); it changes nothing; every text is escaped, and the content
-// security policy allows no script but the page's own.
+// Samples are text that a model wrote, and any web page open in the same browser can send requests to this machine.
+// Therefore the server listens on the loopback address and rejects requests whose Host header names another host, as those of a
+// page do whose name resolves to this machine (DNS rebinding); it changes nothing; all text is escaped, and the content
+// security policy allows only the page's own script.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { buildReport, reportVersion } from '../report/run/index.js';
 
 export interface WatchOptions {
-  /** Of the loopback address; 0 takes a free one. */
+  /** Port on the loopback address; 0 picks a free one. */
   port: number;
-  /** Milliseconds between two looks at the folder. Default 1000. */
+  /** Milliseconds between two checks of the folder. Default 1000. */
   interval?: number;
 }
 
 export interface Watch {
   /** The address of the page. */
   readonly url: string;
-  /** Ends the streams of events and stops listening. */
+  /** Ends the event streams and stops listening. */
   close(): Promise<void>;
 }
 
 const address = '127.0.0.1';
 
-/** Host names that mean this machine, with any port: a tunnel may give the page another one. */
+/** Host names of this machine, with any port: a tunnel may use another one. */
 const ownHost = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i;
 
-/** Streams of events at once: each holds a connection. */
+/** Maximum number of event streams, each of which holds a connection. */
 const maxStreams = 64;
 
-/** Milliseconds after which a stream without an event gets a comment, so that a lost connection is noticed. */
+/** Milliseconds after which an idle stream gets a comment, so that a lost connection is noticed. */
 const silence = 15_000;
 
-/** Building a report may take a tenth of the time: that of a long run takes seconds. */
+/** Checks wait at least this many times as long as the last report took, which can be seconds for a long run. */
 const rest = 10;
 
 const eventsPath = '/events';
 
 /**
- * Serves the report of a run folder, which may grow, until `close`.
- * @throws the system's error where the port cannot be had (`EADDRINUSE`, `EACCES`).
+ * Serves the report of a run folder, which may still be growing, until `close`.
+ * @throws the system's error if the port is not available (`EADDRINUSE`, `EACCES`).
  */
 export async function watchRun(runDir: string, { port, interval = 1000 }: WatchOptions): Promise<Watch> {
   const report = new LiveReport(runDir, interval);
   const server = createServer((request, response) => {
-    // Somebody who has gone away is no error.
+    // A client that disconnects is not an error.
     response.on('error', () => {});
     answer(report, request, response).catch((error: Error) => fail(response, 500, error.message));
   });
@@ -107,7 +107,7 @@ async function sendReport(report: LiveReport, response: ServerResponse): Promise
   const [, policy] = /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(html)!;
   response.writeHead(200, {
     ...headers,
-    // The page's own, and what only a header can say.
+    // The page's own policy, plus what only a header can state.
     'Content-Security-Policy': `${policy}; frame-ancestors 'none'`,
     'Content-Type': 'text/html; charset=utf-8',
   });
@@ -124,14 +124,14 @@ function fail(response: ServerResponse, status: number, message: string): void {
   response.end(`${message}\n`);
 }
 
-/** The report of a folder, built when somebody asks for it and the files have changed, and those who wait for changes. */
+/** The report of a folder, rebuilt on request if the files have changed, and the streams that are waiting for changes. */
 class LiveReport {
-  /** The streams of events, each with the version that it was last told of. */
+  /** The event streams, each with the version that was sent last. */
   private readonly streams = new Map<ServerResponse, string>();
   private timer: NodeJS.Timeout | undefined;
   private lastEvent = 0;
   private built: { version: string; html: Promise<string> } | undefined;
-  /** Milliseconds that the last report took. */
+  /** Milliseconds that building the last report took. */
   private cost = 0;
   private isStopped = false;
 
@@ -150,13 +150,13 @@ class LiveReport {
     for (const stream of this.streams.keys()) stream.end();
   }
 
-  /** Of the files as they are; of several requests that find them the same, only one builds it. */
+  /** The report of the current files. Concurrent requests for the same version share one build. */
   async html(): Promise<string> {
     const version = await reportVersion(this.runDir);
     if (this.built?.version === version) return this.built.html;
     const before = this.built?.html.catch(() => undefined);
     const html = (async () => {
-      // One at a time, whatever number of requests comes in.
+      // One build at a time, however many requests arrive.
       await before;
       const began = performance.now();
       const text = await buildReport(this.runDir, { events: eventsPath, version });
@@ -166,13 +166,13 @@ class LiveReport {
     const built = { version, html };
     this.built = built;
     html.catch(() => {
-      // An error may pass without a change of the files.
+      // The error may be temporary, so the next request tries again.
       if (this.built === built) this.built = undefined;
     });
     return html;
   }
 
-  /** A stream of server-sent events: the version of the report now, and each one after it. */
+  /** A stream of server-sent events: the current version of the report, and each later one. */
   async openStream(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (this.streams.size >= maxStreams) return fail(response, 503, `expected at most ${maxStreams} pages at once`);
     const version = await reportVersion(this.runDir);
@@ -191,8 +191,8 @@ class LiveReport {
     if (this.streams.size > 0) {
       const version = await reportVersion(this.runDir);
       const isSilent = performance.now() - this.lastEvent > silence;
-      for (const [stream, told] of this.streams) {
-        if (told !== version) this.send(stream, eventOf(version));
+      for (const [stream, sent] of this.streams) {
+        if (sent !== version) this.send(stream, eventOf(version));
         else if (isSilent) this.send(stream, ':\n\n');
         this.streams.set(stream, version);
       }
@@ -202,7 +202,7 @@ class LiveReport {
 
   private send(stream: ServerResponse, text: string): void {
     this.lastEvent = performance.now();
-    // A page that reads nothing gets nothing more; it will ask again.
+    // A client that does not read is disconnected; its page will reconnect.
     if (stream.writableNeedDrain) stream.destroy();
     else stream.write(text);
   }

@@ -50,7 +50,11 @@ export function selectTargets(architecture: Architecture, rules: TargetRules, fi
   }
   const head = selected.find(({ module }) => isTied(architecture, module));
   if (head) {
-    throw rangeError(field, 'linear maps but the unembedding, which is tied to the embedding', quoted(head.path));
+    throw rangeError(
+      field,
+      'linear modules other than the unembedding, which is tied to the embedding',
+      quoted(head.path),
+    );
   }
   return selected;
 }
@@ -78,7 +82,7 @@ export function checkEveryTarget(architecture: Architecture, targets: readonly s
   const ends = [...new Set(offered.map((path) => path.slice(path.lastIndexOf('.') + 1)))];
   for (const target of targets) {
     if (!paths.some((path) => isEnd(path, target))) {
-      throw rangeError(field, `linear maps of ${architecture.family} (${ends.join(', ')})`, quoted(target));
+      throw rangeError(field, `linear modules of ${architecture.family} (${ends.join(', ')})`, quoted(target));
     }
   }
 }
@@ -102,7 +106,7 @@ function excluder(exclude: TargetRules['exclude'], all: readonly Target[]): (tar
 function matcher({ targets, layers, layersPattern }: TargetRules, all: readonly Target[]): (target: Target) => boolean {
   if (typeof targets === 'string') {
     if (layers?.length) {
-      throw rangeError('layers_to_transform', 'none where target_modules is a text', `${layers.length} layers`);
+      throw rangeError('layers_to_transform', 'none if target_modules is a string', `${layers.length} layers`);
     }
     if (targets.toLowerCase() === allLinear) return ({ module }) => module.name !== unembedding;
     const targeted = fullMatches('target_modules', targets, all);

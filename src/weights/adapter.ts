@@ -86,7 +86,7 @@ export class AdapterFolder {
         const piece: FloatPiece = written.next().value;
         if (Buffer.compare(encodeFloats(type, piece.values), encodeFloats(type, values)) === 0) continue;
         const where = `${this.file.path}, tensor ${quoted(name)}`;
-        throw rangeError(where, 'the weights of the model', 'others (is it for another model?)');
+        throw rangeError(where, 'the weights of the model', 'different ones (is it for another model?)');
       }
     }
   }
@@ -120,7 +120,11 @@ export class AdapterFolder {
     for (const name of this.file.tensors.keys()) {
       if (expected.has(name) || bases.has(name)) continue;
       const wanted = `a tensor of the modules of ${architecture.family} that ${configName} names`;
-      throw rangeError(`${this.file.path}, tensor ${quoted(name)}`, wanted, 'another (is it for another model?)');
+      throw rangeError(
+        `${this.file.path}, tensor ${quoted(name)}`,
+        wanted,
+        'a different one (is it for another model?)',
+      );
     }
     for (const [name, shape] of [...expected, ...[...bases].filter(([name]) => this.file.tensors.has(name))]) {
       const found = this.file.tensor(name);
@@ -199,7 +203,7 @@ function targetRules(config: Readonly<Record<string, Json>>): TargetRules {
   const texts = (key: string) => textOrTexts(`${configName}, ${key}`, config[key]);
   const targets = texts('target_modules');
   if (targets === undefined)
-    throw typeError(`${configName}, target_modules`, 'a string or a list of strings', undefined);
+    throw typeError(`${configName}, target_modules`, 'a string or an array of strings', undefined);
   const pattern = texts('layers_pattern');
   return {
     targets,
@@ -213,7 +217,7 @@ function textOrTexts(field: string, value: Json | undefined): string | string[] 
   if (value === undefined || value === null) return undefined;
   if (typeof value === 'string') return value;
   if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value;
-  throw typeError(field, 'a string or a list of strings', value);
+  throw typeError(field, 'a string or an array of strings', value);
 }
 
 function layerNumbers(value: Json | undefined): number[] | undefined {

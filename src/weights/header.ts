@@ -67,7 +67,7 @@ const metadataKey = '__metadata__';
  */
 export function sizeOf(field: string, type: DataType, shape: readonly number[]): { count: number; bytes: number } {
   if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-    throw rangeError(`${field}, shape`, 'whole numbers of at least 0', `[${shape.map(String).join(', ')}]`);
+    throw rangeError(`${field}, shape`, 'integers at least 0', `[${shape.map(String).join(', ')}]`);
   }
   const count = shape.includes(0) ? 0 : shape.reduce((a, b) => a * b, 1);
   const bits = count * bitsPerValue[type];
@@ -125,14 +125,14 @@ function readTensor(name: string, value: Json, field: string): TensorInfo {
   if (!isObject(value)) throw rangeError(field, 'an object', describe(value));
   const { dtype, shape, data_offsets: offsets, ...others } = value;
   const [other] = Object.keys(others);
-  if (other !== undefined) throw rangeError(field, 'dtype, shape and data_offsets alone', `the key ${describe(other)}`);
+  if (other !== undefined) throw rangeError(field, 'only dtype, shape and data_offsets', `the key ${describe(other)}`);
   if (typeof dtype !== 'string' || !Object.hasOwn(bitsPerValue, dtype)) {
     throw rangeError(`${field}, dtype`, `one of ${Object.keys(bitsPerValue).join(', ')}`, describe(dtype));
   }
   const type = dtype as DataType;
-  if (!isNumbers(shape)) throw rangeError(`${field}, shape`, 'a list of numbers', describe(shape));
+  if (!isNumbers(shape)) throw rangeError(`${field}, shape`, 'an array of numbers', describe(shape));
   if (!isNumbers(offsets) || offsets.length !== 2 || !offsets.every(Number.isSafeInteger)) {
-    throw rangeError(`${field}, data_offsets`, 'two whole numbers', describe(offsets));
+    throw rangeError(`${field}, data_offsets`, 'two integers', describe(offsets));
   }
   const [start, end] = offsets;
   const { count, bytes } = sizeOf(field, type, shape);
@@ -185,7 +185,7 @@ export function encodeHeader(
   const seen = new Set<string>([metadataKey]);
   let at = 0;
   const tensors = entries.map(({ name, type, shape }) => {
-    if (seen.has(name)) throw rangeError(`tensor ${quoted(name)}`, 'a name of its own', 'one that is taken');
+    if (seen.has(name)) throw rangeError(`tensor ${quoted(name)}`, 'a unique name', 'one already in use');
     seen.add(name);
     const { count, bytes } = sizeOf(`tensor ${quoted(name)}`, type, shape);
     const info: TensorInfo = { name, type, shape: [...shape], count, start: at, end: at + bytes };

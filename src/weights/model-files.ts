@@ -194,8 +194,7 @@ export class ModelFilesWriter {
         const shard = new SafetensorsWriter(join(folder, names[i]), group, { metadata: modelMetadata });
         this.shards.push(shard);
         for (const { name } of shard.tensors) {
-          if (this.shardOf.has(name))
-            throw rangeError(`tensor ${quoted(name)}`, 'a name of its own', 'one that is taken');
+          if (this.shardOf.has(name)) throw rangeError(`tensor ${quoted(name)}`, 'a unique name', 'one already in use');
           this.shardOf.set(name, shard);
         }
       }

@@ -87,15 +87,15 @@ function readWeights(
 ): Record<string, tf.Tensor> {
   const sizes = folder.parameters.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
   const total = sizes.reduce((a, b) => a + b, 0);
-  let [read, told] = [0, 0];
+  let [read, reported] = [0, 0];
   const entries = folder.parameters.map((parameter, i) => {
     const weight = isTrained
       ? asVariable(readWeight(folder, parameter, type))
       : tf.keep(readFrozen(folder, parameter, type));
     made.push(weight);
     read += sizes[i];
-    if (read - told >= progressEvery || read === total) {
-      told = read;
+    if (read - reported >= progressEvery || read === total) {
+      reported = read;
       onProgress?.(read, total);
     }
     return [parameter.name, weight] as const;

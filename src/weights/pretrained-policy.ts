@@ -166,7 +166,7 @@ function checkLora(value: unknown): void {
   const { targets } = lora;
   const isList = Array.isArray(targets) && targets.length > 0 && targets.every((end) => typeof end === 'string');
   if (targets !== undefined && typeof targets !== 'string' && !isList) {
-    throw typeError('lora.targets', `'all-linear', a regular expression as a text, or a list of names`, targets);
+    throw typeError('lora.targets', `'all-linear', a regular expression as a string, or an array of names`, targets);
   }
 }
 

@@ -109,7 +109,7 @@ export class SafetensorsFile {
   /** The parts of a tensor one after another, for passes that never hold it whole. The array is reused for each. */
   *floatPieces(name: string, pieceLength = readBytes / 4): Generator<FloatPiece> {
     if (!Number.isSafeInteger(pieceLength) || pieceLength < 1) {
-      throw rangeError('pieceLength', 'a whole number of at least 1', String(pieceLength));
+      throw rangeError('pieceLength', 'an integer at least 1', String(pieceLength));
     }
     const { count } = this.tensor(name);
     const buffer = new Float32Array(Math.min(pieceLength, count));

@@ -1,5 +1,5 @@
-// What a call writes stays within its arrays: the quick counterpart of the fuzzer under sanitizers (test/native/programs.test.ts),
-// on the addon as it is built.
+// A call writes only within its arrays: the quick counterpart of the fuzzer under sanitizers (test/native/programs.test.ts),
+// with the built addon.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -10,7 +10,7 @@ import { seeded } from '../support/random.js';
 
 const loaded = loadAddon();
 
-test('the gradient in place of logits leaves what is around them', {
+test('the gradient in place of logits does not change the memory around them', {
   skip: loaded.addon ? false : loaded.reason,
 }, () => {
   // More than the widest vector that a kernel stores, on either side.

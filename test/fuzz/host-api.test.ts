@@ -1,8 +1,8 @@
-// Random calls, valid ones and damaged ones, on every device and on the addon itself. Whatever comes in: a result whose
+// Random calls, both valid and damaged, on every device and on the addon itself. Whatever the input: a result whose
 // arrays have the right lengths, or a TypeError or RangeError that begins with a field's name, or the caller's own error
 // from the caller's own getter; never another error, never a crash (which would end this file's process).
 //
-// GROUPGRAD_FUZZ_RUNS sets the number of runs a property, and then every run of this file draws other calls.
+// GROUPGRAD_FUZZ_RUNS sets the number of runs per property; each run then draws other calls.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -34,7 +34,7 @@ const parameters = given ? { numRuns: Number(given) } : { numRuns: repeats(1500,
 type Fields = Record<string, unknown>;
 type Arguments = unknown[];
 
-/** Damage to a call; `at` chooses where, `n` varies what. */
+/** Damage to a call; `at` chooses the place, `n` varies the value. */
 type Damage =
   | { how: 'replace'; at: number; kind: string; n: number }
   | { how: 'anything'; at: number; value: unknown }
@@ -82,7 +82,7 @@ function places(root: object): { target: object; key: string }[] {
 const numberTypes = [Float32Array, Float64Array, Int32Array, Uint16Array, Uint8Array] as const;
 type Numbers = InstanceType<(typeof numberTypes)[number]>;
 
-/** The arrays in the arguments that can be damaged further: not those that are detached or lie about their length. */
+/** The arrays in the arguments that can be damaged further: not those that are detached or have a false length. */
 function arraysOf(root: object): Numbers[] {
   return places(root).flatMap(({ target, key }) => {
     const value: unknown = Object.getOwnPropertyDescriptor(target, key)?.value;
@@ -95,7 +95,7 @@ function pick<T>(values: readonly T[], index: number): T | undefined {
   return values.length === 0 ? undefined : values[index % values.length];
 }
 
-/** One value more or less or none; the same length of another type; or the memory of another array of the call. */
+/** One value more, one fewer or none; the same length of another type; or the memory of another array of the call. */
 function otherArray(
   array: Numbers,
   how: 'resize' | 'retype' | 'alias',
@@ -135,7 +135,7 @@ function apply(args: Arguments, damages: readonly Damage[]): void {
         replaceByGetter(target, key, throwing);
         break;
       case 'detachLater': {
-        // Reading this property takes the memory of an array away.
+        // Reading this property detaches an array.
         const value: unknown = Object.getOwnPropertyDescriptor(target, key)?.value;
         const victim = pick(arraysOf(args), damage.n);
         replaceByGetter(target, key, () => {
@@ -174,7 +174,7 @@ function isOurs(error: unknown): boolean {
   return message.test(error.message) || error.message.includes(': unknown field; expected one of ');
 }
 
-/** Runs the call; undefined when it was refused as it should be. */
+/** Runs the call; undefined if it was rejected correctly. */
 function attempt<R>(run: () => R): R | undefined {
   try {
     return run();
@@ -202,7 +202,7 @@ function checkLoss(result: PolicyResult | LogitsResult, shape: Fields): number {
   return Number(shape.sequences) * Number(shape.length);
 }
 
-/** The call's arguments: a valid draw, damaged. */
+/** The call's arguments: a valid draw, then damaged. */
 function argumentsOf(draw: Arguments, device: string, damages: readonly Damage[]): Arguments {
   const args = [...draw.slice(0, -1), { ...(draw.at(-1) as object), device }];
   apply(args, damages);
@@ -322,7 +322,7 @@ function drawLinear(seed: number): LinearInput {
   };
 }
 
-// The addon is called by src/loss alone, with plans that it checked. Whoever calls it with anything else must get an error.
+// Only src/loss calls the addon, with plans that it has checked. All other calls must get an error.
 const loaded = loadAddon();
 describe('random plans to the addon', { skip: loaded.addon ? false : loaded.reason }, () => {
   const { cpu } = loaded.addon ?? ({ cpu: {} } as { cpu: Record<string, never> });
@@ -346,7 +346,7 @@ describe('random plans to the addon', { skip: loaded.addon ? false : loaded.reas
     return ['logitsLoss', [planLogits(input, config, options)]];
   }
 
-  test('give a result or throw', () => {
+  test('return a result or throw', () => {
     const property = fc.property(call, fc.nat(3), ({ seed, damages }, which) => {
       const [name, args] = plans(seed, which);
       apply(args, damages);
@@ -360,7 +360,7 @@ describe('random plans to the addon', { skip: loaded.addon ? false : loaded.reas
     fc.assert(property, parameters);
   });
 
-  test('no arguments, and arguments that are no objects, throw', () => {
+  test('no arguments, and arguments that are not objects, throw', () => {
     for (const name of names) {
       const method = cpu[name] as (...args: Arguments) => unknown;
       assert.throws(() => method(), { name: 'TypeError', message: /^(plan|output): expected an object$/ });

@@ -1,5 +1,5 @@
-// Scorers against texts that try to be paid: whatever comes, the score is 0 or 1, soon, and 1 only for what an
-// independent reader of the text finds right.
+// Scorers with texts that try to get a reward: for any text the score is 0 or 1, computed quickly, and 1 only if an
+// independent parser finds the text right.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -10,7 +10,7 @@ import { generated } from '../support/tasks.js';
 
 const runs = Number(process.env.GROUPGRAD_FUZZ_RUNS ?? 3000);
 
-/** Characters of tasks, their look-alikes, and what programs trip over. */
+/** Characters of tasks, their look-alikes, and strings that often break programs. */
 const character = fc.oneof(
   { weight: 8, arbitrary: fc.constantFrom(...'0123456789+-*/()=#,;:. ') },
   { weight: 1, arbitrary: fc.constantFrom(...'−×÷٣３²½\n\t\u00a0\u200b\u0000eExn_^%&|!~[]{}"\'`$\\') },
@@ -18,7 +18,7 @@ const character = fc.oneof(
 );
 const noise = fc.array(character, { maxLength: 40 }).map((parts) => parts.join(''));
 
-test('no text makes a scorer throw, pay twice or pay for anything but the answer', () => {
+test('no text makes a scorer throw, vary, or reward anything but the answer', () => {
   for (const make of Object.values(generated)) {
     const task = make({ seed: 1 });
     const isExact = !task.characters.includes('#') && !task.name.startsWith('countdown');
@@ -37,7 +37,7 @@ test('no text makes a scorer throw, pay twice or pay for anything but the answer
   }
 });
 
-test('countdown pays exactly the expressions that an independent reader finds right', () => {
+test('countdown rewards exactly the expressions that an independent parser finds right', () => {
   const task: Task<CountdownExample> = tasks.countdown({ seed: 1, numbers: [2, 5] });
   let right = 0;
   const mutation = fc.record({ at: fc.nat(20), remove: fc.nat(2), insert: fc.array(character, { maxLength: 2 }) });
@@ -55,11 +55,11 @@ test('countdown pays exactly the expressions that an independent reader finds ri
     }),
     { numRuns: runs, seed: 1 },
   );
-  // Both verdicts must have been tried.
+  // Both verdicts must have occurred.
   assert.ok(right > runs / 10 && right < (9 * runs) / 10, `${right} of ${runs} were right`);
 });
 
-test('hostile lengths take no time', () => {
+test('very long texts are scored quickly', () => {
   const long = 2 ** 20;
   const texts = ['(', ')', '1', '#', '=', '1+', '(1)', '😀', '-'].map((part) => part.repeat(long));
   const start = performance.now();
@@ -73,7 +73,7 @@ test('hostile lengths take no time', () => {
 
 /**
  * Checks an answer in another way than the package does: a regular expression for the tokens, two stacks for the order,
- * and floating-point arithmetic, in which wrong by a rounding is right.
+ * and floating-point arithmetic, which counts a result with a rounding error as right.
  */
 function isRight(text: string, { numbers, target }: CountdownExample): 0 | 1 {
   const tokens = text.match(/\d+|[-+*/()]/g) ?? [];

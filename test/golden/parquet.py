@@ -1,6 +1,6 @@
 """Writes the Parquet files of test/golden/parquet, which test/unit/dataset.test.ts reads: python3 test/golden/parquet.py
 
-Needs pyarrow. Every file holds the rows of `rows`, one codec a file; `groups.parquet` holds 250 rows in groups of 100.
+Needs pyarrow. Every file contains the rows of `rows`, with one codec per file; `groups.parquet` has 250 rows in groups of 100.
 """
 
 import datetime

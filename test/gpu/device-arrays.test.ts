@@ -1,4 +1,4 @@
-// DeviceArray, and the host API over it: the same numbers as over typed arrays, without waiting.
+// DeviceArray, and the host API with it: the same numbers as with typed arrays, without synchronisation.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -18,7 +18,7 @@ import { seeded } from '../support/random.js';
 
 const [{ skip }] = testedDevices('cuda');
 
-/** The same input with every typed array but rewards on the device. */
+/** The same input with every typed array except rewards on the device. */
 function onDevice(input: PolicyInput): PolicyInput<DeviceArray>;
 function onDevice(input: LogitsInput): LogitsInput<DeviceArray>;
 function onDevice(input: PolicyInput | LogitsInput): object {
@@ -38,7 +38,7 @@ function onHost(array: unknown): unknown {
 }
 
 describe('DeviceArray', { skip }, () => {
-  test('holds what it was made from, in every type', () => {
+  test('has the contents that it was made from, in every type', () => {
     const arrays = [
       Float32Array.of(1, NaN, -Infinity),
       Float64Array.of(Math.PI, 1e300),
@@ -59,7 +59,7 @@ describe('DeviceArray', { skip }, () => {
     assert.deepEqual(half.copyFrom(Uint16Array.of(7, 8)).toArray(), Uint16Array.of(7, 8));
   });
 
-  test('a part of a larger buffer is copied from where it begins', () => {
+  test('a part of a larger buffer is copied from its offset', () => {
     using device = DeviceArray.from(Float32Array.of(1, 2, 3, 4).subarray(1, 3));
     assert.deepEqual(device.toArray(), Float32Array.of(2, 3));
   });
@@ -83,7 +83,7 @@ describe('DeviceArray', { skip }, () => {
     assert.throws(() => device.copyFrom(new Float32Array(3)), /^RangeError: array: expected 2 values, got 3/);
   });
 
-  test('freed, it is refused everywhere; freeing twice does nothing', () => {
+  test('is rejected everywhere once it is freed; freeing twice does nothing', () => {
     const device = DeviceArray.from(Float32Array.of(1));
     device.free();
     device.free();
@@ -96,7 +96,7 @@ describe('DeviceArray', { skip }, () => {
     );
   });
 
-  test('more than there is: an error that says so, and the process goes on', () => {
+  test('more memory than there is: an error that says so, and the process continues', () => {
     assert.throws(
       () => DeviceArray.allocate('float64', 2 ** 46),
       /^RangeError: not enough GPU memory: 5\.24e\+05 GiB wanted, .* GiB of .* GiB free/,
@@ -105,7 +105,7 @@ describe('DeviceArray', { skip }, () => {
     assert.deepEqual(device.toArray(), Float32Array.of(3));
   });
 
-  test('is for the CUDA device alone, which auto chooses for it', () => {
+  test('works only with the CUDA device, which auto chooses for it', () => {
     using logProbs = DeviceArray.from(Float32Array.of(-1));
     const input = { shape: { sequences: 1, length: 1 }, logProbs, advantages: Float32Array.of(1) };
     for (const device of ['cpu', 'reference'] as const) {
@@ -117,7 +117,7 @@ describe('DeviceArray', { skip }, () => {
     assert.ok(policyLoss(input, presets.grpo).gradLogProbs instanceof DeviceArray);
   });
 
-  test('of another type or length: an error that names the field', () => {
+  test('with another type or length: an error that names the field', () => {
     using ints = DeviceArray.allocate('int32', 2);
     using short = DeviceArray.allocate('float32', 1);
     const shape = { sequences: 1, length: 2 };
@@ -141,7 +141,7 @@ describe('DeviceArray', { skip }, () => {
 });
 
 describe('the host API over DeviceArrays', { skip }, () => {
-  test('policyLoss: 100 random requests give the bits that typed arrays give', () => {
+  test('policyLoss: 100 random requests give the bits of typed arrays', () => {
     for (let seed = 1; seed <= 100; seed++) {
       const { input, config, options } = drawPolicy(seeded(seed));
       if (options.gradLogProbs) delete options.gradLogProbs;
@@ -153,7 +153,7 @@ describe('the host API over DeviceArrays', { skip }, () => {
     }
   });
 
-  test('logitsLoss: 60 random requests give the bits that typed arrays give', () => {
+  test('logitsLoss: 60 random requests give the bits of typed arrays', () => {
     for (let seed = 1; seed <= 60; seed++) {
       const { input, config, options } = drawLogits(seeded(seed));
       delete options.gradLogits;
@@ -185,7 +185,7 @@ describe('the host API over DeviceArrays', { skip }, () => {
     );
   });
 
-  test('what is written must not be what is read', () => {
+  test('outputs must not overlap inputs', () => {
     using logProbs = DeviceArray.from(Float32Array.of(-1, -2));
     using old = DeviceArray.from(Float32Array.of(-1, -2));
     const input = { shape: { sequences: 1, length: 2 }, logProbs, oldLogProbs: old, advantages: Float32Array.of(1) };
@@ -231,9 +231,9 @@ describe('the host API over DeviceArrays', { skip }, () => {
     }
   });
 
-  test('rewards and loss in one launch of many blocks: every number is that of two calls', () => {
+  test('rewards and loss in one launch of many blocks: every number equals that of two calls', () => {
     const random = seeded(8);
-    // A warp a sequence, a block a sequence, several units a sequence; masks counted over the grid.
+    // A warp per sequence, a block per sequence, several units per sequence; masks counted over the grid.
     for (const [sequences, length, groupSize] of [
       [64, 40, 8],
       [32, 300, 16],
@@ -252,7 +252,7 @@ describe('the host API over DeviceArrays', { skip }, () => {
       const tokens = mask.reduce((count, value) => count + Number(value !== 0), 0);
       for (const preset of [presets.dapo, presets.grpo, presets.gspo]) {
         for (let i = 0; i < 6; i++) {
-          // Other numbers each time: what an earlier launch left behind is wrong in this one.
+          // Different numbers each time, so that leftovers of an earlier launch would be wrong.
           const advantage = { groupSize, hadw: { anchor: 0.2 + 0.1 * i, scale: 1.3 } };
           const { advantage: found, metrics, gradLogProbs } = policyLoss({ ...input, rewards, advantage }, preset);
           const numbers = { ...metrics };
@@ -315,7 +315,7 @@ describe('the host API over DeviceArrays', { skip }, () => {
     assert.deepEqual({ ...results[3] }.metrics.loss, 3);
   });
 
-  test('a call that fails gives back what it took for its results', () => {
+  test('a failing call frees its results', () => {
     const free = () => {
       try {
         DeviceArray.allocate('float64', 2 ** 46);
@@ -338,7 +338,7 @@ describe('the host API over DeviceArrays', { skip }, () => {
     assert.equal(free(), before);
   });
 
-  test('zeroed: rows without a gradient are left as they are', () => {
+  test('zeroed: rows without a gradient are not written', () => {
     const shape = { sequences: 2, length: 1, vocab: 3 };
     const base = {
       shape,

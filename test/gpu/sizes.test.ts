@@ -1,6 +1,6 @@
 // Sizes around every boundary of the kernels (words, vectors of 16 bytes, chunks, slices of a cluster, warps, units) and
-// what must hold at each: agreement with the CPU device, and the same bits wherever a row stands and however it is asked
-// for. On an emulated device the largest sizes are smaller.
+// what must be true for each: agreement with the CPU device, and the same bits wherever a row is and however it is
+// requested. On an emulated device the largest sizes are smaller.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -191,7 +191,7 @@ describe('sizes', { skip }, () => {
     });
   }
 
-  test('8192 rows, masked and inactive ones among them', () => {
+  test('8192 rows, including masked and inactive ones', () => {
     const random = seeded(1);
     const rows = 8192;
     const vocab = emulated ? 40 : 3000;

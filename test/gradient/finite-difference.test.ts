@@ -1,14 +1,14 @@
-// The analytic gradient against central finite differences, in float64 on the reference device.
+// The analytic gradient compared with central finite differences, in float64 on the reference device.
 //
 // Step and bound: f is smooth with derivatives of order 1, so a central difference with h = 1e-5 has a truncation error of
 // h² f'''/6 ~ 1e-11 and a rounding error of ~1e-16/h = 1e-11; sequence sums and steep terms (sapo, k3, entropy) raise both by
-// up to two orders. The bound is 1e-8 of the largest component. Clipping has kinks: a drawn value lies within h of one with a
-// probability of about 1e-5, which would show as a failure for that seed. Seeds are fixed.
+// up to two orders. The bound is 1e-8 of the largest component. Clipping has kinks: a drawn value is within h of one with a
+// probability of about 1e-5, which would be a permanent failure of that seed. Seeds are fixed.
 //
-// Stop-gradients: where the surrogate holds sg(·), differencing the loss itself would differentiate what sg protects.
+// Stop-gradients: where the surrogate contains sg(·), finite differences of the loss would differentiate what sg protects.
 // `objectives` therefore gives the loss as a sum of losses in which every sg(·) is frozen at the base point by other means:
-//   - ℓ° left out: the base point's log-probs as oldLogProbs;
-//   - cispo and vespo, which hold sg(·): reinforce with the coefficient as token weight, computed here from losses.md, not by the device;
+//   - without ℓ°: the base point's log-probs as oldLogProbs;
+//   - cispo and vespo, which contain sg(·): reinforce with the coefficient as token weight, computed here from losses.md, not by the device;
 //   - ratio sequence-token, sg(s_b) ℓ/sg(ℓ): a token ratio with ℓ° shifted so that it has the sequence's value at the base.
 
 import assert from 'node:assert/strict';
@@ -41,18 +41,18 @@ const length = 5;
 const vocab = 6;
 const size = sequences * length;
 
-// Ragged, with a hole, and the third sequence empty.
+// Ragged, with a gap, and the third sequence empty.
 const mask = Uint8Array.of(1, 1, 1, 1, 1, /**/ 1, 0, 1, 1, 0, /**/ 0, 0, 0, 0, 0, /**/ 1, 1, 0, 0, 0);
 
-/** Masked tokens hold NaN: none of them may be read. */
+/** Masked tokens are NaN: none of them may be read. */
 function hidden(values: Float32Array, valuesPerToken = 1): Float32Array {
   return values.map((value, i) => (mask[Math.floor(i / valuesPerToken)] ? value : NaN));
 }
 
-/** A change to the inputs that every combination below is tried with. */
+/** A change to the inputs that is combined with every configuration below. */
 interface Variation {
   config?: Partial<LossConfig>;
-  /** Of the KL term, where there is one. */
+  /** Of the KL term, if there is one. */
   kl?: Partial<LossConfig['kl']>;
   change?: (input: PolicyInput | LogitsInput, random: Random) => void;
 }
@@ -110,7 +110,7 @@ function tokenInputs(random: Random, logProbs: Float32Array) {
     oldLogProbs: hidden(logProbs.map((logProb) => logProb - 0.3 * random.normal())),
     refLogProbs: hidden(logProbs.map((logProb) => logProb - 0.5 * random.normal())),
     mask,
-    // Of both signs on the sequences that have tokens.
+    // Both signs occur in the sequences that have tokens.
     advantages: Float32Array.of(random.uniform(0.5, 1.5), random.uniform(-1.5, -0.5), 1, random.normal()),
   };
 }
@@ -130,12 +130,12 @@ function logitsInput(random: Random): LogitsInput {
     ...tokenInputs(random, logProbs),
     shape: { sequences, length, vocab },
     logits,
-    // An id outside the vocabulary is harmless at a masked token.
+    // An id outside the vocabulary is allowed at a masked token.
     tokens: Int32Array.from(mask, (m) => (m ? random.integer(0, vocab - 1) : -1)),
   };
 }
 
-/** ℓ − ℓ° of a sequence's masked-in tokens at the base point, and their mean. */
+/** ℓ − ℓ° of a sequence's unmasked tokens at the base point, and their mean. */
 function baseDeltas(plan: TokenPlan, logProbs: Float64Array, b: number): { index: number[]; delta: number[] } {
   const index = [...mask.keys()].filter((i) => mask[i] && Math.floor(i / length) === b);
   return { index, delta: index.map((i) => (plan.oldLogProbs ? logProbs[i] - plan.oldLogProbs[i] : 0)) };
@@ -145,7 +145,7 @@ function clamp(value: number, low: number, high: number): number {
   return Math.min(Math.max(value, low), high);
 }
 
-/** sg(clip(ρ)) of cispo and sg(φ) of vespo at the base point, with the token weight in it (losses.md, "Surrogate"). */
+/** sg(clip(ρ)) of cispo and sg(φ) of vespo at the base point, including the token weight (losses.md, "Surrogate"). */
 function frozenCoefficients(plan: TokenPlan, logProbs: Float64Array, advantages: ArrayLike<number>): Float64Array {
   const { surrogate, ratio, logRatioClamp: c } = plan.loss;
   const coefficients = new Float64Array(size);
@@ -284,8 +284,8 @@ function checkLogits(input: LogitsInput, config: LossConfig, label: string): Flo
 }
 
 /**
- * Of every so many combinations one is checked: all in the slow set. Each surrogate and ratio begins with another, so that
- * few of them are left out of all.
+ * One in this many combinations is checked; in the slow set, all. Each surrogate and ratio begins with a different one, so that
+ * few combinations are never checked.
  */
 const oneIn = repeats(5, 1);
 let first = 0;

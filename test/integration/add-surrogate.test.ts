@@ -1,5 +1,5 @@
-// Adding a surrogate touches the files that CONTRIBUTING names, and no other: one is added to a copy of the sources, which then
-// compile, and whose tests of every surrogate find it.
+// Adding a surrogate changes only the files that CONTRIBUTING names: one is added to a copy of the sources, which then
+// compile and whose tests of every surrogate find it.
 
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { slowSet } from '../support/sets.js';
 
 const skip = slowSet('compiles the addon') || cannotBuild();
 
-/** −w tanh((ρ − 1) / w) A: of the kind that depends on the ratio alone, like most. */
+/** −w tanh((ρ − 1) / w) A: depends only on the ratio, like most. */
 const changes: Record<string, [before: string, after: string][]> = {
   'native/core/surrogate.hpp': [
     [
@@ -65,9 +65,9 @@ test('CONTRIBUTING names the files that a new surrogate changes', () => {
   assert.deepEqual(named.sort(), Object.keys(changes).sort());
 });
 
-test('with those, and no other, it compiles, and every test of surrogates takes it', { skip }, (t) => {
+test('with only those changes it compiles, and every test of surrogates includes it', { skip }, (t) => {
   withFolder((folder) => {
-    for (const name of ['native', 'src', 'test', 'CMakeLists.txt', 'package.json', 'scripts/test.mjs']) {
+    for (const name of ['native', 'src', 'test', 'CMakeLists.txt', 'package.json', 'scripts']) {
       cpSync(join(root, name), join(folder, name), { recursive: true });
     }
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
@@ -79,8 +79,8 @@ test('with those, and no other, it compiles, and every test of surrogates takes 
       }
       writeFileSync(join(folder, file), text);
     }
-    // Tests within a test report to it, unless it hides.
-    const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+    // Tests within a test report to it, unless it hides. Those of the quick set take every surrogate.
+    const { NODE_TEST_CONTEXT: _, GROUPGRAD_SLOW_TESTS: __, ...env } = process.env;
     const succeeds = (command: string, args: string[]) => {
       const result = run(command, args, { cwd: folder, env });
       assert.equal(result.status, 0, outputOf(result));
@@ -98,8 +98,9 @@ test('with those, and no other, it compiles, and every test of surrogates takes 
     mkdirSync(build, { recursive: true });
     succeeds('cmake', ['-S', '.', '-B', build, '-DGROUPGRAD_CUDA=OFF', '-DCMAKE_BUILD_TYPE=Release']);
     succeeds('cmake', ['--build', build, '--parallel', '2', '--target', 'groupgrad']);
+    const loader = ['--import', './scripts/typescript.mjs'];
     const tested = ['finite-difference', 'devices-agree'];
-    const summary = succeeds(process.execPath, ['--import', 'tsx', 'scripts/test.mjs', ...tested]);
+    const summary = succeeds(process.execPath, [...loader, 'scripts/test.mjs', ...tested]);
     assert.match(summary, /soft/);
     t.diagnostic(/^ℹ pass \d+$/m.exec(summary)![0]);
   });

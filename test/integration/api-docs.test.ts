@@ -1,4 +1,4 @@
-// The API reference is what the docstrings say, and links lead somewhere: those of all pages in the checkout, README's also in
+// The API reference matches the docstrings, and links have targets: those of all pages in the checkout, README's also in
 // the package.
 
 import assert from 'node:assert/strict';
@@ -7,6 +7,7 @@ import { dirname, join, relative } from 'node:path';
 import test from 'node:test';
 import packageJson from '../../package.json' with { type: 'json' };
 import { root } from '../support/installed.js';
+import { typescript } from '../support/native.js';
 import { runProgram } from '../support/run-program.js';
 
 test('docs/api is up to date', () => {
@@ -14,11 +15,17 @@ test('docs/api is up to date', () => {
   assert.equal(status, 0, output);
 });
 
-test("the types of the trainer's options are those of its schema", () => {
-  const args = ['--import', 'tsx', 'scripts/option-types.mjs', '--check'];
-  const { status, output } = runProgram(process.execPath, args, { cwd: root });
-  assert.equal(status, 0, output);
-});
+for (const [what, script] of [
+  ["the types of the trainer's options are those of its schema", 'option-types'],
+  ['docs/metrics.md is the table of metrics', 'metrics-docs'],
+  ["the defaults of the C entry are TypeScript's", 'native-defaults'],
+]) {
+  test(what, () => {
+    const args = [...typescript, `scripts/${script}.mjs`, '--check'];
+    const { status, output } = runProgram(process.execPath, args, { cwd: root });
+    assert.equal(status, 0, output);
+  });
+}
 
 const docs = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).filter((path) =>
   path.endsWith('.md'),
@@ -33,7 +40,7 @@ function linksOf(page: string): string[] {
   return [...markdown, ...html].filter((target) => !/^[a-z]+:/.test(target));
 }
 
-/** Anchors as GitHub makes them of headings. */
+/** Anchors that GitHub generates for headings. */
 function anchorsOf(page: string): Set<string> {
   const seen = new Map<string, number>();
   const anchors = new Set<string>();
@@ -61,7 +68,7 @@ test('every link of README and the docs leads to a file and a heading', () => {
   }
 });
 
-test('README links to nothing that the package leaves out', () => {
+test('README links to nothing that is missing from the package', () => {
   const kept = [...packageJson.files.filter((path) => !path.startsWith('!')), 'LICENSE', 'README.md'];
   const left = packageJson.files.filter((path) => path.startsWith('!')).map((path) => path.slice(1));
   const isIn = (path: string, folders: string[]) => folders.some((f) => path === f || path.startsWith(`${f}/`));
@@ -71,7 +78,7 @@ test('README links to nothing that the package leaves out', () => {
   }
 });
 
-test('npm knows where the project lives', () => {
+test("npm knows the project's repository and pages", () => {
   const { repository, homepage, bugs, keywords } = packageJson;
   const place = /^git\+(https:\/\/\S+)\.git$/.exec(repository.url)?.[1];
   assert.ok(place, repository.url);

@@ -1,34 +1,27 @@
-// `groupgrad bias`: what it prints, writes and refuses.
+// `groupgrad bias`: its output, its files and its errors.
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import type { Comparison } from '../../src/bias/bias-study.js';
+import { callInThread } from '../support/cli.js';
 import { elements } from '../support/markup.js';
 import { root } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-function bias(...args: string[]) {
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [join(root, 'dist', 'cli', 'main.js'), 'bias', ...args],
-    { cwd: root, encoding: 'utf8', timeout: 120_000 },
-  );
-  return { status, stdout, stderr };
-}
+const bias = (...args: string[]) => callInThread('bias', ...args);
 
 const quick = ['--group-sizes', '2,3,5,8,16', '--samples', '300'];
 
-test('is listed, and explains itself', () => {
+test('is listed, and has a help text', () => {
   const { status, stdout } = bias('--help');
   assert.equal(status, 0);
   assert.match(stdout, /^groupgrad bias \[flags\]\n/);
   assert.match(stdout, /--group-sizes LIST {2}default: 2,4,6,8\n/);
 });
 
-test('prints tables of 80 columns, the group sizes that do not fit below the others', () => {
+test('prints tables of 80 columns, with group sizes that do not fit in further tables', () => {
   const { status, stdout, stderr } = bias(...quick);
   assert.equal(status, 0, stderr);
   assert.equal(stderr, '');
@@ -67,7 +60,7 @@ test('--json gives every number, its simulation, and the settings', () => {
   assert.ok(one.groups > 20 && one.groups < 100, 'the groups with a gradient, 18 % of 300');
 });
 
-test('--out and --figures write a page and figures that need nothing else', (t) => {
+test('--out and --figures write a page and figures that are self-contained', (t) => {
   const folder = temporaryFolder(t);
   const page = join(folder, 'bias.html');
   const figures = join(folder, 'new', 'figures');
@@ -105,7 +98,7 @@ test('--out and --figures write a page and figures that need nothing else', (t) 
   assert.deepEqual(readdirSync(folder).sort(), ['bias.html', 'new']);
 });
 
-test('with --json, what was written is told on standard error', (t) => {
+test('with --json, written files are reported on standard error', (t) => {
   const page = join(temporaryFolder(t), 'bias.html');
   const { stdout, stderr } = bias('--group-sizes', '2', '--samples', '100', '--json', '--out', page);
   assert.equal(stderr, `${page}\n`);
@@ -113,22 +106,22 @@ test('with --json, what was written is told on standard error', (t) => {
   assert.ok(existsSync(page));
 });
 
-test('few groups, of which perhaps none counts, are shown as they are', () => {
-  // Groups of 2 about a mean of 0.16 differ by more than 0.3 in 8 % of 100.
+test('results of few groups, of which perhaps none counts, are shown unchanged', () => {
+  // Groups of 2 with a mean of 0.16 differ by more than 0.3 in 8 % of 100.
   const { status, stdout } = bias('--group-sizes', '1024', '--samples', '100', '--epsilon', '0');
   assert.equal(status, 0);
   assert.doesNotMatch(stdout, /NaN|Infinity|undefined/);
   assert.equal(stdout.match(/^How often/gm)?.length, 1);
 });
 
-test('what makes no sense is refused with exit code 2, and says which flag', () => {
+test('invalid arguments are rejected with exit code 2 and the name of the flag', () => {
   const wrong: [string[], string][] = [
-    [['--group-sizes', '2,1'], '--group-sizes: expected a whole number of at least 2 and at most 1024, got "1"'],
-    [['--group-sizes', '2,,4'], '--group-sizes: expected a whole number of at least 2 and at most 1024, got ""'],
+    [['--group-sizes', '2,1'], '--group-sizes: expected an integer at least 2 and at most 1024, got "1"'],
+    [['--group-sizes', '2,,4'], '--group-sizes: expected an integer at least 2 and at most 1024, got ""'],
     [['--group-sizes', '4,2,4'], '--group-sizes: expected each size once, got "4,2,4"'],
-    [['--samples', '10'], '--samples: expected a whole number of at least 100 and at most 100000000, got "10"'],
+    [['--samples', '10'], '--samples: expected an integer at least 100 and at most 100000000, got "10"'],
     [['--seed', '-1'], "Option '--seed' argument is ambiguous."],
-    [['--epsilon', '2'], '--epsilon: expected a number of at least 0 and at most 1, got "2"'],
+    [['--epsilon', '2'], '--epsilon: expected a finite number at least 0 and at most 1, got "2"'],
     [['now'], 'expected no argument, got now'],
   ];
   for (const [args, message] of wrong) {

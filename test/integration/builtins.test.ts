@@ -1,5 +1,5 @@
-// The configurations that `groupgrad train` knows by name: there is one for every task, and each learns. Here they are cut
-// short: one in every run, three more in the slow set, and in the training set those whose warm start alone takes minutes.
+// The built-in configurations of `groupgrad train`: there is one for every task, and each learns. The tests use shortened
+// versions: one in every run, three more in the slow set, and in the training set those whose warm start alone takes minutes.
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import { runProgram } from '../support/run-program.js';
 import { slowSet, trainingSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-/** Steps of reinforcement after which the accuracy has risen; those of the two sets come after a warm start. */
+/** Steps of reinforcement after which the accuracy has risen; in the slow and training sets, after a warm start. */
 const short: Record<string, { steps: number; set?: typeof slowSet }> = {
   addition: { steps: 80, set: trainingSet },
   bandit: { steps: 30 },
@@ -29,7 +29,7 @@ const short: Record<string, { steps: number; set?: typeof slowSet }> = {
   sudoku: { steps: 40, set: trainingSet },
 };
 
-test('there is one for every task but files, in plain JSON, with held-out problems and a schedule that ends with it', () => {
+test('there is one for every task except files, in plain JSON, with held-out problems and a schedule as long as the run', () => {
   const { jsonl: _, ...generated } = tasks;
   assert.deepEqual(Object.keys(builtins).sort(), Object.keys(generated).sort());
   assert.deepEqual(Object.keys(short).sort(), Object.keys(builtins).sort());
@@ -43,7 +43,7 @@ test('there is one for every task but files, in plain JSON, with held-out proble
     assert.equal(evaluation.name, train.name);
     assert.ok(evaluation.size! <= 500);
     if (optimizer.totalSteps !== null) assert.equal(optimizer.totalSteps, config.steps! * iterations * miniBatches);
-    // A bandit's prompts are all that there is to be learnt.
+    // A bandit has no other prompts to evaluate on.
     if (name === 'bandit') continue;
     assert.equal((Object.values(config.evaluate!)[0] as { split?: string }).split, 'held-out');
     assert.ok(config.warmStart, `${name}: a policy with random weights is never right`);
@@ -59,7 +59,7 @@ describe('groupgrad train', () => {
       const program = [join(root, 'dist', 'cli', 'main.js'), 'train', name, ...flags];
       const { status, output } = runProgram(process.execPath, program, { cwd: root });
       assert.equal(status, 0, output);
-      assert.doesNotMatch(output, /warning: |the warm start has ended/);
+      assert.doesNotMatch(output, /warning: |the warm start ended/);
       const { before, after } = assertLearns(runDir);
       t.diagnostic(`accuracy ${before.toFixed(3)} to ${after.toFixed(3)} in ${steps} steps`);
     });

@@ -1,5 +1,5 @@
-// The package inside a bundle: esbuild's two formats, on the addon where a project has it installed, on the reference device
-// where the bundle stands alone; the external packages that docs/bundling.md names; and require() in a CommonJS program.
+// The package inside a bundle: esbuild's two formats, on the addon if a project has it installed, on the reference device
+// if the bundle is alone; the external packages that docs/bundling.md names; and require() in a CommonJS program.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -56,7 +56,7 @@ const expected = {
   verify: [true],
 };
 
-/** The last line, after what a device that is missing says. */
+/** The last line, after the messages about unavailable devices. */
 function answer({ status, stdout, output }: ReturnType<typeof runProgram>): unknown {
   assert.equal(status, 0, output);
   return JSON.parse(stdout.trim().split('\n').at(-1)!);
@@ -73,7 +73,7 @@ describe('in a project', () => {
   });
   after(() => project.remove());
 
-  /** The externals of the command line that docs/bundling.md gives. */
+  /** The externals of the command line as listed in docs/bundling.md. */
   function documentedExternals(): string[] {
     const lines = snippetsOf('docs/bundling.md').flatMap(({ code }) => code.split('\n'));
     const [command] = lines.filter((line) => line.includes('esbuild '));
@@ -105,7 +105,7 @@ describe('in a project', () => {
       });
     }
 
-    test(`a bundle in ${format} that stands alone computes on the reference device and says why`, async () => {
+    test(`a bundle in ${format} without a package computes on the reference device and says why`, async () => {
       const entry = project.write('loss.mjs', programs.loss);
       const alone = mkdtempSync(join(tmpdir(), 'groupgrad-bundle-'));
       try {
@@ -124,7 +124,9 @@ describe('in a project', () => {
 
   // Node 20.19, 22.12 and newer load ES modules by require().
   const requires = (process.features as { require_module?: boolean }).require_module === true;
-  test('a CommonJS program requires it', { skip: !requires && 'this Node cannot require ES modules' }, () => {
+  test('a CommonJS program can require the package', {
+    skip: !requires && 'this Node cannot require ES modules',
+  }, () => {
     const program = programs.loss.replace(/import (\{.*\}) from ('groupgrad')/, 'const $1 = require($2)');
     const {
       available: _,
@@ -135,7 +137,7 @@ describe('in a project', () => {
   });
 });
 
-test('the checkout is where the addon of tests comes from', { skip: noAddon }, () => {
+test("the tests use the checkout's addon", { skip: noAddon }, () => {
   const loaded = loadAddon();
   assert.ok(loaded.addon && loaded.path.startsWith(root), JSON.stringify(loaded));
 });

@@ -1,4 +1,4 @@
-// The command line: what it prints, writes and exits with.
+// The command line: its output, its files and its exit codes.
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -9,6 +9,7 @@ import test, { describe, type TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { setPath } from '../../src/config/load.js';
 import { quickBackend } from '../support/backend.js';
+import { callInThread } from '../support/cli.js';
 import { root } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 import { readLines, temporaryFolder } from '../support/trainer.js';
@@ -47,29 +48,29 @@ function writeConfig(t: TestContext, name: string, content: string): { file: str
 
 describe('groupgrad', () => {
   test('says what it can, and which it is', () => {
-    const { status, stdout } = groupgrad('--help');
+    const { status, stdout } = callInThread('--help');
     assert.equal(status, 0);
     for (const command of ['train', 'evaluate', 'sample', 'compare', 'report', 'watch', 'build', 'doctor']) {
       assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
-      const help = groupgrad(command, '--help');
+      const help = callInThread(command, '--help');
       assert.equal(help.status, 0);
       assert.ok(help.stdout.startsWith(`groupgrad ${command} `), help.stdout);
     }
-    assert.match(groupgrad('train', '--help').stdout, /tasks:\n +addition, bandit, chain, copy, countdown, .*sudoku\n/);
+    assert.match(
+      callInThread('train', '--help').stdout,
+      /tasks:\n +addition, bandit, chain, copy, countdown, .*sudoku\n/,
+    );
     const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
-    assert.equal(groupgrad('--version').stdout, `${version}\n`);
+    assert.equal(callInThread('--version').stdout, `${version}\n`);
   });
 
-  test('exits with 2 when it is called wrongly, and says how', () => {
+  test('exits with 2 after incorrect usage, with a message', () => {
     const wrong: [string[], RegExp][] = [
       [['tarin'], /^groupgrad: expected a command, got "tarin"/],
       [['train'], /^groupgrad: expected a task or configuration file, got nothing\n$/],
       [['train', 'a', 'b'], /^groupgrad: expected a task or configuration file, got a b\n$/],
       [['train', 'addition', '--step', '3'], /^groupgrad: --step: unknown flag; did you mean --steps\?\n/],
-      [
-        ['train', 'addition', '--steps', 'many'],
-        /^groupgrad: --steps: expected a whole number of at least 0, got "many"\n$/,
-      ],
+      [['train', 'addition', '--steps', 'many'], /^groupgrad: --steps: expected an integer at least 0, got "many"\n$/],
       [['build', '--cuda', 'yes'], /^groupgrad: --cuda: expected one of on, off, auto, got "yes"\n$/],
       [
         ['evaluate', 'x', '--backend', 'webgl'],
@@ -79,7 +80,7 @@ describe('groupgrad', () => {
       [['watch', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder, got one without config\.json\n$/],
       [
         ['watch', '/nowhere', '--port', '70000'],
-        /^groupgrad: --port: expected a whole number of at least 0 and at most 65535/,
+        /^groupgrad: --port: expected an integer at least 0 and at most 65535/,
       ],
       [['report', '/nowhere'], /^groupgrad: \/nowhere: expected a run folder or/],
       [
@@ -88,16 +89,16 @@ describe('groupgrad', () => {
       ],
     ];
     for (const [args, message] of wrong) {
-      const { status, stdout, stderr } = groupgrad(...args);
+      const { status, stdout, stderr } = callInThread(...args);
       assert.equal(status, 2, args.join(' '));
       assert.match(stderr, message);
       assert.equal(stdout, '');
     }
-    assert.equal(groupgrad().status, 2);
+    assert.equal(callInThread().status, 2);
   });
 
   test('doctor tells devices and backends, and why not', () => {
-    const { status, stdout } = groupgrad('doctor', '--json');
+    const { status, stdout } = callInThread('doctor', '--json');
     assert.equal(status, 0);
     const { devices, backends } = JSON.parse(stdout) as Record<
       string,
@@ -109,7 +110,7 @@ describe('groupgrad', () => {
     );
     assert.ok(backends.find(({ name }) => name === 'cpu')?.available);
     for (const { detail } of [...devices, ...backends]) assert.ok(detail.length > 0);
-    const text = groupgrad('doctor').stdout;
+    const text = callInThread('doctor').stdout;
     assert.match(text, /^groupgrad [\d.]+, Node v[\d.]+, .*^ {2}✓ cpu +@tensorflow\/tfjs-backend-cpu$/ms);
     for (const title of ['Native addon', 'Devices', 'TensorFlow.js backends', 'Loss inside TensorFlow', 'Python']) {
       assert.match(text, new RegExp(`^${title}`, 'm'));
@@ -117,7 +118,7 @@ describe('groupgrad', () => {
     for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
   });
 
-  test('train, going on, evaluate, sample and report, from a JSON file', (t) => {
+  test('train, resume, evaluate, sample and report, from a JSON file', (t) => {
     const { file, runDir } = writeConfig(t, 'tiny.json', JSON.stringify(tiny));
     const first = groupgrad(
       'train',
@@ -140,14 +141,14 @@ describe('groupgrad', () => {
     assert.equal(config.seed, 5);
     assert.ok(existsSync(join(runDir, 'report.html')));
 
-    const drift = groupgrad('train', file, '--run', runDir, '--steps', '6');
+    const drift = callInThread('train', file, '--run', runDir, '--steps', '6');
     assert.equal(drift.status, 1);
-    assert.match(drift.stderr, /begun differently.*settings\.groupSize: 2, now 4/s);
+    assert.match(drift.stderr, /begun with other settings or data.*settings\.groupSize: 2, now 4/s);
 
     const flags = ['--set', 'groupSize=2', '--set', 'hadw.scale=1.1', '--seed', '5', '--steps', '6', '--json'];
     const second = groupgrad('train', file, '--run', runDir, ...flags);
     assert.equal(second.status, 0, second.stderr);
-    assert.match(second.stderr, /going on after step 4/);
+    assert.match(second.stderr, /continuing after step 4/);
     const lines = second.stdout
       .trimEnd()
       .split('\n')
@@ -164,19 +165,19 @@ describe('groupgrad', () => {
       [0, 1, 2, 3, 4, 5, 6],
     );
 
-    const evaluated = groupgrad('evaluate', runDir, '--json');
+    const evaluated = callInThread('evaluate', runDir, '--json');
     assert.equal(evaluated.status, 0, evaluated.stderr);
     const { evaluation, step } = JSON.parse(evaluated.stdout) as {
       evaluation: { same: { accuracy: number } };
       step: number;
     };
     assert.equal(step, 6);
-    // What the run itself measured with the same weights.
+    // The run's own evaluation with the same weights.
     assert.equal(evaluation.same.accuracy, logged[6]['eval/same/accuracy']);
-    const other = groupgrad('evaluate', runDir, '--task', '{"task":"addition","digits":[1,1]}', '--size', '7');
+    const other = callInThread('evaluate', runDir, '--task', '{"task":"addition","digits":[1,1]}', '--size', '7');
     assert.match(other.stdout, /addition of 1 digit: [\d.]+ % of 7 right/);
 
-    const sampled = groupgrad('sample', runDir, '1+2=', '--count', '3', '--json');
+    const sampled = callInThread('sample', runDir, '1+2=', '--count', '3', '--json');
     assert.equal(sampled.status, 0, sampled.stderr);
     const completions = sampled.stdout.trimEnd().split('\n');
     assert.equal(completions.length, 3);
@@ -188,17 +189,17 @@ describe('groupgrad', () => {
       const digits = !truncated && /^\d+$/.test(completion);
       assert.equal(answer, digits ? [...completion].reverse().join('') : null);
     }
-    assert.equal(groupgrad('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
-    assert.match(groupgrad('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
+    assert.equal(callInThread('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
+    assert.match(callInThread('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
     assert.match(
-      groupgrad('sample', runDir, '').stderr,
+      callInThread('sample', runDir, '').stderr,
       /^groupgrad: prompt: expected a text that is not empty, got ""/,
     );
 
-    assert.match(groupgrad('report', runDir).stdout, /report\.html\n$/);
+    assert.match(callInThread('report', runDir).stdout, /report\.html\n$/);
   });
 
-  test('a TypeScript file with rewards of its own, relative imports and a policy of its own', (t) => {
+  test('a TypeScript file with user-defined rewards, relative imports and a user-defined policy', (t) => {
     const { file, runDir } = writeConfig(
       t,
       'nested/mine.config.ts',
@@ -218,7 +219,7 @@ describe('groupgrad', () => {
     const config = JSON.parse(readFileSync(join(runDir, 'config.json'), 'utf8'));
     assert.equal(config.identity.rewards[0].weight, 0.25);
     assert.ok('rewards/short/mean' in readLines(join(runDir, 'metrics.jsonl'))[1]);
-    const { stdout } = groupgrad('sample', runDir, '1+2=');
+    const { stdout } = callInThread('sample', runDir, '1+2=');
     // A policy that has learnt nothing: whatever it says is judged.
     assert.match(
       stdout,
@@ -226,8 +227,8 @@ describe('groupgrad', () => {
     );
   });
 
-  test('sample tells what an answer means, and whether it is right', (t) => {
-    // A table of which character follows which: "=" is followed by 64 and the end, whatever stands before.
+  test('sample shows the meaning of an answer, and whether it is right', (t) => {
+    // A table of which character follows which: "=" is followed by 64 and the end, whatever comes before.
     const { file, runDir } = writeConfig(
       t,
       'table.ts',
@@ -249,22 +250,22 @@ describe('groupgrad', () => {
       };
       export default { train: { task: 'addition', digits: 2 }, policy, backend: 'cpu', steps: 0 };`,
     );
-    const made = groupgrad('train', file, '--run', runDir);
+    const made = callInThread('train', file, '--run', runDir);
     assert.equal(made.status, 0, made.stderr);
-    const says = (prompt: string, ...flags: string[]) => groupgrad('sample', runDir, prompt, ...flags).stdout;
+    const says = (prompt: string, ...flags: string[]) => callInThread('sample', runDir, prompt, ...flags).stdout;
     const note = 'Numbers are written from the last digit to the first.\n';
     assert.equal(says('12+34='), `64  (46, right)\n${note}`);
     assert.equal(says('12+35='), `64  (46, wrong; 47 is right)\n${note}`);
     assert.equal(says('12+34=', '--max-tokens', '2'), `64…  (cut off after 2 tokens, wrong; 46 is right)\n${note}`);
-    // No problem of the task: only what the answer means.
+    // Not a problem of the task: only the meaning of the answer is shown.
     assert.equal(says('12+='), `64  (46)\n${note}`);
     assert.deepEqual(JSON.parse(says('12+34=', '--json')).score, 1);
   });
 
-  test('errors in a configuration name its file or the path in it, and exit with 1; those of flags with 2', (t) => {
+  test('errors in a configuration name its file or the path in it, and exit with 1; errors in flags exit with 2', (t) => {
     const refused = (name: string, content: string, message: RegExp, ...flags: string[]) => {
       const { file, runDir } = writeConfig(t, name, content);
-      const { status, stderr } = groupgrad('train', file, '--run', runDir, ...flags);
+      const { status, stderr } = callInThread('train', file, '--run', runDir, ...flags);
       assert.equal(status, flags.length > 0 || name.endsWith('.yaml') ? 2 : 1, stderr);
       assert.match(stderr, message);
       assert.ok(!existsSync(runDir), 'a run folder was made');
@@ -277,7 +278,7 @@ describe('groupgrad', () => {
       'export const config = 3; export default config;',
       /a\.ts: expected a configuration as its default export, got 3/,
     );
-    refused('a.yaml', 'train: addition', /^groupgrad: config: expected a file of TypeScript, JavaScript or JSON/);
+    refused('a.yaml', 'train: addition', /^groupgrad: config: expected a TypeScript, JavaScript or JSON file/);
     refused('a.json', json({ train: { task: 'adition' } }), /^groupgrad: train\.task: expected one of 'addition'/);
     refused(
       'a.json',
@@ -310,7 +311,7 @@ describe('groupgrad', () => {
 
   test('a dry run shows the settings, makes a step and writes nothing', (t) => {
     const { file, runDir } = writeConfig(t, 'tiny.json', JSON.stringify({ ...tiny, loss: { preset: 'gspo' } }));
-    const { status, stdout, stderr } = groupgrad(
+    const { status, stdout, stderr } = callInThread(
       'train',
       file,
       '--run',
@@ -322,18 +323,18 @@ describe('groupgrad', () => {
     assert.equal(status, 0, stderr);
     assert.match(
       stdout,
-      /"ratio": "sequence".*"beta": 0\.5.*one step of two prompts took [\d.]+ s; nothing was written\n.*would begin a run\n$/s,
+      /"ratio": "sequence".*"beta": 0\.5.*one step of two prompts took [\d.]+ s; nothing was written\n.*a new run would begin\n$/s,
     );
     assert.ok(!existsSync(runDir));
     const { settings } = JSON.parse(
-      groupgrad('train', 'addition', '--dry-run', '--json', '--backend', 'wasm').stdout,
+      callInThread('train', 'addition', '--dry-run', '--json', '--backend', 'wasm').stdout,
     ) as {
       settings: { groupSize: number };
     };
     assert.equal(settings.groupSize, 8);
   });
 
-  test('a dry run fails where the guard would help a run, and where solutions are too long', (t) => {
+  test('a dry run fails where the guard would skip a step, and where solutions are too long', (t) => {
     const failing = (change: string, message: RegExp) => {
       const { file, runDir } = writeConfig(
         t,
@@ -341,7 +342,7 @@ describe('groupgrad', () => {
         `import { defineReward } from 'groupgrad';
         export default { ...${JSON.stringify(tiny)}, ${change} };`,
       );
-      const { status, stdout, stderr } = groupgrad('train', file, '--run', runDir, '--dry-run');
+      const { status, stdout, stderr } = callInThread('train', file, '--run', runDir, '--dry-run');
       assert.equal(status, 1, stdout);
       assert.match(stderr, message);
     };
@@ -349,7 +350,7 @@ describe('groupgrad', () => {
     failing('warmStart: { steps: 9 }, sampling: { maxTokens: 1 }', /expected solutions of at most 1 tokens/);
   });
 
-  test('a run that learnt nothing is told of while it is at work, and exits with 1', {
+  test('a run that learnt nothing gets warnings while it runs, and exits with 1', {
     skip: slowSet('trains several times'),
   }, (t) => {
     const run = (reward: string, ...flags: string[]) => {
@@ -389,7 +390,7 @@ describe('groupgrad', () => {
     );
     assert.match(lines[9].warnings![0], warning);
 
-    // Few steps without a reward are told and may be chance; none that was not skipped is no chance.
+    // A few steps without a reward may be chance and give a warning; a run whose steps were all skipped is not chance.
     const short = run(equal, '--steps', '3');
     assert.equal(short.status, 0, short.stderr);
     assert.match(short.stderr, /^warning: .*: nothing was learnt: none of its 3 steps changed the weights\n$/);
@@ -399,7 +400,7 @@ describe('groupgrad', () => {
     assert.equal(run(`defineReward('length', ({ completion }) => completion.tokens.length)`, '--steps', '3').status, 0);
   });
 
-  test('a failure of the run is told, saved as far as it came, and exits with 1', (t) => {
+  test('a failure of the run is reported, its last complete step saved, and the exit code is 1', (t) => {
     const { file, runDir } = writeConfig(
       t,
       'broken.ts',
@@ -417,7 +418,7 @@ describe('groupgrad', () => {
     assert.ok(!existsSync(join(runDir, 'lock.json')));
   });
 
-  test('an error that nobody caught ends the run after its step, saved, and exits with 1', (t) => {
+  test('an uncaught error ends the run after its step, which is saved, and the exit code is 1', (t) => {
     const { file, runDir } = writeConfig(
       t,
       'stray.ts',
@@ -467,9 +468,9 @@ describe('a signal', () => {
     });
   }
 
-  test('a second one ends it at once', async (t) => {
+  test('a second one ends the run at once', async (t) => {
     const { code } = await interrupted(t, ['SIGINT', 'SIGTERM']);
-    // Which of the two is heard first is the system's choice.
+    // The system decides which of the two arrives first.
     assert.ok(code === 130 || code === 143, `exit status ${code}`);
   });
 });

@@ -1,4 +1,4 @@
-// `groupgrad compare`: paired runs in processes of their own, ended in every way and gone on with.
+// `groupgrad compare`: paired runs in separate processes, stopped in every way and continued.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { quickBackend } from '../support/backend.js';
+import { callInThread } from '../support/cli.js';
 import { elements } from '../support/markup.js';
 import { root } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
@@ -16,7 +17,7 @@ import { readLines } from '../support/trainer.js';
 const folder = mkdtempSync(join(tmpdir(), 'groupgrad-compare-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Arms of bandits, after a warm start too short to find them: there are prompts of every kind. */
+/** Arms of bandits, after a warm start too short to find them: there are prompts in every bucket. */
 const task = { task: 'bandit', probabilities: [0.1, 0.5, 0.9], arms: 10, contexts: 4 };
 const tiny = {
   base: {
@@ -83,7 +84,7 @@ interface Result {
   summary: unknown;
 }
 
-/** What a comparison came to that does not depend on the clock or the machine. */
+/** The results of a comparison that do not depend on the clock or the machine. */
 function lasting(out: string): Omit<Result, 'machine'> {
   const { machine: _, ...result } = JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8')) as Result & {
     machine: unknown;
@@ -91,12 +92,26 @@ function lasting(out: string): Omit<Result, 'machine'> {
   return { ...result, runs: result.runs.map((run) => ({ ...run, seconds: 0 })) };
 }
 
+/** Nothing where the lock has gone meanwhile. */
+function ownerOf(lock: string): number | undefined {
+  const text = existsSync(lock) ? readFileSync(lock, 'utf8') : '';
+  return Number(/"pid":(\d+)/.exec(text)?.[1]) || undefined;
+}
+
+function isAlive(pid: number | undefined): boolean {
+  try {
+    return pid !== undefined && process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
 const whole = join(folder, 'whole');
 const file = write('tiny.json', tiny);
 
 describe('a comparison', () => {
   test('makes every run, and says what they came to', async () => {
-    const { status, stdout, stderr } = await groupgrad('compare', file, '--out', whole);
+    const { status, stdout, stderr } = callInThread('compare', file, '--out', whole);
     assert.equal(status, 0, stdout + stderr);
     for (const line of ['start of seed 0', 'start of seed 1', 'plain, seed 0', 'weighted, seed 1']) {
       assert.match(stdout, new RegExp(`^${line}: done in `, 'm'));
@@ -124,7 +139,7 @@ describe('a comparison', () => {
     assert.equal(notes.length, 1);
   });
 
-  test('variants of a seed begin from the same weights, take the same prompts, and are measured alike', () => {
+  test('variants of a seed begin with the same weights, use the same prompts, and are measured in the same way', () => {
     const { runs } = lasting(whole);
     const [plain, weighted] = runs;
     assert.deepEqual(plain.curve.buckets.all['pass@1'][0], weighted.curve.buckets.all['pass@1'][0]);
@@ -133,7 +148,7 @@ describe('a comparison', () => {
     assert.ok(prompts('plain').length > 100);
     assert.deepEqual(prompts('plain'), prompts('weighted'));
     const [first, other] = [samples('plain'), samples('weighted')].map((all) => all.filter(({ step }) => step === 1));
-    // Sampled from the same weights by the same random numbers; then they part.
+    // Sampled from the same weights with the same random numbers; after that they differ.
     assert.deepEqual(
       first.map(({ completion }) => completion),
       other.map(({ completion }) => completion),
@@ -141,7 +156,7 @@ describe('a comparison', () => {
     assert.notDeepEqual(plain.curve, weighted.curve);
   });
 
-  test('is a page that needs nothing else, and results without a path of the machine', () => {
+  test('has a self-contained page, and results without local paths', () => {
     const html = readFileSync(join(whole, 'report.html'), 'utf8');
     const headings = elements(html).filter(({ name }) => name === 'h2');
     assert.deepEqual(
@@ -165,26 +180,29 @@ describe('a comparison', () => {
     }
   });
 
-  test('finished, runs nothing again; groupgrad report writes the same', async () => {
+  test('when finished, runs nothing again; groupgrad report writes the same', async () => {
     const before = lasting(whole);
     const written = statSync(join(whole, 'runs', 'plain', 'seed-0', 'finished.json')).mtimeMs;
     rmSync(join(whole, 'comparison.json'));
-    const { status, stdout } = await groupgrad('report', whole);
+    const { status, stdout } = callInThread('report', whole);
     assert.deepEqual([status, stdout], [0, `${join(whole, 'report.html')}\n`]);
     assert.deepEqual(lasting(whole), before);
-    const again = await groupgrad('compare', file, '--out', whole, '--json');
+    const again = callInThread('compare', file, '--out', whole, '--json');
     assert.equal(again.status, 0, again.stderr);
     assert.deepEqual(JSON.parse(again.stdout), before.summary);
     assert.match(again.stderr, /^4 of 4 runs are finished\n4 of 4 runs are finished; see .*\n$/);
     assert.equal(statSync(join(whole, 'runs', 'plain', 'seed-0', 'finished.json')).mtimeMs, written);
   });
 
-  test('killed and told to stop in the middle, comes to the same, bit for bit', { timeout: 120_000 }, async (t) => {
+  test('when killed and stopped in the middle, has the same results in the end, bit for bit', {
+    timeout: 120_000,
+  }, async (t) => {
     const out = join(folder, 'interrupted');
+    const one = ['--set', 'seeds=1'];
     const lengths: number[] = [];
-    /** Starts the comparison and, when a run has made some steps more, ends it. */
+    /** Starts the comparison and ends it when a run has made some more steps. */
     const interrupt = async (signal: NodeJS.Signals, steps: number): Promise<Ended> => {
-      const { child, ended } = start('compare', file, '--out', out, '--jobs', '2');
+      const { child, ended } = start('compare', file, '--out', out, '--jobs', '2', ...one);
       const made = () =>
         ['plain', 'weighted'].map((variant) => {
           const path = join(out, 'runs', variant, 'seed-0', 'metrics.jsonl');
@@ -197,8 +215,10 @@ describe('a comparison', () => {
       return result;
     };
     assert.equal((await interrupt('SIGKILL', 10)).signal, 'SIGKILL');
-    // Its processes find that they are alone.
-    await wait(1000);
+    // Its processes find that they are alone, save and end.
+    const locks = (readdirSync(out, { recursive: true }) as string[]).filter((name) => name.endsWith('lock.json'));
+    const owners = locks.map((name) => ownerOf(join(out, name)));
+    while (owners.some(isAlive)) await wait(10);
     const stopped = await interrupt('SIGINT', 30);
     assert.equal(stopped.status, 130, stopped.stdout + stopped.stderr);
     assert.match(stopped.stdout, /^SIGINT: finishing the running steps/m);
@@ -206,18 +226,23 @@ describe('a comparison', () => {
     t.diagnostic(`ended after ${lengths.join(' and ')} of 60 steps`);
     assert.ok(lengths.every((length) => length < 60));
     assert.match(stopped.stdout, /^Unfinished runs, which no mean counts: /m);
-    const last = await groupgrad('compare', file, '--out', out);
+    const last = callInThread('compare', file, '--out', out, ...one);
     assert.equal(last.status, 0, last.stdout + last.stderr);
-    assert.deepEqual(lasting(out), lasting(whole));
+    const [again, uninterrupted] = [lasting(out), lasting(whole)];
+    assert.deepEqual(again.seeds, uninterrupted.seeds.slice(0, 1));
+    assert.deepEqual(
+      again.runs,
+      uninterrupted.runs.filter(({ seed }) => seed === 0),
+    );
   });
 
-  // The second goes on from the first.
+  // The second one continues from the first.
   const waits = slowSet('starts ten processes');
-  test('takes a further variant and a further seed, and makes only their runs', { skip: waits }, async () => {
+  test('accepts another variant and another seed, and makes only their runs', { skip: waits }, async () => {
     const variants = { ...tiny.variants, double: { groupSize: 8, promptsPerStep: 3, steps: 20 } };
     const more = write('more.json', { ...tiny, variants, seeds: [0, 2], pairs: [['double', 'weighted']] });
     const before = lasting(whole);
-    const { status, stdout, stderr } = await groupgrad('compare', more, '--out', whole);
+    const { status, stdout, stderr } = callInThread('compare', more, '--out', whole);
     assert.equal(status, 0, stdout + stderr);
     const done = [...stdout.matchAll(/^(.*): done in/gm)].map(([, name]) => name).sort();
     assert.deepEqual(done, [
@@ -233,9 +258,9 @@ describe('a comparison', () => {
     assert.match(stdout, /^double − weighted +low /m);
   });
 
-  test('goes on to a later end, and is refused with another base', { skip: waits }, async () => {
+  test('can be extended to a later end, and is rejected with another base', { skip: waits }, async () => {
     const longer = write('longer.json', { ...tiny, base: { ...tiny.base, steps: 70 }, seeds: [0] });
-    const { status, stdout, stderr } = await groupgrad('compare', longer, '--out', whole);
+    const { status, stdout, stderr } = callInThread('compare', longer, '--out', whole);
     assert.equal(status, 0, stdout + stderr);
     const [plain] = lasting(whole).runs;
     assert.deepEqual([plain.state, plain.curve.steps], ['finished', [0, 20, 40, 60, 70]]);
@@ -245,7 +270,7 @@ describe('a comparison', () => {
       Array.from({ length: 70 }, (_, i) => i + 1),
     );
 
-    const other = await groupgrad('compare', file, '--out', whole, '--set', 'base.warmStart.steps=50');
+    const other = callInThread('compare', file, '--out', whole, '--set', 'base.warmStart.steps=50');
     assert.equal(other.status, 1);
     assert.match(
       other.stderr,
@@ -255,7 +280,7 @@ describe('a comparison', () => {
   });
 });
 
-test('a failing run ends no other, is told, and tried again by the same command', async () => {
+test('a failing run does not end the others, is reported, and is tried again by the same command', async () => {
   const out = join(folder, 'failing');
   const broken = join(folder, 'broken.ts');
   writeFileSync(
@@ -274,26 +299,28 @@ test('a failing run ends no other, is told, and tried again by the same command'
       variants: { broken: { rewards: [reward] }, plain: {} },
     });`,
   );
-  const first = await groupgrad('compare', broken, '--out', out);
+  const first = callInThread('compare', broken, '--out', out);
   assert.equal(first.status, 1, first.stdout + first.stderr);
   assert.match(first.stdout, /^broken, seed 0: failed: reward 'own' .*: out of order$/m);
   assert.match(first.stdout, /^plain, seed 0: done in /m);
-  assert.match(first.stdout, /^Unfinished runs, which no mean counts: broken, seed 0\.$/m);
-  assert.match(first.stderr, /^groupgrad: broken, seed 0: failed; the same command tries again\n$/);
+  assert.match(first.stdout, /^Unfinished runs, which are not part of any mean: broken, seed 0\.$/m);
+  assert.match(first.stderr, /^groupgrad: broken, seed 0: failed; run the same command to try again\n$/);
   writeFileSync(join(folder, 'mended'), '');
-  const second = await groupgrad('compare', broken, '--out', out);
+  const second = callInThread('compare', broken, '--out', out);
   assert.equal(second.status, 0, second.stdout + second.stderr);
   assert.doesNotMatch(second.stdout, /^plain, seed 0: done/m);
 
-  // A task whose code has changed is seen at the latest by its prompts.
+  // A task whose code has changed is detected by its prompts.
   const probe = join(out, 'starts', 'seed-0', 'probe.json');
   writeFileSync(probe, readFileSync(probe, 'utf8').replace(/"prompt": "/, '"prompt": "9'));
-  const third = await groupgrad('compare', broken, '--out', out, '--set', 'base.steps=9', '--jobs', '1');
+  const third = callInThread('compare', broken, '--out', out, '--set', 'base.steps=9', '--jobs', '1');
   assert.equal(third.status, 1);
-  assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are others than those measured: /m);
+  assert.match(third.stdout, /^plain, seed 0: failed: probe\.task: its prompts are not the ones that were measured: /m);
 });
 
-test('a seed whose start fails is told; the others go on', { skip: slowSet('starts six processes') }, async () => {
+test('a seed whose start fails is reported; the others continue', {
+  skip: slowSet('starts six processes'),
+}, async () => {
   const out = join(folder, 'half');
   const file = join(folder, 'half.ts');
   writeFileSync(
@@ -324,10 +351,10 @@ test('a seed whose start fails is told; the others go on', { skip: slowSet('star
   assert.match(failed.stdout, /^Missing runs: plain, seed 0; weighted, seed 0\.$/m);
   assert.ok(!existsSync(join(out, 'runs')));
 
-  // A policy of one's own, an empty bucket, and an end by tokens: 24 completions of at most 2 tokens a step.
+  // A user-defined policy, an empty bucket, and an end by tokens: 24 completions of at most 2 tokens per step.
   const { status, stdout, stderr } = await groupgrad('compare', file, '--out', out, '--set', 'base.steps=100');
   assert.equal(status, 0, stdout + stderr);
-  assert.match(stdout, /^No prompt of bucket none \(0\.999 to 1\): seed 0\./m);
+  assert.match(stdout, /^No prompts in bucket none \(0\.999 to 1\): seed 0\./m);
   for (const { tokens, steps, curve } of lasting(out).runs) {
     assert.ok(tokens >= 100 && curve.tokens.at(-1) === tokens, `${tokens} tokens`);
     const sampled = readLines(join(out, 'runs', 'plain', 'seed-0', 'metrics.jsonl')).map(
@@ -340,24 +367,24 @@ test('a seed whose start fails is told; the others go on', { skip: slowSet('star
   assert.equal(less.status, 1);
   assert.match(
     less.stdout,
-    /^plain, seed 0: failed: .*: has sampled \d+ tokens already, more than a run that ends at 20$/m,
+    /^plain, seed 0: failed: .*: has already sampled \d+ tokens, more than a run that ends at 20$/m,
   );
 });
 
-test('a dry run checks everything, tells which runs there are, and writes nothing', async () => {
+test('a dry run checks everything, lists the runs, and writes nothing', async () => {
   const out = join(folder, 'dry');
-  const { status, stdout } = await groupgrad('compare', file, '--out', out, '--dry-run', '--json');
+  const { status, stdout } = callInThread('compare', file, '--out', out, '--dry-run', '--json');
   assert.equal(status, 0);
   const { starts, runs } = JSON.parse(stdout) as { starts: number[]; runs: { seed: number; variant: string }[] };
   assert.deepEqual([starts, runs.length], [[0, 1], 4]);
   assert.ok(!existsSync(out));
-  const wrong = await groupgrad('compare', file, '--out', out, '--set', 'pairs=[["weigthed","plain"]]');
+  const wrong = callInThread('compare', file, '--out', out, '--set', 'pairs=[["weigthed","plain"]]');
   assert.equal(wrong.status, 2);
   assert.match(
     wrong.stderr,
     /^groupgrad: --set pairs\[0\]\[0\]: expected one of 'plain', 'weighted', got "weigthed"\n$/,
   );
-  assert.match((await groupgrad('compare', file, '--jobs', '0')).stderr, /^groupgrad: --jobs: expected a whole number/);
-  assert.match((await groupgrad('compare', 'nowhere.ts')).stderr, /^groupgrad: nowhere\.ts: no such file\n$/);
+  assert.match(callInThread('compare', file, '--jobs', '0').stderr, /^groupgrad: --jobs: expected a whole number/);
+  assert.match(callInThread('compare', 'nowhere.ts').stderr, /^groupgrad: nowhere\.ts: no such file\n$/);
   assert.deepEqual(readdirSync(folder).includes('dry'), false);
 });

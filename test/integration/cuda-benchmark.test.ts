@@ -1,4 +1,4 @@
-// The GPU benchmark without a GPU: its programs over a libgroupgrad whose kernels run on the processor.
+// The GPU benchmark without a GPU: its programs with a libgroupgrad whose kernels run on the processor.
 
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -34,7 +34,7 @@ describe('the GPU benchmark', { skip: noBuild }, () => {
     library = join(dirname(addon), 'libgroupgrad.so');
   });
 
-  test('the requests for compute-sanitizer give masked tokens no gradient, and the same bits twice', (t) => {
+  test('the calls for compute-sanitizer give masked tokens no gradient, and are deterministic', (t) => {
     const compiler = process.env.CXX ?? 'c++';
     const folders = ['-I', join(root, 'test', 'native', 'simt'), '-I', join(root, 'native', 'c')];
     const sources = [program('sanitize.cpp'), join(root, 'native', 'c', 'groupgrad.cpp')];
@@ -47,11 +47,11 @@ describe('the GPU benchmark', { skip: noBuild }, () => {
     });
   });
 
-  test('through ctypes, on PyTorch tensors, gradients and losses are those of float64', { skip: noTorch }, (t) => {
+  test('through ctypes, on PyTorch tensors, gradients and losses agree with float64', { skip: noTorch }, (t) => {
     t.diagnostic(succeeds(python, [program('check.py'), '--emulated', '--library', library]).trim());
   });
 
-  test('another loss than the one that was asked for does not pass the check', { skip: noTorch }, () => {
+  test('a loss that is not the requested one fails the check', { skip: noTorch }, () => {
     const spoilt = `
 import sys
 sys.path.insert(0, ${JSON.stringify(join(root, 'bench', 'gpu'))})
@@ -68,8 +68,8 @@ check.main()`;
     assert.match(result.stderr, /WRONG: loss, N = 12, V = 7, float32, token ratio: error/);
   });
 
-  test('the peers are called as their functions are to be called', { skip: noTorch }, () => {
-    // Packages of their names, with their functions' parameters and the mathematics of their kernels.
+  test('other implementations are called correctly', { skip: noTorch }, () => {
+    // Stand-ins for their packages, with their functions' parameters and the mathematics of their kernels.
     const sources = {
       'fast_llm/__init__.py': '__version__ = "stand-in"',
       'fast_llm/functional/__init__.py': '',
@@ -186,7 +186,7 @@ def triton_grpo_loss(
     });
   });
 
-  test('profile.py runs what a profiler is to see', { skip: noTorch }, () => {
+  test('profile.py runs the workload for a profiler', { skip: noTorch }, () => {
     succeeds(python, [program('profile.py'), '--emulated', '--library', library]);
   });
 
@@ -211,7 +211,7 @@ def triton_grpo_loss(
       }
       for (const { contender, role, medianMs, error } of rows) {
         assert.ok(medianMs > 0, contender);
-        // bfloat16 log-probs, as PyTorch has them, are the worst.
+        // bfloat16 log-probs, as in PyTorch, are the least accurate.
         if (role !== 'copy' && role !== 'addon') assert.ok(error !== null && error < 0.05, `${contender}: ${error}`);
       }
       assert.equal(rows.filter(({ role }) => role === 'addon').length, built ? 4 : 0);

@@ -1,16 +1,18 @@
-// The programs of examples/, cut short: they run, say what they promise, and leave a run folder.
+// The programs of examples/, shortened: they run, print what they should, and leave a run folder.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { root } from '../support/native.js';
+import { quickBackend } from '../support/backend.js';
+import { callInThread } from '../support/cli.js';
+import { root, typescript } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 function runProgram(...args: string[]) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...typescript, ...args], {
     cwd: root,
     encoding: 'utf8',
     timeout: 180_000,
@@ -19,7 +21,7 @@ function runProgram(...args: string[]) {
   return stdout;
 }
 
-/** What each is given besides the run folder, and what its last line looks like. */
+/** The arguments of each example besides the run folder, and the pattern of its last line. */
 const programs: Record<string, { args: string[]; last: RegExp; needs?: string; waits?: string | false }> = {
   'addition.ts': {
     args: ['2'],
@@ -53,25 +55,24 @@ for (const [name, { args, last, needs, waits }] of Object.entries(programs)) {
 for (const name of configurations) {
   test(`examples/${name}`, (t) => {
     const runDir = join(temporaryFolder(t), 'run');
-    const flags = ['--run', runDir, '--steps', '2', '--set', 'warmStart=null', '--backend', 'wasm'];
-    const lines = runProgram('dist/cli/main.js', 'train', join('examples', name), ...flags)
-      .trimEnd()
-      .split('\n');
-    assert.match(lines.at(-1)!, /^done after step 2; see /);
+    const flags = ['--run', runDir, '--steps', '2', '--set', 'warmStart=null', '--backend', quickBackend];
+    const { status, stdout, stderr } = callInThread('train', join('examples', name), ...flags);
+    assert.equal(status, 0, `${stdout}\n${stderr}`);
+    assert.match(stdout, /\ndone after step 2; see .*\n$/);
     assert.ok(existsSync(join(runDir, 'report.html')));
   });
 }
 
 test('examples/comparison.ts', { skip: slowSet('trains four times') }, (t) => {
   const out = join(temporaryFolder(t), 'comparison');
-  const small = ['base.steps=4', 'base.backend=wasm', 'base.warmStart.steps=20', 'seeds=1', 'probe.every=2'];
+  const small = ['base.steps=4', `base.backend=${quickBackend}`, 'base.warmStart.steps=20', 'seeds=1', 'probe.every=2'];
   const set = small.flatMap((change) => ['--set', change]);
   const printed = runProgram('dist/cli/main.js', 'compare', join('examples', 'comparison.ts'), '--out', out, ...set);
   assert.match(printed, /^4 of 4 runs are finished; see /m);
   assert.ok(existsSync(join(out, 'report.html')));
 });
 
-test('every example is run here, or is a study with a test of its own', () => {
+test('every example is run here, or is a study with its own test', () => {
   const data = ['capitals.jsonl', 'sums.csv'];
   const known = [...Object.keys(programs), ...configurations, ...data, 'comparison.ts', 'paper', 'studies'];
   assert.deepEqual(readdirSync(join(root, 'examples')).sort(), known.sort());

@@ -1,5 +1,5 @@
-// What is run on a machine with a GPU, without one: the scripts of bench/gpu over the emulated device, and over programs
-// that stand in for what only such a machine has.
+// The scripts for a machine with a GPU, tested without one: bench/gpu with the emulated device, and with stand-ins for
+// programs that only such a machine has.
 
 import assert from 'node:assert/strict';
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const noTorch =
   noBuild ||
   (run(python, ['-c', 'import torch']).status !== 0 && `${python} has no PyTorch (GROUPGRAD_PYTHON names another)`);
 
-/** Writes a program that stands in for another, and gives the PATH on which it comes first. */
+/** Writes a stand-in for a program, and returns a PATH on which it comes first. */
 function standIn(folder: string, name: string, script: string): string {
   mkdirSync(folder, { recursive: true });
   const file = join(folder, name);
@@ -28,7 +28,7 @@ const steps = (script: string, env: NodeJS.ProcessEnv = process.env) =>
   run('bash', ['-c', `source bench/gpu/steps.sh; ${script}`], { env });
 
 describe('steps on a machine with a GPU', { skip: noBash }, () => {
-  test('what hangs is ended within its limit, with what it started', () => {
+  test('a step that hangs is ended within its limit, together with the processes that it started', () => {
     const begin = Date.now();
     assert.equal(steps(`limited 1 bash -c 'sleep 60 & wait'`).status, 124);
     assert.ok(Date.now() - begin < 20_000);
@@ -36,7 +36,7 @@ describe('steps on a machine with a GPU', { skip: noBash }, () => {
 
   for (const [what, script, status, said] of [
     ['finds nothing', 'exit 0', 0, /^racecheck: /],
-    // Of all kernels but those with bulk copies; of those alone.
+    // With all kernels except those with bulk copies, and with only those.
     ['reports hazards', 'exit 86', 1, /for information/],
     [
       'reports hazards of bulk copies alone',
@@ -56,7 +56,7 @@ describe('steps on a machine with a GPU', { skip: noBash }, () => {
     });
   }
 
-  test('an option or a stage that there is not: status 2, and what there is', () => {
+  test('an unknown option or stage: status 2, and the list of known ones', () => {
     for (const script of ['run.sh', 'pack.sh', 'session.sh']) {
       const result = run('bash', [join('bench', 'gpu', script), '--colour']);
       assert.equal(result.status, 2, outputOf(result));
@@ -66,10 +66,10 @@ describe('steps on a machine with a GPU', { skip: noBash }, () => {
   });
 });
 
-test('run.sh takes an addon that was built elsewhere, with Node alone', { skip: noBuild }, () => {
+test('run.sh accepts an addon that was built elsewhere, with Node only', { skip: noBuild }, () => {
   const addon = buildEmulatedAddon();
   withFolder((folder) => {
-    // A Python that says there is a GPU, and leaves the programs of bench/gpu to their own tests.
+    // A Python that claims there is a GPU, and leaves the programs of bench/gpu to their own tests.
     const fake = standIn(folder, 'python', `[[ $1 == -c ]] && echo 90; [[ $1 != -c ]] && echo "ran $*"; exit 0`);
     const PATH = standIn(folder, 'npm', `touch ${folder}/npm-was-called; exit 1`);
     assert.equal(fake, PATH);
@@ -77,7 +77,7 @@ test('run.sh takes an addon that was built elsewhere, with Node alone', { skip: 
     standIn(folder, 'compute-sanitizer', 'echo Error: Device not supported; exit 1');
     standIn(folder, 'nvcc', 'exit 0');
     const env = { ...process.env, PATH, PYTHON: join(folder, 'python'), DRY: '1' };
-    delete (env as NodeJS.ProcessEnv).NODE_TEST_CONTEXT; // else the tests report to this runner
+    delete (env as NodeJS.ProcessEnv).NODE_TEST_CONTEXT; // otherwise the tests report to this runner
     const result = run('bash', ['bench/gpu/run.sh', '--addon', addon], { env });
     const output = outputOf(result);
     assert.match(output, new RegExp(`not built: .*libgroupgrad.so, ${addon}`));
@@ -88,7 +88,7 @@ test('run.sh takes an addon that was built elsewhere, with Node alone', { skip: 
   });
 });
 
-test('pack.sh packs what session.sh runs, without the Node that is here', { skip: noTorch }, (t) => {
+test("pack.sh packs everything that session.sh runs, without this machine's Node", { skip: noTorch }, (t) => {
   const addon = buildEmulatedAddon();
   withFolder((folder) => {
     const peer = join(folder, 'checkout', 'src', 'liger_kernel');
@@ -107,7 +107,7 @@ test('pack.sh packs what session.sh runs, without the Node that is here', { skip
     assert.equal(packed.status, 0, outputOf(packed));
     t.diagnostic(packed.stdout.trim().split('\n').at(-1)!.trim());
 
-    // The working tree as it travels: without what git ignores.
+    // The working tree as it is packed: without files that git ignores.
     const tree = join(folder, 'tree');
     for (const name of ['bench', 'native', 'src', 'test', 'package.json', 'tsconfig.json', 'tsconfig.build.json'])
       cpSync(join(root, name), join(tree, name), { recursive: true });

@@ -1,8 +1,8 @@
-// A run that is killed (SIGKILL) again and again, at random moments, ends as the run that was left alone, bit for bit.
+// A run that is killed (SIGKILL) repeatedly at random moments ends like an uninterrupted run, bit for bit.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { after as afterAll, before, type TestContext } from 'node:test';
 import { setTimeout as after } from 'node:timers/promises';
@@ -26,8 +26,14 @@ before(() =>
 );
 afterAll(() => rmSync(programs, { recursive: true, force: true }));
 
-/** Trains, and kills the process `delay` milliseconds after it has begun to train. Whether it came to its end. */
-async function run(program: string, runDir: string, steps: number, delay: number): Promise<boolean> {
+const never = Number.POSITIVE_INFINITY;
+const linesOf = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8').split('\n').length - 1 : 0);
+
+/**
+ * Trains, and kills the process when its run has made `kill` steps, and up to `later` milliseconds after that: counted by
+ * what it has written, so that a busy machine makes no difference. Whether it came to its end.
+ */
+async function run(program: string, runDir: string, steps: number, kill = never, later = 0): Promise<boolean> {
   const args = [join(programs, program), runDir, String(steps)];
   const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
   let errors = '';
@@ -39,7 +45,10 @@ async function run(program: string, runDir: string, steps: number, delay: number
   });
   const training = new Promise((resolve) => child.stdout.once('data', resolve));
   await Promise.race([training, ended]);
-  await Promise.race([after(delay, undefined, { ref: false }), ended]);
+  if (kill === never) await ended;
+  const isRunning = () => child.exitCode === null && child.signalCode === null;
+  while (isRunning() && linesOf(join(runDir, 'metrics.jsonl')) < kill) await after(1);
+  await after(later * Math.random());
   child.kill('SIGKILL');
   const { code, signal } = await ended;
   assert.ok(code === 0 || signal === 'SIGKILL', `exit status ${code}: ${errors}`);
@@ -51,18 +60,19 @@ async function killsChangeNothing(t: TestContext, kills: number): Promise<void> 
   const [whole, killed] = [join(folder, 'whole'), join(folder, 'killed')];
   const steps = 15 * kills;
   const began = performance.now();
-  assert.ok(await run('killed-run.mjs', whole, steps, 300_000));
-  const perStep = Math.max(5, (performance.now() - began) / steps);
-  const delays: number[] = [];
-  let done = false;
-  while (!done) {
-    // On average as far as the run can go between two kills if there are to be so many of them.
-    const delay = delays.length < kills ? Math.random() * 20 * perStep : 300_000;
-    done = await run('killed-run.mjs', killed, steps, delay);
-    if (!done) delays.push(Math.round(delay));
+  assert.ok(await run('killed-run.mjs', whole, steps));
+  const perStep = (performance.now() - began) / steps;
+  // Before the first step, which is in the warm start or before it, and so far from the end that it does not come before them.
+  const others = Array.from({ length: kills - 1 }, () => Math.floor(Math.random() * (steps - 15)));
+  const planned = [0, ...others.sort((a, b) => a - b)];
+  const made: number[] = [];
+  for (const kill of planned) {
+    if (await run('killed-run.mjs', killed, steps, kill, perStep)) break;
+    made.push(linesOf(join(killed, 'metrics.jsonl')));
   }
-  t.diagnostic(`killed ${delays.length} times, after ${delays.join(', ')} ms`);
-  assert.ok(delays.length >= kills / 2, `killed only ${delays.length} times`);
+  t.diagnostic(`killed ${made.length} times, after ${made.join(', ')} lines`);
+  assert.ok(made.length >= kills / 2, `killed only ${made.length} times`);
+  assert.ok(await run('killed-run.mjs', killed, steps));
   assert.deepEqual(lastingFiles(killed), lastingFiles(whole));
   assert.deepEqual(
     readLines(join(killed, 'timing.jsonl')).map(({ step }) => step),
@@ -78,7 +88,7 @@ test('20 kills change nothing', { timeout: 600_000, skip: slowSet('takes a minut
 
 const stories = join(root, '../shared/models/stories260k');
 
-test('a run that trains a model of a folder is killed, and goes on bit for bit', {
+test('a run that trains a model from a folder is killed, and resumes bit for bit', {
   timeout: 600_000,
   skip: slowSet('loads a model five times') || (!existsSync(stories) && `${stories} is missing`),
 }, async (t) => {
@@ -86,11 +96,13 @@ test('a run that trains a model of a folder is killed, and goes on bit for bit',
   const [whole, killed] = [join(folder, 'whole'), join(folder, 'killed')];
   const steps = 6;
   const began = performance.now();
-  assert.ok(await run('killed-model-run.mjs', whole, steps, 300_000));
-  const perStep = Math.max(50, (performance.now() - began) / (steps + 2));
+  assert.ok(await run('killed-model-run.mjs', whole, steps));
+  const perStep = (performance.now() - began) / (steps + 2);
   let kills = 0;
-  for (; kills < 3 && !(await run('killed-model-run.mjs', killed, steps, (1 + Math.random()) * perStep)); kills++);
+  for (const kill of [1, 2, 4]) {
+    if (!(await run('killed-model-run.mjs', killed, steps, kill, perStep))) kills++;
+  }
   assert.ok(kills > 0);
-  await run('killed-model-run.mjs', killed, steps, 300_000);
+  await run('killed-model-run.mjs', killed, steps);
   assert.deepEqual(lastingFiles(killed), lastingFiles(whole));
 });

@@ -1,4 +1,4 @@
-// The ladder study as a program, its committed results, and the page that tells of them.
+// The ladder study as a program, its committed results, and the page that describes them.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -11,7 +11,7 @@ import { labels, nameOf } from '../../examples/studies/ladder/methods.js';
 import { type Learned, resultsFile, type StudyResults } from '../../examples/studies/ladder/results.js';
 import { tablesOf } from '../../examples/studies/ladder/tables.js';
 import { digits } from '../../examples/studies/markdown.js';
-import { root } from '../support/native.js';
+import { root, typescript } from '../support/native.js';
 import { trainingSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
@@ -21,14 +21,14 @@ const committed: StudyResults = JSON.parse(committedText);
 function runStudy(...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
-    ['--import', 'tsx', 'examples/studies/ladder.ts', ...args],
+    [...typescript, 'examples/studies/ladder.ts', ...args],
     { cwd: root, encoding: 'utf8', timeout: 600_000 },
   );
   assert.equal(status, 0, `${stdout}\n${stderr}`);
   return stdout;
 }
 
-test('the study, cut short, agrees with theory and with the committed expectations, and writes what it prints', (t) => {
+test('the shortened study agrees with theory and with the committed expectations, and writes what it prints', (t) => {
   const out = temporaryFolder(t);
   const printed = runStudy('--quick', '--out', out);
   const text = readFileSync(join(out, 'hadw-ladder.json'), 'utf8');
@@ -67,7 +67,7 @@ function assertWithinFourErrors({ simulations, cells }: StudyResults) {
   }
 }
 
-test('the committed study is what the program computes', {
+test('the committed study is reproduced by the program', {
   skip: trainingSet('takes minutes'),
 }, (t) => {
   const out = temporaryFolder(t);
@@ -120,7 +120,7 @@ const lambdaIndex = committed.configuration.hadwScales.indexOf(lambda);
 const weighted = labels.hadw(lambda, learning.anchor);
 const sizeAlone = labels.sizeAlone(lambda);
 
-/** Sentences of the page with their numbers; spaces stand for line ends too. */
+/** Sentences of the page that contain numbers; line breaks count as spaces. */
 function claims(): string[] {
   const d = (value: number, count = 3) => digits(value, count);
   const gradient = (p: number, mixture: string) => d(lambda * cell('none', p).hadw[mixture].gradient);
@@ -170,7 +170,7 @@ function claims(): string[] {
   ];
 }
 
-test('docs/hadw.md says what the committed results say', () => {
+test('the numbers in docs/hadw.md are those of the committed results', () => {
   const prose = section
     .split('\n')
     .filter((line) => !line.startsWith('|') && !/^\*.*\*$/.test(line))
@@ -181,22 +181,22 @@ test('docs/hadw.md says what the committed results say', () => {
     assert.ok(prose.includes(claim), claim);
     unchecked = unchecked.replace(claim, '');
   }
-  // Probabilities, levels and λ of the configuration have at most two digits; whatever has more is a result.
+  // Probabilities, levels and λ of the configuration have at most two digits; longer numbers are results.
   assert.deepEqual(unchecked.match(/\d*\.\d{3,}/g), null);
 });
 
-test('what docs/hadw.md concludes holds for the committed results', () => {
+test('the conclusions of docs/hadw.md hold for the committed results', () => {
   const { cells, batches, configuration } = committed;
   const { hadwScales, rungs } = configuration;
   const one = hadwScales.indexOf(1);
 
-  // Over all groups r − p̂ is unbiased but for (G − 1)/G; HA-DW's direction is another one.
+  // Over all groups r − p̂ is unbiased except for (G − 1)/G; HA-DW's direction is different.
   for (const c of cells.filter(({ scale }) => scale === 'none')) {
     assert.ok(Math.abs(c.plain.gradient - (c.groupSize - 1) / c.groupSize) < 1e-5);
   }
   for (const b of batches) {
     assert.ok(b.hadwBest.gradientCosine < b.plain.gradientCosine);
-    // Some λ without weights leaves less error than any λ with them.
+    // For some λ, the error without weights is smaller than that of any λ with weights.
     assert.ok(b.plainBest.error < b.hadwBest.error);
     for (const { error } of b.hadw) assert.ok(error >= b.hadwBest.error);
     if (b.scale === 'none') {
@@ -213,7 +213,7 @@ test('what docs/hadw.md concludes holds for the committed results', () => {
     assert.ok(c.hadw.even.errors[lambdaIndex] > c.plain.error);
     assert.equal(c.hadw.even.errors[one] < c.plain.error, c.groupSize === 4 && outer.includes(c.p));
   }
-  // At 1.3 and 1.5 fewer than half of the advantages are nearer, with r − p̂.
+  // At 1.3 and 1.5 fewer than half of the advantages are closer than with r − p̂.
   for (const groupSize of configuration.groupSizes) {
     const ranges = cells
       .filter((c) => c.scale === 'none' && c.groupSize === groupSize)

@@ -1,4 +1,4 @@
-// A run folder that is taken over: who has lost it writes nothing more to it, who has it goes on as if nothing had been.
+// A run folder that is taken over: its previous owner writes nothing more to it, and its new owner continues unaffected.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -31,7 +31,7 @@ describe('a trainer whose folder was taken over', () => {
     return trainer;
   }
 
-  /** What a folder holds but the lock, with the contents. */
+  /** The contents of a folder, except for the lock. */
   function contents(runDir: string): Record<string, string> {
     const names = fs.readdirSync(runDir, { recursive: true }) as string[];
     const files = names.filter((name) => name !== 'lock.json' && fs.statSync(join(runDir, name)).isFile());
@@ -44,7 +44,7 @@ describe('a trainer whose folder was taken over', () => {
 
   const lost = /^Error: .*: this process has lost the folder and writes nothing more to it: process \d+ on /;
 
-  test('writes nothing more, whatever it is about to write', async (t) => {
+  test('writes nothing more, whatever it was about to write', async (t) => {
     const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'run')];
     let fails: 'not' | 'throws' | 'faulty' = 'not';
     const rewards = [
@@ -65,7 +65,7 @@ describe('a trainer whose folder was taken over', () => {
     const [first, second, third, fourth] = robbed;
     await assert.rejects(trainTo(first, 9), lost);
     fails = 'throws';
-    // Told of what has ended it, and that it could save no more.
+    // The error names what ended it, and says that nothing more could be saved.
     await assert.rejects(trainTo(second, 9), /of the reward/);
     fails = 'faulty';
     await assert.rejects(trainTo(third, 9), lost);
@@ -78,7 +78,7 @@ describe('a trainer whose folder was taken over', () => {
     assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
   });
 
-  test('in the midst of saving, puts no checkpoint there', async (t) => {
+  test('while saving, does not put a checkpoint there', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     const trainer = await open(t, options(runDir));
     await trainTo(trainer, 1);
@@ -91,7 +91,7 @@ describe('a trainer whose folder was taken over', () => {
     assert.ok(!fs.readdirSync(join(runDir, 'checkpoints')).includes('step-00000002'));
   });
 
-  test('whose files the other removes while it saves, tells of the other alone', async (t) => {
+  test('whose files the other process removes while it saves, reports only the other process', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     const trainer = await open(t, options(runDir));
     await trainTo(trainer, 1);
@@ -106,7 +106,7 @@ describe('a trainer whose folder was taken over', () => {
     });
   });
 
-  test('was refused before, and is so again without being told to', async (t) => {
+  test('was rejected before, and is rejected again without takeOver', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     await open(t, options(runDir));
     await assert.rejects(createTrainer(options(runDir)), /is training in this folder.*takeOver: true/);
@@ -121,7 +121,7 @@ const tiny = {
   promptsPerStep: 4,
   groupSize: 4,
   loss: 'grpo',
-  // The cpu backend greets on standard error.
+  // The cpu backend prints a message on standard error.
   backend: quickBackend,
 };
 
@@ -160,7 +160,7 @@ describe('groupgrad', () => {
   };
   const linesOf = (path: string) => (fs.existsSync(path) ? fs.readFileSync(path, 'utf8').split('\n').length - 1 : 0);
 
-  test('train --take-over: the other process ends with an error, and the run is what it would have been', async (t) => {
+  test('train --take-over: the other process ends with an error, and the result of the run does not change', async (t) => {
     const file = write(t, { ...tiny, checkpoint: { every: 5 } });
     const [whole, runDir] = [join(temporaryFolder(t), 'whole'), join(temporaryFolder(t), 'run')];
     const metrics = join(runDir, 'metrics.jsonl');
@@ -192,7 +192,7 @@ describe('groupgrad', () => {
     probe.status === 0 ? false : `unshare ${flags.join(' ')}: ${probe.error?.message ?? probe.stderr.trim()}`;
 
   const waits = skip || slowSet('starts six processes');
-  test('train in two containers: the second one is refused, whichever that is', { skip: waits }, async (t) => {
+  test('train in two containers: the second one is rejected, whichever it is', { skip: waits }, async (t) => {
     const file = write(t, tiny);
     for (const [one, other] of [
       [[], ['unshare', ...flags]],
@@ -216,7 +216,7 @@ describe('groupgrad', () => {
     }
   });
 
-  test('compare --take-over: the other comparison and its runs end, and this one does them', {
+  test('compare --take-over: the other comparison and its runs end, and this one continues them', {
     timeout: 300_000,
     skip: slowSet('starts seven processes'),
   }, async (t) => {

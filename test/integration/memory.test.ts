@@ -1,16 +1,16 @@
-// A thousand steps of a nano policy: as many tensors as before, and no more memory.
+// A thousand steps of a nano policy: the number of tensors and the memory do not grow.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import test from 'node:test';
-import { outputOf, root, run } from '../support/native.js';
+import { outputOf, root, run, typescript } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const steps = 1000;
 /**
- * Bytes a step. The least that a step could leave behind by mistake, its groups or one tensor of the policy, is more than ten
- * kilobytes. What the collector and malloc keep for themselves grows by less once a few hundred steps have been made.
+ * Bytes per step. The least that a step could leak by mistake, its groups or one tensor of the policy, is more than ten
+ * kilobytes. The collector's and malloc's own memory grows by less after a few hundred steps.
  */
 const allowed = 4096;
 
@@ -31,7 +31,7 @@ for (const [backend, packageName] of [
 ]) {
   const skip = reasonToSkip(packageName);
   test(`${steps} steps on ${backend} leave no tensor and no memory behind`, { skip, timeout: 600_000 }, (t) => {
-    const flags = ['--expose-gc', '--max-semi-space-size=1', '--import', 'tsx'];
+    const flags = ['--expose-gc', '--max-semi-space-size=1', ...typescript];
     const args = ['test/support/long-run.ts', backend, String(steps), temporaryFolder(t)];
     const result = run(process.execPath, [...flags, ...args], { cwd: root, timeout: 600 });
     assert.equal(result.status, 0, outputOf(result));
@@ -40,7 +40,7 @@ for (const [backend, packageName] of [
     assert.equal(new Set(states.map(({ tensors }) => tensors)).size, 1, result.stdout);
     const [from, to] = [states.find(({ step }) => step === 500)!, states.at(-1)!];
     const growth = (to.resident - from.resident) / (to.step - from.step);
-    t.diagnostic(`${growth.toFixed(0)} bytes a step; ${(to.resident / 2 ** 20).toFixed(0)} MiB resident`);
-    assert.ok(growth < allowed, `grew by ${growth} bytes a step: ${result.stdout}`);
+    t.diagnostic(`${growth.toFixed(0)} bytes per step; ${(to.resident / 2 ** 20).toFixed(0)} MiB resident`);
+    assert.ok(growth < allowed, `grew by ${growth} bytes per step: ${result.stdout}`);
   });
 }

@@ -1,4 +1,4 @@
-// The mixture study's committed results, and the page that tells of them. Its runs take most of an hour: they are not made here.
+// The mixture study's committed results, and the page that describes them. Its runs take most of an hour and are not repeated here.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ test('the committed results are those of examples/studies/mixture.ts, and comple
   const { identity: before, ...rest } = committed.configuration;
   // These results are older than benchmarks of comparisons.
   assert.deepEqual({ ...rest, benchmarks: rest.benchmarks ?? {} }, configuration);
-  // As a comparison's folder is recognised: settings that are newer than the results, and decide nothing in them, may differ.
+  // Compared like a comparison's folder: settings newer than the results, which have no effect in them, may differ.
   assert.deepEqual(differences(before.common, identity.common), []);
   assert.deepEqual(Object.keys(before.variants), Object.keys(identity.variants));
   for (const [name, variant] of Object.entries(before.variants)) {
@@ -38,7 +38,7 @@ test('the committed summary is that of the committed runs', () => {
   const again = summarize(committed.configuration, committed);
   const near = (actual: unknown, expected: unknown, path: string): void => {
     if (typeof expected === 'number') {
-      // Runs and summary are rounded to 8 digits each; differences of shares lose those before the point they share.
+      // Runs and summary are rounded to 8 digits each; differences of shares lose the leading ones.
       assert.ok(Math.abs((actual as number) - expected) < 1e-6, `${path}: ${actual}, expected ${expected}`);
     } else if (typeof expected === 'object' && expected !== null) {
       for (const [key, value] of Object.entries(expected)) {
@@ -47,7 +47,7 @@ test('the committed summary is that of the committed runs', () => {
     } else assert.equal(actual, expected, path);
   };
   near(again.variants, committed.summary.variants, 'variants');
-  // A tie between sign patterns may fall either way after rounding: p is not compared.
+  // A tie between sign patterns may be counted differently after rounding: p is not compared.
   const withoutP = committed.summary.pairs.map(({ quantities, ...pair }) => ({
     ...pair,
     quantities: Object.fromEntries(
@@ -71,7 +71,7 @@ test('docs/hadw.md has the tables of the committed results', () => {
   assert.equal(section.match(/^\| ---/gm)!.length, tablesOf(committed).length);
 });
 
-test('every result that the section and the advice name stands in a table', () => {
+test('every result mentioned in the section and the advice is in a table', () => {
   const tables = tablesOf(committed)
     .flatMap(({ lines }) => lines)
     .join('\n');

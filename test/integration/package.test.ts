@@ -1,5 +1,5 @@
-// The package as npm would publish it: what is in it, and what installing it gives, by every package manager, with install
-// scripts blocked and no compiler. Nothing is compiled here: the addon is the one of `npm run prebuild`, or, where that has not
+// The package as npm would publish it: its contents, and the result of installing it with every package manager, with install
+// scripts blocked and no compiler. Nothing is compiled here: the addon is the one of `npm run prebuild`, or, if that has not
 // been run, the checkout's own.
 
 import assert from 'node:assert/strict';
@@ -24,16 +24,16 @@ import { ownBuild, platform, prebuiltAddon } from '../../src/devices/places.js';
 import { outputOf, root, run } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 
-/** npm's own program, so that it also runs where PATH holds nothing but node. */
+/** npm's own program, so that it also runs where PATH contains only node. */
 const npmCli = [
   process.env.npm_execpath,
   join(dirname(process.execPath), '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js'),
 ].find((path) => path?.endsWith('npm-cli.js') && existsSync(path)) as string;
 
 const addon = [prebuiltAddon(), ownBuild().path].find((path) => existsSync(path));
-const skip = !npmCli ? 'npm was not found beside node' : addon === undefined && 'there is no addon: npm run prebuild';
+const skip = !npmCli ? 'npm was not found next to node' : addon === undefined && 'there is no addon: npm run prebuild';
 
-/** The environment of this process without what npm has set for it, with PATH as given. */
+/** The environment of this process without npm's variables, with the given PATH. */
 function environment(path = process.env.PATH): NodeJS.ProcessEnv {
   const own = Object.entries(process.env).filter(([name]) => !/^(npm_|GROUPGRAD_|INIT_CWD)/.test(name));
   const quiet = { npm_config_fund: 'false', npm_config_audit: 'false', npm_config_update_notifier: 'false' };
@@ -48,10 +48,10 @@ let folder = '';
 let checkout = '';
 let tarball = '';
 let packed: string[] = [];
-/** Holds node and sh, and no compiler. */
+/** Contains node and sh, but no compiler. */
 let bin = '';
 
-/** A copy of the checkout with its addon, in which tests may break what they like. */
+/** A copy of the checkout with its addon, which tests may break. */
 function copyCheckout(): void {
   checkout = join(folder, 'checkout');
   const listed = run('git', ['ls-files', '--cached', '--others', '--exclude-standard']);
@@ -66,7 +66,7 @@ function copyCheckout(): void {
   if (existsSync(manifest))
     cpSync(dirname(prebuiltAddon()), join(checkout, 'prebuilds', platform), { recursive: true });
   else copyFileSync(addon as string, join(checkout, 'prebuilds', platform, 'groupgrad.node'));
-  // What a developer's checkout also holds, and what must not be published.
+  // Files that a developer's checkout may also contain, which must not be published.
   for (const file of ['build/Release/groupgrad.node', 'native/cpu/stray.o', 'runs/1/checkpoint.bin', '.env']) {
     mkdirSync(dirname(join(checkout, file)), { recursive: true });
     writeFileSync(join(checkout, file), 'stray');
@@ -76,11 +76,11 @@ function copyCheckout(): void {
 function pack(): void {
   const prepared = npm(['run', 'prepare'], checkout);
   assert.equal(prepared.status, 0, outputOf(prepared));
-  // Its scripts have been run, or would compile.
+  // Its scripts have been run; otherwise it would compile.
   const result = npm(['pack', '--json', '--ignore-scripts', '--pack-destination', folder], checkout);
   assert.equal(result.status, 0, outputOf(result));
   const report: unknown = JSON.parse(result.stdout);
-  // npm 11 and before: an array; later: by name.
+  // npm 11 and earlier: an array; later: by name.
   const [entry] = Object.values(report as Record<string, { filename: string; files: { path: string }[] }>);
   tarball = join(folder, entry.filename);
   packed = entry.files.map(({ path }) => path).sort();
@@ -97,7 +97,7 @@ function filesIn(start: string): string[] {
 const unreachable =
   /ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENOTCACHED|E40\d|E50\d|network|ConnectionRefused|FailedToOpen/i;
 
-/** How each package manager adds packages; all but npm itself come from the registry. */
+/** How each package manager adds packages; all except npm itself come from the registry. */
 const managers = {
   'npm with --ignore-scripts': {
     add: ['install', '--ignore-scripts', '--prefer-offline'],
@@ -136,10 +136,10 @@ const managers = {
 type Manager = keyof typeof managers;
 
 const tfjs = ['@tensorflow/tfjs-core@4.22.0', '@tensorflow/tfjs-backend-wasm@4.22.0'];
-/** Seconds. Only CI has its machine to itself. */
+/** Seconds. Only CI has the machine to itself. */
 const limit = process.env.CI ? 10 : 60;
 
-/** The command line of a package manager. Undefined, and the test skipped, where it cannot be had. */
+/** The command line of a package manager. Undefined, and the test skipped, if it is not available. */
 function command(t: TestContext, name: Manager): string[] | undefined {
   const manager = managers[name];
   if (!('from' in manager)) return [process.execPath, npmCli];
@@ -158,7 +158,7 @@ function skipped(t: TestContext, output: string): undefined {
   t.skip(`the registry cannot be reached: ${output.trim().split('\n').at(-1)}`);
 }
 
-/** Adds packages to an empty project, with nothing but node on PATH. Seconds, or undefined where they cannot be had. */
+/** Adds packages to an empty project, with only node on PATH. Returns the seconds it took, or undefined if they are not available. */
 function install(t: TestContext, name: Manager, packages: readonly string[], home: string): number | undefined {
   const start = command(t, name);
   if (!start) return undefined;
@@ -229,7 +229,7 @@ describe('the package', { skip }, () => {
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  test('holds all that is built from, the addon, and nothing else', () => {
+  test('contains everything needed to build it, the addon, and nothing else', () => {
     assert.deepEqual(
       under('native/'),
       filesIn('native').filter((file) => !file.endsWith('.o')),
@@ -262,11 +262,11 @@ describe('the package', { skip }, () => {
     ]);
   });
 
-  test('is below 8 MB, and runs nothing at its installation', () => {
+  test('is smaller than 8 MB, and runs nothing when it is installed', () => {
     assert.ok(statSync(tarball).size < 8e6, `${statSync(tarball).size} bytes`);
     const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object };
     for (const name of ['preinstall', 'install', 'postinstall']) assert.ok(!(name in scripts), name);
-    // pnpm and yarn take it for an install script.
+    // pnpm and yarn treat it as an install script.
     assert.ok(!packed.includes('binding.gyp'));
   });
 
@@ -281,7 +281,7 @@ describe('the package', { skip }, () => {
         const source = readFileSync(join(checkout, path), 'utf8');
         return [...source.matchAll(/(?:from|import) ?\(?['"]([^.'"][^'"]*)['"]/g)].map((match) => match[1]);
       })
-      // Examples in comments import the package itself; tsx is loaded where the sources are run, not dist.
+      // Examples in comments import the package itself; tsx is loaded only where the sources are run, not in dist.
       .filter((name) => !/^(node:|groupgrad\b|tsx\b)/.test(name))
       .map((name) =>
         name
@@ -294,7 +294,7 @@ describe('the package', { skip }, () => {
 
   for (const name of Object.keys(managers) as Manager[]) {
     const skip = 'from' in managers[name] && slowSet('fetches another package manager');
-    test(`${name}, scripts blocked, no compiler: the addon is there and a policy is trained`, { skip }, (t) => {
+    test(`${name}, scripts blocked, no compiler: the addon works and a policy is trained`, { skip }, (t) => {
       const home = join(folder, name);
       if (install(t, name, [tarball, ...tfjs], home) === undefined) return;
       const begin = performance.now();
@@ -329,7 +329,7 @@ describe('the package', { skip }, () => {
     });
   }
 
-  test('with tfjs-core, all packages in the cache: installed within seconds', {
+  test('with tfjs-core and all packages in the cache: installed within seconds', {
     skip: slowSet('installs once more'),
   }, (t) => {
     const seconds = install(t, 'npm with --ignore-scripts', [tarball, tfjs[0]], join(folder, 'timed'));
@@ -338,7 +338,7 @@ describe('the package', { skip }, () => {
     assert.ok(seconds < limit, `${seconds} s`);
   });
 
-  test('without TensorFlow.js: the loss is there, and what trains says what to type', (t) => {
+  test('without TensorFlow.js: the loss works, and training says what to install', (t) => {
     const home = join(folder, 'alone');
     if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
     checkLoss(runIn(home, program('auto')) as Answer);
@@ -387,12 +387,12 @@ describe('the package', { skip }, () => {
     );
   });
 
-  test('its types hold in a strict project', { skip: slowSet('installs once more') }, (t) => {
+  test('its types are valid in a strict project', { skip: slowSet('installs once more') }, (t) => {
     const home = join(folder, 'types');
     if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
     symlinkSync(join(root, 'node_modules', '@tensorflow'), join(home, 'node_modules', '@tensorflow'));
     const options = { module: 'NodeNext', moduleResolution: 'NodeNext', target: 'ES2022', strict: true, noEmit: true };
-    // tfjs-core's own declarations want those of a browser; groupgrad's are checked in full.
+    // tfjs-core's own declarations need those of a browser; groupgrad's are checked in full.
     const files = { 'main.ts': false, 'tensors.ts': true };
     writeFileSync(
       join(home, 'main.ts'),
@@ -435,7 +435,7 @@ describe('the package', { skip }, () => {
     const before = readdirSync(installed, { recursive: true }).sort();
     const rebuilt = npm(['rebuild', 'groupgrad', '--foreground-scripts'], home);
     assert.equal(rebuilt.status, 0, outputOf(rebuilt));
-    assert.match(outputOf(rebuilt), /prepare/); // it was run
+    assert.match(outputOf(rebuilt), /prepare/); // the script was run
     const strip = (paths: typeof before) => paths.filter((path) => !/^node_modules|package-lock/.test(String(path)));
     assert.deepEqual(strip(readdirSync(installed, { recursive: true }).sort()), strip(before));
     t.diagnostic(outputOf(rebuilt).trim());
@@ -458,12 +458,12 @@ describe('the package', { skip }, () => {
     assert.ok(performance.now() - begin < 1000 * limit);
   });
 
-  test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation leaves', {
+  test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation keeps', {
     skip: slowSet('installs and builds'),
   }, (t) => {
     const home = join(folder, 'builds');
     if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
-    // A compiler that has finished already.
+    // A compiler that does nothing and succeeds.
     const tools = join(folder, 'tools');
     mkdirSync(tools);
     const script = (name: string, text: string) =>
@@ -496,15 +496,15 @@ describe('the package', { skip }, () => {
     const own = runIn(home, program('cpu'), env) as Answer;
     assert.ok(own.detail.endsWith(path), own.detail);
     checkLoss(own);
-    // One that does not load is passed over, and doctor says so.
+    // One that does not load is skipped, and doctor says so.
     writeFileSync(path, 'no addon');
     const after = runIn(home, program('cpu'), env) as Answer;
     assert.ok(after.detail.endsWith(join('prebuilds', platform, 'groupgrad.node')), after.detail);
     const doctor = groupgrad(home, ['doctor'], env);
-    assert.match(doctor.stdout.replaceAll(/\s+/g, ' '), /✓ addon prebuilt, .* passed over: .* could not be loaded/);
+    assert.match(doctor.stdout.replaceAll(/\s+/g, ' '), /✓ addon prebuilt, .* skipped: .* could not be loaded/);
     checkDoctor(doctor.stdout);
 
-    // A compiler that fails: its words, and nothing is left.
+    // A compiler that fails: its message is shown, and nothing is left behind.
     script('cmake', '[ "$1" = --build ] && echo "no such instruction" && exit 1; exit 0');
     const failed = groupgrad(home, ['build', '--cuda', 'off'], env);
     assert.equal(failed.status, 1);
@@ -515,7 +515,7 @@ describe('the package', { skip }, () => {
     assert.deepEqual(readdirSync(cached), ['addons']);
   });
 
-  test('without an addon for the platform: what is missing, and what to type', (t) => {
+  test('without an addon for the platform: what is missing, and the commands to install it', (t) => {
     const home = join(folder, 'bare');
     if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
     rmSync(join(home, 'node_modules', 'groupgrad', 'prebuilds'), { recursive: true });
@@ -542,7 +542,7 @@ const comparison = {
   seeds: [1],
 };
 
-/** Nothing wider than a terminal, no line twice. */
+/** No line wider than a terminal, no line twice. */
 function checkDoctor(text: string): void {
   const lines = text.split('\n').filter((line) => line !== '');
   for (const line of lines) assert.ok(line.length <= 80, line);

@@ -1,38 +1,24 @@
-// Table 1 of the paper as one command, on a tiny model with files of its own: killed, gone on with, given a further benchmark.
+// Table 1 of the paper as one command, on a tiny model with its own files: killed, continued, extended by a benchmark.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import math from '../../examples/paper/math.js';
 import { benchmarks } from '../../src/tasks/benchmarks.js';
+import { quickBackend } from '../support/backend.js';
+import { callInThread } from '../support/cli.js';
 import { elements } from '../support/markup.js';
 import { tinyConfig, tinyTokenizer, words, writeModelFolder } from '../support/model-folder.js';
 import { root } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-interface Ended {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [join(root, 'dist/cli/main.js'), ...args], { cwd: root });
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (text) => {
-    stdout += text;
-  });
-  child.stderr.on('data', (text) => {
-    stderr += text;
-  });
-  return { child, ended: new Promise((resolve) => child.on('close', (status) => resolve({ status, stdout, stderr }))) };
-}
-
 const variants = ['grpo', 'grpo+hadw', 'gspo', 'gspo+hadw', 'dapo', 'dapo+hadw'];
 
-test('table 1 of the paper is filled on a small model, and resumes', { timeout: 300_000 }, async (t) => {
+test('table 1 of the paper is filled for a small model, and resumes', { timeout: 300_000 }, async (t) => {
   const folder = temporaryFolder(t);
   // The words of the benchmark's prompt are in its vocabulary.
   const prompt = benchmarks.minerva.template.replace('{prompt} ', '').split(' ');
@@ -59,27 +45,29 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
     'base.sampling.stopTexts=["b"]',
     'base.sampling.promptLength=16',
     `base.steps=${steps}`,
-    'base.backend=wasm',
+    `base.backend=${quickBackend}`,
     `benchmarks.own=${JSON.stringify({ data: own, prompt: 'problem', verify: 'exact' })}`,
     `benchmarks.minerva=${own}`,
     'evaluation={"samples":4}',
   ];
-  const compare = (to: string, steps: number, ...more: string[]) => {
+  const call = (to: string, steps: number, ...more: string[]) => {
     const set = [...settings(steps), ...more].flatMap((one) => ['--set', one]);
-    return start('compare', 'examples/paper/math.ts', '--out', to, '--jobs', '2', ...set);
+    return ['compare', 'examples/paper/math.ts', '--out', to, '--jobs', '2', ...set];
   };
+  const compare = (...args: Parameters<typeof call>) => callInThread(...call(...args));
 
-  const nothing = await start('compare', 'examples/paper/math.ts').ended;
+  const nothing = callInThread('compare', 'examples/paper/math.ts');
   assert.equal(nothing.status, 1);
-  assert.match(nothing.stderr, /^groupgrad: base\.policy\.model: expected a model's folder, with config\.json, got /);
+  assert.match(nothing.stderr, /^groupgrad: base\.policy\.model: expected a model's folder with config\.json, got /);
 
   // Killed while a policy is evaluated on a benchmark.
-  const killed = compare(out, 2);
+  const killed = spawn(process.execPath, [join(root, 'dist/cli/main.js'), ...call(out, 2)], { cwd: root });
+  const ended = once(killed, 'exit');
   const begun = () => variants.some((variant) => existsSync(join(out, 'runs', variant, 'seed-0/benchmarks')));
-  while (!begun() && killed.child.exitCode === null) await wait(5);
-  killed.child.kill('SIGKILL');
-  assert.equal((await killed.ended).status, null);
-  const { status, stdout, stderr } = await compare(out, 2).ended;
+  while (!begun() && killed.exitCode === null) await wait(5);
+  killed.kill('SIGKILL');
+  assert.deepEqual(await ended, [null, 'SIGKILL']);
+  const { status, stdout, stderr } = compare(out, 2);
   assert.equal(status, 0, stdout + stderr);
 
   const result = JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8'));
@@ -95,7 +83,7 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
     );
     for (const { mean } of values) assert.ok(mean >= 0 && mean <= 1);
   }
-  // From the completions themselves.
+  // Computed from the completions themselves.
   const shareOf = (folder: string) => {
     const lines = readFileSync(join(folder, 'completions.jsonl'), 'utf8').trim().split('\n');
     assert.equal(lines.length, 20 * 4);
@@ -130,11 +118,16 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
   assert.ok(!headings.some(({ text }) => /Before training|50 %/.test(text)), 'there is no probe');
   for (const text of [html, markdown]) assert.ok(!text.includes(folder), 'no path of the machine');
 
-  // Without the interruption it comes to the same, byte for byte.
+  // Without the interruption, and without the other variants, it comes to the same, byte for byte.
   const whole = join(folder, 'whole');
-  const uninterrupted = await compare(whole, 2).ended;
+  const some = ['grpo', 'dapo+hadw'] as const;
+  const two = [
+    `variants=${JSON.stringify(Object.fromEntries(some.map((name) => [name, math.variants[name]])))}`,
+    'pairs=[]',
+  ];
+  const uninterrupted = compare(whole, 2, ...two);
   assert.equal(uninterrupted.status, 0, uninterrupted.stderr);
-  for (const variant of variants) {
+  for (const variant of some) {
     for (const name of ['own', 'minerva']) {
       const file = join(end(variant, name), 'completions.jsonl');
       assert.deepEqual(readFileSync(file), readFileSync(file.replace(out, whole)), `${variant}, ${name}`);
@@ -142,22 +135,25 @@ test('table 1 of the paper is filled on a small model, and resumes', { timeout: 
   }
 
   // A further benchmark is evaluated without training again; more steps are trained, and the table is that of their end.
-  const before = readFileSync(join(out, 'runs/grpo/seed-0/metrics.jsonl'), 'utf8');
-  const more = await compare(out, 2, `benchmarks.amc23=${own}`).ended;
+  const metrics = () => readFileSync(join(whole, 'runs/grpo/seed-0/metrics.jsonl'), 'utf8');
+  const before = metrics();
+  const further = [...two, `benchmarks.amc23=${own}`];
+  const more = compare(whole, 2, ...further);
   assert.equal(more.status, 0, more.stdout + more.stderr);
   assert.match(more.stdout, /^variant +own avg@4 +minerva avg@4 +amc23 avg@4 +mean /m);
-  assert.equal(readFileSync(join(out, 'runs/grpo/seed-0/metrics.jsonl'), 'utf8'), before);
-  const longer = await compare(out, 3).ended;
+  assert.equal(metrics(), before);
+  const longer = compare(whole, 3, ...further);
   assert.equal(longer.status, 0, longer.stdout + longer.stderr);
-  assert.deepEqual(readdirSync(join(out, 'runs/dapo/seed-0/benchmarks')).sort(), ['step-2', 'step-3']);
+  assert.ok(metrics().startsWith(before), 'the steps that were made are kept');
+  assert.equal(metrics().split('\n').length, before.split('\n').length + 1);
+  assert.deepEqual(readdirSync(join(whole, 'runs/grpo/seed-0/benchmarks')).sort(), ['step-2', 'step-3']);
 
-  // A benchmark's file that has changed is another benchmark.
+  // A benchmark whose file has changed is a different benchmark.
   path('own.jsonl', problems.slice(1, 21));
-  const changed = await compare(out, 3).ended;
+  const changed = compare(whole, 3, ...two);
   assert.equal(changed.status, 1);
   assert.match(
     changed.stderr,
     /made with another configuration;.*variant or benchmark by another name\n {2}benchmarks\.own\.task: the data file \S+own\.jsonl has changed/s,
   );
-  rmSync(whole, { recursive: true });
 });

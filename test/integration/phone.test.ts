@@ -1,5 +1,5 @@
-// The reports on a phone: laid out by a browser 390 pixels wide, where nothing is cut off, no number is broken and every text
-// of a chart can be read.
+// The reports on a phone: laid out by a browser 390 pixels wide, where nothing is cut off, no number is wrapped and all text
+// of charts is legible.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -20,7 +20,7 @@ const folder = mkdtempSync(join(tmpdir(), 'groupgrad-phone-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 function layOut(html: string): Layout {
-  // In a frame, because a browser's window is never as narrow as a phone.
+  // In a frame, because a browser's window cannot be as narrow as a phone.
   const frame = html.replaceAll('&', '&amp;').replaceAll('"', '&quot;');
   const program = `
     document.querySelector('iframe').onload = ({ target }) => {
@@ -54,7 +54,7 @@ test('the report of a run on a phone', { skip: noBrowser }, async () => {
   assert.match(html, /Groups sampled again[\s\S]*<figcaption>Dynamic sampling draws further rounds/);
 });
 
-test('the report of a comparison on a phone, its curves first', { skip: noBrowser }, () => {
+test('the report of a comparison on a phone, with its curves first', { skip: noBrowser }, () => {
   const file = join(root, 'bench', 'results', 'hadw-mixture.json');
   const result = JSON.parse(readFileSync(file, 'utf8')) as ComparisonResult;
   const layout = layOut(comparisonPage('mixture', result));

@@ -1,4 +1,4 @@
-// Models from folders in the trainer: with an adapter and in full, warm start, KL, checkpoints that others can use, resumption,
+// Models from folders in the trainer: with an adapter and in full, warm start, KL, checkpoints for other programs, resuming,
 // export.
 
 import assert from 'node:assert/strict';
@@ -27,7 +27,7 @@ import { tensorsOf, tinyConfig, wordTask, writeModelFolder } from '../support/mo
 import { lastingFiles, readLines, temporaryFolder, weightsOf } from '../support/trainer.js';
 
 const lora = { rank: 2, alpha: 8 };
-/** Of the unembedding too. */
+/** Includes the unembedding. */
 const everyLinear = { ...lora, targets: '.*' };
 
 async function open(
@@ -69,7 +69,7 @@ describe('models from folders in the trainer', () => {
     ['an adapter of the unembedding too', { lora: everyLinear }],
     ['every weight', {}],
   ] as const) {
-    test(`a run that trains ${kind} and is resumed ends as the run that was left alone, bit for bit`, async (t) => {
+    test(`a run that trains ${kind} and is resumed ends like an uninterrupted run, bit for bit`, async (t) => {
       const parent = temporaryFolder(t);
       const model = writeModelFolder(join(parent, 'model'));
       const [whole, parts] = [join(parent, 'whole'), join(parent, 'parts')];
@@ -83,14 +83,14 @@ describe('models from folders in the trainer', () => {
       }
       assert.deepEqual(lastingFiles(parts), lastingFiles(whole));
       const metrics = readLines(join(whole, 'metrics.jsonl'));
-      // The reference is the model as it was before reinforcement; with an adapter, before the warm start too.
+      // The reference is the model before reinforcement; with an adapter, also before the warm start.
       const kl = metrics.filter(({ step }) => (step as number) > 0).map((line) => line.kl as number);
       assert.ok(kl.at(-1)! > 1e-6, `KL ${kl.join(', ')}`);
       if (kind === 'every weight') assert.ok(Math.abs(kl[0]) < 1e-6, `KL of the first step ${kl[0]}`);
     });
   }
 
-  test('with an adapter only A and B have gradient, moments, snapshot and checkpoint, and there is no reference copy', async (t) => {
+  test('with an adapter, only A and B have gradient, moments, snapshot and checkpoint, and there is no copy of the reference', async (t) => {
     const parent = temporaryFolder(t);
     const model = writeModelFolder(join(parent, 'model'));
     const runDir = join(parent, 'run');
@@ -107,10 +107,10 @@ describe('models from folders in the trainer', () => {
     for (const name of [...names('weights.safetensors'), ...names('optimizer.safetensors')])
       assert.match(name, /\.lora_[AB]$/);
     assert.ok(!fs.existsSync(join(folder, 'reference.safetensors')));
-    // The frozen weights stand in config.json by their SHA-256.
+    // config.json identifies the frozen weights by their SHA-256.
     const config = JSON.parse(fs.readFileSync(join(runDir, 'config.json'), 'utf8'));
     assert.match(config.identity.policy.weights['model.safetensors'], /^[0-9a-f]{64}$/);
-    // The checkpoint is an adapter as it stands.
+    // The checkpoint itself is an adapter folder.
     const ids = [Int32Array.of(1, 3, 4, 5, 6)];
     const again = await PretrainedPolicy.load(model, { adapter: folder });
     t.after(() => again.dispose());
@@ -147,7 +147,7 @@ describe('models from folders in the trainer', () => {
     }
   });
 
-  test('a run goes on with the model elsewhere, and not with another model', async (t) => {
+  test('a run resumes with the model in another place, but not with another model', async (t) => {
     const parent = temporaryFolder(t);
     const model = writeModelFolder(join(parent, 'model'));
     const runDir = join(parent, 'run');
@@ -163,14 +163,14 @@ describe('models from folders in the trainer', () => {
     writeModelFolder(model, { tensors });
     await assert.rejects(
       open(t, model, { lora }, { runDir }),
-      /begun differently[\s\S]*policy\.weights\.model\.safetensors/,
+      /begun with other settings or data[\s\S]*policy\.weights\.model\.safetensors/,
     );
     (await loadRun(runDir, {})).policy.dispose();
     writeModelFolder(join(parent, 'moved'), { tensors });
-    await assert.rejects(loadRun(runDir, {}), /expected the files that .* was begun with, got others/);
+    await assert.rejects(loadRun(runDir, {}), /expected the files that .* was begun with, got different ones/);
   });
 
-  test('a run goes on only with the type of weights and the precision of products that it was begun with', {
+  test('a run resumes only with the same type of weights and precision of products', {
     skip: noEngine,
   }, async (t) => {
     await startBackend('groupgrad');
@@ -196,13 +196,13 @@ describe('models from folders in the trainer', () => {
       const again = await open(t, model, options, { runDir });
       assert.equal(again.trainer.step, 2);
       again.trainer.dispose();
-      // Looked at from outside, it is the same policy.
+      // Loaded by another program, it is the same policy.
       const ids = [Int32Array.of(1, 3, 4, 5, 6)];
       const { policy } = await loadRun(runDir, {});
       assert.equal((policy as LoadedPolicy).description.precision, 'bfloat16');
       assert.deepEqual(await tokenLogProbs(policy, ids), await tokenLogProbs(again.policy, ids));
       policy.dispose();
-      // One that was begun in float32 has no entry, as before there was a choice.
+      // A run that was begun in float32 has no entry, as before the option existed.
       const plain = join(parent, 'plain');
       (await open(t, model, { lora }, { runDir: plain })).trainer.dispose();
       await assert.rejects(

@@ -1,5 +1,5 @@
-// README for a reader in a hurry: its doors, its picture, commands before tables; and its tfjs loop, which runs as it stands
-// under plain Node with nothing but tfjs-core and the WebAssembly backend, and learns.
+// README for a reader in a hurry: its links at the top, its picture, commands before tables; and its tfjs loop, which runs unchanged
+// in plain Node with only tfjs-core and the WebAssembly backend, and learns.
 
 import assert from 'node:assert/strict';
 import { readFileSync, statSync } from 'node:fs';
@@ -25,7 +25,7 @@ test('the tfjs loop learns under plain Node with tfjs-core and the WebAssembly b
   }
 });
 
-test('three doors at the top lead to sections that begin with a command', () => {
+test('three links at the top lead to sections that begin with a command', () => {
   const doors = [...text.matchAll(/^- \[\*\*.*\*\*\]\(#(.+)\)$/gm)].map(([, anchor]) => anchor);
   assert.equal(doors.length, 3);
   assert.ok(text.indexOf('- [**') < text.indexOf('\n## '), 'the doors stand before the first section');
@@ -49,7 +49,7 @@ test('three doors at the top lead to sections that begin with a command', () => 
   assert.match(text, /npm ci && npm test/);
 });
 
-test('a picture of the report is there and small', () => {
+test('a picture of the report exists and is small', () => {
   const [, path] = /!\[[^\]]+\]\((docs\/figures\/[^)]+\.(?:png|svg))\)/.exec(text)!;
   assert.ok(statSync(join(root, path)).size < 200 * 1024);
 });

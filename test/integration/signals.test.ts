@@ -1,4 +1,4 @@
-// Processes that are told to end, in every phase of a run: what is complete is saved in time, and nothing is different later.
+// Processes that receive signals in every phase of a run: complete steps are saved in time, and the results do not change.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -40,15 +40,15 @@ async function until(condition: () => boolean, { child, output }: Started): Prom
   }
 }
 
-/** What is wrong with a run, from one of its calls on (counted from 1) in a process. */
+/** A fault of a run, from one of its calls on (counted from 1) in a process. */
 interface Trouble {
-  /** `hang`: waits for what does not come; `busy`: keeps the event loop from turning. */
+  /** `hang`: waits forever; `busy`: blocks the event loop. */
   kind: 'hang' | 'busy';
   where: 'reward' | 'evaluation';
   from: number;
 }
 
-/** Sixteen rewards a step, and twenty scores an evaluation, which is before the first step and in every third. */
+/** Sixteen rewards per step, and twenty scores per evaluation, which is before the first step and in every third. */
 function writeConfig(
   t: TestContext,
   change = '',
@@ -82,7 +82,7 @@ function writeConfig(
       groupSize: 4,
       iterations: 2,
       hadw: {},
-      // Enough for its completions to end, most of which are scored then.
+      // Long enough for completions to end; most of them are then scored.
       warmStart: { steps: 30, batchSize: 8, optimizer: { learningRate: 0.02 } },
       loss: { preset: 'grpo', kl: { beta: 0.02 } },
       checkpoint: { every: 1000 },
@@ -99,7 +99,7 @@ function writeConfig(
   return {
     file,
     runDir: join(folder, 'run'),
-    /** Writes down what is to be wrong, and returns how many calls it has met. */
+    /** Writes down the fault, and returns how many calls it has affected. */
     trouble(what) {
       fs.rmSync(join(folder, 'reached'), { force: true });
       if (what) fs.writeFileSync(join(folder, 'trouble'), JSON.stringify(what));
@@ -113,16 +113,17 @@ const linesOf = (path: string) => (fs.existsSync(path) ? fs.readFileSync(path, '
 const newest = (runDir: string) => fs.readdirSync(join(runDir, 'checkpoints')).sort().at(-1);
 
 /** Whether a run that goes on to some steps is the one that was left alone. */
-async function assertSame(t: TestContext, file: string, runDir: string, steps: number): Promise<void> {
+async function assertSame(
+  t: TestContext,
+  { file, runDir, steps }: { file: string; runDir: string; steps: number },
+): Promise<void> {
   const whole = join(temporaryFolder(t), 'whole');
-  for (const folder of [whole, runDir]) {
-    const run = start(t, 'train', file, '--run', folder, '--steps', String(steps));
-    assert.equal(await run.ended, 0, run.output());
-  }
+  const runs = [whole, runDir].map((folder) => start(t, 'train', file, '--run', folder, '--steps', String(steps)));
+  for (const run of runs) assert.equal(await run.ended, 0, run.output());
   assert.deepEqual(lastingFiles(runDir), lastingFiles(whole));
 }
 
-/** How long a process takes to end. The bounds leave room for a busy machine; what they tell from is a wait without an end. */
+/** How long a process takes to end. The bounds allow for a busy machine; the alternative is an endless wait. */
 async function secondsToEnd(t: TestContext, { ended }: Started): Promise<{ code: number | string; seconds: number }> {
   const began = performance.now();
   const code = await ended;
@@ -155,12 +156,12 @@ describe('a step that does not end', { concurrency: false }, () => {
       assert.equal(newest(runDir), 'step-00000003');
       assert.ok(!fs.existsSync(join(runDir, 'lock.json')));
       trouble();
-      if (code === 143) await assertSame(t, file, runDir, 5);
+      if (code === 143) await assertSame(t, { file, runDir, steps: 5 });
     });
   }
 
   const skip = slowSet('trains three times');
-  test('is undone when its grace is over', { timeout, skip }, async (t) => {
+  test('is undone when its grace period is over', { timeout, skip }, async (t) => {
     const { file, runDir, trouble } = writeConfig(t);
     const met = trouble({ kind: 'hang', where: 'reward', from: 3 * 16 + 1 });
     const run = start(t, 'train', file, '--run', runDir, '--grace', '1.5');
@@ -173,7 +174,7 @@ describe('a step that does not end', { concurrency: false }, () => {
     assert.match(run.output(), /step 4: the step did not end within 1\.5 s/);
     assert.match(run.output(), /ended by SIGTERM after step 3; see /);
     trouble();
-    await assertSame(t, file, runDir, 5);
+    await assertSame(t, { file, runDir, steps: 5 });
   });
 
   for (const [what, where, from, made] of [
@@ -181,7 +182,10 @@ describe('a step that does not end', { concurrency: false }, () => {
     ['an evaluation that does', 'evaluation', 1, 2],
   ] as const) {
     const skip = where === 'evaluation' && slowSet('trains three times');
-    test(`because of ${what} is heard between two of them, and undone in time`, { timeout, skip }, async (t) => {
+    test(`because of ${what} receives the signal between two of them, and is undone in time`, {
+      timeout,
+      skip,
+    }, async (t) => {
       const { file, runDir, trouble } = writeConfig(t, 'evaluation: { every: 3, atStart: false },');
       const met = trouble({ kind: 'busy', where, from });
       const run = start(t, 'train', file, '--run', runDir, '--grace', '1');
@@ -189,21 +193,21 @@ describe('a step that does not end', { concurrency: false }, () => {
       run.child.kill('SIGTERM');
       const { code } = await secondsToEnd(t, run);
       assert.equal(code, 143, run.output());
-      // In a second there is time for two of 400 ms: not for the whole of it, nor for what comes after.
+      // In a second there is time for two of 400 ms, but not for all of them.
       t.diagnostic(`after ${met()} calls of 400 ms`);
       assert.ok(met() <= 8, `${met()} calls`);
       assert.equal(newest(runDir), `step-0000000${made}`);
       trouble();
-      await assertSame(t, file, runDir, made + 2);
+      await assertSame(t, { file, runDir, steps: made + 2 });
     });
   }
 
-  test('cannot be saved on a disk that fails: that is told, and the exit code is 1', { timeout }, async (t) => {
+  test('cannot be saved on a failing disk: that is reported, and the exit code is 1', { timeout }, async (t) => {
     const { file, runDir, trouble } = writeConfig(t);
     const met = trouble({ kind: 'hang', where: 'reward', from: 3 * 16 + 1 });
     const run = start(t, 'train', file, '--run', runDir);
     await until(() => met() > 0, run);
-    // A file where the folder of the next checkpoint is to be.
+    // A file in place of the folder of the next checkpoint.
     fs.rmSync(join(runDir, 'checkpoints'), { recursive: true });
     fs.writeFileSync(join(runDir, 'checkpoints'), '');
     run.child.kill('SIGTERM');
@@ -228,9 +232,10 @@ describe('a warm start', { concurrency: false }, () => {
   ] as const) {
     const skip = signal !== 'SIGKILL' && slowSet('trains twice and more');
     test(`that ${signal} has ended goes on where it was saved`, { timeout, skip }, async (t) => {
-      const often = signal === 'SIGKILL' ? 'checkpoint: { every: 1000, warmStartSeconds: 0 },' : '';
-      const { file, runDir } = writeConfig(t, warm + often);
-      const run = start(t, 'train', file, '--run', runDir);
+      const { file, runDir } = writeConfig(t, warm);
+      // Only the process that is killed saves every update.
+      const often = signal === 'SIGKILL' ? ['--set', 'checkpoint.warmStartSeconds=0'] : [];
+      const run = start(t, 'train', file, '--run', runDir, ...often);
       await until(() => updates(run) >= 80, run);
       run.child.kill(signal);
       assert.equal(await run.ended, code, run.output());
@@ -244,7 +249,7 @@ describe('a warm start', { concurrency: false }, () => {
       const second = start(t, 'train', file, '--run', runDir, '--steps', '1');
       assert.equal(await second.ended, 0, second.output());
       assert.match(second.output(), new RegExp(`^warm start: continuing after update ${made}$`, 'm'));
-      if (signal !== 'SIGINT') await assertSame(t, file, runDir, 3);
+      if (signal !== 'SIGINT') await assertSame(t, { file, runDir, steps: 3 });
     });
   }
 
@@ -260,11 +265,11 @@ describe('a warm start', { concurrency: false }, () => {
     assert.ok(met() <= 6, `${met()} calls`);
     assert.deepEqual(fs.readdirSync(join(runDir, 'warm-start')), ['step-00000030']);
     trouble();
-    await assertSame(t, file, runDir, 2);
+    await assertSame(t, { file, runDir, steps: 2 });
   });
 });
 
-test('the last evaluation is left out on a signal: the run is complete', { timeout }, async (t) => {
+test('the last evaluation is skipped on a signal: the run is complete', { timeout }, async (t) => {
   const { file, runDir, trouble } = writeConfig(t, 'evaluation: { atStart: false },');
   const met = trouble({ kind: 'busy', where: 'evaluation', from: 1 });
   const run = start(t, 'train', file, '--run', runDir, '--steps', '2', '--json');
@@ -278,7 +283,7 @@ test('the last evaluation is left out on a signal: the run is complete', { timeo
 });
 
 describe('a comparison', { concurrency: false }, () => {
-  /** The fifth step of its variants waits for what does not come where a file says so. */
+  /** The fifth step of its variants waits forever if a file says so. */
   function writeComparison(t: TestContext): { file: string; out: string; at: (place: string) => string } {
     const folder = temporaryFolder(t);
     const file = join(folder, 'comparison.ts');
@@ -319,7 +324,7 @@ describe('a comparison', { concurrency: false }, () => {
 
   const runs = (out: string) => ['plain', 'weighted'].map((variant) => join(out, 'runs', variant, 'seed-0'));
 
-  /** Both of its runs have made four steps, and do not come to the end of the fifth. */
+  /** Both of its runs have made four steps, and do not finish the fifth. */
   async function hangInBoth(t: TestContext, ...flags: string[]) {
     const { file, out, at } = writeComparison(t);
     fs.writeFileSync(at('hang'), '');
@@ -332,7 +337,7 @@ describe('a comparison', { concurrency: false }, () => {
 
   const savedSteps = (out: string) => runs(out).map((run) => Number(newest(run)!.slice(5)));
 
-  test('saves its runs before steps that do not end, on a second signal', { timeout }, async (t) => {
+  test('saves its runs without their endless steps, on a second signal', { timeout }, async (t) => {
     const { comparison, file, out, at } = await hangInBoth(t);
     comparison.child.kill('SIGTERM');
     await until(() => comparison.output().includes('SIGTERM: finishing the running steps (at most 20 s)'), comparison);
@@ -355,7 +360,7 @@ describe('a comparison', { concurrency: false }, () => {
   });
 
   const waits = slowSet('starts five processes');
-  test('saves them when their grace is over', { timeout, skip: waits }, async (t) => {
+  test('saves them when their grace period is over', { timeout, skip: waits }, async (t) => {
     const { comparison, out } = await hangInBoth(t, '--grace', '0.5');
     comparison.child.kill('SIGINT');
     const { code, seconds } = await secondsToEnd(t, comparison);

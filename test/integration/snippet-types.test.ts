@@ -23,7 +23,7 @@ const modes = {
   bundler: { module: 'esnext', moduleResolution: 'bundler' },
 };
 
-/** What snippets read and a page explains in words instead. */
+/** Names that snippets use and that the page explains in words. */
 const given = `
   declare const B: number, T: number, V: number, D: number;
   declare const logits: Float32Array, logProbs: Float32Array, oldLogProbs: Float32Array, refLogProbs: Float32Array;
@@ -63,7 +63,7 @@ describe('in a strict project', () => {
     project.write('given.d.ts', given);
     project.write('package.json', JSON.stringify({ type: 'module' }));
     for (const snippet of typescript) {
-      // A file without imports is no module, and its names would be everybody's.
+      // A file without imports is not a module, and its names would be global.
       project.write(`modules/${nameOf(snippet)}.ts`, `${snippet.code}\nexport {};\n`);
       project.write(`commonjs/${nameOf(snippet)}.cts`, `${asCommonJs(snippet.code)}\nexport {};\n`);
     }
@@ -102,18 +102,18 @@ describe('in a strict project', () => {
   });
 
   for (const [mode, options] of Object.entries(modes)) {
-    // tfjs-core's own declarations want those of a browser, and would be checked too.
+    // tfjs-core's own declarations need those of a browser, and would be checked too.
     test(`every snippet compiles under ${mode}`, () => {
       check({ ...options, skipLibCheck: true }, ['given.d.ts', ...typescript.map((s) => `modules/${nameOf(s)}.ts`)]);
     });
-    test(`the declarations hold in full under ${mode}`, () => {
+    test(`the declarations are valid in full under ${mode}`, () => {
       check({ ...options, skipLibCheck: false }, ['declarations.ts']);
     });
     if (mode === 'bundler') continue;
     test(`every snippet compiles as CommonJS under ${mode}`, () => {
       check({ ...options, skipLibCheck: true }, ['given.d.ts', ...typescript.map((s) => `commonjs/${nameOf(s)}.cts`)]);
     });
-    test(`the declarations for CommonJS hold in full under ${mode}`, () => {
+    test(`the declarations for CommonJS are valid in full under ${mode}`, () => {
       check({ ...options, skipLibCheck: false }, ['commonjs/declarations.cts']);
     });
   }

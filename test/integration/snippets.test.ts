@@ -1,5 +1,5 @@
 // The training programs, configurations and comparisons of README.md and docs/*.md learn: each runs as a reader would save it,
-// in a project in which the package is installed, with fewer steps and nothing else changed.
+// in a project in which the package is installed, with fewer steps and no other change.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -28,13 +28,13 @@ const training = snippets().filter((snippet) => kindOf(snippet) !== undefined &&
 const nameOf = ({ file, line }: Snippet) => `${file}:${line}`;
 const of = (kind: ReturnType<typeof kindOf>) => training.filter((snippet) => kindOf(snippet) === kind);
 
-/** The backends that are installed here, the fastest of which a snippet takes. */
+/** The installed backends, the fastest of which a snippet uses. */
 const peers = ['tfjs-core', 'tfjs-node', 'tfjs-backend-wasm']
   .map((name) => `@tensorflow/${name}`)
   .filter((name) => existsSync(join(root, 'node_modules', name)));
 const tsx = pathToFileURL(join(root, 'node_modules', 'tsx', 'dist', 'loader.mjs')).href;
 
-test('snippets of every kind are found, and loops of tfjs are all in README, whose test runs them', () => {
+test('snippets of every kind are found, and all tfjs loops are in README, whose test runs them', () => {
   assert.ok(of('program').some(({ file }) => file === 'README.md'));
   assert.ok(of('program').some(({ file }) => file === join('docs', 'trainer.md')));
   assert.ok(of('configuration').length > 0 && of('comparison').length > 0);
@@ -56,7 +56,7 @@ describe('learns, cut short:', {
   function run(...args: string[]): string {
     const { status, output } = project.node(...args);
     assert.equal(status, 0, output);
-    assert.doesNotMatch(output, /warning: |the warm start has ended/);
+    assert.doesNotMatch(output, /warning: |the warm start ended/);
     return output;
   }
   const groupgrad = (...args: string[]) => run(join('node_modules', 'groupgrad', 'dist', 'cli', 'main.js'), ...args);

@@ -49,7 +49,7 @@ test('raises the held-out reward of problems that the model can learn, and write
   assert.match(readFileSync(join(runDir, 'report.html'), 'utf8'), /heldOut/);
 });
 
-test('says early of problems that the model cannot learn that there is nothing to learn from', {
+test('reports early that problems are too hard for the model to learn anything', {
   skip: skip(gsm8k),
 }, (t) => {
   const runDir = join(temporaryFolder(t), 'run');
@@ -66,6 +66,6 @@ test('says early of problems that the model cannot learn that there is nothing t
   );
   assert.match(stdout, /warning: step 10: none of the last 10 steps had a gradient/);
   assert.match(stderr, /nothing was learnt: none of its 11 steps changed the weights/);
-  // A run that changed nothing is no success.
+  // A run that changed nothing is not a success.
   assert.equal(status, 1, stdout + stderr);
 });

@@ -1,4 +1,4 @@
-// `groupgrad watch`: what its server sends and refuses, and how a browser follows a run by it.
+// `groupgrad watch`: what its server sends and rejects, and how a browser uses it to follow a run.
 
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
@@ -37,7 +37,7 @@ interface Answer {
   text: string;
 }
 
-/** A request with any headers and method; fetch would refuse some. */
+/** A request with any headers and method; fetch would reject some. */
 async function ask(url: string, path: string, headers: Record<string, string> = {}, method = 'GET'): Promise<Answer> {
   const sent = request(url, { path, method, headers, agent: false }).end();
   const [response] = await once(sent, 'response');
@@ -46,7 +46,7 @@ async function ask(url: string, path: string, headers: Record<string, string> = 
   return { status: response.statusCode, headers: response.headers, text };
 }
 
-/** What the server answers to bytes. */
+/** The server's response to raw bytes. */
 async function send(url: string, bytes: string): Promise<string> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1');
   socket.end(bytes);
@@ -64,7 +64,7 @@ async function watched(t: TestContext, steps = 30): Promise<{ dir: string; url: 
   return { dir, url };
 }
 
-/** The versions that the stream of events names, one after the other. */
+/** The versions in the event stream, in order. */
 async function events(t: TestContext, url: string): Promise<{ next: () => Promise<string>; isOpen: () => boolean }> {
   const sent = request(new URL('/events', url)).end();
   t.after(() => sent.destroy());
@@ -87,7 +87,7 @@ async function events(t: TestContext, url: string): Promise<{ next: () => Promis
   return { next, isOpen: () => isOpen };
 }
 
-/** What a program prints first; an error if it ends before. */
+/** The first output of a program; an error if it ends before. */
 async function firstLine(child: ChildProcessWithoutNullStreams): Promise<string> {
   let errors = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -104,7 +104,7 @@ function addStep(dir: string, step: number, change: object = {}): void {
 
 const versionOf = (html: string) => /<main data-version="(\w+)">/.exec(html)![1];
 
-test('the page is the report of now, with headers that forbid everything else', async (t) => {
+test('the page is the current report, with headers that forbid everything else', async (t) => {
   const { dir, url } = await watched(t);
   assert.match(url, /^http:\/\/127\.0\.0\.1:\d+\/$/);
   const { status, headers, text } = await ask(url, '/');
@@ -125,7 +125,7 @@ test('the page is the report of now, with headers that forbid everything else', 
   assert.deepEqual(await ask(url, '/', {}, 'HEAD').then(({ status, text }) => [status, text]), [200, '']);
 });
 
-test('refuses other names of this machine, other methods and other paths', async (t) => {
+test('rejects other names of this machine, other methods and other paths', async (t) => {
   const { url } = await watched(t);
   const { port } = new URL(url);
   for (const host of [`localhost:${port}`, `LOCALHOST`, '127.0.0.1', '127.0.0.1:1', '[::1]:8000']) {
@@ -170,7 +170,7 @@ test('refuses other names of this machine, other methods and other paths', async
   }
 });
 
-test('listens on the loopback address alone', async (t) => {
+test('listens only on the loopback address', async (t) => {
   const { url } = await watched(t);
   const hex = Number(new URL(url).port).toString(16).toUpperCase().padStart(4, '0');
   let sockets: string;
@@ -180,7 +180,7 @@ test('listens on the loopback address alone', async (t) => {
     t.skip('this system does not list its sockets');
     return;
   }
-  // State 0A listens.
+  // State 0A means listening.
   const listening = Array.from(sockets.matchAll(/: ([0-9A-F]+):([0-9A-F]{4}) [0-9A-F:]+ 0A /g));
   assert.deepEqual(
     listening.filter(([, , port]) => port === hex).map(([, address]) => address),
@@ -188,7 +188,7 @@ test('listens on the loopback address alone', async (t) => {
   );
 });
 
-test('tells of every file that the report is made from, and of nothing else', async (t) => {
+test('sends an event for every file that the report is made from, and for nothing else', async (t) => {
   const { dir, url } = await watched(t);
   const { next } = await events(t, url);
   let version = await next();
@@ -219,7 +219,7 @@ test('tells of every file that the report is made from, and of nothing else', as
   assert.equal(versionOf((await ask(url, '/')).text), version);
 });
 
-test('shows what the guard did, and every text as what it is', async (t) => {
+test("shows the guard's actions, and escapes all text", async (t) => {
   const { dir, url } = await watched(t);
   mkdirSync(join(dir, 'faults'));
   const fault = (step: number, values: object) =>
@@ -249,7 +249,7 @@ test('shows what the guard did, and every text as what it is', async (t) => {
   assert.equal(all.filter(({ name, attributes }) => name === 'script' && !attributes.type).length, 1);
 });
 
-test('many requests at once build one report, and a folder that has gone is told of and may come back', async (t) => {
+test('many concurrent requests build one report, and a folder that has gone is reported and may come back', async (t) => {
   const { dir, url } = await watched(t);
   const pages = await Promise.all(Array.from({ length: 20 }, () => ask(url, '/')));
   assert.equal(new Set(pages.map(({ text }) => text)).size, 1);
@@ -261,7 +261,7 @@ test('many requests at once build one report, and a folder that has gone is told
   assert.equal((await ask(url, '/')).status, 200);
 });
 
-test('streams are few, end with the server, and those of pages that went away are forgotten', async (t) => {
+test('streams are limited, end with the server, and are forgotten when their pages close', async (t) => {
   const dir = temporaryFolder(t);
   writeRun(dir, 2);
   const { url, close } = await watchRun(dir, { port: 0, interval });
@@ -280,12 +280,12 @@ test('streams are few, end with the server, and those of pages that went away ar
     assert.equal(response.statusCode, 200, `stream ${i}`);
     response.destroy();
     await once(response, 'close');
-    // The server hears of it a moment later.
+    // The server notices it a moment later.
     if (i % 32 === 31) await new Promise((resolve) => setTimeout(resolve, 100));
   }
 });
 
-test('the command prints the address, follows, and ends with a signal; a port that is taken is told of', async (t) => {
+test('the command prints the address, follows the run, and ends with a signal; a port in use is reported', async (t) => {
   const dir = temporaryFolder(t);
   writeRun(dir, 3);
   const program = join(root, 'dist', 'cli', 'main.js');
@@ -304,7 +304,7 @@ test('the command prints the address, follows, and ends with a signal; a port th
   assert.equal(status, 0);
 });
 
-test('the function for MLflow sends what its REST interface asks for', async (t) => {
+test('the function for MLflow sends what its REST interface requires', async (t) => {
   interface Call {
     path: string;
     body: Record<string, unknown>;
@@ -372,7 +372,7 @@ for (const width of [390, 1160]) {
     await page.evaluate(`globalThis.first = document.querySelector('.config'), scrollTo(0, 300), 0`);
     for (let step = 4; step <= 40; step++) addStep(dir, step);
     await page.until(`document.querySelector('.tile b').textContent === '40'`);
-    // The same page still, with what has not changed: configuration, place, and charts that answer the pointer.
+    // Still the same page, with everything that has not changed: configuration, scroll position, and interactive charts.
     assert.ok(await page.evaluate(`first === document.querySelector('.config')`));
     assert.ok((await page.evaluate<number>('scrollY')) > 100);
     const glasses = `[...document.querySelectorAll('figure')].every((figure) => figure.querySelectorAll('.glass').length === 1)`;
@@ -387,7 +387,7 @@ for (const width of [390, 1160]) {
     if (width === 390) assertReadable(layout);
     else assert.deepEqual([layout.outside, layout.broken, layout.wideTables], [[], [], 0]);
     assert.ok((await page.screenshot()).length > 10_000);
-    // What follows is logged as an error by the browser itself.
+    // The browser itself logs what follows as an error.
     assert.deepEqual(page.complaints, []);
     rmSync(dir, { recursive: true });
     await page.until(`${line}.textContent.includes('expected a run folder')`);

@@ -1,4 +1,4 @@
-// CMakeLists.txt is the full build, binding.gyp the same addon for machines without CMake: they must not drift apart.
+// CMakeLists.txt is the full build, binding.gyp the same addon for machines without CMake: they must agree.
 
 import assert from 'node:assert/strict';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
@@ -24,10 +24,10 @@ function cmakeArguments(call: RegExp): string[] {
 }
 
 const sources = [...cmake.matchAll(/(?<!test\/)\b(native\/[\w/]+\.(cpp|cu))\b/g)].map((match) => match[1]);
-/** What CMake builds where there is a CUDA compiler, and for prebuilt addons. */
+/** Sources that CMake builds if there is a CUDA compiler, and for prebuilt addons. */
 const isExtra = (file: string) => /^native\/(cuda|c|portable)\//.test(file);
 
-test('both build systems list the same sources, but for those of CUDA and of prebuilt addons', () => {
+test('both build systems list the same sources, except for CUDA and prebuilt addons', () => {
   const listed = gypList('sources').map((file) => `native/${file}`);
   assert.deepEqual(listed.sort(), sources.filter((file) => !isExtra(file)).sort());
 });
@@ -37,7 +37,7 @@ const ofTfjsNode = 'native/tensorflow/log_level.cpp';
 /** The addon for MPI, which `groupgrad build --mpi` compiles by itself. */
 const ofMpi = 'native/mpi/addon.cpp';
 
-test('CMake lists every source that there is', () => {
+test('CMake lists every source file', () => {
   const files = readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
     .filter((file) => /\.(cpp|cu)$/.test(file))
     .map((file) => `native/${file}`);
@@ -48,7 +48,7 @@ test('both compile with the same flags, and neither with fast-math', () => {
   const flags = cmakeArguments(/set\(groupgrad_flags([^)]*)\)/);
   const gypFlags = gypList('cflags_cc');
   for (const flag of flags) assert.ok(gypFlags.includes(flag), `binding.gyp has ${flag}`);
-  // What CMake says in its own words.
+  // Flags that CMake expresses by properties.
   assert.match(cmake, /set\(CMAKE_CXX_STANDARD 20\)/);
   assert.match(cmake, /set\(CMAKE_CXX_EXTENSIONS OFF\)/);
   assert.match(cmake, /set\(CMAKE_CXX_VISIBILITY_PRESET hidden\)/);
@@ -84,7 +84,7 @@ const why =
 
 test('groupgrad build without CMake: node-gyp builds an addon that computes', { skip: why }, () => {
   withFolder((folder) => {
-    // Everything that a build needs but CMake.
+    // Everything that a build needs except CMake.
     const bin = join(folder, 'bin');
     mkdirSync(bin);
     for (const path of (process.env.PATH ?? '').split(delimiter).filter((each) => existsSync(each))) {

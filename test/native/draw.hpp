@@ -1,5 +1,5 @@
-// Random requests for fuzz.cpp over all options of the CPU device. Every array lies on the heap and ends where its last
-// value ends, so that the address sanitizer sees the first read or write beyond it.
+// Random requests for fuzz.cpp over all options of the CPU device. Every array is on the heap and ends with its last
+// value, so that the address sanitizer detects the first access beyond it.
 #pragma once
 
 #include <algorithm>
@@ -50,7 +50,7 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(int64_t size, int64_t shift = 1)
       : size_(size), shift_(shift), memory_(new T[std::size_t(size + shift)]) {
-    // What is not written stays recognisable, and is no plausible result.
+    // Unwritten values stay recognisable, and are no plausible result.
     std::memset(static_cast<void*>(memory_.get()), 0xa5, std::size_t(size + shift) * sizeof(T));
   }
   explicit Buffer(const std::vector<T>& values, int64_t shift = 1) : Buffer(int64_t(values.size()), shift) {
@@ -78,9 +78,9 @@ inline float fromFloat16(uint16_t x) { return float(__builtin_bit_cast(_Float16,
 inline float fromBfloat16(uint16_t x) { return __builtin_bit_cast(float, uint32_t(x) << 16); }
 inline float fromHalf(Dtype dtype, uint16_t x) { return dtype == Dtype::float16 ? fromFloat16(x) : fromBfloat16(x); }
 
-// What is common to the loss from log-probs and from logits.
+// Common to the losses from log-probs and from logits.
 struct TokenDraw {
-  bool wild = false;  // NaN, infinities, huge and tiny values; else all that is read is of order 1
+  bool wild = false;  // NaN, infinities, huge and tiny values; otherwise all values read are of order 1
   int64_t sequences = 1, length = 1;
   Buffer<uint8_t> mask;
   Buffer<float> logProbs;  // of a policy-loss draw
@@ -133,7 +133,7 @@ inline LossConfig drawConfig(Random& random, bool wild, int64_t length) {
   return c;
 }
 
-// Sequences, most of them ended early. 2 and 255 count like 1.
+// Sequences, most of which end early. 2 and 255 count like 1.
 inline void drawMask(Random& random, TokenDraw& d) {
   if (random.chance(0.2)) return;
   d.mask = Buffer<uint8_t>(d.tokens(), random.integer(0, 3));
@@ -146,7 +146,7 @@ inline void drawMask(Random& random, TokenDraw& d) {
   }
 }
 
-// All but the log-probs, for a policy with these. Masked tokens hold garbage.
+// Everything except the log-probs, for a policy with these. Masked tokens contain garbage.
 inline void drawTokens(Random& random, TokenDraw& d, const std::vector<float>& logProbs) {
   const int64_t tokens = d.tokens(), shift = random.integer(0, 3);
   const auto fill = [&](Buffer<float>& buffer, const auto& draw) {
@@ -233,7 +233,7 @@ struct LogitsDraw : TokenDraw {
   }
 };
 
-// A row in float64. What it gives for a row without a distribution is of no use.
+// A row in float64. Its result for a row without a distribution is meaningless.
 struct SoftmaxRow {
   std::vector<double> z;  // (x - maximum) / T
   double logSum = 0;      // log of the sum of exp(z)
@@ -297,8 +297,8 @@ inline LogitsDraw drawLogits(Random& random, double large) {
 
   const int64_t rows = d.tokens();
   const double spread = random.pick({0.5, 2.0, 4.0});
-  // Not for 16 bits: far from 0 they are so coarse that two rows would be permutations of one another, and their
-  // entropies, equal but for rounding, would fall on different sides of the quantile.
+  // Not for 16 bits: away from 0 they are so coarse that two rows would be permutations of each other, and their
+  // entropies, equal except for rounding, would be on different sides of the quantile.
   const double offset = d.dtype == Dtype::float32 ? random.pick({0.0, 0.0, -300.0, 50.0}) : 0;
   std::vector<float> values(std::size_t(rows * d.rowStride), 0);
   for (int64_t row = 0; row < rows; ++row) {
@@ -364,7 +364,7 @@ inline AdvantageDraw drawAdvantages(Random& random) {
       if (kind == 2 && random.chance(0.3)) r = double(kNan);
       if (kind == 3 && random.chance(0.3)) r = double(kNan);
       if (kind == 4) r = double(kNan);
-      if (kind == 6) r = constant * (1 + 0x1p-50 * double(random.integer(-2, 2)));  // equal but for rounding
+      if (kind == 6) r = constant * (1 + 0x1p-50 * double(random.integer(-2, 2)));  // equal except for rounding
       if (kind == 7) r = std::ldexp(r, 990);
       if (kind == 8) r = std::ldexp(r, -990);
       rewards.push_back(r);

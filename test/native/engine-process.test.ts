@@ -1,4 +1,4 @@
-// The backend in several worker threads of one process, memory over 10^5 operations, and sizes that cannot be had.
+// The backend in several worker threads of one process, memory over 10^5 operations, and impossible sizes.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -6,38 +6,40 @@ import { freemem } from 'node:os';
 import test, { describe } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { loadAddon } from '../../src/devices/load.js';
-import { outputOf, root, run } from '../support/native.js';
+import { outputOf, root, run, typescript } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 
 const loaded = loadAddon();
 const skip = loaded.addon ? false : loaded.reason;
 
-/** A process of its own that runs `program` with the backend; what it prints. */
+/** Runs `program` with the backend in a separate process and returns its output. */
 function output(program: string, flags: readonly string[] = []): string {
   const start = `import * as tf from '@tensorflow/tfjs-core'; import './src/backend.ts'; await tf.setBackend('groupgrad');`;
-  const args = [...flags, '--import', 'tsx', '--input-type=module', '-e', start + program];
+  const args = [...flags, ...typescript, '--input-type=module', '-e', start + program];
   const result = run(process.execPath, args, { cwd: root, timeout: 300 });
   assert.equal(result.status, 0, outputOf(result));
   return result.stdout.trim();
 }
 
+const workerFile = new URL('../support/engine-worker.mjs', import.meta.url);
+
 describe('the backend groupgrad in a process', { skip }, () => {
-  test('gives the same bits in four workers at once, and after others have ended', async () => {
+  test('gives the same bits in four concurrent workers, and after others have ended', async () => {
     const digest = async () => {
-      const worker = new Worker(new URL('../support/engine-worker.mjs', import.meta.url));
+      const worker = new Worker(workerFile, { execArgv: typescript });
       const [[answer], [code]] = await Promise.all([once(worker, 'message'), once(worker, 'exit')]);
       assert.equal(code, 0);
       return answer as string;
     };
     const first = await digest();
     assert.deepEqual(await Promise.all([digest(), digest(), digest(), digest()]), [first, first, first, first]);
-    const ended = new Worker(new URL('../support/engine-worker.mjs', import.meta.url));
+    const ended = new Worker(workerFile, { execArgv: typescript });
     await ended.terminate();
     assert.equal(await digest(), first);
   });
 
   test('keeps its memory flat over 10^5 operations', () => {
-    // A buffer that was lost each time would come to 800 MB; the collector keeps some tens of MB for itself.
+    // A buffer leaked each time would add up to 800 MB; the collector keeps some tens of MB.
     const program = `
       const step = (i) => tf.tidy(() => {
         const x = tf.fill([40, 50], i);
@@ -61,7 +63,7 @@ describe('the backend groupgrad in a process', { skip }, () => {
     assert.ok(memory.grown < 50e6, `grew by ${memory.grown} bytes`);
   });
 
-  test('refuses sizes that cannot be had with a RangeError, and goes on', () => {
+  test('rejects impossible sizes with a RangeError, and continues', () => {
     const program = `
       const failures = [];
       for (const run of [
@@ -92,9 +94,9 @@ describe('the backend groupgrad in a process', { skip }, () => {
   });
 });
 
-test('without the addon, importing the backend says so', () => {
+test('without the addon, importing the backend fails with the reason', () => {
   const program = `await import('./src/backend.ts').catch((error) => console.log(error.message));`;
-  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+  const result = run(process.execPath, [...typescript, '--input-type=module', '-e', program], {
     cwd: root,
     env: { ...process.env, GROUPGRAD_ADDON: 'nowhere.node' },
   });

@@ -1,7 +1,7 @@
 // Random requests to the engine's operations, meant to be built with sanitizers (GROUPGRAD_SANITIZE): every array is
-// allocated at its exact size. `engine_fuzz [runs] [seed]`: run i draws from seed + i. Whatever the request, its bits
+// allocated with its exact size. `engine_fuzz [runs] [seed]`: run i draws from seed + i. For any request, the bits
 // do not depend on the number of threads, and no memory is read or written outside its arrays. Products do not depend
-// on whether a matrix of bfloat16 is stored as such; and where instruction sets promise the same bits, they give them.
+// on whether a bfloat16 matrix is stored as such; and instruction sets that guarantee equal bits return them.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -33,7 +33,7 @@ class Draw {
   explicit Draw(uint64_t seed) : engine_(seed) {}
   int64_t integer(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(engine_); }
   bool chance(double p) { return std::uniform_real_distribution<double>(0, 1)(engine_) < p; }
-  // Mostly small, now and then enough for several threads.
+  // Mostly small, sometimes enough for several threads.
   int64_t size() { return chance(0.2) ? integer(60000, 140000) : integer(0, 200); }
   std::vector<float> normals(int64_t n) {
     std::vector<float> result(size_t(n), 0);
@@ -41,7 +41,7 @@ class Draw {
     for (float& x : result) x = normal(engine_);
     return result;
   }
-  // The same, now and then with a special value.
+  // The same, sometimes with a special value.
   std::vector<float> floats(int64_t n) {
     std::vector<float> result = normals(n);
     if (n > 0 && chance(0.2)) {
@@ -55,7 +55,7 @@ class Draw {
   std::mt19937_64 engine_;
 };
 
-// What an operation writes to, with the exact size and without former values.
+// Output of an operation, with its exact size and without earlier values.
 template <class T>
 struct Output {
   explicit Output(int64_t n) : size(n), data(new T[size_t(n)]) {}
@@ -70,7 +70,7 @@ void require(const Status& status) {
 
 constexpr const Operations& op = cpu::kOperations;
 
-// Each draws a request, runs it, and gives the bytes of its result.
+// Each draws a request, runs it, and returns the bytes of its result.
 std::string unary(Draw& d, void* s) {
   const int64_t n = d.size();
   const std::vector<float> x = d.floats(n);
@@ -139,7 +139,7 @@ std::string copyOf(Draw& d, void* s) {
     size *= r.shape[axis];
   }
   for (int64_t axis = r.rank - 1, stride = 1; axis >= 0; stride *= r.shape[axis--]) r.strideY[axis] = stride;
-  int64_t length = 1, begin = 0;  // of x, axes in another order, some of them backwards or spread
+  int64_t length = 1, begin = 0;  // of x, axes in another order, some of them reversed or strided
   for (const int axis : order) {
     if (d.chance(0.1)) continue;
     r.strideX[axis] = length;
@@ -194,7 +194,7 @@ std::string rowsByIndex(Draw& d, void* s) {
 }
 
 bool sameNumbers(const Output<float>& a, const Output<float>& b) {
-  // Which of two NaN a sum keeps is not promised.
+  // It is not specified which of two NaN a sum keeps.
   const auto same = [](float x, float y) {
     return std::bit_cast<uint32_t>(x) == std::bit_cast<uint32_t>(y) || (x != x && y != y);
   };
@@ -234,16 +234,21 @@ std::string products(Draw& d, void* s) {
   if (d.chance(0.5)) r.bias = bias.data();
   r.activates = d.chance(0.5);
   r.activation = Unary::sigmoid;
+  r.accumulates = d.chance(0.3);
+  const std::vector<float> before = d.floats(r.batch * r.m * r.right.n);
+  const auto multiply = [&](Output<float>& c) {
+    if (r.accumulates) std::copy(before.begin(), before.end(), c.data.get());
+    r.c = c.data.get();
+    require(op.matMul(s, r));
+  };
   Output<float> c(r.batch * r.m * r.right.n);
-  r.c = c.data.get();
-  require(op.matMul(s, r));
+  multiply(c);
   if (oneB && r.right.k > 0 && r.right.n > 0) {
     PackedMatrix* packed = nullptr;
     require(op.pack(s, r.precision, r.right, packed));
     Output<float> again(c.size);
     r.packed = packed;
-    r.c = again.data.get();
-    require(op.matMul(s, r));
+    multiply(again);
     op.freePacked(packed);
     if (again.bytes() != c.bytes()) fail("a packed matrix changed the bits");
   }
@@ -254,14 +259,13 @@ std::string products(Draw& d, void* s) {
     r.packed = nullptr;
     r.right.bfloat16 = nullptr;
     r.right.float32 = wide.data();
-    r.c = expanded.data.get();
-    require(op.matMul(s, r));
+    multiply(expanded);
     if (!sameNumbers(c, expanded)) fail("a matrix stored in bfloat16 gave other numbers than its float32 copy");
   }
   return c.bytes();
 }
 
-// One product in every instruction set. In float32 those with fused multiply-adds agree to the bit, in bfloat16 those
+// One product in every instruction set. In float32 those with fused multiply-adds agree bit for bit, in bfloat16 those
 // without an instruction for it, whose products of two factors are exact; all are within the bound of their arithmetic.
 std::string setsOfProducts(Draw& d, void*) {
   const int64_t m = d.integer(1, 40), k = d.chance(0.3) ? d.integer(500, 1100) : d.integer(1, 70), n = d.integer(1, 70);
@@ -309,7 +313,7 @@ std::string setsOfProducts(Draw& d, void*) {
         sum += term;
         size += std::abs(term);
       }
-      // A chain of k roundings, twice for a pair; what is flushed to 0 is far below it.
+      // A chain of k roundings, two per pair; values flushed to 0 are far below it.
       if (!(std::abs(double(c.data[i]) - sum) <= double(k + 8) * 0x1p-24 * size)) fail("a product is not accurate");
     }
     const bool hasInstruction = name == "AVX512-BF16" || name == "AMX-BF16";
@@ -356,7 +360,7 @@ std::string gatedUnits(Draw& d, void* s) {
 
 bool allFinite(const std::vector<float>& x) { return std::all_of(x.begin(), x.end(), isFinite); }
 
-// The last position of each sequence through a cache, compared with `y`, what attention over all positions gave.
+// The last position of each sequence through a cache, compared with `y`, the result of attention over all positions.
 void decodesTheSame(Draw& d, void* s, const AttentionRequest& r, const std::string& y) {
   const AttentionShape& shape = r.shape;
   const int64_t heads = shape.keyValueHeads, size = shape.headSize, columns = d.integer(1, 60);
@@ -441,9 +445,48 @@ std::string updates(Draw& d, void* s) {
   return newVariable.bytes() + newMean.bytes() + newSquare.bytes() + sum.bytes();
 }
 
+std::string draws(Draw& d, void* s) {
+  SampleRequest r{};
+  r.rows = d.integer(0, 9);
+  r.block = d.integer(1, d.chance(0.2) ? 900 : 30);
+  r.vocab = r.block * d.integer(1, 40);
+  r.allowed = d.chance(0.5) ? r.vocab : d.integer(1, r.vocab);
+  r.temperature = d.chance(0.3) ? 1 : 0.4;
+  r.cuts = d.chance(0.6);
+  r.cut = {d.chance(0.5) ? 0 : d.integer(1, 60), d.chance(0.5) ? 1 : 0.7, d.chance(0.5) ? 0 : 0.1};
+  r.masked = -1e9f;
+  const std::vector<float> logits = d.floats(r.rows * r.vocab);
+  std::vector<double> points;
+  std::vector<uint8_t> wanted;
+  for (int64_t row = 0; row < r.rows; ++row) {
+    points.push_back(double(d.integer(0, 999)) / 1000);
+    wanted.push_back(d.chance(0.9));
+  }
+  r.logits = logits.data();
+  if (r.cuts || d.chance(0.7)) r.points = points.data();
+  r.wanted = wanted.data();
+  Output<int32_t> tokens(r.rows);
+  Output<float> logProbs(r.rows);
+  r.tokens = tokens.data.get();
+  r.logProbs = logProbs.data.get();
+  std::vector<std::vector<int32_t>> kept(r.cuts ? size_t(r.rows) : 0);
+  r.kept = kept;
+  require(op.sample(s, r));
+  std::string ids;
+  for (int64_t row = 0; row < r.rows; ++row) {
+    const int32_t token = tokens.data[size_t(row)];
+    if (token < -1 || token >= r.allowed) fail("a token that is not allowed");
+    if (!r.cuts) continue;
+    const std::vector<int32_t>& own = kept[size_t(row)];
+    if (token >= 0 && !std::binary_search(own.begin(), own.end(), token)) fail("a token that was cut");
+    for (const int32_t id : own) ids += std::to_string(id) + ' ';
+  }
+  return tokens.bytes() + logProbs.bytes() + ids;
+}
+
 constexpr std::string (*kKinds[])(Draw&, void*) = {unary,          binary,     casts,      copy,      reductions,
                                                    rowsByIndex,    products,   norms,      rotations, gatedUnits,
-                                                   setsOfProducts, attentions, attentions, updates};
+                                                   setsOfProducts, attentions, attentions, updates,   draws};
 
 void run(uint64_t seed) {
   currentSeed = seed;

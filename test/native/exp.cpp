@@ -1,6 +1,6 @@
-// native/core/exp.hpp against the correctly rounded exponential: expOf for one float, expInRange for vectors of them,
+// Compares native/core/exp.hpp with the correctly rounded exponential: expOf for one float, expInRange for vectors,
 // in each instruction set that this processor has. `exp [stride]` tries every stride-th float of the range; 1 tries
-// them all. Prints the largest error of each; exits with 1 where a promise of exp.hpp is broken. The same for scaledExp
+// them all. Prints the largest error of each; exits with 1 if a guarantee of exp.hpp is broken. The same for scaledExp
 // at a million values of every size.
 #include "../../native/core/exp.hpp"
 
@@ -42,21 +42,21 @@ float fromOrdinal(int64_t n) {
   return n < 0 ? -__builtin_bit_cast(float, int32_t(-n)) : __builtin_bit_cast(float, int32_t(n));
 }
 
-// In units in the last place of float32. Rounding exp's float64 result once more could misplace a value that lies
-// within 2^-28 ulp of the middle of two floats: such a value is settled in a longer format.
+// In units in the last place of float32. Rounding exp's float64 result again could misplace a value that is
+// within 2^-28 ulp of the midpoint of two floats: such a value is computed in a longer format.
 int64_t ulps(float x, float got) {
   const int64_t error = std::llabs(ordinal(got) - ordinal(float(std::exp(double(x)))));
   return error <= 1 ? error : std::llabs(ordinal(got) - ordinal(float(std::exp((long double)(x)))));
 }
 
-// The same loop in each form: `out` gets exp of each of kBatch values.
+// The same loop in each form: writes exp of kBatch values to `out`.
 using Form = void (*)(const float* in, float* out);
 
 GROUPGRAD_INLINE void scalars(const float* in, float* out) {
   for (int i = 0; i < kBatch; ++i) out[i] = expOf(in[i]);
 }
 
-// Clamped one by one, because expInRange alone is what the kernels use on vectors.
+// Clamped one by one, because the kernels only use expInRange on vectors.
 template <class Floats, class Ints>
 GROUPGRAD_INLINE void vectors(const float* in, float* out) {
   constexpr int width = sizeof(Floats) / sizeof(float);
@@ -151,7 +151,7 @@ void all(const char* name, Form form, int64_t stride) {
   sweep(name, form, stride);
 }
 
-// scaledExp against a longer format: exp(x) and exp(x) - 1, relatively.
+// Compares scaledExp with a longer format: exp(x) and exp(x) - 1, relatively.
 void float64() {
   double worst = 0, worstMinusOne = 0;
   const auto relative = [](double got, long double expected) {

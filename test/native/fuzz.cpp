@@ -1,10 +1,10 @@
 // Random requests to the CPU device, meant to be built with sanitizers (GROUPGRAD_SANITIZE). `fuzz [runs] [seed]`: run
-// i draws from seed + i, so that `fuzz 1 <seed>` repeats a failure. Whatever the request:
+// i draws from seed + i, so that `fuzz 1 <seed>` repeats a failure. For any request:
 //  - masked rows and padding columns are not read (poisoned under the address sanitizer), their gradient is zero;
-//  - the bits do not depend on the number of threads, nor on whether the gradient takes the place of the logits;
-//  - a row's log-prob and entropy have the same bits wherever the row stands;
-// and where all inputs are of order 1:
-//  - every kernel computes each row as float64 does, within the error of its float32 operations (see checkRow);
+//  - the bits do not depend on the number of threads, or on whether the gradient overwrites the logits;
+//  - a row's log-prob and entropy have the same bits wherever the row is;
+// and if all inputs are of order 1:
+//  - every kernel agrees with float64 in each row, within the error of its float32 operations (see checkRow);
 //  - all kernels agree on the whole request, within twice that error (see tolerance).
 #include <cstdio>
 #include <cstdlib>
@@ -55,7 +55,7 @@ bool sameBits(const std::vector<T>& a, const std::vector<T>& b) {
 bool sameMetrics(const LossMetrics& a, const LossMetrics& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
 // The devices to compare: every kernel that this processor has, with more threads than it may have processors; and,
-// with GROUPGRAD_CUDA=EMULATED, the CUDA device as different GPUs have it.
+// with GROUPGRAD_CUDA=EMULATED, the CUDA device as different GPUs.
 struct Candidate {
   std::string name;
   const cpu::Kernels* kernels;  // null: not the CPU device
@@ -75,7 +75,7 @@ std::vector<Candidate> candidates() {
   kernels.push_back(&cpu::kBaselineKernels);
   std::vector<Candidate> result;
   for (const cpu::Kernels* k : kernels) {
-    // Gradients apart from their logits are written past the caches.
+    // Gradients in memory of their own are written past the caches.
     std::shared_ptr<cpu::State> state(cpu::createState(*k, 3, 0));
     result.push_back({k->name, k, state, cpu::device(*state)});
   }
@@ -98,7 +98,7 @@ std::vector<Candidate> candidates() {
   return result;
 }
 
-// Makes the address sanitizer object to reading what must stay unread; its granularity is 8 bytes.
+// Makes the address sanitizer report reads of memory that must stay unread; its granularity is 8 bytes.
 class Poison {
  public:
   Poison(const LogitsDraw& d, bool unread) {
@@ -149,7 +149,7 @@ struct LogitsResult {
   }
 };
 
-// `unread`: what need not be read must not be (a device of its own memory copies all).
+// `unread`: memory that need not be read must not be (a device with its own memory copies everything).
 LogitsResult runLogits(const Device& device, const LogitsDraw& d, int32_t threads, Gradient mode, bool unread = false) {
   LogitsRequest r;
   r.policy = d.request;
@@ -208,7 +208,7 @@ void checkUnread(const LogitsDraw& d, const LogitsResult& result) {
   }
 }
 
-// Every masked-in row again, in reverse order, each a sequence of its own, at another address.
+// Every unmasked row again, in reverse order, each as a separate sequence, at another address.
 void checkRowsElsewhere(const Device& device, const LogitsDraw& d, const LogitsResult& expected) {
   LogitsDraw moved;
   std::vector<int64_t> rows;
@@ -249,7 +249,7 @@ void checkRowsElsewhere(const Device& device, const LogitsDraw& d, const LogitsR
   }
 }
 
-// How far rounding to nearest may be off: bfloat16 has 8 significant bits, float16 has 11 down to its spacing of 2^-24.
+// The error of rounding to nearest: bfloat16 has 8 significant bits, float16 has 11 down to its spacing of 2^-24.
 double roundingOf(Dtype dtype, double value) {
   switch (dtype) {
     case Dtype::float32: break;
@@ -259,9 +259,9 @@ double roundingOf(Dtype dtype, double value) {
   return value * 2 * kUnit;
 }
 
-// One row of one kernel against float64. u = kUnit. z carries 3u|z| (subtraction, multiplication, the float32
-// temperature), so p = exp(z) carries 3u|z| + 2u relatively, a sum of positive terms that plus one u for each addition
-// that a lane makes. What is made of these is rounded once or twice more.
+// One row of one kernel compared with float64. u = kUnit. z has error 3u|z| (subtraction, multiplication, the float32
+// temperature), so p = exp(z) has 3u|z| + 2u relatively, a sum of positive terms that plus one u for each addition
+// of a lane. Results computed from these are rounded once or twice more.
 void checkRow(const cpu::Kernels& kernels, const LogitsDraw& d, int64_t row, double g, double c) {
   LogitsRequest r;
   r.policy = d.request;
@@ -308,7 +308,7 @@ void checkRow(const cpu::Kernels& kernels, const LogitsDraw& d, int64_t row, dou
   }
 }
 
-// Sizes of what a token's gradient is made of, over masked-in tokens of a request whose values are of order 1.
+// Sizes of the terms of a token's gradient, over unmasked tokens of a request whose values are of order 1.
 struct Sizes {
   double delta = 0, reference = 0, logProb = 0, advantage = 0, weight = 1, factor = 0;
   int64_t tokens = 0, longest = 0;
@@ -354,7 +354,7 @@ struct Sizes {
   }
 };
 
-// Whatever leaves a call and is not finite is counted.
+// All non-finite results of a call are counted.
 template <class Values>
 void requireCounted(const LossMetrics& m, const Values& gradient) {
   bool finite = std::isfinite(m.loss);
@@ -401,7 +401,7 @@ BackwardResult runBackward(const Device& device, const LogitsDraw& d, const Buff
   return result;
 }
 
-// The rows of a draw with gradients of their own with respect to log-probs and entropies.
+// The rows of a draw with separate gradients with respect to log-probs and entropies.
 void fuzzBackward(Random& random, std::vector<Candidate>& devices, const LogitsDraw& d) {
   std::vector<float> g, c;
   for (int64_t row = 0; row < d.tokens(); ++row) {
@@ -437,7 +437,7 @@ void fuzzBackward(Random& random, std::vector<Candidate>& devices, const LogitsD
     results.push_back(result);
   }
   if (d.wild) return;
-  const double logV = std::log(double(d.vocab)), range = logV + 400;  // of z, whose error is an offset's too
+  const double logV = std::log(double(d.vocab)), range = logV + 400;  // of z, whose error includes that of an offset
   const double additions = double(std::min<int64_t>(d.vocab, 4096)) / 16 + 3;
   const double relative = 4 * kUnit * (5 * range + additions);
   for (std::size_t i = 0; i < results.size(); ++i) {
@@ -470,7 +470,7 @@ void fuzzLogits(Random& random, std::vector<Candidate>& devices, double large) {
     std::vector<double> gradient;
     for (int64_t i = 0; mode != Gradient::none && i < d.tokens() * d.rowStride; ++i) gradient.push_back(result.at(i));
     requireCounted(result.metrics, gradient);
-    // Without metrics, rows that can carry no gradient may stay unread: then they have no log-prob.
+    // Without metrics, rows without a gradient may stay unread: then they have no log-prob.
     if (d.request.metrics) checkRowsElsewhere(candidate.device, d, result);
     results.push_back(result);
   }
@@ -580,7 +580,7 @@ void fuzzPolicy(Random& random, std::vector<Candidate>& devices, double large) {
   }
 }
 
-// What holds of every group.
+// Properties of every group.
 void checkAdvantages(const AdvantageDraw& d) {
   const AdvantageRequest& r = d.request;
   for (int64_t g = 0; g < r.groups; ++g) {
@@ -597,7 +597,7 @@ void checkAdvantages(const AdvantageDraw& d) {
       low = std::min(low, d.rewards[i]);
       high = std::max(high, d.rewards[i]);
     }
-    // Of the 0.1 to 1e15 and the rounding of 2^-50 that are drawn.
+    // Covers the 0.1 to 1e15 and the rounding of 2^-50 that are drawn.
     const bool equal = verdicts == 0 || high - low <= 0x1p-47 * std::max(std::abs(low), std::abs(high));
     require(r.active[g] == uint8_t(any), "active says whether the group has an advantage");
     require(verdicts > 0 ? r.groupMean[g] == r.groupMean[g] : r.groupMean[g] != r.groupMean[g], "mean of a group");

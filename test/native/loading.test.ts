@@ -1,12 +1,12 @@
-// Each way in which the addon can fail to load, in a process of its own: every reason is told, with the remedy; 'auto'
-// goes on with the reference device after one warning; 'cpu' is an error.
+// Each way in which the addon can fail to load, in a separate process: every reason is reported with a remedy; 'auto'
+// continues with the reference device after one warning; 'cpu' is an error.
 
 import assert from 'node:assert/strict';
 import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import test from 'node:test';
 import { loadAddon } from '../../src/devices/load.js';
-import { outputOf, root, run, withFolder } from '../support/native.js';
+import { outputOf, root, run, typescript, withFolder } from '../support/native.js';
 
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 
@@ -42,12 +42,12 @@ function load(addon: string | undefined, cwd = root, more: NodeJS.ProcessEnv = {
   const env = { ...process.env, ...more };
   for (const name of ['GROUPGRAD_ADDON', 'npm_config_user_agent', 'CXX']) delete env[name];
   if (addon !== undefined) env.GROUPGRAD_ADDON = addon;
-  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', first + program], { cwd, env });
+  const result = run(process.execPath, [...typescript, '--input-type=module', '-e', first + program], { cwd, env });
   assert.equal(result.status, 0, outputOf(result));
   return JSON.parse(result.stdout) as Report;
 }
 
-/** What every failure has in common; gives the reason. */
+/** Checks that are common to all failures; returns the reason. */
 function checkFailure(report: Report, remedy: string): string {
   const { available, detail, auto, loss, error, warnings } = report;
   assert.equal(available, false);
@@ -63,18 +63,18 @@ function checkFailure(report: Report, remedy: string): string {
 const correct = 'Correct or unset GROUPGRAD_ADDON.';
 const install = 'To build it: `npm run build:native`.';
 
-test('GROUPGRAD_ADDON that names no file', () => {
+test('GROUPGRAD_ADDON that names a missing file', () => {
   const reason = checkFailure(load('/nowhere/groupgrad.node'), correct);
   assert.match(reason, /: GROUPGRAD_ADDON names \/nowhere\/groupgrad\.node, which does not exist\. /);
 });
 
-test('a file that is no addon', () => {
+test('a file that is not an addon', () => {
   withFolder((folder) => {
     const path = join(folder, 'groupgrad.node');
     for (const content of ['', 'not an addon'.repeat(1000)]) {
       writeFileSync(path, content);
       const reason = checkFailure(load(path), correct);
-      // What follows is the system's own words.
+      // The system's own message follows.
       assert.match(reason, /: \S+groupgrad\.node could not be loaded: .+\. Correct/);
       assert.ok(reason.includes(path), reason);
     }
@@ -91,7 +91,7 @@ test('a folder in place of the addon', () => {
 const loaded = loadAddon();
 const skip = loaded.addon ? false : loaded.reason;
 
-/** The addon with another version written over its own. */
+/** The addon with its version overwritten by another one. */
 function withVersion(other: string): Buffer {
   const addon = readFileSync((loaded as { path: string }).path);
   const place = addon.indexOf(`\0${version}\0`);
@@ -119,7 +119,7 @@ test('GROUPGRAD_ADDON may be relative to the working directory', { skip }, () =>
   assert.deepEqual(report.warnings, []);
 });
 
-/** The package without anything built, in a folder of its own. */
+/** The package without a build, in a separate folder. */
 function withPackage(body: (folder: string, places: { built: string; prebuilt: string }) => void): void {
   withFolder((folder) => {
     for (const file of ['src', 'package.json', 'tsconfig.json'])
@@ -153,7 +153,7 @@ test('nothing built and no compiler: what to install first', () => {
   });
 });
 
-test('two places with two different reasons: both are told', { skip }, () => {
+test('two locations with two different reasons: both are reported', { skip }, () => {
   withPackage((folder, { built, prebuilt }) => {
     writeFileSync(built, withVersion(another));
     writeFileSync(prebuilt, 'not an addon');
@@ -164,7 +164,7 @@ test('two places with two different reasons: both are told', { skip }, () => {
 });
 
 test('an addon for a newer glibc: that is the cause', {
-  skip: skip || (process.platform !== 'linux' && 'Linux alone'),
+  skip: skip || (process.platform !== 'linux' && 'Linux only'),
 }, () => {
   withFolder((folder) => {
     const addon = readFileSync((loaded as { path: string }).path);
@@ -181,10 +181,10 @@ test('an addon for a newer glibc: that is the cause', {
   });
 });
 
-test('musl: the prebuilt addon is not tried', { skip: process.platform !== 'linux' && 'Linux alone' }, () => {
+test('musl: the prebuilt addon is not tried', { skip: process.platform !== 'linux' && 'Linux only' }, () => {
   withPackage((folder, { prebuilt }) => {
     writeFileSync(prebuilt, 'not an addon');
-    // As the executable of a Node.js on musl begins.
+    // The beginning of the executable of a Node.js for musl.
     const node = join(folder, 'node');
     writeFileSync(node, '\x7fELF…\0/lib/ld-musl-x86_64.so.1\0');
     const reason = checkFailure(load(undefined, folder, {}, `process.execPath = ${JSON.stringify(node)};`), install);
@@ -193,7 +193,7 @@ test('musl: the prebuilt addon is not tried', { skip: process.platform !== 'linu
   });
 });
 
-test('a broken build in front of a prebuilt binary: the binary is loaded', { skip }, () => {
+test('a broken build before a prebuilt binary: the binary is loaded', { skip }, () => {
   withPackage((folder, { built, prebuilt }) => {
     writeFileSync(built, 'not an addon');
     copyFileSync((loaded as { path: string }).path, prebuilt);

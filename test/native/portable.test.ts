@@ -1,12 +1,12 @@
-// The prebuilt addon (`npm run prebuild`) runs on older Linux: it asks for nothing newer than docs/install.md says, and brings
-// its C++ runtime along. scripts/check-old-debian.sh runs it on one.
+// The prebuilt addon (`npm run prebuild`) runs on older Linux: it needs nothing newer than docs/install.md says, and contains
+// its C++ runtime. scripts/check-old-debian.sh runs it on an old system.
 
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { platform, prebuiltAddon } from '../../src/devices/places.js';
-import { exists, outputOf, root, run, withFolder } from '../support/native.js';
+import { exists, outputOf, root, run, typescript, withFolder } from '../support/native.js';
 
 const addon = prebuiltAddon();
 const noLinux = process.platform !== 'linux' && 'prebuilt addons for Linux are tested there';
@@ -24,9 +24,9 @@ const numbers = (version: string) => version.split('.').map(Number);
 describe(`the prebuilt addon for ${platform}`, { skip }, () => {
   const floor = /glibc \*\*([\d.]+)\*\*/.exec(readFileSync(join(root, 'docs', 'install.md'), 'utf8'))?.[1] as string;
 
-  test('needs no newer glibc than the documentation says, and that is one that every Node.js here has', () => {
+  test('needs no newer glibc than the documentation says, which every supported Node.js has', () => {
     assert.match(floor, /^2\.\d+$/);
-    assert.ok(numbers(floor)[1] <= 28); // what Node.js 20 and 22 need
+    assert.ok(numbers(floor)[1] <= 28); // the glibc that Node.js 20 and 22 need
     const versions = [...readelf('--version-info', addon).matchAll(/Name: GLIBC_([\d.]+)/g)].map((match) => match[1]);
     assert.ok(versions.length > 0);
     for (const version of versions) assert.ok(numbers(version)[1] <= numbers(floor)[1], version);
@@ -34,14 +34,14 @@ describe(`the prebuilt addon for ${platform}`, { skip }, () => {
     assert.equal(glibc, floor);
   });
 
-  test('brings the C++ runtime along', () => {
+  test('contains the C++ runtime', () => {
     assert.doesNotMatch(readelf('--version-info', addon), /GLIBCXX_|CXXABI_|GCC_/);
     const libraries = [...readelf('--dynamic', addon).matchAll(/\(NEEDED\).*\[(.*)\]/g)].map((match) => match[1]);
     assert.ok(libraries.includes('libc.so.6'));
     for (const library of libraries) assert.match(library, /^(lib(c|m|dl|pthread|rt)|ld-linux[\w-]*)\.so\.\d$/);
   });
 
-  test('has an error of its own for an exception that C++ threw', () => {
+  test('turns a C++ exception into an error of its own', () => {
     const program = `
       import { logitsLoss, presets } from './src/index.js';
       const input = { shape: { sequences: 1, length: 1, vocab: 2 }, logits: new Float32Array(2), tokens: Int32Array.of(5) };
@@ -51,19 +51,19 @@ describe(`the prebuilt addon for ${platform}`, { skip }, () => {
         console.log(error.message);
       }`;
     const env = { ...process.env, GROUPGRAD_ADDON: addon };
-    const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { env });
+    const result = run(process.execPath, [...typescript, '--input-type=module', '-e', program], { env });
     assert.equal(result.stdout, 'tokens[0]: expected an id from 0 to 1, got 5\n', outputOf(result));
   });
 });
 
 const noCompiler = noLinux || (!(exists('cc') && exists('readelf')) && 'a C compiler and readelf are needed');
 
-test('stubs take the newest version of a symbol that is old enough', { skip: noCompiler }, () => {
+test('stubs use the newest version of a symbol that is old enough', { skip: noCompiler }, () => {
   withFolder((folder) => {
     const made = run(process.execPath, [join(root, 'scripts', 'glibc-stubs.mjs'), folder, '2.17']);
     assert.equal(made.status, 0, outputOf(made));
     const symbols = (library: string) => readelf('--dyn-syms', join(folder, library));
-    if (process.arch === 'x64') assert.match(symbols('libc.so.6'), / memcpy@@GLIBC_2\.14\n/); // there is 2.2.5 too
+    if (process.arch === 'x64') assert.match(symbols('libc.so.6'), / memcpy@@GLIBC_2\.14\n/); // 2.2.5 exists too
     assert.match(symbols('libc.so.6'), / pthread_create@@GLIBC_2\./);
     assert.match(symbols('libm.so.6'), / exp@@GLIBC_2\./);
     // Since 2.25 and 2.27.

@@ -1,4 +1,4 @@
-// The addon in several threads of one process: state is an environment's own, and ends with it.
+// The addon in several threads of one process: state belongs to an environment, and ends with it.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -6,13 +6,13 @@ import test, { describe } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { loadAddon } from '../../src/devices/load.js';
 import { digestOf, type Series } from '../support/digest.js';
-import { outputOf, root, run } from '../support/native.js';
+import { outputOf, root, run, typescript } from '../support/native.js';
 import { repeats } from '../support/sets.js';
 
 const loaded = loadAddon();
 
 function start(series: Series | null): Worker {
-  return new Worker(new URL('../support/worker.mjs', import.meta.url), { workerData: series });
+  return new Worker(new URL('../support/worker.mjs', import.meta.url), { workerData: series, execArgv: typescript });
 }
 
 /** The worker's digest, once it has ended. */
@@ -22,9 +22,9 @@ async function answer(worker: Worker): Promise<string> {
   return digest as string;
 }
 
-/** A process of its own that runs `program` and must end by itself with exit code 0. */
+/** Runs `program` in a separate process, which must end on its own with exit code 0. */
 function endsCleanly(program: string): string {
-  const result = run(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+  const result = run(process.execPath, [...typescript, '--input-type=module', '-e', program], {
     cwd: root,
     timeout: 60,
   });
@@ -34,7 +34,7 @@ function endsCleanly(program: string): string {
 }
 
 describe('worker threads', { skip: loaded.addon ? false : loaded.reason }, () => {
-  test('four at once, and the main thread beside them, give the same bits', async () => {
+  test('four at once, and the main thread with them, give the same bits', async () => {
     const series: Series = { seed: 100, calls: 60 };
     const workers = [1, 2, 3, 4].map(() => answer(start(series)));
     const others = answer(start({ seed: 900, calls: 60 }));
@@ -50,7 +50,7 @@ describe('worker threads', { skip: loaded.addon ? false : loaded.reason }, () =>
     assert.equal(digestOf(series), own);
   });
 
-  test('one that is terminated in the middle of its calls leaves the others alone', async () => {
+  test('one that is terminated during its calls does not affect the others', async () => {
     const series: Series = { seed: 8, calls: 10 };
     const own = digestOf(series);
     for (let i = 0; i < repeats(2, 6); i++) {
@@ -67,7 +67,7 @@ describe('worker threads', { skip: loaded.addon ? false : loaded.reason }, () =>
 describe('the end of a process', { skip: loaded.addon ? false : loaded.reason }, () => {
   const imports = `import { Worker } from 'node:worker_threads';
     import { largeGradient } from './test/support/digest.js';
-    const worker = (workerData) => new Worker('./test/support/worker.mjs', { workerData, execArgv: [] });`;
+    const worker = (workerData) => new Worker('./test/support/worker.mjs', { workerData, execArgv: ${JSON.stringify(typescript)} });`;
 
   test('does not wait for the threads of the device', () => {
     assert.equal(endsCleanly(`${imports} console.log(largeGradient(1).length);`), '256000');

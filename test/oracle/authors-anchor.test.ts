@@ -1,6 +1,6 @@
-// The advantages of the HA-DW authors' code, through the public API and our window anchor in posterior order: each batch's mean
-// reward is observed before its advantages are computed. Their anchor is the plain mean of a history of batch means, the batch's
-// own mean where there is none.
+// The advantages of the HA-DW authors' code, computed by the public API and our window anchor in posterior order: each batch's mean
+// reward is observed before its advantages are computed. Their anchor is the plain mean of a history of batch means, or the batch's
+// own mean without a history.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -16,7 +16,7 @@ type AuthorsCase = GoldenAdvantages & { history: number[]; config: AdvantageConf
 const cases = verlAdvantageCases().filter((golden): golden is AuthorsCase => golden.history !== undefined);
 const posterior = (window: number) => new DifficultyAnchor({ update: 'window', timing: 'posterior', window });
 
-/** Advantages are of order 1, and float32; so is the authors' anchor. */
+/** Advantages are of order 1 and float32, and so is the authors' anchor. */
 function assertAdvantages(actual: ArrayLike<number>, { advantages, name }: AuthorsCase): void {
   advantages.forEach((expected, i) => {
     assertNumber(actual[i], expected, 1e-6, `${name}: advantages[${i}]`);
@@ -32,13 +32,13 @@ function batchOf(level: number, { rewards }: AuthorsCase): number[] {
   return rewards.map((_, i) => level + (i % 2 === 0 ? 0.25 : -0.25));
 }
 
-/** Levels of nine earlier batches that, with the batch's own mean, have the mean of the authors' history; not all the same. */
+/** Levels of nine earlier batches that, with the batch's own mean, have the mean of the authors' history; not all equal. */
 function earlierLevels({ history, rewards }: AuthorsCase): number[] {
   const level = (10 * mean(history) - mean(rewards)) / 9;
   return Array.from({ length: 9 }, (_, i) => level + (i - 4) / 50);
 }
 
-test('the golden vectors hold 24 of them, with histories of none to three batches', () => {
+test('there are 24 golden vectors, with histories of zero to three batches', () => {
   assert.equal(cases.length, 24);
   assert.deepEqual([...new Set(cases.map(({ history }) => history.length))].sort(), [0, 1, 2, 3]);
 });
@@ -58,7 +58,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('a run in their order: batches that the window has forgotten, nine earlier ones, this one, then its advantages', () => {
+    test('a run in their order: batches that the window has dropped, nine earlier ones, this one, then its advantages', () => {
       for (const golden of cases.filter(({ history }) => history.length > 0)) {
         const anchor = posterior(10);
         const { config } = golden;
@@ -80,7 +80,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
   });
 }
 
-test('the trainer, told to be posterior, observes in this order, and in the other one by itself', () => {
+test('the trainer observes in this order with posterior timing, and in the other order by default', () => {
   const groupsOf = (rewards: readonly number[], groupSize: number) =>
     Array.from({ length: rewards.length / groupSize }, (_, group) => ({
       completions: rewards.slice(group * groupSize, (group + 1) * groupSize).map((reward) => ({ reward })),

@@ -1,4 +1,4 @@
-// The theory of the bias against groups that are simulated through computeAdvantages: every point within four standard errors.
+// The theory of the bias compared with groups simulated by computeAdvantages: every point within four standard errors.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -50,23 +50,23 @@ describe('the study with its defaults', () => {
     assert.ok(Math.abs(largestDeviation(comparisons).deviation) > 1);
   });
 
-  test('standard errors are as large as the deviations are, no larger', () => {
-    // Of those that vary the mean square is 1, and its own standard error, were they independent, sqrt(2 / n); those of one
-    // point go together, which makes it about twice that.
+  test('standard errors are neither too small nor too large', () => {
+    // For quantities that vary, the mean square of the deviations is 1, with a standard error of sqrt(2 / n) if they were
+    // independent; those of one point are correlated, which makes it about twice that.
     const varying = comparisons.filter(({ standardError }) => standardError > 1e-9);
     const square = varying.reduce((sum, { deviation }) => sum + deviation ** 2, 0) / varying.length;
     assert.ok(varying.length > 300);
     assert.ok(Math.abs(square - 1) < 4 * Math.sqrt(2 / varying.length) * 2, `mean square ${square}`);
   });
 
-  test('groups are many enough to tell the biased baseline from an unbiased one', () => {
+  test('there are enough groups to distinguish the biased baseline from an unbiased one', () => {
     for (const { quantity, rewards, p, theory, simulated, standardError } of comparisons) {
       if (quantity !== 'bias' || rewards !== 'bernoulli' || Math.abs(p - 0.5) < 0.25) continue;
       assert.ok(Math.abs(simulated) > 8 * standardError && simulated * theory > 0, `p = ${p}: ${simulated}`);
     }
   });
 
-  test('is what docs/hadw.md shows', () => {
+  test('docs/hadw.md shows its results', () => {
     const docs = readFileSync(new URL('../../docs/hadw.md', import.meta.url), 'utf8');
     const tables = biasTables(comparisons, biasDefaults);
     const isShown = ({ title }: BiasTable) => !title.includes('by more than');
@@ -84,7 +84,7 @@ describe('the study with its defaults', () => {
     }
   });
 
-  test('is what the figures of docs/hadw.md show', () => {
+  test('the figures of docs/hadw.md show its results', () => {
     const folder = new URL('../../docs/figures/', import.meta.url);
     const docs = readFileSync(new URL('../../docs/hadw.md', import.meta.url), 'utf8');
     for (const { name, chart } of biasFigures(comparisons, biasDefaults)) {
@@ -96,7 +96,7 @@ describe('the study with its defaults', () => {
     }
   });
 
-  test('takes a part of ten seconds of one core', () => {
+  test('takes less than ten seconds on one core', () => {
     assert.ok((user + system) / 1e6 < 10, `${(user + system) / 1e6} s`);
   });
 });
@@ -110,7 +110,7 @@ test('other seeds agree with the theory as well', { skip: slowSet('simulates sev
   }
 });
 
-test('a number is the same whatever is simulated beside it, and another with another seed', () => {
+test('a number does not depend on what else is simulated, but on the seed', () => {
   const settings = { ...biasDefaults, samples: 200 };
   const some = biasStudy({ ...settings, groupSizes: [4], epsilon: 0 });
   const all = biasStudy({ ...settings, groupSizes: [8, 4] });
@@ -119,7 +119,7 @@ test('a number is the same whatever is simulated beside it, and another with ano
   assert.notDeepEqual(simulated(biasStudy({ ...settings, groupSizes: [4], epsilon: 0, seed: 1 })), simulated(some));
 });
 
-test('the groups that count are those with a gradient, or with the spread that is asked for', () => {
+test('the groups that count are those with a gradient, or with the requested spread', () => {
   const base = { groupSize: 4, samples: 5000, seed: 5, point: 0, epsilons: [0] };
   const certain = simulate({ ...base, mean: 1, reward: () => 1 });
   assert.equal(certain.inside, 0);
@@ -132,7 +132,7 @@ test('the groups that count are those with a gradient, or with the spread that i
   assert.ok(Math.abs(inside - expected) < 4 * Math.sqrt((expected * (1 - expected)) / 5000), String(inside));
 });
 
-test('shares count what lies beyond each margin, and nothing on it', () => {
+test('shares count values beyond each margin, but not on it', () => {
   // p̂ − p of two rewards: −0.5, 0 or 0.5 for p = 0.5; only 0 has a gradient. With p = 0.4 it is 0.1.
   const draw = (p: number, epsilons: number[]) =>
     simulate({ groupSize: 2, samples: 100, seed: 1, point: 0, mean: p, reward: (u) => (u < p ? 1 : 0), epsilons });
@@ -141,7 +141,7 @@ test('shares count what lies beyond each margin, and nothing on it', () => {
   assert.deepEqual(draw(0.6, [0, 0.05, 0.1, 0.2]).overestimated, [1, 1, 0, 0]);
 });
 
-test('moments are those of the numbers themselves', () => {
+test('moments agree with those of the numbers themselves', () => {
   const groups = 50;
   const mean = 0.3;
   const { baseline, bias } = simulate({

@@ -3,15 +3,15 @@
 // Bounds. u = 2^-24 is half a unit in the last place of float32 around 1.
 //  - A log-prob is z − log Σ exp(z): z carries 2u|z| from the float32 temperature, the sum 4u from exp and 4u from
 //    accumulation, the result u|ℓ| from storing it. With |z − max| ≤ |ℓ| + ln V that is at most
-//    logProbError = u (4|ℓ| + 2 ln V + 8). Log-probs that are given have no error.
+//     logProbError = u (4|ℓ| + 2 ln V + 8). Given log-probs have no error.
 //  - A log-ratio has that error plus u|δ| from its subtraction; a ratio has it relatively. A mean over a sequence does not
 //    increase it, VESPO's sum over n tokens does n-fold.
-//  - A gradient is a product of a handful of such factors (ratio, advantage, weight, aggregation factor, p, 1/T), each
-//    rounded once: 8 u. How a relative error of the ratio comes through depends on the surrogate: `amplification`.
-//  - Terms of opposite sign may cancel, so the error is relative to the largest gradient of each term of the loss alone
-//    (surrogate, KL), which the reference device gives as well.
-// Choices by comparison (clipping, thresholds) may fall differently within these errors of their bound. Draws are of order
-// 1 and seeds fixed, so that a draw this close to a bound (probability ~1e-6 each) would show once and for all.
+//  - A gradient is a product of a few such factors (ratio, advantage, weight, aggregation factor, p, 1/T), each
+//    rounded once: 8 u. The effect of a relative error of the ratio depends on the surrogate: `amplification`.
+//  - Terms of opposite sign may cancel, so the error is relative to the largest gradient of each separate term of the loss
+//    (surrogate, KL), which the reference device computes as well.
+// Comparisons (clipping, thresholds) may be decided differently within these errors of their bound. Draws are of order
+// 1 and seeds fixed, so a draw this close to a bound (probability ~1e-6 each) would be a permanent failure.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -39,7 +39,7 @@ import { seeded } from '../support/random.js';
 const u = 2 ** -24;
 const draws = 400;
 
-/** The terms of a loss, each alone, as changes to its plan. `unit`: the KL term with k' = 1, for β times the aggregation. */
+/** The separate terms of a loss, as changes to its plan. `unit`: the KL term with k' = 1, for β times the aggregation. */
 function terms<P extends PolicyPlan | LogitsPlan>(plan: P): Record<'surrogate' | 'kl' | 'unit', P> {
   const { loss } = plan;
   const noKl = { ...loss.kl, beta: 0 };
@@ -57,7 +57,7 @@ function terms<P extends PolicyPlan | LogitsPlan>(plan: P): Record<'surrogate' |
   };
 }
 
-/** Size of the inputs, on which errors depend. Over masked-in tokens. */
+/** Sizes of the inputs that errors depend on, over unmasked tokens. */
 interface Sizes {
   /** Largest |ℓ|, |ℓ − ℓ°| and |ℓʳ − ℓ|. */
   logProb: number;
@@ -84,13 +84,13 @@ function sizesOf(plan: PolicyPlan | LogitsPlan): Sizes {
   return sizes;
 }
 
-/** By how much a relative error of the ratio grows on its way into the surrogate and its gradient. */
+/** The factor by which a relative error of the ratio grows in the surrogate and its gradient. */
 function amplification(plan: PolicyPlan | LogitsPlan, sizes: Sizes): number {
   const { kind, parameters } = plan.loss.surrogate;
   switch (kind) {
     case 'sapo': // d log(σ σ' ρ) / d log ρ
       return 1 + Math.max(...parameters) * Math.exp(sizes.delta);
-    case 'vespo': // d log φ / d log v = k − λ v; where v is large φ vanishes, and φ λ v with it: λ v counts up to 3
+    case 'vespo': // d log φ / d log v = k − λ v; for large v φ vanishes, and so does φ λ v: λ v counts up to 3
       return sizes.tokens * (3 + 3 * Math.exp(1));
     default:
       return 1;
@@ -116,7 +116,7 @@ function boundsOf(plan: PolicyPlan | LogitsPlan, sizes: Sizes, vocab: number): B
   };
 }
 
-/** Absolute bounds of a gradient's values and of the loss: the size of each term alone times the term's relative bound. */
+/** Absolute bounds of a gradient's values and of the loss: the size of each separate term times the term's relative bound. */
 function tolerance(plan: PolicyPlan | LogitsPlan, sizes: Sizes, bounds: Bounds): { gradient: number; loss: number } {
   const alone = terms(plan);
   const gradientOf = (part: PolicyPlan | LogitsPlan): Float64Array => {
@@ -128,24 +128,24 @@ function tolerance(plan: PolicyPlan | LogitsPlan, sizes: Sizes, bounds: Bounds):
   const surrogate = gradientOf(alone.surrogate);
   const kl = gradientOf(alone.kl);
   const unit = gradientOf(alone.unit);
-  // Σ |w A| times the aggregation: where every ratio is clipped the gradient is 0 and the loss is not.
+  // Σ |w A| times the aggregation: if every ratio is clipped, the gradient is 0 and the loss is not.
   const reinforce = { kind: 'reinforce' as const, parameters: new Float64Array(0) };
   const flat = gradientOf({ ...alone.surrogate, loss: { ...alone.surrogate.loss, surrogate: reinforce } });
 
   const largestRatio = Math.exp(sizes.delta);
-  // k' and k'' are at most e^d, k at most e^d + |d|; ρ multiplies them where they are importance-weighted.
+  // k' and k'' are at most e^d, k at most e^d + |d|; ρ multiplies them if they are importance-weighted.
   const klFactor =
     Math.exp(sizes.reference) * (plan.loss.kl.importanceWeighted ? (1 + sizes.reference) * largestRatio : 1);
   const forLoss =
     bounds.surrogate * ((1 + sizes.logProb) * sumOfAbsolutes(surrogate) + 4 * sumOfAbsolutes(flat)) +
     bounds.kl * ((1 + sizes.reference) * sumOfAbsolutes(kl) + klFactor * sumOfAbsolutes(unit));
-  // What reaches a token from its whole sequence is a sum over tokens whose advantages may differ in sign.
+  // A token's gradient from its whole sequence is a sum over tokens whose advantages may differ in sign.
   const shared = plan.loss.ratio === 'sequence' || plan.loss.surrogate.kind === 'gmpo';
   const surrogateScale = largest(surrogate) + (shared ? largestRatio * largest(flat) : 0);
   const forGradient = bounds.surrogate * surrogateScale + bounds.kl * (largest(kl) + klFactor * largest(unit));
   if (!('vocab' in plan)) return { gradient: plan.lossScale * forGradient, loss: forLoss };
 
-  // On to the logits: ∂ℓ/∂x = ([j = token] − p) / T and ∂H/∂x = −p (log p + H) / T. Where p is near 1 or the row near
+  // Then the logits: ∂ℓ/∂x = ([j = token] − p) / T and ∂H/∂x = −p (log p + H) / T. With p near 1 or the row near
   // uniform they are small differences of numbers of order 1, so those numbers are the scale.
   const { coefficient, tokens, topQuantile } = plan.loss.entropy;
   const masked = plan.mask === null ? plan.tokens.length : plan.mask.filter((m) => m !== 0).length;
@@ -163,7 +163,7 @@ function entropyBound(vocab: number): number {
   return 16 * u * (1 + Math.log(vocab));
 }
 
-/** Metrics by the error of what they average. Counts and what comes from rewards are float64 everywhere. */
+/** Metrics by the error of the averaged values. Counts and values from rewards are float64 everywhere. */
 function assertMetrics(
   actual: Record<string, number>,
   expected: Record<string, number>,
@@ -212,27 +212,27 @@ function assertFused(
   assertNumber(actual.accuracy, expected.accuracy as number, 1e-12, `${label}: accuracy`);
 }
 
-/** A request in an assertion message, without its arrays. */
+/** A request for an assertion message, without its arrays. */
 function describeDraw(seed: number, request: object): string {
   const text = JSON.stringify(request, (_, value) => (ArrayBuffer.isView(value) ? value.constructor.name : value));
   return `seed ${seed} ${text}`;
 }
 
 /**
- * How far rounding to nearest may be off: bfloat16 has 8 significant bits, float16 has 11 down to its spacing of 2^-24.
+ * The error of rounding to nearest: bfloat16 has 8 significant bits, float16 has 11 down to its spacing of 2^-24.
  */
 function roundingOf(dtype: LogitsInput['dtype'], value: number): number {
   if (dtype === 'bfloat16') return value * 2 ** -8;
   return dtype === 'float16' ? Math.max(value * 2 ** -11, 2 ** -25) : 0;
 }
 
-/** With a loss scale in two of three requests that want a gradient. */
+/** With a loss scale in two of three requests with a gradient. */
 function scaled<O extends { gradient?: boolean }>(seed: number, options: O): O & { lossScale?: number } {
   const lossScale = [undefined, 256, 0.37][seed % 3];
   return lossScale === undefined || options.gradient === false ? options : { ...options, lossScale };
 }
 
-/** One request on a device against the reference. */
+/** One request on a device compared with the reference. */
 function checkLogits(
   device: DeviceChoice,
   input: LogitsInput,
@@ -248,7 +248,7 @@ function checkLogits(
     planLogits({ ...input, dtype: 'float32', logits: exactLogits }, config, { ...rest, inPlace: false }),
   );
   const expected = referenceDevice.logitsLoss(plan);
-  // The arrays of the draw stay as they are, so that the request can be repeated.
+  // The arrays of the draw are not changed, so that the request can be repeated.
   const logits = input.logits.slice();
   const given = options.gradLogits?.slice();
   const actual = logitsLoss({ ...input, logits }, config, { ...options, gradLogits: given, device });
@@ -271,14 +271,14 @@ function checkLogits(
   }
   if (options.metrics === false) {
     assert.equal('kl' in actual.metrics || 'entropy' in actual.metrics, false, `${label}: kl and entropy`);
-    return; // which rows were read is the device's choice
+    return; // the device chooses which rows it reads
   }
   assertWithin(actual.logProbs, plan.logProbs, bounds.logProb, `${label}: logProbs`);
   assertWithin(actual.entropies, plan.entropies, entropyBound(vocab), `${label}: entropies`);
   assertMetrics(actual.metrics, expected.metrics, { sizes, bounds, loss: allowed.loss, vocab }, label);
 }
 
-/** A random request with a NaN put into one place: the same count and the same kind of loss; other sequences stay finite. */
+/** A random request with one NaN: the same count and the same kind of loss; other sequences stay finite. */
 function checkNaN(device: DeviceChoice, seed: number): void {
   const random = seeded(seed);
   const draw = random.chance(0.5) ? drawPolicy(random) : drawLogits(random);
@@ -317,9 +317,9 @@ function checkNaN(device: DeviceChoice, seed: number): void {
 }
 
 /**
- * A random request with values of every size in some places, so that something overflows or is not finite to begin with: the
+ * A random request with values of every size in some places, so that something overflows or is not finite from the start: the
  * same count on every device. Two devices may differ within rounding of float32's largest number, and within a factor of 128
- * of it, because they add up so many values in float32 or in float64; the inputs stay below.
+ * of it, because they sum so many values in float32 or in float64; the inputs stay below.
  */
 function checkExtremes(device: DeviceChoice, seed: number): number {
   const random = seeded(seed);
@@ -352,7 +352,7 @@ function checkExtremes(device: DeviceChoice, seed: number): number {
   const actual = run(device);
   const label = describeDraw(seed, { input, config: draw.config });
   assert.equal(actual.metrics.nonFinite, expected.metrics.nonFinite, `${label}: nonFinite`);
-  // Nothing leaves a call without being counted.
+  // No non-finite result is left uncounted.
   const dtype = ('dtype' in input && input.dtype) || 'float32';
   const widen = { float32: (x: number) => x, bfloat16: fromBfloat16, float16: fromFloat16 }[dtype];
   const finite = Array.from(actual.gradient as Float32Array, widen).every(Number.isFinite);
@@ -363,7 +363,7 @@ function checkExtremes(device: DeviceChoice, seed: number): number {
 }
 
 for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) {
-  describe(`${device} against the reference in float64`, { skip }, () => {
+  describe(`${device} compared with the reference in float64`, { skip }, () => {
     test(`policyLoss: ${draws} random requests`, () => {
       for (let seed = 1; seed <= draws; seed++) {
         const { input, config, options: drawn } = drawPolicy(seeded(seed));
@@ -394,11 +394,11 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test(`one NaN among the inputs: counted, and in the loss where the reference has it, ${draws} random requests`, () => {
+    test(`one NaN among the inputs: counted, and in the loss if it is in the reference's, ${draws} random requests`, () => {
       for (let seed = 1; seed <= draws; seed++) checkNaN(device, seed);
     });
 
-    test(`values of every size: the same count of what is not finite, ${3 * draws} random requests`, () => {
+    test(`values of every size: the same count of non-finite values, ${3 * draws} random requests`, () => {
       let counted = 0;
       for (let seed = 1; seed <= 3 * draws; seed++) counted += Number(checkExtremes(device, seed) > 0);
       assert.ok(counted > draws / 2 && counted < 2.5 * draws, `${counted} requests with something to count`);

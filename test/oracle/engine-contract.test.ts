@@ -1,6 +1,6 @@
-// On the backend groupgrad the sampler's numbers are the trainer's, to the last bit: logits through the key-value cache are those
+// On the backend groupgrad the sampler's numbers equal the trainer's, bit for bit: logits through the key-value cache equal those
 // of a whole forward pass, alone or with other sequences, on one thread or several, in both precisions, with every weight trained
-// and with an adapter on weights held in bfloat16; for every family of tiny checkpoints, and for a small Llama.
+// and with an adapter on weights stored in bfloat16; for every family of tiny checkpoints, and for a small Llama.
 
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -17,6 +17,7 @@ import { PretrainedFolder } from '../../src/weights/pretrained-folder.js';
 import { type LoadOptions, loadModel, type PretrainedModel } from '../../src/weights/pretrained-model.js';
 import { engine as api, noEngine, useEngine } from '../support/engine.js';
 import { seeded } from '../support/random.js';
+import { repeats } from '../support/sets.js';
 
 const shared = fileURLToPath(new URL('../../../shared/', import.meta.url));
 const families = join(shared, 'golden/hf');
@@ -24,7 +25,7 @@ const skip = noEngine
   ? noEngine
   : existsSync(families)
     ? false
-    : 'the folders of tiny checkpoints are not beside the repository';
+    : 'the folders of tiny checkpoints are not next to the repository';
 
 const folders = skip
   ? []
@@ -43,7 +44,7 @@ const untiedKinds: typeof kinds = {
   'an adapter of the unembedding too': { lora: { rank: 4, targets: '.*' }, type: 'BF16' },
 };
 
-/** [prompt, what follows]: over the ends of blocks of the cache, and of keys, where the model reads so far. */
+/** [prompt, continuation]: across the ends of blocks of the cache, and of keys, if the model's context is long enough. */
 function sequencesOf(vocabulary: number, longest: number): { prompt: Int32Array; rest: Int32Array }[] {
   const random = seeded(5);
   const tokens = (length: number) => Int32Array.from({ length }, () => random.integer(0, vocabulary - 1));
@@ -54,6 +55,9 @@ function sequencesOf(vocabulary: number, longest: number): { prompt: Int32Array;
     [longest - 20, 20],
   ].map(([prompt, rest]) => ({ prompt: tokens(prompt), rest: tokens(rest) }));
 }
+
+/** Enough to move every weight from where it was loaded. */
+const updates = repeats(5, 20);
 
 const bits = (values: Float32Array) => Buffer.from(values.buffer, values.byteOffset, values.byteLength);
 
@@ -74,7 +78,7 @@ function fullPass(model: ModelWeights, sequences: readonly Int32Array[]): Float3
   return sequences.map((own, b) => values.subarray(b * length * size, (b * length + own.length) * size));
 }
 
-/** The gradient of what a training step might raise moves every weight. */
+/** A gradient that changes every weight, as training may. */
 function train({ model, variables }: PretrainedModel, steps: number): void {
   const optimizer = new AdamW(variables, {
     learningRate: 1e-3,
@@ -117,7 +121,7 @@ describe('sampler and trainer on the backend groupgrad', { skip }, () => {
     const name = path.split('/').at(-1)!;
     const { tie_word_embeddings: isTied } = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'));
     for (const [kind, options] of Object.entries({ ...kinds, ...(isTied ? {} : untiedKinds) })) {
-      test(`agree to the last bit: ${name}, ${kind}, after 20 updates`, () => {
+      test(`agree to the last bit: ${name}, ${kind}, after ${updates} updates`, () => {
         const folder = new PretrainedFolder(path);
         const pretrained = loadModel(folder, { ...options, seed: 0, recompute: true });
         folder.close();
@@ -125,7 +129,7 @@ describe('sampler and trainer on the backend groupgrad', { skip }, () => {
         const { model } = pretrained;
         const config = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8')) as Record<string, number>;
         const longest = Math.min(140, config.max_position_embeddings ?? 140);
-        train(pretrained, 20);
+        train(pretrained, updates);
         const sequences = sequencesOf(config.vocab_size, longest);
         const whole = sequences.map(({ prompt, rest }) => Int32Array.of(...prompt, ...rest));
         for (const precision of ['float32', 'bfloat16'] as const) {
@@ -145,7 +149,7 @@ describe('sampler and trainer on the backend groupgrad', { skip }, () => {
               same(values, row, 0, 'all sequences');
             });
             whole.forEach((own, row) => {
-              same(fullPass(model, [own])[0], row, 0, 'a sequence by itself');
+              same(fullPass(model, [own])[0], row, 0, 'a sequence alone');
             });
             const prompts = padPrompts(
               sequences.map(({ prompt }) => prompt),

@@ -29,7 +29,7 @@ function bySuite<T extends { suite: string }>(cases: readonly T[]): [string, T[]
   return [...suites];
 }
 
-/** Shares of clipped ratios are counts and must agree but for the division; kl, entropy and φ are of order 1. */
+/** Shares of clipped ratios are counts and must agree except for the division; kl, entropy and φ are of order 1. */
 function assertMetrics(
   actual: Record<string, number>,
   golden: GoldenLogits | GoldenPolicy,

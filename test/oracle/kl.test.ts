@@ -1,15 +1,15 @@
-// The KL term against the same formulas in exact arithmetic (test/support/exact.ts), where nothing cancels: every
+// The KL term compared with the same formulas in exact arithmetic (test/support/exact.ts), where nothing cancels: every
 // estimator, with and without importance weights, every ratio, with and without the clamps of both log-ratios, for
 // log-probs from 0 to −1000 and differences from 1e-7 to 1000.
 //
 // Bounds. u is half a unit in the last place around 1 (2^-24 in float32, 2^-53 in float64), δ = ℓ − ℓ°, d = ℓʳ − ℓ.
 //  - δ and d carry u relatively from their subtraction, so that ρ = e^δ carries u (|δ| + 2), with 2u of its own from exp.
-//    A mean of n log-ratios carries u (n + 2) of the largest. e^(s + c) carries u (|s| + |c| + |s + c| + 2).
-//  - The formulas under test are sums of two terms, each a product of these and of a handful of roundings: `value` and
-//    `slope` below are the sizes of the terms that the result is a sum of, and are what the errors are relative to. For k3 the
-//    slope has no exponential in it unless a clamp holds a part of the gradient back.
-//  - exp is 0 below e^-86.98 in float32: a product with it may be 0 where it should be up to 2e-38 times its other factor.
-// Draws whose terms come near the largest float are left to non-finite.test.ts.
+//    A mean of n log-ratios has u (n + 2) of the largest. e^(s + c) has u (|s| + |c| + |s + c| + 2).
+//  - The formulas under test are sums of two terms, each a product of these and of a few roundings: `value` and
+//    `slope` below are the sizes of these terms, and errors are relative to them. For k3 the
+//    slope has no exponential in it unless a clamp restricts a part of the gradient.
+//  - exp is 0 below e^-86.98 in float32: a product with it may be 0 instead of up to 2e-38 times its other factor.
+// non-finite.test.ts covers draws whose terms come near the largest float.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -32,7 +32,7 @@ interface KlCase {
   kl: Required<NonNullable<LossConfig['kl']>>;
 }
 
-/** What a case gives, and the sizes of the terms that it is a sum of. `largest`: of all that a device computes on the way. */
+/** Results of a case, and the sizes of the terms that they are sums of. `largest`: of all intermediate numbers. */
 interface Expected {
   loss: number;
   gradient: number[];
@@ -74,10 +74,10 @@ function expected({ logProbs, oldLogProbs, refLogProbs, ratio, logRatioClamp, kl
     kl.estimator === 'k3' && !near(t) ? exponential(t) + linear(t, c[t] + one) : size(value[t]);
   const slopeSizes = gradient.map((x, t) => {
     const cut = c[t] !== d[t];
-    // In float64 on every device but for its factor.
+    // In float64 on every device except for its factor.
     if (moves[t] && ratio === 'sequence') return size(x) + c.reduce((sum, y, i) => sum + linear(i, y), 0);
     if (moves[t] && cut) return valueSize(t);
-    // d carries a rounding error, on which the factors 1 − d and d − 2 depend.
+    // d has a rounding error, which affects the factors 1 − d and d − 2.
     if (moves[t])
       return { k1: size(x) + linear(t, d[t]), k2: size(x) + linear(t, times(d[t], d[t])), k3: size(x) }[kl.estimator];
     return kl.estimator === 'k3' && !near(t) && !cut ? exponential(t) + size(rho[t]) : size(x);
@@ -92,7 +92,7 @@ function expected({ logProbs, oldLogProbs, refLogProbs, ratio, logRatioClamp, kl
   };
 }
 
-/** From −0 to −1000: apart by `difference` from `near`, where that is in range. */
+/** From −0 to −1000: at a distance `difference` from `near`, if that is in range. */
 function drawLogProb(random: Random, near: number): number {
   const difference = 10 ** random.uniform(-7, 3) * random.pick([-1, 1]);
   const close = near + difference;
@@ -107,7 +107,7 @@ function draw(seed: number): KlCase {
     const l = drawLogProb(random, -1);
     return { l, old: drawLogProb(random, l), ref: drawLogProb(random, l) };
   });
-  // A sequence of equal tokens is where the shared part of a gradient and a token's own part are largest and opposite.
+  // In a sequence of equal tokens the shared part of a gradient and a token's own part are largest and opposite.
   const all = random.chance(0.3) ? tokens.map(() => tokens[0]) : tokens;
   const bound = () => (random.chance(0.6) ? Infinity : Math.fround(10 ** random.uniform(-3, 2)));
   return {
@@ -158,7 +158,7 @@ function check(
   const delta = largest(logProbs, oldLogProbs ?? logProbs);
   const d = largest(logProbs, refLogProbs);
   const bound = u * ((logProbs.length + 4) * delta + 3 * d + 24);
-  // Nothing on the reference device, whose smallest number is far smaller than any of these.
+  // Zero on the reference device, whose smallest number is much smaller than any of these.
   const floor = u < 2 ** -50 ? 1e-300 : 2e-38 * (1 + d) ** 2 * Math.max(1, kl.beta);
   assertNumber(actual.loss, wanted.loss, bound * wanted.lossSize + floor * logProbs.length, `${label}: loss`);
   wanted.gradient.forEach((value, t) => {
@@ -171,7 +171,7 @@ const cases = Array.from({ length: 3000 }, (_, seed) => {
   return { klCase, wanted: expected(klCase), label: `seed ${seed + 1}, ${JSON.stringify(configOf(klCase))}` };
 });
 
-test('the draws reach every estimator, ratio, clamp and size of d', () => {
+test('the draws cover every estimator, ratio, clamp and size of d', () => {
   const inRange = cases.filter(({ wanted }) => wanted.largest < 1e37);
   assert.ok(inRange.length > 1500, `${inRange.length} cases in float32's range`);
   for (const estimator of klEstimators) {
@@ -212,7 +212,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       const refLogProbs = Float32Array.of(-1.5, -1, -0.25, -5);
       const k3 = Array.from(refLogProbs, (ref, t) => Math.exp(ref - logProbs[t]) - (ref - logProbs[t]) - 1);
       const loss = 0.04 * k3.reduce((sum, k) => sum + k, 0);
-      // Of the log-ratios' mean, as a sequence-level ratio is, it would be another.
+      // With the mean of the log-ratios, as in a sequence-level ratio, it would be different.
       const mean = refLogProbs.reduce((sum, ref, t) => sum + (ref - logProbs[t]) / 4, 0);
       assert.ok(Math.abs(loss - 4 * 0.04 * (Math.exp(mean) - mean - 1)) > 0.05);
       for (const ratio of ratios) {
@@ -263,7 +263,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('importance-weighted k3 does not lose e^(ref − old) where ρ is tiny', () => {
+    test('importance-weighted k3 keeps e^(ref − old) where ρ is tiny', () => {
       for (const [l, value] of [
         [-88, 1],
         [-90, 1],
@@ -289,7 +289,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('kl.logRatioClamp bounds k3, with slope 0 outside, and nothing through d', () => {
+    test('kl.logRatioClamp bounds k3, with slope 0 outside, and no gradient through d', () => {
       for (const ratio of ratios) {
         for (const [l, ref, c] of [
           [-101, -1, 20],
@@ -304,7 +304,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           assert.equal(plain.gradLogProbs[0], 0, label);
           const weighted = token(l, l, ref, { ratio, kl: { beta: 1, importanceWeighted: true, logRatioClamp: c } });
           assertNumber(weighted.loss, k, 4e-6 * k, `${label}: weighted loss`);
-          // Through the ratio alone.
+          // Only through the ratio.
           assertNumber(weighted.gradLogProbs[0], k, 4e-6 * k, `${label}: weighted gradient`);
         }
       }

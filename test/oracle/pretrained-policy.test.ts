@@ -1,5 +1,5 @@
-// Pretrained policies as their users have them, against transformers and PEFT: log-probs, greedy completions, a whole story; and
-// what is saved, read by Python where it has transformers and peft (the Python named by GROUPGRAD_TRANSFORMERS_PYTHON).
+// Pretrained policies in practice, compared with transformers and PEFT: log-probs, greedy completions, a whole story; and
+// saved files, read by Python if it has transformers and peft (the Python named by GROUPGRAD_TRANSFORMERS_PYTHON).
 //
 // Bounds: as in pretrained.test.ts.
 
@@ -47,7 +47,7 @@ function assertClose(actual: readonly Float32Array[], expected: readonly (readon
   });
 }
 
-describe('policies from folders, as transformers and PEFT compute', { skip: missing(folders) }, () => {
+describe('policies from folders agree with transformers and PEFT', { skip: missing(folders) }, () => {
   before(() => startBackend('wasm'));
 
   for (const name of Object.keys(golden)) {
@@ -58,7 +58,7 @@ describe('policies from folders, as transformers and PEFT compute', { skip: miss
       assertClose(await tokenLogProbs(policy, sequences), logProbs);
       const prompts = sequences.slice(1).map((ids) => ids.slice(0, 5));
       const completions = await generate(policy, prompts, { maxTokens: 12, temperature: 0 });
-      // transformers was told to go on after an end token.
+      // transformers was configured to continue after an end token.
       const ends = policy.tokenizer.endTokens;
       const expected = greedy.map((ids) => {
         const end = ids.findIndex((id) => ends.includes(id));
@@ -80,7 +80,7 @@ describe('policies from folders, as transformers and PEFT compute', { skip: miss
     });
   }
 
-  test('sampled log-probs are those that are scored, at temperature 1', async (t) => {
+  test('sampled log-probs equal scored ones at temperature 1', async (t) => {
     const policy = await load(t, join(folders, 'qwen2'));
     const sampled = await generate(policy, [Int32Array.of(5, 6, 7), Int32Array.of(9)], {
       maxTokens: 9,
@@ -98,7 +98,7 @@ describe('policies from folders, as transformers and PEFT compute', { skip: miss
     assert.equal(new Set(sampled.map(({ tokens }) => tokens.join())).size > 2, true);
   });
 
-  test('a folder that is loaded and saved holds the same bits', async (t) => {
+  test('a folder that is loaded and saved is unchanged, bit for bit', async (t) => {
     for (const name of Object.keys(golden)) {
       const policy = await load(t, join(folders, name));
       const to = join(temporaryFolder(t), 'saved');
@@ -118,7 +118,7 @@ describe('policies from folders, as transformers and PEFT compute', { skip: miss
     }
   });
 
-  test('an adapter that is loaded and saved computes the same, and goes into the weights', async (t) => {
+  test('an adapter that is loaded and saved computes the same, and can be merged', async (t) => {
     for (const name of Object.keys(golden)) {
       const folder = join(folders, name);
       const sequences = sequencesOf(name);
@@ -130,7 +130,7 @@ describe('policies from folders, as transformers and PEFT compute', { skip: miss
       assert.deepEqual(await tokenLogProbs(again, sequences), own, name);
       await adapted.save(join(to, 'merged'), { merge: true });
       const merged = await load(t, join(to, 'merged'));
-      // Of 16-bit weights the sum is rounded.
+      // The sum is rounded for 16-bit weights.
       const type = adapted.description.dtype ?? [...new ModelFiles(folder).tensors()][0].type;
       if (type === 'F32')
         assertClose(
@@ -154,12 +154,12 @@ describe('a small model that writes stories', { skip: missing(stories) }, () => 
   );
   before(() => startBackend('wasm'));
 
-  test('its story is the one that transformers writes, for 200 tokens', async (t) => {
+  test('its story equals that of transformers for 200 tokens', async (t) => {
     const policy = await load(t, stories);
     const [story] = await generate(policy, ['Once upon a time'], { maxTokens: 200, temperature: 0 });
     assert.deepEqual([...story.prompt], expected.prompt);
     assert.deepEqual([...story.tokens], expected.tokens);
-    // transformers strips the space that a first token begins with.
+    // transformers strips the leading space of a first token.
     assert.equal(story.text.trimStart(), expected.text.trimStart());
     assert.equal(story.truncated, true);
   });
@@ -171,7 +171,7 @@ const noPython = () =>
     ? false
     : `${python} has no transformers and peft (GROUPGRAD_TRANSFORMERS_PYTHON names another)`;
 
-describe('what is saved, read by transformers and PEFT', { skip: missing(folders) || noPython() }, () => {
+describe('saved files, read by transformers and PEFT', { skip: missing(folders) || noPython() }, () => {
   before(() => startBackend('wasm'));
 
   const run = (args: readonly string[], input = ''): number[][] => {
@@ -183,7 +183,7 @@ describe('what is saved, read by transformers and PEFT', { skip: missing(folders
   const ask = (folder: string, adapter: string | null, sequences: readonly Int32Array[]): number[][] =>
     run(['--log-probs', folder], JSON.stringify({ adapter, sequences: sequences.map((ids) => [...ids]) }));
 
-  test('an adapter of the unembedding that PEFT has made', async (t) => {
+  test('an adapter of the unembedding that PEFT has created', async (t) => {
     const folder = join(folders, 'qwen2-window');
     const sequences = sequencesOf('qwen2-window');
     const to = temporaryFolder(t);
@@ -203,7 +203,7 @@ describe('what is saved, read by transformers and PEFT', { skip: missing(folders
       const folder = join(folders, name);
       const sequences = sequencesOf(name);
       const policy = await load(t, folder, { adapter: join(folders, `${name}-adapter`), dtype: 'float32' });
-      // Trained a little: values that no file holds.
+      // Slightly trained: values that are in no file.
       for (const variable of Object.values(policy.variables)) {
         const moved = variable.mul(1.25);
         variable.assign(moved);
@@ -213,7 +213,7 @@ describe('what is saved, read by transformers and PEFT', { skip: missing(folders
       const to = temporaryFolder(t);
       await policy.save(join(to, 'adapter'));
       await policy.save(join(to, 'merged'), { merge: true });
-      // Twice the bound: the adapter is as large again as those of the golden vectors.
+      // Twice the bound: the adapter is twice as large as those of the golden vectors.
       assertClose(own, ask(folder, join(to, 'adapter'), sequences), 2e-4);
       assertClose(own, ask(join(to, 'merged'), null, sequences), 2e-4);
     });

@@ -1,14 +1,14 @@
-"""What transformers and PEFT compute, in float32, from folders of models: log-probs of sequences, greedy continuations, and
+"""Results of transformers and PEFT, in float32, for folders of models: log-probs of sequences, greedy continuations, and
 gradients of a weighted sum of the log-probs of sequence 2, each as its product with a fixed direction and its norm.
 
-usage: pretrained.py FOLDER... > expected.json        with torch, transformers and peft; FOLDER-adapter is taken where it is
+usage: pretrained.py FOLDER... > expected.json        with torch, transformers and peft; FOLDER-adapter is used if it exists
        pretrained.py --story FOLDER TEXT COUNT        the greedy continuation of a text: {"prompt": ids, "tokens": ids, "text": text}
-       pretrained.py --log-probs FOLDER < asked.json  of the sequences asked for, with the adapter in the folder "adapter" if it is
-                                                      not null, the model loaded by PEFT then: {"adapter": null, "sequences": []}
-       pretrained.py --new-adapter FOLDER TO          PEFT saves a random adapter of queries and the unembedding, and prints its
-                                                      log-probs as expected.json's sequences have them
+       pretrained.py --log-probs FOLDER < asked.json  of the requested sequences, with the adapter in the folder "adapter" unless it
+                                                      is null, in a model loaded by PEFT: {"adapter": null, "sequences": []}
+       pretrained.py --new-adapter FOLDER TO          saves a random PEFT adapter of queries and the unembedding, and prints its
+                                                      log-probs in the format of expected.json's sequences
 
-The sequences are those of `expected.json` beside the folders. Weights are read as stored and computed with in float32, with
+The sequences are those of `expected.json` next to the folders. Weights are read as stored and used in float32, with
 plain attention; the log-softmax is in float64.
 """
 

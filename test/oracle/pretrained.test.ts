@@ -1,7 +1,7 @@
-// Models of every family against transformers and PEFT: log-probs, greedy continuations and gradients of tiny checkpoints
-// with adapters (test/golden/pretrained.json, made by test/oracle/pretrained.py from the folders beside the repository).
+// Models of every family compared with transformers and PEFT: log-probs, greedy continuations and gradients of tiny checkpoints
+// with adapters (test/golden/pretrained.json, made by test/oracle/pretrained.py from the folders next to the repository).
 //
-// Bounds: log-probs 1e-4 absolute: some 10 sums of at most 100 float32 terms of order 1 in each of at most 7 layers, two
+// Bounds: log-probs 1e-4 absolute: about 10 sums of at most 100 float32 terms of order 1 in each of at most 7 layers, two
 // systems. Gradients 2e-4 of the gradient's norm, for the same sums passed twice.
 
 import assert from 'node:assert/strict';
@@ -22,7 +22,7 @@ import { PretrainedFolder } from '../../src/weights/pretrained-folder.js';
 import { type LoadOptions, loadModel, type PretrainedModel } from '../../src/weights/pretrained-model.js';
 
 const folders = fileURLToPath(new URL('../../../shared/golden/hf/', import.meta.url));
-const skip = existsSync(folders) ? false : 'the folders of tiny checkpoints are not beside the repository';
+const skip = existsSync(folders) ? false : 'the folders of tiny checkpoints are not next to the repository';
 
 interface Expected {
   logProbs: number[][];
@@ -74,7 +74,7 @@ function logProbs(model: PretrainedModel, tokens: readonly number[]): number[] {
   });
 }
 
-/** Σ sin(3t) log p(token t + 1), as a policy gradient whose advantages are those weights times the number of tokens. */
+/** Σ sin(3t) log p(token t + 1), like a policy gradient whose advantages are those weights times the number of tokens. */
 function weightedLogProbs(model: PretrainedModel, tokens: readonly number[]): tf.Scalar {
   const length = tokens.length;
   const batch = {
@@ -99,7 +99,7 @@ function gradients(model: PretrainedModel, tokens: readonly number[]): Map<strin
   return found;
 }
 
-/** By the names that PEFT gives to A and B within a model that it wraps. */
+/** By PEFT's names of A and B within a model that it wraps. */
 function adapterName(model: PretrainedModel, name: string): string {
   const [, module, side] = /^(.*)\.lora_([AB])$/.exec(name)!;
   const { path } = model.adapted.find((part) => part.module.name === module)!;
@@ -111,7 +111,7 @@ function assertGradients(actual: ReadonlyMap<string, Float32Array>, expected: Ex
   for (const [tensor, values] of actual) {
     const [product, norm] = expected[tensor];
     const own = values.reduce((sum, value, i) => sum + value * Math.sin(3 * i), 0);
-    // A product with a direction of n values of order 1 may differ by as much as the norm of the difference times √n.
+    // The product with a direction of n values of order 1 may differ by the norm of the difference times √n.
     const allowed = 2e-4 * norm * Math.sqrt(values.length);
     assert.ok(Math.abs(own - product) <= allowed, `${name}, ${tensor}: ${own}, expected ${product} ± ${allowed}`);
     assert.ok(Math.abs(Math.hypot(...values) - norm) <= 2e-4 * norm, `${name}, ${tensor}: norm`);
@@ -130,7 +130,7 @@ const skipOn = (backend: (typeof backends)[number]) =>
   skip || (backend === 'groupgrad' && !addon.addon ? addon.reason : false);
 
 for (const [name, backend] of Object.keys(golden).flatMap((family) => backends.map((own) => [family, own] as const))) {
-  describe(`${name}, as transformers and PEFT compute it, on ${backend}`, { skip: skipOn(backend) }, () => {
+  describe(`${name} compared with transformers and PEFT, on ${backend}`, { skip: skipOn(backend) }, () => {
     const expected = golden[name];
     const tokens = () => sequences[name].sequences;
     before(() => startBackend(backend));
@@ -178,7 +178,7 @@ for (const [name, backend] of Object.keys(golden).flatMap((family) => backends.m
       model.dispose();
     });
 
-    test('gradients of an adapter alone', () => {
+    test('gradients of an adapter only', () => {
       const model = load(name, { adapter: adapterOf(name) });
       const own = [...gradients(model, tokens()[2])].map(
         ([part, values]) => [adapterName(model, part), values] as const,
@@ -193,7 +193,7 @@ for (const backend of backends)
   describe(`a model of tiny checkpoints on ${backend}`, { skip: skipOn(backend) }, () => {
     before(() => startBackend(backend));
 
-    test('the gradient is the same to the last bit where layers are computed again', () => {
+    test('the gradient is the same bit for bit if layers are recomputed', () => {
       for (const name of Object.keys(golden)) {
         for (const adapter of [undefined, adapterOf(name)]) {
           const [kept, again] = [false, true].map((recompute) => {
@@ -207,7 +207,7 @@ for (const backend of backends)
       }
     });
 
-    test('padding on the left changes log-probs by rounding alone, in every family', () => {
+    test('padding on the left changes log-probs only by rounding, in every family', () => {
       for (const name of Object.keys(golden)) {
         const model = load(name);
         const tokens = sequences[name].sequences[2];
@@ -227,7 +227,7 @@ for (const backend of backends)
       }
     });
 
-    test('selected rows are those of all', () => {
+    test('selected rows equal those of all rows', () => {
       const name = 'qwen2-window';
       const model = load(name);
       const batch = alone(sequences[name].sequences[2]);

@@ -1,8 +1,8 @@
-// Rollouts by a server that computes with transformers and PEFT (test/support/rollout_server.py): the adapters are those that our
-// client writes, read by another implementation, over a real port and in other processes that are killed.
+// Rollouts by a server that uses transformers and PEFT (test/support/rollout_server.py): adapters written by our
+// client are read by another implementation, over a real port and in other processes that are killed.
 //
 // Bound of log-probs, in nats: 1e-4, as in pretrained-policy.test.ts. Both compute in float32, with a unit roundoff of 6e-8. A logit
-// is a sum over 64 products, after 5 layers with sums over at most 172 each: some 10^3 roundings, which come to 6e-5 relative to
+// is a sum over 64 products, after 5 layers with sums over at most 172 each: about 10^3 roundings, which add up to 6e-5 relative to
 // values of about 1 if all go the same way, and to 9e-5 divided by the temperature 0.7. An estimate, not a proof.
 
 import assert from 'node:assert/strict';
@@ -25,7 +25,7 @@ import {
 } from '../../src/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
-import { root } from '../support/native.js';
+import { root, typescript } from '../support/native.js';
 import { cannotServe, type PythonFault, type PythonServer, startPythonServer } from '../support/python-server.js';
 import { slowSet } from '../support/sets.js';
 import { readLines, stepsOf, temporaryFolder } from '../support/trainer.js';
@@ -83,7 +83,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
   const vllmOf = (adapterFolder: string, servers = [server], retries = 4) =>
     vllm({ urls: servers.map(({ url }) => url), model: 'stories260k', adapterFolder, concurrency: 4, retries });
 
-  test('the server ends at several tokens, masks ids, divides by the temperature, and refuses what it does not know', async (t) => {
+  test('the server ends at several tokens, masks ids, divides by the temperature, and rejects what it does not know', async (t) => {
     const folder = temporaryFolder(t);
     const policy = (await PretrainedPolicy.load(stories, { lora: { rank: 4 } })) as LoadedPolicy;
     t.after(() => policy.dispose());
@@ -123,7 +123,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
   });
 
   for (const kind of ['vllm', 'sglang'] as const) {
-    test(`${kind}: every version's log-probs are the trainer's, at a temperature`, async (t) => {
+    test(`${kind}: every version's log-probs equal the trainer's, at a temperature`, async (t) => {
       const adapterFolder = join(temporaryFolder(t), 'adapters');
       const urls = [server.url];
       const earlier = await server.loaded();
@@ -147,9 +147,27 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     });
   }
 
+  test('ahead of their step completions are those of the version before', async (t) => {
+    const adapterFolder = join(temporaryFolder(t), 'adapters');
+    const earlier = await server.loaded();
+    const trainer = await open(t, vllmOf(adapterFolder), { maxStaleness: 1 });
+    const steps = await stepsOf(trainer, 4);
+    const versions = steps.map(({ groups }) => [
+      ...new Set(groups.flatMap(({ completions }) => completions.map(({ version }) => version))),
+    ]);
+    assert.deepEqual(versions, [[0], [0], [1], [2]]);
+    // Of the policy itself only in step 1: from then on it has learnt since.
+    const differences = steps.map(({ metrics }) => metrics['sampling/log_prob_difference_max']);
+    t.diagnostic(`differences of log-probs: ${differences.map((value) => value.toExponential(1)).join(', ')}`);
+    assert.ok(differences[0] < bound, `${differences}`);
+    for (const difference of differences.slice(1)) assert.ok(difference > bound, `${differences}`);
+    // Steps 1 and 2 share a version, and no step comes after the last.
+    assert.deepEqual(await server.loaded(), [...earlier, ...fs.readdirSync(adapterFolder).sort().slice(-2)]);
+  });
+
   for (const [fault, temperature, expected, step] of [
-    ['other-adapter', 1, /computes with other weights|computes without the adapter/, 0],
-    // A new adapter changes nothing: until the first update no server can be told from one that ignores it.
+    ['other-adapter', 1, /computes with different weights|computes without the adapter/, 0],
+    // A new adapter has no effect: until the first update a server that ignores it cannot be detected.
     ['ignores-loads', 1, /computes without the adapter.*on average/, 1],
     ['first-adapter', 1, /still computes with version groupgrad-|computes without the adapter/, 1],
     ['no-temperature', 0.5, /log-probs are those at temperature 1, not 0.5.*on average/, 0],
@@ -166,14 +184,14 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     });
   }
 
-  test('kill -9 of the trainer: resumed, with the adapters of the dead process gone', async (t) => {
+  test('kill -9 of the trainer: it resumes, and the adapters of the dead process are removed', async (t) => {
     const folder = temporaryFolder(t);
     const [runDir, adapters] = [join(folder, 'run'), join(folder, 'adapters')];
     const metrics = join(runDir, 'metrics.jsonl');
     const earlier = await server.loaded();
     const start = () => {
       const program = join(root, 'test/support/killed-model-run.ts');
-      const args = ['--import', 'tsx', program, runDir, '5', server.url, adapters];
+      const args = [...typescript, program, runDir, '5', server.url, adapters];
       const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
       t.after(() => child.kill('SIGKILL'));
       return { child, exited: once(child, 'exit') };
@@ -198,7 +216,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     );
   });
 
-  test('the reward rises with the server and with the own sampler of the policy', async (t) => {
+  test("the reward rises with the server and with the policy's own sampler", async (t) => {
     const rise = async (seed: number, rollout?: RolloutEngine) => {
       const trainer = await open(t, rollout, { seed });
       const steps = await stepsOf(trainer, 12);

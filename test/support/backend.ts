@@ -1,6 +1,6 @@
-// The backend of tests that need one, whichever it is.
+// The backend of tests that need any.
 
 import { loadAddon } from '../../src/devices/load.js';
 
-/** The one that computes tiny models fastest: ours, or tfjs's own in WebAssembly where there is no addon. */
+/** The backend that computes tiny models fastest: ours, or tfjs's own in WebAssembly if there is no addon. */
 export const quickBackend = loadAddon().addon ? 'groupgrad' : 'wasm';

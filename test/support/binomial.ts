@@ -1,6 +1,6 @@
-// Groups of right-or-wrong rewards by exact arithmetic: the oracle of the bias' closed forms.
+// Groups of binary rewards in exact arithmetic: the oracle of the bias's closed forms.
 
-/** A fraction of a positive denominator. */
+/** A fraction with a positive denominator. */
 export type Fraction = readonly [numerator: bigint, denominator: bigint];
 
 /** The exact value of a number in (0, 1). */
@@ -13,14 +13,14 @@ export function exactly(value: number): Fraction {
   return [BigInt(numerator), 1n << BigInt(bits)];
 }
 
-/** The nearest number, but for a bit. */
+/** The nearest number, up to one bit. */
 export function toNumber([numerator, denominator]: Fraction): number {
   if (numerator < 0n) return -toNumber([-numerator, denominator]);
   if (numerator === 0n) return 0;
   const length = (value: bigint) => value.toString(2).length;
   const shift = 64 - (length(numerator) - length(denominator));
   const scaled = shift >= 0 ? (numerator << BigInt(shift)) / denominator : numerator / (denominator << BigInt(-shift));
-  // In two steps: 2 ** -shift alone may be below the smallest number.
+  // In two steps: 2 ** -shift by itself may be below the smallest number.
   return Number(scaled) * 2 ** -Math.min(shift, 600) * 2 ** -Math.max(0, shift - 600);
 }
 
@@ -52,7 +52,7 @@ export function exactBias(p: Fraction, groupSize: number): { share: Fraction; ba
   };
 }
 
-/** P(Σr = k for a k that is counted | S). */
+/** P(Σr = k for a counted k | S). */
 export function exactChance(p: Fraction, groupSize: number, isCounted: (k: number) => boolean): Fraction {
   const inside = weights(p, groupSize).map((weight, k) => (k > 0 && k < groupSize ? weight : 0n));
   return [sum(inside.filter((_, k) => isCounted(k))), sum(inside)];
@@ -61,8 +61,8 @@ export function exactChance(p: Fraction, groupSize: number, isCounted: (k: numbe
 const one = 10n ** 40n;
 
 /**
- * The mean over p uniform on (0, limit) of P(Σr > G p | S), to some 20 digits: Romberg's method over midpoints, with 40
- * decimals, on each stretch between two k / G.
+ * The mean over p uniform on (0, limit) of P(Σr > G p | S), to about 20 digits: Romberg's method over midpoints, with 40
+ * decimals, on each interval between two k / G.
  */
 export function exactAverage([a, n]: Fraction, groupSize: number): number {
   let total = 0n;

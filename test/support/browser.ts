@@ -1,4 +1,4 @@
-// Chromium without a window, driven over its DevTools protocol, where it is found.
+// Headless Chromium, controlled over its DevTools protocol, if it is installed.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -12,7 +12,7 @@ export const chromium = process.env.GROUPGRAD_CHROMIUM ?? 'chromium';
 /** Why tests that need it are skipped, or false. */
 export const noBrowser = spawnSync(chromium, ['--version']).status !== 0 && `${chromium} was not found`;
 
-/** Milliseconds after which the browser has failed. */
+/** Milliseconds after which the browser is considered to have failed. */
 const patience = 30_000;
 
 interface Reply {
@@ -23,9 +23,9 @@ interface Reply {
   error?: { message: string };
 }
 
-/** A page of its own browser, as wide as asked for. */
+/** A page in a separate browser, of the requested width. */
 export class BrowserPage {
-  /** What the page has complained of: errors, and what its content security policy has refused. */
+  /** Complaints of the page: errors, and violations of its content security policy. */
   readonly complaints: string[] = [];
   private readonly waiting = new Map<number, { resolve: (result: Reply) => void; reject: (error: Error) => void }>();
   private count = 0;
@@ -78,7 +78,7 @@ export class BrowserPage {
     }
   }
 
-  /** What the window shows, as a PNG. */
+  /** A screenshot of the window as a PNG. */
   async screenshot(): Promise<Buffer> {
     return Buffer.from((await this.ask('Page.captureScreenshot', { format: 'png' })).data as string, 'base64');
   }
@@ -111,7 +111,7 @@ export class BrowserPage {
     }
     if (method === 'Log.entryAdded') {
       const { level, text, url } = params!.entry as { level: string; text: string; url?: string };
-      // The icon of the site, which the browser asks for by itself.
+      // The site's icon, which the browser requests by itself.
       if (level === 'error' && !url?.endsWith('/favicon.ico')) this.complaints.push(text);
     }
     if (method === 'Runtime.exceptionThrown') this.complaints.push(JSON.stringify(params!.exceptionDetails));

@@ -1,4 +1,4 @@
-// A generated data set that the story-writing model of ../shared can learn: what colour a thing has that was just named.
+// A generated data set that the story-writing model of ../shared can learn: the colour of a thing that was just named.
 
 const names = ['Tim', 'Lily', 'Tom', 'Sue', 'Ben', 'Anna', 'Max', 'Mia'];
 const things = ['ball', 'car', 'hat', 'box', 'cup', 'bag', 'boat', 'doll', 'kite', 'bed'];

@@ -1,4 +1,4 @@
-// Random valid requests over all options of policyLoss and logitsLoss. Masked tokens hold values that must not be read.
+// Random valid requests over all options of policyLoss and logitsLoss. Masked tokens have values that must not be read.
 
 import { toBfloat16 } from '../../src/devices/reference/bfloat16.js';
 import { toFloat16 } from '../../src/devices/reference/float16.js';
@@ -77,7 +77,7 @@ function drawRewards(random: Random, sequences: number): { rewards: number[]; ad
   };
 }
 
-/** What both losses take, around the log-probs of the policy. */
+/** The common inputs of both losses, apart from the log-probs of the policy. */
 function drawTokens(random: Random, sequences: number, length: number, logProbs: ArrayLike<number>, mask?: Uint8Array) {
   const size = sequences * length;
   const hidden = (values: Float32Array) => values.map((value, i) => (mask && !mask[i] ? NaN : value));
@@ -108,7 +108,7 @@ function drawOptions(random: Random): PolicyOptions {
 
 export function drawPolicy(random: Random): Draw<PolicyInput, PolicyOptions> {
   const sequences = random.integer(1, 6);
-  // Now and then longer than what a device is likely to process at once.
+  // Sometimes longer than a device is likely to process at once.
   const length = random.chance(0.05) ? random.integer(500, 1100) : random.integer(1, 40);
   const mask = drawMask(random, sequences, length);
   const logProbs = fill(sequences * length, () => -random.uniform(0, 5));
@@ -133,8 +133,8 @@ export function drawLogits(random: Random): Draw<LogitsInput, LogitsOptions> {
   const mask = drawMask(random, sequences, length);
   const dtype = random.pick(['float32', 'float32', 'float32', 'bfloat16', 'float16'] as const);
   const spread = random.pick([0.5, 2, 4]);
-  // Not for 16 bits: far from 0 they are so coarse that two rows would be permutations of one another and their entropies,
-  // equal but for rounding, would fall on different sides of a threshold.
+  // Not for 16 bits: away from 0 they are so coarse that two rows would be permutations of each other and their entropies,
+  // equal except for rounding, would be on different sides of a threshold.
   const offset = dtype === 'float32' ? random.pick([0, 0, -300, 50]) : 0;
 
   // NaN wherever nothing may be read: masked rows and padding columns.

@@ -16,7 +16,7 @@ export const addon = loaded.addon;
 /** The instruction sets that run here. */
 export const instructionSets: readonly string[] = addon ? addon.engine.instructionSets() : [];
 
-/** The first and the last of them are in the quick set; why another is skipped. */
+/** The first and the last of them are in the quick set; the reason to skip another. */
 export const slowInstructionSet = (name: string): string | false =>
   name !== instructionSets[0] && name !== instructionSets.at(-1) && slowSet('is one of the instruction sets between');
 

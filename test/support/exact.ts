@@ -1,5 +1,5 @@
-// Numbers with 1800 bits after the point, held in a BigInt: sums and products of float64 numbers up to e^±1000 without any
-// rounding that a test could see, and their exponential.
+// Numbers with 1800 bits after the binary point, stored in a BigInt: sums and products of float64 numbers up to e^±1000 without
+// rounding that a test could notice, and their exponential.
 
 const bits = 1800n;
 export const one = 1n << bits;
@@ -23,7 +23,7 @@ export function magnitude(a: bigint): bigint {
   return a < 0n ? -a : a;
 }
 
-/** Rounded to float64; an infinity where it is beyond its range. */
+/** Rounded to float64; infinity beyond its range. */
 export function toNumber(a: bigint): number {
   const size = magnitude(a);
   const drop = BigInt(Math.max(0, size.toString(2).length - 64));

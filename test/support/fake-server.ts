@@ -1,4 +1,4 @@
-// vLLM's and SGLang's routes on a port of this machine, computed by our own policy with the adapters that are loaded, with
+// vLLM's and SGLang's routes on a local port, computed by our own policy with the loaded adapters, with
 // faults on demand.
 
 import http from 'node:http';
@@ -9,16 +9,16 @@ import { policySampler } from '../../src/rollout/sample.js';
 import { type LoadedPolicy, loadPretrainedPolicy } from '../../src/weights/pretrained-policy.js';
 
 export interface Faults {
-  /** Milliseconds before each completion is answered. */
+  /** Milliseconds before the response to each completion. */
   delay?: number;
   /** How many requests fail with this status, or with a closed connection. */
   status?: { code: number; times: number; text?: string };
   closed?: number;
-  /** The connection of every completion from here on is closed, as by a server that dies. */
+  /** Closes the connection of every completion from here on, like a server that dies. */
   isDead?: boolean;
-  /** Answers without the adapter, or with the first one that was loaded. */
+  /** Responds without the adapter, or with the first one that was loaded. */
   adapter?: 'none' | 'first';
-  /** Completions, not scores, are those of the first adapter. */
+  /** Completions, but not scores, are those of the first adapter. */
   isCacheStale?: boolean;
   /** The first id of every completion. */
   id?: number;
@@ -61,13 +61,21 @@ export interface Body {
 export interface FakeServer {
   url: string;
   faults: Faults;
-  /** Path and body of every request that was answered. */
+  /** Path and body of every request that got a response. */
   requests: { path: string; body: Body; key: string | undefined }[];
-  /** Names of the adapters that are loaded. */
+  /** Names of the loaded adapters. */
   readonly loaded: string[];
+  /** Asked before a completion is computed: a status to answer with, or `close` to close the connection. */
+  onCompletion: ((body: Body) => Promise<number | 'close' | undefined>) | undefined;
   /** Completions at the same time, at most. */
   mostAtOnce: number;
   completions: number;
+  /** Completions whose connection the client has closed. */
+  abandoned: number;
+  /** Adapters loaded at the same time, at most. */
+  mostLoaded: number;
+  /** Versions that were unloaded or replaced while completions with them were at work. */
+  lostInUse: string[];
   /** Loses what was loaded, as a server that is started anew. */
   restart(): void;
 }
@@ -83,7 +91,8 @@ interface Sampled {
   finish: string;
 }
 
-const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
+/** Keeps no process alive. */
+const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds).unref());
 
 /** A server of a model folder. It ends with its test. */
 export async function fakeServer(t: TestContext, model: string, faults: Faults = {}): Promise<FakeServer> {
@@ -92,6 +101,8 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
   let first: LoadedPolicy | undefined;
   let weightVersion = 'default';
   let atOnce = 0;
+  /** Completions at work. */
+  const atWork = new Set<{ adapter: string | undefined }>();
 
   const policyOf = (name: string | undefined, isCompletion: boolean): LoadedPolicy | undefined => {
     const own = name === undefined ? base : adapters.get(name);
@@ -123,10 +134,12 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
     if (adapters.has(name)) return { status: 400, body: { message: `adapter '${name}' has already been loaded` } };
     const policy = await loadPretrainedPolicy(model, { adapter: path });
     adapters.set(name, policy);
+    server.mostLoaded = Math.max(server.mostLoaded, adapters.size);
     first ??= policy;
     return { status: 200, body: {} };
   };
   const unload = (name: string): Answer => {
+    if ([...atWork].some(({ adapter }) => adapter === name)) server.lostInUse.push(name);
     // `first` may still be answered with.
     if (!adapters.delete(name)) return { status: 404, body: { message: `adapter ${name} is not loaded` } };
     return { status: 200, body: {} };
@@ -192,6 +205,7 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
       case '/unload_lora_adapter':
         return unload(body.lora_name);
       case '/update_weights_from_disk':
+        if (atWork.size > 0) server.lostInUse.push(weightVersion);
         base = await loadPretrainedPolicy(body.model_path);
         weightVersion = body.weight_version;
         return { status: 200, body: { success: true, message: 'Succeeded to update model weights.' } };
@@ -220,15 +234,31 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
       return;
     }
     atOnce++;
-    server.mostAtOnce = Math.max(server.mostAtOnce, atOnce);
+    server.maxAtOnce = Math.max(server.maxAtOnce, atOnce);
     const counts = isCompletion(path, body);
+    const work = { adapter: body.model ?? body.lora_path };
+    if (counts) {
+      atWork.add(work);
+      response.once('close', () => {
+        if (atWork.delete(work)) server.abandoned++;
+      });
+    }
     if (counts && faults.delay) await sleep(faults.delay);
+    const outcome = counts ? await server.onCompletion?.(body) : undefined;
+    if (outcome !== undefined) {
+      atOnce--;
+      atWork.delete(work);
+      if (outcome === 'close') request.socket.destroy();
+      else response.writeHead(outcome).end('a fault');
+      return;
+    }
     server.requests.push({ path, body, key: request.headers.authorization });
     const result = await answer(path, body).catch((error: Error) => ({
       status: 500,
       body: { message: error.message },
     }));
     atOnce--;
+    atWork.delete(work);
     // It may have died in the meantime.
     if (server.faults.isDead) return void request.socket.destroy();
     if (counts) server.completions++;
@@ -246,8 +276,12 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
     get loaded() {
       return [...adapters.keys()];
     },
+    onCompletion: undefined,
     mostAtOnce: 0,
     completions: 0,
+    abandoned: 0,
+    mostLoaded: 0,
+    lostInUse: [],
     restart: () => adapters.clear(),
   };
   return server;

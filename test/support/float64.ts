@@ -1,5 +1,5 @@
 // Plans whose arrays are float64, so that the reference device can be compared and differentiated in full precision.
-// Only the reference device takes them: the types of a plan's inputs are those that every device takes.
+// Only the reference device accepts them: the types of a plan's inputs are those that every device accepts.
 
 import type { AdvantageOutput, LogitsPlan, PolicyPlan, TokenPlan } from '../../src/devices/plan.js';
 

@@ -1,5 +1,5 @@
-// The golden vectors: what TRL and verl returned for random inputs, run in float64 (test/golden/*.json), and how their
-// configurations map to ours.
+// The golden vectors: results of TRL and verl for random inputs, run in float64 (test/golden/*.json), and the mapping of their
+// configurations to ours.
 
 import { readFileSync } from 'node:fs';
 import type { AdvantageConfig, LogitsInput, LossConfig, PolicyInput, Surrogate } from '../../src/index.js';
@@ -15,7 +15,7 @@ interface GoldenLoss extends Named {
   config: LossConfig;
   loss: number;
   gradient: number[];
-  /** Under our names, those that both define. */
+  /** Metrics that both define, under our names. */
   metrics: Record<string, number>;
   /** Relative bound of a float64 computation. */
   float64Bound: number;
@@ -30,7 +30,7 @@ export interface GoldenLogits extends GoldenLoss {
 export interface GoldenPolicy extends GoldenLoss {
   input: PolicyInput;
   /**
-   * Token weights that turn our n_b into verl's n_b + 1e-8. They are exact in float64 only; for float32 the difference
+   * Token weights that turn our n_b into verl's n_b + 1e-8. They are exact only in float64; in float32 the difference
    * (1e-8) is below rounding.
    */
   verlWeights?: Float64Array;
@@ -40,7 +40,7 @@ export interface GoldenAdvantages extends Named {
   rewards: number[];
   config: AdvantageConfig;
   advantages: number[];
-  /** HA-DW as its authors compute it: the mean rewards of the batches that its anchor is the mean of. */
+  /** HA-DW as its authors compute it: the mean rewards of the batches whose mean is its anchor. */
   history?: number[];
 }
 
@@ -188,7 +188,7 @@ const verlAggregation = {
   'seq-mean-token-sum-norm': 'constant', // maxLength: the padded length, our default
 } as const;
 
-/** verl clamps the log-ratio to this in the losses that have `logRatioClamp`. */
+/** verl clamps the log-ratio to this in the losses with `logRatioClamp`. */
 const logRatioClamp = 20;
 
 function verlConfig(
@@ -219,7 +219,7 @@ function verlConfig(
   }
 }
 
-/** All but kl_cov, which we do not have. */
+/** All except kl_cov, which we do not have. */
 export function verlLossCases(): GoldenPolicy[] {
   const { losses } = load('verl.json') as VerlFile;
   return losses.flatMap(({ shape, cases, ...inputs }, set) =>
@@ -250,7 +250,7 @@ export function verlLossCases(): GoldenPolicy[] {
           gradient: golden.dLogProbs,
           metrics,
           ...(config.aggregation === 'sequence-mean' && { verlWeights: verlWeights(mask, shape.length) }),
-          // geo_mean divides by n_b + 1e-8 once more, in the exponent: S (1 − 1e-8 / n_b) with |S| below 1 here, and in
+          // geo_mean divides by n_b + 1e-8 again, in the exponent: S (1 − 1e-8 / n_b) with |S| below 1 here, and in
           // the gradient ∂S/∂ℓ = 1 / (n_b + 1e-8).
           float64Bound: kind === 'geo_mean' ? 2e-8 : 1e-12,
           float32Bound: 2e-6,

@@ -1,6 +1,6 @@
-// Values that no caller should pass, made afresh for each use because some of them do not survive it.
+// Values that no caller should pass, created anew for each use because some of them are consumed by it.
 
-/** Thrown by getters and proxies below: it must come back to the caller as it is. */
+/** Thrown by getters and proxies below: it must reach the caller unchanged. */
 export class Sentinel extends Error {
   override name = 'Sentinel';
 }
@@ -9,13 +9,13 @@ function sentinel(): never {
   throw new Sentinel('from a getter of the caller');
 }
 
-// TypeScript's library of ES2022 does not know these parts of Node 20.
+// TypeScript's ES2022 library does not have these parts of Node 20.
 const Wasm = (globalThis as unknown as { WebAssembly: { Memory: new (size: object) => { buffer: ArrayBuffer } } })
   .WebAssembly;
 type ResizableBuffer = ArrayBuffer & { resize(bytes: number): void };
 const Resizable = ArrayBuffer as unknown as new (bytes: number, options: { maxByteLength: number }) => ResizableBuffer;
 
-/** Moves the memory behind an array elsewhere, as postMessage would. */
+/** Detaches the memory of an array, as postMessage would. */
 export function detach(buffer: ArrayBufferLike): void {
   if (buffer instanceof ArrayBuffer && buffer.byteLength > 0) structuredClone(buffer, { transfer: [buffer] });
 }
@@ -98,7 +98,7 @@ export function hostile(kind: string, n: number): unknown {
   return makers[kind](n);
 }
 
-/** Defines a getter in place of a property. */
+/** Replaces a property by a getter. */
 export function replaceByGetter(target: object, property: string, get: () => unknown): void {
   Object.defineProperty(target, property, { get, enumerable: true, configurable: true });
 }

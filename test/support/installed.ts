@@ -1,5 +1,5 @@
-// A project in a temporary folder in which the package is installed as a user has it: built from the sources at hand, with
-// its dependencies, the peers named, and nothing else.
+// A project in a temporary folder with the package installed as for a user: built from the current sources, with
+// its dependencies, the named peers, and nothing else.
 
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,7 +15,7 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 export interface Project {
   folder: string;
   write(name: string, text: string): string;
-  /** Runs a program of Node's with these arguments in the folder. */
+  /** Runs a Node program with these arguments in the folder. */
   node(...args: string[]): Finished;
   remove(): void;
 }
@@ -26,19 +26,13 @@ export function installedProject(peers: readonly string[]): Project {
   const home = join(folder, 'node_modules', 'groupgrad');
   mkdirSync(home, { recursive: true });
   cpSync(join(root, 'package.json'), join(home, 'package.json'));
-  const compile = [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', join(root, 'tsconfig.build.json')];
-  for (const args of [
-    [...compile, '--outDir', join(home, 'dist')],
-    [join(root, 'scripts', 'commonjs-types.mjs'), join(home, 'dist')],
-  ]) {
-    const { status, output } = runProgram(process.execPath, args);
-    if (status !== 0) throw new Error(output);
-  }
+  // The runner has brought it up to date.
+  cpSync(join(root, 'dist'), join(home, 'dist'), { recursive: true });
   const link = (from: string, to: string) => {
     mkdirSync(dirname(to), { recursive: true });
     symlinkSync(from, to);
   };
-  // The addon where the package brings it along, whichever this checkout has.
+  // The addon at the package's own location, whichever this checkout has.
   const { addon, path } = loadAddon() as { addon: unknown; path?: string };
   if (addon) link(path!, join(home, 'prebuilds', platform, 'groupgrad.node'));
   for (const name of [...Object.keys(packageJson.dependencies), ...peers]) {

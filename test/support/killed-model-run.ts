@@ -1,5 +1,5 @@
-// A run to be killed that trains a model of a folder by LoRA: `killed-model-run.ts <folder> <steps> [<url> <adapters>]`, with the
-// rollouts of a server that reads adapters from a folder. Says "training" when it is about to make its first step.
+// A run to be killed that trains a model from a folder by LoRA: `killed-model-run.ts <folder> <steps> [<url> <adapters>]`, with the
+// rollouts of a server that reads adapters from a folder. Prints "training" before its first step.
 
 import { fileURLToPath } from 'node:url';
 import { startBackend } from '../../src/backend/backend.js';

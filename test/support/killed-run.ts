@@ -1,4 +1,4 @@
-// A run to be killed: `killed-run.ts <folder> <steps>`. Says "training" when it is about to make its first step.
+// A run to be killed: `killed-run.ts <folder> <steps>`. Prints "training" before its first step.
 
 import { startBackend } from '../../src/backend/backend.js';
 import { presets } from '../../src/index.js';
@@ -10,7 +10,7 @@ const [runDir, steps] = process.argv.slice(2);
 await startBackend(quickBackend);
 const trainer = await createTrainer(
   tinyOptions({
-    // Ten examples, four a step: every second or third step goes around the task's end.
+    // Ten examples, four per step: every second or third step crosses the end of the task.
     train: { ...lengthTask(), size: 10 },
     evaluate: { short: { ...tinyTask, size: 6 } },
     evaluation: { every: 5 },

@@ -1,4 +1,4 @@
-// How a page is laid out by a browser: what test/support/measure-page.browser.js measures, and what is asked of it on a phone.
+// The layout of a page in a browser, as measured by test/support/measure-page.browser.js, and the requirements for a phone.
 
 import assert from 'node:assert/strict';
 
@@ -6,18 +6,18 @@ export interface Layout {
   /** Of the whole page. */
   width: number;
   headings: string[];
-  /** The least height of a chart's texts on the screen. */
+  /** The smallest height of a chart's text on the screen. */
   smallestText: number;
   charts: number;
-  /** Texts of charts that reach out of their chart. */
+  /** Text of charts that extends beyond its chart. */
   outside: string[];
-  /** Numbers of tiles and tables that are cut off or take more than one line. */
+  /** Numbers in tiles and tables that are cut off or take more than one line. */
   broken: string[];
   /** Tables that must be scrolled sideways. */
   wideTables: number;
 }
 
-/** On a phone nothing is cut off, no number is broken and every text of a chart can be read. */
+/** On a phone nothing is cut off, no number is wrapped and all text of charts is legible. */
 export function assertReadable(layout: Layout): void {
   assert.ok(layout.width <= 390, `${layout.width} pixels wide`);
   assert.ok(layout.charts > 5);

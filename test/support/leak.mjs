@@ -1,6 +1,6 @@
 // Repeats each kind of call and prints how much resident memory grew, in bytes a call: the median of five parts, because a
 // leak grows in every part, while the collector and malloc take or give back memory in some. A process of its own, with
-// --expose-gc and --import tsx: `leak.mjs <calls>`.
+// --expose-gc and `typescript` of native.ts: `leak.mjs <calls>`.
 
 const { computeAdvantages, linearLoss, logitsBackward, logitsLoss, policyLoss } = await import('../../src/index.ts');
 const { planAdvantages, planLogits } = await import('../../src/loss/request.ts');
@@ -65,7 +65,7 @@ const kinds = {
   'advantages that the addon refuses': () => refused(() => cpu.computeAdvantages(plan, badOutput)),
 };
 
-/** Resident memory once garbage is gone. A turn of the event loop lets the buffers' memory go as well. */
+/** Resident memory after garbage collection. A turn of the event loop frees the buffers' memory too. */
 async function resident() {
   for (let i = 0; i < 4; i++) {
     globalThis.gc();
@@ -74,7 +74,7 @@ async function resident() {
   return process.memoryUsage.rss();
 }
 
-/** Collected now and then, so that the heap does not grow to a size of its own choice. */
+/** Collected from time to time, so that the heap does not grow freely. */
 async function repeat(call, count) {
   for (let i = 0; i < count; i++) {
     call();
@@ -84,14 +84,16 @@ async function repeat(call, count) {
 
 const parts = 5;
 const growth = {};
-for (const call of Object.values(kinds)) await repeat(call, calls / parts); // compiled, and every pool of memory at its size
+for (const call of Object.values(kinds)) await repeat(call, calls / parts); // compiled, and every memory pool at its final size
 for (const [name, call] of Object.entries(kinds)) {
   await repeat(call, calls / parts);
   const grown = [];
+  let before = await resident();
   for (let part = 0; part < parts; part++) {
-    const before = await resident();
     await repeat(call, calls / parts);
-    grown.push(((await resident()) - before) / (calls / parts));
+    const after = await resident();
+    grown.push((after - before) / (calls / parts));
+    before = after;
   }
   growth[name] = grown.sort((a, b) => a - b)[(parts - 1) / 2];
 }

@@ -7,12 +7,12 @@ import { readLines } from './trainer.js';
 /** Steps at either end of a run whose mean accuracies are compared. */
 const steps = 5;
 /**
- * A rise that chance does not make: a mean over five steps of at least 200 completions each has a standard error below 1.6
- * percentage points, or twice that where completions of a prompt are all right or all wrong.
+ * A rise that is not chance: a mean over five steps of at least 200 completions each has a standard error below 1.6
+ * percentage points, or twice that if the completions of each prompt are all right or all wrong.
  */
 const least = 0.04;
 
-/** Fails where the accuracy of the last steps is not well above that of the first. Returns both. */
+/** Fails unless the accuracy of the last steps is well above that of the first. Returns both. */
 export function assertLearns(runDir: string): { before: number; after: number } {
   const lines = readLines(join(runDir, 'metrics.jsonl')).filter(({ step }) => (step as number) > 0);
   assert.ok(lines.length >= 2 * steps, `${runDir}: ${lines.length} steps`);

@@ -1,12 +1,12 @@
-// Locks a folder when it is told to: `locker.ts <folder> <start>`. Says "ready", waits for the file `start`, and says
-// "answer: locked", after which it keeps the lock for a minute, or "answer: " and why not.
+// Locks a folder on request: `locker.ts <folder> <start>`. Prints "ready", waits for the file `start`, and prints
+// "answer: locked", after which it keeps the lock for a minute, or "answer: " and the error.
 
 import { existsSync } from 'node:fs';
 import { lockRun } from '../../src/run/run-lock.js';
 
 const [folder, start] = process.argv.slice(2);
 process.stdout.write('ready\n');
-// Busy, so that several begin at the same moment.
+// Busy waiting, so that several processes begin at the same moment.
 while (!existsSync(start));
 try {
   lockRun(folder);

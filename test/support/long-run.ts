@@ -1,4 +1,4 @@
-// Trains and prints, every hundred steps, how many tensors there are and how much memory is resident once garbage is gone:
+// Trains and prints, every hundred steps, the number of tensors and the resident memory after garbage collection:
 // `--expose-gc long-run.ts <backend> <steps> <folder>`.
 
 import * as tf from '@tensorflow/tfjs-core';
@@ -21,7 +21,7 @@ async function resident(): Promise<number> {
 }
 
 const policy = createTransformer(
-  { layers: 2, width: 64, heads: 4, keyValueHeads: 4, hidden: 176 },
+  { layers: 1, width: 64, heads: 4, keyValueHeads: 4, hidden: 176 },
   characterVocabulary(tinyTask.characters),
   1,
 );

@@ -1,5 +1,5 @@
-// Checks that a text is well-formed markup: every element is closed in order, every attribute is quoted, nothing is left
-// unescaped. Enough for the HTML and SVG that this package writes; not a parser of other people's.
+// Checks that a text is well-formed markup: every element is closed in order, every attribute is quoted, and everything is
+// escaped. Sufficient for the HTML and SVG that this package writes; not a general parser.
 
 import assert from 'node:assert/strict';
 
@@ -39,7 +39,7 @@ export function elements(markup: string): Element[] {
     };
     all.push(element);
     if (name === 'script' || name === 'style') {
-      // Their content is no markup: it ends where the element ends.
+      // Their content is not markup: it ends where the element ends.
       const end = markup.indexOf(`</${name}>`, token.lastIndex);
       element.text = markup.slice(token.lastIndex, end);
       token.lastIndex = end;

@@ -1,4 +1,4 @@
-// Runs in a browser: how a report is laid out, for test/integration/phone.test.ts.
+// Runs in a browser: measures the layout of a report, for test/integration/phone.test.ts.
 
 globalThis.measurePage = (page) => {
   const all = (selector) => [...page.querySelectorAll(selector)];

@@ -1,4 +1,4 @@
-// Model folders made for a test: a tiny Llama with weights of its own and a tokenizer of words.
+// Model folders for tests: a tiny Llama with generated weights and a tokenizer of words.
 
 import fs from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ export const tinyConfig = {
 
 export type MutableArrays = { -readonly [K in keyof Arrays]: Arrays[K] };
 
-/** Every tensor that a configuration asks for, with values of its own, between −0.5 and 0.5. */
+/** Every tensor that a configuration needs, with different values between −0.5 and 0.5. */
 export function tensorsOf(config: object): MutableArrays {
   const architecture = readArchitecture(config);
   const { tensors } = tensorNames(architecture);
@@ -31,10 +31,11 @@ export function tensorsOf(config: object): MutableArrays {
     parametersOf(architecture).map(({ name, shape }, index) => {
       const count = shape.reduce((a, b) => a * b, 1);
       // Norms near 1.
-      const values = Float32Array.from({ length: count }, (_, i) => {
+      const values = new Float32Array(count);
+      for (let i = 0; i < count; i++) {
         const value = Math.sin(7 * index + 1.7 * i) / 2;
-        return shape.length === 1 ? 1 + value / 4 : value;
-      });
+        values[i] = shape.length === 1 ? 1 + value / 4 : value;
+      }
       return [tensors.get(name)!, { shape, values }];
     }),
   );
@@ -43,7 +44,7 @@ export function tensorsOf(config: object): MutableArrays {
 /** Ids: 0 `<pad>`, 1 `<s>`, 2 `</s>`, then words. `<s>` begins every text. */
 export const words = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
 
-/** Prompts of two words; what begins with c is right. Nothing says how long its texts are. */
+/** Prompts of two words; completions that begin with c are right. The lengths of its texts are not stated. */
 export const wordTask: Task = {
   name: 'words',
   size: 9,

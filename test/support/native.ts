@@ -1,4 +1,4 @@
-// Running commands, and building the C++ programs of test/native and the emulated CUDA device with CMake.
+// Runs commands, and builds the C++ programs of test/native and the emulated CUDA device with CMake.
 
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,6 +7,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+
+/** Flags of a process of Node's that loads the checkout's TypeScript, as the processes of test files do. */
+export const typescript = ['--import', new URL('../../scripts/typescript.mjs', import.meta.url).href];
 
 export interface RunOptions {
   cwd?: string;
@@ -20,7 +23,7 @@ export function run(command: string, args: readonly string[], options: RunOption
   return spawnSync(command, args, { cwd, env, timeout: 1000 * timeout, encoding: 'utf8', maxBuffer: 1 << 28 });
 }
 
-/** Everything that a command said, for messages. */
+/** The complete output of a command, for messages. */
 export function outputOf({ stdout, stderr, error, signal }: SpawnSyncReturns<string>): string {
   return [stdout, stderr, error?.message, signal && `ended by ${signal}`].filter(Boolean).join('\n');
 }
@@ -29,7 +32,7 @@ export function exists(command: string): boolean {
   return run(command, ['--version']).status === 0;
 }
 
-/** A folder of its own for `body`, removed afterwards. */
+/** Calls `body` with a new folder, which is removed afterwards. */
 export function withFolder<T>(body: (folder: string) => T): T {
   const folder = mkdtempSync(join(tmpdir(), 'groupgrad-'));
   try {
@@ -39,11 +42,10 @@ export function withFolder<T>(body: (folder: string) => T): T {
   }
 }
 
-const compiler = process.env.CXX ?? ['c++', 'g++', 'clang++'].find(exists);
-
 /** Why C++ cannot be built here, or false. With `sanitizers`: why not with these. */
 export function cannotBuild(sanitizers?: string): string | false {
   if (!exists('cmake')) return 'cmake was not found';
+  const compiler = process.env.CXX ?? ['c++', 'g++', 'clang++'].find(exists);
   if (!compiler || !exists(compiler)) return 'no C++ compiler was found';
   if (!exists('ninja') && !exists('make')) return 'neither ninja nor make was found';
   if (!sanitizers) return false;
@@ -54,14 +56,14 @@ export function cannotBuild(sanitizers?: string): string | false {
     const built = run(compiler, [`-fsanitize=${sanitizers}`, source, '-o', program]);
     if (built.status !== 0) return `the compiler has no ${sanitizers} sanitizer here`;
     const ran = run(program, []);
-    // ThreadSanitizer of older compilers cannot run under kernels that randomise more address bits.
+    // Older compilers' ThreadSanitizer cannot run under kernels that randomise more address bits.
     return ran.status !== 0 && `programs with the ${sanitizers} sanitizer do not run here: ${outputOf(ran)}`;
   });
 }
 
 /**
- * Has CMake build targets in a folder of build/, one process at a time: several test files build the emulated device, and two
- * builds in one folder at once spoil each other's files.
+ * Builds CMake targets in a folder of build/, one process at a time: several test files build the emulated device, and two
+ * concurrent builds in one folder would corrupt each other's files.
  */
 function build(folder: string, options: readonly string[], targets: readonly string[]): void {
   mkdirSync(folder, { recursive: true });
@@ -80,7 +82,7 @@ function build(folder: string, options: readonly string[], targets: readonly str
   }
 }
 
-/** Waits until no other process holds the lock, a file with the holder's process id. Returns what gives it back. */
+/** Waits until no other process holds the lock, a file with the holder's process id. Returns a function that releases it. */
 function holdLock(path: string): () => void {
   for (;;) {
     try {
@@ -94,7 +96,7 @@ function holdLock(path: string): () => void {
   }
 }
 
-/** Whether the process that took a lock has ended without giving it back. */
+/** Whether the process that took a lock has ended without releasing it. */
 function isAbandoned(path: string): boolean {
   try {
     const holder = Number(readFileSync(path, 'utf8'));
@@ -106,11 +108,11 @@ function isAbandoned(path: string): boolean {
   }
 }
 
-/** Where the CUDA device runs on the processor: the addon, the C library and the programs share their object files. */
+/** Build folder of the emulated CUDA device: the addon, the C library and the programs share their object files. */
 const emulated = join(root, 'build', 'emulated');
 const emulation = ['-DGROUPGRAD_CUDA=EMULATED'];
 
-/** Builds one of the programs of test/native and gives its path; with `isEmulated`, over the emulated CUDA device too. */
+/** Builds one of the programs of test/native and returns its path; with `isEmulated`, also for the emulated CUDA device. */
 export function buildProgram(name: string, { sanitizers = '', isEmulated = false } = {}): string {
   const kind = sanitizers.replace(',', '-') || 'plain';
   const folder = isEmulated ? emulated : join(root, 'build', 'native-tests', kind);
@@ -120,7 +122,7 @@ export function buildProgram(name: string, { sanitizers = '', isEmulated = false
 
 let emulatedAddon: string | undefined;
 
-/** Builds the addon with the CUDA device emulated on the processor, once a process, and gives its path. */
+/** Builds the addon with the CUDA device emulated on the processor, once per process, and returns its path. */
 export function buildEmulatedAddon(): string {
   if (emulatedAddon) return emulatedAddon;
   build(emulated, emulation, ['groupgrad', 'groupgrad_c']);

@@ -1,4 +1,4 @@
-// The transformer in plain float64 loops, for one sequence without padding: what the policy's forward pass must compute,
+// The transformer in plain float64 loops, for one sequence without padding: the expected result of the policy's forward pass,
 // and, by finite differences, its gradient.
 
 import type { TransformerConfig } from '../../src/model/transformer.js';
@@ -6,7 +6,7 @@ import type { TransformerConfig } from '../../src/model/transformer.js';
 export type PlainWeights = Record<string, Float64Array>;
 type Matrix = number[][];
 
-/** Logits of every column, [T][V]. */
+/** Logits of every position, [T][V]. */
 export function plainLogits(config: TransformerConfig, weights: PlainWeights, tokens: readonly number[]): Matrix {
   const { layers, width } = config;
   let x: Matrix = tokens.map((token) => Array.from(weights.embedding.subarray(token * width, (token + 1) * width)));
@@ -52,7 +52,7 @@ function attention(
   return product(mixed, part('attention.output'));
 }
 
-/** Rotary embedding: dimensions i and i + size/2 are a plane, turned by position * 10000^(−2i/size). */
+/** Rotary embedding: dimensions i and i + size/2 form a plane, rotated by position * 10000^(−2i/size). */
 function turned(vector: number[], position: number): number[] {
   const half = vector.length / 2;
   return vector.map((value, i) => {

@@ -1,4 +1,4 @@
-// The model's primitives in float64, term by term as src/model says: what kernels under their names are to compute.
+// The model's primitives in float64, term by term as documented in src/model: the expected results of kernels with their names.
 
 export type Attributes = Record<string, number | boolean>;
 type Arrays = Record<string, ArrayLike<number>>;
@@ -27,11 +27,11 @@ type Visit = (pair: {
   sharedHead: number;
   probability: number;
   logSumExp: number;
-  /** Of the score by the product of query and key. */
+  /** Gradient of the score with respect to the product of query and key. */
   slope: number;
 }) => void;
 
-/** Visits every pair of positions that may see one another, with its probability. */
+/** Visits every pair of positions that may attend to each other, with its probability. */
 function visitScores({ query, key, starts }: Arrays, shapes: Shapes, attributes: Attributes, visit: Visit): void {
   const [sequences, heads, keyValueHeads, scale, softCap, window] = (
     ['sequences', 'heads', 'keyValueHeads', 'scale', 'softCap', 'window'] as const
@@ -63,6 +63,24 @@ function visitScores({ query, key, starts }: Arrays, shapes: Shapes, attributes:
 }
 
 /** By the names of the kernels. */
+type Matrix = { values: ArrayLike<number>; rows: number; columns: number };
+const matrix = (values: ArrayLike<number>, [rows, columns]: readonly number[]): Matrix => ({ values, rows, columns });
+const transposed = ({ values, rows, columns }: Matrix): Matrix => ({
+  values: Float64Array.from({ length: rows * columns }, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)]),
+  rows: columns,
+  columns: rows,
+});
+/** scale a b. */
+function product(a: Matrix, b: Matrix, scale = 1): Matrix & { values: Float64Array } {
+  const values = Float64Array.from({ length: a.rows * b.columns }, (_, i) => {
+    const [row, column] = [Math.floor(i / b.columns), i % b.columns];
+    let sum = 0;
+    for (let k = 0; k < a.columns; k++) sum += a.values[row * a.columns + k] * b.values[k * b.columns + column];
+    return scale * sum;
+  });
+  return { values, rows: a.rows, columns: b.columns };
+}
+
 export const primitives: Readonly<Record<string, Primitive>> = {
   'groupgrad.rmsNorm': ({ x, weight }, { x: [rows, width] }, { epsilon, offset }) => {
     const scale = Float64Array.from({ length: rows }, (_, n) => {
@@ -150,6 +168,31 @@ export const primitives: Readonly<Record<string, Primitive>> = {
       [d.key, shapes.key],
       [d.value, shapes.value],
     ];
+  },
+  'groupgrad.adapterStates': ({ x, a }, shapes, { scale }) => {
+    const low = product(matrix(x, shapes.x), transposed(matrix(a, shapes.a)), Number(scale));
+    return [[low.values, [low.rows, low.columns]]];
+  },
+  'groupgrad.linear': ({ x, weight, bias, low, b }, shapes, { inputsFirst }) => {
+    const right = matrix(weight, shapes.weight);
+    const y = product(matrix(x, shapes.x), inputsFirst ? right : transposed(right));
+    const adapted = low && product(matrix(low, shapes.low), transposed(matrix(b, shapes.b)));
+    const sum = map(y.values, (v, i) => v + (bias?.[i % y.columns] ?? 0) + (adapted?.values[i] ?? 0));
+    return [[sum, [y.rows, y.columns]]];
+  },
+  'groupgrad.linearBackward': ({ dy, x, weight, low, a, b }, shapes, attributes) => {
+    const { inputsFirst, scale, wantsX, wantsA, wantsB } = attributes;
+    const [gradient, right] = [matrix(dy, shapes.dy), matrix(weight, shapes.weight)];
+    const dLow = product(gradient, matrix(b, shapes.b), Number(scale));
+    const results: Result[] = [];
+    if (wantsX) {
+      const byWeight = product(gradient, inputsFirst ? transposed(right) : right);
+      const byAdapter = product(dLow, matrix(a, shapes.a));
+      results.push([map(byWeight.values, (v, i) => v + byAdapter.values[i]), shapes.x]);
+    }
+    if (wantsA) results.push([product(transposed(dLow), matrix(x, shapes.x)).values, shapes.a]);
+    if (wantsB) results.push([product(transposed(gradient), matrix(low, shapes.low)).values, shapes.b]);
+    return results;
   },
   'groupgrad.embeddingBackward': ({ dy, tokens }, { dy: [, width] }, attributes) => {
     const sums = new Float64Array(Number(attributes.vocabulary) * width);

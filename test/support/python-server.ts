@@ -1,4 +1,4 @@
-// test/support/rollout_server.py as a process, for tests with vLLM's and SGLang's routes over transformers and PEFT.
+// test/support/rollout_server.py as a process, for tests of vLLM's and SGLang's routes with transformers and PEFT.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -22,18 +22,18 @@ export type PythonFault = 'ignores-loads' | 'first-adapter' | 'other-adapter' | 
 
 export interface PythonServer {
   url: string;
-  /** SIGKILL, and nothing before it. */
+  /** Sends SIGKILL, without a warning. */
   kill(): void;
-  /** Kills it and waits until it is gone. */
+  /** Kills it and waits until it has ended. */
   end(): Promise<void>;
-  /** The status and the JSON that a request is answered with. */
+  /** The status and the JSON of the response to a request. */
   ask(path: string, body?: object): Promise<{ status: number; answer: unknown }>;
-  /** Names of the adapters that are loaded. */
+  /** Names of the loaded adapters. */
   loaded(): Promise<string[]>;
   setFault(fault: PythonFault | null): Promise<void>;
 }
 
-/** A server of a model folder, once it answers; on any free port unless one is given. */
+/** A server of a model folder, once it responds; on any free port unless one is given. */
 export async function startPythonServer(model: string, port = 0): Promise<PythonServer> {
   const args = [join(root, 'test', 'support', 'rollout_server.py'), model, '--port', String(port)];
   const child: ChildProcess = spawn(python, args, { stdio: ['pipe', 'pipe', 'pipe'] });

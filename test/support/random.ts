@@ -30,5 +30,7 @@ export function seeded(seed: number): Random {
 }
 
 export function fill(count: number, draw: () => number): Float32Array {
-  return Float32Array.from({ length: count }, draw);
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i++) values[i] = draw();
+  return values;
 }

@@ -1,4 +1,4 @@
-// Asks rewards about given completions, as a step does.
+// Calls rewards for given completions, as a step does.
 
 import type { Verdict } from '../../src/index.js';
 import type { AnyReward, GroupRewardInput, StepVerdict } from '../../src/rollout/api.js';
@@ -7,7 +7,7 @@ import { Judging } from '../../src/rollout/rewards.js';
 /** The completions of a prompt, with their scores. */
 export type RewardQuestion<E extends never> = Pick<GroupRewardInput<E>, 'completions' | 'example'>;
 
-/** The answers of each reward on completions that were all sampled at once, in the order of the completions. */
+/** The verdicts of each reward on completions that were all sampled at once, in the order of the completions. */
 export async function askRewards(
   rewards: AnyReward<never>[],
   questions: RewardQuestion<never>[],

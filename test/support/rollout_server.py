@@ -2,10 +2,10 @@
 
     rollout_server.py FOLDER [--port PORT]
 
-Prints "listening on PORT" when it answers. Ends when its standard input does, so that it does not outlive who started it.
-POST /fault with {"fault": NAME or null} makes it answer wrongly from then on; importing torch takes so long that tests share one.
-Completions are computed one after the other: PEFT's active adapter belongs to the model, not to a request. Stop texts and
-several completions of one request are refused.
+Prints "listening on PORT" when it is ready. Ends when its standard input does, so that it does not outlive its parent.
+POST /fault with {"fault": NAME or null} makes its responses wrong from then on; importing torch takes so long that tests share one server.
+Completions are computed one at a time: PEFT's active adapter belongs to the model, not to a request. Stop texts and
+several completions of one request are rejected.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FAULTS = {
 
 
 class Refusal(Exception):
-    """A request that is answered with a status of 4xx."""
+    """A request that gets a response with a 4xx status."""
 
     def __init__(self, status, message):
         super().__init__(message)
@@ -38,7 +38,7 @@ class Refusal(Exception):
 
 
 class Model:
-    """A model and its adapters. Its methods are not safe to be called at the same time."""
+    """A model and its adapters. Its methods are not thread-safe."""
 
     def __init__(self, folder):
         self.base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -71,7 +71,7 @@ class Model:
         if name not in self.adapters:
             raise Refusal(404, f"The lora adapter '{name}' cannot be found.")
         self.adapters.remove(name)
-        # The fault goes on to need it.
+        # The fault still needs it.
         if name == self.first:
             return
         if self.adapters or self.first:
@@ -81,7 +81,7 @@ class Model:
             self.base, self.peft = self.peft.unload(), None
 
     def activate(self, name):
-        """The model to compute with for a name that a request gave."""
+        """The model for the name in a request."""
         if name is None:
             adapter = None
         elif name in self.adapters:
@@ -112,7 +112,7 @@ class Model:
 
     @torch.inference_mode()
     def complete(self, name, ids, *, max_tokens, temperature, seed, stop_tokens, bias):
-        """Ids, the end token included, their log-probs at the temperature, and why it ended."""
+        """Ids, the end token included, their log-probs at the temperature, and the finish reason."""
         self.check_ids(ids)
         model = self.activate(name)
         generator = torch.Generator().manual_seed(seed)
@@ -139,7 +139,7 @@ class Model:
 
 
 def sampling(model, body, max_tokens, seed):
-    """The settings of both kinds of servers. What would change the distribution otherwise is refused."""
+    """The settings of both kinds of servers. Settings that would otherwise change the distribution are rejected."""
     neutral = {'n': [1], 'top_p': [1], 'top_k': [0, -1], 'min_p': [0], 'repetition_penalty': [1],
                'presence_penalty': [0], 'frequency_penalty': [0], 'stop': [[]]}
     for key, values in neutral.items():

@@ -1,4 +1,4 @@
-// A run folder as a trainer would leave it, with numbers that look like learning.
+// A run folder like a trainer's, with numbers that look like learning.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

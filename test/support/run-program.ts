@@ -1,4 +1,4 @@
-// A program run to its end.
+// Runs a program to its end.
 
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
 
@@ -6,7 +6,7 @@ export interface Finished {
   status: number | null;
   stdout: string;
   stderr: string;
-  /** Both, for messages. */
+  /** Both streams, for messages. */
   output: string;
 }
 

@@ -9,7 +9,7 @@ export interface Snippet {
   file: string;
   /** The first line of the code, counted from 1. */
   line: number;
-  /** What stands behind the fence: `ts`, `js`, `json`, or nothing. */
+  /** The language of the fence: `ts`, `js`, `json`, or nothing. */
   language: string;
   code: string;
 }

@@ -13,7 +13,7 @@ interface Field {
 type Choose = (low: number, high: number) => number;
 
 /**
- * A value near where the surrogate bends for the ratios that tests draw, which lie around 1: a multiple of the default; a margin
+ * A value close to where the surrogate has a kink for the ratios that tests draw, which are around 1: a multiple of the default; a margin
  * around 1 (`min`); or a bound on a ratio (`above`).
  */
 function parameter(field: Field, choose: Choose): number {
@@ -38,7 +38,7 @@ export function drawSurrogate(random: Random): Surrogate {
   );
 }
 
-/** Every surrogate with what it requires, and with all that it takes, by name. */
+/** Every surrogate with its required options, and with all of its options, by name. */
 export function surrogateExamples(): Record<string, Surrogate> {
   const middle: Choose = (low, high) => (low + high) / 2;
   const entries = surrogateKinds.flatMap((kind) => {

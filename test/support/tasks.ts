@@ -1,11 +1,11 @@
-// Every generated task, easy and hard, as tests run over them.
+// Every generated task, easy and hard, for tests that run on all of them.
 
 import { tasks } from '../../src/index.js';
 import type { Example, GeneratedTask, Split } from '../../src/tasks/index.js';
 
 export type MakeTask = (options: { seed: number; size?: number; split?: Split }) => GeneratedTask<Example>;
 
-/** All that have a split. */
+/** All tasks that have a split. */
 export const generated: Record<string, MakeTask> = {
   copy: (o) => tasks.copy(o),
   'copy of 32': (o) => tasks.copy({ ...o, length: 32 }),

@@ -1,4 +1,4 @@
-// Repeats losses on tfjs-node and prints what is left behind, in a process of its own with --expose-gc and --import tsx:
+// Repeats losses on tfjs-node and prints what is left behind, in a process of its own with --expose-gc and `typescript` of native.ts:
 // `tensorflow-memory.mjs <steps>`. `growth`: bytes of resident memory a step, for each kind of
 // step. `first`: bytes by which the first loss of large logits raised it, beside `gradient`, the bytes of their gradient;
 // `later`: by which fifty more did.
@@ -13,7 +13,7 @@ const steps = Number(process.argv[2]);
 await startBackend('tensorflow');
 if (tfjsBridge().path !== 'operations') throw new Error(tfjsBridge().detail);
 
-/** Resident memory once garbage is gone. A turn of the event loop lets the buffers' memory go as well. */
+/** Resident memory after garbage collection. A turn of the event loop frees the buffers' memory too. */
 async function resident() {
   for (let i = 0; i < 4; i++) {
     globalThis.gc();
@@ -65,11 +65,11 @@ const kinds = {
 const result = {};
 for (const call of Object.values(kinds)) for (let i = 0; i < steps / 5; i++) call();
 
-// Logits of half the size first, so that threads are there and their scratch memory has its size.
+// Logits of half the size first, so that threads and their scratch memory exist.
 const half = { batch: batchOf(8, 16, 32_000), x: tf.randomNormal([8, 16, 32_000]) };
 differentiate((x) => grpoLoss(x, half.batch, presets.dapo), half.x);
 half.x.dispose();
-large.x.slice([0, 0, 0], [1, 1, 1]).dispose(); // the values are TensorFlow's from here on
+large.x.slice([0, 0, 0], [1, 1, 1]).dispose(); // TensorFlow owns the values from here on
 const before = await resident();
 const grad = tf.grad((x) => grpoLoss(x, large.batch, presets.dapo))(large.x);
 result.gradient = 4 * grad.size;

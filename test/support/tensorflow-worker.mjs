@@ -1,14 +1,12 @@
-// A worker thread that loads tfjs-node and a copy of the package, and answers with the digest of losses on TensorFlow.
-// `workerData`: { root, seed, order, endless }; `order` tells which of the two is loaded first.
+// A worker thread that loads tfjs-node and a copy of the package, and returns the digest of losses on TensorFlow.
+// `workerData`: { root, seed, order, endless }; `order` says which of the two is loaded first.
 
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
-import { register } from 'tsx/esm/api';
 
-register();
 const { root, seed = 1, order = 'tensorflow', endless = false } = workerData;
 const load = (path) => import(pathToFileURL(join(root, path)).href);
 

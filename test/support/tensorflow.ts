@@ -1,4 +1,4 @@
-// TensorFlow inside TensorFlow.js (tfjs-node or tfjs-node-gpu) for tests, with the reason to skip those that need it where
+// TensorFlow inside TensorFlow.js (tfjs-node or tfjs-node-gpu) for tests, with the reason to skip tests that need it if
 // it is not installed. GROUPGRAD_REQUIRE_TENSORFLOW=1 (`npm run test:tensorflow`) makes that an error.
 
 import { startBackend } from '../../src/backend/backend.js';
@@ -14,5 +14,5 @@ async function probe(): Promise<string | false> {
   }
 }
 
-/** For node:test: why there is no TensorFlow here, or false. Then the backend `tensorflow` is loaded and the current one. */
+/** For node:test: why TensorFlow is not available, or false. In that case the backend `tensorflow` is loaded and current. */
 export const noTensorflow = await probe();

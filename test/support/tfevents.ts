@@ -12,7 +12,7 @@ export interface Event {
   session?: number;
 }
 
-/** All whole records of a file, and the number of bytes behind the last of them. */
+/** All complete records of a file, and the number of bytes after the last of them. */
 export function readEvents(path: string): { events: Event[]; torn: number } {
   const bytes = readFileSync(path);
   const events: Event[] = [];
@@ -34,7 +34,7 @@ function unmask(masked: number): number {
   return ((rotated >>> 17) | (rotated << 15)) >>> 0;
 }
 
-/** CRC-32C by polynomial division, a bit at a time. */
+/** CRC-32C by polynomial division, one bit at a time. */
 function crc(data: Uint8Array): number {
   let remainder = 0xffffffff;
   for (const byte of data) {
@@ -46,7 +46,7 @@ function crc(data: Uint8Array): number {
 
 type Field = { number: number; value: number | Buffer };
 
-/** The fields of a protocol buffer in order: varints and fixed numbers as numbers of their wire type, the rest as bytes. */
+/** The fields of a protocol buffer in order: varints and fixed-size numbers as numbers of their wire type, the rest as bytes. */
 function* fields(data: Buffer): Generator<Field & { wire: number }> {
   let at = 0;
   const varint = () => {

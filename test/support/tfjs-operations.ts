@@ -1,15 +1,15 @@
-// Random operations of tfjs, each with inputs that are drawn as plain numbers, so that the same one runs on any backend.
+// Random operations of tfjs, each with inputs drawn as plain numbers, so that the same operation runs on any backend.
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { Random } from './random.js';
 
 export interface Drawn {
   name: string;
-  /** Makes its inputs and runs it. */
+  /** Creates its inputs and runs it. */
   run(): tf.Tensor | tf.Tensor[];
 }
 
-/** `large`: sizes that several threads share. */
+/** `large`: sizes that are divided among several threads. */
 export interface Sizes {
   large: boolean;
 }
@@ -19,7 +19,7 @@ function shapeOf(random: Random, { large }: Sizes, least = 0, most = 5): number[
   const shape = Array.from({ length: rank }, () =>
     random.pick([0, 1, 1, 2, 3, 5, 7, 17].slice(random.chance(0.05) ? 0 : 1)),
   );
-  // Of several axes of 17 the CPU backend would take a second.
+  // With several axes of length 17 the CPU backend would take a second.
   for (let axis = 0; size(shape) > 4000; axis++) shape[axis] = 1;
   if (large && rank > 0) {
     const axis = random.integer(0, rank - 1);
@@ -188,7 +188,7 @@ const kinds: Record<string, (random: Random, sizes: Sizes) => Drawn> = {
       unstack: () => tf.unstack(x(), axis),
       split: () => tf.split(x(), [begin[axis], shape[axis] - begin[axis]], axis),
     };
-    // tfjs refuses to stack or split nothing.
+    // tfjs rejects stacking or splitting nothing.
     const name = random.pick(Object.keys(forms).filter((form) => !shape.includes(0) || !/stack|split/.test(form)));
     return { name: `${name} ${dtype} ${shape} [axis ${axis}, begin ${begin}, strides ${strides}]`, run: forms[name] };
   },

@@ -1,4 +1,4 @@
-// A trainer small enough for a test: one-digit addition by a transformer of a few hundred parameters.
+// A trainer small enough for tests: one-digit addition by a transformer of a few hundred parameters.
 
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,7 @@ export function tinyPolicy(seed = 3): Policy {
   return createTransformer(tinySize, characterVocabulary(tinyTask.characters), seed);
 }
 
-/** Rewards that differ within groups from the first step on, as those of an untrained policy's additions do not. */
+/** Rewards that differ within groups from the first step on, unlike those of an untrained policy's additions. */
 export function lengthTask(task: Task = tinyTask): Task {
   return { ...task, score: (text) => (text.length === 1 ? 1 : 0) };
 }
@@ -38,7 +38,7 @@ export function tinyOptions(change: Partial<TrainerOptions> = {}): TrainerOption
   };
 }
 
-/** A trainer that ends with its test, with its policy. */
+/** A trainer that is disposed with its policy when its test ends. */
 export async function tinyTrainer(t: TestContext, change: Partial<TrainerOptions> = {}): Promise<GrpoTrainer> {
   const trainer = await createTrainer(tinyOptions(change));
   t.after(() => {
@@ -59,7 +59,7 @@ export function optimizerSettings(optimizer: OptimizerOptions): OptimizerSetting
   return resolveSettings({ optimizer }).optimizer;
 }
 
-/** A folder that goes with its test. */
+/** A folder that is removed when its test ends. */
 export function temporaryFolder(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'groupgrad-run-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
@@ -79,7 +79,7 @@ export function readLines(path: string): Record<string, unknown>[] {
   return lines.slice(0, -1).map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
-/** What a run leaves that depends on its configuration alone: by file, logs and the newest checkpoint. */
+/** The files of a run that depend only on its configuration: logs and the newest checkpoint. */
 export function lastingFiles(runDir: string): Record<string, Buffer | unknown> {
   const newest = readdirSync(join(runDir, 'checkpoints')).sort().at(-1)!;
   const checkpoint = join(runDir, 'checkpoints', newest);
@@ -94,7 +94,7 @@ export function lastingFiles(runDir: string): Record<string, Buffer | unknown> {
     warnings: readFileSync(join(runDir, 'warnings.jsonl'), 'utf8'),
     weights: readFileSync(join(checkpoint, 'weights.safetensors')),
     optimizer: readFileSync(join(checkpoint, 'optimizer.safetensors')),
-    // Seconds, and the bytes of a log that holds them, depend on the clock.
+    // Seconds, and the sizes of logs that contain them, depend on the clock.
     state: { ...state, counters: { ...counters, seconds: 0 }, logs: { ...logs, timing: 0 } },
   };
 }

@@ -1,11 +1,8 @@
 // A worker thread that computes a series of calls and answers with its digest. Without a series it makes small calls, nearly
 // all of whose time goes by at the boundary between JavaScript and C++, until it is ended from outside.
-// JavaScript, because a worker does not inherit tsx: it registers it for what it imports.
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { register } from 'tsx/esm/api';
 
-register();
 if (workerData) {
   const { digestOf } = await import('./digest.ts');
   parentPort.postMessage(digestOf(workerData));

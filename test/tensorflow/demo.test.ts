@@ -1,4 +1,4 @@
-// The demo on TensorFlow, cut short: it says that its loss is an operation.
+// The shortened demo on TensorFlow: it says that its loss is an operation.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -8,7 +8,7 @@ import { noTensorflow } from '../support/tensorflow.js';
 test('the demo trains through operations inside TensorFlow', { skip: noTensorflow }, () => {
   const args = ['dist/demo.js', '--steps', '2', '--backend', 'tensorflow'];
   const result = run(process.execPath, args, { cwd: root, timeout: 240 });
-  // TensorFlow's own lines about the processor.
+  // TensorFlow's own messages about the processor.
   assert.doesNotMatch(outputOf(result), /cpu_feature_guard|rebuild TensorFlow/);
   const [first] = result.stdout.split('\n');
   assert.match(

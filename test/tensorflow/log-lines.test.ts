@@ -1,5 +1,5 @@
-// What TensorFlow logs reaches the terminal as TF_CPP_MIN_LOG_LEVEL says, from the first line on: TensorFlow 2.21 by itself reads the
-// variable after it has logged some. Once with TensorFlow, and once with libraries that stand in for it.
+// TF_CPP_MIN_LOG_LEVEL applies to TensorFlow's messages from the first line on; by itself, TensorFlow 2.21 reads the
+// variable after it has logged some. Tested with TensorFlow, and with stand-ins for its libraries.
 
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import test, { describe } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { exists, outputOf, root, run, withFolder } from '../support/native.js';
+import { exists, outputOf, root, run, typescript, withFolder } from '../support/native.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
 const { compileCommand, linkFlags } = (await import(
@@ -21,9 +21,9 @@ function environment(level: Level): NodeJS.ProcessEnv {
   return level === undefined ? env : { ...env, TF_CPP_MIN_LOG_LEVEL: level };
 }
 
-/** What a program in JavaScript writes to standard error. It must end with exit code 0. */
+/** What a JavaScript program writes to standard error. It must end with exit code 0. */
 function errorsOf(program: string, level?: Level): string {
-  const args = ['--import', 'tsx', '--input-type=module', '-e', program];
+  const args = [...typescript, '--input-type=module', '-e', program];
   const result = run(process.execPath, args, { env: environment(level), timeout: 120 });
   assert.equal(result.status, 0, outputOf(result));
   return result.stderr;
@@ -44,10 +44,10 @@ const inWorker = `
   const { Worker } = await import('node:worker_threads');
   const { once } = await import('node:events');
   const workerData = { root: process.cwd() };
-  const [code] = await once(new Worker('./test/support/tensorflow-worker.mjs', { workerData, execArgv: [] }), 'exit');
+  const [code] = await once(new Worker('./test/support/tensorflow-worker.mjs', { workerData, execArgv: ${JSON.stringify(typescript)} }), 'exit');
   process.exitCode = code;`;
 
-/** Why the package's TensorFlow is not the one whose log level is ours, or false. */
+/** Why the log level of the package's TensorFlow is not ours, or false. */
 function otherTensorflow(): string | false {
   const packages = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'];
   const require = createRequire(import.meta.url);
@@ -62,7 +62,7 @@ function otherTensorflow(): string | false {
 }
 
 describe('the lines of TensorFlow', { skip: noTensorflow }, () => {
-  test('none, where the trainer or the command line loads it', () => {
+  test('none, if the trainer or the command line loads it', () => {
     assert.equal(errorsOf(start + compute), '');
   });
 
@@ -72,14 +72,14 @@ describe('the lines of TensorFlow', { skip: noTensorflow }, () => {
     assert.match(lines, /^(I0000 |\d{4}-.*: I )/m);
   });
 
-  test('none that only informs, where a program or a worker thread loads it', { skip: otherTensorflow() }, () => {
+  test('no informational ones, if a program or a worker thread loads it', { skip: otherTensorflow() }, () => {
     assert.equal(errorsOf(directly + compute), '');
     assert.equal(errorsOf(inWorker), '');
     assert.match(errorsOf(inWorker, '0'), /^I0000 .* cpu_feature_guard\.cc/m);
   });
 });
 
-/** Stands in for libtensorflow_framework: logs as it is loaded, and reads the variable only then. */
+/** A stand-in for libtensorflow_framework: logs while it is loaded, and reads the variable only then. */
 const framework = `
   #include <cstdio>
   #include <cstdlib>
@@ -113,7 +113,7 @@ const noBuild =
   process.platform !== 'linux' ? 'TensorFlow from a wheel is for Linux' : !exists('g++') && 'g++ was not found';
 
 describe('the level before the first line', { skip: noBuild }, () => {
-  /** Builds a program that loads a binding as node does, with a stand-in for TensorFlow, and gives what runs it. */
+  /** Builds a program that loads a binding like node does, with a stand-in for TensorFlow, and returns a function that runs it. */
   function withStandIn(
     namespace: string,
     body: (load: (level: Level, env?: NodeJS.ProcessEnv) => ReturnType<typeof run>) => void,
@@ -139,7 +139,7 @@ describe('the level before the first line', { skip: noBuild }, () => {
     });
   }
 
-  test('is that of the variable; without it, lines that only inform are not logged', () => {
+  test('is that of the variable; without it, informational lines are not logged', () => {
     withStandIn('lts_20250814', (load) => {
       const all = 'information\nwarning\nerror\n';
       const expected: [Level, string][] = [
@@ -160,7 +160,7 @@ describe('the level before the first line', { skip: noBuild }, () => {
     });
   });
 
-  test('errors reach the terminal where loading ends the process', () => {
+  test('errors reach the terminal if loading ends the process', () => {
     withStandIn('lts_20250814', (load) => {
       const result = load('2', { ABORTS: '1' });
       assert.equal(result.signal, 'SIGABRT');
@@ -168,7 +168,7 @@ describe('the level before the first line', { skip: noBuild }, () => {
     });
   });
 
-  test('is left alone in a TensorFlow with another Abseil', () => {
+  test('is not changed in a TensorFlow with another Abseil', () => {
     withStandIn('lts_20990101', (load) => {
       const result = load('2');
       assert.equal(result.status, 0, outputOf(result));

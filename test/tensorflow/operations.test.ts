@@ -1,5 +1,5 @@
-// The losses as operations inside TensorFlow: every golden vector; the bits of the host API; memory that is used again or in
-// place; what the kernels refuse; and that no copy of the logits leaves TensorFlow.
+// The losses as operations inside TensorFlow: every golden vector; the bits of the host API; memory that is reused or in
+// place; what the kernels reject; and that no copy of the logits leaves TensorFlow.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -68,7 +68,7 @@ function withTensors<B extends PolicyBatch>(random: Random, batch: B): { batch: 
   const entries = Object.entries(batch).map(([field, value]) => {
     if (!ArrayBuffer.isView(value) || field === 'rewards' || random.chance(0.5)) return [field, value];
     const array = value as unknown as Float32Array;
-    // A mask may hold any number that is not 0; that of a tensor of booleans is 1.
+    // A mask may contain any nonzero number; in a tensor of booleans it is 1.
     const mask = field === 'mask' ? (['bool', 'int32', 'float32'] as const)[random.integer(0, 2)] : undefined;
     const dtype = mask ?? (field === 'tokens' ? 'int32' : 'float32');
     const tensor = tf.tensor(mask ? [...array] : array, [array.length], dtype);
@@ -198,14 +198,14 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     });
   });
 
-  /** Without the lists of a failing deepEqual, which would be of millions of lines. */
+  /** Without the diff of a failing deepEqual, which would have millions of lines. */
   function sameBits(tensor: tf.Tensor, expected: Float32Array | Uint16Array): void {
     const actual = tensor.dataSync() as Float32Array;
     const bytes = (a: ArrayBufferView) => Buffer.from(a.buffer, a.byteOffset, a.byteLength);
     assert.ok(bytes(actual).equals(bytes(expected)), 'other bits');
   }
 
-  /** Rows of a real vocabulary's size, so that every thread works and the gradient's memory is used again. */
+  /** Rows of a real vocabulary's size, so that every thread works and the gradient's memory is reused. */
   function large(seed: number, spread = 4): { input: LogitsInput & { logits: Float32Array }; batch: GrpoBatch } {
     const random = seeded(seed);
     const [sequences, length, vocab] = [4, 8, 20_000];
@@ -232,7 +232,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     tf.dispose([x, gradient]);
   });
 
-  test('gradients that live at the same time have memory of their own; that of one that is gone is used again', () => {
+  test('gradients that exist at the same time have separate memory; that of a freed one is reused', () => {
     const draws = [4, 5, 6].map((seed) => large(seed));
     const expected = draws.map(({ input }) => hostLogitsLoss(input, presets.dapo, { device: 'cpu' }).gradLogits);
     const tensors = draws.map(({ input }) => asTensor(input));
@@ -246,7 +246,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     tf.dispose(tensors);
   });
 
-  test('in place: the same bits, where the logits were', () => {
+  test('in place: the same bits, in the memory of the logits', () => {
     const { input, batch } = large(7);
     const expected = hostLogitsLoss(input, presets.dapo, { device: 'cpu' }).gradLogits;
     const made = asTensor(input);
@@ -255,7 +255,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     sameBits(gradient, expected);
     sameBits(x, expected);
     x.dispose();
-    sameBits(gradient, expected); // memory that lives as long as either
+    sameBits(gradient, expected); // memory that lives as long as either tensor
     const variable = tf.variable(made);
     assert.throws(() => gradientOf(variable, batch, presets.dapo, true), {
       name: 'TypeError',
@@ -264,7 +264,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     tf.dispose([made, gradient, variable]);
   });
 
-  test('in place: other inputs in the same memory are refused', () => {
+  test('in place: other inputs in the same memory are rejected', () => {
     const x = tf.tensor3d(new Float32Array(6), [2, 3, 1]);
     const batch = {
       tokens: new Int32Array(6),
@@ -278,7 +278,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     tf.dispose([x, batch.oldLogProbs, gradientOf(x, batch, presets.grpo)]);
   });
 
-  test('a device that is asked for by name: cpu is these operations, reference is not, cuda is not there', () => {
+  test('a device requested by name: cpu means these operations, reference does not, cuda is not available', () => {
     const { input, batch } = large(8);
     const small = { ...input, shape: { sequences: 4, length: 8, vocab: 7 }, logits: input.logits.slice(0, 4 * 8 * 7) };
     const tokens = batch.tokens as Int32Array;
@@ -314,7 +314,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     const { input, batch } = large(9);
     const features = tf.randomNormal([32, 3]) as tf.Tensor2D;
     const weights = tf.variable(tf.randomNormal([3, 20_000]) as tf.Tensor2D);
-    tf.matMul(features, weights).dispose(); // TensorFlow gets their values at their first use
+    tf.matMul(features, weights).dispose(); // TensorFlow receives their values at their first use
     const shape = { sequences: 4, length: 8 };
     /** The largest typed array that passed, in values. */
     const largestPassed = (loss: (logits: tf.Tensor) => tf.Scalar): number => {
@@ -347,7 +347,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     const onResult = () => {};
     const full = { ...batch, shape };
     assert.ok(largestPassed((logits) => grpoLoss(logits, full, presets.dapo, { onResult })) < 1000);
-    // The same watch on the way through typed arrays sees them pass.
+    // With typed arrays, the same check sees them pass.
     const { device } = { device: 'reference' } as const;
     assert.equal(
       largestPassed((logits) => grpoLoss(logits, full, presets.dapo, { device })),
@@ -356,7 +356,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
     tf.dispose([features, weights]);
   });
 
-  describe('kernels refuse what JavaScript would never pass', () => {
+  describe('kernels reject input that JavaScript never passes', () => {
     const { addon } = loadAddon();
     const backend = noTensorflow ? undefined : (tf.backend() as NodeBackend);
     const registration = noTensorflow ? undefined : addon!.tensorflow.register();
@@ -394,7 +394,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
         return backend!.executeMultipleOutputs(names!.logitsLoss, [], inputs, 3)[0].dataSync()[0];
       });
     const packed = (change: (words: Int32Array) => Int32Array) => () => tf.tensor1d(change(request().slice()), 'int32');
-    const refusal = 'request: expected a request as this version of groupgrad packs it';
+    const refusal = 'request: expected a request packed by this version of groupgrad';
     const cases: [string, { [index: number]: () => tf.Tensor }, string][] = [
       [
         'an id beyond the vocabulary',
@@ -412,7 +412,7 @@ describe('operations inside TensorFlow', { skip: noTensorflow }, () => {
       ['a request cut short', { 6: packed((words) => words.slice(0, -1)) }, refusal],
       ['a request with more behind it', { 6: packed((words) => Int32Array.of(...words, 0)) }, refusal],
     ];
-    test('and take what it passes', () => assert.ok(Number.isFinite(run({}))));
+    test('and accept what it passes', () => assert.ok(Number.isFinite(run({}))));
     for (const [what, changes, message] of cases) {
       test(what, () => {
         assert.throws(

@@ -1,12 +1,12 @@
 // One process, one TensorFlow: whichever of the two packages is loaded first, in worker threads, and with several copies of
-// this package, operations are registered once and stay for as long as TensorFlow does. A program of its own for each.
+// this package, operations are registered once and stay for as long as TensorFlow does. Each test runs a separate program.
 
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { describe } from 'node:test';
 import { loadAddon } from '../../src/devices/load.js';
-import { outputOf, root, run, withFolder } from '../support/native.js';
+import { outputOf, root, run, typescript, withFolder } from '../support/native.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
 interface Answer {
@@ -15,16 +15,16 @@ interface Answer {
   early: { path: string; detail: string } | false;
 }
 
-/** Runs a program, which may use `worker`, and gives what it reports. It must end by itself, with exit code 0. */
+/** Runs a program, which may use `worker`, and returns its report. It must end on its own with exit code 0. */
 function report<T>(program: string, folders: string[] = [root]): T {
   const prelude = `
     import { once } from 'node:events';
     import { Worker } from 'node:worker_threads';
     const roots = ${JSON.stringify(folders)};
-    /** A worker with its answer and its end. */
+    /** A worker with its result and its end. */
     function start(options = {}) {
       const workerData = { root: roots[0], ...options };
-      const worker = new Worker('./test/support/tensorflow-worker.mjs', { workerData, execArgv: [] });
+      const worker = new Worker('./test/support/tensorflow-worker.mjs', { workerData, execArgv: ${JSON.stringify(typescript)} });
       const ended = once(worker, 'exit').then(([code]) => code);
       const answer = once(worker, 'message').then(([message]) => message);
       return { worker, answer, ended };
@@ -37,7 +37,7 @@ function report<T>(program: string, folders: string[] = [root]): T {
       return result;
     }
     const say = (value) => process.stdout.write(JSON.stringify(value));`;
-  const args = ['--import', 'tsx', '--input-type=module', '-e', `${prelude}\n${program}`];
+  const args = [...typescript, '--input-type=module', '-e', `${prelude}\n${program}`];
   const result = run(process.execPath, args, { cwd: root, timeout: 120 });
   assert.equal(result.status, 0, outputOf(result));
   return JSON.parse(result.stdout) as T;
@@ -53,7 +53,7 @@ function allAlike(answers: readonly Answer[]): void {
 
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 
-/** A copy of the package, its addon included, in a folder of its own; it shares the node_modules. */
+/** A copy of the package, including its addon, in a separate folder; it shares the node_modules. */
 function copyPackage(folder: string, asVersion = version): string {
   for (const file of ['src', 'package.json', 'tsconfig.json', 'test/support/tensorflow-worker.mjs']) {
     cpSync(join(root, file), join(folder, file), { recursive: true });
@@ -75,7 +75,7 @@ function copyPackage(folder: string, asVersion = version): string {
 }
 
 describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
-  test('groupgrad before tfjs-node: no operations until TensorFlow is there, and then they are', () => {
+  test('groupgrad before tfjs-node: no operations until TensorFlow is loaded, then they are registered', () => {
     const [tooEarly, before, after] = report<[{ error: string }, Answer['bridge'], Answer['bridge']]>(`
       const { loadAddon } = await import('./src/devices/load.js');
       const { tfjsBridge } = await import('./src/tfjs/index.js');
@@ -112,7 +112,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
     );
   });
 
-  test('workers one after another, each the last to hold the addon, and then the main thread', () => {
+  test('workers in sequence, each the last to hold the addon, and then the main thread', () => {
     const answers = report<Answer[]>(`
       const answers = [];
       for (const order of ['groupgrad', 'tensorflow', 'groupgrad']) answers.push(await whole({ order }));
@@ -126,7 +126,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
     assert.equal((answers[0].early as Answer['bridge']).path, 'arrays');
   });
 
-  test('workers at the same time, and a main thread that computes beside them', () => {
+  test('workers at the same time as a main thread that computes', () => {
     allAlike(
       report<Answer[]>(`
       const { startBackend } = await import('./src/backend/backend.js');
@@ -138,7 +138,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
     );
   });
 
-  test('a worker that is terminated in the middle of its losses leaves the others alone', () => {
+  test('a worker that is terminated during its losses does not affect the others', () => {
     allAlike(
       report<Answer[]>(`
       const answers = [];
@@ -154,7 +154,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
     );
   });
 
-  test('two copies of the package register once, one after the other and at the same time', () => {
+  test('two copies of the package register once, in sequence and at the same time', () => {
     withFolder((folder) => {
       const copy = copyPackage(folder);
       const folders = [root, copy];
@@ -167,7 +167,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
     });
   });
 
-  test('two versions of the package have operations of their own', () => {
+  test('two versions of the package have separate operations', () => {
     withFolder((folder) => {
       const other = copyPackage(folder, version.replaceAll(/\d/g, '9'));
       const answers = report<Answer[]>('say(await Promise.all(roots.map((root) => whole({ root }))));', [root, other]);
@@ -176,7 +176,7 @@ describe('one TensorFlow in a process', { skip: noTensorflow }, () => {
     });
   });
 
-  test('the end may come right after a loss, through process.exit, and while a worker computes', () => {
+  test('the process may end right after a loss, through process.exit, and while a worker computes', () => {
     const load = `
       const { startBackend } = await import('./src/backend/backend.js');
       await startBackend('tensorflow');

@@ -1,5 +1,5 @@
-// `npm run setup:tensorflow`: nothing to do where tfjs-node works, a clear end where it cannot be had, and, in a project of its
-// own, a binding that computes.
+// `npm run setup:tensorflow`: does nothing if tfjs-node works, fails with a clear message if it cannot be installed, and, in a
+// separate project, builds a binding that computes.
 
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ function setup(args: readonly string[], cwd = root, env: NodeJS.ProcessEnv = {})
   return run(process.execPath, [script, ...args], { cwd, env: { ...process.env, ...env } });
 }
 
-test('does nothing where tfjs-node works', { skip: noTensorflow }, () => {
+test('does nothing if tfjs-node works', { skip: noTensorflow }, () => {
   const result = setup([]);
   assert.equal(result.status, 0, outputOf(result));
   assert.match(
@@ -26,13 +26,13 @@ test('does nothing where tfjs-node works', { skip: noTensorflow }, () => {
 
 const npmEnvironment = { npm_config_audit: 'false', npm_config_fund: 'false', npm_config_prefer_offline: 'true' };
 
-/** npm as a user types it, not as a child of the npm that runs this test. */
+/** npm as a user runs it, not as a child of the npm that runs this test. */
 function npm(args: readonly string[], cwd: string) {
   const own = Object.entries(process.env).filter(([name]) => !/^npm_/.test(name));
   return run('npm', args, { cwd, env: { ...Object.fromEntries(own), ...npmEnvironment } });
 }
 
-/** A project with tfjs-core alone. Gives why it cannot be made, where that is so. */
+/** A project with tfjs-core only. Returns the reason if it cannot be created. */
 function inProject(body: (folder: string) => void): string | undefined {
   return withFolder((folder) => {
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'project', private: true }));
@@ -55,8 +55,12 @@ test('says what is missing or wrong', () => {
   });
 });
 
-for (const loglevel of ['notice', 'silent']) {
-  test(`where the package cannot be fetched: npm’s reason, under log level ${loglevel} too, and all as it was`, (t) => {
+for (const [loglevel, skip] of [
+  ['silent', false],
+  ['notice', slowSet('fails as under log level silent')],
+] as const) {
+  const what = `where the package cannot be fetched: npm’s reason, under log level ${loglevel} too, and all as it was`;
+  test(what, { skip }, (t) => {
     const missing = inProject((folder) => {
       const before = readFileSync(join(folder, 'package.json'), 'utf8');
       // A registry that refuses every connection. `npm run -s` sets the log level.
@@ -72,7 +76,7 @@ for (const loglevel of ['notice', 'silent']) {
   });
 }
 
-test('where it cannot be built: the reasons, and it is not left in package.json', {
+test('if it cannot be built: the reasons, and it is not left in package.json', {
   skip: slowSet('tries to build for a minute'),
 }, (t) => {
   const missing = inProject((folder) => {
@@ -92,7 +96,7 @@ test('where it cannot be built: the reasons, and it is not left in package.json'
   if (missing) t.skip(missing);
 });
 
-test('in a project of its own: a binding that computes with the project’s tfjs-core, and that stays', {
+test('in a separate project: a binding that computes with the project’s tfjs-core, and stays installed', {
   skip: slowSet('takes half a minute'),
 }, (t) => {
   const missing = inProject((folder) => {

@@ -1,4 +1,4 @@
-// Training through the operations inside TensorFlow: the same weights, bit for bit, as through typed arrays, and a policy that
+// Training with operations inside TensorFlow: the same weights, bit for bit, as with typed arrays, and a policy that
 // learns.
 
 import assert from 'node:assert/strict';
@@ -11,7 +11,7 @@ import { type GrpoBatch, type GrpoReport, grpoLoss, tfjsBridge } from '../../src
 import { type Random, seeded } from '../support/random.js';
 import { noTensorflow } from '../support/tensorflow.js';
 
-// A prompt's answer is the token sequence that is right for it; the policy has one matrix for each step of an answer.
+// A prompt has one right answer, a token sequence; the policy has one matrix for each step of an answer.
 const [prompts, groupSize, length, vocab] = [6, 8, 2, 12];
 const sequences = prompts * groupSize;
 const shape = { sequences, length };
@@ -79,7 +79,7 @@ function train(loss: Loss, steps: number, config: LossConfig) {
 }
 
 describe('training on TensorFlow', { skip: noTensorflow }, () => {
-  test('gives the weights of typed arrays, bit for bit, for every preset', () => {
+  test('gives the same weights as typed arrays, bit for bit, for every preset', () => {
     assert.equal(tfjsBridge().path, 'operations');
     for (const [name, config] of Object.entries(presets)) {
       const [ours, theirs] = [operation, arrays].map((loss) =>
@@ -93,7 +93,7 @@ describe('training on TensorFlow', { skip: noTensorflow }, () => {
     }
   });
 
-  test('raises the reward of a policy that starts by guessing, and leaves no tensors', () => {
+  test('raises the reward of an untrained policy, and leaves no tensors', () => {
     const before = tf.memory().numTensors;
     const { rewards } = train(operation, 150, presets.dapo);
     const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;

@@ -16,9 +16,9 @@ export async function bundleSpecs(outfile: string, specs: readonly string[]): Pr
     platform: 'node',
     format: 'cjs',
     mainFields: ['module', 'main'],
-    // tfjs-core marks modules as free of effects that register kernels and gradients.
+    // tfjs-core marks modules that register kernels and gradients as free of side effects.
     ignoreAnnotations: true,
-    // Where src/devices/load.ts looks for the addon from.
+    // The location from which src/devices/load.ts looks for the addon.
     define: { 'import.meta.url': JSON.stringify(pathToFileURL(join(here, '../../src/devices/load.ts')).href) },
     logLevel: 'error',
   });

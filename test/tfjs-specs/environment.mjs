@@ -1,5 +1,5 @@
-// What tfjs's specs run on: the CPU backend, or ours over it. Their first import, so that it is known before they are
-// declared. Part of a bundle in which tfjs-core's package is its modules, as the specs import them.
+// The backend of tfjs's specs: the CPU backend, or ours. The specs' first import, so that it is known before they are
+// declared. In the bundle, tfjs-core's package is replaced by its modules, as the specs import them.
 
 import '@tensorflow/tfjs-core/dist/register_all_gradients';
 import '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops';

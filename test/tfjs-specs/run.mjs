@@ -1,5 +1,5 @@
-// Runs a bundle of tfjs-core's specs on one backend and writes what came of each to <folder>/<backend>.json:
-// `run.mjs <backend> <folder> <bundle>`. A process of its own, because jasmine's functions are global.
+// Runs a bundle of tfjs-core's specs on one backend and writes the result of each to <folder>/<backend>.json:
+// `run.mjs <backend> <folder> <bundle>`. A separate process, because jasmine's functions are global.
 
 import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -17,7 +17,7 @@ environment.addReporter({
   specDone({ fullName, status, failedExpectations }) {
     // The backend's name is part of it.
     const name = fullName.replaceAll(` ${backend} {}`, '');
-    // Some specs have the same name: one that fails counts.
+    // Some specs have the same name: it has failed if one of them has.
     if (results[name]?.status === 'failed') return;
     results[name] = { status, message: failedExpectations[0]?.message };
   },

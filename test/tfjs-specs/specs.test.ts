@@ -1,4 +1,4 @@
-// tfjs-core's own specs, which its package carries, on our backend: every one that passes on tfjs's CPU backend must pass.
+// tfjs-core's own specs, which its package contains, on our backend: every one that passes on tfjs's CPU backend must pass.
 // Both run here, so that the list is never out of date.
 
 import assert from 'node:assert/strict';
@@ -16,7 +16,7 @@ interface Result {
 }
 type Results = Record<string, Result>;
 
-/** Specs that are declared for the backend named `cpu` alone. */
+/** Specs that are declared only for a backend named `cpu`. */
 const cpuOnly = /^Switching cpu backends /;
 
 const folder = join(root, 'build', 'tfjs-specs');
@@ -34,7 +34,7 @@ function why(): string | false {
   return loaded.addon ? false : loaded.reason;
 }
 
-/** The specs on a backend in a process of its own. */
+/** The results of the specs on a backend, in a separate process. */
 async function run(backend: string, bundle: string): Promise<Results> {
   const program = [join(root, 'test/tfjs-specs/run.mjs'), backend, folder, bundle];
   const child = spawn(process.execPath, program, {
@@ -55,7 +55,7 @@ async function run(backend: string, bundle: string): Promise<Results> {
 test("every spec of tfjs that passes on tfjs's CPU backend passes on groupgrad's", { skip: why() }, async (t) => {
   mkdirSync(folder, { recursive: true });
   const bundle = join(folder, 'specs.cjs');
-  const { bundleSpecs } = await import('./bundle.js'); // only where esbuild is installed
+  const { bundleSpecs } = await import('./bundle.js'); // only if esbuild is installed
   await bundleSpecs(bundle, ['tests']);
   const [cpu, own] = await Promise.all([run('cpu', bundle), run('groupgrad', bundle)]);
   const wanted = Object.keys(cpu).filter((name) => cpu[name].status === 'passed' && !cpuOnly.test(name));

@@ -1,4 +1,4 @@
-// What docs/losses.md says of advantages beyond the golden vectors, and the sums of micro-batches, on every device.
+// What docs/losses.md says about advantages beyond the golden vectors, and sums over micro-batches, on every device.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -19,7 +19,7 @@ import { assertArray, assertLoss, assertNumber } from '../support/compare.js';
 import { testedDevices } from '../support/devices.js';
 import { fill, seeded } from '../support/random.js';
 
-/** Statistics are float64, results are rounded once to float32. */
+/** Statistics are computed in float64; results are rounded once to float32. */
 const rounded = 2 ** -24 * (1 + 1e-6);
 
 function close(actual: ArrayLike<number>, expected: readonly number[], label: string): void {
@@ -38,7 +38,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
     const advantages = (rewards: Rewards, config: AdvantageConfig): AdvantageResult =>
       computeAdvantages(rewards, config, { device });
 
-    test('are (r − mean) / (std + epsilon) of the group, with ddof 1 and epsilon 1e-4 unless told otherwise', () => {
+    test('are (r − mean) / (std + epsilon) of the group, with ddof 1 and epsilon 1e-4 by default', () => {
       const rewards = [1, 0, 0.5, 0.25, -1, 2];
       const groups = [rewards.slice(0, 3), rewards.slice(3)];
       for (const [ddof, epsilon] of [
@@ -68,7 +68,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       );
     });
 
-    test('center none keeps the reward', () => {
+    test("center 'none' keeps the reward", () => {
       const rewards = [1, 0, 0.5, 0.5];
       close(advantages(rewards, { groupSize: 2, center: 'none', scale: 'none' }).advantages, rewards, 'advantages');
     });
@@ -84,7 +84,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       );
     });
 
-    test('a group of equal rewards has advantage 0 beside a group that has some, in every form of rewards', () => {
+    test('a group of equal rewards has advantage 0 next to a group that has a spread, in every form of rewards', () => {
       for (let tenths = 1; tenths <= 9; tenths++) {
         const rewards = [...new Array<number>(7).fill(tenths / 10), 0, 1, 2, 3, 4, 5, 6];
         for (const form of [rewards, Float64Array.from(rewards), Float32Array.from(rewards)]) {
@@ -120,8 +120,8 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('without a spread a centred advantage is 0, and a reward that is not centred is not divided', () => {
-      // Of the first group; the second decides whether the batch has a spread.
+    test('without a spread a centred advantage is 0, and an uncentred reward is not divided', () => {
+      // Rewards of the first group; the second decides whether the batch has a spread.
       const groups: [string, number[]][] = [
         ['a group of one', [0.7]],
         ['equal rewards', [0.3, 0.3, 0.3]],
@@ -191,7 +191,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('group-mad counts rewards with a verdict only, and deviations near the ends of float64', () => {
+    test('group-mad counts only rewards with a verdict, and deviations near the ends of float64', () => {
       const { advantages: a } = advantages([0, NaN, 0, 3], { groupSize: 4, scale: 'group-mad', epsilon: 0 });
       close(a, [-0.75, 0, -0.75, 1.5], 'NaN'); // (0, 0, 3): mean 1, MAD 4/3
       for (const size of [1e-310, 1e300]) {
@@ -225,7 +225,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal('dqw/weight_mean' in advantages(rewards, { groupSize: 4 }).metrics, false);
     });
 
-    test('dqw with any scale, centre, temperature, and ragged groups, without overflow', () => {
+    test('dqw with any scale, centre, temperature and ragged groups, without overflow', () => {
       const groups = [[3, 5, NaN], [-1000, -999], [NaN, NaN], [700, 705, 710, 720], [4]];
       const groupSizes = Int32Array.from(groups, ({ length }) => length);
       const known = groups.map((g) => g.filter((r) => !Number.isNaN(r)));
@@ -253,7 +253,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('dqw over groups without spread weights nothing', () => {
+    test('dqw over groups without spread changes nothing', () => {
       const { weights, metrics } = advantages([1, 1, 0, 0], { groupSize: 2, dqw: {} });
       assert.deepEqual([...weights], [1, 1, 1, 1]);
       assert.equal(metrics.nonFinite, 0);
@@ -264,7 +264,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.deepEqual([...a], [Math.fround(0.3), Math.fround(0.7)]);
     });
 
-    test('rewards that are equal but for rounding have no spread', () => {
+    test('rewards that differ only by rounding have no spread', () => {
       const sum = (value: number, times: number) => new Array<number>(times).fill(value).reduce((a, b) => a + b, 0);
       const groups = [
         [0.1 + 0.2, 0.3, 0.3, 0.3],
@@ -296,8 +296,8 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('a spread above that of rounding is a spread, however small', () => {
-      // By the rule of src/base/spread.ts: 2^-46 of the largest reward, 2^-21 where rewards come in float32.
+    test('a spread larger than rounding is a spread, however small', () => {
+      // By the rule of src/base/spread.ts: 2^-46 of the largest reward, 2^-21 for rewards in float32.
       const borders: [Rewards, boolean][] = [1, 0.3, -5, 1e6, 1e-9, 1e-300, 1e300].flatMap(
         (size): [Rewards, boolean][] => [
           [[size, size * (1 + 2 ** -47)], false],
@@ -350,7 +350,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('NaN is no verdict: advantage 0, and the others are as if it were not there', () => {
+    test('NaN means no verdict: advantage 0, and the other rewards are unaffected', () => {
       for (const center of centers) {
         for (const scale of scales) {
           const config = { center, scale, hadw: { scale: 1.1 } };
@@ -376,7 +376,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(result.accuracy, 0.5);
     });
 
-    test('a batch without a verdict has accuracy NaN and finite advantages and metrics but for it', () => {
+    test('a batch without a verdict has accuracy NaN; its advantages and other metrics are finite', () => {
       const result = advantages([NaN, NaN], { groupSize: 2, hadw: {} });
       assert.deepEqual([...result.advantages], [0, 0]);
       assert.ok(result.weights.every(Number.isFinite));
@@ -385,7 +385,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(result.metrics['hadw/weight_mean'], 0);
     });
 
-    test('ragged groups are computed like calls of their own', () => {
+    test('ragged groups are computed like separate calls', () => {
       const random = seeded(4);
       const sizes = [3, 1, 5, 2];
       const rewards = sizes.map((size) => Array.from({ length: size }, () => random.normal()));
@@ -401,7 +401,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('groupSizes that are all equal are the same as groupSize', () => {
+    test('equal groupSizes are the same as groupSize', () => {
       const rewards = Array.from({ length: 12 }, (_, i) => Math.sin(i));
       const sizes = { groupSizes: Int32Array.of(4, 4, 4) };
       assert.deepEqual(advantages(rewards, sizes), advantages(rewards, { groupSize: 4 }));
@@ -418,7 +418,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           return 1.7 * Math.exp(-sign * (mean(groups[i < 4 ? 0 : 1]) - 0.4));
         });
         close(weighted.weights, weights, `${scale}: weights`);
-        // Both factors are float32 here, and their product.
+        // Both factors and their product are float32 here.
         weighted.advantages.forEach((a, i) => {
           const expected = plain.advantages[i] * weights[i];
           assertNumber(a, expected, 3 * rounded * Math.abs(expected), `${scale}: advantages[${i}]`);
@@ -432,14 +432,14 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       close(weights.subarray(0, 2), [1.3, 1.3], 'weights');
     });
 
-    test('HA-DW without an anchor takes the mean reward of the batch', () => {
+    test('HA-DW without an anchor uses the mean reward of the batch', () => {
       const rewards = [1, 0, 0, NaN, 0.5, 0.7];
       const given = advantages(rewards, { groupSize: 3, hadw: { anchor: mean([1, 0, 0, 0.5, 0.7]) } });
       assert.deepEqual(advantages(rewards, { groupSize: 3, hadw: {} }), given);
       assert.deepEqual(advantages(rewards, { groupSize: 3, hadw: { anchor: undefined } }), given);
     });
 
-    test('metrics are those that TRL logs, and the weights of rewards with a verdict', () => {
+    test('metrics are those that TRL logs; rewards count by weight, if they have a verdict', () => {
       const rewards = [1, 0, 0.5, 0.5, NaN, 1];
       const verdicts = rewards.filter((r) => !Number.isNaN(r));
       const { metrics, weights, accuracy } = advantages(rewards, { groupSize: 2, hadw: { anchor: 0.3 } });
@@ -467,7 +467,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       ]);
     });
 
-    test('take rewards in every form, and leave them as they were', () => {
+    test('accept rewards in every form, and do not modify them', () => {
       const rewards = [1, 0, 0.5, -0.25]; // exact in float32
       const forms = [rewards, Float32Array.from(rewards), Float64Array.from(rewards)];
       const results = forms.map((form) => advantages(form, { groupSize: 2 }));
@@ -476,7 +476,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       for (const form of forms) assert.deepEqual([...form], rewards);
     });
 
-    test('rewards given to a loss are the same as their advantages, bit for bit', () => {
+    test('a loss from rewards equals the loss from their advantages, bit for bit', () => {
       const random = seeded(8);
       const rewards = [1, 0, NaN, 0.3, 0.2, 0.9];
       const advantage: AdvantageConfig = { groupSizes: Int32Array.of(2, 4), hadw: { anchor: 0.4 } };
@@ -543,12 +543,12 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       return cut;
     }
 
-    // The whole and the parts make the same float32 terms; their factor is rounded once, their sums are float64.
+    // The whole and the parts have the same float32 terms; their factor is rounded once, their sums are float64.
     const bound = 4 * 2 ** -24;
 
     for (const aggregation of aggregations) {
       for (const emptySequences of ['count', 'drop'] as const) {
-        // What a trainer gives every micro-batch: the counts of the whole accumulation window.
+        // What a trainer passes with every micro-batch: the counts of the whole accumulation window.
         const denominators = { normalizer: masked, sequences: emptySequences === 'count' ? 6 : 5 };
         const kl = { beta: 0.1, estimator: 'k3' } as const;
         const config: LossConfig = {
@@ -574,7 +574,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           );
         });
 
-        test(`${aggregation}, empty sequences ${emptySequences}: losses from logits add up, entropy term included`, () => {
+        test(`${aggregation}, empty sequences ${emptySequences}: losses from logits add up, including the entropy term`, () => {
           const topQuantile = 0.4;
           const entropy = { coefficient: 0.3, topQuantile };
           const whole = logitsLoss(logits, { ...config, entropy }, { device });
@@ -598,7 +598,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     }
 
-    test('without the counts of the window a mean over tokens does not add up: the most reported bug in this field', () => {
+    test('without the counts of the window a mean over tokens does not add up: the most frequently reported bug in this field', () => {
       const config: LossConfig = { surrogate: { kind: 'reinforce' }, aggregation: 'token-mean' };
       const whole = policyLoss(policy, config, { device });
       const parts = micro.map((range) => policyLoss(part(policy, range), config, { device }));

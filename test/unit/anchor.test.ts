@@ -1,4 +1,4 @@
-// The difficulty anchor: both updates, the state in a checkpoint, the errors.
+// The difficulty anchor: both updates, its state in a checkpoint, and errors.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -6,7 +6,7 @@ import { type AnchorOptions, type AnchorState, DifficultyAnchor } from '../../sr
 import { assertNumber } from '../support/compare.js';
 import { seeded } from '../support/random.js';
 
-/** Sums of ten float64 values of order 1 and a handful of operations on them. */
+/** Sums of ten float64 values of order 1 and a few operations on them. */
 const rounding = 1e-14;
 
 function after(options: AnchorOptions, accuracies: readonly number[]): DifficultyAnchor {
@@ -23,21 +23,21 @@ function rising(seed: number): number[] {
 
 for (const update of ['window', 'kalman'] as const) {
   describe(`${update} anchor`, () => {
-    test('is undefined before the first observation and is the first observation after it', () => {
+    test('is undefined before the first observation, and equal to it afterwards', () => {
       const anchor = new DifficultyAnchor({ update });
       assert.equal(anchor.value, undefined);
       anchor.observe(0.375);
       assert.equal(anchor.value, 0.375);
     });
 
-    test('is the mean of what it has seen while the window fills', () => {
+    test('is the mean of all observations while the window fills', () => {
       const anchor = after({ update, window: 4 }, [0.1, 0.5, 0.9, 0.7]);
       assertNumber(anchor.value as number, 0.55, rounding, 'value');
     });
 
-    test('continues from its JSON as if it had never stopped', () => {
+    test('continues from its JSON as if it had never been stopped', () => {
       const accuracies = rising(1);
-      // Stops with nothing, less than a window, exactly a window and more than a window of history.
+      // Stops after no history, less than a window, exactly a window and more than a window.
       for (const stop of [0, 1, 7, 10, 50]) {
         const original = after({ update, eta: 0.7, timing: 'posterior' }, accuracies.slice(0, stop));
         const restored = DifficultyAnchor.fromJSON(JSON.parse(JSON.stringify(original)));
@@ -52,7 +52,7 @@ for (const update of ['window', 'kalman'] as const) {
       }
     });
 
-    test('gives a state that later observations do not change, and takes one without holding on to it', () => {
+    test('returns a state that later observations do not change, and copies a state that it is given', () => {
       const anchor = after({ update }, [0.25, 0.5]);
       const state = anchor.toJSON();
       const copy = structuredClone(state);
@@ -64,9 +64,9 @@ for (const update of ['window', 'kalman'] as const) {
     });
 
     test('follows an accuracy that rises from 0.3 to 0.6 over 200 batches', () => {
-      // A step behind a ramp of 0.0015 a batch: half a window (5 batches) or 1 / gain (at most 1 / 0.05 = 20 batches), so
-      // 0.0075 or 0.03; the noise that is left is 0.03 / sqrt(10) or 0.03 sqrt(g / (2 − g)) with g ≤ 0.05 + 0.03; five of
-      // them, for 3,800 batches in all.
+      // Lag behind a ramp of 0.0015 per batch: half a window (5 batches) or 1 / gain (at most 1 / 0.05 = 20 batches), so
+      // 0.0075 or 0.03; the remaining noise is 0.03 / sqrt(10) or 0.03 sqrt(g / (2 − g)) with g ≤ 0.05 + 0.03; five of
+      // them, for 3,800 batches in total.
       const allowed = update === 'window' ? 0.0075 + 5 * 0.0095 : 0.03 + 5 * 0.0062;
       for (let seed = 1; seed <= 20; seed++) {
         const anchor = new DifficultyAnchor({ update });
@@ -103,11 +103,11 @@ describe('kalman gain', () => {
     assertNumber(next({ eta: 2 }), 0.5 + 2 * sigma * (0.1 - 0.5), rounding, 'value');
   });
 
-  test('is at least minGain, whatever eta', () => {
+  test('is at least minGain, whatever eta is', () => {
     assertNumber(next({ eta: 0, minGain: 0.25 }), 0.5 + 0.25 * (0.1 - 0.5), rounding, 'value');
   });
 
-  test('is at most 1, where the anchor is the observation', () => {
+  test('is at most 1, where the anchor equals the observation', () => {
     assertNumber(next({ eta: 1e6 }), 0.1, rounding, 'value');
   });
 
@@ -121,14 +121,14 @@ describe('kalman gain', () => {
     }
   });
 
-  test('with eta 0.1, where eta·σ alone would stay at 0.32, follows the rise to 0.6', () => {
+  test('with eta 0.1, where eta·σ alone would stop at 0.32, follows the rise to 0.6', () => {
     const anchor = after({ update: 'kalman', eta: 0.1 }, rising(5));
     assertNumber(anchor.value as number, 0.6 - 0.03, 4 * 0.0048, 'value'); // behind by 0.0015 / 0.05
   });
 });
 
 describe('options', () => {
-  test('timing is prior unless it says posterior', () => {
+  test('timing is prior by default, posterior if requested', () => {
     assert.equal(new DifficultyAnchor().timing, 'prior');
     assert.equal(new DifficultyAnchor({ timing: 'posterior' }).timing, 'posterior');
   });
@@ -174,7 +174,7 @@ describe('observations and states', () => {
     ['0.5', TypeError, '"0.5"'],
     [undefined, TypeError, 'nothing'],
   ] as const) {
-    test(`accuracy ${got} is refused and leaves the anchor as it was`, () => {
+    test(`accuracy ${got} is rejected and leaves the anchor unchanged`, () => {
       const anchor = after({}, [0.5]);
       const before = anchor.toJSON();
       assert.throws(() => anchor.observe(accuracy as number), {

@@ -1,4 +1,4 @@
-// Configurations of Hugging Face models: what they describe, in either spelling, and what is refused by name.
+// Configurations of Hugging Face models: what they describe, in either spelling, and what is rejected, with its name.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -29,7 +29,7 @@ function bitsOf(value: number): number {
   return new Uint32Array(Float32Array.of(value).buffer)[0];
 }
 
-test('rotary frequencies are those of transformers, to the last bit but one', () => {
+test('rotary frequencies equal those of transformers up to the last bit', () => {
   for (const { name, config, expected } of golden<RotaryCase>('rotary.json')) {
     const architecture = readArchitecture(config);
     for (const [kind, { frequencies, attentionFactor, beyond = 0 }] of Object.entries(expected)) {
@@ -44,7 +44,7 @@ test('rotary frequencies are those of transformers, to the last bit but one', ()
   }
 });
 
-test('longrope changes its frequencies where a sequence is longer than the original context', () => {
+test('longrope changes its frequencies for sequences longer than the original context', () => {
   const { config } = golden<RotaryCase>('rotary.json').find(({ name }) => name === 'longrope of phi3')!;
   const architecture = readArchitecture(config);
   const at = (length?: number) => rotaryFrequencies(architecture, 0, length)!.frequencies;
@@ -72,7 +72,7 @@ function shapesOf(architecture: Architecture): Map<string, readonly number[]> {
   return new Map(parametersOf(architecture).map(({ name, shape }) => [tensors.get(name)!, shape]));
 }
 
-test('configurations describe what transformers makes of them', () => {
+test('configurations describe the models that transformers builds from them', () => {
   for (const expected of golden<ArchitectureCase>('architectures.json')) {
     const architecture = readArchitecture(expected.config);
     const shapes = shapesOf(architecture);
@@ -111,7 +111,7 @@ const small = {
   max_position_embeddings: 128,
 };
 
-test('names of parameters and tensors are a map both ways, in every family', () => {
+test('names of parameters and tensors map to each other both ways, in every family', () => {
   for (const model_type of familyNames) {
     const architecture = readArchitecture({ ...small, model_type, attention_bias: true, mlp_bias: true });
     const { tensors, parameters } = tensorNames(architecture);
@@ -127,7 +127,7 @@ test('names of parameters and tensors are a map both ways, in every family', () 
   }
 });
 
-test('published sizes are counted right', () => {
+test('parameters of published sizes are counted correctly', () => {
   const qwen = readArchitecture({
     model_type: 'qwen2',
     architectures: ['Qwen2ForCausalLM'],
@@ -140,12 +140,12 @@ test('published sizes are counted right', () => {
     tie_word_embeddings: true,
     eos_token_id: [151645, 151643],
   });
-  // Qwen2.5-0.5B: 494,032,768 parameters, by its model card 0.49 billion.
+  // Qwen2.5-0.5B: 494,032,768 parameters, 0.49 billion according to its model card.
   assert.equal(parameterCount(qwen), 494_032_768);
   assert.deepEqual(qwen.endTokens, [151645, 151643]);
 });
 
-test('null is read as a missing key, but for windows and caps', () => {
+test('null is read like a missing key, except for windows and caps', () => {
   const base = { ...small, model_type: 'mistral' };
   assert.deepEqual(
     readArchitecture({ ...base, rms_norm_eps: null, rope_scaling: null, dtype: null }),
@@ -157,7 +157,7 @@ test('null is read as a missing key, but for windows and caps', () => {
   assert.deepEqual([noCap.attention.softCap, noCap.finalSoftCap], [null, 30]);
 });
 
-test('what is not known is refused by name', () => {
+test('unsupported settings are rejected by name', () => {
   const llama = { ...small, model_type: 'llama' };
   const rope = (rope_scaling: unknown) => ({ ...llama, rope_scaling });
   const l3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
@@ -238,7 +238,7 @@ test('what is not known is refused by name', () => {
   }
 });
 
-test('any configuration is read, or refused with a reason', () => {
+test('any configuration is read, or rejected with a reason', () => {
   const keys = [
     ...Object.keys(small),
     'rope_scaling',

@@ -1,4 +1,4 @@
-// A task's score may be a promise: the same run as with a score that is there at once, and failures that end the step.
+// A task's score may be a promise: the run is the same as with a synchronous score, and failures end the step.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -35,7 +35,7 @@ const scorer = (score: Task['score']) => ({ name: 'own', score });
 describe('a score that is a promise', () => {
   before(async () => void (await startBackend(quickBackend)));
 
-  test('gives the same steps and evaluations as the same score at once', async () => {
+  test('gives the same steps and evaluations as a synchronous score', async () => {
     const run = async (task: Task) => {
       const policy = tinyPolicy();
       const trainer = await createTrainer({
@@ -61,7 +61,7 @@ describe('a score that is a promise', () => {
     assert.deepEqual(later, atOnce);
   });
 
-  test('are asked side by side, keep their order, and leave out truncated completions', async () => {
+  test('scores run concurrently, keep their order, and skip truncated completions', async () => {
     let [open, most] = [0, 0];
     const task = scorer(async (text) => {
       most = Math.max(most, ++open);
@@ -74,7 +74,7 @@ describe('a score that is a promise', () => {
     assert.equal(most, 3);
   });
 
-  test('fails the step by name where it is no number in [0, 1], and passes on what the task throws', async () => {
+  test('fails the step, with a name, if it is not a number in [0, 1], and passes on errors of the task', async () => {
     const own = new TypeError('mine');
     const cases: [Task['score'], RegExp | Error][] = [
       [async () => 2, /^RangeError: own, score of the completion "x" to ".*at most 1, got 2/],
@@ -92,7 +92,7 @@ describe('a score that is a promise', () => {
     }
   });
 
-  test('does not keep a signal waiting', async () => {
+  test('does not delay a signal', async () => {
     const controller = new AbortController();
     const reason = new Error('enough');
     setTimeout(() => controller.abort(reason), 5);

@@ -1,12 +1,12 @@
-// The trainer takes a batch's loss of its logits, or of its final states where logits would take too much memory: the same
-// gradients of all weights and the same log-probs, also where tokens were drawn from a part of the vocabulary.
+// The trainer computes a batch's loss from its logits, or from its final states if the logits would take too much memory: the same
+// gradients of all weights and the same log-probs, also with truncated sampling.
 
 import assert from 'node:assert/strict';
 import test, { after, before } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import { mostLogitBytes } from '../../src/devices/linear.js';
 import { type LossConfig, presets } from '../../src/index.js';
-import { mostLogitBytes } from '../../src/model/linear-loss.js';
 import type { Policy } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
@@ -30,7 +30,7 @@ function draw(seed: number, cut: boolean): CompletionBatch {
   const pairs = [3, 9, 6].map((n) => ({ prompt: ids(2 + n), completion: ids(n) }));
   const batch = completionBatch(pairs, { padding: 0, contextLength: 40 });
   if (!cut) return batch;
-  // Each place keeps its token and two others, or all.
+  // Each position keeps its token and two others, or all.
   const kept = Array.from(batch.targets, (token, i) =>
     i % 3 === 0 ? undefined : Int32Array.of(token, (token + 7) % vocab, (token + 20) % vocab),
   );
@@ -70,7 +70,7 @@ function gradients(batch: CompletionBatch, most: number | undefined) {
 }
 
 for (const cut of [false, true]) {
-  test(`the same from final states as from logits${cut ? ', of kept tokens alone' : ''}`, async () => {
+  test(`final states and logits give the same${cut ? ' over kept tokens' : ''}`, async () => {
     const batch = draw(1, cut);
     const [logits, hidden] = [gradients(batch, undefined), gradients(batch, 0)];
     assert.deepEqual([logits.way, hidden.way], ['logits', 'hidden']);
@@ -96,11 +96,11 @@ for (const cut of [false, true]) {
   });
 }
 
-test('logits stay in memory up to 256 MiB; a policy without final states always gives them', () => {
+test('logits stay in memory up to 256 MiB; a policy without final states always uses them', () => {
   const batch = draw(2, false);
   const rows = batch.shape.sequences * batch.shape.length;
   const way = (own: Policy, most?: number) => tf.tidy(() => Object.keys(lossSource(own, batch, most))[0]);
-  assert.equal(mostLogitBytes, 256 * 2 ** 20);
+  assert.equal(maxLogitBytes, 256 * 2 ** 20);
   assert.equal(way(policy, 4 * rows * vocab), 'logits');
   assert.equal(way(policy, 4 * rows * vocab - 1), 'hidden');
   const { hidden: _, ...without } = policy;

@@ -1,4 +1,4 @@
-// Frozen weights held in bfloat16, and products in bfloat16: what is held, the same numbers as from float32 copies, the same
+// Frozen weights stored in bfloat16, and products in bfloat16: what is stored, the same numbers as from float32 copies, the same
 // bytes when saved, and one precision per policy, forward and backward, whatever the backend's setting.
 
 import assert from 'node:assert/strict';
@@ -21,6 +21,7 @@ import { loadModel } from '../../src/weights/pretrained-model.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { engine as api, noEngine as skip, useEngine } from '../support/engine.js';
 import { tensorsOf, tinyConfig, writeModelFolder } from '../support/model-folder.js';
+import { typescript } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const config = {
@@ -58,7 +59,7 @@ const tokens = Int32Array.from({ length: 24 }, (_, i) => (5 * i + 1) % 16);
 const batch = { sequences: 2, length: 12, tokens, starts: new Int32Array(2) };
 const rows = { shape: { sequences: 2, length: 12 }, tokens, advantages: Float32Array.of(1, -0.5) };
 
-/** A, and a B that is not 0, so that every gradient is one. */
+/** A, and a nonzero B, so that no gradient vanishes. */
 function moveAdapter({ variables }: LoadedPolicy): void {
   for (const [name, variable] of Object.entries(variables)) {
     if (!name.endsWith('B')) continue;
@@ -67,7 +68,7 @@ function moveAdapter({ variables }: LoadedPolicy): void {
   }
 }
 
-/** Logits and the gradients of all variables, by the logits and by the final states. */
+/** Logits and the gradients of all variables, computed from logits and from final states. */
 function numbers(policy: LoadedPolicy): Record<string, Buffer> {
   const logits = tf.tidy(() => policy.logits(batch).dataSync<'float32'>());
   const losses = {
@@ -95,7 +96,7 @@ function assertSame(actual: Record<string, Buffer>, expected: Record<string, Buf
 describe('on the backend groupgrad', { skip }, () => {
   useEngine();
 
-  test('frozen matrices take two bytes per weight where their type is bfloat16, and are given back', async () => {
+  test('frozen bfloat16 matrices take two bytes per weight, and are freed', async () => {
     const cases: [type: string, options: PretrainedOptions, isHeld: boolean][] = [
       ['BF16', { lora }, true],
       ['F32', { lora, dtype: 'bfloat16' }, true],
@@ -120,7 +121,7 @@ describe('on the backend groupgrad', { skip }, () => {
     }
   });
 
-  test('a load that fails gives back what was held', async () => {
+  test('a failed load frees its memory', async () => {
     const before = [compressedBytes(), tf.memory().numTensors];
     let calls = 0;
     const onProgress = () => {
@@ -132,7 +133,7 @@ describe('on the backend groupgrad', { skip }, () => {
     assert.deepEqual([compressedBytes(), tf.memory().numTensors], before);
   });
 
-  test('every operation reads held weights as their values, which were rounded to nearest even', () => {
+  test('every operation reads stored weights as their values, which were rounded to nearest even', () => {
     for (const type of ['BF16', 'F32', 'F16'] as const) {
       using folder = new PretrainedFolder(folderOf(type));
       const held = loadModel(folder, { lora, seed: 0, recompute: true, type: 'BF16' });
@@ -170,7 +171,7 @@ describe('on the backend groupgrad', { skip }, () => {
     for (const recompute of [true, false]) {
       test(`numbers and gradients are those of float32 copies: ${precision}, recompute ${recompute}`, async (t) => {
         for (const tied of [true, false]) {
-          // The unembedding too, where it is not the embedding.
+          // Also the unembedding if it is separate from the embedding.
           const options = { lora: { ...lora, targets: tied ? 'all-linear' : '.*' }, precision, recompute };
           const policies = [
             await load(t, folderOf('BF16', tied), { ...options, dtype: 'float32' }),
@@ -221,7 +222,7 @@ describe('on the backend groupgrad', { skip }, () => {
     assert.ok(merged[0].equals(merged[1]));
   });
 
-  test('policies keep their precision, forward and backward, beside others and whatever the setting', async (t) => {
+  test('policies keep their precision, forward and backward, next to other policies and whatever the setting', async (t) => {
     const policies = {
       float32: await load(t, folderOf('BF16'), { lora }),
       bfloat16: await load(t, folderOf('BF16'), { lora, precision: 'bfloat16' }),
@@ -236,7 +237,7 @@ describe('on the backend groupgrad', { skip }, () => {
         assert.equal(api!.getPrecision(), setting);
       }
     }
-    // The backward pass of one, after the forward pass of the other.
+    // The backward pass of one policy, after the forward pass of the other.
     const all = [...Object.values(policies.float32.variables), ...Object.values(policies.bfloat16.variables)];
     const { value, grads } = tf.variableGrads(() => {
       const [first, second] = [policies.float32, policies.bfloat16].map(
@@ -252,7 +253,7 @@ describe('on the backend groupgrad', { skip }, () => {
     tf.dispose([value, grads]);
   });
 
-  test('without the option a policy takes the setting when it is made, and says so', async (t) => {
+  test('without the option a policy uses the setting at its creation, and records it', async (t) => {
     const explicit = await load(t, folderOf('BF16'), { lora, precision: 'bfloat16' });
     api!.setPrecision('bfloat16');
     const given = await load(t, folderOf('BF16'), { lora });
@@ -265,11 +266,11 @@ describe('on the backend groupgrad', { skip }, () => {
     assert.equal(own.description.precision, 'bfloat16');
     own.dispose();
     const plain = await load(t, folderOf('BF16'), { lora, precision: 'float32' });
-    // As of a run from before there was a choice.
+    // As in a run from before the option existed.
     assert.ok(!('precision' in plain.description));
   });
 
-  test('generating changes no setting, even where it fails', async (t) => {
+  test('generating changes no setting, even if it fails', async (t) => {
     const policy = await load(t, folderOf('BF16'), { precision: 'bfloat16' });
     await generate(policy, ['a b'], { maxTokens: 3 });
     assert.equal(api!.getPrecision(), 'float32');
@@ -278,7 +279,7 @@ describe('on the backend groupgrad', { skip }, () => {
     assert.equal(api!.getPrecision(), 'float32');
   });
 
-  test('loading a BF16 file by LoRA takes about half the memory', async () => {
+  test('loading a BF16 file with LoRA takes about half the memory', async () => {
     const own = { ...tinyConfig, hidden_size: 512, intermediate_size: 1024, vocab_size: 65_536 };
     const tensors = tensorsOf({ ...own, tie_word_embeddings: true });
     const folder = join(parent, 'large');
@@ -286,11 +287,11 @@ describe('on the backend groupgrad', { skip }, () => {
     const script = fileURLToPath(new URL('../support/peak-of-load.ts', import.meta.url));
     const grown: number[] = [];
     for (const dtype of ['bfloat16', 'float32']) {
-      const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script, folder, dtype]);
+      const { stdout } = await promisify(execFile)(process.execPath, [...typescript, script, folder, dtype]);
       grown.push(Number(stdout));
     }
     const weights = Object.values(tensors).reduce((sum, { values }) => sum + values.length, 0);
-    // A piece of a file is 16 MiB at the most, and there are buffers of others; a float32 copy would be 143 MB.
+    // Chunks of a file are at most 16 MiB, and there are other buffers; a float32 copy would take 143 MB.
     assert.ok(grown[0] < 2 * weights + 60e6, `${grown[0]} bytes`);
     assert.ok(grown[1] > 4 * weights, `${grown[1]} bytes in float32`);
   });
@@ -298,7 +299,7 @@ describe('on the backend groupgrad', { skip }, () => {
 
 describe('on other backends', () => {
   for (const backend of ['cpu', 'wasm'] as const) {
-    test(`${backend}: bfloat16 products are refused, with what to do; weights are rounded and held in float32`, async (t) => {
+    test(`${backend}: bfloat16 products are rejected, with advice; weights are rounded and stored in float32`, async (t) => {
       await startBackend(backend);
       const { numTensors } = tf.memory();
       const message = new RegExp(

@@ -1,4 +1,4 @@
-// The bias for right-or-wrong rewards: closed forms against exact arithmetic, where numbers are small, large or on the edge.
+// The bias for binary rewards: closed forms compared with exact arithmetic, for small, large and extreme numbers.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -44,7 +44,7 @@ const probabilities = [
 ];
 const groupSizes = [2, 3, 4, 5, 8, 16, 64];
 
-describe('lemma 2 is exact to the last digits, for p from 1e-300 to 1 - 2^-53', () => {
+describe('lemma 2 is accurate to the last digits, for p from 1e-300 to 1 - 2^-53', () => {
   for (const groupSize of groupSizes) {
     test(`G = ${groupSize}`, () => {
       for (const p of probabilities) {
@@ -66,7 +66,7 @@ describe('lemma 2 is exact to the last digits, for p from 1e-300 to 1 - 2^-53', 
   });
 });
 
-test('the bias is that of the formulas as they are printed', () => {
+test('the bias is that of the printed formulas', () => {
   for (const [p, groupSize] of [
     [0.1, 2],
     [0.3, 8],
@@ -100,7 +100,7 @@ test('counts and their spread are those of the binomial distribution without its
       for (let k = 1; k < groupSize; k++) {
         const exact = exactChance(exactly(p), groupSize, (right) => right === k);
         const value = toNumber(exact);
-        // 1e-280: below, neighbours of numbers are further apart than their rounding.
+        // 1e-280: below it, the spacing of numbers is larger than their rounding.
         if (value > 1e-280) assertExact(counts[k], exact, groupSize, `P(Σr = ${k} | S), p = ${p}, G = ${groupSize}`);
         else assertNumber(counts[k], 0, 1e-279, `P(Σr = ${k} | S)`);
         variance += value * (k / groupSize - mean) ** 2;
@@ -116,7 +116,7 @@ test('counts and their spread are those of the binomial distribution without its
 });
 
 describe('theorem 2', () => {
-  test('counts what exceeds the margin and nothing on it, for decimals p and ε', () => {
+  test('counts values beyond the margin but not on it, for decimal p and ε', () => {
     let edges = 0;
     for (const parts of [10, 20, 60, 100]) {
       for (const groupSize of [2, 3, 4, 5, 6, 8, 10, 16, 20, 25, 60]) {
@@ -129,7 +129,7 @@ describe('theorem 2', () => {
             const over = exactChance(fraction, groupSize, (k) => k * parts < groupSize * (a - e));
             if ((groupSize * (a + e)) % parts === 0) edges++;
             const label = `p = ${p}, ε = ${epsilon}, G = ${groupSize}`;
-            // p is a rounded fraction itself: half a unit of 2^-53, G times.
+            // p itself is a rounded fraction: half a unit of 2^-53, G times.
             const bound = 6 * groupSize * 2 ** -53;
             assertNumber(underestimation(p, groupSize, epsilon), toNumber(under), bound, `under, ${label}`);
             assertNumber(overestimation(p, groupSize, epsilon), toNumber(over), bound, `over, ${label}`);
@@ -140,7 +140,7 @@ describe('theorem 2', () => {
     assert.ok(edges > 1000, `${edges} draws on the edge`);
   });
 
-  test('a margin that only rounding brings off an integer', () => {
+  test('an integer margin is recognised despite rounding', () => {
     // 100 · 0.29 is 28.999999999999996, and 10 · (0.1 + 0.2) is 3.0000000000000004.
     assert.equal(underestimation(0.29, 100), underestimation(0.28, 100, 0.01) * 0 + underestimation(0.29, 100, 1e-9));
     const counts = conditionalCounts(0.1, 10);
@@ -179,7 +179,7 @@ describe('tables 4 to 6', () => {
   ];
 
   for (const groupSize of [2, 3, 4, 5, 6, 7, 8, 16]) {
-    test(`G = ${groupSize}: within 1e-12 of the integrals by exact arithmetic`, () => {
+    test(`G = ${groupSize}: within 1e-12 of integrals in exact arithmetic`, () => {
       for (const [name, limitOf] of limits) {
         const limit = limitOf(groupSize);
         const actual = averageUnderestimation(toNumber(limit), groupSize);
@@ -188,7 +188,7 @@ describe('tables 4 to 6', () => {
     });
   }
 
-  test('and of the integrals by hand for G = 3 and 4', () => {
+  test('agree with integrals solved by hand for G = 3 and 4', () => {
     // G = 3: P(Σr ≥ 2 | S) = p.
     assertNumber(averageUnderestimation(0.5, 3), 29 / 36, 1e-14, 'G = 3');
     // G = 4: P(Σr ≥ 2 | S) = 1 − 2 (1 − p)² / (p² − p + 2).
@@ -197,7 +197,7 @@ describe('tables 4 to 6', () => {
     assertNumber(averageUnderestimation(0.5, 4), 1 - 2 * (primitive(0.5) - primitive(0.25)), 1e-14, 'G = 4');
   });
 
-  test('agree with the printed tables to their digits', () => {
+  test('agree with the printed tables in all digits', () => {
     const printed: [number, number, number, number][] = [
       [2, 1, 1, 1],
       [4, 1, 0.776969, 0.776969],
@@ -220,13 +220,13 @@ describe('tables 4 to 6', () => {
     }
   });
 
-  test('a limit below 1/G is an average of certainties', () => {
+  test('below a limit of 1/G the average is 1', () => {
     assert.equal(averageUnderestimation(0.1, 8), 1);
     assert.equal(averageUnderestimation(1 / 8, 8), 1);
   });
 });
 
-test('what is no probability, group size, margin or limit is refused by name', () => {
+test('invalid probabilities, group sizes, margins and limits are rejected by name', () => {
   const wrong: [() => unknown, string, string][] = [
     [() => gradientShare(0, 8), 'RangeError', 'p: expected a finite number above 0 and below 1, got 0'],
     [() => advantageBias(1, 8), 'RangeError', 'p: expected a finite number above 0 and below 1, got 1'],

@@ -1,5 +1,5 @@
-// The bias for continuous rewards: distributions against known values, theorem 4 against closed forms, against the integral
-// over the joint density of the least and the largest reward, and at its limits.
+// The bias for continuous rewards: distributions compared with known values; theorem 4 with closed forms, with the integral
+// over the joint density of the smallest and the largest reward, and at its limits.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -40,7 +40,7 @@ describe('distributions', () => {
     }
   });
 
-  test('tails keep their digits where they are small', () => {
+  test('tails are accurate where they are small', () => {
     // P(X > x) of Beta(2, 2) is (1 − x)² (1 + 2x), of Beta(1, b) it is (1 − x)^b.
     for (const x of [0.9, 0.999, 1 - 1e-6]) {
       const rest = 1 - x;
@@ -54,19 +54,19 @@ describe('distributions', () => {
     }
   });
 
-  test('the Gaussian has its known shares', () => {
-    // Φ(1) − Φ(0), Φ(2) − Φ(1), Φ(3) − Φ(2), Φ(5) − Φ(3), of the share between 0 and 10 standard deviations.
+  test('the Gaussian has its known probabilities', () => {
+    // Φ(1) − Φ(0), Φ(2) − Φ(1), Φ(3) − Φ(2), Φ(5) − Φ(3), relative to the probability between 0 and 10 standard deviations.
     const gaussian = truncatedGaussian(0, 0.1);
     const shares = [0.3413447460685429, 0.1359051219832779, 0.02140023391654911, 0.0013496113800581799];
     [0, 0.1, 0.2, 0.3].forEach((from, i) => {
       const share = gaussian.above(from).share - gaussian.above([0.1, 0.2, 0.3, 0.5][i]).share;
       assertNumber(share / 2, shares[i], 1e-15, `from ${from}`);
     });
-    // Far out: Q(10) = 7.61985302416052606e-24.
+    // Far in the tail: Q(10) = 7.61985302416052606e-24.
     assertNumber((truncatedGaussian(0, 0.05).above(0.5).share / 2) * 1e24, 7.619853024160527, 1e-12, 'Q(10)');
   });
 
-  test('parameters out of range are refused by name', () => {
+  test('parameters out of range are rejected by name', () => {
     const wrong: [() => unknown, string][] = [
       [() => betaDistribution(0, 1), 'a: expected a finite number at least 0.05 and at most 400, got 0'],
       [() => betaDistribution(1, 401), 'b: expected a finite number at least 0.05 and at most 400, got 401'],
@@ -85,14 +85,14 @@ describe('quantiles', () => {
       for (let i = 1; i < 400; i++) {
         const share = i / 400;
         const x = quantile(share);
-        // Numbers near 1 are 1e-16 apart, which is a large part of what lies beyond them where the density is infinite at 1.
+        // Numbers near 1 are 1e-16 apart, a large part of the remaining probability if the density is infinite at 1.
         const slack = 1e-10 + Math.abs(distribution.below(Math.min(1, x + 1e-15)) - distribution.below(x - 1e-15));
         assertNumber(distribution.below(x), share, slack, `${name} at ${share}`);
       }
     }
   });
 
-  test('ascend, and stay in [0, 1], for shares close to 0 and 1', () => {
+  test('ascend and stay in [0, 1] for probabilities close to 0 and 1', () => {
     for (const [name, distribution] of examples) {
       const quantile = quantileOf(distribution);
       const shares = [2 ** -53, 1e-12, 1e-6, 1e-3, 0.5, 1 - 1e-3, 1 - 1e-6, 1 - 1e-12, 1 - 2 ** -53];
@@ -121,8 +121,8 @@ function gaussLegendre(n: number): { x: number; weight: number }[] {
 }
 
 /**
- * Theorem 4 from the joint density G (G − 1) f(x) f(y) (F(y) − F(x))^(G − 2) of the least and the largest reward x and y, with
- * the others' conditional mean in between: for polynomial f, exact.
+ * Theorem 4 from the joint density G (G − 1) f(x) f(y) (F(y) − F(x))^(G − 2) of the smallest and the largest reward x and y, with
+ * the others' conditional mean in between: exact for polynomial f.
  */
 function byExtremes(
   f: (x: number) => number,
@@ -149,7 +149,7 @@ function byExtremes(
 }
 
 describe('theorem 4', () => {
-  test('is that of the joint density of the least and the largest reward', () => {
+  test('agrees with the joint density of the smallest and the largest reward', () => {
     const polynomials: [string, Distribution, (x: number) => number, (x: number) => number, (x: number) => number][] = [
       ['Beta(2, 1)', betaDistribution(2, 1), (x) => 2 * x, (x) => x ** 2, (x) => (2 / 3) * x ** 3],
       [
@@ -180,7 +180,7 @@ describe('theorem 4', () => {
     }
   });
 
-  test('for uniform rewards the share is that of their range, 1 - G σ^(G-1) + (G-1) σ^G, without a bias', () => {
+  test('for uniform rewards the share is that of their range, 1 - G σ^(G-1) + (G-1) σ^G, without bias', () => {
     for (const groupSize of [2, 4, 8, 64]) {
       for (const sigma of [0.05, 0.5, 0.99]) {
         const { share, bias } = boundedBias(betaDistribution(1, 1), groupSize, sigma);
@@ -205,7 +205,7 @@ describe('theorem 4', () => {
     }
   });
 
-  test('rewards close to 0 and 1 have the bias of rewards that are 0 or 1', () => {
+  test('rewards close to 0 and 1 have the bias of binary rewards', () => {
     // Beta(ε p, ε (1 − p)) becomes Bernoulli(p) as ε → 0; at ε = 0.25 its mass outside (0.05, 0.95) is about 0.75.
     const distance = (concentration: number) => {
       const { share, bias } = boundedBias(betaDistribution(concentration * 0.2, concentration * 0.8), 4, 0.5);
@@ -215,7 +215,7 @@ describe('theorem 4', () => {
     assert.ok(distance(0.25) < distance(0.5) && distance(0.5) < distance(1));
   });
 
-  test('a narrow distribution is not missed between the nodes', () => {
+  test('a narrow distribution is not missed between integration nodes', () => {
     // For two Gaussian rewards of standard deviation s, P(|difference| > σ) = 2 Q(σ / (s √2)), and none in the middle is biased.
     for (const scale of [0.05, 1e-3, 1e-5]) {
       const { share, bias } = boundedBias(truncatedGaussian(0.37, scale), 2, scale * Math.SQRT2);
@@ -224,7 +224,7 @@ describe('theorem 4', () => {
     }
   });
 
-  test('a spread that cannot be, or hardly ever is, is refused by name', () => {
+  test('an impossible or practically impossible spread is rejected by name', () => {
     const uniform = betaDistribution(1, 1);
     assert.throws(() => boundedBias(uniform, 8, 0), {
       name: 'RangeError',

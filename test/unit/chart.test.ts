@@ -43,7 +43,7 @@ test('a line goes through its points from the left end of the axis to the right'
   assert.equal(svg.attributes['data-x'], '1 3');
 });
 
-test('values that are not finite break a line, and what stands alone is a dot', () => {
+test('values that are not finite interrupt a line, and an isolated value is a dot', () => {
   const series = [{ name: 'a', points: points(0, 1, Number.NaN, 2, Infinity, 1e301, 3, 4) }];
   assert.equal(lines(series).length, 2);
   const many = Array.from({ length: 50 }, (_, i) => (i % 2 === 0 ? i : Number.NaN));
@@ -124,7 +124,7 @@ test('a series has one colour, in the legend and in the plot; a scale runs from 
   assert.deepEqual(colors(3, true).slice(3), ['o0', 'o4', 'o7']);
 });
 
-test('an unlisted series is drawn, and has no place in the legend', () => {
+test('an unlisted series is drawn, but is not in the legend', () => {
   const series: Series[] = ['a', 'b', 'c'].map((name, i) => ({
     name,
     points: points(i, i + 1),
@@ -143,14 +143,14 @@ test('an unlisted series is drawn, and has no place in the legend', () => {
   assert.equal(draw(alone).filter(({ name }) => name === 'g').length, 3);
 });
 
-test('says in words what it shows', () => {
+test('describes itself in words', () => {
   const [, title, description] = draw([{ name: 'reward', points: points(0.25, 0.1, 0.75) }]);
   assert.deepEqual([title.name, title.text], ['title', 'T']);
   assert.equal(description.name, 'desc');
   assert.equal(description.text, 'reward: from 0.25 at step 1 to 0.75 at 3, between 0.1 and 0.75.');
 });
 
-test('names are text, whatever they hold', () => {
+test('names are escaped text, whatever they contain', () => {
   const name = `<script>alert("1")</script>&amp;'`;
   const all = draw(
     [
@@ -163,7 +163,7 @@ test('names are text, whatever they hold', () => {
   assert.equal(all.filter(({ text }) => text === name).length, 5);
 });
 
-test('a file of its own is an SVG document with its style', () => {
+test('a separate file is an SVG document with its own style', () => {
   const file = chartFile(chart([{ name: 'a', points: points(1, 2) }]));
   const [svg, , , style] = elements(file);
   assert.equal(svg.attributes.xmlns, 'http://www.w3.org/2000/svg');

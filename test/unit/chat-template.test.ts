@@ -1,4 +1,4 @@
-// Chat templates: the text is that of transformers, byte for byte, or there is none.
+// Chat templates: the text equals that of transformers, byte for byte, or the template is rejected.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -34,7 +34,7 @@ function rendered(template: string, variables: object): string | Error {
   }
 }
 
-/** Returns whether there was a text. */
+/** Returns whether a text was rendered. */
 function check(about: string, expected: string | null, got: string | Error, show = (text: string) => text): boolean {
   if (got instanceof Error) return false;
   assert.notEqual(expected, null, `${about}: Python refuses it, got ${JSON.stringify(got)}`);
@@ -42,17 +42,17 @@ function check(about: string, expected: string | null, got: string | Error, show
   return true;
 }
 
-test('expressions have the values of Python, or none', () => {
+test('expressions have the values of Python, or are rejected', () => {
   let refused = 0;
   for (const [expression, text] of golden.expressions) {
     const got = rendered(`{{ ${expression} }}`, { messages: golden.messages });
     if (!check(expression, text, got) && text !== null) refused++;
   }
-  // Numbers with exponents, chains of comparisons, formatting and a few methods.
+  // Numbers with exponents, chained comparisons, formatting and a few methods.
   assert.ok(refused <= 18, `${refused} refused`);
 });
 
-test('statements do what they do in Jinja, or nothing', () => {
+test('statements do the same as in Jinja, or are rejected', () => {
   let refused = 0;
   for (const [template, text] of golden.blocks) {
     if (!check(template, text, rendered(template, { messages: golden.messages })) && text !== null) refused++;
@@ -60,7 +60,7 @@ test('statements do what they do in Jinja, or nothing', () => {
   assert.ok(refused <= 4, `${refused} refused`);
 });
 
-test('chats with tools, documents, parts and thoughts are rendered as by transformers', () => {
+test('chats with tools, documents, parts and reasoning are rendered as by transformers', () => {
   for (const { name, template, expected } of golden.templates) {
     for (const [i, chat] of golden.chats.entries()) {
       const got = rendered(template, chat);
@@ -71,7 +71,7 @@ test('chats with tools, documents, parts and thoughts are rendered as by transfo
 
 const roles: Readonly<Record<string, string>> = { u: 'user', s: 'system', a: 'assistant' };
 
-test('2,160 chats of hostile texts are rendered as by transformers', () => {
+test('2,160 chats of hostile text are rendered as by transformers', () => {
   const { texts, patterns } = golden;
   const digest = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 12);
   let compared = 0;
@@ -101,7 +101,7 @@ function single(source: string): ChatTemplate {
   return new ChatTemplate(new Map([['default', source]]), { bos_token: '<s>' });
 }
 
-test('chats are rendered in a process of their own, several at once', async () => {
+test('chats are rendered in a separate process, several at once', async () => {
   const template = single(
     '{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ mood }}{{ add_generation_prompt }}',
   );
@@ -113,7 +113,7 @@ test('chats are rendered in a process of their own, several at once', async () =
   assert.deepEqual(await template.render([]), []);
 });
 
-test('a template that does not end, or takes all memory, is refused', async () => {
+test('a template that does not end, or takes all memory, is stopped', async () => {
   const endless =
     '{% macro f(n) %}{% for i in range(1000) %}{{ f(n + 1) if n < 900 }}{% endfor %}{% endmacro %}{{ f(0) }}';
   await assert.rejects(
@@ -127,21 +127,21 @@ test('a template that does not end, or takes all memory, is refused', async () =
   await assert.rejects(single(long).render([hi], { timeLimit: 60_000 }), RangeError);
   const nested =
     '{% set ns = namespace(a=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a | tojson }}';
-  await assert.rejects(single(nested).render([hi], { timeLimit: 2000 }), RangeError);
+  await assert.rejects(single(nested).render([hi], { timeLimit: 500 }), RangeError);
   const recursive = '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}';
   await assert.rejects(single(recursive).render([hi]), /chat template, chat 0: expected text, got Maximum call stack/);
   const wide = '{{ range(100001) | list | length }}';
   await assert.rejects(single(wide).render([hi]), /range: expected at most 100000 numbers/);
 });
 
-test('what a template refuses, and messages that are none, are named', async () => {
+test('errors of a template, and invalid messages, are named', async () => {
   await assert.rejects(single("{{ raise_exception('roles must alternate') }}").render([hi, hi]), {
     name: 'RangeError',
     message: 'chat template, chat 0: expected text, got roles must alternate',
   });
   await assert.rejects(single('{% if %}').render([hi]), /^RangeError: chat template: expected text, got /);
   await assert.rejects(single('').render([[]]), /chat 0: expected at least one message, got none/);
-  await assert.rejects(single('').render(['hi' as never]), /chat 0: expected a list of messages, got "hi"/);
+  await assert.rejects(single('').render(['hi' as never]), /chat 0: expected an array of messages, got "hi"/);
   await assert.rejects(
     single('').render([[{ content: 'x' } as never]]),
     /chat 0, message 0, role: expected a string, got nothing/,
@@ -155,7 +155,7 @@ test('what a template refuses, and messages that are none, are named', async () 
   assert.throws(() => single('x'.repeat(2 ** 20 + 1)), /expected at most 1048576 characters, got 1048577/);
 });
 
-test('templates are found: a file before the configuration, a text or a list', async (t) => {
+test('templates are found: a file takes precedence over the configuration; a string or a list', async (t) => {
   const folder = temporaryFolder(t);
   const none = new Map();
   assert.equal(ChatTemplate.read(folder, {}, none), null);

@@ -1,4 +1,4 @@
-// Checkpoints: whenever writing stops, what was saved before is still there and is found.
+// Checkpoints: whenever writing stops, the previous checkpoint still exists and is found.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -8,10 +8,10 @@ import {
   type CheckpointFiles,
   type Disk,
   disk,
+  expired,
   listCheckpoints,
   newestCheckpoint,
   readCheckpoint,
-  superfluous,
   tidyCheckpoints,
   writeCheckpoint,
 } from '../../src/run/checkpoint.js';
@@ -26,14 +26,14 @@ function filesOf(step: number): CheckpointFiles {
   };
 }
 
-/** The checkpoint's files hold what `filesOf` its step says. */
+/** The checkpoint's files have the contents of `filesOf` its step. */
 function assertHolds(folder: string, step: number): void {
   for (const [name, pieces] of Object.entries(filesOf(step))) {
     assert.deepEqual(fs.readFileSync(join(folder, name)), Buffer.concat([...pieces]), name);
   }
 }
 
-/** The disk, but the operation number `count` (from 0) writes half of what it should and fails, as do all after it. */
+/** A disk whose operation number `count` (from 0) writes only a part and fails, as do all later ones. */
 function failingDisk(count: number, reason: string): Disk {
   let left = count;
   const failing = <A extends unknown[]>(operation: (...args: A) => void, torn: (...args: A) => void = () => {}) =>
@@ -63,7 +63,7 @@ test('a checkpoint is read back as it was written', (t) => {
   assert.deepEqual(fs.readdirSync(parent), ['step-00000007']);
 });
 
-test('wherever a write fails, the checkpoint before is found, and what is left behind goes', (t) => {
+test('wherever a write fails, the previous checkpoint is found, and the remains are removed', (t) => {
   const parent = join(temporaryFolder(t), 'checkpoints');
   writeCheckpoint(parent, 1, filesOf(1));
   let operations = 0;
@@ -75,7 +75,7 @@ test('wherever a write fails, the checkpoint before is found, and what is left b
       assert.match((error as Error).message, /step 2 could not be saved to .*step-00000002: ENOSPC/);
     }
     const { found, broken } = newestCheckpoint(parent);
-    // The last operation syncs the name of a checkpoint that is already there.
+    // The last operation syncs the name of a checkpoint that already exists.
     assert.ok(found?.step === 1 || (found?.step === 2 && operations === 7), `after ${operations}: step ${found?.step}`);
     assertHolds(found.folder, found.step);
     assert.deepEqual(broken, []);
@@ -91,7 +91,7 @@ test('wherever a write fails, the checkpoint before is found, and what is left b
   assert.equal(newestCheckpoint(parent).found?.step, 2);
 });
 
-test('a checkpoint whose name could not be synced is none: its step is taken back', (t) => {
+test('a checkpoint whose name could not be synced is removed, because its step is undone', (t) => {
   const parent = join(temporaryFolder(t), 'checkpoints');
   writeCheckpoint(parent, 1, filesOf(1));
   const on = failingDisk(Infinity, '');
@@ -102,7 +102,7 @@ test('a checkpoint whose name could not be synced is none: its step is taken bac
   assert.equal(newestCheckpoint(parent).found?.step, 1);
 });
 
-test('a checkpoint that reads back otherwise than it was written does not get its name', (t) => {
+test('a checkpoint that reads back differently from what was written does not get its name', (t) => {
   const parent = join(temporaryFolder(t), 'checkpoints');
   const on = failingDisk(Infinity, '');
   on.write = (path, pieces) =>
@@ -112,7 +112,7 @@ test('a checkpoint that reads back otherwise than it was written does not get it
   assert.deepEqual(fs.readdirSync(parent), []);
 });
 
-test('a folder for checkpoints that is made is on the disk by name', (t) => {
+test('the name of a new folder for checkpoints is synced to the disk', (t) => {
   const run = temporaryFolder(t);
   const synced: string[] = [];
   const on = { ...disk, syncFolder: (path: string) => void synced.push(path) };
@@ -139,7 +139,7 @@ for (const [what, harm] of Object.entries({
     fs.writeFileSync(path, fs.readFileSync(path, 'utf8').replace('"step": 3', '"step": 2'));
   },
 })) {
-  test(`${what}: the next older checkpoint is taken, and the reason told`, (t) => {
+  test(`${what}: the next older checkpoint is used, and the reason reported`, (t) => {
     const parent = temporaryFolder(t);
     for (const step of [1, 2, 3]) writeCheckpoint(parent, step, filesOf(step));
     harm(join(parent, 'step-00000003'));
@@ -150,7 +150,7 @@ for (const [what, harm] of Object.entries({
   });
 }
 
-test('a checkpoint can take the place of a broken one of its step', (t) => {
+test('a checkpoint can replace a broken one of the same step', (t) => {
   const parent = temporaryFolder(t);
   fs.truncateSync(join(writeCheckpoint(parent, 3, filesOf(1)), 'weights.bin'), 0);
   writeCheckpoint(parent, 3, filesOf(3));
@@ -160,24 +160,24 @@ test('a checkpoint can take the place of a broken one of its step', (t) => {
   });
 });
 
-test('other names in the folder are no checkpoints', (t) => {
+test('folders with other names are not checkpoints', (t) => {
   const parent = temporaryFolder(t);
   for (const name of ['step-1', 'step-00000001.old', 'latest', '.new-step-00000004']) fs.mkdirSync(join(parent, name));
   assert.deepEqual(listCheckpoints(parent), []);
   assert.deepEqual(listCheckpoints(join(parent, 'nowhere')), []);
 });
 
-test('the newest, every so many, and the best are kept', () => {
+test('the newest, every n-th and the best are kept', () => {
   const checkpoints = [100, 90, 80, 70, 60, 50].map((step) => ({ folder: '', step }));
-  const removed = (options: Partial<Parameters<typeof superfluous>[1]>) =>
-    superfluous(checkpoints, { keepLast: 2, keepEvery: null, best: undefined, ...options }).map(({ step }) => step);
+  const removed = (options: Partial<Parameters<typeof expired>[1]>) =>
+    expired(checkpoints, { keepLast: 2, keepEvery: null, best: undefined, ...options }).map(({ step }) => step);
   assert.deepEqual(removed({}), [80, 70, 60, 50]);
   assert.deepEqual(removed({ keepLast: 0 }), [90, 80, 70, 60, 50]);
   assert.deepEqual(removed({ keepEvery: 50 }), [80, 70, 60]);
   assert.deepEqual(removed({ best: 70 }), [80, 60, 50]);
 });
 
-test('tensors are read back from a file one by one, as they were written', (t) => {
+test('tensors are read from a file one by one, as they were written', (t) => {
   const arrays: Record<string, { shape: number[]; values: Float32Array }> = {
     matrix: { shape: [2, 3], values: Float32Array.of(1, -2.5, 3e-40, Infinity, -0, 1e38) },
     'layers.0.gain': { shape: [1], values: new Float32Array(Float32Array.of(9, 7).buffer, 4) },

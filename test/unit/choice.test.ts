@@ -11,7 +11,7 @@ import { temporaryFolder, tinyTask, tinyTrainer, weightsOf } from '../support/tr
 
 const rewards = [defineReward('right', ({ score }) => score), defineReward('form', () => 0, { weight: 0.5 })];
 
-/** A group of completions with these scores and verdicts of `form`, the reward `right` being the score. */
+/** A group of completions with these scores and verdicts of `form`; the reward `right` is the score. */
 function groupOf(scores: readonly number[], form: readonly (number | null)[] = scores.map(() => 0)): Group {
   const completions = scores.map((score, i) => ({
     score,
@@ -33,20 +33,20 @@ describe('dynamic sampling', () => {
   const failed = groupOf([0, 0, 0, 0]);
   const all = [failed, solved, easy, even, hard];
 
-  test('wants groups whose rewards differ, where it is told no more', () => {
+  test('accepts groups whose rewards differ, by default', () => {
     const choice = choiceOf({ dynamicSampling: { maxRounds: 2 } });
     assert.deepEqual(choice.ofStep(all), [solved, easy]);
     assert.ok(choice.areEnough([failed, solved, easy]));
     assert.ok(!choice.areEnough([failed, solved]));
   });
 
-  test('by accuracy wants groups whose scores differ', () => {
+  test('by accuracy, accepts groups whose scores differ', () => {
     const choice = choiceOf({ dynamicSampling: { maxRounds: 2, metric: 'accuracy' } });
     assert.deepEqual(choice.ofStep(all), [easy, even]);
     assert.ok(!choice.areEnough([failed, solved, easy]));
   });
 
-  test('by a named reward wants those in which it differs; null is no verdict', () => {
+  test('by a named reward, accepts groups in which it differs; null is not a verdict', () => {
     const choice = choiceOf({ dynamicSampling: { maxRounds: 2, metric: 'rewards/form' } });
     const scarce = groupOf([1, 0, 1, 0], [null, 1, null, null]);
     assert.deepEqual(choice.ofStep([failed, scarce, even, solved]), [solved, scarce]);
@@ -56,7 +56,7 @@ describe('dynamic sampling', () => {
   test('within bounds, both included', () => {
     const within = (min: number | undefined, max: number | undefined) =>
       choiceOf({ promptsPerStep: 5, dynamicSampling: { maxRounds: 2, metric: 'accuracy', min, max } });
-    // Those that are wanted, then others whose rewards differ, then any.
+    // Accepted groups first, then others whose rewards differ, then any.
     assert.deepEqual(within(0.25, 0.5).ofStep(all), [even, hard, solved, easy, failed]);
     assert.deepEqual(within(0.26, undefined).ofStep(all), [easy, even, solved, hard, failed]);
     assert.deepEqual(within(undefined, 0.49).ofStep(all), [hard, solved, easy, even, failed]);
@@ -64,7 +64,7 @@ describe('dynamic sampling', () => {
     assert.deepEqual(reward.ofStep(all), [solved, easy]);
   });
 
-  test('by a reward whose sums are equal goes by the single rewards where each is normalised for itself', () => {
+  test('by a reward whose sums are equal, looks at the single rewards if they are normalised separately', () => {
     const opposed = groupOf([1, 0], [0, 2]);
     const bounds = { maxRounds: 2, min: 0.9 };
     assert.ok(!choiceOf({ promptsPerStep: 1, dynamicSampling: bounds }).areEnough([opposed]));
@@ -74,7 +74,7 @@ describe('dynamic sampling', () => {
     assert.ok(!choiceOf({ promptsPerStep: 1, dynamicSampling: above, advantage }).areEnough([opposed]));
   });
 
-  test('groups without spread are left out of the loss on demand, unless there are no others', () => {
+  test('groups without spread are left out of the loss if requested, unless there are no others', () => {
     const drop = choiceOf({ zeroStdGroups: 'drop' });
     assert.deepEqual(drop.ofLoss([failed, easy, solved]), [easy, solved]);
     assert.deepEqual(drop.ofLoss([failed, failed]), [failed, failed]);
@@ -113,11 +113,11 @@ describe('a step', () => {
     const { groups, metrics } = await firstStep(t, { rewards: [level], dynamicSampling, hadw: {} });
     assert.equal(groups.length, 8);
     assert.equal(metrics.reward, 0.5);
-    // HA-DW's own anchor is the mean of the groups that are learnt from.
+    // HA-DW's anchor observes the mean of the groups that the step learns from.
     assert.equal(metrics['hadw/anchor'], 0.75);
   });
 
-  test("'drop' takes groups without spread out of denominators, entropy and KL terms", async (t) => {
+  test("'drop' removes groups without spread from denominators, entropy and KL terms", async (t) => {
     const loss = {
       surrogate: { kind: 'reinforce' },
       aggregation: 'sequence-mean',
@@ -129,7 +129,7 @@ describe('a step', () => {
     assert.equal(dropped.metrics.frac_reward_zero_std, 0.5);
     assert.equal(dropped.metrics.tokens, counted.metrics.tokens);
     assert.notDeepEqual(dropped.weights, counted.weights);
-    // Without an entropy term the sum over completions is the same, and its denominator half as large: AdamW is told by the norm.
+    // Without an entropy term the sum over completions is the same and its denominator half as large; AdamW hides this, so compare norms.
     const plain = { ...loss, entropy: undefined };
     const norm = async (zeroStdGroups: 'drop' | 'count', maxGradientNorm: number) =>
       (await firstStep(t, { rewards: [half()], loss: plain, zeroStdGroups, optimizer: { maxGradientNorm } })).metrics
@@ -143,7 +143,7 @@ describe('a step', () => {
     assert.deepEqual([metrics.frac_reward_zero_std, metrics.loss, metrics.grad_norm], [1, 0, 0]);
   });
 
-  test('impossible choices are refused by name, before anything is written', async (t) => {
+  test('impossible choices are rejected by name, before anything is written', async (t) => {
     const refused = async (change: Record<string, unknown>, message: RegExp) => {
       const runDir = `${temporaryFolder(t)}/run`;
       await assert.rejects(tinyTrainer(t, { runDir, ...change }), (error) => {

@@ -1,4 +1,4 @@
-// Wrong calls of every command: refused as such (exit code 2), in words of the call; and what is wrong elsewhere is not.
+// Incorrect calls of every command are usage errors (exit code 2) in the words of the call; other errors are not.
 
 import assert from 'node:assert/strict';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -53,7 +53,7 @@ before(async () => {
   mkdirSync(at('empty'));
   mkdirSync(at('folder.json'));
   await startBackend('cpu');
-  // A run of a program's own: its configuration is in no file.
+  // A run that a program started itself: there is no configuration file.
   const policy = tinyPolicy();
   const trainer = await createTrainer(tinyOptions({ policy, runDir: at('run'), evaluation: { atStart: false } }));
   await trainer.start();
@@ -87,7 +87,7 @@ function refuses(isUsage: boolean, cases: readonly [Call, RegExp][]): void {
   }
 }
 
-describe('a wrong call', () => {
+describe('an incorrect call', () => {
   refuses(true, [
     // Too few and too many arguments.
     [['train'], /^expected a task or configuration file, got nothing$/],
@@ -96,13 +96,13 @@ describe('a wrong call', () => {
     [['data'], /^expected a data file, got nothing$/],
     [['verify'], /^expected a file of completions, got nothing$/],
     [['sample', 'DIR/run'], /^expected a run folder and a prompt, got DIR\/run$/],
-    [['report'], /^expected a run folder or that of a comparison, got nothing$/],
+    [['report'], /^expected a run folder or the folder of a comparison, got nothing$/],
     [['compare'], /^expected a comparison file, got nothing$/],
     [['bias', '3'], /^expected no argument, got 3$/],
     [['settings', 'sampling', 'loss'], /^expected a path, got sampling loss$/],
     [['settings', 'samplin'], /^samplin: expected one of promptsPerStep, .*, or a path below it$/],
     [['doctor', 'cuda'], /^expected no argument, got cuda$/],
-    // Flags that there are not, without a value, with an impossible one.
+    // Unknown flags, flags without a value, and impossible values.
     [['train', 'addition', '--step', '3'], /^--step: unknown flag; did you mean --steps\?$/],
     [['report', 'DIR/run', '--json'], /^--json: unknown flag; see --help$/],
     [['doctor', '--verbose'], /^--verbose: unknown flag; see --help$/],
@@ -110,9 +110,9 @@ describe('a wrong call', () => {
     [['train', 'addition', '--run', ''], /^--run: expected a value, got ""$/],
     [['train', 'addition', '--resume', ''], /^--resume: expected a value, got ""$/],
     [['bias', '--out', ''], /^--out: expected a value, got ""$/],
-    [['train', 'addition', '--steps', '1.5'], /^--steps: expected a whole number of at least 0, got "1\.5"$/],
-    [['train', 'addition', '--steps=-1'], /^--steps: expected a whole number of at least 0, got "-1"$/],
-    [['train', 'addition', '--seed', 'x'], /^--seed: expected a whole number/],
+    [['train', 'addition', '--steps', '1.5'], /^--steps: expected an integer at least 0, got "1\.5"$/],
+    [['train', 'addition', '--steps=-1'], /^--steps: expected an integer at least 0, got "-1"$/],
+    [['train', 'addition', '--seed', 'x'], /^--seed: expected an integer/],
     [
       ['train', 'addition', '--backend', 'webgl'],
       /^--backend: expected one of groupgrad, tensorflow, wasm, cpu, got "webgl"$/,
@@ -123,17 +123,17 @@ describe('a wrong call', () => {
     ],
     [['train', 'addition', '--resume', 'DIR/empty'], /^--resume: expected a checkpoint or a run folder, got/],
     [['train', 'addition', '--run', 'DIR/tiny.json'], /^--run: expected the path of a folder, got ".*tiny\.json"/],
-    [['evaluate', 'DIR/run', '--size', '0'], /^--size: expected a whole number of at least 1, got "0"$/],
+    [['evaluate', 'DIR/run', '--size', '0'], /^--size: expected an integer at least 1, got "0"$/],
     [['evaluate', 'DIR/run', '--backend', 'gpu'], /^--backend: expected one of/],
     [['train', 'addition', '--precision', 'half'], /^--precision: expected one of float32, bfloat16, got "half"$/],
     [['evaluate', 'DIR/run', '--precision', 'bfloat16'], /^--precision: expected a model folder, got a run/],
-    [['train', 'addition', '--dtype', 'bfloat16'], /^--dtype: expected --model beside it$/],
+    [['train', 'addition', '--dtype', 'bfloat16'], /^--dtype: requires --model$/],
     [
       ['train', 'DIR/tiny.json', '--precision', 'bfloat16'],
       /^--set policy\.precision: expected 'float32' on the backend cpu, got 'bfloat16', which needs the backend groupgrad/,
     ],
-    [['evaluate', 'DIR/run', '--by', 'subject'], /^--by: expected --data beside it$/],
-    [['evaluate', 'DIR/run', '--out', 'DIR/new'], /^--out: expected --data or --task beside it$/],
+    [['evaluate', 'DIR/run', '--by', 'subject'], /^--by: requires --data$/],
+    [['evaluate', 'DIR/run', '--out', 'DIR/new'], /^--out: requires --data or --task$/],
     [
       ['evaluate', 'DIR/run', '--data', 'DIR/sums.csv', '--verify', 'maths', '--task', 'copy'],
       /^--task: expected one of --data and --task, got both$/,
@@ -142,47 +142,44 @@ describe('a wrong call', () => {
       ['evaluate', 'DIR/run', '--samples', '2', '--temperature', '0'],
       /^--temperature: expected a number above 0 for 2 samples/,
     ],
-    [['evaluate', 'DIR/run', '--top-p', '0'], /^--top-p: expected a number of above 0 and at most 1, got "0"$/],
-    [['evaluate', 'DIR/run', '--data', 'DIR/sums.csv'], /^--verify: expected a grader, or --benchmark, beside --data$/],
+    [['evaluate', 'DIR/run', '--top-p', '0'], /^--top-p: expected a finite number above 0 and at most 1, got "0"$/],
+    [['evaluate', 'DIR/run', '--data', 'DIR/sums.csv'], /^--data: requires --verify or --benchmark$/],
     [
       ['evaluate', 'DIR/run', '--data', 'DIR/sums.csv', '--verify', 'sum'],
       /^--verify: expected one of maths, .*, got "sum"$/,
     ],
     [
       ['evaluate', 'DIR/run', '--data', 'DIR/none.csv', '--verify', 'maths'],
-      /^--data: expected a file that can be read, got .*: there is no such file$/,
+      /^--data: expected a readable file, got .*: there is no such file$/,
     ],
     [
       ['evaluate', 'DIR/run', '--against', 'DIR/empty', '--task', 'copy'],
       /^--against: expected the folder of an evaluation, got/,
     ],
-    [['data', 'DIR/sums.csv', '--model', 'DIR/empty'], /^--model: expected the columns of the problems beside it/],
+    [['data', 'DIR/sums.csv', '--model', 'DIR/empty'], /^--model: requires the columns of the problems/],
     [
       ['data', 'DIR/sums.csv', '--part', 'train', '--hold-out', '2'],
-      /^--hold-out: expected a number of at least 0 and at most 1/,
+      /^--hold-out: expected a finite number at least 0 and at most 1/,
     ],
     [['verify', 'DIR/sums.csv'], /^--verify: expected one of maths/],
     [
       ['verify', 'DIR/sums.csv', '--verify', 'maths'],
-      /sums\.csv:2: completion: expected the column "completion", got a row of prompt, answer$/,
+      /sums\.csv:2: completion: expected the column "completion", got a row with prompt, answer$/,
     ],
     [
       ['verify', 'DIR/sums.csv', '--verify', 'maths', '--second', 'maths'],
-      /^--second: expected another grader than --verify, got maths$/,
+      /^--second: expected a grader other than that of --verify, got maths$/,
     ],
-    [['train', 'addition', '--lora', '8'], /^--lora: expected --model beside it$/],
-    [['train', '--data', 'DIR/sums.csv'], /^--data: expected --model beside it$/],
+    [['train', 'addition', '--lora', '8'], /^--lora: requires --model$/],
+    [['train', '--data', 'DIR/sums.csv'], /^--data: requires --model$/],
     [['train', '--model', 'DIR/empty', '--hadv'], /^--hadv: unknown flag; did you mean --hadw\?$/],
     [['train', '--model', 'DIR/empty', '--hadw=1'], /^--hadw: expected no value$/],
     [
       ['train', '--model', 'DIR/none', '--data', 'DIR/sums.csv', '--verify', 'maths'],
       /^--model: .*none: expected a folder with tokenizer\.json, got no such folder$/,
     ],
-    [['train', '--model', 'DIR/empty'], /^--data: expected a file of problems beside --model$/],
-    [
-      ['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv'],
-      /^--verify: expected a grader, or --benchmark, beside --data$/,
-    ],
+    [['train', '--model', 'DIR/empty'], /^--model: requires --data$/],
+    [['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv'], /^--data: requires --verify or --benchmark$/],
     [
       ['train', '--model', 'DIR/empty', '--data', 'DIR/sums.csv', '--verify', 'maths', '--part', 'train'],
       /^--part: expected nothing/,
@@ -201,29 +198,32 @@ describe('a wrong call', () => {
       /^--task: path: .*: there is no such file$/,
     ],
     [['evaluate', 'DIR/run', '--task', 'copy'], /^copying 1 to 8 letters, prompt "\w+=": text: expected characters of/],
-    [['evaluate', 'DIR/run'], /run: it names no task to evaluate on; say which with --data or --task$/],
+    [['evaluate', 'DIR/run'], /run: it has no evaluation tasks; use --data or --task$/],
     [['sample', 'DIR/run', '1+2=', '--count', '0'], /^--count: /],
-    [['sample', 'DIR/run', '1+2=', '--temperature=-1'], /^--temperature: expected a number of at least 0, got "-1"$/],
+    [
+      ['sample', 'DIR/run', '1+2=', '--temperature=-1'],
+      /^--temperature: expected a finite number at least 0, got "-1"$/,
+    ],
     [['sample', 'DIR/run', '1+2=', '--max-tokens', 'x'], /^--max-tokens: /],
     [['sample', 'DIR/run', '1+2=', '--checkpoint', 'DIR/empty'], /^--checkpoint: /],
-    [['sample', 'DIR/run', ''], /^prompt: expected a text that is not empty, got ""$/],
+    [['sample', 'DIR/run', ''], /^prompt: expected a non-empty string, got ""$/],
     [['sample', 'DIR/run', '1*2='], /^text: expected characters of "0123456789\+=", got "1\*2="$/],
     [['compare', 'DIR/comparison.json', '--jobs', '0'], /^--jobs: /],
     [['bias', '--group-sizes', '1'], /^--group-sizes: /],
-    // Names and files that there are not, or of the wrong kind.
+    // Names and files that do not exist, or are of the wrong kind.
     [['train', 'adition'], /^adition: no such file, and no built-in configuration \(.*addition.*\)$/],
     [['train', ''], /no such file/],
     [['train', 'DIR/none.json'], /^DIR\/none\.json: no such file/],
     [['train', 'DIR/folder.json'], /^DIR\/folder\.json: expected a file, got a folder$/],
-    [['train', 'DIR/settings.yaml'], /^config: expected a file of TypeScript, JavaScript or JSON, got /],
+    [['train', 'DIR/settings.yaml'], /^config: expected a TypeScript, JavaScript or JSON file, got /],
     [['compare', 'DIR/none.ts'], /^DIR\/none\.ts: no such file$/],
     [['compare', 'DIR/empty'], /^DIR\/empty: expected a file, got a folder$/],
-    [['compare', 'DIR/settings.yaml'], /^config: expected a file of/],
+    [['compare', 'DIR/settings.yaml'], /^config: expected a TypeScript, JavaScript or JSON file/],
     [['evaluate', 'DIR/none'], /^DIR\/none: expected a run folder, got one without a config\.json$/],
     [['sample', 'DIR/empty', '1+2='], /^DIR\/empty: expected a run folder/],
     [['report', 'DIR/none'], /^DIR\/none: expected a run folder or/],
     [['report', 'DIR/tiny.json'], /tiny\.json: expected a run folder or/],
-    // --set: its own form, and what it makes of a configuration that was right without it.
+    // --set: its syntax, and configurations that it makes invalid.
     [['train', 'DIR/tiny.json', '--set', 'x'], /^--set: expected path=value, got "x"$/],
     [['train', 'DIR/tiny.json', '--set', 'loss..beta=1'], /^--set loss\.\.beta: expected names between the dots/],
     [['train', 'DIR/tiny.json', '--set', 'steps.x=1'], /^--set steps\.x: expected steps to be an object/],
@@ -255,7 +255,7 @@ describe('a wrong call', () => {
       ['train', 'DIR/tiny.json', '--set', 'groupSize=1', '--dry-run'],
       /^--set groupSize: expected an integer at least 2, got 1$/,
     ],
-    // What is wrong together with other settings names the assignment.
+    // If a setting is only wrong in combination with others, the assignment is named.
     [
       ['train', 'DIR/tiny.json', '--set', 'groupSize=4', '--set', 'optimizer.schedule=cosine'],
       /^--set optimizer\.schedule=cosine: optimizer\.totalSteps: expected a count with schedule 'cosine', got nothing$/,
@@ -273,7 +273,7 @@ describe('a wrong call', () => {
   ]);
 });
 
-describe('what is wrong elsewhere is a failure', () => {
+describe('an error elsewhere is a failure, not a usage error', () => {
   refuses(false, [
     [['train', 'DIR/broken.json'], /^DIR\/broken\.json: /],
     [['train', 'DIR/wrong.json'], /^groupSize: expected an integer at least 2, got "eight"$/],
@@ -282,18 +282,18 @@ describe('what is wrong elsewhere is a failure', () => {
       ['train', 'DIR/wrong.json', '--set', 'promptsPerStep=4'],
       /^groupSize: expected an integer at least 2, got "eight"$/,
     ],
-    [['compare', 'DIR/wrong-comparison.json'], /^seeds: expected a count or a list of seeds, got "many"$/],
+    [['compare', 'DIR/wrong-comparison.json'], /^seeds: expected a count or an array of seeds, got "many"$/],
     [['evaluate', 'DIR/corrupted', '--task', 'addition'], /corrupted: no checkpoint is intact/],
     [['sample', 'DIR/corrupted', '1+2='], /corrupted: no checkpoint is intact/],
     [['sample', 'DIR/run', '1+2=', '--checkpoint', 'DIR/corrupted'], /corrupted: no checkpoint is intact/],
-    // The run folder's state, in words of the command line.
+    // The state of the run folder, in the words of the command line.
     [
       ['train', 'DIR/tiny.json', '--run', 'DIR/run', '--resume', 'never'],
-      /holds a run already; take another folder \(--run\), or --resume auto$/,
+      /already contains a run; use another folder \(--run\), or --resume auto$/,
     ],
     [
       ['train', 'DIR/tiny.json', '--run', 'DIR/run'],
-      /begun differently; take another folder \(--run\), or --allow-drift\n/,
+      /begun with other settings or data; use another folder \(--run\), or --allow-drift\n/,
     ],
   ]);
 });

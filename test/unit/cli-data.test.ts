@@ -1,4 +1,4 @@
-// What `groupgrad data` and `groupgrad verify` say of a file.
+// What `groupgrad data` and `groupgrad verify` report about a file.
 
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { verify } from '../../src/cli/verify.js';
 import { ColumnSummaries, runLength, spreadOf, TextIndex } from '../../src/data/inspect.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-/** What a command writes that is JSON: one value, or one a line. */
+/** The JSON that a command writes: one value, or one per line. */
 async function output(t: TestContext, command: (args: readonly string[]) => Promise<void>, ...args: string[]) {
   const written: string[] = [];
   const mock = t.mock.method(process.stdout, 'write', (text: string) => Boolean(written.push(text)));
@@ -50,7 +50,7 @@ test('groupgrad data: columns, lengths, examples, duplicates and overlap', async
   assert.deepEqual([problems, same, alike, sharing], [2, 0, 1, 0]);
 });
 
-test('texts that share a run of words are found, and short ones are not', () => {
+test('texts that share consecutive words are found, unless they are short', () => {
   const words = Array.from({ length: runLength + 3 }, (_, i) => `word${i}`);
   const index = new TextIndex(true);
   index.add(words.join(' '), 'there');
@@ -66,7 +66,7 @@ test('texts that share a run of words are found, and short ones are not', () => 
   assert.equal(index.find('?!'), undefined);
 });
 
-test('columns count types and different values, spreads their shares', () => {
+test('columns count types and different values; lengths have quantiles', () => {
   const columns = new ColumnSummaries();
   const values = [1n, 2, 2.5, true, [1], { a: 1n }, new Date(0), 'ü', undefined, null];
   for (const value of values) columns.add({ value });
@@ -84,7 +84,7 @@ test('columns count types and different values, spreads their shares', () => {
   assert.equal(spreadOf([]), undefined);
 });
 
-test('groupgrad verify: grades with reasons, and where two graders or the file disagree', async (t) => {
+test('groupgrad verify: grades with reasons, and shows where two graders or the file disagree', async (t) => {
   const path = join(temporaryFolder(t), 'graded.csv');
   writeFileSync(
     path,

@@ -10,13 +10,14 @@ import { resolvePlan } from '../../src/compare/plan.js';
 import { loadChanged } from '../../src/config/load.js';
 import { estimate, estimateMeanOfMeans } from '../../src/evaluation/statistics.js';
 import { writeModelFolder } from '../support/model-folder.js';
+import { repeats } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const near = (actual: number | null, expected: number, tolerance = 1e-12) =>
   assert.ok(actual !== null && Math.abs(actual - expected) <= tolerance, `${actual}, expected ${expected}`);
 
 describe('the mean over benchmarks', () => {
-  test('gives each the same weight, and has no interval where one has a single problem', () => {
+  test('gives each the same weight, and has no interval if one has a single problem', () => {
     near(
       estimateMeanOfMeans([
         [1, 1, 1, 1],
@@ -29,19 +30,19 @@ describe('the mean over benchmarks', () => {
     assert.deepEqual(estimateMeanOfMeans([[1, 0], [1]]), { mean: 0.75, low: null, high: null });
   });
 
-  test('of one list is that of its values', () => {
+  test('of one list is the mean of its values', () => {
     const values = [0, 0.25, 1, 1, 0.5, 0];
     assert.deepEqual(estimateMeanOfMeans([values]), estimate(values));
   });
 
   test('resamples lists of the same length by themselves: the interval of two is narrower by √2', () => {
-    const values = Array.from({ length: 200 }, (_, i) => uniform({ seed: 3, purpose: 'weights' }, i));
+    const values = Array.from({ length: 50 }, (_, i) => uniform({ seed: 3, purpose: 'weights' }, i));
     const width = ({ low, high }: { low: number | null; high: number | null }) => high! - low!;
     near(width(estimateMeanOfMeans([values, values])) / width(estimate(values)), Math.SQRT1_2, 0.05);
   });
 
   test('covers the truth as often as it says, with lists of different length and spread', () => {
-    const trials = 400;
+    const trials = repeats(100, 400);
     let covered = 0;
     for (let trial = 0; trial < trials; trial++) {
       const stream = { seed: 12, purpose: 'weights' } as const;
@@ -50,14 +51,15 @@ describe('the mean over benchmarks', () => {
       const { low, high } = estimateMeanOfMeans([list(15, 1, 0), list(20, 0.5, 1), list(40, 2, 2)]);
       if (low! <= 0 && high! >= 0) covered++;
     }
-    // Three standard errors of the simulation are 0.033; the expansion for the shortest list adds less than 0.02.
+    // Three standard errors of the simulation; the expansion for the shortest list adds less than 0.02.
     const share = covered / trials;
-    assert.ok(share > 0.95 - 0.033 && share < 0.97 + 0.033, String(share));
+    const error = 3 * Math.sqrt((0.05 * 0.95) / trials);
+    assert.ok(share > 0.95 - error && share < 0.97 + error, String(share));
   });
 });
 
 describe('values of benchmarks', () => {
-  test('are means over problems of each seed, intervals over problems of the means over seeds', () => {
+  test('are means over problems for each seed; intervals are over problems of the means over seeds', () => {
     const [first, second, overall] = valuesOf({
       a: [
         [1, 0, 1, 0],
@@ -79,7 +81,7 @@ describe('values of benchmarks', () => {
     near(overall.mean, 0.5625);
   });
 
-  test('of runs that are not finished are left out', () => {
+  test('leave out runs that are not finished', () => {
     const [value, , overall] = valuesOf({ a: [[1, 0], undefined], b: [[1, 1], undefined] });
     assert.deepEqual(value.values, [0.5, null]);
     near(value.mean, 0.5);
@@ -101,7 +103,7 @@ describe('a plan with benchmarks', () => {
   const base = { train: { task: 'addition', digits: 1 }, loss: 'grpo', steps: 8 };
   const comparison = { base, variants: { plain: {}, 'plain+hadw': { hadw: {} } }, seeds: 1 };
 
-  test('takes the file of a public benchmark by its name, and its own number of completions', (t) => {
+  test('takes the file of a public benchmark by its name, and its usual number of completions', (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, 'aime.jsonl');
     writeFileSync(path, '{"problem":"p","answer":"1"}\n{"problem":"q","answer":"2"}\n{"problem":"r","answer":"3"}\n');
@@ -116,11 +118,11 @@ describe('a plan with benchmarks', () => {
     const evaluation = { samples: 1, temperature: 0, size: 2, maxTokens: 9 };
     const greedy = resolvePlan({ ...comparison, benchmarks: { aime24: path }, evaluation });
     assert.deepEqual(greedy.benchmarks.aime24, { samples: 1, temperature: 0, topP: 1, maxTokens: 9, problems: 2 });
-    // The prompt and the answers are part of what results depend on.
+    // The prompt and the answers are part of the facts that results depend on.
     assert.notDeepEqual(plan.identity.benchmarks.aime24, greedy.identity.benchmarks.aime24);
   });
 
-  test('asks for user messages where the model has a chat template', (t) => {
+  test('uses user messages if the model has a chat template', (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, 'aime.jsonl');
     writeFileSync(path, '{"problem":"p","answer":"1"}\n');
@@ -154,17 +156,14 @@ describe('a plan with benchmarks', () => {
     });
   });
 
-  test('mistakes are refused by name', () => {
+  test('mistakes are rejected by name', () => {
     const sums = { task: 'addition', digits: 1 };
     const wrong: [object, RegExp][] = [
-      [{}, /^benchmarks: expected at least one, or a probe, got neither$/],
-      [{ benchmarks: {} }, /^benchmarks: expected at least one, or a probe, got neither$/],
+      [{}, /^benchmarks: expected at least one benchmark, or a probe, got neither$/],
+      [{ benchmarks: {} }, /^benchmarks: expected at least one benchmark, or a probe, got neither$/],
       [{ benchmarks: { '../a': sums } }, /^benchmarks: expected names of letters, .*, got "\.\.\/a"$/],
       [{ benchmarks: { aime: 'a.jsonl' } }, /^benchmarks\.aime .*: expected one of 'gsm8k', .*, got "aime"$/],
-      [
-        { benchmarks: { aime24: '/none.jsonl' } },
-        /^benchmarks\.aime24: expected a file that can be read, got "\/none\.jsonl"/,
-      ],
+      [{ benchmarks: { aime24: '/none.jsonl' } }, /^benchmarks\.aime24: expected a readable file, got "\/none\.jsonl"/],
       [{ benchmarks: { a: { task: 'adition' } } }, /^benchmarks\.a\.task: expected one of/],
       [{ benchmarks: { a: sums }, evaluation: { samples: 0 } }, /^evaluation\.samples: expected an integer at least 1/],
       [{ benchmarks: { a: sums }, evaluation: { n: 1 } }, /^evaluation\.n: unknown field/],
@@ -180,7 +179,7 @@ describe('a plan with benchmarks', () => {
       ],
       [
         { benchmarks: { a: sums }, base: { ...base, policy: { model: '/none' } } },
-        /^base\.policy\.model: expected a model's folder, with config\.json, got "\/none"$/,
+        /^base\.policy\.model: expected a model's folder with config\.json, got "\/none"$/,
       ],
     ];
     for (const [change, message] of wrong) assert.throws(() => resolvePlan({ ...comparison, ...change }), { message });

@@ -22,7 +22,7 @@ const near = (actual: number | null, expected: number, tolerance: number) =>
   assert.ok(actual !== null && Math.abs(actual - expected) <= tolerance, `${actual}, expected ${expected}`);
 
 describe('the bootstrap interval', () => {
-  test('of no value there is nothing, of one value no interval, of equal ones a point', () => {
+  test('does not exist for no value or one value, and is a point for equal ones', () => {
     assert.deepEqual(estimate([]), { mean: null, low: null, high: null });
     assert.deepEqual(estimate([0.25]), { mean: 0.25, low: null, high: null });
     assert.deepEqual(estimate([0.5, 0.5, 0.5]), { mean: 0.5, low: 0.5, high: 0.5 });
@@ -32,7 +32,7 @@ describe('the bootstrap interval', () => {
     assert.deepEqual(estimate([1, 3]), { mean: 2, low: 1, high: 3 });
   });
 
-  test('is the same each time, and follows shifts and scales', () => {
+  test('is deterministic, and follows shifts and scales', () => {
     const values = [0.3, -0.1, 0.25, 0.9, 0.4];
     const first = estimate(values);
     assert.deepEqual(estimate(values), first);
@@ -49,22 +49,22 @@ describe('the bootstrap interval', () => {
         const { low, high } = estimate(Array.from({ length: n }, (_, i) => normal(stream, trial, i)));
         if (low! <= 0 && high! >= 0) covered++;
       }
-      // Five values are all on one side of the mean once in 16 times. Three standard errors of the simulation are 0.021 of a thousand trials.
+      // Five values are all on one side of the mean once in 16 times. Three standard errors of the simulation are 0.021 with 1000 trials.
       const most = Math.min(0.95, 1 - 2 ** (1 - n));
       const share = covered / trials;
       const error = 0.021 * Math.sqrt(1000 / trials);
       assert.ok(share > most - 0.014 - error && share < most + error, `${n} values: ${share}`);
     }
   };
-  test('covers the mean about as often as it says', () => coverage(100, 20));
+  test('covers the mean about as often as stated', () => coverage(100, 20));
   test(
-    'covers the mean as often as it says, but for what few values cannot',
+    'covers the mean as often as stated, up to the limits of few values',
     { skip: slowSet('takes 2000 intervals') },
     () => coverage(1000, 5, 20),
   );
 
   test('quantiles are those of the tables', () => {
-    // Student's t at 0.975, as printed in any table.
+    // Student's t at 0.975, from a printed table.
     for (const [degrees, value] of [
       [1, 12.706],
       [2, 4.303],
@@ -74,7 +74,7 @@ describe('the bootstrap interval', () => {
     ]) {
       near(studentQuantile(0.975, degrees), value, 6e-4);
     }
-    // Φ(−2.776 √(5/4)) and, of very many values, the plain quantile.
+    // Φ(−2.776 √(5/4)); for very many values, the plain quantile.
     near(expandedTail(5), 0.00095, 2e-5);
     near(expandedTail(100_000), 0.025, 1e-4);
     assert.equal(quantile([1, 2, 4], 0.75), 3);
@@ -82,7 +82,7 @@ describe('the bootstrap interval', () => {
 });
 
 describe('the sign-flip test', () => {
-  test('counts the sign patterns that are at least as far', () => {
+  test('counts the sign patterns that are at least as far from 0', () => {
     assert.deepEqual(signFlipTest([]), { p: null, exact: true });
     assert.deepEqual(signFlipTest([0.3]), { p: 1, exact: true });
     assert.deepEqual(signFlipTest([1, 2, 3, 4, 5]), { p: 2 / 32, exact: true });
@@ -92,7 +92,7 @@ describe('the sign-flip test', () => {
     assert.deepEqual(signFlipTest([0.1, 0.2, 0.3, 0.1, 0.2, 0.3]), { p: 2 / 64, exact: true });
   });
 
-  test('of many values draws signs, and comes near the exact count', () => {
+  test('for many values, samples signs and comes close to the exact count', () => {
     const values = Array.from({ length: 20 }, (_, i) => (i % 5 === 0 ? -1 : 1));
     const { p, exact } = signFlipTest(values);
     assert.equal(exact, false);
@@ -102,7 +102,7 @@ describe('the sign-flip test', () => {
 });
 
 describe('estimates from samples', () => {
-  /** Over all subsets of `size` of n samples, the first `right` of which are right: the share that `is` holds for. */
+  /** Over all subsets of `size` of n samples, the first `right` of which are right: the share with the property `is`. */
   function bruteForce(n: number, right: number, size: number, is: (rightInSubset: number) => boolean): number {
     let [all, found] = [0, 0];
     for (let subset = 0; subset < 2 ** n; subset++) {
@@ -114,14 +114,14 @@ describe('estimates from samples', () => {
     return found / all;
   }
 
-  test('pass@k and groups of equal rewards are what going through all subsets gives', () => {
+  test('pass@k and groups of equal rewards agree with enumeration of all subsets', () => {
     for (const n of [8, 10]) {
       for (let right = 0; right <= n; right++) {
         for (const size of [1, 2, 5, 8]) {
           const some = bruteForce(n, right, size, (count) => count > 0);
           near(passAtK(n, right, size), some, 1e-12);
           const equal = bruteForce(n, right, size, (count) => count === 0 || count === size);
-          // A group of one is all right and all wrong at once in no subset: sizes from 2.
+          // For a group of one, all right and all wrong are not exclusive: sizes from 2.
           if (size > 1) near(equalGroupProbability(n, right, size), equal, 1e-12);
         }
       }
@@ -131,7 +131,7 @@ describe('estimates from samples', () => {
 });
 
 describe('buckets', () => {
-  test('hold their ends; a share between two belongs to none, one where two touch to the lower', () => {
+  test('include their ends; a share between two is in neither, one where two touch is in the lower', () => {
     const usual = checkBuckets(undefined);
     for (const [share, bucket] of [
       [0, null],
@@ -149,9 +149,12 @@ describe('buckets', () => {
     assert.equal(bucketOf(touching, 0.5), 'low');
   });
 
-  test('are refused where a share would belong to two, and where they are none', () => {
+  test('are rejected if they overlap or are invalid', () => {
     const wrong: [unknown, RegExp][] = [
-      [{ a: [0, 0.5], b: [0.4, 1] }, /^buckets\.b: expected to begin at the end of a, 0\.5, or later, got 0\.4$/],
+      [
+        { a: [0, 0.5], b: [0.4, 1] },
+        /^buckets\.b: expected a lower end of at least 0\.5, the upper end of a, got 0\.4$/,
+      ],
       [{ a: [0.5, 0.2] }, /^buckets\.a\[1\]: expected a finite number at least 0\.5 and at most 1, got 0\.2$/],
       [{ a: [0, 1.5] }, /^buckets\.a\[1\]/],
       [{ a: 0.5 }, /^buckets\.a: expected \[low, high\], got 0\.5$/],
@@ -223,7 +226,7 @@ describe('a plan', () => {
     assert.deepEqual(without, { train: config.base.train, loss: { preset: 'grpo' }, steps: 8, seed: 0 });
   });
 
-  test('a start has of the base only what the first state depends on', () => {
+  test("a start uses only the base's settings that the initial state depends on", () => {
     const { optimizer, loss, train, seed } = startConfig(comparison as ComparisonConfig, 7);
     assert.deepEqual(
       { optimizer, loss, train, seed },
@@ -231,12 +234,15 @@ describe('a plan', () => {
     );
   });
 
-  test('mistakes are refused by name', () => {
+  test('mistakes are rejected by name', () => {
     const wrong: [object, RegExp][] = [
       [{ variant: {} }, /^variant: unknown field; expected one of base, variants/],
-      [{ base: { ...comparison.base, seed: 1 } }, /^base\.seed: expected nothing: seeds says which there are, got 1$/],
+      [{ base: { ...comparison.base, seed: 1 } }, /^base\.seed: expected nothing: use seeds instead, got 1$/],
       [{ base: { ...comparison.base, stpes: 1 } }, /^variants\.plain: stpes: unknown field/],
-      [{ base: { ...comparison.base, steps: undefined } }, /^variants\.plain: steps: expected a count, or tokens/],
+      [
+        { base: { ...comparison.base, steps: undefined } },
+        /^variants\.plain: steps: expected a count, or the comparison's tokens/,
+      ],
       [{ variants: {} }, /^variants: expected at least one, got none$/],
       [{ variants: { '../up': {} } }, /^variants: expected names of letters/],
       [{ variants: { a: { 'policy.width': 8 } } }, /^variants\.a\.policy\.width: expected nothing: all runs of a seed/],
@@ -249,8 +255,8 @@ describe('a plan', () => {
       ],
       [{ pairs: [['gspo', 'gspo']] }, /^pairs\[0\]: expected two variants, got "gspo" twice$/],
       [{ pairs: ['gspo'] }, /^pairs\[0\]: expected \[variant, baseline\], got "gspo"$/],
-      [{ seeds: [] }, /^seeds: expected a count or a list of seeds, got an array of 0 values$/],
-      [{ seeds: [1, 2, 1] }, /^seeds\[2\]: expected a seed of its own, got 1 once more$/],
+      [{ seeds: [] }, /^seeds: expected a count or an array of seeds, got an array of 0 values$/],
+      [{ seeds: [1, 2, 1] }, /^seeds\[2\]: expected distinct seeds, got 1 twice$/],
       [{ probe: { ...comparison.probe, samples: 7 } }, /^probe\.samples: expected an integer at least 8, got 7$/],
       [{ probe: { ...comparison.probe, size: 500 } }, /^probe\.size: expected at most the \d+ different problems/],
       [{ probe: { task: { task: 'adition' } } }, /^probe\.task\.task: expected one of/],
@@ -261,7 +267,7 @@ describe('a plan', () => {
 });
 
 describe('curves', () => {
-  test('a mean over a run goes straight between evaluations, whose distances count', () => {
+  test('a mean over a run interpolates linearly between evaluations, weighted by their distance', () => {
     assert.equal(meanOver([0, 10, 40], [0, 1, 1]), 35 / 40);
     assert.equal(meanOver([0, 10], [0.5, null]), null);
     assert.equal(meanOver([0], [0.5]), 0.5);
@@ -281,7 +287,7 @@ describe('curves', () => {
     assert.equal(interpolate(xs, [null, 1, 1], 5), null);
   });
 
-  test('a median of times that were not all reached is a number only where the middle one is known', () => {
+  test('a median of times that were not all reached is a number only if the middle one is known', () => {
     assert.equal(censoredMedian([30, null, 10]), 30);
     assert.equal(censoredMedian([30, null, null]), null);
     assert.equal(censoredMedian([10, 30, 20, null]), 25);
@@ -296,7 +302,7 @@ describe('a folder', () => {
   let folders = 0;
 
   /**
-   * What runs would leave: of each seed the right ones of 64 (measurement), and of each variant and seed the right ones of 8 at
+   * The files of finished runs: for each seed the number right of 64 (measurement), and for each variant and seed the number right of 8
    * steps 0, 4 and 8, for each prompt.
    */
   function folder(
@@ -349,9 +355,9 @@ describe('a folder', () => {
   const two = () => planOf({ variants: { plain: {}, hadw: { hadw: {} } } });
   const hard = [2, 4, 8];
 
-  test('curves, summaries and differences are those of its counts', () => {
+  test('curves, summaries and differences follow from its counts', () => {
     const plan = two();
-    // Two hard prompts and a medium one, then one of each; the last prompt is left aside.
+    // Two hard prompts and a medium one, then one of each; the last prompt is in no bucket.
     const out = folder(
       plan,
       { 3: [2, 4, 32, 64], 5: [8, 20, 15, 0] },
@@ -431,7 +437,7 @@ describe('a folder', () => {
     assert.deepEqual(pair.half, { earlier: 1, same: 0, later: 1, neither: 0 });
   });
 
-  test('equal tokens are where the run with fewer of them ended', () => {
+  test('equal tokens are where the run with fewer tokens ended', () => {
     const plan = planOf({ variants: { plain: {}, short: { steps: 4 } } });
     const out = folder(
       plan,
@@ -447,7 +453,7 @@ describe('a folder', () => {
     );
     const files = comparisonFiles(out);
     mkdirSync(files.run('short', 3), { recursive: true });
-    // 20 tokens: half way between plain's evaluations at 0 and 40.
+    // 20 tokens: halfway between plain's evaluations at 0 and 40.
     writeFileSync(join(files.run('short', 3), 'metrics.jsonl'), '{"step":4,"tokens":20}\n');
     writeFileSync(files.evaluations('short', 3), '{"step":4,"right":[4,4,4]}\n');
     writeFileSync(files.finished('short', 3), '{"end":{"steps":4,"tokens":null},"step":4,"backend":"wasm"}');
@@ -457,7 +463,7 @@ describe('a folder', () => {
     assert.equal(quantities['pass@1'].values[0], 1 / 2 - 1);
   });
 
-  test('what is missing, empty or unfinished is told, and counts in no mean', () => {
+  test('what is missing, empty or unfinished is reported, and is not part of any mean', () => {
     const plan = two();
     const out = folder(
       plan,
@@ -485,12 +491,12 @@ describe('a folder', () => {
     const result = buildResult(out);
     assert.equal(result.notes.at(-1), `hadw, seed 3, ${warning}`);
     assert.deepEqual(result.notes.slice(0, -1), [
-      '2 seeds: no bootstrap interval of so few covers more than 50 %, and no p is below 0.5. Look at the differences by seed.',
-      'Unfinished runs, which no mean counts: plain, seed 5.',
+      '2 seeds: with so few, no bootstrap interval covers more than 50 %, and no p is below 0.5. Look at the differences by seed.',
+      'Unfinished runs, which are not part of any mean: plain, seed 5.',
       'Missing runs: hadw, seed 5.',
-      'No prompt of bucket hard (0.02 to 0.15): seed 5. Means of the bucket are those of the other seeds.',
-      'No prompt of bucket medium (0.3 to 0.7): seed 3. Means of the bucket are those of the other seeds.',
-      'No prompt of bucket easy (0.85 to 0.98): seed 3; seed 5. Means of the bucket are those of the other seeds.',
+      'No prompts in bucket hard (0.02 to 0.15): seed 5. Means of the bucket are over the other seeds.',
+      'No prompts in bucket medium (0.3 to 0.7): seed 3. Means of the bucket are over the other seeds.',
+      'No prompts in bucket easy (0.85 to 0.98): seed 3; seed 5. Means of the bucket are over the other seeds.',
     ]);
     const pair = result.summary.pairs.find(({ bucket }) => bucket === 'hard')!;
     assert.deepEqual(pair.quantities['pass@1'].values, [-0.5, null]);
@@ -500,7 +506,7 @@ describe('a folder', () => {
     assert.match(text, /^plain +hard +100\.0 +100\.0 +4 \(1 of 1\)$/m);
   });
 
-  test('takes further variants and seeds, and refuses others than those that it holds', () => {
+  test('accepts further variants and seeds, and rejects changes of those that it contains', () => {
     const plan = two();
     const out = folder(
       plan,
@@ -516,7 +522,7 @@ describe('a folder', () => {
     );
     const files = comparisonFiles(out);
     const variants = { plain: {}, hadw: { hadw: {} } };
-    // Not begun yet: it may become another.
+    // Not begun yet: it may still be changed.
     adoptPlan(out, planOf({ variants: { plain: {}, hadw: { hadw: { scale: 2 } } } }));
     adoptPlan(out, planOf({ variants: { ...variants, more: {} }, seeds: 4 }));
     assert.deepEqual(readJson<Plan>(files.plan)!.seeds, [0, 1, 2, 3]);
@@ -525,7 +531,7 @@ describe('a folder', () => {
       assert.throws(
         () => adoptPlan(out, planOf({ variants, ...change })),
         (error: Error) => {
-          assert.match(error.message, /: its runs were made with another configuration; take another folder \(--out\)/);
+          assert.match(error.message, /: its runs were made with another configuration; use another folder \(--out\)/);
           assert.match(error.message, difference);
           return true;
         },
@@ -534,13 +540,13 @@ describe('a folder', () => {
     refused({ base: { ...comparison.base, groupSize: 4 } }, /^ {2}variants\.plain\.settings\.groupSize: 8, now 4$/m);
     refused({ probe: { ...comparison.probe, samples: 9 } }, /^ {2}probe\.samples: 8, now 9$/m);
     refused({ buckets: { any: [0, 1] } }, /^ {2}buckets\.any: nothing, now \[0,1\]$/m);
-    // Left out and taken in again, a variant is still what it was.
+    // A variant that was left out and added again is the same as before.
     adoptPlan(out, planOf({ variants: { hadw: { hadw: {} } } }));
     refused({ variants: { plain: { groupSize: 4 } } }, /variants\.plain\.settings\.groupSize: 8, now 4/);
-    assert.throws(() => adoptPlan(root, plan), /expected an empty folder or that of a comparison/);
+    assert.throws(() => adoptPlan(root, plan), /expected an empty folder or the folder of a comparison/);
   });
 
-  test('whose data has changed since its runs were made are refused by the name of the file', () => {
+  test('changed data is rejected, with the name of the file', () => {
     const [out, path] = [join(root, `comparison-${folders++}`), join(root, `sums-${folders}.jsonl`)];
     const write = (answer: string) =>
       writeFileSync(

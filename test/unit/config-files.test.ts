@@ -1,4 +1,4 @@
-// Configuration files as people have them: with byte-order marks, with paths of other files, read from anywhere.
+// Configuration files in practice: with byte-order marks, with paths of other files, read from anywhere.
 
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { temporaryFolder } from '../support/trainer.js';
 
 const line = '{"prompt": "a", "answer": "b"}\n';
 
-/** A text in the encodings that editors and shells write, each with its mark. */
+/** A text in the encodings that editors and shells write, each with its byte-order mark. */
 function marked(text: string): [name: string, bytes: Buffer][] {
   const utf16 = Buffer.from(`\ufeff${text}`, 'utf16le');
   return [
@@ -24,7 +24,7 @@ function marked(text: string): [name: string, bytes: Buffer][] {
   ];
 }
 
-/** Files below a new folder, by their names. */
+/** Files in a new folder, by their names. */
 function writeFiles(t: TestContext, files: Record<string, string | Buffer>): string {
   const folder = temporaryFolder(t);
   for (const [name, content] of Object.entries(files)) {
@@ -34,7 +34,7 @@ function writeFiles(t: TestContext, files: Record<string, string | Buffer>): str
   return folder;
 }
 
-/** Runs with another working directory. */
+/** Runs code in another working directory. */
 async function within<T>(folder: string, run: () => Promise<T> | T): Promise<T> {
   const before = process.cwd();
   process.chdir(folder);
@@ -62,7 +62,7 @@ describe('a byte-order mark', () => {
     });
   }
 
-  test('before configurations in code, comparisons, and what a run folder holds', async (t) => {
+  test('before configurations in code, in comparisons, and in a run folder', async (t) => {
     const comparison = {
       base: { train: { task: 'copy' }, steps: 2 },
       variants: { one: {}, two: { groupSize: 4 } },
@@ -84,7 +84,7 @@ describe('a byte-order mark', () => {
     assert.doesNotMatch(await buildReport(join(folder, 'run')), /could not be read/);
   });
 
-  test('is no licence for bytes that are no text', async (t) => {
+  test('does not excuse bytes that are not text', async (t) => {
     const folder = writeFiles(t, { 'a.json': Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d]) });
     await assert.rejects(loadConfig(join(folder, 'a.json'), []), /a\.json: .*utf-8/);
   });
@@ -105,7 +105,7 @@ describe('a path in a configuration', () => {
           const { config, source } = await loadConfig(relative(from, join(folder, 'deep', name)), []);
           const { train, evaluate } = resolveConfig(config);
           assert.deepEqual([train.size, evaluate!.same.size], [3, 3]);
-          // What a run keeps of it reads from anywhere too.
+          // The paths that a run stores can be read from anywhere too.
           const saved = await within(join(folder, 'deep', 'data'), () => loadConfig(source.from, source.set));
           assert.deepEqual(saved.config, config);
         });
@@ -113,7 +113,7 @@ describe('a path in a configuration', () => {
     });
   }
 
-  test('is one from the working directory where --set says it, and is kept as absolute', async (t) => {
+  test('is relative to the working directory in --set, and stored as absolute', async (t) => {
     const folder = writeFiles(t, {
       'deep/mine.json': JSON.stringify(configuration),
       'deep/data/a.jsonl': line,
@@ -167,7 +167,7 @@ describe('a path in a configuration', () => {
     }
   });
 
-  test('leaves alone what is made in code', async (t) => {
+  test('leaves objects made in code alone', async (t) => {
     const folder = writeFiles(t, {
       'mine.ts': `
         const train = { name: 'mine', path: 'x', characters: 'ab', maxPromptLength: 1, maxSolutionLength: 1,
@@ -189,7 +189,7 @@ describe('a path in a configuration', () => {
   });
 });
 
-test('evaluation.size bounds every task; without it, a task with an end is taken whole', () => {
+test('evaluation.size limits every task; without it, a finite task is used as a whole', () => {
   const endless = tasks.copy({ seed: 1 });
   const whole = tasks.copy({ seed: 1, size: 10 });
   assert.equal(evaluationExamples(endless, null).length, 256);

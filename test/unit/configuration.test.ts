@@ -1,5 +1,5 @@
-// What the public functions accept and refuse: every preset on every device, and for every field each way to be wrong with
-// the whole message: the field, what was expected, what came.
+// What the public functions accept and reject: every preset on every device, and for every field each kind of error with its
+// whole message: the field, what was expected, and what was given.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -90,7 +90,7 @@ test('every default is the documented one', () => {
   assert.deepEqual(parameters({ kind: 'vespo' }), [2, 3, 3, 2]);
 });
 
-/** A call that must fail, with its error's type and whole message. */
+/** A call that must fail, with the type and the whole message of its error. */
 type Wrong = [call: () => unknown, type: typeof TypeError | typeof RangeError, message: string];
 
 function refuses(cases: readonly Wrong[]): void {
@@ -138,14 +138,14 @@ function detached(): Float32Array {
 
 const floats = (length: number) => new Float32Array(length);
 const shared = new Float32Array(new SharedArrayBuffer(512));
-// TypeScript's library of ES2022 does not know resizable buffers, which Node 20 has.
+// TypeScript's ES2022 library does not have resizable buffers, which Node 20 has.
 const ResizableBuffer = ArrayBuffer as unknown as new (
   bytes: number,
   options: { maxByteLength: number },
 ) => ArrayBuffer;
 const resizable = new Float32Array(new ResizableBuffer(512, { maxByteLength: 1024 }));
 
-describe('the valid calls that the refused ones are made of', () => {
+describe('the valid calls that the invalid ones are derived from', () => {
   test('are valid', () => {
     policy({})();
     logits({})();
@@ -328,7 +328,7 @@ describe('per-token arrays', () => {
     [
       policy({ input: { logProbs: shared } }),
       TypeError,
-      'logProbs: expected an array over memory of its own, got one over a SharedArrayBuffer',
+      'logProbs: expected an array over unshared memory, got one over a SharedArrayBuffer',
     ],
     [
       policy({ input: { logProbs: resizable } }),
@@ -399,7 +399,7 @@ describe('logits and tokens', () => {
     ],
   ]);
 
-  test('ids outside the vocabulary are fine where the mask is 0, whatever they are', () => {
+  test('ids outside the vocabulary are allowed where the mask is 0', () => {
     for (const id of [5, -1, 2 ** 31 - 1, -(2 ** 31)]) {
       const { logProbs } = logits({ input: { tokens: Int32Array.of(0, 1, 2, 3, 4, id) } })() as {
         logProbs: Float32Array;
@@ -563,7 +563,7 @@ describe('configuration', () => {
     ],
   ]);
 
-  test('policyLoss takes an entropy term that is switched off', () => {
+  test('policyLoss accepts an entropy term with coefficient 0', () => {
     policy({ config: { entropy: { coefficient: 0 } } })();
   });
 });
@@ -597,7 +597,7 @@ describe('advantages, rewards and groups', () => {
     [
       policy({ input: { ...none, rewards: [0, 1], advantage: { groupSize: 2 } } }),
       RangeError,
-      'rewards: expected 4 values (one a sequence), got 2',
+      'rewards: expected 4 values (one per sequence), got 2',
     ],
     [
       policy({ input: { ...none, rewards, advantage: { groupSize: 3 } } }),
@@ -796,7 +796,7 @@ describe('options', () => {
     assert.deepEqual(given, policyLoss(policyInput(), presets.grpo, { device: 'reference' }).gradLogProbs);
   });
 
-  test('gradLogits may be the logits, or lie beside them in one buffer', () => {
+  test('gradLogits may be the logits, or another part of their buffer', () => {
     const apart = logitsLoss(both, presets.grpo, { device: 'reference' }).gradLogits;
     const same = both.logits.slice();
     logitsLoss({ ...both, logits: same }, presets.grpo, { device: 'reference', gradLogits: same });
@@ -828,7 +828,7 @@ describe('devices', () => {
     for (const { detail } of known.values()) assert.ok(detail.length > 0);
   });
 
-  test('a device that is not there says why', {
+  test('an unavailable device says why', {
     skip: known.get('cuda')?.available && 'there is a CUDA device',
   }, () => {
     const message = `options.device: 'cuda' is not available: ${known.get('cuda')?.detail}`;

@@ -1,5 +1,5 @@
-// Data sets in training: the trainer scores them by a verifier of their own or by the first reward that grades, and says so where
-// there is neither; as plain configurations they name their file from the configuration's folder.
+// Data sets in training: the trainer scores them by their own verifier or by the first reward that grades, and rejects data sets
+// with neither; in plain configurations, file names are relative to the configuration's folder.
 
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -50,7 +50,7 @@ test('a run learns from a data set, scored by the reward that grades', async (t)
   const [start, first] = readLines(join(runDir, 'metrics.jsonl'));
   assert.equal(typeof start['eval/heldOut/accuracy'], 'number');
   assert.equal(first.accuracy, first['rewards/number/mean']);
-  // It goes on with the same file, and refuses another.
+  // It resumes with the same file, and rejects a different one.
   const again = await createTrainer(options);
   assert.equal(again.step, 2);
   again.dispose();
@@ -63,11 +63,11 @@ test('a run learns from a data set, scored by the reward that grades', async (t)
   policy.dispose();
 });
 
-test('what is scored by nothing is refused, by name', (t) => {
+test('a data set without any score is rejected by name', (t) => {
   const train = dataset(problems(temporaryFolder(t)), { prompt: 'q', answer: 'a' });
   const verified = dataset(train.files, { prompt: 'q', answer: 'a', verify: 'number' });
   const length = defineReward('length', ({ completion }) => completion.tokens.length);
-  const message = /^train.score: expected a function, a verifier .* or a reward that grades, .* got none$/;
+  const message = /^train.score: expected a function, a grader .* or a reward that grades, .* got none$/;
   assert.throws(() => resolveParts({ train }), { name: 'TypeError', message });
   assert.throws(() => resolveParts({ train, rewards: [length, rewards.format()] }), { name: 'TypeError', message });
   assert.throws(() => resolveParts({ train: verified, evaluate: { other: train } }), {
@@ -76,7 +76,7 @@ test('what is scored by nothing is refused, by name', (t) => {
   assert.equal(resolveParts({ train: verified }).train, verified);
 });
 
-test('the score of a reward is its grade, with what it read as the answer', async (t) => {
+test('the score of a reward is its grade, with the answer that it extracted', async (t) => {
   const train = dataset(problems(temporaryFolder(t)), { prompt: 'q', answer: 'a' });
   const parts = resolveParts({ train, rewards: [rewards.repetition(), rewards.maths()] });
   const example = parts.train.example(3);
@@ -88,7 +88,7 @@ test('the score of a reward is its grade, with what it read as the answer', asyn
   assert.deepEqual([await parts.train.score('3', example), await parts.train.score('4', example)], [1, 0]);
 });
 
-test('a configuration names files from its own folder, and options of the data set by their path', async (t) => {
+test('a configuration names files relative to its folder, and options of the data set by their path', async (t) => {
   const folder = temporaryFolder(t);
   const path = problems(folder);
   const write = (config: object) => writeFileSync(join(folder, 'own.json'), JSON.stringify(config));

@@ -1,5 +1,5 @@
-// Data sets from files: every format gives the same problems, whatever the size of what is read at once; columns, chats, splits,
-// filters and verifiers; and what is refused says where.
+// Data sets from files: every format gives the same problems, whatever the chunk size; columns, chats, splits,
+// filters and verifiers; and errors name their location.
 
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ function rowsOf(path: string, options = {}): { rows: Row[]; places: string[] } {
     rows.push(row);
     places.push(where);
   });
-  // What is read again from the middle is what was read on the way through.
+  // Rows read again by index equal the rows of the first pass.
   assert.deepEqual(Array.from({ length: opened.size }, (_, i) => opened.row(opened.size - 1 - i)).reverse(), rows);
   return { rows, places };
 }
@@ -48,7 +48,7 @@ describe('rows of a file', () => {
   const csv = 'question,answer\r\n"a, ""b""",1\r\n\r\n"two\nlines",½\r\n東京,\r\n';
   const lines = expected.map((row) => JSON.stringify(row)).join('\n');
 
-  test('are the same in JSON lines, JSON and CSV, with and without marks and line ends', () => {
+  test('are the same in JSON lines, JSON and CSV, with and without byte-order marks and with any line ends', () => {
     const array = `\n[ ${expected.map((row) => JSON.stringify(row, null, 2)).join(' , ')} ]\n`;
     const paths = [
       file(lines),
@@ -81,12 +81,12 @@ describe('rows of a file', () => {
     );
   });
 
-  test('quotes within a field of CSV are text, and an empty array has no row', () => {
+  test('quotes within an unquoted CSV field are text, and an empty array has no rows', () => {
     assert.deepEqual(rowsOf(file('a,b\n5" pipe,x "y" z\n', '.csv')).rows, [{ a: '5" pipe', b: 'x "y" z' }]);
     assert.throws(() => rowsOf(file('[ ]', '.json')), { name: 'RangeError', message: /at least one row/ });
   });
 
-  test('of Parquet are the same for all codecs, with nested columns, bigints, nulls and dates', () => {
+  test('in Parquet are the same for all codecs, with nested columns, bigints, nulls and dates', () => {
     for (const codec of ['none', 'snappy', 'gzip', 'brotli', 'zstd', 'lz4']) {
       const { rows, places } = rowsOf(join(parquet, `${codec}.parquet`));
       assert.equal(rows.length, 7);
@@ -114,7 +114,7 @@ describe('rows of a file', () => {
     );
   });
 
-  test('are found in whatever pieces the bytes come', () => {
+  test('do not depend on how the bytes are divided into chunks', () => {
     const array = '[{"a":"]},\\"[\\\\"}, 5 ,"x,", [1,[2]], {"b":[{}]}\n]';
     const cases: [() => RecordScanner, string, string[]][] = [
       [() => new LineScanner(), 'a\n\nbc\r\nd', ['a', '', 'bc\r', 'd']],
@@ -134,14 +134,14 @@ describe('rows of a file', () => {
           scanner.feed(bytes.subarray(at, at + size), emit);
           assert.ok(scanner.needed >= before && scanner.needed <= at + size);
         }
-        if (text.endsWith('"f')) assert.throws(() => scanner.finish(emit), /^SyntaxError: 5: expected a quote/);
+        if (text.endsWith('"f')) assert.throws(() => scanner.finish(emit), /^SyntaxError: 5: expected a closing quote/);
         else scanner.finish(emit);
         assert.deepEqual(found, expectedRecords);
       }
     }
   });
 
-  test('survive a journey through CSV and JSON, whatever they hold', () => {
+  test('survive a round trip through CSV and JSON, whatever they contain', () => {
     const field = fc.string({
       unit: fc.constantFrom('a', '"', ',', '\n', '\r\n', ' ', '½', '\\', '[', '}'),
       minLength: 1,
@@ -160,7 +160,7 @@ describe('rows of a file', () => {
     );
   });
 
-  test('longer than what is read at once are read whole', () => {
+  test('longer than a chunk are read completely', () => {
     const given = Array.from({ length: 4 }, (_, i) => ({ prompt: `${i}`.repeat(3_000_000 + i), answer: `${i}` }));
     for (const path of [
       file(given.map((row) => JSON.stringify(row)).join('\n')),
@@ -170,7 +170,7 @@ describe('rows of a file', () => {
     }
   });
 
-  test('that cannot be read are refused with the line', () => {
+  test('invalid rows are rejected with their line', () => {
     const cases: [string, string | Uint8Array, RegExp][] = [
       ['.jsonl', '{"a":1}\n{"a":', /^TypeError: .*jsonl:2: expected a JSON object, got "\{\\"a\\":"/],
       ['.jsonl', '{"a":1}\n[2]', /^TypeError: .*jsonl:2: expected an object, got an array/],
@@ -180,15 +180,19 @@ describe('rows of a file', () => {
       ['.json', '[{"a":1}]\n\n{}', /^TypeError: .*json:3: expected nothing after/],
       ['.json', '[{"a":1},\n\n{"b" 2}]', /^TypeError: .*json:3: expected a JSON object/],
       ['.json', '{\n"a": 1}', /^TypeError: .*json:1: expected a JSON object/],
-      ['.csv', 'a,b\n1,2\n3\n', /^TypeError: .*csv:3: expected 2 fields, as many as columns, got 1/],
-      ['.csv', 'a,b\n1,2\n"3,4\n5,6', /^TypeError: .*csv:3: expected a quote that ends the field/],
-      ['.csv', 'a,b\n"1"2,3', /^TypeError: .*csv:2: expected "," after the quote that ends field 1/],
-      ['.csv', 'a,a\n1,2', /^TypeError: .*csv:1: expected no column twice, got "a"/],
+      ['.csv', 'a,b\n1,2\n3\n', /^TypeError: .*csv:3: expected 2 fields, one per column, got 1/],
+      ['.csv', 'a,b\n1,2\n"3,4\n5,6', /^TypeError: .*csv:3: expected a closing quote of the field/],
+      ['.csv', 'a,b\n"1"2,3', /^TypeError: .*csv:2: expected "," after the closing quote of field 1/],
+      ['.csv', 'a,a\n1,2', /^TypeError: .*csv:1: expected distinct column names, got "a" twice/],
       ['.csv', 'a,\n1,2', /^TypeError: .*csv:1: expected a name for column 2/],
       ['.csv', 'a,b\n', /^RangeError: path: .*at least one row/],
       ['.jsonl', '\n \n', /^RangeError: path: .*at least one line/],
-      ['.txt', 'x', /^RangeError: path: expected a file that ends in one of \.jsonl, .*\.parquet, or a format, got /],
-      ['.parquet', 'PAR1 no', /^RangeError: .*parquet: expected a Parquet file that can be read, got /],
+      [
+        '.txt',
+        'x',
+        /^RangeError: path: expected a file name that ends in one of \.jsonl, .*\.parquet, or a format, got /,
+      ],
+      ['.parquet', 'PAR1 no', /^RangeError: .*parquet: expected a readable Parquet file, got /],
     ];
     for (const [ending, content, message] of cases) {
       const path = file(content, ending);
@@ -208,13 +212,16 @@ describe('rows of a file', () => {
     }
   });
 
-  test('of a small file are held; those of a large one that was changed are not read', () => {
+  test('of a small file are kept in memory; a large file that has changed is not read', () => {
     const small = file('{"a":1}\n{"a":2}\n');
     const large = file(`{"a":1}\n{"a":2,"b":"${'b'.repeat(2 ** 25)}"}\n`);
     const [held, opened] = [small, large].map((path) => openRows(path, {}, () => {}));
     for (const path of [small, large]) writeFileSync(path, '{"a":7}\n');
     assert.deepEqual(held.row(1), { a: 2 });
-    assert.throws(() => opened.row(1), { name: 'Error', message: /expected the file as it was .* changed since/ });
+    assert.throws(() => opened.row(1), {
+      name: 'Error',
+      message: /expected the file that the data set was created from; it has changed since/,
+    });
   });
 });
 
@@ -235,7 +242,7 @@ describe('dataset', () => {
   );
   const columns = { prompt: 'question', answer: 'answer' } as const;
 
-  test('takes columns by name, path and function; numbers are texts', () => {
+  test('takes columns by name, path and function; numbers become strings', () => {
     const byName = dataset(path, columns);
     assert.equal(byName.size, 3);
     assert.deepEqual(byName.example(1), {
@@ -251,7 +258,7 @@ describe('dataset', () => {
       [
         ['2', 3],
         ['4', 1.5],
-        // A column of that very name goes first.
+        // A column with exactly this name takes precedence.
         ['with a dot', 2],
       ],
     );
@@ -270,7 +277,7 @@ describe('dataset', () => {
     assert.equal(byFunction.parse!('7?'), undefined);
   });
 
-  test('reads the columns prompt, answer, solution and difficulty unless it is told otherwise', () => {
+  test('reads the columns prompt, answer, solution and difficulty by default', () => {
     const own = file(
       '{"prompt":"p","answer":"a","solution":"s","difficulty":2}\n{"prompt":"q","answer":"b","solution":null}',
     );
@@ -283,7 +290,7 @@ describe('dataset', () => {
     );
   });
 
-  test('makes chats of texts with a template and a system message, and takes messages as they are', () => {
+  test('makes chats of strings with a template and a system message, and takes messages as they are', () => {
     const template = '{prompt} Answer within \\boxed{}: $& {prompt}';
     const plain = dataset(path, { ...columns, template }).example(2);
     assert.deepEqual([plain.prompt, plain.messages], ['7? Answer within \\boxed{}: $& 7?', undefined]);
@@ -300,16 +307,16 @@ describe('dataset', () => {
     const refused: [unknown, RegExp][] = [
       [[], /prompt: expected at least one message/],
       [['hello'], /prompt\[0\]: expected a message: .*got "hello"/],
-      [[{ role: 'user' }], /prompt\[0\]\.content: expected a text, got nothing/],
-      [[{ role: 'system', content: 'x' }], /prompt: expected a message of the user/],
+      [[{ role: 'user' }], /prompt\[0\]\.content: expected a string, got nothing/],
+      [[{ role: 'system', content: 'x' }], /prompt: expected at least one user message/],
       [
         [
           { role: 'user', content: 'x' },
           { role: 'assistant', content: 'y' },
         ],
-        /wait for an answer, got a last one of the assistant/,
+        /expected a last message that is not the assistant/,
       ],
-      [true, /prompt: expected a text or chat messages, got true/],
+      [true, /prompt: expected a string or chat messages, got true/],
     ];
     for (const [prompt, message] of refused) {
       assert.throws(() => dataset(path, { prompt: () => prompt as never, answer: 'answer' }), { message });
@@ -326,7 +333,7 @@ describe('dataset', () => {
     assert.deepEqual(both.files, [csv, path, csv]);
   });
 
-  test('holds out by the prompt alone: in every order, format and file, before template and chat', () => {
+  test('holds out by the prompt only: in every order, format and file, before template and chat', () => {
     const prompts = Array.from({ length: 2000 }, (_, i) => `problem ${i}`);
     const forward = file(prompts.map((prompt) => JSON.stringify({ prompt, answer: '1' })).join('\n'));
     const backward = file(
@@ -341,7 +348,7 @@ describe('dataset', () => {
     const train = part(forward, { split: { part: 'train', holdOut: 0.1 } });
     const heldOut = part(forward, { split: { part: 'held-out', holdOut: 0.1 } });
     assert.deepEqual([...train, ...heldOut].sort(), [...prompts].sort());
-    // 200 expected, with a standard deviation of sqrt(2000 * 0.1 * 0.9) = 13.4: five of them.
+    // 200 expected, with a standard deviation of sqrt(2000 * 0.1 * 0.9) = 13.4; five of them.
     assert.ok(Math.abs(heldOut.length - 200) < 68, String(heldOut.length));
     const other = part(backward, { split: { part: 'held-out', holdOut: 0.1 }, template: 'Now: {prompt}', chat: true });
     assert.deepEqual(other.sort(), [...heldOut].sort());
@@ -349,7 +356,7 @@ describe('dataset', () => {
     assert.ok(heldOut.every((prompt) => more.has(prompt)) && more.size > heldOut.length);
   });
 
-  test('leaves out what the filter refuses', () => {
+  test('leaves out the rows that the filter rejects', () => {
     const some = dataset<Problem>(path, { ...columns, filter: ({ answer }) => typeof answer === 'string' });
     assert.deepEqual(
       examplesOf(some).map(({ row }) => row.question),
@@ -393,33 +400,33 @@ describe('dataset', () => {
     });
   });
 
-  test('is refused with the file, the line, the column, what was expected and what came', () => {
+  test('is rejected with the file, the line, the column, what was expected and what was given', () => {
     const bad = (row: object) => file(`{"question":"q","answer":"a"}\n${JSON.stringify(row)}`);
     const cases: [string, DatasetOptions, RegExp][] = [
       [
         bad({ question: 'q', reply: 'a' }),
         columns,
-        /^TypeError: .*jsonl:2: answer: expected the column "answer", got a row of question, reply$/,
+        /^TypeError: .*jsonl:2: answer: expected the column "answer", got a row with question, reply$/,
       ],
       [
         bad({ question: 'q', answer: '' }),
         columns,
-        /^RangeError: .*jsonl:2: answer: expected a text that is not empty, got an empty one$/,
+        /^RangeError: .*jsonl:2: answer: expected a non-empty string, got an empty one$/,
       ],
       [
         bad({ question: 'q', answer: null }),
         columns,
-        /^TypeError: .*jsonl:2: answer: expected a text or a number, got null$/,
+        /^TypeError: .*jsonl:2: answer: expected a string or a number, got null$/,
       ],
       [
         bad({ question: 'q', answer: [1] }),
         columns,
-        /^TypeError: .*jsonl:2: answer: expected a text or a number, got an array/,
+        /^TypeError: .*jsonl:2: answer: expected a string or a number, got an array/,
       ],
       [
         file('{"question":"q","answer":12345678901234567890}'),
         columns,
-        /^RangeError: .*jsonl:1: answer: .*exact.*write it as a text$/,
+        /^RangeError: .*jsonl:1: answer: .*exact.*write it as a string$/,
       ],
       [
         path,
@@ -429,7 +436,7 @@ describe('dataset', () => {
       [
         path,
         { ...columns, answer: 'extra.reply' },
-        /^TypeError: .*jsonl:1: answer: expected the column "extra.reply", got a row of question, answer, extra$/,
+        /^TypeError: .*jsonl:1: answer: expected the column "extra.reply", got a row with question, answer, extra$/,
       ],
       [
         path,
@@ -439,7 +446,7 @@ describe('dataset', () => {
       [
         path,
         { ...columns, answer: () => undefined as never },
-        /^TypeError: .*jsonl:1: answer: expected a text from the function, got nothing$/,
+        /^TypeError: .*jsonl:1: answer: expected a string from the function, got nothing$/,
       ],
       [path, { ...columns, answer: 3 as never }, /^TypeError: answer: expected the name of a column, .*got 3/],
       [path, { ...columns, template: 'no place' }, /^RangeError: template: /],
@@ -458,7 +465,7 @@ describe('dataset', () => {
     }
   });
 
-  test("identifies a run by the whole file's hash and by what columns and functions make of it", () => {
+  test("identifies a run by the whole file's hash and by the results of columns and functions", () => {
     const identify = (options: DatasetOptions, from: string | string[] = path) =>
       identifyTask({ score: () => 0, ...dataset(from, options) } as Task);
     const source = (options: DatasetOptions, from: string | string[] = path) =>
@@ -473,12 +480,12 @@ describe('dataset', () => {
       source({ ...columns, answer: () => 'y' })!.asked,
     );
     assert.notEqual(source(columns, [path, moved])!.sha256, one!.sha256);
-    // It is written to a run's config.json, bigints in rows and all.
+    // It is written to a run's config.json, including bigints in rows.
     const wide = identify({ prompt: 'question', answer: 'large' }, join(parquet, 'gzip.parquet'));
     assert.deepEqual(JSON.parse(JSON.stringify(wide)).source, wide.source);
   });
 
-  test('knows the columns, prompts and graders of benchmarks by name', async () => {
+  test('provides the columns, prompts and graders of benchmarks by name', async () => {
     const boxed = " Let's think step by step and output the final answer within \\boxed{}.";
     const cases: [BenchmarkName, object, Partial<Example>, string][] = [
       [
@@ -531,12 +538,12 @@ describe('dataset', () => {
     assert.equal(own.example(0).prompt, 'q!');
     assert.equal(await own.score!('A', own.example(0)), 0);
     assert.throws(() => dataset(file('{"task":"q","answer":"a"}'), { benchmark: 'aime24' }), {
-      message: /jsonl:1: prompt: .*expected one of the columns problem, question, got a row of task, answer/,
+      message: /jsonl:1: prompt: .*expected one of the columns problem, question, got a row with task, answer/,
     });
     assert.throws(() => dataset(path, { benchmark: 'aime' as never }), { name: 'RangeError', message: /^benchmark: / });
   });
 
-  test('reads the rows of the usual copies of benchmarks', async () => {
+  test('reads the rows of the common copies of benchmarks', async () => {
     const cases: [string, BenchmarkName, object, string][] = [
       ['openai/gsm8k', 'gsm8k', { question: 'q', answer: 'So 2*9=<<2*9=18>>18.\n#### 18' }, '18'],
       [
@@ -615,13 +622,13 @@ describe('dataset', () => {
       assert.equal(await task.score!(`\\boxed{${right}}`, example), 1, `${copy}: ${example.answer}`);
       assert.equal(await task.score!('\\boxed{7}', example), 0, copy);
     }
-    // An interval is no list.
+    // An interval is not a list.
     const interval = dataset(file('{"question":"q","final_answer":"[1, 2]"}'), { benchmark: 'olympiadbench' });
     assert.equal(interval.example(0).answer, '[1, 2]');
   });
 
   const gsm8k = new URL('../../../shared/data/gsm8k/train.jsonl', import.meta.url).pathname;
-  test('reads all of GSM8K and MATH-500, and their answers accept themselves', {
+  test('reads all of GSM8K and MATH-500, and each answer is right by its own grader', {
     skip: !existsSync(gsm8k) && 'no ../shared/data',
   }, async () => {
     const train = dataset(gsm8k, { prompt: 'question', answer: 'answer', verify: 'gsm8k' });

@@ -1,5 +1,5 @@
-// A row of a decoder computes what a full forward pass over the row alone computes, whatever its neighbours: to the last bit on
-// the backends whose products compute each row by itself.
+// A row of a decoder computes what a full forward pass over that row computes, whatever its neighbours: bit for bit on
+// the backends whose products compute each row independently.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -18,7 +18,7 @@ import { slowBackend } from '../support/sets.js';
 
 const vocabulary = { ...characterVocabulary('abcdef'), size: 11 };
 const variants: Record<string, { heads: number; keyValueHeads: number; change?: Partial<ModelShape> }> = {
-  'a head of its own for each': { heads: 2, keyValueHeads: 2 },
+  'a separate head for each': { heads: 2, keyValueHeads: 2 },
   'one head of keys': { heads: 4, keyValueHeads: 1 },
   'a window and a cap in the first layer': {
     heads: 4,
@@ -33,7 +33,7 @@ const variants: Record<string, { heads: number; keyValueHeads: number; change?: 
   },
 };
 
-/** Around the ends of blocks of 48, with a prompt that fills one to the last column. */
+/** Around the ends of blocks of 48, with a prompt that fills one completely. */
 const promptLengths = [1, 47, 48, 49, 100, 131];
 const prompts = promptLengths.map((length, i) => tokensOf(length, i));
 
@@ -79,7 +79,7 @@ function modelOf({ heads, keyValueHeads, change }: (typeof variants)[string]): {
   return { model, free: () => policy.dispose() };
 }
 
-/** Logits [columns, V] of each sequence, from one pass over all of them, which begin in column 0. */
+/** Logits [positions, V] of each sequence, from one pass over all of them, which begin at position 0. */
 function fullPass(model: ModelWeights, sequences: readonly Int32Array[], extra = 0): Float32Array[] {
   const longest = Math.max(...sequences.map(({ length }) => length));
   const length = Math.ceil((longest + extra) / columnStep) * columnStep;
@@ -105,7 +105,7 @@ function rowOf(logits: tf.Tensor2D, row: number): Float32Array {
   return logits.dataSync<'float32'>().slice(row * 11, (row + 1) * 11);
 }
 
-/** Appends each row's own tokens and compares with the full pass at every length; −1 behind a row's end. */
+/** Appends each row's own tokens and compares with the full pass at every length; −1 after a row's end. */
 function follow(
   decoder: CachedDecoder,
   rows: readonly { prompt: Int32Array; tokens: Int32Array }[],
@@ -135,9 +135,9 @@ for (const [backend, start] of Object.entries(backends)) {
   describe(`decoding on ${backend}`, { skip }, () => {
     before(async () => void (await start()));
 
-    // JavaScript loops are slow.
+    // Loops in JavaScript are slow.
     for (const [name, variant] of Object.entries(variants).slice(backend === 'cpu' ? 2 : 0)) {
-      test(`gives the bits of a full forward pass over each row alone, ${name}`, () => {
+      test(`gives the bits of a full forward pass over each row, ${name}`, () => {
         const { model, free } = modelOf(variant);
         const rows = prompts.map((prompt, i) => ({ prompt, tokens: tokensOf(3 + 8 * ((i * 5) % 7), 20 + i) }));
         const whole = rows.map(({ prompt, tokens }) => Int32Array.of(...prompt, ...tokens));
@@ -150,7 +150,7 @@ for (const [backend, start] of Object.entries(backends)) {
         free();
       });
 
-      test(`a row that takes another's place goes on as if it were alone, ${name}`, () => {
+      test(`a row that replaces another continues as if it were alone, ${name}`, () => {
         const { model, free } = modelOf(variant);
         const before = tf.memory().numTensors;
         const store = CachedDecoder.start(model, padPrompts(prompts, 131, 0), Int32Array.from(prompts.keys()), 60);
@@ -167,7 +167,7 @@ for (const [backend, start] of Object.entries(backends)) {
       });
     }
 
-    test('a row takes as many tokens as it has room for, and no decoder of another policy', () => {
+    test("a row accepts as many tokens as fit, and rows of another policy's decoder are rejected", () => {
       const [one, other] = [modelOf(variants['one head of keys']), modelOf(variants['one head of keys'])];
       const batch = padPrompts(prompts.slice(0, 2), 47, 0);
       const decoder = CachedDecoder.start(one.model, batch, Int32Array.of(0, 1), 2);

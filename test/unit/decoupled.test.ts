@@ -20,7 +20,7 @@ const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / 
 const std = (values: readonly number[], ddof: number) =>
   Math.sqrt(values.reduce((sum, r) => sum + (r - mean(values)) ** 2, 0) / (values.length - ddof));
 
-/** Straight from the paper, its batch mean included; NaN where no reward applies. */
+/** Written directly from the paper, including its batch mean; NaN where no reward applies. */
 function gdpo(
   parts: { rewards: readonly number[]; weight: number }[],
   size: number,
@@ -46,7 +46,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
     const decoupled = (parts: WeightedRewards[], config: AdvantageConfig) =>
       computeDecoupledAdvantages(parts, config, { device });
 
-    /** Two roundings to float32, of the parts and of the result; the sum's terms may be larger than it is. */
+    /** Two roundings to float32, of the parts and of the result; terms of the sum may be larger than the sum. */
     const close = (actual: ArrayLike<number>, expected: readonly number[]) => {
       assert.equal(actual.length, expected.length);
       expected.forEach((value, i) => {
@@ -54,7 +54,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
       });
     };
 
-    test('are those of the paper, for any weights, ddof, epsilon, and rewards that do not apply', () => {
+    test('agrees with the paper, for any weights, ddof, epsilon, and rewards that do not apply', () => {
       const random = seeded(5);
       for (let round = 0; round < 40; round++) {
         const size = 2 + (round % 4);
@@ -66,7 +66,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
         const parts = rewards.map((own, k) => ({ rewards: own, weight: [1, -0.5, 3][k] }));
         const [ddof, epsilon] = [(round % 2) as 0 | 1, round % 3 ? 1e-4 : 1e-2];
         const expected = gdpo(parts, size, ddof, epsilon);
-        // With ddof 1 a reward that applies to one completion of a group alone has no spread.
+        // With ddof 1 a reward that applies to only one completion of a group has no spread.
         close(decoupled(parts, { groupSize: size, ddof, epsilon }).advantages, expected);
       }
     });
@@ -78,14 +78,14 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
       assert.ok(advantages.slice(0, 4).every((a) => a !== 0));
       assert.deepEqual([...advantages.slice(4)], [0, 0, 0, 0]);
       assert.deepEqual([[...active], metrics.frac_reward_zero_std], [[1, 0], 0.5]);
-      // [2, 0, 1, 1] and half of [0, 4, 2, 2] add up to the same everywhere.
+      // [2, 0, 1, 1] and half of [0, 4, 2, 2] have the same sum everywhere.
       const equal = [{ rewards: [2, 0, 1, 1] }, { rewards: [0, 4, 2, 2], weight: 0.5 }];
       const summed = computeAdvantages([2, 2, 2, 2], { groupSize: 4 }, { device });
       assert.equal(summed.metrics.frac_reward_zero_std, 1);
       assert.equal(decoupled(equal, { groupSize: 4 }).metrics.frac_reward_zero_std, 0);
     });
 
-    test('rewards that cancel leave exactly nothing, whatever epsilon is', () => {
+    test('rewards that cancel leave exactly 0, whatever epsilon is', () => {
       const right = [0.1, 0.7, 0.3, 0.9];
       const parts = [{ rewards: right }, { rewards: right.map((r) => 1 - r) }];
       const { advantages, metrics } = decoupled(parts, { groupSize: 4, epsilon: 0 });
@@ -93,7 +93,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
       assert.equal(metrics.frac_reward_zero_std, 0);
     });
 
-    test('one reward alone is scaled once more, over the batch', () => {
+    test('a single reward is scaled again, over the batch', () => {
       const rewards = [1, 0, 0, 0, 1, 1, 0, 1];
       const plain = computeAdvantages(rewards, { groupSize: 4, epsilon: 0 }, { device }).advantages;
       const scale = std([...plain], 1);
@@ -103,7 +103,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
       );
     });
 
-    test("DGPO's weights of questions are of the means of the weighted sums, over groups in which a reward differs", () => {
+    test("DGPO's question weights use the means of the weighted sums, over groups in which a reward differs", () => {
       // Means 0.75 (its sums are equal, its rewards are not), 1.25, and a group without spread.
       const parts = [{ rewards: [1, 0.5, 1, 0.5, 1, 1] }, { rewards: [-0.5, 0.5, 1, 1, 1, 1], weight: 0.5 }];
       const plain = decoupled(parts, { groupSize: 2 });
@@ -119,7 +119,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
       assertNumber(metrics['dqw/weight_max'], hard, 1e-9, 'weight_max');
     });
 
-    test('HA-DW compares the means of the weighted sums, and weighs by the sign of the decoupled advantage', () => {
+    test('HA-DW compares the means of the weighted sums, and weights by the sign of the decoupled advantage', () => {
       const parts = [{ rewards: [1, 0, 1, 0.5] }, { rewards: [0, 0.5, 1, 1], weight: 0.5 }];
       const plain = decoupled(parts, { groupSize: 2 });
       for (const anchor of [undefined, 0.2]) {
@@ -142,7 +142,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
       assertNumber(plain.metrics.reward, mean([1, 0.25, 1.5, 1]), 1e-12, 'reward');
     });
 
-    test('completions without a verdict are counted and get nothing; beyond the range of float64 is not finite', () => {
+    test('completions without a verdict are counted and get advantage 0; rewards beyond float64 are counted as non-finite', () => {
       const parts = [{ rewards: [1, 0, NaN] }, { rewards: [NaN, 1, NaN] }];
       const { advantages, metrics } = decoupled(parts, { groupSize: 3 });
       assert.equal(advantages[2], 0);
@@ -153,7 +153,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu')) {
   });
 }
 
-test('impossible arguments are refused by name', () => {
+test('impossible arguments are rejected by name', () => {
   const good = { rewards: [1, 0] };
   const refused: [unknown, unknown, RegExp][] = [
     [[], { groupSize: 2 }, /^TypeError: rewards: expected at least one reward/],
@@ -196,7 +196,7 @@ describe('in the trainer', () => {
     throw new Error('no step');
   };
 
-  test('equal sums of rewards that differ: resampled without it, learnt from with it', async (t) => {
+  test('equal sums of different rewards: resampled with sum-then-normalize, learnt from with normalize-then-sum', async (t) => {
     const dynamicSampling = { maxRounds: 2 };
     const summed = await firstStep(t, { rewards: opposed(), dynamicSampling });
     assert.deepEqual([summed.groups.length, summed.metrics.frac_reward_zero_std], [8, 1]);
@@ -220,7 +220,7 @@ describe('in the trainer', () => {
     assert.ok(metrics.grad_norm > 0);
   });
 
-  test('a reward with weight 0 does not make a group one to learn from', async (t) => {
+  test('a reward with weight 0 does not give a group a gradient', async (t) => {
     let calls = 0;
     const rewards = [defineReward('metric', () => calls++ % 2, { weight: 0 }), defineReward('same', () => 1)];
     const change = { dynamicSampling: { maxRounds: 2 }, advantage: { multiObjective: 'normalize-then-sum' } } as const;
@@ -228,7 +228,7 @@ describe('in the trainer', () => {
     assert.deepEqual([groups.length, metrics.frac_reward_zero_std], [8, 1]);
   });
 
-  test('impossible choices are refused', async (t) => {
+  test('impossible choices are rejected', async (t) => {
     const refused = (advantage: unknown, message: RegExp) =>
       assert.rejects(tinyTrainer(t, { advantage: advantage as TrainerOptions['advantage'] }), message);
     await refused({ multiObjective: 'both' }, /advantage\.multiObjective: expected/);

@@ -1,4 +1,4 @@
-// What a run is recognised by when it is resumed: every problem that it depends on.
+// How a resumed run is identified: by every problem that it depends on.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -10,7 +10,7 @@ import { differences, identifyTask } from '../../src/run/drift.js';
 import { generated } from '../support/tasks.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-/** As config.json holds it. */
+/** As in config.json. */
 const identity = (task: Task, used?: number) => JSON.parse(JSON.stringify({ train: identifyTask(task, used) }));
 const drift = (before: Task, now: Task, used?: number) => differences(identity(before, used), identity(now, used));
 const hash = (text: string) => createHash('sha256').update(text).digest('hex');
@@ -36,7 +36,7 @@ describe('a data file', () => {
     ['an empty line', original.replace('\n', '\n\n'), 200],
   ] as const) {
     for (const split of [undefined, 'train', 'held-out'] as const) {
-      test(`with ${what} is another, told by name, hash and number of problems (${split ?? 'no split'})`, (t) => {
+      test(`with ${what} is different, reported by name, hash and number of problems (${split ?? 'no split'})`, (t) => {
         const path = write(t, original);
         const before = identity(tasks.jsonl({ path, split }));
         fs.writeFileSync(path, content);
@@ -60,7 +60,7 @@ describe('a data file', () => {
     assert.match(drift(tasks.jsonl({ path }), tasks.jsonl({ path, characters }))[0], /^train\.characters: /);
   });
 
-  test('is hashed as it was read, not as it is when the run begins', (t) => {
+  test('is identified by its contents when it was read, not when the run begins', (t) => {
     const path = write(t, original);
     const task = tasks.jsonl({ path });
     const before = identity(task);
@@ -68,7 +68,7 @@ describe('a data file', () => {
     assert.deepEqual(identity(task), before);
   });
 
-  test('whose problems somebody has changed in code is no file any more', (t) => {
+  test('whose problems were changed in code is no longer identified as a file', (t) => {
     const path = write(t, original);
     const file = tasks.jsonl({ path });
     const changed = (at: number): Task => ({
@@ -83,7 +83,7 @@ describe('a data file', () => {
   });
 });
 
-/** Problems of a user's own program. */
+/** Problems of the user's own program. */
 function custom(answer: (index: number) => unknown, size?: number): Task {
   const example = (i: number) => ({ prompt: `${i}`, answer: answer(i), solution: '1', difficulty: 0 }) as Example;
   return {
@@ -99,8 +99,8 @@ function custom(answer: (index: number) => unknown, size?: number): Task {
 
 const other = (at: number) => custom((i) => (i === at ? 'another' : 'one'), 100);
 
-describe('a task of a program', () => {
-  test('with an end is compared by all of its problems', () => {
+describe('a user-defined task', () => {
+  test('if finite, is compared by all of its problems', () => {
     for (const at of [0, 8, 64, 99]) {
       assert.deepEqual(
         drift(other(-1), other(at)).map((line) => line.replace(/SHA-256 .{12}…/g, 'hash')),
@@ -117,7 +117,7 @@ describe('a task of a program', () => {
     );
   });
 
-  test('with very many is compared by as many as take a second', () => {
+  test('with very many problems is compared by as many as take a second', () => {
     let asked = 0;
     const many = (from: number) =>
       custom((i) => {
@@ -128,7 +128,7 @@ describe('a task of a program', () => {
     assert.ok(asked < 140_000, `${asked} problems`);
   });
 
-  test('without an end is compared by its first problems, by those evaluated, and by some of the rest', () => {
+  test('if infinite, is compared by its first problems, by those evaluated, and by some of the rest', () => {
     const from = (first: number) => custom((i) => (i >= first ? 'another' : 'one'));
     for (const first of [0, 8, 63, 1000, 500_000])
       assert.equal(drift(from(Infinity), from(first)).length, 1, `${first}`);
@@ -138,7 +138,7 @@ describe('a task of a program', () => {
     assert.equal(drift(at(-1), at(255), 256).length, 1);
   });
 
-  test('may put what it likes into its problems', () => {
+  test('may have any fields in its problems', () => {
     const cyclic: Record<string, unknown> = {};
     cyclic.self = cyclic;
     for (const [one, another] of [
@@ -162,7 +162,7 @@ describe('a task of a program', () => {
         0,
       );
     }
-    // Nothing can be said of such a field: the others are compared.
+    // Such a field cannot be compared: the others are.
     const withField = (answer: string): Task => {
       const task = custom(() => answer, 9);
       return { ...task, example: (i) => ({ ...task.example(i), cyclic }) as Example };
@@ -174,19 +174,19 @@ describe('a task of a program', () => {
 
 describe('a generated task', () => {
   for (const [name, make] of Object.entries(generated)) {
-    test(`${name}: the same options are the same, another seed or split is told by name`, () => {
+    test(`${name}: the same options are the same, another seed or split is reported by name`, () => {
       const task = make({ seed: 3 });
       assert.deepEqual(drift(task, make({ seed: 3 })), []);
       assert.match(drift(task, make({ seed: 4 }))[0], /^train\.source\.seed: 3, now 4$/);
       assert.ok(
         drift(task, make({ seed: 3, split: 'held-out' })).includes('train.source.split: "train", now "held-out"'),
       );
-      // Long lists cost no more than short ones.
+      // Long lists take no longer than short ones.
       assert.deepEqual(drift(make({ seed: 3, size: 1e6 }), make({ seed: 3, size: 1e6 })), []);
     });
   }
 
-  test('with other options is told by their names, written out or not', () => {
+  test('with other options is reported by their names, whether written out or not', () => {
     assert.deepEqual(
       drift(tasks.countdown({ seed: 1 }), tasks.countdown({ seed: 1, numbers: [3, 4], maxTarget: 99 })),
       [],
@@ -200,7 +200,7 @@ describe('a generated task', () => {
     assert.equal(drift(tasks.addition({ seed: 1, digits: 2 }), tasks.addition({ seed: 1, digits: [2, 2] })).length, 0);
   });
 
-  test('whose generator has changed is told, although its options are the same', () => {
+  test('whose generator has changed is reported, although its options are the same', () => {
     const before = identity(tasks.sort({ seed: 1 }));
     const now = structuredClone(before);
     now.train.examples.sha256 = hash('as a later version would draw them');
@@ -208,8 +208,8 @@ describe('a generated task', () => {
   });
 });
 
-describe('what an earlier version wrote', () => {
-  /** The first eight problems, and nothing else of them. */
+describe('an identity of an earlier version', () => {
+  /** The first eight problems only. */
   function old(task: Task, name = task.name) {
     const { characters, size, maxPromptLength, maxSolutionLength } = task;
     const examples = Array.from({ length: Math.min(size ?? Infinity, 8) }, (_, i) => task.example(i));
@@ -217,7 +217,7 @@ describe('what an earlier version wrote', () => {
     return { train: { name, characters, size: size ?? null, maxPromptLength, maxSolutionLength, examples: digest } };
   }
 
-  test('is compared with the same of now', () => {
+  test('is compared with the same facts of the current run', () => {
     for (const [before, now] of [
       [other(-1), other(-1)],
       [other(-1), other(50)],
@@ -235,7 +235,7 @@ describe('what an earlier version wrote', () => {
     ]);
   });
 
-  test('may name a file by its path', (t) => {
+  test('may use the path of a file as a name', (t) => {
     const path = join(temporaryFolder(t), 'sums.jsonl');
     fs.writeFileSync(path, '{"prompt":"1","answer":"2"}');
     const task = tasks.jsonl({ path });

@@ -1,14 +1,15 @@
-// The fused kernels of the backend: as accurate as their arithmetic allows, in every instruction set; and bits of a row that
-// do not depend on the batch, on padding, on what comes later, or on threads.
+// The fused kernels of the backend: as accurate as their arithmetic allows, in every instruction set; and the bits of a row do
+// not depend on the batch, on padding, on later positions, or on threads.
 //
-// Bounds, relative to the largest value or 1, which is the size of the inputs, as differences may be 0: sums of n terms in float32, each step within 2⁻²⁴, twice or three times one after the
-// other (a score, its softmax, the mean of values), hence 4 (n + 128) 2⁻²⁴ with n the terms of the longest chain and 128 the
+// Bounds, relative to the largest value or 1, which is the size of the inputs, as differences may be 0: sums of n terms in
+// float32, each step within 2⁻²⁴, two or three of them in sequence (a score, its softmax, the mean of values), hence
+// 4 (n + 128) 2⁻²⁴ with n the terms of the longest chain and 128 the
 // keys of a block.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
-import { assertArray, assertNumber, largest } from '../support/compare.js';
+import { assertArray, assertNumber, largest, within } from '../support/compare.js';
 import {
   engine as api,
   instructionSets as sets,
@@ -17,7 +18,7 @@ import {
   useEngine,
 } from '../support/engine.js';
 import { type Attributes, primitives } from '../support/primitives.js';
-import { seeded } from '../support/random.js';
+import { fill, seeded } from '../support/random.js';
 
 type Values = Float32Array | Int32Array;
 /** Values with their shape. */
@@ -28,10 +29,11 @@ const bound = (terms: number) => 4 * (terms + 128) * 2 ** -24;
 
 function normal(seed: number, ...shape: number[]): [Float32Array, number[]] {
   const random = seeded(seed);
-  return [Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal()), shape];
+  const count = shape.reduce((a, b) => a * b, 1);
+  return [fill(count, () => random.normal()), shape];
 }
 
-/** What a kernel gives. */
+/** Results of a kernel. */
 function run(name: string, given: Given, attributes: Attributes): Float32Array[] {
   const inputs = Object.fromEntries(
     Object.entries(given).map(([key, [values, shape]]) => [
@@ -64,6 +66,7 @@ function check(name: string, given: Given, attributes: Attributes, terms: number
     const allowed = bound(terms) * Math.max(1, largest(values));
     assert.equal(actual[i].length, values.length);
     values.forEach((value, j) => {
+      if (within(actual[i][j], value, allowed)) return;
       assertNumber(actual[i][j], value, allowed, `${name} ${JSON.stringify(attributes)}, output ${i}[${j}]`);
     });
   });
@@ -106,6 +109,49 @@ function attentionOf(c: AttentionCase, seed: number): { given: Given; attributes
   return { given, attributes: { sequences: starts.length, heads, keyValueHeads, scale, softCap, window } };
 }
 
+/** Inputs of a layer with an adapter, forward and backward. */
+function adaptedLayer(rows: number, inputs: number, outputs: number, rank: number, inputsFirst: boolean) {
+  const weight = inputsFirst ? normal(1, inputs, outputs) : normal(1, outputs, inputs);
+  const [x, low, b] = [normal(2, rows, inputs), normal(3, rows, rank), normal(4, outputs, rank)];
+  const given: Given = { x, weight, bias: normal(5, outputs), low, b };
+  const back: Given = { dy: normal(6, rows, outputs), x, weight, low, a: normal(7, rank, inputs), b };
+  return { given, back };
+}
+
+/** The value and all gradients, in one kernel each or in separate operations of tfjs. */
+function adaptedBits(given: Given, back: Given, inputsFirst: boolean, held: boolean, isFused: boolean) {
+  const tensors = Object.fromEntries(
+    Object.entries({ ...given, ...back }).map(([key, [values, shape]]) => [key, tf.tensor<tf.Rank>(values, shape)]),
+  ) as Record<string, tf.Tensor2D>;
+  if (held) tensors.weight = api!.compress(tensors.weight);
+  const { x, weight, bias, low, a, b, dy } = tensors;
+  const scale = 0.3;
+  const kernel = (name: string, inputs: tf.NamedTensorMap, attributes: Attributes) =>
+    tf.engine().runKernel<tf.Tensor[]>(name, inputs, attributes);
+  const compute = (): tf.Tensor[] => {
+    if (isFused) {
+      return [
+        ...kernel('groupgrad.linear', { x, weight, bias, low, b }, { inputsFirst }),
+        ...kernel('groupgrad.adapterStates', { x, a }, { scale }),
+        ...kernel(
+          'groupgrad.linearBackward',
+          { dy, x, weight, low, a, b },
+          { inputsFirst, scale, wantsX: true, wantsA: true, wantsB: true },
+        ),
+      ];
+    }
+    const dLow = tf.mul<tf.Tensor2D>(tf.matMul(dy, b), scale);
+    return [
+      tf.add(tf.add(tf.matMul(x, weight, false, !inputsFirst), bias), tf.matMul(low, b, false, true)),
+      tf.mul(tf.matMul(x, a, false, true), scale),
+      tf.add(tf.matMul(dy, weight, false, inputsFirst), tf.matMul(dLow, a)),
+      tf.matMul(dLow, x, true),
+      tf.matMul(dy, low, true),
+    ];
+  };
+  return compute().map((tensor) => tensor.dataSync<'float32'>().slice());
+}
+
 describe('fused kernels of the backend groupgrad', { skip }, () => {
   useEngine();
 
@@ -131,7 +177,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         }
       });
 
-      test('rotary position embedding, whole and in part, forward and back', () => {
+      test('rotary position embedding, whole and partial, forward and backward', () => {
         for (const [size, width] of [
           [8, 8],
           [20, 14],
@@ -149,7 +195,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         }
       });
 
-      test('the gated unit with both activations, where they are flat too', () => {
+      test('the gated unit with both activations, including where they are flat', () => {
         const size = 70_001;
         const spread = normal(3, size, 1);
         for (let i = 0; i < size; i++) spread[0][i] *= 1 + (i % 40);
@@ -200,6 +246,61 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         check('groupgrad.globalNorm', { a: normal(6, 200_001), b: normal(7, 1), c: normal(8, 0) }, {}, 8);
       });
 
+      test('linear layers with biases and adapters, forward and backward', () => {
+        for (const [rows, inputs, outputs, rank] of [
+          [1, 1, 1, 1],
+          [5, 37, 50, 3],
+          [20, 600, 33, 16],
+          [140, 20, 70, 8],
+        ]) {
+          for (const inputsFirst of [false, true]) {
+            const { given, back } = adaptedLayer(rows, inputs, outputs, rank, inputsFirst);
+            const { low: _, b: __, ...plain } = given;
+            const terms = inputs + rank;
+            check('groupgrad.linear', given, { inputsFirst }, terms);
+            check('groupgrad.linear', plain, { inputsFirst }, terms);
+            check('groupgrad.adapterStates', { x: back.x, a: back.a }, { scale: 0.3 }, inputs);
+            for (const wanted of ['xab', 'a', 'b', 'x', '']) {
+              const attributes = {
+                inputsFirst,
+                scale: 0.3,
+                wantsX: wanted.includes('x'),
+                wantsA: wanted.includes('a'),
+                wantsB: wanted.includes('b'),
+              };
+              check('groupgrad.linearBackward', back, attributes, outputs + rank + rows);
+            }
+          }
+        }
+      });
+
+      for (const precision of ['float32', 'bfloat16'] as const) {
+        for (const held of [false, true]) {
+          const kind = `products in ${precision}${held ? ', weights held in bfloat16' : ''}`;
+          test(`an adapter in the memory of its layer has the bits of separate operations: ${kind}`, () => {
+            api!.setPrecision(precision);
+            for (const [rows, inputs, outputs, rank] of [
+              [1, 5, 3, 2],
+              [77, 600, 130, 16],
+              [300, 33, 90, 64],
+            ]) {
+              for (const inputsFirst of [false, true]) {
+                const { given, back } = adaptedLayer(rows, inputs, outputs, rank, inputsFirst);
+                for (const threads of [1, 3]) {
+                  api!.configureEngine({ threads });
+                  const fused = tf.tidy(() => adaptedBits(given, back, inputsFirst, held, true));
+                  const separate = tf.tidy(() => adaptedBits(given, back, inputsFirst, held, false));
+                  fused.forEach((values, i) => {
+                    assert.ok(bits(values).equals(bits(separate[i])), `output ${i} of ${rows} rows`);
+                  });
+                }
+              }
+            }
+            api!.setPrecision('float32');
+          });
+        }
+      }
+
       test('bits of attention depend neither on the batch, nor on padding, nor on what comes later, nor on threads', () => {
         for (const own of attentionCases) {
           const [{ given, attributes }, { length, heads, keyValueHeads, size }] = [attentionOf(own, 77), own];
@@ -217,7 +318,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
           });
           const [mixed, logSumExp] = results[0];
           own.starts.forEach((start, b) => {
-            // Alone, without its padding, and cut off in several places; then with other padding before and behind.
+            // Alone, without padding, and truncated in several places; then with other padding before and after.
             for (const end of [start + 1, Math.floor((start + length) / 2), length - 1, length]) {
               if (end <= start || end > length) continue;
               for (const [before, behind] of [
@@ -305,7 +406,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
             });
             tf.dispose([step, y]);
           }
-          // The positions were written, and nothing else.
+          // Only these positions were written.
           for (const [blocks, wanted] of [
             [keys, wantedKeys],
             [values, wantedValues],
@@ -318,7 +419,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
         }
       });
 
-      test('bits of all others depend neither on other rows nor on threads', () => {
+      test('bits of all other kernels do not depend on other rows or on threads', () => {
         const [rows, n] = [700, 96];
         const rowwise: [string, (count: number) => Given, Attributes][] = [
           [
@@ -332,6 +433,17 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
             { width: 24, inverse: false },
           ],
           ['groupgrad.gatedUnit', (count) => ({ gate: normal(1, count, n), up: normal(2, count, n) }), { gelu: true }],
+          [
+            'groupgrad.linear',
+            (count) => ({
+              x: normal(1, count, 40),
+              weight: normal(2, n, 40),
+              bias: normal(3, n),
+              low: normal(4, count, 6),
+              b: normal(5, n, 6),
+            }),
+            { inputsFirst: false },
+          ],
         ];
         for (const [name, make, attributes] of rowwise) {
           api!.configureEngine({ threads: 1 });
@@ -379,7 +491,7 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
     });
   }
 
-  test('a NaN or an infinity reaches the rows that see it, and no others', () => {
+  test('a NaN or an infinity affects the rows that attend to it, and no others', () => {
     for (const bad of [Number.NaN, Infinity, -Infinity]) {
       const { given, attributes } = attentionOf(
         { starts: [0, 0], length: 150, heads: 1, keyValueHeads: 1, size: 8 },
@@ -389,13 +501,13 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
       const [mixed] = run('groupgrad.attention', given, attributes);
       for (let row = 0; row < 300; row++) {
         const finite = mixed.subarray(row * 8, row * 8 + 8).every(Number.isFinite);
-        // A score of infinity leaves no probabilities.
+        // With a score of infinity there are no probabilities.
         assert.equal(finite, row !== 20, `row ${row}, ${bad}`);
       }
     }
   });
 
-  test('sizes and places out of range are refused by name', () => {
+  test('sizes and positions out of range are rejected by name', () => {
     const { given, attributes } = attentionOf({ starts: [0], length: 4, heads: 2, keyValueHeads: 1, size: 4 }, 1);
     const refuse = (change: Given, settings: Attributes, expectedError: RegExp) =>
       assert.throws(
@@ -433,8 +545,8 @@ describe('fused kernels of the backend groupgrad', { skip }, () => {
   });
 });
 
-// The float64 forms are what the kernels are held to above: their gradients are those of their values.
-test('the gradients in float64 are those by finite differences', () => {
+// The kernels are compared with the float64 forms above, whose gradients must be those of their values.
+test('the float64 gradients agree with finite differences', () => {
   const differences: [name: string, given: Given, attributes: Attributes, saved: string[], wanted: string[]][] = [];
   const { given, attributes } = attentionOf(
     { starts: [1, 0], length: 5, heads: 4, keyValueHeads: 2, size: 3, softCap: 1.2, window: 3 },

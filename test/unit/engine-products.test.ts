@@ -1,4 +1,4 @@
-// Matrix products of the backend: a row's bits depend on the row and the matrix alone, in every instruction set and
+// Matrix products of the backend: a row's bits depend only on the row and the matrix, in every instruction set and
 // precision; and they are as accurate as their arithmetic allows.
 
 import assert from 'node:assert/strict';
@@ -13,12 +13,19 @@ import {
 } from '../support/engine.js';
 import { seeded } from '../support/random.js';
 
-// Three blocks of k, the last one of an odd size; columns that fill no strip.
+// Three blocks of k, the last one of an odd size; columns that do not fill a strip.
 const [K, N, M] = [1101, 77, 70];
 
 function normal(seed: number, size: number): Float32Array {
   const random = seeded(seed);
   return Float32Array.from({ length: size }, () => random.normal());
+}
+
+/** Numbers in (-1, 1), for matrices so large that normal ones take seconds. */
+function spread(size: number): Float32Array {
+  const values = new Float32Array(size);
+  for (let i = 0; i < size; i++) values[i] = Math.imul(i + 1, 0x9e3779b1) / 2 ** 31;
+  return values;
 }
 
 const bits = (values: Float32Array) => Buffer.from(values.buffer, values.byteOffset, values.byteLength);
@@ -59,7 +66,7 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
           whole = valuesOf(() => tf.matMul(a(), b()));
         });
 
-        test(`rows do not depend on their number, from 1 to ${M}, nor on threads`, () => {
+        test(`rows do not depend on their number, from 1 to ${M}, or on threads`, () => {
           for (const threads of [1, 2]) {
             api!.configureEngine({ threads });
             for (let m = 1; m <= M; m++) {
@@ -70,7 +77,7 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
           }
         });
 
-        test('rows do not depend on their place', () => {
+        test('rows do not depend on their position', () => {
           for (const first of [1, 13, 14, 31, 69]) {
             const rows = left.subarray(first * K);
             const some = valuesOf(() => tf.matMul(tf.tensor2d(rows, [M - first, K]), b()));
@@ -116,7 +123,7 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
           sameBits(own, shared, 'a batch of equal matrices');
         });
 
-        test('a packed matrix, a bias and an activation leave the bits as they are', () => {
+        test('packing, a bias and an activation do not change the bits', () => {
           const packedBytes = () => (tf.memory() as unknown as { packedBytes: number }).packedBytes;
           const before = packedBytes();
           const matrix = b();
@@ -140,18 +147,43 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
           );
         });
 
-        test('a matrix packed in several pieces gives the same bits for few rows and many', () => {
+        test('a matrix packed in several pieces gives the same bits for few and many rows', () => {
           const n = 2500; // 11 MB in float32
-          const matrix = normal(5, K * n);
+          const matrix = spread(K * n);
           const product = (m: number) =>
             valuesOf(() => tf.matMul(tf.tensor2d(left.subarray(0, m * K), [m, K]), tf.tensor2d(matrix, [K, n])));
           sameBits(product(3), product(M).subarray(0, 3 * n), 'three rows');
         });
 
+        test('a matrix packed in pieces of its full width gives the bits of its columns alone', () => {
+          // 64 strips of it and more than one piece, in every instruction set and in half of the bytes too.
+          const [m, k, n] = [3, 4700, 2100];
+          const [rows, matrix] = [tf.tensor2d(normal(6, m * k), [m, k]), tf.tensor2d(spread(k * n), [k, n])];
+          const bias = tf.tensor1d(normal(7, n));
+          const product = (first: number, columns: number) =>
+            valuesOf(() =>
+              tf.fused.matMul({
+                a: rows,
+                b: tf.slice(matrix, [0, first], [k, columns]),
+                bias: tf.slice(bias, first, columns),
+                activation: 'relu',
+              }),
+            );
+          const all = product(0, n);
+          for (const first of [0, 1000, n - 33]) {
+            const columns = Float32Array.from(
+              { length: m * 33 },
+              (_, i) => all[Math.floor(i / 33) * n + first + (i % 33)],
+            );
+            sameBits(product(first, 33), columns, `from column ${first}`);
+          }
+          tf.dispose([rows, matrix, bias]);
+        });
+
         test('the error is within what the arithmetic allows', () => {
           const rounded = precision === 'bfloat16';
           const [x, y] = rounded ? [roundToBfloat16(left), roundToBfloat16(right)] : [left, right];
-          // n roundings of relative 2^-24 at most in a chain of n terms; AMX and AVX512-BF16 round twice a pair.
+          // At most n roundings of relative 2^-24 in a chain of n terms; AMX and AVX512-BF16 round twice per pair.
           const unit = (K + 8) * 2 ** -24;
           for (let i = 0; i < M; i += 23) {
             for (let j = 0; j < N; j += 7) {
@@ -169,7 +201,7 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
           }
         });
 
-        test('a compressed matrix multiplies as its rounded values do', () => {
+        test('a compressed matrix multiplies like its rounded values', () => {
           const expected = valuesOf(() => tf.matMul(a(), tf.tensor2d(roundToBfloat16(right), [K, N])));
           const compressed = tf.tidy(() => api!.compress(b()));
           assert.ok(api!.isCompressed(compressed));

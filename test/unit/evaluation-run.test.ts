@@ -1,4 +1,4 @@
-// Evaluations as they are run: one file whatever happened on the way, in training, and from the command line, with a page.
+// Running evaluations: the same file whatever happened meanwhile, in training, and from the command line, with a page.
 
 import assert from 'node:assert/strict';
 import { cpSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { resolveSettings } from '../../src/train/options.js';
 import { quickBackend } from '../support/backend.js';
 import { readLines, temporaryFolder, tinyOptions, tinyPolicy, tinyTask } from '../support/trainer.js';
 
-/** Right now and then, by length, with a grader's word. */
+/** Sometimes right, depending on the length, with a grader's reason. */
 const task: Task = {
   ...tinyTask,
   grade: async (text) => ({
@@ -47,7 +47,7 @@ function run(folder: string, change: Partial<EvaluationRun<Example>> = {}) {
 const completionsOf = (folder: string) => readFileSync(join(folder, 'completions.jsonl'), 'utf8');
 
 describe('an evaluation in a folder', () => {
-  test('has one line a completion, in order, and a summary and a page of them', async (t) => {
+  test('has one line per completion, in order, and a summary and a page', async (t) => {
     const folder = temporaryFolder(t);
     const columns = (example: Example) => ({ 'first <i>': example.prompt[0] });
     const { problems, summary } = await run(folder, { columns });
@@ -77,7 +77,7 @@ describe('an evaluation in a folder', () => {
     assert.ok(!page.includes('<i>') && !page.includes('tiny <b>'), 'texts are escaped');
   });
 
-  test('is the same file whether it was ended on the way, torn or cut anywhere, and however much is sampled at once', async (t) => {
+  test('is the same file whether it was interrupted, torn or truncated anywhere, and for any batch size', async (t) => {
     const whole = temporaryFolder(t);
     await run(whole);
     const expected = completionsOf(whole);
@@ -97,7 +97,7 @@ describe('an evaluation in a folder', () => {
       const asked: number[] = [];
       await run(folder, { batch: [1, 3, 7, 12, 100, 6][i], onProgress: (done) => asked.push(done) });
       assert.equal(completionsOf(folder), expected, `cut at ${cut}`);
-      // What is complete is not sampled again.
+      // Complete problems are not sampled again.
       assert.equal(asked[0], Math.floor(expected.slice(0, cut).split('\n').length / 3 - 1e-9));
     }
     const ended = temporaryFolder(t);
@@ -111,7 +111,7 @@ describe('an evaluation in a folder', () => {
     assert.equal(completionsOf(ended), expected);
   });
 
-  test('goes on only as what it was', async (t) => {
+  test('resumes only with the same identity', async (t) => {
     const folder = temporaryFolder(t);
     await run(folder);
     const other = { ...about, identity: { ...about.identity, sampling: { ...sampling, seed: 6 } } };
@@ -124,7 +124,7 @@ describe('an evaluation in a folder', () => {
 });
 
 describe('evaluation in training', () => {
-  test('takes several completions a problem, and tells pass@k, the vote and what was cut off', async (t) => {
+  test('samples several completions per problem, and reports pass@k, the vote and the truncated share', async (t) => {
     const runDir = temporaryFolder(t);
     const own = tinyPolicy();
     const evaluation = { size: 5, samples: 4, every: 1 };
@@ -144,7 +144,7 @@ describe('evaluation in training', () => {
     assert.equal(first['eval/same/pass@4'], same.estimates!['pass@4'].mean);
   });
 
-  test('draws from a share of probability: a small one leaves the most likely token alone', async () => {
+  test('truncates the distribution: with a small top-p only the most likely token is left', async () => {
     const own = { ...sampling, temperature: 1, topP: 1e-6 };
     const records = await completeExamples(policy, tokens(), examples, own);
     const greedily = await completeExamples(policy, tokens(), examples, {
@@ -159,7 +159,7 @@ describe('evaluation in training', () => {
     );
   });
 
-  test('is greedy with one completion, and refuses several that would be the same', async () => {
+  test('is greedy with one completion, and rejects several that would be identical', async () => {
     assert.deepEqual(resolveSettings({}).evaluation, {
       every: 50,
       size: null,
@@ -180,7 +180,7 @@ describe('evaluation in training', () => {
   });
 });
 
-test('groupgrad evaluate: a run on a data file, told apart by a column, gone on with, and compared with another', async (t) => {
+test('groupgrad evaluate: a run on a data file, by column, resumed, and compared with another', async (t) => {
   const folder = temporaryFolder(t);
   const own = tinyPolicy();
   const trainer = await createTrainer(
@@ -243,6 +243,6 @@ test('groupgrad evaluate: a run on a data file, told apart by a column, gone on 
   assert.deepEqual(again.comparison, second.comparison);
   await assert.rejects(
     output(join(folder, 'second'), '--samples', '2'),
-    /^UsageError: --samples: expected a model or a run/,
+    /^UsageError: --samples: requires a model or a run/,
   );
 });

@@ -1,4 +1,4 @@
-// Evaluations: estimators against enumeration, intervals against simulation, votes, parts, pairs; and in training.
+// Evaluations: estimators compared with enumeration, intervals with simulation; votes, parts and pairs; and in training.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -37,7 +37,7 @@ const problem = (index: number, completions: readonly Given[], change: Partial<C
 const right = (extracted = '4'): Given => ({ score: 1, extracted });
 const wrong = (extracted: string | null): Given => ({ score: 0, extracted });
 
-/** All subsets of k of n things. */
+/** All subsets of k of n items. */
 function* subsets(n: number, k: number, from = 0): Generator<number[]> {
   if (k === 0) return yield [];
   for (let i = from; i <= n - k; i++) for (const rest of subsets(n, k - 1, i + 1)) yield [i, ...rest];
@@ -56,11 +56,11 @@ describe('estimators', () => {
     }
   });
 
-  test('pass@k is asked for powers of two, and for all completions', () => {
+  test('pass@k is computed for powers of two, and for all completions', () => {
     assert.deepEqual([1, 2, 3, 8, 12].map(passCounts), [[1], [1, 2], [1, 2, 3], [1, 2, 4, 8], [1, 2, 4, 8, 12]]);
   });
 
-  test('a problem has its mean, pass@k and vote; of one completion the mean alone', () => {
+  test('a problem has its mean, pass@k and vote; with one completion only the mean', () => {
     assert.deepEqual(problemValues(problem(0, [right(), wrong('5'), wrong('5'), wrong('6')])), {
       'avg@4': 0.25,
       'pass@1': 0.25,
@@ -71,7 +71,7 @@ describe('estimators', () => {
     assert.deepEqual(problemValues(problem(0, [{ score: 0.5 }])), { 'avg@1': 0.5 });
   });
 
-  test('a vote counts answers as they are after normalisation, right ones as one, and none for what has no answer', () => {
+  test('a vote counts normalised answers, all right ones as one, and ignores completions without an answer', () => {
     const cases: [Given[], number][] = [
       [[right('4'), right('4.0'), wrong('5'), wrong('6')], 1],
       [[right(), wrong('1{,}000'), wrong('1000')], 0],
@@ -80,7 +80,7 @@ describe('estimators', () => {
       [[wrong(null), wrong(null)], 0],
       [[wrong('5'), { ...right(), truncated: true, score: 0 }], 0],
       [[right(), { ...wrong('5'), truncated: true }, { ...wrong('5'), truncated: true }], 1],
-      // Without a grader's word the texts are what is voted on.
+      // Without a grader's answer the texts are voted on.
       [
         [
           { score: 1, completion: 'x' },
@@ -116,7 +116,7 @@ describe('summaries', () => {
     }),
   ];
 
-  test('are of all problems and of parts, in the order of their values', () => {
+  test('cover all problems and parts, in the order of their values', () => {
     const { parts, ...all } = summarise(problems);
     assert.deepEqual([all.problems, all.samples, all.truncated, all.tokens], [3, 2, 1 / 6, 4]);
     assert.deepEqual(
@@ -138,13 +138,13 @@ describe('summaries', () => {
         ['subject', 'B', 1, 0.5],
       ],
     );
-    // Where all are equally hard, there is nothing to tell apart.
+    // If all problems are equally hard, there is no breakdown.
     assert.deepEqual(summarise([problem(0, [right()]), problem(1, [right()])]).parts, []);
     assert.throws(() => summarise([problem(0, [right()]), problem(1, [right(), right()])]), /^TypeError: problem 1: /);
   });
 
-  test('intervals hold the truth as often as they say: problems of different difficulty, few samples of each', () => {
-    // Problem i is right with a probability of its own, drawn from Beta(1, 2) as a maximum of uniforms' complement: mean 1/3.
+  test('intervals cover the truth as often as stated: problems of different difficulty, few samples of each', () => {
+    // The success probability of problem i is drawn from Beta(1, 2), as the complement of a maximum of two uniforms: mean 1/3.
     let state = 12345;
     const random = () => {
       state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -166,7 +166,7 @@ describe('summaries', () => {
         const { low, high } = estimate(means);
         held += Number(low! <= 1 / 3 && 1 / 3 <= high!);
       }
-      // 95 % of 400 runs: a standard deviation of 4.4; skewness takes a little at few problems.
+      // 95 % of 400 runs: a standard deviation of 4.4; skewness reduces coverage a little with few problems.
       assert.ok(held >= 0.92 * runs && held <= 0.98 * runs, `${count} problems: ${held} of ${runs}`);
     }
   });
@@ -176,7 +176,7 @@ describe('paired comparisons', () => {
   const before = [0, 1, 2, 3].map((i) => problem(i, [right(), i < 2 ? right() : wrong('5')]));
   const after = [3, 2, 1, 5].map((i) => problem(i, [right(), right(), right(), i === 1 ? wrong('5') : right()]));
 
-  test('are over the problems that both have, whatever their order and number of samples', () => {
+  test('use the problems that both have, whatever their order and number of samples', () => {
     const { quantities, changes, ...counts } = comparePaired(before, after);
     assert.deepEqual(counts, { problems: 3, onlyBefore: 1, onlyAfter: 1, better: 2, worse: 1 });
     assert.deepEqual(
@@ -198,7 +198,7 @@ describe('paired comparisons', () => {
     );
   });
 
-  test('of the same evaluation have no difference, and need a problem in common', () => {
+  test('of the same evaluation show no difference; there must be a problem in common', () => {
     const { quantities, better, worse } = comparePaired(before, before);
     assert.deepEqual([better, worse], [0, 0]);
     for (const { difference, p } of quantities) {

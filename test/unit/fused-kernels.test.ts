@@ -1,12 +1,14 @@
-// Primitives take a fused kernel of the current backend where it has one of their names: with stand-ins on the plain backend,
-// each written from what its primitive says of inputs, attributes and outputs, a model computes what the composed form does.
+// Primitives use a fused kernel of the current backend if it has one of their name: with stand-ins on the plain backend,
+// each written from its primitive's documentation of inputs, attributes and outputs, a model computes the same as the composed form.
 //
-// Bound: 1e-5 of the largest value: values of order 1 through some 10 float32 sums of at most 48 terms, in another order.
+// Bound: 1e-5 of the largest value: values of order 1 through about 10 float32 sums of at most 48 terms, in another order.
 
 import assert from 'node:assert/strict';
 import test, { afterEach, before } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import { linear } from '../../src/model/linear.js';
+import { forget } from '../../src/model/part.js';
 import type { Decoder, RefillableDecoder } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { padPrompts } from '../../src/rollout/sample.js';
@@ -17,7 +19,7 @@ import { globalNorm } from '../../src/train/update.js';
 import { assertArray } from '../support/compare.js';
 import { type Attributes, type Primitive, primitives } from '../support/primitives.js';
 
-/** What was called, by name. */
+/** Names of the calls. */
 const calls = new Map<string, number>();
 const vocabulary = characterVocabulary('abcdef');
 const size = { layers: 2, width: 16, heads: 4, keyValueHeads: 2, hidden: 24 };
@@ -92,8 +94,10 @@ const decodeAttention: Primitive = (inputs, shapes, attributes) => {
   return [[mixed, [rows, width]]];
 };
 
-/** Those of the model; the others are the optimiser's. */
-const ofModel = Object.keys(primitives).filter((name) => !/adamW|globalNorm/.test(name));
+const ofLinear = ['groupgrad.adapterStates', 'groupgrad.linear', 'groupgrad.linearBackward'];
+const ofOptimizer = ['groupgrad.adamW', 'groupgrad.globalNorm'];
+/** Those of the model below, which has no biases and no adapters. */
+const ofModel = Object.keys(primitives).filter((name) => ![...ofLinear, ...ofOptimizer].includes(name));
 
 function logitsAndGradients(recompute: boolean): Record<string, Float32Array> {
   const policy = createTransformer({ ...size, recompute }, vocabulary, 5);
@@ -115,7 +119,7 @@ function logitsAndGradients(recompute: boolean): Record<string, Float32Array> {
   return all;
 }
 
-/** Logits of rows that come, go and grow over the ends of blocks, after every change. */
+/** Logits of rows that are added, removed and extended beyond the ends of blocks, after every change. */
 function decodedLogits(): Float32Array {
   const policy = createTransformer(size, vocabulary, 5);
   const prompts = [3, 48, 70, 90].map((length, i) => Int32Array.from({ length }, (_, t) => (t * (i + 2)) % 7));
@@ -148,7 +152,7 @@ afterEach(() => {
   }
 });
 
-test('decoding computes by its fused kernel, which writes the cache in place', () => {
+test('decoding uses its fused kernel, which writes the cache in place', () => {
   const composed = decodedLogits();
   register('groupgrad.decodeAttention', decodeAttention);
   const before = tf.memory().numTensors;
@@ -158,7 +162,7 @@ test('decoding computes by its fused kernel, which writes the cache in place', (
   assert.equal(tf.memory().numTensors, before);
 });
 
-test('every primitive computes by the fused kernels of its name, forward and backward', () => {
+test('every primitive uses the fused kernels of its name, forward and backward', () => {
   const composed = logitsAndGradients(false);
   for (const name of ofModel) register(name);
   for (const recompute of [false, true]) {
@@ -167,6 +171,48 @@ test('every primitive computes by the fused kernels of its name, forward and bac
     assert.deepEqual([...calls.keys()].sort(), ofModel.sort());
     for (const [name, values] of Object.entries(composed)) assertArray(fused[name], values, 1e-5, name);
   }
+});
+
+/** Values and all gradients of linear layers with what they may have. */
+function linearLayers(): Record<string, Float32Array> {
+  const draw = (seed: number, rows: number, columns: number) =>
+    tf.tensor2d(
+      Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(1.7 * i + seed)),
+      [rows, columns],
+    );
+  const results: Record<string, Float32Array> = {};
+  for (const inputsFirst of [false, true]) {
+    for (const [hasBias, rank] of [
+      [true, 0],
+      [false, 3],
+      [true, 5],
+    ] as const) {
+      tf.tidy(() => {
+        const weight = inputsFirst ? draw(1, 7, 9) : draw(1, 9, 7);
+        const bias = hasBias ? tf.reshape<tf.Rank.R1>(draw(2, 1, 9), [9]) : undefined;
+        const adapter = rank > 0 ? { a: draw(3, rank, 7), b: draw(4, 9, rank), scale: 0.3 } : undefined;
+        const layer = linear(draw(5, 11, 7), { weight, inputsFirst, bias, adapter }, forget);
+        const dy = draw(6, 11, 9);
+        for (const wanted of ['x', 'weight', 'bias', 'a', 'b', 'all']) {
+          const gradients = layer.backward(dy, (name) => wanted === 'all' || name === wanted);
+          for (const [name, gradient] of Object.entries({ value: layer.value, ...gradients })) {
+            results[`${inputsFirst} ${hasBias} ${rank} ${wanted} ${name}`] = gradient.dataSync<'float32'>().slice();
+          }
+        }
+      });
+    }
+  }
+  return results;
+}
+
+test('so do linear layers with biases and adapters, each gradient only where it is wanted', () => {
+  const composed = linearLayers();
+  for (const name of ofLinear) register(name);
+  calls.clear();
+  const fused = linearLayers();
+  assert.deepEqual([...calls.keys()].sort(), ofLinear);
+  assert.deepEqual(Object.keys(fused).sort(), Object.keys(composed).sort());
+  for (const [name, values] of Object.entries(composed)) assertArray(fused[name], values, 1e-5, name);
 });
 
 function updated(): Float32Array[] {
@@ -197,9 +243,9 @@ function updated(): Float32Array[] {
   return values;
 }
 
-test('so do the optimiser and the norm of the gradient', () => {
+test('so do the optimizer and the norm of the gradient', () => {
   const composed = updated();
-  for (const name of ['groupgrad.adamW', 'groupgrad.globalNorm']) register(name);
+  for (const name of ofOptimizer) register(name);
   calls.clear();
   const fused = updated();
   assert.deepEqual([...calls].sort(), [

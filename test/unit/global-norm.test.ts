@@ -1,4 +1,4 @@
-// The norm of a gradient: its value, and that it takes the memory of one tensor's squares.
+// The norm of a gradient: its value, and that it needs the memory of only one tensor's squares.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -10,7 +10,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
   describe(`the norm of many tensors on ${backend}`, () => {
     before(() => startBackend(backend));
 
-    test('is the root of the sum of all squares, and holds the squares of one tensor at a time', async () => {
+    test('is the root of the sum of all squares, and stores the squares of one tensor at a time', async () => {
       const count = 1000;
       const tensors = [1, 2, 3, 4].map((factor) =>
         tf.tensor1d(Float32Array.from({ length: count }, (_, i) => factor * Math.sin(i))),

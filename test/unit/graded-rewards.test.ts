@@ -1,4 +1,4 @@
-// The rewards by name: what each gives for which completion, and what it refuses.
+// Rewards by name: their value for each completion, and the options that they reject.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -19,7 +19,7 @@ function input(
 }
 const of = async (reward: Reward<Example>, ...about: Parameters<typeof input>) => reward.judge(input(...about));
 
-test('graders give 1 for a right answer, 0 for a wrong one and for one that was cut off', async () => {
+test('graders give 1 for a right answer, 0 for a wrong one and for a truncated completion', async () => {
   const table: [Reward<Example>, right: string, wrong: string, answer: string][] = [
     [rewards.maths(), '\\boxed{0.25}', '\\boxed{0.5}', '1/4'],
     [rewards.gsm8k(), '#### 18', '#### 19', 'because … #### 18'],
@@ -38,14 +38,14 @@ test('graders give 1 for a right answer, 0 for a wrong one and for one that was 
   }
 });
 
-test('the right answer and the choices may stand in other fields of the example', async () => {
+test('the right answer and the choices may be in other fields of the example', async () => {
   const maths = rewards.maths({ gold: ({ solution }) => solution.toUpperCase() });
   assert.equal(await of(maths, '\\boxed{X}', { answer: 'x' }), 1);
   const choice = rewards.choice({ choices: () => ['Rome', 'Paris'] });
   assert.equal(await of(choice, '\\boxed{Paris}', { answer: 'B' }), 1);
 });
 
-test('format wants each think tag once, with something within and after', async () => {
+test('format requires each think tag once, with text within and after', async () => {
   const format = rewards.format();
   for (const text of ['<think>a</think>b', '\n<think>a</think>\n\nb']) assert.equal(await of(format, text), 1, text);
   const wrong = [
@@ -71,7 +71,7 @@ test('overlong is 0, then falls to -1 over the buffer', async () => {
   assert.deepEqual(found, [0, 0, -0.05, -0.5, -1, -1]);
 });
 
-test('cosine goes from the short to the long reward, apart for right and wrong', async () => {
+test('cosine goes from the short to the long reward, separately for right and wrong answers', async () => {
   const cosine = rewards.cosine({ maxTokens: 100 });
   assert.equal(await of(cosine, '', { tokens: 0, score: 1 }), 2);
   assert.equal(await of(cosine, '', { tokens: 50, score: 1 }), 1.5);
@@ -92,11 +92,11 @@ test('cosine goes from the short to the long reward, apart for right and wrong',
   );
 });
 
-test('repetition grows with the share of repeated runs', async () => {
+test('repetition grows with the share of repeated n-grams', async () => {
   const repetition = rewards.repetition();
   assert.equal(await of(repetition, 'one two three four five'), 0);
   assert.equal(await of(repetition, 'one two'), 0);
-  // Runs of three: (a a a) four times, three of them repeated.
+  // N-grams of three: (a a a) four times, three of them repeated.
   assert.equal(await of(repetition, 'a A a a a a'), -0.75);
   assert.equal(await of(rewards.repetition({ size: 1, penalty: -2 }), 'a b a b'), -1);
 });

@@ -1,5 +1,5 @@
-// Warnings of runs that do not learn: when each begins, that it is said once, what it says, and that a run that goes on
-// warns as one that was not stopped.
+// Warnings of runs that do not learn: when each begins, that it is given once, what it says, and that a resumed run warns
+// like an uninterrupted one.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -29,7 +29,7 @@ const context: HealthContext = {
   maxLogProbDifference: null,
 };
 
-/** A step of a run in good health. */
+/** A step of a healthy run. */
 const good = {
   reward: 0.4,
   reward_std: 0.49,
@@ -48,7 +48,7 @@ const good = {
 const skipped = { 'guard/skipped': 1 };
 type Step = Record<string, number>;
 
-/** Steps with small changes from one to the next, as real ones have. */
+/** Steps with small changes from one to the next, as in real runs. */
 function steps(count: number, change: (i: number) => Step = () => ({}), base: Step = good): Step[] {
   return Array.from({ length: count }, (_, i) => {
     const wobble = 0.01 * Math.sin(7 * i);
@@ -61,7 +61,7 @@ interface Told {
   warning: string;
 }
 
-/** What is told over some steps, numbered from 1, and the conditions that held in each. */
+/** The warnings over some steps, numbered from 1, and the conditions in each. */
 function watch(all: readonly Step[], change: Partial<HealthContext> = {}) {
   const told: Told[] = [];
   const held: string[][] = [];
@@ -70,7 +70,7 @@ function watch(all: readonly Step[], change: Partial<HealthContext> = {}) {
     const frozen = JSON.stringify(health);
     const result = observeHealth(health, i + 1, metrics, { ...context, ...change });
     assert.equal(JSON.stringify(health), frozen, 'the state was changed in place');
-    // As a checkpoint holds it.
+    // As in a checkpoint.
     assert.deepEqual(JSON.parse(JSON.stringify(result.health)), result.health);
     health = JSON.parse(JSON.stringify(result.health));
     told.push(...result.warnings.map((warning) => ({ step: i + 1, warning })));
@@ -92,14 +92,14 @@ function assertTold({ told }: { told: Told[] }, step: number, text: RegExp): voi
 }
 
 describe('a run', () => {
-  test('in good health has no warnings and no metrics of them', () => {
+  test('that is healthy has no warnings and no metrics of them', () => {
     const { told, held, health } = watch(steps(100));
     assert.deepEqual(told, []);
     assert.ok(held.every((names) => names.length === 0));
     assert.equal(health.learned, 100);
   });
 
-  test('that learns is in good health: rewards and accuracy rise, length and entropy fall', () => {
+  test('that learns is healthy: rewards and accuracy rise, length and entropy fall', () => {
     const learning = steps(200, (i) => {
       const share = i / 200;
       return {
@@ -115,7 +115,7 @@ describe('a run', () => {
     assert.deepEqual(watch(learning).told, []);
   });
 
-  test('is warned of no gradient once all groups were without spread for the window', () => {
+  test('gets a warning about no gradient once all groups were without spread for the window', () => {
     const equal = { frac_reward_zero_std: 1, reward: 0, accuracy: 0, grad_norm: 0 };
     const run = watch([...steps(7, () => ({ accuracy: 0.05, reward: 0.05 })), ...steps(30, () => equal)]);
     assertTold(
@@ -134,7 +134,7 @@ describe('a run', () => {
     assert.deepEqual(run.inEffect, [run.told[0].warning]);
   });
 
-  test('says what is behind it', () => {
+  test('says what causes it', () => {
     const text = (change: Step, more: Partial<HealthContext> = {}) =>
       watch(
         steps(window, () => change),
@@ -152,9 +152,9 @@ describe('a run', () => {
     assert.match(text({ ...equal, reward: 0.5, accuracy: 0.5 }), /a problem is always right or always wrong/);
     assert.match(text({ ...equal, reward: Number.NaN, accuracy: 0.5 }), /no reward applied to any completion/);
     assert.match(text({ grad_norm: 0 }), /it was 0 although rewards differ; are all tokens masked/);
-    // A gradient of an entropy bonus or a KL term is none of the rewards.
+    // The gradient of an entropy bonus or a KL term does not come from rewards.
     assert.match(text({ frac_reward_zero_std: 1, reward: 0, accuracy: 0 }), /in every group all rewards were equal/);
-    // Without a centre, equal rewards are a gradient.
+    // Without a centre, equal rewards have a gradient.
     assert.equal(text({ frac_reward_zero_std: 1 }, { isCentered: false }), undefined);
     assert.match(
       text({ ...equal, reward: 0, accuracy: 0 }, { isCentered: false }),
@@ -162,7 +162,7 @@ describe('a run', () => {
     );
   });
 
-  test('is warned when the guard skips every step, and when it skips half of them', () => {
+  test('gets a warning when the guard skips every step, and when it skips half of them', () => {
     const all = watch(Array.from({ length: window + 5 }, () => skipped));
     assertTold(all, window, /the guard skipped each of the last 10 steps: nothing is learnt; faults\//);
     assert.equal(all.health.learned, 0);
@@ -175,7 +175,7 @@ describe('a run', () => {
     assertTold(both, window, /had a gradient to learn from, 5 were skipped by the guard: in every group/);
   });
 
-  test('is warned again only when a condition comes back after it has been gone for the window', () => {
+  test('gets another warning only when a condition returns after it was absent for the window', () => {
     const equal = { frac_reward_zero_std: 1, grad_norm: 0 };
     const times = (gap: number) =>
       watch([...steps(15, () => equal), ...steps(gap), ...steps(30, () => equal)]).told.map(({ step }) => step);
@@ -186,7 +186,7 @@ describe('a run', () => {
     assert.equal(flicker.told.length, 1, flicker.told.map(({ warning }) => warning).join('\n'));
     const gone = flicker.held.filter((names) => names.length === 0).length;
     assert.ok(gone > 10 && gone < 39);
-    // Gone for long enough.
+    // Absent for long enough.
     const rested = watch([...steps(12, () => equal), ...steps(40), ...steps(12, () => equal)]);
     assert.deepEqual(
       rested.told.map(({ step }) => step),
@@ -196,7 +196,7 @@ describe('a run', () => {
     assert.equal(watch([...steps(12, () => equal), ...steps(window - 1)]).inEffect.length, 1);
   });
 
-  test('is warned when nothing is ever right, and when nothing is right any more', () => {
+  test('gets a warning when nothing is ever right, and when nothing is right any more', () => {
     const wrong = { accuracy: 0, reward: -0.1 };
     const run = watch(
       steps(window, () => wrong),
@@ -224,7 +224,7 @@ describe('a run', () => {
     );
   });
 
-  test('is warned of a reward that is gamed, with the rewards that rose', () => {
+  test('gets a warning about reward hacking, with the rewards that rose', () => {
     const rewards = [
       { name: 'correct', weight: 1 },
       { name: 'brief', weight: 0.1 },
@@ -249,16 +249,16 @@ describe('a run', () => {
     );
     assert.match(run.told[0].warning, /the policy gets better at '(correct', ')?brief' alone/);
     assert.doesNotMatch(run.told[0].warning, /'cost'/);
-    // Chance is no rise, and a rise of both is none of one alone.
+    // Chance is not a rise, and a rise of both is not a rise of only one.
     assert.deepEqual(watch(steps(40, gamed(0)), { rewards }).told, []);
     const both = steps(40, (i) => ({ ...gamed(0.02)(i), accuracy: 0.1 + 0.02 * i }));
     assert.deepEqual(watch(both, { rewards }).told, []);
-    // Where all is right already, accuracy cannot rise.
+    // If everything is right already, accuracy cannot rise.
     const solved = steps(40, (i) => ({ ...gamed(0.02)(i), accuracy: 0.97 }));
     assert.deepEqual(watch(solved, { rewards }).told, []);
   });
 
-  test('is warned of completions that shrink without being right more often', () => {
+  test('gets a warning about completions that shrink without being right more often', () => {
     const shrinking = (i: number) => ({ 'completions/mean_length': Math.max(1, 12 - i) });
     assertTold(
       watch(steps(40, shrinking)),
@@ -269,7 +269,7 @@ describe('a run', () => {
     assert.deepEqual(watch(learning).told, []);
   });
 
-  test('is warned of completions that do not end', () => {
+  test('gets a warning about completions that do not end', () => {
     const never = watch(steps(20, () => ({ 'completions/clipped_ratio': 0.95 })));
     assertTold(
       never,
@@ -285,7 +285,7 @@ describe('a run', () => {
     );
   });
 
-  test('is warned of a policy that has stopped to explore, that runs away, or whose ratios are clipped', () => {
+  test('gets a warning about a policy that stops exploring, that diverges, or whose ratios are clipped', () => {
     const sharp = { entropy: 0.001, accuracy: 0.3, frac_reward_zero_std: 0.9 };
     assertTold(
       watch([...steps(5), ...steps(20, () => sharp)]),
@@ -305,17 +305,35 @@ describe('a run', () => {
     );
   });
 
-  test('is warned of an accuracy that falls', () => {
+  test('gets a warning about falling accuracy', () => {
     const fallen = watch([...steps(30), ...steps(30, () => ({ accuracy: 0.1, reward: 0.1 }))]);
     assert.equal(fallen.told.length, 1);
     assert.match(fallen.told[0].warning, /accuracy has fallen from 4\d\.\d % at its best to 1\d\.\d %/);
   });
 
-  test('is warned of a learning rate that has come to its end, at once', () => {
+  test('gets a warning at once about a learning rate that has reached 0', () => {
     const over = watch([...steps(8), ...steps(4, () => ({ learning_rate: 0 }))], { totalUpdates: 16 });
     assertTold(over, 9, /optimizer\.totalSteps counts updates, of which there are 2 a step: 16 of them are 8 steps/);
     assert.equal(over.health.learned, 8);
     assertTold(watch(steps(2, () => ({ learning_rate: 0 }))), 1, /the learning rate is 0: nothing is learnt/);
+  });
+
+  test('is warned of log-probs that differ at once, where no older weights than its own explain it', () => {
+    const differs = { 'sampling/log_prob_difference_max': 0.5 };
+    const limit = { maxLogProbDifference: 0.1 };
+    assert.deepEqual(
+      watch(
+        steps(2, () => differs),
+        limit,
+      ).held,
+      [['log_prob_difference'], ['log_prob_difference']],
+    );
+    const ahead = watch(
+      steps(4, (i) => ({ ...differs, 'sampling/staleness_max': i % 2 })),
+      limit,
+    );
+    assert.deepEqual(ahead.held, [['log_prob_difference'], [], ['log_prob_difference'], []]);
+    assert.equal(ahead.told.length, 1);
   });
 
   test('is warned of one of several rewards that says the same of everything', () => {
@@ -363,7 +381,7 @@ describe('a run', () => {
   });
 });
 
-test('the documentation names every condition and its numbers', () => {
+test('the documentation names every condition and its thresholds', () => {
   const source = readFileSync(join(root, 'src', 'train', 'health.ts'), 'utf8');
   const docs = readFileSync(join(root, 'docs', 'trainer.md'), 'utf8');
   const names = [...source.matchAll(/look\('(\w+)'/g)].map(([, name]) => name);
@@ -386,7 +404,7 @@ test('the documentation names every condition and its numbers', () => {
 describe('the trainer', () => {
   before(async () => void (await startBackend(quickBackend)));
 
-  test('warns of rewards that are all equal: in steps, in progress, in its result', async (t) => {
+  test('warns about rewards that are all equal: in steps, in progress, in its result', async (t) => {
     const trainer = await tinyTrainer(t, { rewards: [defineReward('same', () => 0.5)] });
     const lines: string[] = [];
     const begun: string[][] = [];
@@ -411,7 +429,7 @@ describe('the trainer', () => {
     assert.equal(lines.filter((line) => line === `warning: ${result.warnings[0]}\n`).length, 1);
   });
 
-  test('warns of a guard that skips everything', async (t) => {
+  test('warns about a guard that skips everything', async (t) => {
     const rewards = [defineReward('broken', () => Number.NaN)];
     const trainer = await tinyTrainer(t, { rewards, guard: { budget: 100 } });
     const { learned, skipped, warnings } = await trainer.run({ max: window, output: null });
@@ -419,8 +437,8 @@ describe('the trainer', () => {
     assert.match(warnings[0], /^step 10: the guard skipped each of the last 10 steps/);
   });
 
-  test('warns of a policy that begins with random weights and learns brevity alone', async (t) => {
-    // What README used to show: no warm start, and a length reward that is paid whether an answer is right or not.
+  test('warns about a policy that begins with random weights and only learns brevity', async (t) => {
+    // What README used to show: no warm start, and a length reward that is paid for wrong answers too.
     const train = countdown({ numbers: [3, 4], maxTarget: 99, seed: 1 });
     const policy = createTransformer(
       { layers: 1, width: 16, heads: 2, keyValueHeads: 2, hidden: 24 },
@@ -457,14 +475,14 @@ describe('the trainer', () => {
     assert.ok(texts.some((text) => /the policy gets better at 'brief' alone/.test(text)));
   });
 
-  test('counts the steps that changed the weights, and warns of none that does', async (t) => {
+  test('counts the steps that changed the weights, and warns if none does', async (t) => {
     const trainer = await tinyTrainer(t, { train: { ...lengthTask(), score: (text) => text.length / 5 } });
     const { learned, warnings } = await trainer.run({ max: 12, output: null });
     assert.equal(learned, 12);
     assert.deepEqual(warnings, []);
   });
 
-  test('tells of a warm start that ends short of its aim', async (t) => {
+  test('reports a warm start that ends below its goal', async (t) => {
     const trainer = await tinyTrainer(t, {
       train: tinyTask,
       warmStart: { steps: 4, until: 0.9, every: 2, problems: 8 },
@@ -472,7 +490,7 @@ describe('the trainer', () => {
     await trainer.start();
     assert.match(
       trainer.notices[0],
-      /^the warm start has ended after 4 updates with [\d.]+ % right, short of 90\.0 % \(warmStart\.until\); give it more steps/,
+      /^the warm start ended after 4 updates with [\d.]+ % right, below 90\.0 % \(warmStart\.until\); give it more steps/,
     );
   });
 });

@@ -1,4 +1,4 @@
-// When a step must end, and what keeps signals waiting.
+// When a step must end, and what delays signals.
 
 import assert from 'node:assert/strict';
 import test, { describe, type TestContext } from 'node:test';
@@ -6,7 +6,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { EventLoopWatch } from '../../src/base/event-loop.js';
 import { Interrupted, interruption } from '../../src/base/interruption.js';
 import type { Policy } from '../../src/model/policy.js';
-import { sequencesAPass } from '../../src/rollout/pass-size.js';
+import { sequencesPerPass } from '../../src/rollout/pass-size.js';
 
 function busy(milliseconds: number): void {
   const began = performance.now();
@@ -19,7 +19,7 @@ function watch(t: TestContext): EventLoopWatch {
   return loop;
 }
 
-test('a stretch in which the event loop does not turn is measured, and the last one told apart', async (t) => {
+test('the longest blocked time of the event loop is measured, and the last one separately', async (t) => {
   const loop = watch(t);
   await wait(60);
   const before = loop.longest;
@@ -28,7 +28,7 @@ test('a stretch in which the event loop does not turn is measured, and the last 
   await new Promise((resolve) => setImmediate(resolve));
   const { justEnded, longest } = loop;
   assert.ok(justEnded > 0.3 && longest >= justEnded, `${justEnded} and ${longest}`);
-  // Turns without a stretch of that length, on however busy a machine.
+  // Turns without a blocked time of that length, however busy the machine is.
   for (let turns = 0; loop.justEnded > 0.3; turns++) {
     assert.ok(turns < 100);
     await wait(25);
@@ -36,11 +36,11 @@ test('a stretch in which the event loop does not turn is measured, and the last 
   assert.ok(loop.longest >= longest);
 });
 
-describe('a step that is to end', () => {
-  /** The event loop as it would have been, in seconds. */
+describe('a step that is asked to end', () => {
+  /** A simulated event loop, in seconds. */
   const loop = (justEnded: number, longest: number) => ({ justEnded, longest }) as EventLoopWatch;
 
-  /** Seconds after the request at which it is interrupted; undefined within a second of none. */
+  /** Seconds from the request to the interruption; undefined if there is none within a second. */
   async function delay(grace: number, watched: EventLoopWatch, known: number): Promise<number | undefined> {
     const request = new AbortController();
     const { signal, release } = interruption(request.signal, grace, watched, known);
@@ -72,18 +72,18 @@ describe('a step that is to end', () => {
     });
   }
 
-  test('is not where it may take as long as it likes, or longer than a timer waits', async () => {
+  test('is not interrupted with an infinite grace period, or one longer than timers allow', async () => {
     assert.equal(await delay(Infinity, loop(0, 0), 0), undefined);
     assert.equal(await delay(1e9, loop(0, 0), 0), undefined);
   });
 
-  test('counts from a request that came before it', async () => {
+  test('counts from a request that came before the step', async () => {
     const { signal, release } = interruption(AbortSignal.abort(), 0, loop(0, 0), 0);
     assert.equal(signal.aborted, true);
     release();
   });
 
-  test('is let go of: a request comes to nothing after that', async () => {
+  test('ignores requests after its release', async () => {
     const request = new AbortController();
     const first = interruption(request.signal, 0, loop(0, 0), 0);
     const second = interruption(request.signal, 0.1, loop(0, 0), 0);
@@ -95,12 +95,12 @@ describe('a step that is to end', () => {
   });
 });
 
-test('a pass holds as many sequences as its parameters and their length allow, and at least one', () => {
+test('a pass takes as many sequences as its parameters and their length allow, and at least one', () => {
   const policy = (...sizes: number[]) =>
     ({ variables: Object.fromEntries(sizes.map((size, i) => [i, { size }])) }) as unknown as Policy;
-  assert.equal(sequencesAPass(policy(300, 100), 10, 'forward and backward'), 1e6);
-  assert.equal(sequencesAPass(policy(300, 100), 10, 'forward'), 3e6);
-  assert.equal(sequencesAPass(policy(4_800_000), 32, 'forward and backward'), 26);
-  assert.equal(sequencesAPass(policy(1e9), 4, 'forward and backward'), 1);
-  assert.equal(sequencesAPass(policy(1e9), 5, 'forward and backward'), 1);
+  assert.equal(sequencesPerPass(policy(300, 100), 10, 'forward and backward'), 1e6);
+  assert.equal(sequencesPerPass(policy(300, 100), 10, 'forward'), 3e6);
+  assert.equal(sequencesPerPass(policy(4_800_000), 32, 'forward and backward'), 26);
+  assert.equal(sequencesPerPass(policy(1e9), 4, 'forward and backward'), 1);
+  assert.equal(sequencesPerPass(policy(1e9), 5, 'forward and backward'), 1);
 });

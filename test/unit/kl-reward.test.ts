@@ -1,4 +1,4 @@
-// The KL divergence from the reference policy as a reward of the trainer, and as a term of tokens under every ratio.
+// The KL divergence from the reference policy as a reward of the trainer, and as a loss term per token under every ratio.
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
@@ -37,7 +37,7 @@ describe('the KL reward', () => {
   }
 
   for (const [estimator, estimate] of Object.entries(estimates)) {
-    test(`${estimator}: the sum over a completion's tokens, truncated ones too`, async (t) => {
+    test(`${estimator}: the sum over a completion's tokens, also of truncated ones`, async (t) => {
       const reference = tinyPolicy();
       t.after(() => reference.dispose());
       const change = {
@@ -78,7 +78,7 @@ describe('the KL reward', () => {
     });
   }
 
-  test('is normalised for itself where rewards are', async (t) => {
+  test('is normalised separately if rewards are', async (t) => {
     const change = {
       klReward: { beta: 0.3 },
       hadw: undefined,
@@ -111,7 +111,7 @@ describe('the KL reward', () => {
     }
   });
 
-  test('a run with it goes on bit for bit: its reference is in the checkpoint', async (t) => {
+  test('a run with it resumes bit for bit: its reference is in the checkpoint', async (t) => {
     const [whole, halves] = [join(temporaryFolder(t), 'a'), join(temporaryFolder(t), 'b')];
     const change = { klReward: { beta: 0.2 }, checkpoint: { every: 2 } };
     await steps(t, 4, { ...change, runDir: whole });
@@ -127,7 +127,7 @@ describe('the KL reward', () => {
     );
   });
 
-  test('impossible options are refused by name', async (t) => {
+  test('impossible options are rejected by name', async (t) => {
     const refused = (change: Record<string, unknown>, message: RegExp) =>
       assert.rejects(tinyTrainer(t, change), (error) => message.test(String(error)) || assert.fail(String(error)));
     await refused({ klReward: {} }, /^TypeError: klReward\.beta/);
@@ -137,7 +137,7 @@ describe('the KL reward', () => {
     const rewards = [defineReward('kl', () => 1)];
     await refused(
       { klReward: { beta: 1 }, rewards },
-      /^RangeError: rewards\[0\]\.name: expected another name than klReward's/,
+      /^RangeError: rewards\[0\]\.name: expected a name other than that of klReward/,
     );
     const trainer = await tinyTrainer(t, { rewards });
     assert.equal(trainer.step, 0);
@@ -145,7 +145,7 @@ describe('the KL reward', () => {
 });
 
 for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) {
-  test(`the KL term is one of tokens under every ratio on ${device}`, { skip }, () => {
+  test(`the KL term is computed per token under every ratio on ${device}`, { skip }, () => {
     const random = seeded(11);
     const shape = { sequences: 3, length: 5 };
     const draw = (low: number, high: number) => fill(15, () => random.uniform(low, high));

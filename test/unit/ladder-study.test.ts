@@ -1,5 +1,5 @@
-// The ladder study's mathematics (examples/studies/ladder): exact expectations against every sequence of answers and against
-// the gradient of a policy, learners against the library's own gradient.
+// The mathematics of the ladder study (examples/studies/ladder): exact expectations compared with enumeration of all answers and
+// with the gradient of a policy; learners compared with the library's own gradient.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -19,7 +19,7 @@ import { ascend, drawUniforms, learn, uniformPolicies } from '../../examples/stu
 import { intervalOf, meanOf, medianOf, studentQuantile } from '../../examples/studies/ladder/statistics.js';
 import { logitsLoss, presets, tasks } from '../../src/index.js';
 
-// Advantages come from a device as float32: 2^-24 of each, and sums of them over probabilities that add up to 1.
+// Advantages from a device are float32: 2^-24 each, and sums of them over probabilities that add up to 1.
 const float32 = 2e-7;
 
 function assertClose(actual: number, expected: number, bound = float32 * Math.max(1, Math.abs(expected))) {
@@ -35,7 +35,7 @@ const situations: Situation[] = probabilities.flatMap((p) =>
   ),
 );
 
-/** Advantages of one group, written out: r − p̂, over the deviation, times Φ (docs/losses.md, "Advantages"). */
+/** Advantages of one group, written out: r − p̂, divided by the deviation, times Φ (docs/losses.md, "Advantages"). */
 function advantagesOf(rewards: readonly number[], { scale, anchor }: Situation): number[] {
   const mean = rewards.reduce((a, b) => a + b) / rewards.length;
   const variance = rewards.reduce((total, r) => total + (r - mean) ** 2, 0) / (rewards.length - 1);
@@ -52,7 +52,7 @@ function sequences(length: number, choices: number): number[][] {
   );
 }
 
-test('expectations are those over every sequence of answers', () => {
+test('expectations agree with enumeration of all answers', () => {
   for (const situation of situations) {
     const { p, groupSize, scale } = situation;
     const truth = trueAdvantages(p, scale);
@@ -93,8 +93,8 @@ test('expectations are those over every sequence of answers', () => {
   }
 });
 
-test('the expected gradient of a softmax policy is what `gradient` says times the true one, in direction too', () => {
-  // Five arms with different logits, of which two win: nothing about it is uniform.
+test('the expected gradient of a softmax policy is `gradient` times the true one, including its direction', () => {
+  // Five arms with different logits, of which two win: nothing is uniform.
   const logits = [0.3, -1, 0.8, 0.1, -0.4];
   const wins = [1, 0, 0, 1, 0];
   const weights = logits.map(Math.exp);
@@ -127,7 +127,7 @@ test('the expected gradient of a softmax policy is what `gradient` says times th
   }
 });
 
-test('over all groups r − p̂ gives (G − 1)/G of the true gradient, whatever the prompt', () => {
+test('over all groups r − p̂ gives (G − 1)/G of the true gradient, for every prompt', () => {
   for (const p of probabilities) {
     for (const groupSize of [2, 4, 8, 16]) {
       const e = expectations({ p, groupSize, scale: 'none' });
@@ -143,7 +143,7 @@ test('over all groups r − p̂ gives (G − 1)/G of the true gradient, whatever
   }
 });
 
-test('the best λ is where the error is least and the bias is gone', () => {
+test('the best λ minimises the error and removes the bias', () => {
   for (const situation of situations) {
     const e = expectations(situation);
     const best = bestScales(situation);
@@ -155,7 +155,7 @@ test('the best λ is where the error is least and the bias is gone', () => {
   }
 });
 
-test('the λ that bring an advantage nearer end where it is as far as without HA-DW', () => {
+test('an interval of λ brings an advantage closer to the true one; at its end the error equals that without HA-DW', () => {
   for (const situation of situations.filter(({ anchor }) => anchor !== undefined)) {
     const truth = trueAdvantages(situation.p, situation.scale);
     const plain = expectations({ ...situation, anchor: undefined });
@@ -174,7 +174,7 @@ test('the λ that bring an advantage nearer end where it is as far as without HA
   }
 });
 
-test('a batch weighs prompts by their number, and answers by how many have a gradient', () => {
+test('a batch weights prompts by their number, and answers by how many have a gradient', () => {
   const mixture = { rungs: [0.1, 0.6], prompts: [3, 1] };
   const situation = { groupSize: 4, scale: 'none', anchor: 0.4 } as const;
   const [hard, easy] = mixture.rungs.map((p) => expectations({ ...situation, p }));
@@ -198,7 +198,7 @@ test('a batch weighs prompts by their number, and answers by how many have a gra
   assertClose(plain.gradientCosine, 1, 1e-12);
 });
 
-test('a learner takes the step that the REINFORCE loss gives', () => {
+test('a learner takes the step of the REINFORCE loss', () => {
   const [prompts, arms, groupSize] = [3, 5, 4];
   const policies = uniformPolicies(prompts, arms);
   const rewards = [1, 0, 0, 1, 0, 0, 1, 0, 1, 1, 1, 0];
@@ -210,7 +210,7 @@ test('a learner takes the step that the REINFORCE loss gives', () => {
       ascend(policies, prompt, answers.subarray(start, end), Float64Array.from(advantages.slice(start, end)), 0.7);
     }
   };
-  // From logits that differ: the first step leaves the uniform policy.
+  // From unequal logits: the first step leaves the uniform policy.
   step();
   const before = Float64Array.from(policies.logits);
   const rows = Float32Array.from({ length: prompts * groupSize * arms }, (_, i) => {
@@ -232,7 +232,7 @@ test('a learner takes the step that the REINFORCE loss gives', () => {
     const [prompt, arm] = [Math.floor(row / arms), row % arms];
     let gradient = 0;
     for (let i = 0; i < groupSize; i++) gradient += gradLogits[(prompt * groupSize + i) * arms + arm];
-    // The loss is a mean over all sequences, the learner's gradient one over a group.
+    // The loss is a mean over all sequences, the learner's gradient over a group.
     assertClose(policies.logits[row] - before[row], -0.7 * prompts * gradient, 1e-6);
   }
   for (let prompt = 0; prompt < prompts; prompt++) {
@@ -269,7 +269,7 @@ const configuration: StudyConfiguration = {
 const place = { name: '', mixture: 'even', groupSize: 4, scale: 'none' } as const;
 const uniforms = drawUniforms(1, 100, 5, 4);
 
-test('learners start at the rungs, improve, and are the same again for the same seed', () => {
+test('learners start at the rungs, improve, and are reproducible with the same seed', () => {
   const run = learn(configuration, place, 1, uniforms);
   assert.equal(run.success.length, 101);
   assertClose(run.success[0], (3 * 0.1 + 2 * 0.5) / 5, 1e-12);
@@ -282,7 +282,7 @@ test('learners start at the rungs, improve, and are the same again for the same 
   assert.deepEqual(learn(configuration, place, 1, uniforms), run);
 });
 
-test('advantages × λ are a larger rate, and the size of HA-DW at λ is λ times that at 1', () => {
+test('advantages × λ act like a larger learning rate, and the size of HA-DW at λ is λ times that at 1', () => {
   const faster = { ...configuration, learning: { ...configuration.learning, learningRate: 1.5 } };
   assert.deepEqual(learn(configuration, { ...place, factor: 1.5 }, 1, uniforms), learn(faster, place, 1, uniforms));
   const hadw = (scale: number) => ({ ...place, sizeAlone: true, hadw: { scale, anchor: 'window 10' } });
@@ -290,8 +290,8 @@ test('advantages × λ are a larger rate, and the size of HA-DW at λ is λ time
   for (let step = 0; step <= 100; step++) assertClose(scaled.success[step], once.success[step], 1e-4);
 });
 
-test('a learner uses its anchor as it was before a batch, or with posterior timing after it', () => {
-  // Answers that all lose, then answers that all win: no group has a gradient, and the level stays where it is.
+test('a learner uses its anchor from before a batch, or with posterior timing from after it', () => {
+  // Answers that all lose, then answers that all win: no group has a gradient, and the level does not change.
   const task = tasks.bandit({ seed: 1, probabilities: configuration.rungs, arms: 10, contexts: 3 });
   const examples = [0, 2, 4, 1, 3].map((index) => task.example(index));
   const answers = (reward: number) =>
@@ -311,7 +311,7 @@ test('a learner uses its anchor as it was before a batch, or with posterior timi
   assert.ok(Number.isNaN(learn(two, place, 1, [answers(0), answers(1)]).anchorError));
 });
 
-test('the simulation observes a batch once: after its advantages, or with posterior timing before', () => {
+test('the simulation observes a batch once: after its advantages, or with posterior timing before them', () => {
   const [before, after, long] = simulate({
     ...configuration,
     rungs: [0.5],
@@ -324,19 +324,19 @@ test('the simulation observes a batch once: after its advantages, or with poster
     },
     simulation: { batches: 2000, warmup: 10, anchors: ['before', 'after', 'long'] },
   });
-  // One group of two answers is its own batch: if it has a gradient its mean is 1/2, the anchor that is after it too.
+  // One group of two answers is its own batch: if it has a gradient, its mean is 1/2, and so is the anchor after it.
   assert.deepEqual(
     after.rungs.map(({ right, wrong }) => [right.simulated, wrong.simulated]),
     [[0.5, -0.5]],
   );
   assert.ok(before.rungs[0].right.simulated > 0.51);
-  // The mean of ten batches, each of deviation √(1/4 / 2); of five, were each observed twice, it would be .155.
+  // The mean of ten batches, each with deviation √(1/4 / 2); if each were observed twice, it would be of five, .155.
   assertClose(long.anchorDeviation, Math.sqrt(1 / 80), 0.02);
 });
 
 test('with true advantages of all answers, groups without spread take steps too', () => {
   const one = { ...configuration, learning: { ...configuration.learning, samplesPerPrompt: 4 } };
-  // The first arm wins or not; all answers are alike.
+  // The first arm wins or loses; all answers are equal.
   const same = [new Float64Array(20).fill(0.01)];
   assert.equal(learn(one, place, 1, same).success[1], learn(one, place, 1, same).success[0]);
   const { success } = learn(one, { ...place, truth: 'all' }, 1, same);
@@ -344,7 +344,7 @@ test('with true advantages of all answers, groups without spread take steps too'
   assert.equal(learn(one, { ...place, truth: 'active' }, 1, same).success[1], success[0]);
 });
 
-test('true advantages are 0 where all answers are alike', () => {
+test('true advantages are 0 where all answers are equal', () => {
   for (const scale of ['none', 'group-std'] as const) {
     assert.equal(trueAdvantages(1, scale).right, 0);
     assert.equal(Math.abs(trueAdvantages(0, scale).wrong), 0);
@@ -353,7 +353,7 @@ test('true advantages are 0 where all answers are alike', () => {
 
 test('means, intervals, quantiles and medians', () => {
   assert.deepEqual(meanOf([1, 2, 3]), { mean: 2, error: Math.sqrt(1 / 3) });
-  // Tables of Student's distribution.
+  // From tables of Student's distribution.
   for (const [freedom, quantile] of [
     [5, 2.570582],
     [10, 2.228139],

@@ -1,4 +1,4 @@
-// What a step learns: the same whether its completions are cut into micro-batches or not, with every preset.
+// What a step learns: the same with and without division into micro-batches, with every preset.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -16,9 +16,10 @@ import { resolveSettings } from '../../src/train/options.js';
 import { createReference } from '../../src/train/reference-policy.js';
 import { assertArray } from '../support/compare.js';
 import { seeded } from '../support/random.js';
+import { repeats } from '../support/sets.js';
 import { tinyPolicy, tinyTask, tinyTrainer, weightsOf } from '../support/trainer.js';
 
-/** Completions of lengths 1 to 5, some truncated, some with an advantage of 0, from a sampler somewhat off the policy. */
+/** Completions of lengths 1 to 5, some truncated, some with an advantage of 0, from a sampler slightly off the policy. */
 function groups(isTruncated: (g: number, i: number) => boolean = (_, i) => i === 2): Group[] {
   return [0, 1, 2].map((g) => ({
     example: tinyTask.example(g),
@@ -48,7 +49,7 @@ async function learnt(change: Record<string, unknown>, from = groups(), changed 
     ...change,
   });
   const policy = changed(tinyPolicy());
-  // The reference is a policy of other weights, so that the KL term has something to pull towards.
+  // The reference has other weights, so that the KL term has a gradient.
   const other = tinyPolicy(9);
   const reference = createReference(other);
   const optimizer = new AdamW(policy.variables, settings.optimizer);
@@ -86,7 +87,7 @@ describe('learning', () => {
   };
   for (const [name, loss] of Object.entries(losses)) {
     for (const maskTruncated of [false, true]) {
-      test(`micro-batches add up to the whole batch: ${name}${maskTruncated ? ', truncated ones masked' : ''}`, async () => {
+      test(`micro-batches add up to the whole batch: ${name}${maskTruncated ? ', with truncated ones masked' : ''}`, async () => {
         const whole = await learnt({ loss, maskTruncated });
         assert.ok(
           whole.gradient.some((g) => Math.abs(g) > 1e-6),
@@ -97,7 +98,7 @@ describe('learning', () => {
           // Sums of up to 12 terms in float32 in another order.
           assertArray(cut.gradient, whole.gradient, 2e-5, `gradient in micro-batches of ${microBatchSize}`);
           for (const [metric, value] of Object.entries(whole.metrics)) {
-            // Whole batches give each metric as a float64 mean over tokens or sequences; parts weigh theirs.
+            // The whole batch computes each metric as a float64 mean over tokens or sequences; parts are weighted.
             const error = Math.abs(cut.metrics[metric] - value);
             assert.ok(
               error <= 2e-5 * Math.max(1, Math.abs(value)),
@@ -110,7 +111,7 @@ describe('learning', () => {
   }
 
   test('micro-batches add up, whatever the loss, also over several updates', async () => {
-    for (let seed = 0; seed < 40; seed++) {
+    for (let seed = 0; seed < repeats(15, 40); seed++) {
       const random = seeded(seed);
       const share = random.pick([0.1, 0.5, 0.9]);
       const truncated = Array.from({ length: 12 }, () => random.chance(share));
@@ -126,7 +127,7 @@ describe('learning', () => {
       };
       const change = {
         loss,
-        // An epsilon so large that an update is proportional to its gradient: 0 / 0 would be anything.
+        // An epsilon so large that an update is proportional to its gradient: 0 / 0 would be arbitrary.
         optimizer: { learningRate: 0.1, epsilon: 1, maxGradientNorm: 1e6 },
         sampling: { temperature: random.pick([0.6, 1, 1.7]), maxLogProbDifference: 100 },
         maskTruncated: random.chance(0.7),
@@ -147,7 +148,7 @@ describe('learning', () => {
     }
   });
 
-  test('micro-batches hold as many tokens as they may, the longest completions first, and add up', async () => {
+  test('micro-batches are filled up to the token limit, the longest completions first, and add up', async () => {
     const loss = { ...presets.dr_grpo, kl: { beta: 0.3 } };
     const whole = await learnt({ loss });
     for (const [budget, size] of [
@@ -167,7 +168,7 @@ describe('learning', () => {
         },
       }));
       assertArray(cut.gradient, whole.gradient, 2e-5, `gradient in micro-batches of ${budget} tokens`);
-      // Each pass comes twice: the reference's log-probs, and the loss.
+      // Each pass occurs twice: for the reference's log-probs, and for the loss.
       const shapes = passes.map(({ sequences, length }) => [sequences, length]);
       const own = shapes.slice(shapes.length / 2);
       assert.deepEqual(own, shapes.slice(0, shapes.length / 2));
@@ -178,7 +179,7 @@ describe('learning', () => {
       own.forEach(([sequences, length], i) => {
         assert.ok(sequences * length <= budget || sequences === 1, `${shapes}`);
         assert.ok(sequences <= (size ?? 12) && length <= (own[i - 1]?.[1] ?? 8), `${shapes}`);
-        // Another row would have been too many.
+        // Another row would have exceeded the limit.
         const isFull = sequences === size || (sequences + 1) * length > budget;
         assert.ok(isFull || i === own.length - 1, `${shapes}`);
       });
@@ -186,8 +187,8 @@ describe('learning', () => {
     }
   });
 
-  test('a cut distribution is learnt from as if the tokens that it left were all there are', async () => {
-    // Of 13 ids the last two are cut away.
+  test('a truncated distribution is learnt from as if the kept tokens were the whole vocabulary', async () => {
+    // Of 13 ids the last two are removed.
     const ids = Int32Array.from({ length: 11 }, (_, id) => id);
     const cut = groups().map((group) => ({
       ...group,
@@ -212,13 +213,13 @@ describe('learning', () => {
     }
   });
 
-  test('mini-batches share the completions out, another way each iteration, and update once each', async () => {
+  test('mini-batches divide the completions, differently in each iteration, with one update each', async () => {
     const once = await learnt({ loss: presets.grpo });
     const one = await learnt({ loss: presets.grpo, iterations: 1, miniBatches: 3 });
     const two = await learnt({ loss: presets.grpo, iterations: 2, miniBatches: 3 });
     assert.notDeepEqual(one.weights, once.weights);
     assert.notDeepEqual(two.weights, one.weights);
-    // More mini-batches than completions: one each.
+    // More mini-batches than completions: one completion each.
     const most = await learnt({ loss: presets.grpo, miniBatches: 100 });
     assert.ok(most.weights.every(Number.isFinite));
   });
@@ -233,7 +234,7 @@ describe('learning', () => {
   });
 
   for (const name of Object.keys(presets) as (keyof typeof presets)[]) {
-    test(`preset ${name} trains, with HA-DW and without`, async (t) => {
+    test(`preset ${name} trains, with and without HA-DW`, async (t) => {
       for (const hadw of [undefined, { anchor: { update: 'kalman' } } as const]) {
         const trainer = await tinyTrainer(t, { loss: presets[name], hadw, iterations: 2, miniBatches: 2 });
         const before = weightsOf(trainer.policy);
@@ -256,29 +257,35 @@ describe('learning', () => {
   });
 });
 
-test('metrics of parts: sums, extremes, means by tokens or by sequences', () => {
+test('metrics of parts: sums, extremes, means over tokens or sequences', () => {
   const part = (value: number, tokens: number, sequences: number) => ({
     metrics: { loss: value, kl: value, 'ratio/min': value, 'clip_ratio/high_max': value, 'clip_ratio/low_mean': value },
     tokens,
     sequences,
     present: tokens === 0 ? 0 : sequences,
   });
-  // A part without a token counts among the sequences alone.
+  // A part without tokens only counts in its sequences.
   const parts = [part(1, 3, 1), part(2, 1, 3), part(9, 0, 0)];
-  assert.deepEqual(combineMetrics(parts, { ...presets.grpo, advantagesPerToken: false }, ['loss']), {
+  const measured = (loss: LossConfig, advantagesPerToken = false) => ({ ...loss, advantagesPerToken });
+  const expected = {
     loss: 12,
     kl: 1.25,
     'ratio/min': 1,
     'clip_ratio/high_max': 2,
     'clip_ratio/low_mean': 1.25,
-  });
-  assert.equal(combineMetrics(parts, { ...presets.gspo, advantagesPerToken: false })['clip_ratio/low_mean'], 1.75);
-  assert.equal(combineMetrics(parts, { ...presets.gspo, advantagesPerToken: false }).kl, 1.25);
-  const perToken = combineMetrics(parts, { ...presets.gspo, advantagesPerToken: true });
+  };
+  assert.deepEqual(combineMetrics(parts, measured(presets.grpo), 'microBatches'), expected);
+  assert.deepEqual(combineMetrics(parts, measured(presets.grpo), 'updates'), { ...expected, loss: 1.25 });
+  const gspo = combineMetrics(parts, measured(presets.gspo), 'microBatches');
+  assert.deepEqual([gspo['clip_ratio/low_mean'], gspo.kl], [1.75, 1.25]);
+  const perToken = combineMetrics(parts, measured(presets.gspo, true), 'microBatches');
   assert.equal(perToken['clip_ratio/low_mean'], 1.25);
+  // VESPO's weights are of sequences, those without a token included, or of tokens.
+  const weights = parts.map((one, i) => ({ ...one, metrics: { 'vespo/phi_seq_mean': i } }));
+  const phi = (tokens: boolean) =>
+    combineMetrics(weights, measured(presets.vespo, tokens), 'updates')['vespo/phi_seq_mean'];
+  assert.deepEqual([phi(false), phi(true)], [0.75, 0.25]);
   const rates = parts.map((one, i) => ({ ...one, metrics: { learning_rate: i, grad_norm: 2 * i } }));
-  assert.deepEqual(combineMetrics(rates, { ...presets.grpo, advantagesPerToken: false }), {
-    learning_rate: 1,
-    grad_norm: 2,
-  });
+  assert.deepEqual(combineMetrics(rates, measured(presets.grpo), 'updates'), { learning_rate: 1, grad_norm: 2 });
+  assert.throws(() => combineMetrics(rates, measured(presets.grpo), 'microBatches'), /learning_rate: the table/);
 });

@@ -1,4 +1,4 @@
-// linearLoss: what logitsLoss gives over the products of hidden states and the unembedding, in chunks that change no bit.
+// linearLoss: the same as logitsLoss on the products of hidden states and the unembedding, in chunks that do not change the bits.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -98,7 +98,7 @@ const variants: Partial<LossConfig>[] = [
 for (const { name, skip } of testedDevices('reference', 'cpu')) {
   const device = name as 'reference' | 'cpu';
   describe(`linearLoss on ${device}`, { skip }, () => {
-    test('equals logitsLoss over the products: every preset, ratio, KL term, entropy term, quantile; metrics too', () => {
+    test('equals logitsLoss over the products: every preset, ratio, KL term, entropy term and quantile; and metrics', () => {
       let seed = 0;
       const configs = [
         ...Object.values(presets),
@@ -138,7 +138,7 @@ for (const { name, skip } of testedDevices('reference', 'cpu')) {
       }
     });
 
-    test('the chunk and the threads change no bit', () => {
+    test('chunk and threads do not change the bits', () => {
       for (const [masked, softCap] of [
         [true, undefined],
         [false, 5],
@@ -159,7 +159,7 @@ for (const { name, skip } of testedDevices('reference', 'cpu')) {
       }
     });
 
-    test('each gradient only where it is wanted, with the same bits', () => {
+    test('computes only the requested gradients, with the same bits', () => {
       const input = drawInput(seeded(6), { sequences: 2, length: 70, hiddenSize: 6, vocab: 11 });
       const both = linearLoss(input, presets.dapo, { device });
       const hidden = linearLoss(input, presets.dapo, { device, gradient: 'hidden' });
@@ -174,7 +174,7 @@ for (const { name, skip } of testedDevices('reference', 'cpu')) {
       }
     });
 
-    test('rewards in place of advantages', () => {
+    test('rewards instead of advantages', () => {
       const input = drawInput(seeded(7), { sequences: 4, length: 5, hiddenSize: 4, vocab: 6 });
       const { advantages: _, ...rest } = input;
       const rewards = [1, 0, 0.5, 0];
@@ -187,7 +187,7 @@ for (const { name, skip } of testedDevices('reference', 'cpu')) {
       assert.equal(fused.metrics.reward, 0.375);
     });
 
-    test('nothing masked in; no token with a gradient', () => {
+    test('an empty mask; no token with a gradient', () => {
       const input = drawInput(seeded(8), { sequences: 2, length: 3, hiddenSize: 4, vocab: 5 });
       const empty = linearLoss({ ...input, mask: new Uint8Array(6) }, presets.grpo, { device });
       assert.equal(empty.loss, 0);
@@ -198,7 +198,7 @@ for (const { name, skip } of testedDevices('reference', 'cpu')) {
       assert.ok(flat.logProbs.some((x) => x !== 0));
     });
 
-    test('nonFinite counts as logitsLoss does', () => {
+    test('nonFinite counts as in logitsLoss', () => {
       const input = drawInput(seeded(9), { sequences: 3, length: 4, hiddenSize: 4, vocab: 5 }, false);
       input.hidden[5] = NaN;
       input.refLogProbs![9] = -Infinity;
@@ -211,7 +211,7 @@ for (const { name, skip } of testedDevices('reference', 'cpu')) {
       assert.ok(actual.gradHidden.subarray(4, 8).every(Number.isNaN));
       assert.ok(actual.gradHidden.subarray(0, 4).every(Number.isFinite));
       assert.ok(actual.gradUnembedding.every(Number.isNaN));
-      // Beyond float32 in the product alone.
+      // Beyond float32 only in the product.
       const huge = {
         ...drawInput(seeded(10), { sequences: 1, length: 1, hiddenSize: 1, vocab: 2 }, false),
         oldLogProbs: undefined,

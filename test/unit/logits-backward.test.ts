@@ -1,5 +1,5 @@
-// logitsBackward on every device, and policyLoss over entropies: together with the log-probs and entropies of logits they
-// are logitsLoss.
+// logitsBackward on every device, and policyLoss with entropies: together with the log-probs and entropies of logits they
+// equal logitsLoss.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -68,7 +68,7 @@ const variants: Partial<LossConfig>[] = [
 
 for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) {
   describe(`the halves of logitsLoss on ${device}`, { skip }, () => {
-    test('every preset with entropy terms, quantiles and KL terms, in every type, in place and apart', () => {
+    test('every preset with entropy terms, quantiles and KL terms, in every type, in place and in separate memory', () => {
       let seed = 0;
       for (const [preset, base] of Object.entries(presets)) {
         for (const variant of variants) {
@@ -122,7 +122,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('the mask and rows without a gradient: not read, zeros, or not written where zeros are', () => {
+    test('masked rows and rows without a gradient: not read; written as zeros, or not at all where zeros are promised', () => {
       for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
         for (const [vocab, rowStride] of [
           [5, 7],
@@ -167,7 +167,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('nonFinite counts what is read and what overflows', () => {
+    test('nonFinite counts values read and values that overflow', () => {
       const run = (
         logits: number[],
         g: number,
@@ -208,7 +208,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.deepEqual(overflown, { nonFinite: 2, values: [Infinity, -Infinity] });
     });
 
-    test('an entropy that is not finite counts where its log-prob does not', () => {
+    test('a non-finite entropy counts where its log-prob does not', () => {
       const config: LossConfig = { surrogate: { kind: 'reinforce' }, entropy: { coefficient: 0.5 } };
       const run = (logProbs: number[], entropies: number[]) =>
         policyLoss(
@@ -230,7 +230,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(metrics.entropy, 1.5);
     });
 
-    test('a loss scale is of all gradients', () => {
+    test('a loss scale applies to all gradients', () => {
       const input = {
         shape: { sequences: 1, length: 3 },
         logProbs: Float32Array.of(-1, -2, -3),

@@ -1,4 +1,4 @@
-// options.lossScale (docs/losses.md, "Loss scale") on every device: the gradient that leaves is multiplied before it is rounded,
+// options.lossScale (docs/losses.md, "Loss scale") on every device: the resulting gradient is multiplied before it is rounded,
 // so that float16 does not flush it to zero; nothing else changes.
 
 import assert from 'node:assert/strict';
@@ -58,7 +58,7 @@ const configs: LossConfig[] = [
 
 for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) {
   describe(`loss scale on ${device}`, { skip }, () => {
-    test('float16 gradients that would flush to zero arrive, at a vocabulary of 50,257 and a denominator of 24,576', () => {
+    test('float16 gradients that would flush to zero are kept, with a vocabulary of 50,257 and a denominator of 24,576', () => {
       const [vocab, normalizer, lossScale] = [50257, 24576, 2 ** 24];
       const input: LogitsInput = {
         shape: { sequences: 1, length: 2, vocab },
@@ -74,7 +74,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           logitsLoss({ ...input, logits: input.logits.slice() }, config, { device, inPlace, ...options });
         const plain = run({});
         const flushed = widened(plain.gradLogits, 'float16').filter((x) => x === 0).length;
-        assert.equal(flushed, 2 * (vocab - 1)); // what the scale is for
+        assert.equal(flushed, 2 * (vocab - 1)); // the purpose of the scale
         const scaled = run({ lossScale });
         assert.equal(scaled.loss, plain.loss);
         assert.deepEqual(scaled.metrics, plain.metrics);
@@ -87,7 +87,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('a power of two changes exponents alone, in every type, in place and apart; loss and metrics stay', () => {
+    test('a power of two changes only exponents, in every type, in place and in separate memory; loss and metrics stay the same', () => {
       for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
         for (const [vocab, rowStride] of [
           [7, 7],
@@ -99,7 +99,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
             const input = logitsInput(random, dtype, vocab, rowStride);
             const config = { ...base, entropy: random.pick([undefined, { coefficient: 0.1, topQuantile: 0.6 }]) };
             const plain = logitsLoss(input, config, { device });
-            // Of the same row in float32, which 2^10 neither overflows nor flushes; only a GPU adds it up in another order.
+            // Of the same row in float32, which 2^10 neither overflows nor flushes; only a GPU sums it in another order.
             const wide = {
               ...input,
               dtype: 'float32' as const,
@@ -160,7 +160,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('what overflows because of the scale counts in nonFinite', () => {
+    test('values that overflow because of the scale count in nonFinite', () => {
       const input = logitsInput(seeded(3), 'float16', 40);
       const config: LossConfig = { surrogate: { kind: 'reinforce' }, aggregation: 'sequence-sum' };
       const plain = logitsLoss(input, config, { device });

@@ -1,5 +1,5 @@
-// metrics.nonFinite (docs/losses.md, "What nonFinite counts") on every device: whatever leaves a call and is not finite is
-// counted, and what follows from a counted value is not counted again.
+// metrics.nonFinite (docs/losses.md, "What nonFinite counts") on every device: non-finite results of a call are
+// counted, and consequences of a counted value are not counted again.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -39,7 +39,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
   describe(`nonFinite on ${device}`, { skip }, () => {
     const policy = (input: PolicyInput, config: LossConfig) => policyLoss(input, config, { device });
 
-    test('advantages: every advantage, weight, mean and std that is beyond float32, and rewards without a verdict', () => {
+    test('advantages: every advantage, weight, mean and std beyond float32, and rewards without a verdict', () => {
       const cases: [string, number[], AdvantageConfig][] = [
         ['a std of 1e300', [1e300, -1e300], { groupSize: 2 }],
         ['a mean and a std of 1e300', [1e300, 3e300], { groupSize: 2 }],
@@ -64,7 +64,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           beyond(result.groupStd);
         assert.equal(result.metrics.nonFinite, expected, name);
         if (name !== 'none' && name !== 'HA-DW, no verdicts') assert.ok(expected > 0, name);
-        // A call that is given the rewards counts the same, and what it then reads.
+        // A call with rewards counts the same, plus the values that it then reads.
         const shape = { sequences: rewards.length, length: 1 };
         const fused = policy(
           { shape, logProbs: new Float32Array(rewards.length), rewards, advantage: config },
@@ -83,13 +83,13 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('advantages of ±1e300 are what they are of ±1', () => {
+    test('advantages of ±1e300 equal those of ±1', () => {
       const { advantages, metrics } = computeAdvantages([1e300, -1e300], { groupSize: 2 }, { device });
       assert.deepEqual([...advantages], [Math.fround(Math.SQRT1_2), -Math.fround(Math.SQRT1_2)]);
       assert.equal(metrics.nonFinite, 1);
     });
 
-    test('a KL term that overflows counts each of its tokens, whatever β makes of it', () => {
+    test('a KL term that overflows counts each of its tokens, whatever β is', () => {
       for (const importanceWeighted of [false, true]) {
         for (const ratio of ratios) {
           for (const [l, ref, beta] of [
@@ -108,7 +108,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('a reference log-prob of −∞ counts once, whatever follows from it', () => {
+    test('a reference log-prob of −∞ counts once, with all its consequences', () => {
       for (const estimator of ['k1', 'k2', 'k3'] as const) {
         for (const importanceWeighted of [false, true]) {
           for (const ratio of ratios) {
@@ -139,15 +139,15 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(clipped.metrics.nonFinite, 0);
     });
 
-    test('a loss beyond float32 counts where each of its tokens is within', () => {
+    test('a loss beyond float32 counts even if each of its tokens is within range', () => {
       const input = { ...tokens(4, -1, -1, -1, 3e38), sequences: 1 };
       const { metrics, gradLogProbs } = policy(input, { surrogate: reinforce, aggregation: 'sequence-sum' });
       assert.equal(beyond(gradLogProbs), 0);
       assert.equal(metrics.nonFinite, 1);
     });
 
-    test('a gradient beyond float32 counts where each of its parts is within', () => {
-      // GMPO's derivative with respect to the mean is shared out, and KL adds to it.
+    test('a gradient beyond float32 counts even if each of its parts is within range', () => {
+      // GMPO's derivative with respect to the mean is distributed over the tokens, and KL is added to it.
       const input = { ...tokens(1, -1, -1, 0, -3e38), sequences: 1 };
       const config: LossConfig = {
         surrogate: { kind: 'gmpo', low: 0.2, high: 0.2 },
@@ -168,7 +168,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       advantages: Float32Array.of(advantage),
     });
 
-    test('values of the gradient beyond the range of their type count', () => {
+    test('gradient values beyond the range of their type count', () => {
       const cases: [number, 'float32' | 'bfloat16' | 'float16', number, number][] = [
         [65503 * 2, 'float16', 2, 0],
         [65521 * 2, 'float16', 2, 2],
@@ -188,7 +188,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
           }
         }
       }
-      // The temperature takes float32's and bfloat16's beyond their range.
+      // The temperature moves float32's and bfloat16's out of their range.
       for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
         for (const entropy of [undefined, { coefficient: 1 }]) {
           const input = { ...row(1e34, dtype, 700), temperature: 1e-6 };
@@ -202,7 +202,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('a row of a token that is counted counts no more', () => {
+    test('the row of a token that is counted is not counted again', () => {
       for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
         for (const oldLogProbs of [undefined, Float32Array.of(-1)]) {
           const input = { ...row(Infinity, dtype, 33), ...(oldLogProbs && { oldLogProbs }) };
@@ -223,7 +223,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(metrics.nonFinite, 1);
     });
 
-    test('sequences count apart from one another', () => {
+    test('sequences are counted separately', () => {
       const input: PolicyInput = {
         shape: { sequences: 4, length: 2 },
         logProbs: Float32Array.of(-1, NaN, -1, -1, -101, -101, -1, -1),

@@ -1,4 +1,4 @@
-// Scores and rewards are asked while completions are still being sampled: what that changes (when they are at work) and what it
+// Scores and rewards are computed while completions are still being sampled: what that changes (when they run) and what it
 // does not (results, errors, time limits, interruption).
 
 import assert from 'node:assert/strict';
@@ -56,7 +56,7 @@ describe('scores and rewards while others are sampled', () => {
     return sampleGroups(policy(), task, examples, options);
   }
 
-  test('a completion is scored and rewarded before the next one is there', { timeout: 10_000 }, async () => {
+  test('a completion is scored and rewarded before the next one is sampled', { timeout: 10_000 }, async () => {
     const asked: number[] = [];
     let heard = () => {};
     const engine = engineOf(async (tell, _, count) => {
@@ -64,7 +64,7 @@ describe('scores and rewards while others are sampled', () => {
       for (let i = 0; i < count; i++) {
         const answered = new Promise<void>((resolve) => (heard = resolve));
         completions.push(tell(i));
-        // Without an overlap this waits for ever.
+        // Without overlap this waits forever.
         await answered;
       }
       return completions;
@@ -81,7 +81,7 @@ describe('scores and rewards while others are sampled', () => {
     );
   });
 
-  test('results do not depend on which completion ends first, nor on which verdict comes first', async () => {
+  test('results do not depend on the order in which completions end or verdicts arrive', async () => {
     const backwards = engineOf(async (tell, _, count) => {
       const completions = new Array<Completion>(count);
       for (let i = count - 1; i >= 0; i--) {
@@ -122,7 +122,7 @@ describe('scores and rewards while others are sampled', () => {
     );
   });
 
-  test('a time limit begins when all are sampled: a held-up thread fails no reward, and one that hangs still ends', async () => {
+  test('a time limit begins when all are sampled: a blocked thread fails no reward, and one that hangs still ends', async () => {
     const holding = engineOf(async (tell, _, count) => {
       const completions = [tell(0)];
       await turn();
@@ -140,7 +140,7 @@ describe('scores and rewards while others are sampled', () => {
     await assert.rejects(sample(holding, [hanging]), /reward 'hanging' .*: no verdict within 20 ms$/);
   });
 
-  test('a failure is told when all are sampled, with what is known of the groups, and stops the asking', async () => {
+  test('a failure is reported when all are sampled, with what is known of the groups, and stops further calls', async () => {
     let told = 0;
     let groups: unknown[] = [];
     const engine = engineOf(async (tell, _, count) => {
@@ -168,9 +168,9 @@ describe('scores and rewards while others are sampled', () => {
     );
   });
 
-  test('a sampling that fails or is interrupted stops every reward, and is what is told', async () => {
+  test('a sampling that fails or is interrupted stops every reward, and its error is the one reported', async () => {
     for (const [error, expected] of [
-      [new NumericFault('logits'), 'the sampling has failed'],
+      [new NumericFault('logits'), 'sampling has failed'],
       [new Interrupted('enough'), 'the step was interrupted'],
     ] as const) {
       const controller = new AbortController();
@@ -197,7 +197,7 @@ describe('scores and rewards while others are sampled', () => {
     }
   });
 
-  test('tells how many are sampled and how many have all of their verdicts', async () => {
+  test('reports how many are sampled and how many have all of their verdicts', async () => {
     const seen: SamplingProgress[] = [];
     const holding = () => {
       busy(1);
@@ -212,7 +212,7 @@ describe('scores and rewards while others are sampled', () => {
     assert.ok(seen.at(-1)!.rewardSeconds >= 0.008 && seen[7].rewardSeconds === 0);
   });
 
-  test('a terminal is told of a step that takes its time, in one line', async (t) => {
+  test('a terminal shows the progress of a long step, in one line', async (t) => {
     const trainer = await tinyTrainer(t, {
       rewards: [defineReward('slow', ({ score }) => after(300, score), { concurrency: 4 })],
     });
@@ -226,7 +226,7 @@ describe('scores and rewards while others are sampled', () => {
   });
 });
 
-test('a grader whose answer is there has answered, however long the thread was held up', async () => {
+test('a grader that has answered in time does not fail, however long the thread was blocked', async () => {
   const ask = () => verify.maths('\\boxed{x^2 + 2x + 1}', '(x+1)^2', { timeLimit: 100 });
   // The workers have started.
   assert.equal((await verify.maths('\\boxed{x^2 + 2x + 1}', '(x+1)^2')).correct, true);

@@ -1,4 +1,4 @@
-// Which package manager a project uses, and what is typed in it.
+// Which package manager a project uses, and the commands for it.
 
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ const lockFiles = [
 ] as const;
 
 for (const [file, expected] of lockFiles) {
-  test(`${file} beside or above: ${expected}`, () => {
+  test(`${file} in the folder or above: ${expected}`, () => {
     withFolder((folder) => {
       writeFileSync(join(folder, file), '');
       const below = join(folder, 'packages', 'one');
@@ -47,7 +47,7 @@ for (const [file, expected] of lockFiles) {
           expected,
         );
       }
-      // What runs the process decides, but for npx, which works in every project.
+      // The program that runs the process decides, except for npx, which works in every project.
       assert.equal(
         withAgent('pnpm/10.1.0 npm/? node/v22.0.0 linux x64', () => packageManager(folder)),
         'pnpm',
@@ -56,7 +56,7 @@ for (const [file, expected] of lockFiles) {
   });
 }
 
-test('packageManager in package.json comes before lock files; without either it is npm', () => {
+test('packageManager in package.json takes precedence over lock files; without either it is npm', () => {
   withFolder((folder) => {
     const find = () => withAgent(undefined, () => packageManager(folder));
     assert.equal(find(), 'npm');
@@ -75,7 +75,7 @@ test('packageManager in package.json comes before lock files; without either it 
   });
 });
 
-test('what is typed', () => {
+test('the commands', () => {
   const typed = (['npm', 'pnpm', 'yarn', 'bun'] as const).map((manager) => [
     addCommand(['a', 'b'], manager),
     runCommand('groupgrad doctor', manager),

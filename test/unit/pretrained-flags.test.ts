@@ -1,4 +1,4 @@
-// `groupgrad train --model --data`: what flags make of a run, and that its configuration can be read again.
+// `groupgrad train --model --data`: the run that flags describe, and that its configuration can be read again.
 
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ function problems(folder: string, name: string): string {
   return path;
 }
 
-test('three flags are a run: its policy, both parts of its data, its settings', { skip }, async (t) => {
+test('three flags make a run: its policy, both parts of its data, its settings', { skip }, async (t) => {
   const data = problems(temporaryFolder(t), 'train.jsonl');
   const flags = {
     model,
@@ -42,7 +42,7 @@ test('three flags are a run: its policy, both parts of its data, its settings', 
   const { train, evaluate } = resolveParts(options);
   assert.equal(train.size! + evaluate.heldOut.size!, 60);
   assert.ok(evaluate.heldOut.size! > 0);
-  // The model has no chat template: its prompts are the texts themselves.
+  // The model has no chat template: its prompts are plain strings.
   assert.equal(train.example(0).messages, undefined);
   assert.equal(await train.score('It is 1.', train.example(0)), Number(train.example(0).answer === '1'));
   const settings = resolveSettings(options);
@@ -50,7 +50,7 @@ test('three flags are a run: its policy, both parts of its data, its settings', 
   assert.notEqual(settings.hadw, null);
 });
 
-test('every weight, another file to evaluate on, a chat, and a share held out', { skip }, async (t) => {
+test('all weights, another file to evaluate on, a chat, and a held-out share', { skip }, async (t) => {
   const folder = temporaryFolder(t);
   const [data, other] = ['own.jsonl', 'test.jsonl'].map((name) => problems(folder, name));
   const flags = { model, data: [data], prompt: 'q', answer: 'a', verify: 'maths' };

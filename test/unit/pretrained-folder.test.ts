@@ -1,4 +1,4 @@
-// Model folders and adapters: read where configuration and weights agree, refused by name where they do not.
+// Model folders and adapters: read if configuration and weights agree, rejected by name if not.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -23,7 +23,7 @@ function writeFolder(folder: string, given: object, tensors: Arrays, type: Float
   return folder;
 }
 
-test('a folder gives its parameters by our names, in the order of the model', (t) => {
+test('a folder provides its parameters by our names, in the order of the model', (t) => {
   const tensors = tensorsOf(config);
   const path = writeFolder(
     temporaryFolder(t),
@@ -44,7 +44,7 @@ test('a folder gives its parameters by our names, in the order of the model', (t
   assert.equal(folder.config.model_type, 'llama');
 });
 
-test('tied embeddings are read from either tensor, and not tied where the files hold two', (t) => {
+test('tied embeddings are read from either tensor, and are not tied if the files contain two', (t) => {
   const parent = temporaryFolder(t);
   const tied = { ...config, tie_word_embeddings: true };
   const tensors = tensorsOf(config);
@@ -63,7 +63,7 @@ test('tied embeddings are read from either tensor, and not tied where the files 
   assert.deepEqual(read('different', tensors), { isTied: false, tensor: 'model.embed_tokens.weight' });
 });
 
-test('weights that are not those of the configuration are refused by name', (t) => {
+test('weights that do not match the configuration are rejected by name', (t) => {
   const parent = temporaryFolder(t);
   const tensors = tensorsOf(config);
   const query = 'model.layers.1.self_attn.q_proj.weight';
@@ -122,7 +122,7 @@ test('weights that are not those of the configuration are refused by name', (t) 
   assert.throws(() => new PretrainedFolder(path), /expected a model folder with config.json, got none/);
 });
 
-test('a model that is read and written is the same, bit for bit', (t) => {
+test('a model that is read and written is unchanged, bit for bit', (t) => {
   const parent = temporaryFolder(t);
   for (const type of ['F32', 'BF16', 'F16'] as const) {
     const from = writeFolder(join(parent, type), config, tensorsOf(config), type);
@@ -155,7 +155,7 @@ const peft: { configs: Record<string, object>; cases: PeftCase[] } = JSON.parse(
   fs.readFileSync(join(import.meta.dirname, '../golden/peft-targets.json'), 'utf8'),
 );
 
-/** An adapter folder with the tensors that its modules ask for. */
+/** An adapter folder with the tensors that its modules need. */
 function writeRawAdapter(folder: string, given: object, tensors: Arrays): string {
   fs.mkdirSync(folder, { recursive: true });
   fs.writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(given));
@@ -210,7 +210,7 @@ const plain = { peft_type: 'LORA', task_type: 'CAUSAL_LM', r: 2, lora_alpha: 4, 
 const queries = ['model.layers.0.self_attn.q_proj', 'model.layers.1.self_attn.q_proj'];
 const queryTensors = () => loraTensors(queries.map((path) => [path, 2, 8, 8]));
 
-test('an adapter that is not plain LoRA is refused by name', (t) => {
+test('an adapter that is not plain LoRA is rejected by name', (t) => {
   const parent = temporaryFolder(t);
   const cases: [given: object, expected: RegExp][] = [
     [{ peft_type: 'IA3' }, /peft_type: expected 'LORA', got "IA3"/],
@@ -231,8 +231,8 @@ test('an adapter that is not plain LoRA is refused by name', (t) => {
     [{ r: 0 }, /adapter_config.json, r: expected an integer at least 1, got 0/],
     [{ r: undefined }, /adapter_config.json, r: expected an integer at least 1, got nothing/],
     [{ lora_alpha: '4' }, /lora_alpha: expected a finite number above 0, got "4"/],
-    [{ target_modules: undefined }, /target_modules: expected a string or a list of strings, got nothing/],
-    [{ target_modules: [1] }, /target_modules: expected a string or a list of strings/],
+    [{ target_modules: undefined }, /target_modules: expected a string or an array of strings, got nothing/],
+    [{ target_modules: [1] }, /target_modules: expected a string or an array of strings/],
     [
       { target_modules: '(a+)+$|(([a-z._0-9]+)+)+X' },
       /target_modules: expected a regular expression that ends within 1000 ms/,
@@ -250,7 +250,7 @@ test('an adapter that is not plain LoRA is refused by name', (t) => {
   }
 });
 
-test('an adapter of another model is refused by name', (t) => {
+test('an adapter of another model is rejected by name', (t) => {
   const parent = temporaryFolder(t);
   const [first, second] = Object.entries(queryTensors());
   const wide = loraTensors(queries.map((path) => [path, 2, 16, 8]));
@@ -282,7 +282,7 @@ test('an adapter of another model is refused by name', (t) => {
   );
 });
 
-test('an adapter is written as every engine reads it, and read back', (t) => {
+test('an adapter is written as every engine reads it, and can be read back', (t) => {
   const parent = temporaryFolder(t);
   const rules = { ...plain, use_rslora: true };
   using read = new AdapterFolder(writeRawAdapter(join(parent, 'from'), rules, queryTensors()), architecture);
@@ -323,7 +323,7 @@ function product(adapter: AdapterFolder, name: string): number[] {
   });
 }
 
-test('ranks and scales that differ are brought to one, with the same products', (t) => {
+test('different ranks and scales are converted to one, with the same products', (t) => {
   const parent = temporaryFolder(t);
   const mixed = {
     ...plain,
@@ -352,7 +352,7 @@ test('ranks and scales that differ are brought to one, with the same products', 
   }
 });
 
-test('modules that no end of a name selects alone are written by their paths', (t) => {
+test('modules that no suffix of a name selects exactly are written by their paths', (t) => {
   const folder = temporaryFolder(t);
   const [first] = selectTargets(architecture, { targets: [queries[0]] });
   const entry = { ...first, rank: 1, scale: 1, a: () => new Float32Array(8), b: () => new Float32Array(8) };
@@ -365,7 +365,7 @@ test('a misspelt target is named', () => {
   checkEveryTarget(architecture, ['q_proj', 'model.layers.0.mlp.up_proj', 'lm_head'], 'lora.targets');
   assert.throws(
     () => checkEveryTarget(architecture, ['q_proj', 'query'], 'lora.targets'),
-    /lora.targets: expected linear maps of llama \(q_proj, k_proj, .*, lm_head\), got "query"/,
+    /lora.targets: expected linear modules of llama \(q_proj, k_proj, .*, lm_head\), got "query"/,
   );
 });
 

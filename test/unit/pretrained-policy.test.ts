@@ -1,4 +1,4 @@
-// Policies from model folders: options, refusals by name before memory is taken, prompts, several end tokens, what is saved.
+// Policies from model folders: options, rejection by name before memory is allocated, prompts, several end tokens, saved files.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -34,7 +34,7 @@ function readArrays(path: string): Arrays {
   );
 }
 
-/** A safetensors file out of a header, with `length` bytes behind it. */
+/** A safetensors file with a header and `length` bytes after it. */
 function rawFile(header: object, length: number, stated?: bigint): Buffer {
   const json = Buffer.from(JSON.stringify(header));
   const size = Buffer.alloc(8);
@@ -45,7 +45,7 @@ function rawFile(header: object, length: number, stated?: bigint): Buffer {
 describe('policies from model folders', () => {
   before(() => startBackend(quickBackend));
 
-  test('a folder is refused by name, and no tensor is made', async (t) => {
+  test('a folder is rejected by name, before a tensor is created', async (t) => {
     const parent = temporaryFolder(t);
     let count = 0;
     const refused = async (change: (folder: string) => void, message: RegExp, options: PretrainedOptions = {}) => {
@@ -176,7 +176,7 @@ describe('policies from model folders', () => {
     });
   });
 
-  test('options are refused by name', async (t) => {
+  test('options are rejected by name', async (t) => {
     const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
     const cases: [options: unknown, message: RegExp][] = [
       [{ lora: 4 }, /^lora: expected an object, got 4/],
@@ -184,7 +184,7 @@ describe('policies from model folders', () => {
       [{ lora: { rank: 1.5 } }, /^lora\.rank: expected an integer at least 1, got 1\.5/],
       [{ lora: { rank: 2, alpha: 0 } }, /^lora\.alpha: expected a finite number above 0, got 0/],
       [{ lora: { rank: 2, targets: [] } }, /^lora\.targets: expected 'all-linear', .*got an array of 0 values/],
-      [{ lora: { rank: 2, targets: ['queries'] } }, /^lora\.targets: expected linear maps of llama .*got "queries"/],
+      [{ lora: { rank: 2, targets: ['queries'] } }, /^lora\.targets: expected linear modules of llama .*got "queries"/],
       [{ lora: { rank: 2, targets: 'queries' } }, /a linear map of llama, got "queries"/],
       [{ lora: { rank: 2, dropout: 0.1 } }, /lora\.dropout/],
       [{ adapter: 3 }, /^adapter: expected the path of a PEFT folder, got 3/],
@@ -209,7 +209,7 @@ describe('policies from model folders', () => {
     );
   });
 
-  test('tokens for images, which a text model has no row for, are passed over', async (t) => {
+  test('tokens for images, which a text model has no row for, are skipped', async (t) => {
     const folder = join(temporaryFolder(t), 'model');
     const image = { content: '<image_soft_token>', id: 16, special: true, normalized: false };
     writeModelFolder(folder, { tokenizer: tinyTokenizer({ added: [image] }) });
@@ -218,7 +218,7 @@ describe('policies from model folders', () => {
     await assert.rejects(generate(policy, ['a <image_soft_token>']), /token ids from 0 to 15, got 16/);
   });
 
-  test('a chat template that never ends is refused when it is used', async (t) => {
+  test('a chat template that never ends is stopped when it is used', async (t) => {
     const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
     const endless =
       '{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}{% endfor %}';
@@ -230,7 +230,7 @@ describe('policies from model folders', () => {
     );
   });
 
-  test('prompts are texts, chats or ids', async (t) => {
+  test('prompts are strings, chats or ids', async (t) => {
     const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
     fs.writeFileSync(join(folder, 'chat_template.jinja'), '{% for m in messages %}{{ m.content }} {% endfor %}</s>');
     const policy = await load(t, folder);
@@ -266,7 +266,7 @@ describe('policies from model folders', () => {
     );
     await assert.rejects(
       generate(policy, ['a', 5 as never]),
-      /^TypeError: prompts\[1\]: expected a text, a list of messages or an Int32Array, got 5/,
+      /^TypeError: prompts\[1\]: expected a string, an array of messages or an Int32Array, got 5/,
     );
     await assert.rejects(
       generate(policy, [new Int32Array(0)]),
@@ -279,14 +279,14 @@ describe('policies from model folders', () => {
     assert.deepEqual(await generate(policy, []), []);
   });
 
-  test('cuts, stop texts and stop tokens are those of the sampler', async (t) => {
+  test('truncation, stop texts and stop tokens are those of the sampler', async (t) => {
     const policy = await load(t, writeModelFolder(join(temporaryFolder(t), 'model')));
     const sampled = { maxTokens: 12, samples: 8, seed: 3 };
     const [greedy] = await generate(policy, ['a'], { maxTokens: 12, temperature: 0 });
     for (const cut of [{ topK: 1 }, { topP: 1e-6 }, { minP: 1 }]) {
       for (const { tokens, logProbs } of await generate(policy, ['a'], { ...sampled, ...cut })) {
         assert.deepEqual(tokens, greedy.tokens);
-        // Of one token that is left, after the cut.
+        // Only one token is left after the truncation.
         assert.ok(logProbs.every((value) => value === 0));
       }
     }
@@ -302,7 +302,7 @@ describe('policies from model folders', () => {
     await assert.rejects(generate(policy, ['a'], { topP: 0 }), /^RangeError: topP: expected/);
     await assert.rejects(
       generate(policy, ['a'], { stopTexts: [''] }),
-      /^RangeError: stopTexts\[0\]: expected a text that is not empty/,
+      /^RangeError: stopTexts\[0\]: expected a non-empty string/,
     );
     await assert.rejects(
       generate(policy, ['a'], { stopTokens: [99] }),
@@ -310,9 +310,9 @@ describe('policies from model folders', () => {
     );
   });
 
-  test('log-probs have the same bits from final states, without logits in memory as a whole', async (t) => {
+  test('log-probs from final states have the same bits, without all logits in memory', async (t) => {
     await startBackend('groupgrad');
-    t.after(() => startBackend('cpu'));
+    t.after(() => startBackend(quickBackend));
     const policy = await load(t, writeModelFolder(join(temporaryFolder(t), 'model')));
     const random = seeded(4);
     const sequences = [200, 3, 200, 131].map((length) => Int32Array.from({ length }, () => random.integer(0, 11)));
@@ -322,7 +322,7 @@ describe('policies from model folders', () => {
     assert.equal(logits.mock.callCount(), 0);
   });
 
-  test('log-probs are those of float64 loops over the logits, one short of each sequence', async (t) => {
+  test('log-probs agree with float64 loops over the logits, one fewer than tokens in each sequence', async (t) => {
     const policy = await load(t, writeModelFolder(join(temporaryFolder(t), 'model')));
     const sequences = [
       Int32Array.of(1, 3, 4, 9, 2),
@@ -363,7 +363,7 @@ describe('policies from model folders', () => {
     await assert.rejects(generate(policy, ['a']), /expected a folder with tokenizer\.json, to read text, got none/);
   });
 
-  test('progress ends with all weights; types are rounded to and saved', async (t) => {
+  test('progress ends with all weights; types are converted and saved', async (t) => {
     const parent = temporaryFolder(t);
     const folder = writeModelFolder(join(parent, 'model'));
     const told: [number, number][] = [];
@@ -385,7 +385,7 @@ describe('policies from model folders', () => {
     await assert.rejects(policy.save(join(parent, 'x'), { merged: true } as never), /merged/);
   });
 
-  test('of tied embeddings that a file holds twice, both are saved', async (t) => {
+  test('if a file stores tied embeddings twice, both are saved', async (t) => {
     const parent = temporaryFolder(t);
     const config = { ...tinyConfig, tie_word_embeddings: true };
     const tensors = tensorsOf(config);
@@ -398,7 +398,7 @@ describe('policies from model folders', () => {
     assert.equal([...saved.tensors()].length, Object.keys(tensors).length);
   });
 
-  test('with LoRA only A and B are trained, B begins at 0, and the reference is the model without it', async (t) => {
+  test('with LoRA only A and B are trained, B begins at 0, and the reference is the model without the adapter', async (t) => {
     const parent = temporaryFolder(t);
     const folder = writeModelFolder(join(parent, 'model'));
     const [plain, adapted] = [
@@ -426,7 +426,7 @@ describe('policies from model folders', () => {
     const off = { ...adapted, logits: (...args) => adapted.reference!(() => adapted.logits(...args)) } as LoadedPolicy;
     assert.deepEqual(await tokenLogProbs(off, ids), before);
     assert.equal(plain.reference, undefined);
-    // Saved, and gone on from, by the same A and B.
+    // Saved, and continued with the same A and B.
     await adapted.save(join(parent, 'adapter'));
     const again = await load(t, folder, {
       adapter: join(parent, 'adapter'),
@@ -467,10 +467,11 @@ describe('policies from model folders', () => {
       a.map((row) => b[0].map((_, j) => row.reduce((sum, x, k) => sum + x * b[k][j], 0)));
     const transposed = (a: number[][]) => a[0].map((_, j) => a.map((row) => row[j]));
     const assertNear = (actual: number[][], expected: number[][], label: string) => {
-      const most = Math.max(...expected.flat().map(Math.abs));
+      const [values, wanted] = [actual.flat(), expected.flat()];
+      const most = Math.max(...wanted.map(Math.abs));
       assert.ok(most > 1e-4, `${label}: there is a gradient`);
-      expected.flat().forEach((x, i) => {
-        assert.ok(Math.abs(actual.flat()[i] - x) <= 2e-5 * most, `${label}[${i}]: ${actual.flat()[i]}, not ${x}`);
+      wanted.forEach((x, i) => {
+        assert.ok(Math.abs(values[i] - x) <= 2e-5 * most, `${label}[${i}]: ${values[i]}, not ${x}`);
       });
     };
     async function adapted(t: TestContext, folder: string, own = lora) {
@@ -483,7 +484,7 @@ describe('policies from model folders', () => {
     }
 
     for (const [name, config] of Object.entries({ llama: tinyConfig, 'a soft cap': capped })) {
-      test(`${name}: it computes and is trained as the merged weights are`, async (t) => {
+      test(`${name}: computes and trains like the merged weights`, async (t) => {
         const parent = temporaryFolder(t);
         const policy = await adapted(
           t,
@@ -493,9 +494,9 @@ describe('policies from model folders', () => {
         const merged = await load(t, join(parent, 'merged'));
         const [before, after] = ['model', 'merged'].map((folder) => values(join(parent, folder), 'lm_head.weight'));
         assert.ok(before.some((x, i) => Math.abs(x - after[i]) > 0.05));
-        const [own, theirs] = [policy, merged].map((each) => tf.tidy(() => each.logits(batch).arraySync()));
-        own.flat().forEach((x, i) => {
-          assert.ok(Math.abs(x - theirs.flat()[i]) < 1e-5, `logit ${i}: ${x}, not ${theirs.flat()[i]}`);
+        const [own, theirs] = [policy, merged].map((each) => tf.tidy(() => each.logits(batch).arraySync()).flat());
+        own.forEach((x, i) => {
+          assert.ok(Math.abs(x - theirs[i]) < 1e-5, `logit ${i}: ${x}, not ${theirs[i]}`);
         });
         const { loss, gradients } = gradientsOf(merged, 'logits');
         const [a, b] = ['A', 'B'].map((side) => policy.variables[`unembedding.lora_${side}`].arraySync() as number[][]);
@@ -525,7 +526,7 @@ describe('policies from model folders', () => {
       });
     }
 
-    test('it alone is trained where it alone is named, and is off in the reference', async (t) => {
+    test('only it is trained if only it is named, and it is off in the reference', async (t) => {
       const folder = writeModelFolder(join(temporaryFolder(t), 'model'));
       const policy = await adapted(t, folder, { ...lora, targets: ['lm_head'] });
       assert.deepEqual(Object.keys(policy.variables), ['unembedding.lora_A', 'unembedding.lora_B']);
@@ -553,9 +554,9 @@ describe('policies from model folders', () => {
       assert.equal(tf.memory().numTensors, numTensors);
     });
 
-    test('log-probs have the same bits from final states, which samples have too', async (t) => {
+    test('log-probs from final states have the same bits, in samples too', async (t) => {
       await startBackend('groupgrad');
-      t.after(() => startBackend('cpu'));
+      t.after(() => startBackend(quickBackend));
       const policy = await adapted(t, writeModelFolder(join(temporaryFolder(t), 'model')));
       const sampled = await generate(policy, [Int32Array.of(1, 3), Int32Array.of(4)], {
         maxTokens: 40,
@@ -570,7 +571,7 @@ describe('policies from model folders', () => {
       });
     });
 
-    test("its files are PEFT's, and read with the unembedding that PEFT writes beside it", async (t) => {
+    test("its files are PEFT's, and are read with the unembedding that PEFT writes with it", async (t) => {
       const parent = temporaryFolder(t);
       const config = { ...tinyConfig, tie_word_embeddings: false };
       const folder = writeModelFolder(join(parent, 'model'), { config });
@@ -600,7 +601,7 @@ describe('policies from model folders', () => {
       await load(t, folder, { adapter: own });
       const refused = (message: RegExp) => assert.rejects(PretrainedPolicy.load(folder, { adapter: own }), message);
       writeBase({ shape: [16, 8], values: head.with(127, head[127] + 1e-6) });
-      await refused(/lm_head\.base_layer\.weight": expected the weights of the model, got others/);
+      await refused(/lm_head\.base_layer\.weight": expected the weights of the model, got different ones/);
       writeBase({ shape: [17, 8], values: new Float32Array(17 * 8) });
       await refused(/lm_head\.base_layer\.weight", shape: expected \[16, 8\], got \[17, 8\]/);
       writeBase(
@@ -613,7 +614,7 @@ describe('policies from model folders', () => {
       // Tied to the embedding.
       const tied = writeModelFolder(join(parent, 'tied'), { config: { ...config, tie_word_embeddings: true } });
       const untiable =
-        /target(_module)?s: expected linear maps but the unembedding, which is tied to the embedding, got "lm_head"/;
+        /target(_module)?s: expected linear modules other than the unembedding, which is tied to the embedding, got "lm_head"/;
       await assert.rejects(PretrainedPolicy.load(tied, { adapter: own }), untiable);
       for (const targets of [['q_proj', 'lm_head'], ['lm_head'], '.*', '.*q_proj|lm_head']) {
         await assert.rejects(PretrainedPolicy.load(tied, { lora: { rank: 2, targets } }), untiable);
@@ -627,7 +628,7 @@ describe('policies from model folders', () => {
     });
   });
 
-  test('a description tells other files and options apart, and not other places', async (t) => {
+  test('a description distinguishes files and options, but not locations', async (t) => {
     const parent = temporaryFolder(t);
     const folder = writeModelFolder(join(parent, 'model'));
     fs.cpSync(folder, join(parent, 'moved'), { recursive: true });

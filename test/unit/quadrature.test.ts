@@ -1,4 +1,4 @@
-// The double exponential rule: known integrals, singular ends, and integrands that it must refuse.
+// The double exponential rule: known integrals, singular ends, and integrands that it must reject.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -19,7 +19,7 @@ test('smooth integrands to the last digits', () => {
 });
 
 test('algebraic and logarithmic singularities at the ends', () => {
-  // What lies closer to the end than e^-690 is left out: for x^(-0.95) that is 20 e^(-690 / 20) of 20.
+  // The part closer to the end than e^-690 is left out: for x^(-0.95) that is 20 e^(-690 / 20) of 20.
   for (const power of [-0.5, -0.9, -0.95]) {
     assertNumber(integrate((x) => x ** power, 0, 1) * (1 + power), 1, 4e-15, `x^${power}`);
   }
@@ -44,13 +44,13 @@ test('a peak at an end is found, however narrow it is', () => {
   }
 });
 
-test('an interval without a length has no integral, and f is asked for nothing', () => {
+test('an empty interval has the integral 0, and f is not evaluated', () => {
   const refuse = () => assert.fail('f was called');
   assert.equal(integrate(refuse, 1, 1), 0);
   assert.equal(integrate(refuse, 1, 0), 0);
 });
 
-test('f is never asked for a value at an end', () => {
+test('f is never evaluated at an end', () => {
   integrate(
     (x) => {
       assert.ok(x > 0.1 && x < 0.3, `asked for ${x}`);
@@ -62,7 +62,7 @@ test('f is never asked for a value at an end', () => {
   );
 });
 
-test('what does not converge is an error', () => {
+test('an integral that does not converge is an error', () => {
   assert.throws(() => integrate((x) => (x < 1 / 3 ? 0 : 1), 0, 1), /^Error: the integral from 0 to 1 did not converge/);
   assert.throws(() => integrate(() => Number.NaN, 0, 1), /did not converge/);
 });

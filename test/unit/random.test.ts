@@ -1,4 +1,4 @@
-// Random numbers: the generator against its authors' known answers, and what the package relies on.
+// Random numbers: the generator against its authors' known answers, and properties that the package relies on.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -11,6 +11,10 @@ test('threefry gives the known answers of Random123 for 4x32 words and 20 rounds
   assert.equal(
     hex(threefry([ones, ones, ones, ones], [ones, ones, ones, ones])),
     '2a881696 57012287 f6c7446e a16a6732',
+  );
+  assert.equal(
+    hex(threefry([0xa4093822, 0x299f31d0, 0x082efa98, 0xec4e6c89], [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344])),
+    '59cd1dbb b8879579 86b5d00c ac8b6d84',
   );
 });
 
@@ -63,7 +67,7 @@ test('an array is filled by addresses, two numbers from each, whatever its lengt
   assert.equal(new Set([...seven, ...fill(7, 6, 2), ...fill(7, 5, 3), ...fill(7, 5)]).size, 28);
   const many = Array.from({ length: 20000 }, (_, i) => fill(2, i));
   const product = many.reduce((sum, [x, y]) => sum + (x - 0.5) * (y - 0.5), 0) / many.length;
-  // Neighbours are not correlated: five standard errors of 1 / (12 sqrt(n)).
+  // Neighbours are uncorrelated: five standard errors of 1 / (12 sqrt(n)).
   assert.ok(Math.abs(product) < 5 / (12 * Math.sqrt(many.length)));
 });
 

@@ -1,6 +1,6 @@
 // The traps of the mathematics (docs/losses.md, "Traps"), each on every device through the public API.
 //
-// Where values are not exact, the bound is 4e-6 of the expected value: results are float32 (6e-8) from a handful of float32
+// Where values are not exact, the bound is 4e-6 of the expected value: results are float32 (6e-8) from a few float32
 // operations on inputs whose log-ratios and logits are of order 10, so that exp() makes 10 times 6e-8 of their rounding.
 
 import assert from 'node:assert/strict';
@@ -30,7 +30,7 @@ function close(actual: number, expected: number, label: string): void {
   assertNumber(actual, expected, relative * Math.abs(expected), label);
 }
 
-/** One sequence with the given log-probs; advantages: one, or one a token. */
+/** One sequence with the given log-probs; advantages: one, or one per token. */
 function sequence(logProbs: number[], oldLogProbs: number[], advantages: number[]): PolicyInput {
   return {
     shape: { sequences: 1, length: logProbs.length },
@@ -76,7 +76,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('trap 1: the clipped branch has gradient 0 although the ratio of the other is infinite', () => {
+    test('trap 1: the clipped branch has gradient 0 although the ratio of the other branch is infinite', () => {
       const clip = { kind: 'clip', low: 0.2, high: 0.3 } as const;
       const cases: [string, number, LossConfig, number][] = [
         ['high', 2, { surrogate: clip }, -2 * 1.3],
@@ -129,7 +129,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('trap 1: NaN in a ratio that counts is not swallowed by a bound', () => {
+    test('trap 1: NaN in a ratio that counts is not hidden by a bound', () => {
       for (const surrogate of surrogates.filter(({ kind }) => kind !== 'reinforce')) {
         for (const advantage of [1, -1]) {
           const { loss, metrics } = policy(sequence([-1, -1], [NaN, -1], [advantage]), { surrogate });
@@ -139,7 +139,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('trap 2: without old log-probs a NaN log-prob is still in the loss', () => {
+    test('trap 2: without old log-probs a NaN log-prob still reaches the loss', () => {
       for (const surrogate of surrogates) {
         const input = { shape: { sequences: 1, length: 2 }, logProbs: Float32Array.of(NaN, -1) };
         const { loss, metrics } = policy({ ...input, advantages: Float32Array.of(1) }, { surrogate });
@@ -159,7 +159,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('trap 3: without a masked-in token loss and gradient are 0 and no metric is NaN', () => {
+    test('trap 3: without an unmasked token loss and gradient are 0 and no metric is NaN', () => {
       for (const surrogate of surrogates) {
         for (const aggregation of aggregations) {
           for (const emptySequences of ['count', 'drop'] as const) {
@@ -200,7 +200,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('trap 3: an empty sequence counts or drops out as emptySequences says', () => {
+    test('trap 3: an empty sequence counts or not, as emptySequences says', () => {
       const input = {
         shape: { sequences: 2, length: 2 },
         logProbs: Float32Array.of(-1, -2, NaN, NaN),
@@ -283,7 +283,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       const weights = row.map((x) => Math.exp((x - row[0]) / temperature));
       const total = weights.reduce((sum, w) => sum + w, 0);
       const others = total - weights[0];
-      // The log-prob is small: its error is that of a sum near 1, not of its own size.
+      // The log-prob is small: its error is that of a sum near 1, not relative to its own size.
       assertNumber(logProbs[0], -Math.log(total), relative * 0.1, 'log-prob');
       // 2^-8: rounding to bfloat16's 8 bits; twice that leaves room for the float32 before it (1e-3 of 1 − p).
       const expected = [-others / total, ...weights.slice(1).map((w) => w / total)].map((d) => d / temperature);
@@ -314,7 +314,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(metrics.nonFinite, 0);
     });
 
-    test('trap 6: NaN, +∞ and rows of nothing but −∞ are counted, where they are read', () => {
+    test('trap 6: NaN, +∞ and rows of only −∞ are counted where they are read', () => {
       const vocab = 3;
       const rows: [number[], number, string][] = [
         [[0, NaN, NaN], 2, 'two NaN'],
@@ -342,12 +342,12 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
             first.every((value) => (masked ? value === 0 : Number.isNaN(value))),
             label,
           );
-          assert.ok(gradLogits.subarray(vocab).every(Number.isFinite), `${label}: the row beside it`);
+          assert.ok(gradLogits.subarray(vocab).every(Number.isFinite), `${label}: the next row`);
         }
       }
     });
 
-    test('trap 6: a broken row without a gradient has gradient 0', () => {
+    test('trap 6: an invalid row without a gradient has gradient 0', () => {
       const { gradLogits, metrics } = logits(
         {
           shape: { sequences: 1, length: 1, vocab: 2 },
@@ -361,7 +361,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(metrics.nonFinite, 1);
     });
 
-    test('trap 6: choosing a forbidden token is counted', () => {
+    test('trap 6: an action that is a forbidden token is counted', () => {
       const { metrics, logProbs } = logits(
         {
           shape: { sequences: 1, length: 1, vocab: 2 },
@@ -375,7 +375,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(metrics.nonFinite, 1);
     });
 
-    test('trap 7: a row of very negative logits is like the same row shifted', () => {
+    test('trap 7: a row of very negative logits gives the same as the row shifted', () => {
       const row = [0, -1, -2.5, 0.5, 3];
       const run = (offset: number) =>
         logits(
@@ -399,7 +399,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       }
     });
 
-    test('trap 8: any vocabulary, padded or not, gives the same bits, and padding neither counts nor gets a gradient', () => {
+    test('trap 8: any vocabulary, padded or not, gives the same bits; padding does not count and gets no gradient', () => {
       for (const vocab of [1, 2, 7, 63, 65, 1000, 50257, 151936]) {
         const random = seeded(vocab);
         const rows = 3;
@@ -415,7 +415,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
         let exact = 0;
         for (let j = 0; j < vocab; j++) exact += Math.exp(values[2 * vocab + j]);
         const expected = values[3 * vocab - 1] - Math.log(exact);
-        // Of the largest number on the way, ln Σ.
+        // Relative to the largest intermediate number, ln Σ.
         assertNumber(dense.logProbs[2], expected, relative * Math.max(1, Math.log(vocab)), `${vocab}: log-prob`);
 
         const rowStride = vocab + 5;
@@ -444,7 +444,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
     const large = process.env.GROUPGRAD_TEST_LARGE
       ? false
       : 'allocates 4.5 GB (more than 2^31 bfloat16 logits): set GROUPGRAD_TEST_LARGE=1 to run it';
-    test('trap 9: rows beyond 2^31 logits are found', { skip: large }, () => {
+    test('trap 9: rows beyond 2^31 logits are addressed correctly', { skip: large }, () => {
       const vocab = 65536;
       const rows = 2 ** 15 + 8; // the last 8 rows start at 2^31 and beyond
       const values = new Uint16Array(rows * vocab);
@@ -476,7 +476,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       assert.equal(gradLogits[(rows - 2) * vocab + 17], 0);
     });
 
-    test('trap 10: log-probs passed on as old log-probs in another batch give a ratio of exactly 1', () => {
+    test('trap 10: log-probs used as old log-probs in another batch give a ratio of exactly 1', () => {
       for (const dtype of ['float32', 'bfloat16'] as const) {
         for (const vocab of [7, 100, 4097, 50257]) {
           const random = seeded(vocab);
@@ -500,7 +500,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
             config,
           );
 
-          // The same rows in reverse order, the first masked, in padded rows, as another shape, on one thread, in place.
+          // The same rows in reverse order, the first masked, in padded rows, in another shape, on one thread, in place.
           const rowStride = vocab + 3;
           const size = rows * rowStride;
           const shuffled = dtype === 'float32' ? new Float32Array(size) : new Uint16Array(size);
@@ -579,7 +579,7 @@ for (const { name: device, skip } of testedDevices('reference', 'cpu', 'cuda')) 
       close(loss, (-2.5 + 0.025 + 6) / 2, 'loss');
     });
 
-    test('trap 13: the gradient of the entropy has the temperature in it', () => {
+    test('trap 13: the gradient of the entropy contains the temperature', () => {
       const row = [1, -0.5, 2, 0.25];
       const temperature = 1.7;
       const entropyOf = (x: number[]) => {

@@ -1,4 +1,4 @@
-// The report of a run: what it shows of good, unfinished and hostile run folders, and that it needs nothing but itself.
+// The report of a run: what it shows of good, unfinished and hostile run folders, and that it is self-contained.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -72,7 +72,7 @@ function curve({ charts }: Report, title: string, name?: string): Curve {
 describe('a run of 150 steps', () => {
   const page = report(learned(150));
 
-  test('has every section and chart of what was recorded', async () => {
+  test('has a section or chart for everything recorded', async () => {
     const { texts, charts } = await page;
     assert.deepEqual(texts('h1').length, 1);
     assert.deepEqual(texts('h2'), [
@@ -120,7 +120,7 @@ describe('a run of 150 steps', () => {
     );
   });
 
-  test('shows every step as it is', async () => {
+  test('shows every step without averaging', async () => {
     const { x, y, low } = curve(await page, 'Entropy');
     assert.deepEqual(
       x,
@@ -136,13 +136,13 @@ describe('a run of 150 steps', () => {
     assert.ok(low!.every((value) => value === 2) && high!.every((value) => value === 4));
   });
 
-  test('tells of the configuration by dotted paths', async () => {
+  test('shows the configuration with dotted paths', async () => {
     const codes = (await page).texts('code');
     assert.equal(codes[codes.indexOf('loss.surrogate.high') + 1], '0.28');
     assert.equal(codes[codes.indexOf('task.digits') + 1], '[1,2]');
   });
 
-  test('needs nothing from anywhere: no address, no attribute that loads, and a policy that forbids both', async () => {
+  test('loads nothing: no address, no attribute that loads, and a policy that forbids both', async () => {
     const { all } = await page;
     assertFree(await page, /https?:|url\(|@import|src=|href=|\bon\w+=|style=/i);
     const policy = all.find(({ attributes }) => attributes['http-equiv'] === 'Content-Security-Policy')!.attributes
@@ -158,7 +158,7 @@ describe('a run of 150 steps', () => {
   });
 });
 
-test('tells first, last and best values with their steps', async () => {
+test('shows first, last and best values with their steps', async () => {
   const metrics = [0.5, 0.25, 0.75, 0.625].map((reward, i) => ({ step: i + 1, reward }));
   const { texts, all } = await report(folder({ 'metrics.jsonl': metrics }));
   assert.deepEqual(texts('tile').slice(0, 2), ['Steps', 'Reward']);
@@ -167,7 +167,7 @@ test('tells first, last and best values with their steps', async () => {
   assert.deepEqual(texts('small'), ['at 2', 'at 3']);
 });
 
-test('the loss is taken out of forward and backward, and what no part explains is everything else', async () => {
+test('the loss is subtracted from forward and backward, and the unexplained rest is "everything else"', async () => {
   const timing = [1, 2].map((step) => ({
     step,
     time: 4 * step,
@@ -190,7 +190,7 @@ test('the loss is taken out of forward and backward, and what no part explains i
   assert.ok(page.all.some(({ text }) => text === '8 s'));
 });
 
-test('long runs are shown in stretches that keep every extreme, and the page says so and stays small', async () => {
+test('long runs are shown in intervals that keep every extreme; the page says so and stays small', async () => {
   const steps = 20_000;
   const dir = learned(steps);
   const lines = readFileSync(join(dir, 'metrics.jsonl'), 'utf8').split('\n');
@@ -209,11 +209,11 @@ test('long runs are shown in stretches that keep every extreme, and the page say
   const norms = lines.slice(7700, 7800).map((line) => JSON.parse(line).grad_norm as number);
   assert.equal(y[77], Number((norms.reduce((a, b) => a + b) / 100).toPrecision(4)));
   assert.ok(curve(page, 'Entropy').y.every((value) => value !== null));
-  // Evaluations are rare: every one of them is in some point.
+  // Evaluations are rare: each one is part of some point.
   assert.equal(curve(page, 'Accuracy', 'held-out').y.length, 200);
 });
 
-test('steps that were run again after a stop replace those from before it', async () => {
+test('steps that were repeated after a stop replace the earlier ones', async () => {
   const line = (step: number, reward: number) => ({ step, reward, ...(reward < 10 && { old: reward }) });
   const metrics = [line(1, 1), line(2, 2), line(3, 3), line(4, 4), line(3, 30), line(4, 40), line(5, 50)];
   const page = await report(folder({ 'metrics.jsonl': metrics }));
@@ -222,7 +222,7 @@ test('steps that were run again after a stop replace those from before it', asyn
   assert.deepEqual(curve(page, 'old').x, [1, 2]);
 });
 
-test('a torn last line is no fault; other lines that cannot be read are counted', async () => {
+test('an incomplete last line is not an error; other unreadable lines are counted', async () => {
   const dir = folder({ 'metrics.jsonl': [{ step: 1, reward: 1 }], 'samples.jsonl': '{"step": 1}\n{"ste' });
   appendFileSync(join(dir, 'metrics.jsonl'), '{"step": 2, "rew');
   const page = await report(dir);
@@ -234,7 +234,7 @@ test('a torn last line is no fault; other lines that cannot be read are counted'
   assert.deepEqual(other.texts('note'), ['4 lines of metrics.jsonl could not be read.']);
 });
 
-test('null makes a gap, a missing value none', async () => {
+test('null makes a gap, a missing value does not', async () => {
   const metrics = [{ step: 1, kl: 1 }, { step: 2, kl: null }, { step: 3, kl: 3 }, { step: 4 }, { step: 5, kl: 5 }];
   const page = await report(folder({ 'metrics.jsonl': metrics }));
   const { x, y } = curve(page, 'KL divergence from the reference policy');
@@ -261,13 +261,13 @@ test('empty and half-empty runs have a page', async () => {
   assertFree(page, /NaN|Infinity|undefined/);
 });
 
-/** The page without a match, which is shown alone: the page would be long. */
+/** The page without a match, reported briefly: the page would be long. */
 function assertFree({ html }: Report, pattern: RegExp): void {
   const match = pattern.exec(html);
   assert.equal(match && html.slice(match.index - 80, match.index + 80), null);
 }
 
-test('metrics that no chart knows have charts of their own, and too many are named', async () => {
+test('metrics without a predefined chart have their own charts, and if there are too many they are listed', async () => {
   const metrics = [Object.fromEntries([['step', 1], ...Array.from({ length: 30 }, (_, i) => [`mine/${i}`, i])])];
   const page = await report(folder({ 'metrics.jsonl': metrics }));
   assert.equal(page.charts.size, 24);
@@ -282,7 +282,7 @@ test('metrics that no chart knows have charts of their own, and too many are nam
   assert.ok(drowned.html.length < 400_000);
 });
 
-test('samples are the latest, the best and the worst, newest first among equals', async () => {
+test('samples are the latest, the best and the worst, newest first if equal', async () => {
   const samples = Array.from({ length: 40 }, (_, i) => ({
     step: i + 1,
     prompt: 'p',
@@ -291,6 +291,7 @@ test('samples are the latest, the best and the worst, newest first among equals'
     rewards: i === 35 ? { correct: null } : { correct: i % 2, brief: i === 4 ? -1 : 0 },
     advantage: i === 0 ? null : 0.5,
     truncated: i === 39,
+    ...(i === 38 && { version: 37 }),
   }));
   const page = await report(folder({ 'metrics.jsonl': [{ step: 1 }], 'samples.jsonl': samples }));
   const shown = page.texts('pre').filter((text) => text.startsWith('completion'));
@@ -300,12 +301,13 @@ test('samples are the latest, the best and the worst, newest first among equals'
   assert.deepEqual(numbers.slice(12), [5, 39, 37, 35, 33, 31]);
   assert.deepEqual(page.texts('h3').slice(0, 3), ['Latest of 40', 'Highest rewards', 'Lowest rewards']);
   assert.equal(page.texts('wrong').filter((text) => text === 'truncated').length, 2);
+  assert.equal(page.html.split('weights after step <b>37</b>').length - 1, 2);
   assert.ok(page.texts('b').includes('none'));
 });
 
 const attack = `"'><script>globalThis.pwned=1;document.title='pwned'</script><img src=x onerror="document.title='pwned'"><!--`;
 
-/** A run in which everything that can be text is an attack. */
+/** A run in which every string is an attack. */
 function hostileRun(): string {
   const nasty = `${attack}\u0000\u001b[2J\u202e\u2028\u200b\ud800</pre></script></title></style>`;
   const sample = {
@@ -338,7 +340,7 @@ function hostileRun(): string {
   });
 }
 
-test('hostile texts stay texts, and invisible characters are made visible', async () => {
+test('hostile text stays text, and invisible characters are made visible', async () => {
   const page = await report(hostileRun());
   const count = (name: string) => page.all.filter((element) => element.name === name).length;
   assert.equal(count('img'), 0);
@@ -348,7 +350,7 @@ test('hostile texts stay texts, and invisible characters are made visible', asyn
   assert.ok(page.texts('pre').some((text) => text.endsWith('… (96000 further characters)')));
 });
 
-test('a report is written whole or not at all, beside the files that it was made from', async () => {
+test('a report is written atomically, next to the files that it was made from', async () => {
   const dir = folder({ 'metrics.jsonl': [{ step: 1, reward: 1 }] });
   const path = await writeReport(dir);
   assert.equal(path, join(dir, 'report.html'));
@@ -360,7 +362,7 @@ test('a report is written whole or not at all, beside the files that it was made
   assert.deepEqual(readdirSync(blocked), ['report.html']);
 });
 
-test('a folder that is not there is refused by name', async () => {
+test('a folder that does not exist is rejected by name', async () => {
   await assert.rejects(buildReport(join(root, 'nowhere')), { name: 'TypeError', message: /^runDir: .*nowhere/ });
   await assert.rejects(buildReport(1 as never), { name: 'TypeError', message: /^runDir: .*got 1/ });
   await assert.rejects(writeReport(join(root, 'nowhere')), { name: 'TypeError', message: /^runDir/ });
@@ -393,7 +395,7 @@ test("a browser runs the page's script and no other", { skip: !hasBrowser && `${
   }
 });
 
-test('warnings stand before everything else, with the steps in which their conditions held', async () => {
+test('warnings come before everything else, with the steps in which their conditions held', async () => {
   const steps = Array.from({ length: 12 }, (_, i) => ({
     step: i + 1,
     reward: 0.5,
@@ -416,7 +418,7 @@ test('warnings stand before everything else, with the steps in which their condi
   const cells = texts('td').join(' ');
   assert.deepEqual(texts('code').slice(0, 2), ['health/truncated', 'health/no_gradient']);
   assert.match(cells, / 1 5 5 {2}3 10 12 /);
-  // Told in words: no chart of ones.
+  // Shown as text, without a chart of ones.
   assert.ok(![...charts.keys()].some((title) => title.startsWith('health/')));
   assert.ok(html.includes('Numbers are &#60;reversed&#62;.'));
   const without = await report(folder({ 'metrics.jsonl': steps.slice(0, 4) }));

@@ -1,4 +1,4 @@
-// Reward functions: verdicts, weights, limits, and what follows when one fails.
+// Reward functions: verdicts, weights, limits, and the consequences of a failure.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -31,14 +31,14 @@ function questions(count: number, groupSize = 1): RewardQuestion<never>[] {
   }));
 }
 
-/** Of one reward. */
+/** Verdicts of one reward. */
 async function askReward(reward: Reward<never>, asked: RewardQuestion<never>[]) {
   return (await askRewards([reward], asked))[0];
 }
 
 const number = ({ completion }: RewardInput) => Number(completion.text);
 
-test('verdicts come in the order of the questions, whatever order they are given in', async () => {
+test('verdicts are in the order of the calls, whatever the order in which they arrive', async () => {
   const reward = defineReward('late', async (input) => {
     await after(10 - number(input));
     return number(input);
@@ -46,7 +46,7 @@ test('verdicts come in the order of the questions, whatever order they are given
   assert.deepEqual(await askReward(reward, questions(9)), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
 });
 
-test('no more calls at once than its concurrency', async () => {
+test('no more concurrent calls than its concurrency', async () => {
   let [now, most] = [0, 0];
   const judge = async () => {
     most = Math.max(most, ++now);
@@ -98,13 +98,13 @@ describe('a reward that fails', () => {
         if (text === '2') setTimeout(() => reject(new Error('no')), 5);
       });
     await assert.rejects(askReward(defineReward('one', judge), questions(3)), /"2" to "1\+2=": no/);
-    assert.deepEqual(aborted, ['0: another verdict has stopped the run', '1: another verdict has stopped the run']);
+    assert.deepEqual(aborted, ['0: another verdict stopped the run', '1: another verdict stopped the run']);
     await askReward(defineReward('one', judge, { timeLimit: 3, onError: 'null' }), questions(1));
     assert.deepEqual(aborted.slice(2), ['0: no verdict within 3 ms']);
   });
 
   for (const value of [NaN, Infinity, -Infinity]) {
-    test(`${value} is for the guard, whatever its onError says`, async () => {
+    test(`${value} is left to the guard, whatever its onError says`, async () => {
       for (const onError of ['throw', 'null', 'zero'] as const) {
         const reward = defineReward('one', () => value, { onError });
         await assert.rejects(askReward(reward, questions(1)), {
@@ -116,7 +116,7 @@ describe('a reward that fails', () => {
   }
 });
 
-test('the verdict that stops a run stops every reward, and is the one that is told', async () => {
+test('the verdict that stops a run stops every reward, and is the one that is reported', async () => {
   const calls: string[] = [];
   const slow = defineReward(
     'slow',
@@ -134,12 +134,12 @@ test('the verdict that stops a run stops every reward, and is the one that is to
     throw new Error('out of order');
   });
   await assert.rejects(askRewards([slow, excused, failing], questions(9)), /reward 'failing' .*: out of order$/);
-  // Nobody goes on asking: not even the reward whose failures are excused. A turn of the event loop may come between first calls.
+  // No further calls, not even of the reward with onError. A turn of the event loop may come between first calls.
   await after(20);
   assert.deepEqual(calls.sort(), ['0', '0', '1']);
 });
 
-test('a reward may do to its tokens what it likes', async () => {
+test('a reward may modify its tokens', async () => {
   const asked = questions(3);
   const spoil = ({ completion }: RewardInput) => {
     const [first] = completion.tokens;
@@ -163,7 +163,7 @@ describe('a reward that sees its whole group', () => {
   const ask = async (reward: GroupReward<never>, asked: RewardQuestion<never>[]) =>
     (await askRewards([reward], asked))[0];
 
-  test('is asked once a group, and gives a verdict for each completion, in order', async () => {
+  test('is called once per group, and gives a verdict for each completion, in order', async () => {
     const seen: { prompt: string; score: number[]; texts: string[] }[] = [];
     const rank = defineGroupReward('rank', async (input) => {
       await after(10 - numbers(input)[0]);
@@ -186,7 +186,7 @@ describe('a reward that sees its whole group', () => {
     );
   });
 
-  test('may do to its tokens what it likes', async () => {
+  test('may modify its tokens', async () => {
     const asked = questions(2, 2);
     const spoil = defineGroupReward('spoil', ({ completions }) =>
       completions.map((completion) => {
@@ -202,8 +202,8 @@ describe('a reward that sees its whole group', () => {
   const fails: [message: RegExp, judge: (input: GroupRewardInput) => unknown][] = [
     [/throws/, () => assert.fail('throws')],
     [/no verdict within 20 ms/, () => new Promise(() => {})],
-    [/verdicts: expected an array of 2, one a completion, got an array of 1/, () => [1]],
-    [/verdicts: expected an array of 2, one a completion, got/, () => 1],
+    [/verdicts: expected an array of 2, one for each completion, got an array of 1/, () => [1]],
+    [/verdicts: expected an array of 2, one for each completion, got/, () => 1],
     [/verdicts\[1\]: expected a number or null, got "1"/, () => [1, '1']],
     [/verdicts\[0\]: expected a number or null, got nothing/, () => new Array(2)],
   ];
@@ -225,13 +225,13 @@ describe('a reward that sees its whole group', () => {
     });
   }
 
-  test('gives a verdict that is not finite to the guard, whatever onError says', async () => {
+  test('leaves a verdict that is not finite to the guard, whatever onError says', async () => {
     const infinite = defineGroupReward('infinite', () => [1, Infinity], { onError: 'null' });
     await assert.rejects(ask(infinite, questions(1, 2)), { name: 'NumericFault', message: /got Infinity/ });
   });
 });
 
-test('rewards that are slow and synchronous give way to the event loop', async () => {
+test('slow synchronous rewards yield to the event loop', async () => {
   const busy = defineReward('busy', () => {
     const end = performance.now() + 5;
     while (performance.now() < end);
@@ -244,7 +244,7 @@ test('rewards that are slow and synchronous give way to the event loop', async (
   assert.ok(turns > 0);
 });
 
-test('impossible definitions are refused by name', () => {
+test('impossible definitions are rejected by name', () => {
   const refused = (make: () => unknown, name: string, message: RegExp) => assert.throws(make, { name, message });
   refused(() => defineReward('a b', number), 'RangeError', /^name/);
   refused(() => defineReward('one', 3 as never), 'TypeError', /^reward "one": expected a function/);
@@ -282,7 +282,7 @@ describe('rewards of a step', () => {
     assert.equal(metrics['rewards/shortest/mean'], metrics.reward);
   });
 
-  test('are added up by their weights; weight 0 is a mere metric; null does not apply', async (t) => {
+  test('are added up by their weights; weight 0 makes only a metric; null does not apply', async (t) => {
     const isLong = ({ completion }: RewardInput) => completion.tokens.length > 2;
     const step = await firstStep(t, [
       defineReward('length', ({ completion }) => completion.tokens.length, { weight: 0.5 }),
@@ -305,7 +305,7 @@ describe('rewards of a step', () => {
     assert.ok(Math.abs(metrics.reward - mean(completions.map(({ reward }) => reward))) < 1e-12);
   });
 
-  test('no verdict at all is no advantage', async (t) => {
+  test('without any verdict there is no advantage', async (t) => {
     const step = await firstStep(t, [
       defineReward('some', ({ completion: { tokens } }) => (tokens[0] % 2 ? null : tokens[0])),
       defineReward('watched', () => 1, { weight: 0 }),
@@ -317,7 +317,7 @@ describe('rewards of a step', () => {
     assert.ok(completions.some(({ advantage }) => advantage !== 0));
   });
 
-  test('a sum that float32 cannot hold is for the guard', async (t) => {
+  test('a sum that float32 cannot represent is left to the guard', async (t) => {
     for (const [one, other] of [
       [1e300, 0],
       [1e308, 1e308],
@@ -331,7 +331,7 @@ describe('rewards of a step', () => {
     }
   });
 
-  test('a score that is none is refused: of another type or range, or left to the guard', async (t) => {
+  test('an invalid score is rejected: of another type or range, or left to the guard', async (t) => {
     const scored = async (score: unknown) => {
       const train = { ...tinyTask, score: () => score as number };
       const rewards = [defineReward('length', ({ completion }) => completion.tokens.length)];
@@ -346,7 +346,7 @@ describe('rewards of a step', () => {
     assert.match((await scored(NaN))!, /^step 1: addition of 1 digit, score .*: expected a finite number, got NaN/);
   });
 
-  test('the task scores once a completion, and the score is at hand', async (t) => {
+  test('the task scores each completion once, and rewards get the score', async (t) => {
     const seen: number[] = [];
     let calls = 0;
     const trainer = await tinyTrainer(t, {

@@ -1,9 +1,9 @@
-// Rollouts by servers: vLLM's and SGLang's routes on real ports, with real adapters, and everything that goes wrong there.
+// Rollouts by servers: vLLM's and SGLang's routes on real ports, with real adapters, and all failures.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';
-import test, { before, describe, type TestContext } from 'node:test';
+import test, { before, describe } from 'node:test';
 import { startBackend } from '../../src/backend/backend.js';
 import {
   type Completion,
@@ -25,66 +25,16 @@ import { policySampler } from '../../src/rollout/sample.js';
 import { ServerPool } from '../../src/rollout/servers.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
-import { type FakeServer, type Faults, fakeServer } from '../support/fake-server.js';
-import { tensorsOf, tinyConfig, wordTask, writeModelFolder } from '../support/model-folder.js';
-import { readLines, stepsOf, temporaryFolder, tinyOptions } from '../support/trainer.js';
+import { quickBackend } from '../support/backend.js';
+import { fakeServer } from '../support/fake-server.js';
+import { tensorsOf, tinyConfig, writeModelFolder } from '../support/model-folder.js';
+import { lora, open, patience, scene, vllmOf } from '../support/rollout-scene.js';
+import { readLines, stepsOf, tinyOptions } from '../support/trainer.js';
 
-/** Differs within every group from the first step on. */
-const often = defineReward('c', ({ completion }) => completion.text.split('c').length - 1);
-const lora = { rank: 2, alpha: 8 };
 const quiet = { output: null };
 
 function assertBelow(value: number, bound: number, what = 'value'): void {
   assert.ok(value < bound, `${what}: ${value}, expected less than ${bound}`);
-}
-
-/** Fast where a server fails. */
-const patience = { backOff: 5, retries: 4 };
-
-interface Scene {
-  parent: string;
-  model: string;
-  servers: FakeServer[];
-  adapters: string;
-}
-
-async function scene(t: TestContext, ...faults: Faults[]): Promise<Scene> {
-  const parent = temporaryFolder(t);
-  const model = writeModelFolder(join(parent, 'model'));
-  const servers: FakeServer[] = [];
-  for (const some of faults.length > 0 ? faults : [{}]) servers.push(await fakeServer(t, model, some));
-  return { parent, model, servers, adapters: join(parent, 'adapters') };
-}
-
-function vllmOf({ servers, adapters }: Scene, change: Partial<VllmOptions> = {}): RolloutEngine {
-  const urls = servers.map(({ url }) => url);
-  return vllm({ urls, model: 'tiny', adapterFolder: adapters, ...patience, ...change });
-}
-
-async function open(
-  t: TestContext,
-  model: string,
-  change: Partial<TrainerOptions>,
-  options: Parameters<typeof PretrainedPolicy.load>[1] = { lora },
-): Promise<GrpoTrainer> {
-  const policy = (await PretrainedPolicy.load(model, options)) as LoadedPolicy;
-  const trainer = await createTrainer({
-    policy,
-    train: wordTask,
-    rewards: [often],
-    promptsPerStep: 4,
-    groupSize: 4,
-    sampling: { maxTokens: 4, promptLength: 4 },
-    hadw: {},
-    optimizer: { learningRate: 5e-2 },
-    seed: 5,
-    ...change,
-  });
-  t.after(() => {
-    trainer.dispose();
-    policy.dispose();
-  });
-  return trainer;
 }
 
 /** The message of the error that a step ends with. */
@@ -96,10 +46,10 @@ async function failure(trainer: GrpoTrainer): Promise<string> {
 }
 
 describe('rollouts by servers', () => {
-  before(() => startBackend('wasm'));
+  before(() => startBackend(quickBackend));
 
   for (const kind of ['vllm', 'sglang'] as const) {
-    test(`${kind} samples with each version of the adapter, and lets go of those before`, async (t) => {
+    test(`${kind} samples with each version of the adapter, and unloads the earlier ones`, async (t) => {
       const at = await scene(t);
       const [server] = at.servers;
       const urls = [server.url];
@@ -129,7 +79,7 @@ describe('rollouts by servers', () => {
       const completions = server.requests.filter(({ path, body }) =>
         kind === 'vllm' ? body.logprobs === 0 : path === '/generate' && body.logprob_start_len === undefined,
       );
-      // 4 probes and 16 completions a step.
+      // 4 probes and 16 completions per step.
       assert.equal(completions.length, 4 * (4 + 16));
       const { body } = completions.at(-1)!;
       const settings = kind === 'vllm' ? body : body.sampling_params;
@@ -157,7 +107,7 @@ describe('rollouts by servers', () => {
     assert.equal(updates.length, 3);
   });
 
-  test('a resumed run lets servers go of what the process before had loaded', async (t) => {
+  test('a resumed run unloads from servers what the previous process had loaded', async (t) => {
     const at = await scene(t);
     const runDir = join(at.parent, 'run');
     // A process that is killed lets go of nothing.
@@ -251,7 +201,7 @@ describe('rollouts by servers', () => {
       /log-probs are those at temperature 1, not 0.5.*on average/,
     ],
   ] as const) {
-    test(`a server that answers ${what} ends the run with the numbers`, async (t) => {
+    test(`a server that responds ${what} ends the run with the numbers`, async (t) => {
       const at = await scene(t, faults);
       const rollout = vllmOf(at, { maxProbeDifference: 10 });
       const trainer = await open(t, at.model, {
@@ -263,21 +213,21 @@ describe('rollouts by servers', () => {
     });
   }
 
-  test('a server with another model is found out at the first step', async (t) => {
+  test('a server with another model is detected in the first step', async (t) => {
     const at = await scene(t);
     const tensors = tensorsOf(tinyConfig);
     for (const { values } of Object.values(tensors)) (values as Float32Array).reverse();
     const other = writeModelFolder(join(at.parent, 'other'), { tensors });
     const server = await fakeServer(t, other);
     const trainer = await open(t, at.model, { rollout: vllmOf({ ...at, servers: [server] }) });
-    assert.match(await failure(trainer), /computes with other weights: the mean difference is above 0.1/);
+    assert.match(await failure(trainer), /computes with different weights: the mean difference is above 0.1/);
     assert.equal(trainer.step, 0);
   });
 
-  test('a stale cache shows in the log-probs of sampled tokens', async (t) => {
+  test('a stale cache is detected in the log-probs of sampled tokens', async (t) => {
     const at = await scene(t, { isCacheStale: true });
     const trainer = await open(t, at.model, { rollout: vllmOf(at), optimizer: { learningRate: 1 } });
-    assert.match(await failure(trainer), /log-probs of sampled tokens are others/);
+    assert.match(await failure(trainer), /log-probs of sampled tokens are different/);
   });
 
   for (const [what, faults] of [
@@ -285,7 +235,7 @@ describe('rollouts by servers', () => {
     ['closed connections', { closed: 3 }],
     ['too many requests', { status: { code: 429, times: 2 } }],
   ] as const) {
-    test(`${what} is waited for`, async (t) => {
+    test(`waits for ${what}`, async (t) => {
       const at = await scene(t, structuredClone(faults));
       const trainer = await open(t, at.model, { rollout: vllmOf(at, { concurrency: 2 }) });
       const [step] = await stepsOf(trainer, 1);
@@ -293,13 +243,13 @@ describe('rollouts by servers', () => {
     });
   }
 
-  test('an answer that takes too long is a fault, and one that is always a fault ends the run', async (t) => {
+  test('a response that takes too long is a fault, and repeated faults end the run', async (t) => {
     const at = await scene(t, { delay: 2000 });
     const trainer = await open(t, at.model, { rollout: vllmOf(at, { timeLimit: 300, retries: 1 }) });
-    assert.match(await failure(trainer), /no server works any more|has failed 2 times.*no answer within 300 ms/);
+    assert.match(await failure(trainer), /all servers have failed|has failed 2 times.*no response within 300 ms/);
   });
 
-  test('a server that is started anew gets the adapter again', async (t) => {
+  test('a restarted server gets the adapter again', async (t) => {
     const at = await scene(t);
     const [server] = at.servers;
     let seen = 0;
@@ -314,7 +264,7 @@ describe('rollouts by servers', () => {
     assert.equal(server.requests.filter(({ path }) => path === '/v1/load_lora_adapter').length, 2);
   });
 
-  test('groups are spread over servers, and a server that dies costs what it had not finished', async (t) => {
+  test('groups are distributed over servers, and a server that dies costs only what it had not finished', async (t) => {
     const at = await scene(t, {}, {});
     const [one, two] = at.servers;
     let done = 0;
@@ -338,35 +288,40 @@ describe('rollouts by servers', () => {
   });
 
   test('two servers do nearly twice the work of one, and groups stay together', async () => {
-    const time = async (urls: string[]) => {
+    const work = async (urls: string[]) => {
       const places: [string, number][] = [];
+      const [now, most]: Record<string, number>[] = [{}, {}];
       const jobs = Array.from({ length: 64 }, (_, i) => ({
         group: Math.floor(i / 8),
         run: async (url: string) => {
           places.push([url, Math.floor(i / 8)]);
-          await new Promise((resolve) => setTimeout(resolve, 100));
+          now[url] = (now[url] ?? 0) + 1;
+          most[url] = Math.max(most[url] ?? 0, now[url]);
+          await new Promise((resolve) => setTimeout(resolve, 20));
+          now[url]--;
           return i;
         },
       }));
       const pool = new ServerPool({ urls, concurrency: 4, ...patience });
-      const began = performance.now();
       assert.deepEqual(
         await pool.run(jobs),
         jobs.map((_, i) => i),
       );
-      return { milliseconds: performance.now() - began, places };
+      return { most, places };
     };
-    const one = await time(['a']);
-    const two = await time(['a', 'b']);
-    const ratio = one.milliseconds / two.milliseconds;
-    assert.ok(ratio > 1.5, `${ratio.toFixed(2)} times the work of one`);
+    assert.deepEqual((await work(['a'])).most, { a: 4 });
+    const two = await work(['a', 'b']);
+    // Each is as busy as the one was, and has nearly half of the work: counted, since the clock tells of the machine too.
+    assert.deepEqual(two.most, { a: 4, b: 4 });
+    const shares = ['a', 'b'].map((url) => two.places.filter(([place]) => place === url).length);
+    assert.ok(Math.min(...shares) > 64 / 3, `${shares} requests`);
     // A server that has nothing to do takes over: of 8 groups at most a few are shared.
     const kinds = new Set(two.places.map(([url, group]) => `${url} ${group}`));
     assert.ok(kinds.size <= 10, `${kinds.size} pairs of server and group`);
   });
 
   test('an abort ends the requests that are under way, with its reason', async (t) => {
-    const at = await scene(t, { delay: 300 });
+    const at = await scene(t, { delay: 60_000 });
     const engine = vllmOf(at);
     const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
     t.after(() => policy.dispose());
@@ -389,11 +344,12 @@ describe('rollouts by servers', () => {
     const began = performance.now();
     const settings = { maxTokens: 3, temperature: 1, seed: 0, step: 0, signal: controller.signal };
     await assert.rejects(engine.complete(requests, settings), (error) => error === reason);
-    assertBelow(performance.now() - began, 280, 'milliseconds');
+    // Far less than the answers take, however busy the machine.
+    assertBelow(performance.now() - began, 30_000, 'milliseconds');
     await assert.rejects(engine.complete(requests, { ...settings, signal: undefined, topP: 0.5 }), /^RangeError: topP/);
   });
 
-  test('a key comes from the environment and stands in no file and no error', async (t) => {
+  test('a key comes from the environment and appears in no file and no error', async (t) => {
     const key = 'sk-very-secret-0123456789';
     process.env.TEST_ROLLOUT_KEY = key;
     t.after(() => {
@@ -416,7 +372,7 @@ describe('rollouts by servers', () => {
     }
   });
 
-  test('what learns is what the policy itself would have sampled', async (t) => {
+  test('training gets what the policy itself would have sampled', async (t) => {
     const at = await scene(t);
     const rises = async (rollout?: RolloutEngine) => {
       const trainer = await open(t, at.model, { rollout, groupSize: 8 });
@@ -430,16 +386,16 @@ describe('rollouts by servers', () => {
 });
 
 describe('options of rollouts', () => {
-  before(() => startBackend('wasm'));
+  before(() => startBackend(quickBackend));
   const usual = { urls: ['http://127.0.0.1:1'], model: 'm', adapterFolder: 'a' };
 
   for (const [options, expected] of [
     [{ ...usual, urls: [] }, /^TypeError: urls: expected at least one URL/],
-    [{ ...usual, urls: ['127.0.0.1'] }, /^TypeError: urls\[0\]: expected a URL of http or https/],
+    [{ ...usual, urls: ['127.0.0.1'] }, /^TypeError: urls\[0\]: expected an http or https URL/],
     [{ ...usual, urls: ['http://u:secret@h'] }, /^RangeError: urls\[0\]: expected a URL without user, (?!.*secret)/],
-    [{ ...usual, urls: ['http://h', 'http://h/'] }, /^RangeError: urls\[1\]: expected a server of its own/],
-    [{ ...usual, model: '' }, /^TypeError: model: expected a text/],
-    [{ ...usual, adapterFolder: undefined }, /^TypeError: adapterFolder: expected a text, got nothing/],
+    [{ ...usual, urls: ['http://h', 'http://h/'] }, /^RangeError: urls\[1\]: expected another server/],
+    [{ ...usual, model: '' }, /^TypeError: model: expected a non-empty string/],
+    [{ ...usual, adapterFolder: undefined }, /^TypeError: adapterFolder: expected a non-empty string, got nothing/],
     [{ ...usual, weightsFolder: 'b' }, /^TypeError: weightsFolder: unknown field/],
     [{ ...usual, timeLimit: 1e6 }, /^RangeError: timeLimit: expected an integer at least 1 and at most 300000/],
     [{ ...usual, concurency: 1 }, /^TypeError: concurency: unknown field/],
@@ -459,14 +415,17 @@ describe('options of rollouts', () => {
   });
 
   for (const [change, expected] of [
-    [{ rollout: {} }, /^TypeError: rollout.name: expected a text, got nothing/],
+    [{ rollout: {} }, /^TypeError: rollout.name: expected a non-empty string, got nothing/],
     [{ rollout: { name: 'x' } }, /^TypeError: rollout.complete: expected a function/],
     [
       { rollout: { name: 'x', complete: async () => [], release: 1 } },
       /^TypeError: rollout.release: expected a function, got 1/,
     ],
-    [{ rollout: vllm(usual), sampling: { topP: 0.9 } }, /^RangeError: sampling.topP: expected nothing with vllm/],
-    [{ importanceSampling: {} }, /^TypeError: importanceSampling: expected nothing without rollout/],
+    [{ rollout: vllm(usual), sampling: { topP: 0.9 } }, /^RangeError: sampling.topP: expected no truncation with vllm/],
+    [
+      { importanceSampling: {} },
+      /^TypeError: importanceSampling: expected nothing, because there is no rollout engine/,
+    ],
     [
       { rollout: vllm(usual), importanceSampling: { clipMin: 3 } },
       /^RangeError: importanceSampling.clipMin: expected a number below clipMax \(3\)/,
@@ -487,13 +446,13 @@ describe('options of rollouts', () => {
     });
   }
 
-  test('a policy without an adapter is refused at the first step', async (t) => {
+  test('a policy without an adapter is rejected in the first step', async (t) => {
     const at = await scene(t);
     const trainer = await open(t, at.model, { rollout: vllmOf(at) }, {});
     assert.match(await failure(trainer), /^policy: expected one with an adapter \(lora\)/);
   });
 
-  test('an engine of the user samples, and is warned of where its log-probs differ', async (t) => {
+  test('a user-defined engine samples, and a warning says if its log-probs differ', async (t) => {
     const at = await scene(t);
     const own: Completion = { tokens: Int32Array.of(3, 2), logProbs: Float32Array.of(-0.1, -0.2), truncated: false };
     let turn = 0;
@@ -633,18 +592,18 @@ describe('options of rollouts', () => {
     assert.equal(released, 2);
   });
 
-  test('small changes of the weights tell a server that has stayed from one that computes in low precision', () => {
+  test('small changes of the weights distinguish a server with old weights from one that computes in low precision', () => {
     const own = { before: [-1, -2, -3, -4], now: [-1.1, -2.05, -2.9, -4.1] };
     const noise = [0.02, -0.01, 0.01, 0.015];
     const noisy = (values: number[]) => values.map((value, i) => value + noise[i]);
     assert.equal(hasStayed({ before: noisy(own.before), now: own.now }, own), false);
     assert.equal(hasStayed({ before: noisy(own.before), now: own.before }, own), true);
-    // Too small to tell: neither.
+    // Too small to decide: neither.
     const still = { before: own.before, now: own.before.map((value) => value - 1e-5) };
     assert.equal(hasStayed({ before: own.before, now: own.before }, still), false);
   });
 
-  test('readLines of a run tell the mismatch of every step', async (t) => {
+  test("the mismatch of every step is in a run's metrics", async (t) => {
     const at = await scene(t);
     const runDir = join(at.parent, 'run');
     const importanceSampling = { mode: 'token_truncate', clipMax: 1, clipMin: 0.5 } as const;

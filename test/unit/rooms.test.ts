@@ -1,5 +1,5 @@
-// The rooms of src/ and their order, which CONTRIBUTING's table states: a room imports only from rooms above it there, so
-// that there is no circle between rooms; and no file imports itself by way of others. Types count like values.
+// The rooms of src/ and their order, stated in CONTRIBUTING's table: a room imports only from rooms above it there, so
+// that there are no cycles between rooms; and no file imports itself indirectly. Types count like values.
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 /** The files that each file imports, by paths within src. */
 type Imports = ReadonlyMap<string, readonly string[]>;
 
-/** Specifiers of a module's own imports of files: static, for effects alone, of types, dynamic; re-exports too. */
+/** Specifiers of a module's own imports: static, for side effects, of types, dynamic; and re-exports. */
 function specifiers(text: string): string[] {
   const forms = /\b(?:from|import|require)\s*\(?\s*(['"`])(\.[^'"`]*)\1/g;
   return Array.from(text.matchAll(forms), ([, , specifier]) => specifier);
@@ -33,13 +33,13 @@ function readImports(): Imports {
   );
 }
 
-/** From the room that imports nothing to the one that may import all. */
+/** From the room that imports nothing to the one that may import all others. */
 function readOrder(): string[] {
   const text = readFileSync(join(root, 'CONTRIBUTING.md'), 'utf8');
   return Array.from(text.matchAll(/^\| `src\/([^`]*)\/` \|/gm), ([, room]) => room);
 }
 
-/** The room of a file; the entries, which lie beside the rooms, may import all of them and are imported by none. */
+/** The room of a file; the entries next to the rooms may import all of them and are imported by none. */
 function place(file: string, order: readonly string[]): number {
   const room = file.split('/')[0];
   if (room === file) return order.length;
@@ -47,14 +47,14 @@ function place(file: string, order: readonly string[]): number {
   return order.indexOf(room);
 }
 
-/** Imports against the order. */
+/** Imports that violate the order. */
 function upward(imports: Imports, order: readonly string[]): string[] {
   return Array.from(imports).flatMap(([file, imported]) =>
     imported.filter((other) => place(other, order) > place(file, order)).map((other) => `${file} imports ${other}`),
   );
 }
 
-/** A circle of imports: its files, the first one at the end again. */
+/** A cycle of imports: its files, with the first one repeated at the end. */
 function findCircle(imports: Imports): string[] | undefined {
   const done = new Set<string>();
   const visit = (file: string, path: readonly string[]): string[] | undefined => {
@@ -78,28 +78,28 @@ describe('the rooms of src/', () => {
   const imports = readImports();
   const order = readOrder();
 
-  test("CONTRIBUTING's table lists those that there are", () => {
+  test("CONTRIBUTING's table lists exactly the existing rooms", () => {
     const rooms = new Set(Array.from(imports.keys(), dirname).filter((folder) => folder !== '.'));
     assert.deepEqual([...order].sort(), [...new Set(Array.from(rooms, (folder) => folder.split('/')[0]))].sort());
   });
 
-  test('imports are of files that there are', () => {
+  test('imports are of files that exist', () => {
     const missing = Array.from(imports).flatMap(([file, imported]) =>
       imported.filter((other) => !imports.has(other)).map((other) => `${file} imports ${other}`),
     );
     assert.deepEqual(missing, []);
   });
 
-  test('none imports from a later room, so that there is no circle of rooms', () => {
+  test('none imports from a later room, so there are no cycles of rooms', () => {
     assert.deepEqual(upward(imports, order), []);
   });
 
-  test('no file imports itself by way of others', () => {
+  test('no file imports itself indirectly', () => {
     assert.equal(findCircle(imports)?.join(' -> '), undefined);
   });
 });
 
-describe('what the test of the rooms finds', () => {
+describe('the test of the rooms finds', () => {
   test('every form of import', () => {
     const text = [
       "import { a } from './a.js';",
@@ -116,7 +116,7 @@ describe('what the test of the rooms finds', () => {
     assert.deepEqual(specifiers(text.join('\n')), found);
   });
 
-  test('an import against the order, and of an entry', () => {
+  test('an import against the order, and an import of an entry', () => {
     const imports = new Map([
       ['low/a.ts', ['high/b.ts', 'low/c.ts']],
       ['low/c.ts', ['index.ts']],
@@ -127,7 +127,7 @@ describe('what the test of the rooms finds', () => {
     assert.deepEqual(upward(imports, ['low', 'high']), found);
   });
 
-  test('a circle of files', () => {
+  test('a cycle of files', () => {
     const imports = new Map([
       ['a/start.ts', ['a/one.ts']],
       ['a/one.ts', ['a/end.ts', 'a/two.ts']],

@@ -1,4 +1,4 @@
-// The lock of a run folder: who is alive is left alone, who is gone is replaced, who was robbed writes nothing more.
+// The lock of a run folder: a live owner keeps it, a dead one is replaced, and one that has lost it writes nothing more.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -9,7 +9,7 @@ import test, { describe, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { thisOwner } from '../../src/run/lock-owner.js';
 import { isLocked, lockRun } from '../../src/run/run-lock.js';
-import { root } from '../support/native.js';
+import { root, typescript } from '../support/native.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 // As earlier versions of groupgrad wrote them.
@@ -26,7 +26,7 @@ function writeLock(folder: string, lock: object | string, seconds = 0): void {
   fs.utimesSync(path, written, written);
 }
 
-/** A folder with a lock that reads as `before` until it has been read, by when a rival has put its own in its place. */
+/** A folder with a lock that reads as `before` until it has been read; by then a rival has replaced it with its own. */
 function contested(t: TestContext, before: string): string {
   const folder = temporaryFolder(t);
   const path = join(folder, 'lock.json');
@@ -47,7 +47,7 @@ for (const [what, before] of Object.entries({
   'that the other has just taken over from a dead process': dead,
   'that the other has created and not written yet': '',
 })) {
-  test(`of two that take a lock at once, one does not get it: one ${what}`, (t) => {
+  test(`of two processes that take a lock at once, one does not get it: one ${what}`, (t) => {
     const folder = contested(t, before);
     assert.throws(() => lockRun(folder), new RegExp(`process ${process.ppid} on .* is training in this folder`));
     t.mock.restoreAll();
@@ -56,7 +56,7 @@ for (const [what, before] of Object.entries({
   });
 }
 
-test('half a lock, which a power cut may leave, is taken over, and so is one of a dead process', (t) => {
+test('an incomplete lock, as after a power cut, is taken over, and so is one of a dead process', (t) => {
   const folder = temporaryFolder(t);
   for (const left of ['', '{"pid":', '{}', 'null', '{"pid":0,"host":"x"}', dead]) {
     writeLock(folder, left, 2);
@@ -65,7 +65,7 @@ test('half a lock, which a power cut may leave, is taken over, and so is one of 
   }
 });
 
-test('who lets go of a lock leaves that of another alone, and a folder that is gone is no error', (t) => {
+test('releasing a lock leaves that of another owner alone, and a missing folder is not an error', (t) => {
   const folder = temporaryFolder(t);
   const lock = lockRun(folder);
   writeLock(folder, alive);
@@ -79,22 +79,22 @@ test('who lets go of a lock leaves that of another alone, and a folder that is g
 });
 
 describe('a process of this namespace', () => {
-  test('is known by its id and its start', (t) => {
+  test('is identified by its id and start time', (t) => {
     const folder = temporaryFolder(t);
-    // No heartbeat for an hour: as of a process that was stopped, or whose machine slept.
+    // No heartbeat for an hour: like a process that was suspended, or whose machine slept.
     writeLock(folder, own, 3600);
     assert.throws(
       () => lockRun(folder),
       /is training in this folder; its last heartbeat was 3600 s ago\. If it is gone/,
     );
-    // The id is another process's by now.
+    // The id now belongs to another process.
     writeLock(folder, { ...own, started: '1' });
     lockRun(folder).release();
     writeLock(folder, { ...own, pid: 2 ** 30 });
     lockRun(folder).release();
   });
 
-  test('whose start is not known is known by its heartbeat', (t) => {
+  test('without a known start time is judged by its heartbeat', (t) => {
     const folder = temporaryFolder(t);
     writeLock(folder, { ...own, started: null }, 50);
     assert.equal(isLocked(folder), true);
@@ -104,10 +104,10 @@ describe('a process of this namespace', () => {
     lockRun(folder).release();
   });
 
-  test('that has ended, which its parent has not been told yet, holds nothing', async (t) => {
+  test('that has ended but was not waited for holds no lock', async (t) => {
     if (process.platform !== 'linux') return t.skip('no /proc');
     const folder = temporaryFolder(t);
-    // Its parent does not ask after it: a zombie.
+    // Its parent does not wait for it: a zombie.
     const script = 'sleep 0.5 & echo $!; exec sleep 60';
     const shell = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'] });
     t.after(() => shell.kill('SIGKILL'));
@@ -119,7 +119,7 @@ describe('a process of this namespace', () => {
   });
 });
 
-describe('a process that cannot be seen from here', () => {
+describe('a process that is not visible from here', () => {
   const elsewhere: Record<string, [change: object, place: string]> = {
     'of another machine': [{ host: 'elsewhere', boot: 'another' }, 'another machine'],
     'of another boot': [{ boot: 'another' }, 'another boot of that machine, or another machine of that name'],
@@ -127,7 +127,7 @@ describe('a process that cannot be seen from here', () => {
     'of a namespace that is not known': [{ pidNamespace: null }, 'another container of this machine'],
   };
   for (const [which, [change, place]] of Object.entries(elsewhere)) {
-    test(`${which} is alive as long as its heart beats, whatever its id is here`, (t) => {
+    test(`${which} is alive while it has a heartbeat, whatever its id is here`, (t) => {
       const folder = temporaryFolder(t);
       const lock = { ...own, ...change, pid: 2 ** 30, since: '2026-01-02T03:04:05.678Z' };
       const message =
@@ -136,7 +136,7 @@ describe('a process that cannot be seen from here', () => {
         'take the folder over with --take-over (takeOver: true in code); it then stops before its next write';
       writeLock(folder, lock, 55);
       assert.throws(() => lockRun(folder), { message });
-      // As often as it says.
+      // At the interval that its lock states.
       writeLock(folder, { ...lock, heartbeat: 1000 }, 11);
       assert.throws(() => lockRun(folder), /its lock expires 12 s after the last one/);
       for (const gone of [{ ...lock, heartbeat: 1000 }, lock]) {
@@ -152,7 +152,7 @@ describe('a process that cannot be seen from here', () => {
     const lock = { ...own, host: 'elsewhere', boot: 'another' };
     t.mock.method(Date, 'now', () => 0);
     const past = Date.UTC(1999, 0);
-    // This file system stamps files an hour and some decades before the clock of this machine.
+    // This file system's timestamps are an hour and some decades behind the clock of this machine.
     const stat = fs.fstatSync;
     t.mock.method(fs, 'fstatSync', (file: number) => ({ ...stat(file), mtimeMs: stat(file).mtimeMs - past }));
     writeLock(folder, lock, 30);
@@ -161,12 +161,12 @@ describe('a process that cannot be seen from here', () => {
     lockRun(folder).release();
   });
 
-  test('of an earlier version is left alone, since it has no heartbeat, until it is taken over', (t) => {
+  test('of an earlier version keeps the lock, since it has no heartbeat, until it is taken over', (t) => {
     const folder = temporaryFolder(t);
     for (const lock of [
       { pid: 7, host: 'elsewhere', started: null },
       { pid: 7, host: 'elsewhere', started: 'boot 123' },
-      // A container of this machine, seen by its boot.
+      // A container of this machine, recognised by the boot id.
       { pid: 2 ** 30, host: 'elsewhere', started: `${own.boot} 123` },
     ]) {
       writeLock(folder, lock, 3600);
@@ -179,7 +179,7 @@ describe('a process that cannot be seen from here', () => {
     }
   });
 
-  test('of an earlier version of this machine is known by its boot and start', (t) => {
+  test('of an earlier version on this machine is identified by its boot id and start time', (t) => {
     if (own.boot === null) return t.skip('no boot id');
     const folder = temporaryFolder(t);
     writeLock(folder, { pid: process.pid, host: hostname(), started: `${own.boot} ${own.started}` }, 3600);
@@ -192,7 +192,7 @@ describe('a process that cannot be seen from here', () => {
 });
 
 describe('a lock that is taken over', () => {
-  test('is lost to its first owner, who is told by whom, and leaves it alone', (t) => {
+  test('is lost to its first owner, who is told who has it, and leaves it alone', (t) => {
     const folder = temporaryFolder(t);
     const first = lockRun(folder);
     first.confirm();
@@ -256,12 +256,12 @@ describe('a lock that is taken over', () => {
     for (const { child } of children) child.kill('SIGKILL');
   });
 
-  test('is replaced although a process died while it replaced it', (t) => {
+  test('is replaced even if a process died while replacing it', (t) => {
     const folder = temporaryFolder(t);
     writeLock(folder, dead);
     const lock = lockRun(folder, { takeOver: true });
     lock.release();
-    // Its right to replace the dead lock, under the name that such a right has.
+    // Its right to replace the dead lock, under the name of such a right.
     writeLock(folder, dead);
     let right: string | undefined;
     const write = fs.writeFileSync;
@@ -279,7 +279,7 @@ describe('a lock that is taken over', () => {
   });
 });
 
-test('what was left of taking a lock goes when it is old', (t) => {
+test('leftovers of taking a lock are removed when they are old', (t) => {
   const folder = temporaryFolder(t);
   const [old, fresh] = ['lock.json.aaaa', 'lock.json.bbbb'].map((name) => join(folder, name));
   for (const path of [old, fresh]) fs.writeFileSync(path, '');
@@ -292,12 +292,12 @@ test('what was left of taking a lock goes when it is old', (t) => {
 describe('the heartbeat', () => {
   const written = (folder: string) => fs.statSync(join(folder, 'lock.json')).mtimeMs;
 
-  test('goes on while the main thread is busy, and ends with the lock', async (t) => {
+  test('continues while the main thread is busy, and ends with the lock', async (t) => {
     const folder = temporaryFolder(t);
     const lock = lockRun(folder, { heartbeat: 50 });
     const text = fs.readFileSync(join(folder, 'lock.json'), 'utf8');
     const first = written(folder);
-    // As a long step: no turn of the event loop.
+    // Like a long step: no turn of the event loop.
     const began = performance.now();
     while (written(folder) - first < 300) {
       if (performance.now() - began > 20_000) assert.fail('no heartbeat within 20 s');
@@ -311,7 +311,7 @@ describe('the heartbeat', () => {
     assert.equal(written(folder), after);
   });
 
-  test('does not beat for another owner', async (t) => {
+  test('does not renew the lock of another owner', async (t) => {
     const folder = temporaryFolder(t);
     const lock = lockRun(folder, { heartbeat: 20 });
     await wait(200);
@@ -322,10 +322,10 @@ describe('the heartbeat', () => {
     lock.release();
   });
 
-  test('keeps no process alive', (t) => {
+  test('does not keep the process alive', (t) => {
     const folder = temporaryFolder(t);
     const script = `import { lockRun } from './src/run/run-lock.ts'; lockRun(${JSON.stringify(folder)});`;
-    const args = ['--import', 'tsx', '--input-type=module', '-e', script];
+    const args = [...typescript, '--input-type=module', '-e', script];
     const { status, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8', timeout: 30_000 });
     assert.equal(status, 0, stderr);
     // Dead by now.
@@ -340,9 +340,9 @@ interface Locker {
   answer: Promise<string>;
 }
 
-/** A process that locks a folder once there is a file `start`, and keeps it. `wrapper`: what starts it. */
+/** A process that locks a folder once a file `start` exists, and keeps it. `wrapper`: the command that starts it. */
 function locker(folder: string, start: string, wrapper: readonly string[] = []): Locker {
-  const program = [process.execPath, '--import', 'tsx', join(root, 'test', 'support', 'locker.ts'), folder, start];
+  const program = [process.execPath, ...typescript, join(root, 'test', 'support', 'locker.ts'), folder, start];
   const [command, ...args] = [...wrapper, ...program];
   const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
@@ -362,7 +362,7 @@ function locker(folder: string, start: string, wrapper: readonly string[] = []):
   return { child, said, answer };
 }
 
-describe('a process-id namespace of its own', () => {
+describe('a separate process-id namespace', () => {
   const without = (...flags: string[]) => {
     const { status, stderr, error } = spawnSync('unshare', [...flags, 'true'], { encoding: 'utf8' });
     return status === 0 ? false : `unshare ${flags.join(' ')}: ${error?.message ?? stderr.trim()}`;
@@ -393,7 +393,7 @@ describe('a process-id namespace of its own', () => {
       mine.confirm();
       mine.release();
 
-      // Two processes of the same namespace know each other.
+      // Two processes of the same namespace recognise each other.
       const both = temporaryFolder(t);
       const script = `"$@" & first=$!; until [ -s ${both}/lock.json ]; do sleep 0.05; done; sleep 0.3; "$@"; kill -9 $first; "$@"; true`;
       const third = locker(both, start, ['unshare', ...flags, 'sh', '-c', script, 'sh']);

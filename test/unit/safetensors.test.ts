@@ -1,4 +1,4 @@
-// Safetensors files, streamed both ways: what is written is read bit for bit, and what the format forbids is refused.
+// Safetensors files, streamed both ways: files are read back bit for bit, and invalid ones are rejected.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -11,7 +11,7 @@ import { SafetensorsFile } from '../../src/weights/safetensors-file.js';
 import { SafetensorsWriter, writeArrays } from '../../src/weights/safetensors-writer.js';
 import { temporaryFolder } from '../support/trainer.js';
 
-/** A file with a header of one's own and a number of bytes after it. */
+/** A file with a given header and a number of bytes after it. */
 function craft(path: string, header: string | Uint8Array, dataBytes: number, length?: bigint): string {
   const json = Buffer.from(header);
   const start = Buffer.alloc(8);
@@ -32,7 +32,7 @@ function bitsOf(values: Float32Array): number[] {
   return [...new Uint32Array(values.buffer, values.byteOffset, values.length)];
 }
 
-test('every 16-bit pattern is read and written as it was', () => {
+test('every 16-bit pattern is read and written unchanged', () => {
   for (const type of ['BF16', 'F16'] as const) {
     const halves = Uint16Array.from({ length: 65536 }, (_, i) => i);
     const values = new Float32Array(65536);
@@ -44,7 +44,7 @@ test('every 16-bit pattern is read and written as it was', () => {
   }
 });
 
-test('half precision counts as IEEE says: values of each exponent', () => {
+test('half-precision values follow IEEE 754: values of each exponent', () => {
   const values = new Float32Array(65536);
   decodeFloats('F16', new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer), values);
   for (let half = 0; half < 0x7c00; half++) {
@@ -56,7 +56,7 @@ test('half precision counts as IEEE says: values of each exponent', () => {
   }
 });
 
-/** The nearest of all values of a type, ties to the even pattern: rounding by search. */
+/** The nearest value of a type, ties to the even pattern: rounding by search. */
 function nearest(value: number, table: Float32Array): number {
   const magnitude = Math.abs(value);
   let low = 0;
@@ -79,7 +79,7 @@ test('float32 is rounded to the nearest value of a type, ties to even', () => {
     const patterns = Uint16Array.from({ length: infinity + 1 }, (_, i) => i);
     const table = new Float32Array(infinity + 1);
     decodeFloats(type, new Uint8Array(patterns.buffer), table);
-    // Infinity stands where the next value would.
+    // Infinity is at the position of the next value.
     const finite = Float64Array.from(table) as unknown as Float32Array;
     finite[infinity] = 2 * table[infinity - 1] - table[infinity - 2];
     const check = (bits: number) => {
@@ -91,7 +91,7 @@ test('float32 is rounded to the nearest value of a type, ties to even', () => {
       assert.equal(low | (high << 8), expected, `${type} of ${value}`);
     };
     fc.assert(fc.property(fc.integer({ min: 0, max: 2 ** 32 - 1 }), check), { numRuns: 3000 });
-    // Ties, and one float32 beside them.
+    // Ties, and one float32 on each side.
     for (let pattern = 0; pattern < infinity; pattern += 37) {
       const tie = Math.fround((finite[pattern] + finite[pattern + 1]) / 2);
       const [bits] = bitsOf(Float32Array.of(tie));
@@ -161,7 +161,7 @@ test('tensors are read as they were written, whole and in parts', (t) => {
   assert.deepEqual(fs.readdirSync(folder), ['any.safetensors']);
 });
 
-test('tensors of wide types come first, so that each is aligned to its values', (t) => {
+test('tensors of wide types come first, so that each is aligned for its values', (t) => {
   const path = join(temporaryFolder(t), 'mixed.safetensors');
   const writer = new SafetensorsWriter(path, [
     { name: 'half', type: 'BF16', shape: [3] },
@@ -189,7 +189,7 @@ test('a file beyond 4 GiB is read at its end', (t) => {
   });
   craft(path, header, 0);
   const dataStart = 8 + header.length;
-  // Sparse: what is not written takes no room.
+  // Sparse: unwritten parts take no space.
   fs.truncateSync(path, dataStart + 4 * count + 4);
   const file = fs.openSync(path, 'r+');
   fs.writeSync(file, Buffer.from(Float32Array.of(5, 7).buffer), 0, 8, dataStart + 4 * (count - 2));
@@ -202,7 +202,7 @@ test('a file beyond 4 GiB is read at its end', (t) => {
 
 const one = { dtype: 'F32', shape: [1], data_offsets: [0, 4] };
 
-test('what is no safetensors file is refused, and the file is named', (t) => {
+test('a file that is not safetensors is rejected by name', (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'bad.safetensors');
   const deep = `{"a":${'['.repeat(100)}${']'.repeat(100)}}`;
@@ -226,18 +226,23 @@ test('what is no safetensors file is refused, and the file is named', (t) => {
       4,
       /shape: expected fewer than 2\^53/,
     ],
-    ['negative size', headerOf({ a: { ...one, shape: [-1, -1] } }), 4, /shape: expected whole numbers of at least 0/],
-    ['fraction', headerOf({ a: { ...one, shape: [0.5, 2] } }), 4, /shape: expected whole numbers/],
-    ['fractional offset', headerOf({ a: { ...one, data_offsets: [0.5, 4.5] } }), 4, /data_offsets: expected two whole/],
+    ['negative size', headerOf({ a: { ...one, shape: [-1, -1] } }), 4, /shape: expected integers/],
+    ['fraction', headerOf({ a: { ...one, shape: [0.5, 2] } }), 4, /shape: expected integers/],
+    [
+      'fractional offset',
+      headerOf({ a: { ...one, data_offsets: [0.5, 4.5] } }),
+      4,
+      /data_offsets: expected two integers/,
+    ],
     [
       'offsets beyond 2^53',
       '{"a":{"dtype":"F32","shape":[1],"data_offsets":[9007199254740993,9007199254740997]}}',
       4,
-      /two whole/,
+      /two integers/,
     ],
-    ['three offsets', headerOf({ a: { ...one, data_offsets: [0, 4, 8] } }), 4, /expected two whole numbers/],
-    ['text as offsets', headerOf({ a: { ...one, data_offsets: '04' } }), 4, /expected two whole numbers, got "04"/],
-    ['text as shape', headerOf({ a: { ...one, shape: ['1'] } }), 4, /shape: expected a list of numbers/],
+    ['three offsets', headerOf({ a: { ...one, data_offsets: [0, 4, 8] } }), 4, /expected two integers/],
+    ['text as offsets', headerOf({ a: { ...one, data_offsets: '04' } }), 4, /expected two integers, got "04"/],
+    ['text as shape', headerOf({ a: { ...one, shape: ['1'] } }), 4, /shape: expected an array of numbers/],
     ['unknown type', headerOf({ a: { ...one, dtype: 'F33' } }), 4, /dtype: expected one of .*, got "F33"/],
     ['a type from the prototype', headerOf({ a: { ...one, dtype: 'constructor' } }), 4, /dtype: expected one of/],
     ['no type', headerOf({ a: { shape: [1], data_offsets: [0, 4] } }), 4, /dtype: expected one of .*, got nothing/],
@@ -249,7 +254,7 @@ test('what is no safetensors file is refused, and the file is named', (t) => {
     ],
     ['another key', headerOf({ a: { ...one, x: 1 } }), 4, /got the key "x"/],
     ['a tensor that is a list', headerOf({ a: [] }), 0, /"a": expected an object/],
-    ['__proto__ is a name', '{"__proto__":{"dtype":"F32"}}', 0, /"__proto__", shape: expected a list/],
+    ['__proto__ is a name', '{"__proto__":{"dtype":"F32"}}', 0, /"__proto__", shape: expected an array/],
     ['a name twice', '{"a":1,"a":2}', 0, /the key "a" occurs twice/],
     ['deep', deep, 0, /nested more than 64 deep/],
     ['a list', '[]', 0, /begins with {/],
@@ -287,7 +292,7 @@ test('what is no safetensors file is refused, and the file is named', (t) => {
   assert.throws(() => new SafetensorsFile(join(folder, 'none')), /ENOENT/);
 });
 
-test('any bytes are read or refused, never more', (t) => {
+test('any bytes are read or rejected, without a crash', (t) => {
   const path = join(temporaryFolder(t), 'any.safetensors');
   const json = fc.json({ maxDepth: 4 });
   fc.assert(
@@ -302,7 +307,7 @@ test('any bytes are read or refused, never more', (t) => {
   );
 });
 
-test('what the format allows and few files have is read', (t) => {
+test('rare but valid files are read', (t) => {
   const path = join(temporaryFolder(t), 'odd.safetensors');
   const header = `{ "s" : {"shape":[],"dtype":"F32","data_offsets":[0,4]},"__metadata__":{"\\u00e9":"x"},
     "e":{"dtype":"F16","shape":[0,9007199254740991],"data_offsets":[4,4]} }   `;
@@ -327,7 +332,7 @@ test('a file that shrinks while it is open is an error, not zeros', (t) => {
   assert.throws(() => file.readFloats('a'), /the file was cut short/);
 });
 
-test('a file that is not finished leaves what was there', (t) => {
+test('an unfinished file leaves the previous one', (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'a.safetensors');
   const entries = [
@@ -357,11 +362,11 @@ test('a file that is not finished leaves what was there', (t) => {
   using file = new SafetensorsFile(path);
   assert.deepEqual([...file.readFloats('old')], [9]);
   const twice = [entries[0], entries[0]];
-  assert.throws(() => new SafetensorsWriter(path, twice), /tensor "a": expected a name of its own/);
-  assert.throws(() => new SafetensorsWriter(path, [{ name: 'a', type: 'F32', shape: [-1] }]), /whole numbers/);
+  assert.throws(() => new SafetensorsWriter(path, twice), /tensor "a": expected a unique name/);
+  assert.throws(() => new SafetensorsWriter(path, [{ name: 'a', type: 'F32', shape: [-1] }]), /integers/);
 });
 
-test('a checksum sees the bytes of the file', (t) => {
+test('a checksum is computed from the bytes of the file', (t) => {
   const path = join(temporaryFolder(t), 'a.safetensors');
   const seen: Buffer[] = [];
   const arrays = { a: { shape: [3], values: Float32Array.of(1, 2, 3) } };
@@ -407,7 +412,7 @@ test('shards are written with an index, and read as one', (t) => {
     ],
   );
   assert.throws(() => files.tensor('d'), /expected a tensor "d", got none of that name/);
-  // The same again replaces it; one file beside it would be read in its place.
+  // Written again, the files are replaced; a single file next to them would be read instead.
   sharded(folder);
   const single = [{ name: 'a', type: 'F32', shape: [1] }] as const;
   assert.throws(
@@ -416,7 +421,7 @@ test('shards are written with an index, and read as one', (t) => {
   );
 });
 
-test('a tensor larger than a shard stands alone, and few tensors make one file', (t) => {
+test('a tensor larger than a shard gets its own shard, and few tensors make one file', (t) => {
   const parent = temporaryFolder(t);
   const entries = [
     { name: 'large', type: 'F32', shape: [10] },
@@ -437,7 +442,7 @@ test('a tensor larger than a shard stands alone, and few tensors make one file',
   assert.deepEqual(fs.readdirSync(join(parent, 'none')), []);
 });
 
-test('an index that disagrees with its shards is refused', (t) => {
+test('an index that contradicts its shards is rejected', (t) => {
   const parent = temporaryFolder(t);
   const first = 'model-00001-of-00002.safetensors';
   const second = 'model-00002-of-00002.safetensors';

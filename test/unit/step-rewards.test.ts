@@ -1,4 +1,4 @@
-// Rewards at steps of a completion: what they may say, the advantages of tokens that they become, and what the loss makes of these.
+// Rewards of steps of a completion: valid values, the token advantages that they become, and their effect on the loss.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -30,7 +30,7 @@ const question: RewardQuestion<never> = {
 const ask = async (judge: (input: RewardInput) => unknown, onError: 'throw' | 'null' | 'zero' = 'throw') =>
   (await askRewards([defineStepReward<never>('steps', judge as never, { onError, timeLimit: 20 })], [question]))[0];
 
-test('steps come in the order of the completions; none are no verdict', async () => {
+test('steps are in the order of the completions; no steps mean no verdict', async () => {
   const judge = async ({ completion: { tokens } }: RewardInput) =>
     tokens.length === 1
       ? []
@@ -47,7 +47,7 @@ test('steps come in the order of the completions; none are no verdict', async ()
 });
 
 const impossible: [message: RegExp, given: unknown][] = [
-  [/steps: expected an array of { end, reward }, or null, got 1/, 1],
+  [/steps: expected an array of { end, reward } or null, got 1/, 1],
   [/steps\[0\]: expected an object/, [1]],
   [/steps\[0\]\.end: expected an integer at least 1 and at most 3, got 0/, [{ end: 0, reward: 1 }]],
   [/steps\[0\]\.end: expected an integer at least 1 and at most 3, got 4/, [{ end: 4, reward: 1 }]],
@@ -62,7 +62,7 @@ const impossible: [message: RegExp, given: unknown][] = [
   [/steps\[0\]\.reward: expected a number, got "1"/, [{ end: 2, reward: '1' }]],
 ];
 for (const [message, given] of impossible) {
-  test(`impossible steps end the run, or count as none or as one that earned 0: ${message}`, async () => {
+  test(`impossible steps end the run, or count as none or as one step with reward 0: ${message}`, async () => {
     const judge = ({ completion }: RewardInput) => (completion.tokens.length === 3 ? given : null);
     await assert.rejects(ask(judge), (error: Error) => {
       assert.match(error.message, /^reward 'steps' of the completion "xxx" to "1\+2="/);
@@ -74,14 +74,14 @@ for (const [message, given] of impossible) {
   });
 }
 
-test('a step that is not finite is for the guard', async () => {
+test('a step that is not finite is left to the guard', async () => {
   await assert.rejects(
     ask(() => [{ end: 1, reward: NaN }], 'null'),
     { name: 'NumericFault' },
   );
 });
 
-/** Completions of so many tokens, with a reward of the whole and steps. */
+/** Completions of these lengths, with a reward of the whole and steps. */
 function groupOf(...completions: [length: number, reward: number, steps?: StepVerdict[]][]): Group {
   return {
     completions: completions.map(([length, reward, steps]) => ({
@@ -113,14 +113,14 @@ test('a token has the advantage of its completion and those of its step and late
   const third = groupOf([1, 0], [1, 1]);
   const groups = [first, second, third];
   assignAdvantages(groups, groups, settings, undefined, { whole, steps: [{ name: 'steps', weight: 0.5 }] });
-  // Rewards of steps of the first group: 1, 0, 2, of mean 1 and standard deviation √(2/3).
+  // Step rewards of the first group: 1, 0, 2, with mean 1 and standard deviation √(2/3).
   const unit = 0.5 / Math.sqrt(2 / 3);
   const expected = [
     [
       [1 + 0 - unit, 1 - unit, 1 - unit, 1],
       [-1 + unit, -1 + unit],
     ],
-    // One step alone has nothing to be compared with.
+    // A single step has nothing to be compared with.
     [[0, 0], [0]],
     [[-1], [1]],
   ];
@@ -142,7 +142,7 @@ test('a token has the advantage of its completion and those of its step and late
   });
 });
 
-test('steps with weight 0 are a mere metric', () => {
+test('steps with weight 0 are only a metric', () => {
   const groups = [
     groupOf(
       [
@@ -181,7 +181,7 @@ describe('in the trainer', () => {
       { weight },
     );
 
-  test('groups whose steps differ are learnt from, although their rewards are equal', async (t) => {
+  test('groups whose steps differ are learnt from, even if their rewards are equal', async (t) => {
     const dynamicSampling = { maxRounds: 2 };
     const change = { dynamicSampling, zeroStdGroups: 'drop' } as const;
     const { groups, metrics, before, weights } = await firstStep(t, { ...change, rewards: [same, halves()] });
@@ -197,7 +197,7 @@ describe('in the trainer', () => {
     assert.equal(typeof idle.metrics['rewards/halves/mean'], 'number');
   });
 
-  test('the loss is of the tokens that they are of, in whatever micro-batches', async (t) => {
+  test('the loss uses the advantages of tokens, in any micro-batches', async (t) => {
     const loss = { surrogate: { kind: 'reinforce' }, aggregation: 'token-mean' } as const;
     const run = (tokensPerMicroBatch?: number) =>
       firstStep(t, { loss, rewards: [same, halves()], tokensPerMicroBatch, optimizer: { maxGradientNorm: 1e9 } });
@@ -215,16 +215,16 @@ describe('in the trainer', () => {
     assertNumber(many.metrics.grad_norm, one.metrics.grad_norm, 1e-4 * one.metrics.grad_norm, 'grad_norm');
   });
 
-  test('there must be a reward of whole completions, and the name is one of a metric', async (t) => {
+  test('there must be a reward of whole completions, and names are those of metrics', async (t) => {
     const refused = (change: Partial<TrainerOptions>, message: RegExp) =>
       assert.rejects(tinyTrainer(t, change), message);
     await refused(
       { rewards: [halves()] },
-      /^RangeError: rewards: expected at least one with a weight other than 0, of whole completions/,
+      /^RangeError: rewards: expected at least one reward of whole completions with a weight other than 0/,
     );
     await refused(
       { rewards: [{ ...same, ...halves() }] as never },
-      /^TypeError: rewards\[0\]: expected what defineReward/,
+      /^TypeError: rewards\[0\]: expected a result of defineReward/,
     );
     const dynamicSampling = { maxRounds: 1, metric: 'rewards/halves', min: 0.1 } as const;
     const trainer = await tinyTrainer(t, { rewards: [same, halves()], dynamicSampling });

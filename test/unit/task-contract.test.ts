@@ -1,5 +1,5 @@
-// What every generated task promises: the same example for the same seed and index on every machine, no problem in two
-// splits, right solutions, and stated sizes that hold.
+// What every generated task guarantees: the same example for the same seed and index on every machine, no problem in two
+// splits, right solutions, and correct sizes.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -8,7 +8,7 @@ import { type Task, tasks } from '../../src/index.js';
 import { distinctExamples } from '../../src/tasks/index.js';
 import { generated } from '../support/tasks.js';
 
-/** The first problems and some far ones. */
+/** The first problems and some later ones. */
 const indices = [...Array.from({ length: 300 }, (_, i) => i), 4095, 10 ** 6 + 7, 2 ** 31 - 1];
 
 function digest(task: Task): string {
@@ -16,7 +16,7 @@ function digest(task: Task): string {
   return createHash('sha256').update(JSON.stringify(examples)).digest('hex').slice(0, 16);
 }
 
-// A changed digest means that runs and evaluations made before can no longer be compared with new ones.
+// A changed digest means that earlier runs and evaluations can no longer be compared with new ones.
 const pinned: Record<string, string> = {
   copy: '2ff4a5b96076ee0c',
   'copy of 32': '85be1bbbcc58b0f3',
@@ -36,7 +36,7 @@ const pinned: Record<string, string> = {
   bandit: 'd31256a8ca9a4552',
 };
 
-test('index i of seed s is the example that it has always been', () => {
+test('index i of seed s is always the same example', () => {
   const found = Object.fromEntries(
     Object.entries({ ...generated, bandit: (o: { seed: number }) => tasks.bandit({ ...o, contexts: 50 }) }).map(
       ([name, make]) => [name, digest(make({ seed: 2 ** 40 + 1 }))],
@@ -47,12 +47,12 @@ test('index i of seed s is the example that it has always been', () => {
 
 for (const [name, make] of Object.entries(generated)) {
   describe(name, () => {
-    test('a prompt tells its problem, and other texts tell none', () => {
+    test('a prompt can be parsed into its problem, other texts cannot', () => {
       const task = make({ seed: 5 });
       for (let i = 0; i < 200; i++) {
         const example = task.example(i);
         const parsed = task.parse!(example.prompt)!;
-        // Countdown has several answers: another one may be found.
+        // Countdown has several answers, so another one may be found.
         if (!name.startsWith('countdown')) assert.deepEqual(parsed, example);
         else assert.deepEqual({ ...parsed, answer: '', solution: '' }, { ...example, answer: '', solution: '' });
         assert.equal(task.score(parsed.solution, parsed), 1);
@@ -71,7 +71,7 @@ for (const [name, make] of Object.entries(generated)) {
       assert.equal(task.notation === undefined, task.readAnswer === undefined);
     });
 
-    test('an example does not depend on the order in which it is asked for, but on the seed', () => {
+    test('an example depends on the seed, but not on the order in which examples are requested', () => {
       const some = [0, 1, 7, 1000, 2 ** 31 - 1];
       const task = make({ seed: 3 });
       const backwards = [...some].reverse().map((index) => make({ seed: 3 }).example(index));
@@ -115,7 +115,7 @@ for (const [name, make] of Object.entries(generated)) {
       );
     });
 
-    test('a size ends the list and changes no example of it', () => {
+    test('a size ends the list and does not change any example', () => {
       const [endless, finite] = [make({ seed: 1 }), make({ seed: 1, size: 5 })];
       assert.equal(endless.size, undefined);
       assert.equal(finite.size, 5);
@@ -126,7 +126,7 @@ for (const [name, make] of Object.entries(generated)) {
       }
     });
 
-    test('the scorer refuses every way of saying the answer that is not the answer alone', () => {
+    test('the scorer rejects every form of the answer with additions', () => {
       const task = make({ seed: 1 });
       for (let index = 0; index < 50; index++) {
         const example = task.example(index);
@@ -139,7 +139,7 @@ for (const [name, make] of Object.entries(generated)) {
   });
 }
 
-/** The answer with something about it, and texts that only look like it. */
+/** The answer with additions, and texts that only resemble it. */
 function disguises(prompt: string, answer: string): string[] {
   const around = [
     '\n',
@@ -180,7 +180,7 @@ function disguises(prompt: string, answer: string): string[] {
   ].filter((text) => text !== answer);
 }
 
-test('options that make no sense are refused by name', () => {
+test('invalid options are rejected by name', () => {
   const seed = 1;
   const cases: [() => unknown, RegExp][] = [
     [() => tasks.copy({ seed, length: 0 }), /^RangeError: length: .*got 0/],
@@ -215,7 +215,7 @@ test('options that make no sense are refused by name', () => {
   }
 });
 
-test('distinctExamples gives different problems, and says when there are not so many', () => {
+test('distinctExamples returns different problems, and says if there are not enough', () => {
   const task = tasks.addition({ digits: [1, 1], seed: 1 });
   const prompts = distinctExamples(task, 60).map(({ prompt }) => prompt);
   assert.equal(new Set(prompts).size, 60);

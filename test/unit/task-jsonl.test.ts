@@ -1,4 +1,4 @@
-// Problems from a file of JSON lines: what is read, what is refused, and where the message points.
+// Problems from a file of JSON lines: what is read, what is rejected, and the location in the message.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -48,13 +48,13 @@ describe('jsonl', () => {
     assert.deepEqual([emoji.characters, emoji.maxPromptLength, emoji.maxSolutionLength], ['😀', 2, 1]);
   });
 
-  test('an example that a caller changes stays what it was', () => {
+  test("a caller's change to an example does not affect the task", () => {
     const task = tasks.jsonl({ path: capitals });
     task.example(0).answer = 'Rome';
     assert.equal(task.example(0).answer, 'Paris');
   });
 
-  test('the answer alone scores 1', () => {
+  test('only the exact answer scores 1', () => {
     const task = tasks.jsonl({ path: capitals });
     const example = task.example(0);
     assert.equal(task.score('Paris', example), 1);
@@ -63,7 +63,7 @@ describe('jsonl', () => {
     }
   });
 
-  test("a scorer of one's own sees all fields, and must stay within [0, 1]", () => {
+  test('a user-defined scorer sees all fields, and must return a score in [0, 1]', () => {
     interface Fields {
       continent?: string;
     }
@@ -81,7 +81,7 @@ describe('jsonl', () => {
     assert.throws(() => text.score('', text.example(0)), { name: 'TypeError', message: /^score: .*got "yes"/ });
   });
 
-  test('the two splits part the prompts, and both state the characters and lengths of the whole file', () => {
+  test('the two splits divide the prompts, and both state the characters and lengths of the whole file', () => {
     const path = file(
       Array.from({ length: 500 }, (_, i) => JSON.stringify({ prompt: `p${i}`, answer: `${i}` })).join('\n'),
     );
@@ -90,7 +90,7 @@ describe('jsonl', () => {
       Array.from({ length: task.size! }, (_, i) => task.example(i).prompt);
     const [all, train, heldOut] = [make(), make('train'), make('held-out')];
     assert.deepEqual([...prompts(train), ...prompts(heldOut)].sort(), prompts(all).sort());
-    // 100 expected, with a standard deviation of sqrt(500 * 0.2 * 0.8) = 9: five of them.
+    // 100 expected, with a standard deviation of sqrt(500 * 0.2 * 0.8) = 9; five of them.
     assert.ok(Math.abs(heldOut.size! - 100) < 45);
     for (const task of [train, heldOut]) {
       assert.equal(task.characters, all.characters);
@@ -98,27 +98,32 @@ describe('jsonl', () => {
     }
   });
 
-  test('given characters are taken as they are, and a character outside them is refused with its line', () => {
+  test('given characters are used as they are, and a character outside of them is rejected with its line', () => {
     const characters = `${tasks.jsonl({ path: capitals }).characters}XYZ`;
     assert.equal(tasks.jsonl({ path: capitals, characters }).characters, characters);
     assert.throws(() => tasks.jsonl({ path: capitals, characters: 'FrancePis?' }), {
       name: 'RangeError',
       message: /jsonl:2: expected characters of "FrancePis\?", got "ú"/,
     });
-    assert.throws(() => tasks.jsonl({ path: capitals, characters: 'aba' }), { message: /^characters: .*twice/ });
+    assert.throws(() => tasks.jsonl({ path: capitals, characters: 'aba' }), {
+      message: /^characters: expected distinct characters/,
+    });
   });
 
-  test('what cannot be read is refused with the line and the field', () => {
+  test('unreadable content is rejected with the line and the field', () => {
     const good = '{"prompt": "a", "answer": "b"}\n';
     const cases: [string | Uint8Array, RegExp][] = [
-      [`${good}\n{"prompt": "a"}`, /^TypeError: .*jsonl:3: answer: expected the column "answer", got a row of prompt/],
-      ['{"prompt": [3], "answer": "b"}', /^TypeError: .*jsonl:1: prompt: expected a text or a number, got an array/],
-      ['{"prompt": "a", "answer": true}', /^TypeError: .*jsonl:1: answer: expected a text or a number, got true/],
-      ['{"prompt": "", "answer": "b"}', /^RangeError: .*jsonl:1: prompt: .*not empty/],
-      ['{"prompt": "a", "answer": ""}', /^RangeError: .*jsonl:1: answer: .*not empty/],
+      [
+        `${good}\n{"prompt": "a"}`,
+        /^TypeError: .*jsonl:3: answer: expected the column "answer", got a row with prompt/,
+      ],
+      ['{"prompt": [3], "answer": "b"}', /^TypeError: .*jsonl:1: prompt: expected a string or a number, got an array/],
+      ['{"prompt": "a", "answer": true}', /^TypeError: .*jsonl:1: answer: expected a string or a number, got true/],
+      ['{"prompt": "", "answer": "b"}', /^RangeError: .*jsonl:1: prompt: .*non-empty/],
+      ['{"prompt": "a", "answer": ""}', /^RangeError: .*jsonl:1: answer: .*non-empty/],
       [
         '{"prompt": "a", "answer": "b", "solution": {}}',
-        /^TypeError: .*solution: expected a text or a number, got an object/,
+        /^TypeError: .*solution: expected a string or a number, got an object/,
       ],
       ['{"prompt": "a", "answer": "b", "difficulty": "hard"}', /^TypeError: .*difficulty: .*got "hard"/],
       ['{"prompt": "a", "answer": "b", "difficulty": 1e999}', /^RangeError: .*difficulty/],
@@ -150,7 +155,7 @@ describe('jsonl', () => {
     });
   });
 
-  test('a prompt of the file tells its problem, with all of its fields', () => {
+  test('a prompt of the file can be parsed into its problem, with all of its fields', () => {
     const task = tasks.jsonl({ path: capitals, split: 'train' });
     assert.deepEqual(task.parse!(task.example(1).prompt), task.example(1));
     const [held] = [tasks.jsonl({ path: capitals }).example(0)];
@@ -158,12 +163,12 @@ describe('jsonl', () => {
     assert.equal(task.parse!('Atlantis?'), undefined);
   });
 
-  test('a number is a text where a text is meant, and null in an optional column is none', () => {
+  test('a number is accepted as a string, and null in an optional column means that it is missing', () => {
     const path = file('{"prompt": 3, "answer": 4.5, "solution": null, "difficulty": "2"}');
     assert.deepEqual(tasks.jsonl({ path }).example(0), { prompt: '3', answer: '4.5', solution: '4.5', difficulty: 2 });
   });
 
-  test('a byte order mark and fields with names of prototypes are plain content', () => {
+  test('a byte-order mark is ignored, and field names like __proto__ are ordinary', () => {
     const path = file('\ufeff{"prompt": "a", "answer": "b", "__proto__": {"answer": "c"}, "constructor": 1}');
     const example = tasks.jsonl({ path }).example(0);
     assert.equal(example.answer, 'b');
@@ -171,7 +176,7 @@ describe('jsonl', () => {
   });
 });
 
-/** The split that a file with the one prompt "a" has nothing for. */
+/** The split that has no problems from a file with the single prompt "a". */
 function heldOutSplitWithoutLines() {
   const one = file('{"prompt": "a", "answer": "b"}');
   try {

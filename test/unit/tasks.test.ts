@@ -1,4 +1,4 @@
-// Each task: its problems are what it says they are, and its scorer cannot be talked round.
+// Each task: its problems are as described, and its scorer cannot be tricked.
 
 import assert from 'node:assert/strict';
 import test, { describe } from 'node:test';
@@ -21,7 +21,7 @@ function operands(prompt: string, operator: string): [number, number] {
   return [Number(match[1]), Number(match[3])];
 }
 
-/** Every value of a list is met. */
+/** Every value of a list occurs. */
 function assertCovers(found: Iterable<number>, expected: readonly number[]): void {
   assert.deepEqual(
     [...new Set(found)].sort((a, b) => a - b),
@@ -41,7 +41,7 @@ describe('letters', () => {
     }
   });
 
-  test('every length is drawn and is the difficulty', () => {
+  test('every length occurs, and is the difficulty', () => {
     const drawn = examples(tasks.copy({ seed: 1, length: [3, 7] }));
     assertCovers(
       drawn.map(({ difficulty }) => difficulty),
@@ -50,7 +50,7 @@ describe('letters', () => {
     for (const { prompt, difficulty } of drawn) assert.equal(prompt.length, difficulty + 1);
   });
 
-  test('orders of the same letters, and a word and its reverse, are never in two splits', () => {
+  test('orderings of the same letters, and a word and its reverse, are never in different splits', () => {
     const words = (make: typeof tasks.sort, split: 'train' | 'held-out') =>
       examples(make({ seed: 1, length: 3, split }), 3000).map(({ prompt }) => prompt.slice(0, -1));
     const letters = (word: string) => [...word].sort().join('');
@@ -129,7 +129,7 @@ describe('addition and subtraction', () => {
     );
   });
 
-  test('the scorer gives 1 to the answer alone', () => {
+  test('the scorer gives 1 only to the exact answer', () => {
     const task = tasks.addition({ seed: 1 });
     const example = { prompt: '57+68=', answer: '521', solution: '521', difficulty: 4 };
     assert.equal(task.score('521', example), 1);
@@ -152,7 +152,7 @@ describe('addition and subtraction', () => {
 });
 
 describe('multiplication', () => {
-  test('solutions are partial products and totals that lead to the product', () => {
+  test('solutions are partial products and sums that lead to the product', () => {
     const difficulties: number[] = [];
     for (const { prompt, answer, solution, difficulty } of examples(
       tasks.multiplication({ seed: 1, digits: [1, 3] }),
@@ -173,13 +173,13 @@ describe('multiplication', () => {
     assertCovers(difficulties, [1, 2, 3, 4, 6, 9]);
   });
 
-  test('the longest solution is as long as the task says', () => {
+  test('the longest solution has the length that the task states', () => {
     const task = tasks.multiplication({ seed: 1, digits: 4 });
     const longest = Math.max(...examples(task, 3000).map(({ solution }) => solution.length));
     assert.equal(longest, task.maxSolutionLength);
   });
 
-  test('working before one # is not read; several #, or anything behind the answer, are wrong', () => {
+  test('working before a single # is not graded; several #, or anything after the answer, are wrong', () => {
     const task = tasks.multiplication({ seed: 1 });
     const example = { prompt: '12*34=', answer: '804', solution: '84+063#804', difficulty: 4 };
     for (const text of ['804', '84+063#804', '#804', '1+1=3#804', '804#804'])
@@ -190,7 +190,7 @@ describe('multiplication', () => {
 });
 
 describe('chain', () => {
-  test('answers follow the usual precedence, no total is negative, and the solution holds the totals between', () => {
+  test('answers follow the usual precedence, no intermediate total is negative, and the solution contains them', () => {
     const task = tasks.chain({ seed: 1, terms: [2, 6], digits: [1, 2] });
     const counts: number[] = [];
     for (const { prompt, answer, solution, difficulty } of examples(task, 600)) {
@@ -213,7 +213,7 @@ describe('chain', () => {
     assertCovers(counts, upTo(2, 6));
   });
 
-  test('no chain of the same parts, in whatever order, is in both splits', () => {
+  test('no chain of the same parts, in any order, is in both splits', () => {
     const sorted = (prompt: string) =>
       `+${prompt.slice(0, -1)}`
         .split(/(?=[+-])/)
@@ -235,7 +235,7 @@ describe('chain', () => {
 describe('countdown', () => {
   const task = tasks.countdown({ seed: 1, numbers: [2, 5] });
 
-  test('every problem can be solved with the numbers of the prompt, and every count is as likely as any other', () => {
+  test('every problem can be solved with the numbers of the prompt, and every count is equally likely', () => {
     const counts = new Map<number, number>();
     for (const e of examples(task, 1000)) {
       const [, numbers, target] = /^([\d,]+)=(\d+):$/.exec(e.prompt)!;
@@ -246,11 +246,11 @@ describe('countdown', () => {
       assert.equal(e.difficulty, e.numbers.length);
       counts.set(e.difficulty, (counts.get(e.difficulty) ?? 0) + 1);
     }
-    // 250 expected, with a standard deviation of sqrt(1000 * 1/4 * 3/4) = 14: five of them.
+    // 250 expected, with a standard deviation of sqrt(1000 * 1/4 * 3/4) = 14; five of them.
     for (const count of upTo(2, 5)) assert.ok(Math.abs(counts.get(count)! - 250) < 70, `${count} numbers`);
   });
 
-  test('all four operations and parentheses are met', () => {
+  test('all four operations and parentheses occur', () => {
     const all = examples(task, 1000)
       .map(({ answer }) => answer)
       .join('');
@@ -274,13 +274,13 @@ describe('countdown', () => {
   test('any expression that uses each number once and reaches the target is right', () => {
     const right = ['25+3*7/7', '3+25*7/7', '7/7*25+3', '((25))+(3*(7/7))', '7*(25+3)/7', '25+3+7-7', '3/7*7+25'];
     for (const text of right) assert.equal(task.score(text, example), 1, text);
-    // 1/3 is no integer: the arithmetic is exact all the same.
+    // 1/3 is not an integer, but the arithmetic is exact.
     const thirds = { ...example, numbers: [1, 3, 3, 2], target: 2 };
     assert.equal(task.score('1/3*3*2', thirds), 1);
     assert.equal(task.score('2/(1/3*3)', thirds), 1);
   });
 
-  test('numbers left out, used twice or not given, other forms and other texts are wrong', () => {
+  test('numbers left out, used twice or not given, and other forms and texts are wrong', () => {
     const wrong = [
       '28', // not given
       '25+3', // 7 and 7 left out
@@ -308,7 +308,7 @@ describe('countdown', () => {
       '()25+3+7-7',
       '(25)(3)+7-7',
       '25+3+(7-7)()',
-      '25+3+7−7', // a minus sign that is no ASCII
+      '25+3+7−7', // a minus sign that is not ASCII
       '２5+3+7-7', // a fullwidth digit
       '25+3×7÷7',
       '25+3**7/7',
@@ -328,7 +328,7 @@ describe('countdown', () => {
     for (const text of wrong) assert.equal(task.score(text, example), 0, text);
   });
 
-  test('hostile texts are turned away at once', () => {
+  test('hostile texts are rejected quickly', () => {
     const deep = 10 ** 6;
     const texts = ['('.repeat(deep), '1+'.repeat(deep), '9'.repeat(deep), `${'('.repeat(60)}25+3+7-7${')'.repeat(60)}`];
     const start = performance.now();
@@ -339,7 +339,7 @@ describe('countdown', () => {
     assert.ok(performance.now() - start < 1000);
   });
 
-  test('the order of the numbers moves no problem into the other split', () => {
+  test('the order of the numbers does not move a problem into the other split', () => {
     const keys = (split: 'train' | 'held-out') =>
       examples(tasks.countdown({ seed: 1, numbers: 2, maxNumber: 12, split }), 1500).map(
         ({ numbers, target }) => `${[...numbers].sort((a, b) => a - b)}=${target}`,
@@ -358,7 +358,7 @@ describe('expressions', () => {
     return read && Number(read.numerator) / Number(read.denominator);
   };
 
-  test('have the precedence and order of school', () => {
+  test('have the usual precedence and associativity', () => {
     const known: [string, number][] = [
       ['0', 0],
       ['2+3*4', 14],
@@ -375,7 +375,7 @@ describe('expressions', () => {
     for (const [text, expected] of known) assert.equal(value(text), expected, text);
   });
 
-  test('give the numbers in order', () => {
+  test('list the numbers in order', () => {
     assert.deepEqual(readExpression('(3+10)*3')!.numbers, [3, 10, 3]);
   });
 });
@@ -394,7 +394,7 @@ describe('sudoku', () => {
     });
   }
 
-  test('every puzzle has exactly one solution and the stated number of blanks, each as likely as any other', () => {
+  test('every puzzle has exactly one solution and the stated number of blanks, each equally likely', () => {
     const counts = new Map<number, number>();
     for (const { prompt, answer, difficulty } of examples(tasks.sudoku({ seed: 1, blanks: [2, 12] }), 1100)) {
       const puzzle = prompt.slice(0, -1);
@@ -402,7 +402,7 @@ describe('sudoku', () => {
       assert.equal(puzzle.split('.').length - 1, difficulty);
       counts.set(difficulty, (counts.get(difficulty) ?? 0) + 1);
     }
-    // 100 expected, with a standard deviation of sqrt(1100 * 1/11 * 10/11) = 9.5: five of them.
+    // 100 expected, with a standard deviation of sqrt(1100 * 1/11 * 10/11) = 9.5; five of them.
     for (const blanks of upTo(2, 12)) assert.ok(Math.abs(counts.get(blanks)! - 100) < 48, `${blanks} blanks`);
   });
 
@@ -428,7 +428,7 @@ describe('sudoku', () => {
 });
 
 describe('bandit', () => {
-  test('the share of arms that win is the probability, and the scorer says which they are', () => {
+  test('the share of winning arms is the probability, and the scorer knows which they are', () => {
     const probabilities = [0.02, 0.5, 1];
     const task = tasks.bandit({ seed: 1, probabilities, contexts: 3 });
     const arms = task.characters.slice('0123456789:='.length);
@@ -447,7 +447,7 @@ describe('bandit', () => {
     }
   });
 
-  test('a prompt has the same winners at every index; contexts and seeds have others', () => {
+  test('a prompt has the same winners at every index; other contexts and seeds have others', () => {
     const winners = (seed: number, index: number) =>
       tasks.bandit({ seed, probabilities: [0.5], contexts: 2 }).example(index).winners;
     assert.equal(winners(1, 0), winners(1, 2));
@@ -457,7 +457,7 @@ describe('bandit', () => {
 });
 
 describe('characterVocabulary', () => {
-  test('text survives encoding and decoding, and the end token ends it', () => {
+  test('text can be encoded and decoded, and ends with the end token', () => {
     const vocabulary = characterVocabulary('0123456789+=');
     assert.equal(vocabulary.size, 13);
     const tokens = vocabulary.encode('12+34=');
@@ -465,14 +465,14 @@ describe('characterVocabulary', () => {
     assert.equal(vocabulary.decode(Int32Array.of(...tokens.subarray(0, 2), vocabulary.end, ...tokens)), '12');
   });
 
-  test('foreign and repeated characters are refused', () => {
+  test('unknown and repeated characters are rejected', () => {
     assert.throws(() => characterVocabulary('01').encode('012'), { name: 'RangeError', message: /^text/ });
     assert.throws(() => characterVocabulary('010'), { name: 'RangeError', message: /^characters/ });
   });
 });
 
-describe('what a prompt says and an answer means', () => {
-  test('arithmetic: numbers are read back to front, behind the working', () => {
+describe('parsing prompts and answers', () => {
+  test('arithmetic: numbers are read in reverse, after the working', () => {
     const { addition, subtraction, multiplication, chain } = tasks;
     const cases: [Task, string, solution: string, answer: string][] = [
       [addition({ seed: 0 }), '12+34=', '64', '46'],
@@ -511,7 +511,7 @@ describe('what a prompt says and an answer means', () => {
     assert.equal(tasks.sort({ seed: 0 }).parse!('dog=')?.answer, 'dgo');
     assert.equal(tasks.copy({ seed: 0 }).parse!('Dog='), undefined);
     assert.equal(tasks.sudoku({ seed: 0 }).parse!('21.....1...4431.=')?.answer, '2143342112344312');
-    // No grid fits, and more than one.
+    // No grid fits, or several do.
     for (const prompt of ['11..............=', '................=', '21.....1...4431=']) {
       assert.equal(tasks.sudoku({ seed: 0 }).parse!(prompt), undefined, prompt);
     }

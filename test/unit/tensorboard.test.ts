@@ -1,4 +1,4 @@
-// TensorBoard event files: their bytes, what a stop leaves behind, and what TensorBoard's own reader makes of them.
+// TensorBoard event files: their bytes, the remains after a stop, and what TensorBoard's own reader makes of them.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after, describe } from 'node:test';
 import { crc32c, TensorBoardWriter } from '../../src/run/tensorboard.js';
+import { typescript } from '../support/native.js';
 import { readEvents } from '../support/tfevents.js';
 
 const root = mkdtempSync(join(tmpdir(), 'groupgrad-tensorboard-'));
@@ -56,7 +57,7 @@ describe('TensorBoardWriter', () => {
     assert.match(writer.path, /events\.out\.tfevents\.1700000000\.groupgrad$/);
   });
 
-  test('every call is in the file when it returns', () => {
+  test('every record is in the file when its call returns', () => {
     const writer = TensorBoardWriter.open(folder());
     writer.scalars(1, { reward: 1 });
     assert.deepEqual(readEvents(writer.path).events[1].values, { reward: 1 });
@@ -73,7 +74,7 @@ describe('TensorBoardWriter', () => {
     }
   });
 
-  test('lengths that take several bytes are written right', () => {
+  test('lengths that take several bytes are written correctly', () => {
     const writer = TensorBoardWriter.open(folder());
     const content = 'x'.repeat(70000);
     writer.text('long', 1, content);
@@ -85,14 +86,14 @@ describe('TensorBoardWriter', () => {
     assert.deepEqual(events[2].values, many);
   });
 
-  test('a run that goes on gets a file read after the others, which says what to drop, and leaves the torn one alone', () => {
+  test('a resumed run gets a file that is read after the others and says what to drop, and leaves the incomplete one alone', () => {
     const dir = folder();
     const first = TensorBoardWriter.open(dir, { wallTime: 1700000000 });
     for (let step = 1; step <= 5; step++) first.scalars(step, { reward: step });
     first.close();
     truncateSync(first.path, statSync(first.path).size - 7);
     const torn = readFileSync(first.path);
-    // The clock went backwards meanwhile.
+    // The clock went backwards in the meantime.
     const second = TensorBoardWriter.open(dir, { wallTime: 1600000000, step: 4 });
     second.scalars(4, { reward: 40 });
     second.close();
@@ -112,14 +113,14 @@ describe('TensorBoardWriter', () => {
     );
   });
 
-  test('two files opened in the same second are two files', () => {
+  test('two files opened in the same second are different files', () => {
     const dir = folder();
     const writers = [1, 2, 3].map(() => TensorBoardWriter.open(dir, { wallTime: 5 }));
     for (const writer of writers) writer.close();
     assert.equal(new Set(writers.map(({ path }) => path)).size, 3);
   });
 
-  test('a write that the disk refuses throws and leaves whole records, and the next one goes on behind them', {
+  test('a failed write throws and leaves complete records, and the next one continues after them', {
     skip: process.platform === 'win32' && 'limits the size of files by ulimit',
   }, () => {
     const dir = folder();
@@ -133,12 +134,12 @@ describe('TensorBoardWriter', () => {
       writer.scalars(3, { reward: 3 });
       writer.close();
       console.log(refused, writer.path);`;
-    const program = join(root, 'full.mts');
+    const program = join(root, 'full.mjs');
     writeFileSync(program, script);
     // Files may have 16 or 32 KiB, by the shell's unit; the signal that says so is ignored, so that the write fails instead.
-    const command = `trap '' XFSZ; ulimit -f 32; exec "$0" --import tsx "$1"`;
-    const env = { ...process.env, TSX_DISABLE_CACHE: '1' };
-    const { stdout, stderr } = spawnSync('sh', ['-c', command, process.execPath, program], { encoding: 'utf8', env });
+    const command = `trap '' XFSZ; ulimit -f 32; exec "$@"`;
+    const args = ['-c', command, 'sh', process.execPath, ...typescript, program];
+    const { stdout, stderr } = spawnSync('sh', args, { encoding: 'utf8' });
     const [refused, path] = stdout.trim().split(' ');
     assert.equal(refused, 'EFBIG', stderr);
     const { events, torn } = readEvents(path);
@@ -149,7 +150,7 @@ describe('TensorBoardWriter', () => {
     );
   });
 
-  test('what makes no sense is refused by name and not written', () => {
+  test('invalid values are rejected by name and not written', () => {
     const writer = TensorBoardWriter.open(folder());
     const size = statSync(writer.path).size;
     const cases: [() => unknown, RegExp][] = [
@@ -177,7 +178,7 @@ describe('TensorBoardWriter', () => {
   });
 });
 
-/** A Python that has TensorBoard's package: `GROUPGRAD_TENSORBOARD_PYTHON`, or the one of the path. */
+/** A Python with TensorBoard's package: `GROUPGRAD_TENSORBOARD_PYTHON`, or the one on the path. */
 const python = process.env.GROUPGRAD_TENSORBOARD_PYTHON ?? 'python3';
 const hasTensorBoard = spawnSync(python, ['-c', 'import tensorboard']).status === 0;
 
@@ -222,7 +223,7 @@ describe('TensorBoard reads', { skip: !hasTensorBoard && `${python} has no packa
     assert.deepEqual(plugins, { reward: 'scalars', 'clip_ratio/low_mean': 'scalars', sample: 'text' });
   });
 
-  test('a torn file and the one after it as one run without the steps that were undone', () => {
+  test('an incomplete file and the one after it as one run without the undone steps', () => {
     const dir = folder();
     const first = TensorBoardWriter.open(dir, { wallTime: 100 });
     for (let step = 1; step <= 6; step++) first.scalars(step, { reward: step, only_before: step }, 100 + step);

@@ -1,5 +1,5 @@
-// The gradients and methods that groupgrad/tfjs adds to tfjs-core on Node: against tfjs's own, against differences where
-// those are wrong or absent, on the WebAssembly backend, and that none is missing.
+// The gradients and methods that groupgrad/tfjs adds to tfjs-core on Node: compared with tfjs's own, or with finite differences
+// where those are wrong or absent, also on the WebAssembly backend; and none is missing.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -10,28 +10,28 @@ import test, { before, describe } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
+import * as tsx from 'tsx/cjs/api';
 import { addChainedOperations } from '../../src/tfjs/chained.js';
 import { gradients } from '../../src/tfjs/gradients.js';
 import { assertArray } from '../support/compare.js';
 import { seeded } from '../support/random.js';
 
 const tfjs = join(dirname(createRequire(import.meta.url).resolve('@tensorflow/tfjs-core')));
-const require = createRequire(import.meta.url);
 
 // tfjs's own, which only tsx can load: they are ES modules without the file extensions that Node asks for.
-require('@tensorflow/tfjs-core/dist/register_all_gradients');
-require('@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops');
+for (const module of ['register_all_gradients', 'public/chained_ops/register_all_chained_ops'])
+  tsx.require(`@tensorflow/tfjs-core/dist/${module}`, import.meta.url);
 const theirs = new Map(gradients.map(({ kernelName }) => [kernelName, tf.getGradient(kernelName)]));
 
 type Shape = number[];
 interface Case {
-  /** Kernels whose gradients it is about. */
+  /** Kernels whose gradients are tested. */
   kernels: string;
   shapes: Shape[];
   f(...x: tf.Tensor[]): tf.Tensor;
-  /** Where inputs are drawn from. Default: -2 to 2. */
+  /** The interval that inputs are drawn from. Default: -2 to 2. */
   range?: [number, number];
-  /** tfjs's own gradient is wrong, fails, or is absent: compared with differences alone. */
+  /** tfjs's own gradient is wrong, fails, or is absent: compared only with finite differences. */
   ownFails?: true;
 }
 
@@ -118,7 +118,7 @@ const cases: Case[] = [
   ...binary('Maximum', tf.maximum, { ownFails: true }),
   ...binary('Minimum', tf.minimum, { ownFails: true }),
   ...binary('SquaredDifference', tf.squaredDifference, { ownFails: true }),
-  // Its own gradient is that of a division. The quotients lie between 2.3 and 2.5, so that none jumps.
+  // tfjs's own gradient is that of a division. The quotients are between 2.3 and 2.5, so that none jumps.
   ...binary('FloorDiv', (a, b) => tf.floorDiv(tf.add(tf.mul(a, 0.1), 5), tf.add(tf.mul(b, 0.1), 2)), {
     range: [1.1, 1.9],
     ownFails: true,
@@ -257,7 +257,7 @@ function useTheirs(): void {
   for (const gradient of theirs.values()) tf.registerGradient(gradient);
 }
 
-/** Weights of the output that make a scalar of it, so that every entry counts differently. */
+/** Weights that turn the output into a scalar, so that every entry counts differently. */
 function scalarOf(y: tf.Tensor): tf.Scalar {
   const weights = Float32Array.from({ length: y.size }, (_, i) => 0.5 + Math.sin(1 + 2 * i));
   return tf.sum(tf.mul(y, tf.tensor(weights, y.shape)));
@@ -277,7 +277,7 @@ function gradientsOf({ shapes, f }: Case, values: number[][]): Float32Array[] {
   });
 }
 
-/** Central differences, the step of which is small beside the inputs and large beside the rounding of float32. */
+/** Central differences, with a step that is small compared with the inputs and large compared with the rounding of float32. */
 function differences({ shapes, f }: Case, values: number[][]): number[][] {
   const step = 2 ** -8;
   const at = (i: number, j: number, shift: number) =>
@@ -302,14 +302,14 @@ describe('gradients of tfjs operations', () => {
     await tf.setBackend('cpu');
   });
 
-  test("are tfjs's own, and differences where those fail", () => {
+  test("agree with tfjs's own, or with finite differences where those fail", () => {
     for (const [name, c, seed] of names(cases)) {
       const values = drawn(c, seed);
       useOurs();
       const ours = gradientsOf(c, values);
       if (c.ownFails) {
         differences(c, values).forEach((d, i) => {
-          // Rounding of sums of at most 36 values of at most 16, over the step; curvature.
+          // Rounding of sums of at most 36 values of at most 16, divided by the step; curvature.
           d.forEach((expected, j) => {
             const off = Math.abs(ours[i][j] - expected);
             assert.ok(off < 0.02 * (1 + Math.abs(expected)), `${name}: ${ours[i][j]} for ${expected}`);
@@ -354,7 +354,7 @@ describe('gradients of tfjs operations', () => {
     }
   });
 
-  test('free what they make', () => {
+  test('free the tensors that they create', () => {
     useOurs();
     const values = cases.map(drawn);
     const before = tf.memory().numTensors;
@@ -362,7 +362,7 @@ describe('gradients of tfjs operations', () => {
     assert.equal(tf.memory().numTensors, before);
   });
 
-  test('are there for every operation of tfjs but convolutions, pooling, images and complex numbers', () => {
+  test('exist for every operation of tfjs except convolutions, pooling, images and complex numbers', () => {
     const kernels = readdirSync(join(tfjs, 'gradients')).flatMap((file) => /^(.+)_grad\.js$/.exec(file)?.[1] ?? []);
     const ours = gradients.map(({ kernelName }) => kernelName);
     assert.equal(new Set(ours).size, ours.length);
@@ -371,7 +371,7 @@ describe('gradients of tfjs operations', () => {
       /^(AvgPool|MaxPool)(3D)?$|Conv|Dilation2D|FusedBatchNorm|LRN|MirrorPad|ResizeBilinear|ResizeNearestNeighbor|SpaceToBatchND|BatchToSpaceND|ComplexAbs/;
     assert.deepEqual(
       left.filter((kernel) => !elsewhere.test(kernel)),
-      ['BroadcastTo', 'LogSoftmax'], // which no operation runs: they are made of others
+      ['BroadcastTo', 'LogSoftmax'], // not run by any operation: they are composed of others
     );
     assert.deepEqual(
       ours.filter((kernel) => !kernels.includes(kernel)),
@@ -391,7 +391,7 @@ describe('methods of tensors', () => {
   const prototype = tf.Tensor.prototype as unknown as Record<string, (...more: unknown[]) => tf.Tensor>;
   const own = Object.fromEntries(declared.map((name) => [name, prototype[name]]));
 
-  test('compute what those of tfjs compute, and are all there', () => {
+  test('compute the same as those of tfjs, and are complete', () => {
     assert.ok(declared.length > 130, `${declared.length}`);
     const x = tf.tensor2d([0.5, 0.25, 0.75, 0.1, 0.6, 0.9], [2, 3]);
     const other = tf.tensor2d([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [2, 3]);
@@ -489,7 +489,7 @@ describe('methods of tensors', () => {
         ? [result.shape, result.dtype, [...result.dataSync()]]
         : Object.values(result as object).map(read);
     for (const name of declared) {
-      // `cast` is one of every tensor's own.
+      // Every tensor has its own `cast`.
       if (name !== 'cast') delete prototype[name];
     }
     addChainedOperations();
@@ -503,7 +503,7 @@ describe('methods of tensors', () => {
     assert.throws(() => prototype.exp.apply(gone), /disposed/);
   });
 
-  test('plain Node: importing groupgrad/tfjs brings both, and keeps what is there', () => {
+  test('in plain Node, importing groupgrad/tfjs adds both, and keeps what exists', () => {
     const dist = (path: string) => JSON.stringify(new URL(`../../dist/${path}`, import.meta.url).href);
     const program = `
       import '@tensorflow/tfjs-backend-wasm';

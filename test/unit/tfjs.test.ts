@@ -1,4 +1,4 @@
-// The loss inside TensorFlow.js, on every backend: every way to differentiate it, against the host API; memory; errors.
+// The loss inside TensorFlow.js, on every backend: every way to differentiate it, compared with the host API; memory; errors.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -56,7 +56,7 @@ const expectedPolicy = hostPolicyLoss(policyInput, config);
 const batch: GrpoBatch = { ...arrays, tokens: ids };
 const policyBatch: PolicyBatch = arrays;
 
-/** float32 arithmetic of the backend around a gradient that is the host's, bit for bit. */
+/** float32 arithmetic of the backend around a gradient that equals the host's, bit for bit. */
 const rounding = 4 * 2 ** -24;
 
 for (const backend of ['cpu', 'wasm', 'tensorflow']) {
@@ -80,7 +80,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('tf.valueAndGrads gives the loss too, and only the logits get a gradient', () => {
+    test('tf.valueAndGrads returns the loss too, and only the logits get a gradient', () => {
       tf.tidy(() => {
         const old = tf.tensor2d(arrays.oldLogProbs, [sequences, length]);
         const loss = (x: tf.Tensor, oldLogProbs: tf.Tensor) =>
@@ -92,7 +92,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('tf.variableGrads reaches the variables that the logits are made of', () => {
+    test('tf.variableGrads reaches the variables that the logits are computed from', () => {
       tf.tidy(() => {
         const features = fill(tokens * 2, () => random.normal());
         const x = tf.tensor2d(features, [tokens, 2]);
@@ -129,14 +129,14 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       }
     });
 
-    test('a gradient that comes from above is multiplied in: the loss times 3, and beside other terms', () => {
+    test('an upstream gradient is multiplied in: the loss times 3, and added to other terms', () => {
       tf.tidy(() => {
         const tripled = tf.grad((x) => tf.mul(grpoLoss(x, batch, withEntropy), 3))(logits3());
         const three = expectedLogits.gradLogits.map((g) => 3 * g);
         assertArray(tripled.dataSync(), three, rounding, 'tripled');
         const more = tf.grad((x) => tf.add(grpoLoss(x, batch, withEntropy), tf.sum(tf.square(x))))(logits3());
         const sum = expectedLogits.gradLogits.map((g, i) => g + 2 * logitValues[i]);
-        assertArray(more.dataSync(), sum, rounding, 'beside a square');
+        assertArray(more.dataSync(), sum, rounding, 'with a square added');
         const twice = tf.grad((x) =>
           tf.sub(policyLoss(x, policyBatch, config), tf.mul(0.5, policyLoss(x, policyBatch, presets.reinforce))),
         )(logProbs2());
@@ -146,13 +146,13 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('logits are left as they were, with and without a gradient', () => {
+    test('logits are not modified, with and without a gradient', () => {
       tf.tidy(() => {
         const logits = logits3();
         grpoLoss(logits, batch, withEntropy);
         tf.grad((x) => grpoLoss(x, batch, withEntropy))(logits);
         assert.deepEqual(logits.dataSync(), logitValues);
-        const given = logitValues.slice(); // memory that the cpu backend takes over as it is
+        const given = logitValues.slice(); // memory that the cpu backend takes over without a copy
         tf.grad((x) => grpoLoss(x, batch, withEntropy))(tf.tensor3d(given, [sequences, length, vocab]));
         assert.deepEqual(given, logitValues);
         const logProbs = logProbs2();
@@ -161,7 +161,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('in place: the same gradient, whatever becomes of the logits', () => {
+    test('in place: the same gradient, even if the logits are overwritten', () => {
       tf.tidy(() => {
         const options = { inPlace: true };
         const gradient = tf.grad((x) => grpoLoss(x, batch, withEntropy, options))(logits3());
@@ -175,7 +175,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('computeAdvantages gives the tensors of the host API', () => {
+    test("computeAdvantages returns tensors equal to the host API's arrays", () => {
       const before = tf.memory().numTensors;
       const rewards = [0, 1, 1, 1, 0, NaN];
       const settings = { groupSize: 3, hadw: { anchor: 0.3 } };
@@ -207,7 +207,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
         message: 'config.groupSize: expected a divisor of the 6 rewards, got 4',
       });
       given.dispose();
-      assert.ok(tf.memory().numTensors <= before + 1); // the tensor that was refused
+      assert.ok(tf.memory().numTensors <= before + 1); // the tensor that was rejected
     });
 
     test('logits of rank 2 and 3 give the same', () => {
@@ -286,7 +286,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('a tensor of the right size in another layout is refused, whatever holds it', () => {
+    test('a tensor of the right size in another layout is rejected, with any container', () => {
       const expected = `a tensor of shape [${sequences}, ${length}] or [${tokens}]`;
       const wrong = [
         [length, sequences],
@@ -338,7 +338,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('rewards in place of advantages, and a device, are passed on', () => {
+    test('rewards instead of advantages, and a device, are passed on', () => {
       tf.tidy(() => {
         const { advantages: _, ...rest } = batch;
         const rewarded = { ...rest, rewards: [1, 0, 0.5], advantage: { groupSize: 3 } };
@@ -350,7 +350,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('onResult gets metrics, log-probs and entropies, once a forward pass and before the loss is there', () => {
+    test('onResult gets metrics, log-probs and entropies, once per forward pass and before the loss is returned', () => {
       tf.tidy(() => {
         const reports: GrpoReport[] = [];
         const gradient = tf.grad((x) => {
@@ -367,7 +367,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       });
     });
 
-    test('without a tape it is a number like any other', () => {
+    test('without a tape it is an ordinary number', () => {
       const logits = logits3();
       const before = tf.memory().numTensors;
       const loss = grpoLoss(logits, batch, withEntropy);
@@ -377,7 +377,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       tf.dispose([loss, logits]);
     });
 
-    test('tensors do not pile up, in tf.tidy or out of it', () => {
+    test('tensors do not accumulate, inside and outside of tf.tidy', () => {
       const logits = logits3();
       const logProbs = logProbs2();
       const weights = tf.variable(logits3());
@@ -455,7 +455,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       for (const [name, call] of Object.entries(calls)) {
         const before = tf.memory();
         for (let i = 0; i < 3; i++) assert.throws(call, (error) => error === thrown, name);
-        // Inside TensorFlow, without a scope around, the gradient goes when the synchronous code has ended.
+        // Inside TensorFlow, without a surrounding scope, the gradient is freed when the synchronous code has ended.
         if (backend === 'tensorflow' && /^(tf.valueAndGrads|tf.variableGrads|Optimizer.minimize)$/.test(name))
           await null;
         const { numTensors, numBytes, numDataBuffers } = tf.memory();
@@ -469,7 +469,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       tf.dispose([logits, logProbs, weights]);
     });
 
-    test('the gradient is freed with the backward pass, not with a scope around many of them', () => {
+    test('the gradient is freed after the backward pass, not by a scope around many of them', () => {
       const weights = tf.variable(logits3());
       tf.tidy(() => {
         const before = tf.memory().numTensors;
@@ -482,13 +482,13 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       weights.dispose();
     });
 
-    describe('refuses', () => {
+    describe('rejects', () => {
       const refused = (call: () => unknown, name: string, message: string) => {
         test(message, () => {
           tf.tidy(() => void assert.throws(call, { name, message }));
         });
       };
-      // Tensors can be made only when the backend is there.
+      // Tensors can be created only once the backend has started.
       const withBatch = (change: () => object) => () =>
         grpoLoss(logits3(), { ...batch, ...change() } as GrpoBatch, config);
       const given = { sequences, length };
@@ -511,7 +511,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       refused(
         () => grpoLoss(tf.zeros([tokens, vocab]), batch, config),
         'TypeError',
-        'shape: expected B and T, because logits of rank 2 do not tell, got nothing',
+        'shape: expected B and T, which logits of rank 2 do not determine, got nothing',
       );
       refused(
         () => grpoLoss(tf.zeros([tokens + 1, vocab]), { ...batch, shape: given }, config),
@@ -576,7 +576,7 @@ for (const backend of ['cpu', 'wasm', 'tensorflow']) {
       refused(
         () => policyLoss(tf.zeros([tokens]), policyBatch, config),
         'RangeError',
-        'logProbs: expected shape [B, T], or batch.shape beside it, got [12]',
+        'logProbs: expected shape [B, T], or batch.shape to go with it, got [12]',
       );
       refused(
         () => policyLoss(tf.zeros([tokens], 'int32'), { ...policyBatch, shape: given }, config),

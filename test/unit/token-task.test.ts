@@ -1,5 +1,5 @@
-// Tasks as tokens: prompts and chats, end tokens, padding, and ids that stand for nothing, with tokenizers that are not those of
-// characters.
+// Tasks as tokens: prompts and chats, end tokens, padding, and unused ids, with tokenizers that are not
+// character-level.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -42,7 +42,7 @@ function tokenizer(change: Partial<Tokenizer> = {}): Tokenizer {
   };
 }
 
-/** Logits that depend on the last token alone: row `last` of a table [logitsSize, logitsSize]. */
+/** Logits that depend only on the last token: row `last` of a table [logitsSize, logitsSize]. */
 function tablePolicy(own: Tokenizer, logitsSize: number, score: (last: number, next: number) => number): Policy {
   const values = Float32Array.from({ length: logitsSize ** 2 }, (_, i) =>
     score(Math.floor(i / logitsSize), i % logitsSize),
@@ -83,7 +83,7 @@ const rendering = (seen: unknown[][] = []) => ({
 describe('tasks as tokens', () => {
   before(() => startBackend(quickBackend));
 
-  test('sizes come from options, then from the task as far as it bounds tokens, then are usual ones', () => {
+  test('sizes come from options, then from the task if it bounds tokens, then from defaults', () => {
     const bounded = wordTask([{}], { maxPromptLength: 5, maxSolutionLength: 7 });
     const characters = definePolicy({ vocabulary: letters, variables: variable(), logits: () => tf.zeros([1, 9]) });
     const own = definePolicy({ tokenizer: tokenizer(), variables: variable(), logits: () => tf.zeros([1, 13]) });
@@ -116,7 +116,7 @@ describe('tasks as tokens', () => {
     policy.dispose();
   });
 
-  test('chats are refused where there is no template, and prompts that are too long, before the run begins', async (t) => {
+  test('chats without a template and prompts that are too long are rejected before the run begins', async (t) => {
     const refused = async (task: Task, error: object) => {
       const policy = tablePolicy(tokenizer(), 13, () => 0);
       t.after(() => policy.dispose());
@@ -132,8 +132,8 @@ describe('tasks as tokens', () => {
     });
   });
 
-  test('any end token ends a completion, text has neither it nor special tokens, and no id beyond the tokenizer is sampled', async () => {
-    // After b: c, then the special token, then either end. The columns behind the vocabulary are the most likely of all.
+  test('any end token ends a completion, its text has neither that nor special tokens, and no id beyond the tokenizer is sampled', async () => {
+    // After b: c, then the special token, then either end. The logits beyond the vocabulary are the largest.
     const next: Record<number, number> = { 2: 3, 3: special, [special]: 10, 4: 11 };
     const policy = tablePolicy(tokenizer(), 16, (last, id) => (id >= 13 ? 50 : next[last] === id ? 40 : 0));
     const task = wordTask([{}, { prompt: 'd' }]);
@@ -145,7 +145,7 @@ describe('tasks as tokens', () => {
       for (const { tokens, text, truncated, logProbs, score } of first) {
         assert.deepEqual([...tokens], [3, special, 10]);
         assert.deepEqual([text, truncated, score], ['c', false, 1]);
-        // Of all columns: the three behind the vocabulary take nearly all of it.
+        // Over all logits: the three beyond the vocabulary have nearly all of the probability.
         for (const logProb of logProbs) assert.ok(Math.abs(logProb - (-10 - Math.log(3))) < 1e-3, String(logProb));
       }
       for (const { tokens, text } of second) assert.deepEqual([[...tokens], text], [[11], '']);
@@ -177,7 +177,7 @@ describe('tasks as tokens', () => {
     policy.dispose();
   });
 
-  test('what is no tokenizer is refused by name', () => {
+  test('an invalid tokenizer is rejected by name', () => {
     const refused = (change: object, name: string, message: string) => {
       const given = { tokenizer: tokenizer(), variables: variable(), logits: () => tf.zeros([1, 13]), ...change };
       assert.throws(() => definePolicy(given as never), { name, message });
@@ -190,7 +190,7 @@ describe('tasks as tokens', () => {
       'RangeError',
       'policy.tokenizer.vocabularySize: expected an integer at least 1, got 0',
     );
-    refused(own({ endTokens: 3 }), 'TypeError', 'policy.tokenizer.endTokens: expected a list of token ids, got 3');
+    refused(own({ endTokens: 3 }), 'TypeError', 'policy.tokenizer.endTokens: expected an array of token ids, got 3');
     refused(
       own({ endTokens: [1, 13] }),
       'RangeError',
@@ -198,10 +198,14 @@ describe('tasks as tokens', () => {
     );
     refused(own({ encode: undefined }), 'TypeError', 'policy.tokenizer.encode: expected a function, got nothing');
     refused({ logitsSize: 12 }, 'RangeError', 'policy.logitsSize: expected an integer at least 13, got 12');
-    refused({ vocabulary: 'ab' }, 'TypeError', 'policy.vocabulary: expected nothing beside policy.tokenizer, got "ab"');
+    refused(
+      { vocabulary: 'ab' },
+      'TypeError',
+      'policy.vocabulary: expected nothing if policy.tokenizer is given, got "ab"',
+    );
   });
 
-  test('a tokenizer that gives no ids of its own is refused where it shows', async () => {
+  test('a tokenizer that returns invalid ids is rejected when they occur', async () => {
     for (const [ids, name] of [
       [[[1]], 'TypeError'],
       [[Int32Array.of(13)], 'RangeError'],
@@ -218,7 +222,7 @@ describe('tasks as tokens', () => {
   });
 });
 
-test("a vocabulary's tokenizer has its ids and its text, at once and as it comes", async () => {
+test("a vocabulary's tokenizer has its ids and its text, at once and when streamed", async () => {
   const vocabulary = characterVocabulary(tinyTask.characters);
   const own = vocabularyTokenizer(vocabulary);
   assert.deepEqual([own.vocabularySize, own.endTokens, own.paddingToken], [vocabulary.size, [0], null]);

@@ -1,4 +1,4 @@
-// Text to ids and back, as Python's tokenizers does it with the same files, and what is refused.
+// Text to ids and back, like Python's tokenizers with the same files, and errors.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -20,7 +20,7 @@ const golden: Cases & { tokenizer: Record<string, unknown>; stories: Cases } = J
 
 const settings = { eos_token: '<|end|>', pad_token: { content: '<|pad|>' }, bos_token: '<|begin|>' };
 
-/** A folder with the golden tokenizer and further files. */
+/** A folder with the golden tokenizer and additional files. */
 function folderOf(t: TestContext, files: Record<string, unknown> = {}): string {
   const folder = temporaryFolder(t);
   const all = { 'tokenizer.json': golden.tokenizer, 'tokenizer_config.json': settings, ...files };
@@ -60,7 +60,7 @@ test('ids and texts are those of Python: words and single bytes', {
   assert.deepEqual([tokenizer.vocabularySize, tokenizer.endTokens, tokenizer.paddingToken], [512, [2], null]);
 });
 
-test('parts of a stream add up to the whole, and characters come whole', async (t) => {
+test('parts of a stream add up to the whole, and characters are never split', async (t) => {
   const tokenizer = await HuggingFaceTokenizer.load(folderOf(t), { encoder: 'javascript' });
   const ids = fc.array(fc.integer({ min: -2, max: tokenizer.vocabularySize + 2 }), { maxLength: 20 });
   fc.assert(
@@ -83,7 +83,7 @@ test('parts of a stream add up to the whole, and characters come whole', async (
   );
 });
 
-test('end tokens are the union of what all files and the model name', async (t) => {
+test('end tokens are the union of those of all files and of the model', async (t) => {
   const end = 332;
   const folder = folderOf(t, { 'generation_config.json': { eos_token_id: [3, 5] } });
   const tokenizer = await HuggingFaceTokenizer.load(folder, { endTokens: [5, 1], encoder: 'javascript' });
@@ -107,7 +107,7 @@ test('end tokens are the union of what all files and the model name', async (t) 
   assert.equal(mapped.paddingToken, null);
 });
 
-test('tokens that tokenizer_config.json alone knows are added', async (t) => {
+test('tokens that only tokenizer_config.json defines are added', async (t) => {
   const id = 400;
   const added = { [id]: { content: '<|new|>', special: true } };
   const folder = folderOf(t, { 'tokenizer_config.json': { ...settings, added_tokens_decoder: added } });
@@ -119,7 +119,7 @@ test('tokens that tokenizer_config.json alone knows are added', async (t) => {
   assert.equal(tokenizer.decode(ids, { skipSpecialTokens: true }), 'ab');
 });
 
-test('lone surrogates count as U+FFFD', async (t) => {
+test('lone surrogates become U+FFFD', async (t) => {
   const tokenizer = await HuggingFaceTokenizer.load(folderOf(t), { encoder: 'javascript' });
   const [lone, replaced] = await tokenizer.encode(['a\ud800b', 'a\ufffdb']);
   assert.deepEqual(lone, replaced);
@@ -127,7 +127,7 @@ test('lone surrogates count as U+FFFD', async (t) => {
   assert.equal(tokenizer.decode([]), '');
 });
 
-test('files that are no tokenizer are refused by name', async (t) => {
+test('files that are not a tokenizer are rejected by name', async (t) => {
   const model = golden.tokenizer.model as { vocab: Record<string, number> };
   const withModel = (vocab: unknown) => ({ ...golden.tokenizer, model: { ...model, vocab } });
   const cases: [files: Record<string, unknown>, expected: RegExp][] = [
@@ -136,7 +136,7 @@ test('files that are no tokenizer are refused by name', async (t) => {
     [{ 'tokenizer.json': '[]' }, /tokenizer.json: expected an object, got an array/],
     [{ 'tokenizer.json': { ...golden.tokenizer, model: null } }, /tokenizer.json, model: expected an object, got null/],
     [{ 'tokenizer.json': withModel('x') }, /vocab: expected an object, got "x"/],
-    [{ 'tokenizer.json': withModel({ ...model.vocab, other: 3 }) }, /vocab, "other": expected an id of its own, got 3/],
+    [{ 'tokenizer.json': withModel({ ...model.vocab, other: 3 }) }, /vocab, "other": expected a unique id, got 3/],
     [{ 'tokenizer.json': withModel({ a: 1e9 }) }, /vocab, "a": expected an integer at least 0 and below 16777216/],
     [{ 'tokenizer.json': withModel({ a: -1 }) }, /vocab, "a": expected an integer/],
     [
@@ -155,7 +155,7 @@ test('files that are no tokenizer are refused by name', async (t) => {
     ],
     [{ 'tokenizer_config.json': { eos_token: 3 } }, /tokenizer_config.json, eos_token: expected an object, got 3/],
     [{ 'tokenizer_config.json': '{"a":1,"a":2}' }, /tokenizer_config.json: expected JSON, got position 7: the key "a"/],
-    [{ 'tokenizer_config.json': { ...settings, chat_template: 5 } }, /chat_template: expected a string or a list/],
+    [{ 'tokenizer_config.json': { ...settings, chat_template: 5 } }, /chat_template: expected a string or an array/],
     [
       { 'generation_config.json': { eos_token_id: ['x'] } },
       /generation_config.json, eos_token_id: expected an integer/,
@@ -198,7 +198,7 @@ test('decoders: bytes of a character split over tokens', () => {
     'Hi🎉!',
     ['Hi', '', '', '', '', '🎉!', ''],
   ]);
-  // One byte out of place, and none of the run is text.
+  // With one invalid byte, none of the run is text.
   assert.equal(decoded(words, ['<0x41>', '<0xE4>'])[0], '\ufffd\ufffd');
   assert.equal(decoded(words, ['▁', '▁▁a'])[0], '  a');
   assert.equal(decoded({ type: 'ByteLevel' }, ['ðŁ', 'İ', 'ī'])[1].join('|'), '||🎉|');

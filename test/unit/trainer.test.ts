@@ -1,4 +1,4 @@
-// The trainer's parts and its loop, on the tfjs backends that are installed without native code.
+// The trainer's parts and its loop, on the installed tfjs backends without native code.
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -57,7 +57,7 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
   describe(`the trainer on ${backend}`, { skip }, () => {
     before(async () => void (await startBackend(backend)));
 
-    // Float32 state against float64: each step rounds a handful of times, 6e-8 each, of values that may nearly cancel.
+    // Float32 state compared with float64: each step rounds a few times, 6e-8 each, values that may nearly cancel.
     for (const options of [
       { learningRate: 0.1 },
       { learningRate: 0.1, warmupSteps: 3, betas: [0.8, 0.95], epsilon: 1e-3, weightDecay: 0.5 },
@@ -90,7 +90,7 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
       });
     }
 
-    test('an update adds its micro-batches up, reports the norm of the gradient and clips to it', async () => {
+    test('an update accumulates its micro-batches, reports the norm of the gradient and clips to it', async () => {
       const made = variable([3, 4], [2]);
       const policy = { variables: { made } } as unknown as Policy;
       const adam = new AdamW(policy.variables, optimizerSettings({ learningRate: 1e-3, maxGradientNorm: 0.5 }));
@@ -105,7 +105,7 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
       made.dispose();
     });
 
-    test('a loss that is not finite stops the update before it is made', async () => {
+    test('a non-finite loss stops the update before it is made', async () => {
       const made = variable([3, NaN], [2]);
       const policy = { variables: { made } } as unknown as Policy;
       const adam = new AdamW(policy.variables, optimizerSettings({}));
@@ -137,7 +137,7 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
       policy.dispose();
     });
 
-    test('a step that fails leaves no tensor behind, wherever it fails', async () => {
+    test('a failing step leaves no tensor behind, wherever it fails', async () => {
       const policy = tinyPolicy();
       const failing = (where: string): Partial<TrainerOptions> => {
         let calls = 0;
@@ -172,7 +172,7 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
       policy.dispose();
     });
 
-    test('a warm start that is left early frees its optimiser', async () => {
+    test('an interrupted warm start frees its optimizer', async () => {
       const policy = tinyPolicy();
       const tensors = tf.memory().numTensors;
       for await (const _ of startWarm(policy, 3, 4)) break;
@@ -180,7 +180,7 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
       policy.dispose();
     });
 
-    test('two runs with one seed are the same, bit for bit', async () => {
+    test('two runs with one seed are identical, bit for bit', async () => {
       const run = async () => {
         const trainer = await createTrainer(
           tinyOptions({ warmStart: { steps: 4, batchSize: 8 }, iterations: 2, miniBatches: 3 }),
@@ -205,10 +205,10 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
       assert.ok(losses[59] < 0.75 * losses[0], `from ${losses[0]} to ${losses[59]}`);
     });
 
-    test('the log-probs of the sampler are those of the loss: the first ratio is 1', async (t) => {
+    test("the sampler's log-probs equal those of the loss: the first ratio is 1", async (t) => {
       const trainer = await tinyTrainer(t, { sampling: { temperature: 0.7 } });
       const [{ metrics }] = await stepsOf(trainer, 1);
-      // Log-probs of order 1 to 10 agree to some units of float32 rounding.
+      // Log-probs of order 1 to 10 agree to a few units of float32 rounding.
       assert.ok(
         Math.abs(metrics['ratio/min'] - 1) < 1e-5 && Math.abs(metrics['ratio/max'] - 1) < 1e-5,
         JSON.stringify(metrics),
@@ -222,7 +222,7 @@ for (const backend of ['cpu', 'wasm', 'groupgrad'] as const) {
 describe('the reinforcement loop', () => {
   before(async () => void (await startBackend('wasm')));
 
-  test('a step tells how long it has blocked the event loop, and a notice that signals have to wait', async (t) => {
+  test('a step reports how long it has blocked the event loop, and a notice says that signals have to wait', async (t) => {
     let milliseconds = 0;
     const busy = defineReward('busy', ({ completion }) => {
       const began = performance.now();
@@ -240,7 +240,10 @@ describe('the reinforcement loop', () => {
     assert.ok(shortly > 0.35 && shortly < 5, `${shortly} s`);
     assert.ok(long > 5.1, `${long} s`);
     assert.equal(trainer.notices.length, 1);
-    assert.match(trainer.notices[0], /^a step blocks the event loop for \d+\.\d s at a time, and signals have to wait/);
+    assert.match(
+      trainer.notices[0],
+      /^a step blocks the event loop for \d+\.\d s at a time, during which signals have to wait/,
+    );
     await blocked(0);
     assert.equal(trainer.notices.length, 1);
     await loop.return();
@@ -253,7 +256,7 @@ describe('the reinforcement loop', () => {
       const anchor = new DifficultyAnchor({ timing, update: 'kalman', window: 2, eta: 3 });
       for (const { metrics } of steps) {
         if (timing === 'posterior') anchor.observe(metrics.reward);
-        // Before any observation HA-DW takes the batch's own mean.
+        // Before any observation HA-DW uses the batch's own mean.
         assert.equal(metrics['hadw/anchor'], anchor.value ?? metrics.reward);
         if (timing === 'prior') anchor.observe(metrics.reward);
       }
@@ -274,9 +277,9 @@ describe('the reinforcement loop', () => {
     assert.equal('hadw/anchor' in scaled.metrics, false);
   });
 
-  test("DGPO's weights of questions are of the groups that the step learns from", async (t) => {
+  test("DGPO's question weights use the groups that the step learns from", async (t) => {
     const advantage = { scale: 'group-mad', dqw: { temperature: 0.5 } } as const;
-    // Further rounds: groups that were sampled but are not learnt from do not count in the softmax.
+    // Additional rounds: groups that were sampled but are not learnt from do not count in the softmax.
     const change = { hadw: undefined, dynamicSampling: { maxRounds: 4 }, advantage };
     const [{ groups, metrics }] = await stepsOf(await tinyTrainer(t, change), 1);
     const rewards = groups.flatMap(({ completions }) => completions.map(({ reward }) => reward));
@@ -290,7 +293,7 @@ describe('the reinforcement loop', () => {
     assert.equal(metrics['dqw/weight_max'], expected.metrics['dqw/weight_max']);
   });
 
-  test('a step samples further rounds for want of groups whose rewards differ, up to its bound', async (t) => {
+  test('a step samples more rounds if too few groups have different rewards, up to its bound', async (t) => {
     const count = async (score: () => number, maxRounds: number) => {
       // Long enough for this policy to end its completions: truncated ones score 0.
       const trainer = await tinyTrainer(t, {
@@ -313,7 +316,7 @@ describe('the reinforcement loop', () => {
     assert.deepEqual(await count(() => calls++ % 2, 3), { groups: 4, idle: 0 });
   });
 
-  test('rewards that are equal but for rounding do not differ', async (t) => {
+  test('rewards that differ only by rounding are equal', async (t) => {
     let calls = 0;
     const sum = defineReward('sum', () => (calls++ % 2 ? 0.1 + 0.2 : 0.3));
     const trainer = await tinyTrainer(t, { rewards: [sum], dynamicSampling: { maxRounds: 2 } });
@@ -322,9 +325,9 @@ describe('the reinforcement loop', () => {
     assert.ok(groups.every(({ completions }) => completions.every(({ advantage }) => advantage === 0)));
   });
 
-  test('the groups learnt from are those whose rewards differ', async (t) => {
-    // Rewards differ in every second group of four; HA-DW with the anchor of the chosen groups' own mean tells which those
-    // were: of all eight groups the mean is 3/4, of the four with an answer each way 1/2.
+  test('the step learns from the groups whose rewards differ', async (t) => {
+    // Rewards differ in every second group of four; HA-DW with the mean of the chosen groups as anchor shows which those
+    // were: the mean of all eight groups is 3/4, that of the four with both answers 1/2.
     let drawn = 0;
     const example = (index: number) => ({ ...tinyTask.example(index), difficulty: drawn++ });
     const train = { ...tinyTask, example, score: () => 0 };
@@ -361,7 +364,7 @@ describe('the reinforcement loop', () => {
     assert.equal(metrics.accuracy, metrics.reward);
   });
 
-  test('reinforcement raises the reward of a task that is easy to please', async (t) => {
+  test('reinforcement raises the reward of an easy task', async (t) => {
     const task = { ...tinyTask, score: (text: string) => (text === '7' ? 1 : 0), size: 20 };
     const trainer = await tinyTrainer(t, {
       train: task,
@@ -383,7 +386,7 @@ describe('the reinforcement loop', () => {
     );
   });
 
-  test('a policy whose sampler does not compute what its logits compute is an error', async (t) => {
+  test('a policy whose decode computes something else than its logits is an error', async (t) => {
     const policy = tinyPolicy();
     const other = tinyPolicy(4);
     t.after(() => other.dispose());
@@ -392,7 +395,7 @@ describe('the reinforcement loop', () => {
     assert.equal(trainer.step, 0);
   });
 
-  test('before the first update the loss sees the log-probs of the sampler, bit for bit, also of cut distributions', async (t) => {
+  test("before the first update the loss sees the sampler's log-probs, bit for bit, also of truncated distributions", async (t) => {
     const cuts = [{}, { topP: 0.8, topK: 9 }, { minP: 0.05, temperature: 1.7, stopTokens: [3], stopTexts: ['41'] }];
     for (const cut of cuts) {
       const trainer = await tinyTrainer(t, {
@@ -415,7 +418,7 @@ describe('the reinforcement loop', () => {
     }
   });
 
-  test('impossible options are refused by name', async () => {
+  test('impossible options are rejected by name', async () => {
     const policy = tinyPolicy();
     const refused = (change: Partial<TrainerOptions> | Record<string, unknown>, field: string, name = 'RangeError') =>
       assert.rejects(createTrainer({ ...tinyOptions({ policy }), ...change } as TrainerOptions), (error: Error) => {
@@ -430,8 +433,8 @@ describe('the reinforcement loop', () => {
     await refused({ sampling: { topP: 0 } }, 'sampling.topP: expected a finite number above 0 and at most 1, got 0');
     await refused({ sampling: { topK: 1.5 } }, 'sampling.topK: expected an integer at least 1, got 1.5');
     await refused({ sampling: { minP: 2 } }, 'sampling.minP: expected a finite number at least 0 and at most 1, got 2');
-    await refused({ sampling: { stopTexts: ['a', ''] } }, 'sampling.stopTexts[1]: expected a text that is not empty');
-    await refused({ sampling: { stopTokens: 4 } }, 'sampling.stopTokens: expected a list of token ids', 'TypeError');
+    await refused({ sampling: { stopTexts: ['a', ''] } }, 'sampling.stopTexts[1]: expected a non-empty string');
+    await refused({ sampling: { stopTokens: 4 } }, 'sampling.stopTokens: expected an array of token ids', 'TypeError');
     await refused({ sampling: { top_p: 1 } }, 'sampling.top_p: unknown field', 'TypeError');
     await refused({ sampling: { promptLength: 2 } }, 'addition of 1 digit, prompt: expected 1 to 2 tokens');
     await refused({ optimizer: { learningRate: -1 } }, 'optimizer.learningRate');
@@ -454,7 +457,10 @@ describe('the reinforcement loop', () => {
     await refused({ rewards: [() => 1] }, 'rewards[0]', 'TypeError');
     await refused({ rewards: [{ name: 'one', judge: () => 1 }] }, 'rewards[0].weight', 'TypeError');
     await refused({ rewards: [{ ...defineReward('one', () => 1), concurrency: 0 }] }, 'rewards[0].concurrency');
-    await refused({ rewards: [defineReward('one', () => 1, { weight: 0 })] }, 'rewards: expected at least one with');
+    await refused(
+      { rewards: [defineReward('one', () => 1, { weight: 0 })] },
+      'rewards: expected at least one reward of whole completions',
+    );
     await refused({ dynamicSampling: {} }, 'dynamicSampling.maxRounds', 'TypeError');
     await refused({ resume: 'runs/other' }, "resume: expected 'auto' or 'never' without a runDir");
     await refused({ notes: { size: 1n } }, 'notes: expected plain JSON', 'TypeError');
@@ -462,7 +468,7 @@ describe('the reinforcement loop', () => {
     await refused({ evaluate: { 'a/b': tinyTask } }, 'evaluate');
     await refused({ guard: { action: 'rollback' } }, 'guard.action');
     const keepBest = { checkpoint: { keepBest: 'eval/hard/accuracy' } };
-    await refused(keepBest, 'checkpoint.keepBest: expected no evaluation without tasks');
+    await refused(keepBest, 'checkpoint.keepBest: expected no metric of an evaluation');
     await refused(
       { ...keepBest, evaluate: { easy: tinyTask } },
       'checkpoint.keepBest: expected eval/easy/accuracy, got',
@@ -482,14 +488,14 @@ describe('the reinforcement loop', () => {
     );
     await refused(
       { evaluate: { late: { ...tinyTask, example: async () => tinyTask.example(0) } } },
-      'evaluate.late.example(0).prompt: expected a text, got nothing',
+      'evaluate.late.example(0).prompt: expected a string, got nothing',
       'TypeError',
     );
     policy.dispose();
-    await refused({}, 'policy.variables.embedding: expected a variable in use, got one that was disposed of');
+    await refused({}, 'policy.variables.embedding: expected a live variable, got one that was disposed');
   });
 
-  test('impossible options of a loop are refused by name', async (t) => {
+  test('impossible options of a loop are rejected by name', async (t) => {
     const trainer = await tinyTrainer(t);
     const refused = async (options: object, message: RegExp) => {
       await assert.rejects(trainer.run(options), message);
@@ -505,29 +511,29 @@ describe('the reinforcement loop', () => {
     assert.equal(trainer.step, 0);
   });
 
-  test('one loop and one start at a time', async (t) => {
+  test('only one loop and one start can run at a time', async (t) => {
     const trainer = await tinyTrainer(t, { warmStart: { steps: 2 } });
     const starting = trainer.start();
-    await assert.rejects(trainer.start(), /expected a trainer at rest/);
-    await assert.rejects(trainer.steps().next(), /expected a trainer at rest/);
+    await assert.rejects(trainer.start(), /expected an idle trainer/);
+    await assert.rejects(trainer.steps().next(), /expected an idle trainer/);
     await starting;
     const loop = trainer.steps();
     await loop.next();
-    await assert.rejects(trainer.steps().next(), /expected one loop over a trainer at a time/);
+    await assert.rejects(trainer.steps().next(), /expected no other running loop over this trainer/);
     await loop.return();
     assert.equal((await trainer.steps().next()).value?.index, 2);
   });
 
-  test('a policy that is disposed of in the midst of a run ends it with an error that says so', async (t) => {
+  test('a policy that is disposed during a run ends the run with an error that says so', async (t) => {
     const trainer = await createTrainer(tinyOptions());
     t.after(() => trainer.dispose());
     const loop = trainer.steps();
     await loop.next();
     trainer.policy.dispose();
-    await assert.rejects(loop.next(), /^RangeError: policy\.variables\.embedding: expected a variable in use/);
+    await assert.rejects(loop.next(), /^RangeError: policy\.variables\.embedding: expected a live variable/);
   });
 
-  test('a metric to keep the best by that no step has ends the run with the first', async (t) => {
+  test('a keepBest metric that no step has ends the run in the first step', async (t) => {
     const trainer = await tinyTrainer(t, { checkpoint: { keepBest: 'rewrd' } });
     await assert.rejects(
       stepsOf(trainer, 1),
@@ -536,7 +542,7 @@ describe('the reinforcement loop', () => {
     assert.equal(trainer.step, 0);
   });
 
-  test('a vocabulary that gives no token ids or no text is refused where it shows', async (t) => {
+  test('a vocabulary that returns invalid ids or text is rejected when they occur', async (t) => {
     const words = characterVocabulary(tinyTask.characters);
     const refused = async (change: Record<string, unknown>, message: RegExp, options: Partial<TrainerOptions> = {}) => {
       const policy = tinyPolicy();
@@ -550,14 +556,14 @@ describe('the reinforcement loop', () => {
       await assert.rejects(run, (error) => message.test(String(error)) || assert.fail(`${error}`));
     };
     const text = 'TypeError: policy\\.vocabulary\\.decode of the tokens';
-    // Where the policy is given: before anything is sampled.
+    // When the policy is given: before anything is sampled.
     for (const decoded of [undefined, null, 7, ['7'], Promise.resolve('7')]) {
-      await refused({ decode: () => decoded }, new RegExp(`^${text} 0: expected a text, got `));
+      await refused({ decode: () => decoded }, new RegExp(`^${text} 0: expected a string, got `));
     }
-    // Later, of some tokens alone.
+    // Later, for some tokens only.
     await refused(
       { decode: (tokens: Int32Array) => (tokens.length > 1 ? undefined : words.decode(tokens)) },
-      new RegExp(`^${text} [\\d, ]+: expected a text, got nothing`),
+      new RegExp(`^${text} [\\d, ]+: expected a string, got nothing`),
     );
     const prompt = /^addition of 1 digit, prompt "\d\+\d=": policy\.vocabulary\.encode\("\d\+\d="\): expected /.source;
     for (const [encoded, expected] of [
@@ -571,7 +577,7 @@ describe('the reinforcement loop', () => {
       const outside = new RegExp(`^RangeError: ${prompt.slice(1)}token ids from 0 to ${words.size - 1}, got ${id}`);
       await refused({ encode: () => Int32Array.of(1, id) }, outside);
     }
-    // Solutions, which a warm start alone encodes.
+    // Solutions, which only a warm start encodes.
     await refused(
       { encode: (given: string) => (given.endsWith('=') ? words.encode(given) : Int32Array.of(99)) },
       /^RangeError: policy\.vocabulary\.encode\("\d+"\): expected token ids from 0 to 12, got 99/,
@@ -579,7 +585,7 @@ describe('the reinforcement loop', () => {
     );
   });
 
-  test('a policy that gives no logits, or others than those of its rows, is refused by name', async (t) => {
+  test('a policy that returns no logits, or logits of other rows, is rejected by name', async (t) => {
     const refused = async (change: (policy: Policy) => Partial<Policy>, message: RegExp) => {
       const policy = tinyPolicy();
       t.after(() => policy.dispose());
@@ -592,11 +598,11 @@ describe('the reinforcement loop', () => {
     });
     await refused(
       gives(() => undefined),
-      /^TypeError: policy: expected logits as a tensor, got nothing$/,
+      /^TypeError: policy: expected logits in a tensor, got nothing$/,
     );
     await refused(
       gives(async (own) => own),
-      /^TypeError: policy: expected logits as a tensor, got an object of class Promise$/,
+      /^TypeError: policy: expected logits in a tensor, got an object of class Promise$/,
     );
     const shapes = /^RangeError: policy: expected logits of shape \[80, 13\] \(rows, vocabulary\), got /.source;
     await refused(
@@ -632,7 +638,7 @@ describe('the reinforcement loop', () => {
       () => ({ decode: (() => ({ logits: tf.zeros([16, 13]), dispose: () => {} })) as never }),
       /^TypeError: policy\.decode\(…\)\.append: expected a function, got nothing/,
     );
-    // A decoder that goes wrong later.
+    // A decoder that fails later.
     await refused(
       (policy) => ({
         decode: ((...args) => {
@@ -653,7 +659,7 @@ describe('the reinforcement loop', () => {
     );
   });
 
-  test('a policy whose logits are not those that it states is refused', async (t) => {
+  test('a policy whose logits do not have the stated size is rejected', async (t) => {
     const policy = tinyPolicy();
     const wide = { ...policy, logitsSize: 20 } as Policy;
     await assert.rejects(stepsOf(await tinyTrainer(t, { policy: wide }), 1), {
@@ -663,7 +669,7 @@ describe('the reinforcement loop', () => {
   });
 });
 
-test('the learning rate rises, stays or falls, and has fallen to 0 after totalSteps', () => {
+test('the learning rate rises, stays or falls, and is 0 after totalSteps', () => {
   const rates = (optimizer: OptimizerOptions, count: number) =>
     Array.from({ length: count }, (_, i) =>
       learningRateAt(i + 1, optimizerSettings({ learningRate: 8, ...optimizer })),
@@ -674,7 +680,7 @@ test('the learning rate rises, stays or falls, and has fallen to 0 after totalSt
   assertArray(rates({ schedule: 'cosine', totalSteps: 4 }, 6), [8, 6.82842712, 4, 1.17157288, 0, 0], 1e-8, 'cosine');
 });
 
-test('a task with an end is shuffled anew each time around; one without is taken in its order', () => {
+test('a finite task is shuffled anew each epoch; an infinite one is used in its order', () => {
   const finite = { ...tinyTask, size: 10, example: (index: number) => ({ ...tinyTask.example(0), difficulty: index }) };
   const order = new ExampleOrder(finite, true, 5);
   const round = (n: number) => Array.from({ length: 10 }, (_, i) => order.at(10 * n + i).difficulty);
@@ -690,7 +696,7 @@ test('a task with an end is shuffled anew each time around; one without is taken
   assert.deepEqual(new ExampleOrder(tinyTask, true, 5).at(17), tinyTask.example(17));
 });
 
-test('a batch holds each prompt from column 0, its completion behind it, and a mask over the targets', () => {
+test('a batch has each prompt from position 0, its completion after it, and a mask over the targets', () => {
   const pairs = [
     { prompt: Int32Array.of(1, 2, 3), completion: Int32Array.of(4, 5, 9) },
     { prompt: Int32Array.of(6, 7), completion: Int32Array.of(9) },
@@ -700,13 +706,13 @@ test('a batch holds each prompt from column 0, its completion behind it, and a m
   assert.deepEqual(batch, {
     input: {
       sequences: 3,
-      // The longest has 4 + 3 − 1 columns; batches are multiples of 4 long.
+      // The longest has 4 + 3 − 1 positions; the length of batches is a multiple of 4.
       length: 8,
       tokens: Int32Array.of(...[1, 2, 3, 4, 5, 0, 0, 0], ...[6, 7, 0, 0, 0, 0, 0, 0], ...[2, 3, 4, 5, 4, 5, 0, 0]),
       starts: Int32Array.of(0, 0, 0),
       contextLength: 20,
     },
-    // The last column of the shortest prompt.
+    // The last position of the shortest prompt.
     from: 1,
     shape: { sequences: 3, length: 7 },
     offsets: Int32Array.of(1, 0, 2),
@@ -725,7 +731,7 @@ test('a batch holds each prompt from column 0, its completion behind it, and a m
   );
 });
 
-test('progress stays on one line of a terminal, and prints milestones alone elsewhere', () => {
+test('progress stays on one line of a terminal, and prints only milestones elsewhere', () => {
   const written = (isTTY: boolean) => {
     const parts: string[] = [];
     const stream = { isTTY, columns: 10, write: (text: string) => parts.push(text) };
@@ -739,7 +745,7 @@ test('progress stays on one line of a terminal, and prints milestones alone else
   assert.equal(written(false), 'two is too long\nend\n');
 });
 
-test('a step is told in one line', () => {
+test('a step is shown in one line', () => {
   const metrics = { reward: 0.5, entropy: NaN, 'eval/hard/accuracy': 0.25, 'eval/hard/accuracy/3': 1 };
   const step = { index: 10, metrics, timing: { tokens_per_second: 1234.5 }, groups: [], warnings: [] };
   assert.equal(progressLine(step, 30, 12), 'step 10/30  reward 0.500  hard 0.250  1235 tokens/s  4 min left');
@@ -762,7 +768,7 @@ test('every evaluation stays in the terminal, and on other output', async (t) =>
   }
 });
 
-test('a backend that is not there is refused with the packages that would bring it', async () => {
+test('an unavailable backend is rejected with the packages that provide it', async () => {
   await assert.rejects(startBackend('webgl' as never), { name: 'RangeError', message: /^backend/ });
 });
 

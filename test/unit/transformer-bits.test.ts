@@ -1,4 +1,4 @@
-// The transformer's logits and gradients on WebAssembly, to the last bit: digests of what the first release computed. The
+// The transformer's logits and gradients on WebAssembly, bit for bit: digests of the first release. The
 // backend's arithmetic is the same on every machine; a change here makes committed studies irreproducible.
 
 import assert from 'node:assert/strict';

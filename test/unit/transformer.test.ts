@@ -1,7 +1,7 @@
-// The transformer policy and its sampling, on the tfjs backends that are installed without native code.
+// The transformer policy and its sampling, on the installed tfjs backends without native code.
 //
-// Where results are compared that were computed in another order, the bound is 2e-5 of the largest value: values of order 1
-// go through some 10 sums of at most 32 terms in float32 (6e-8 each, relative to the terms).
+// Results computed in another order are compared with a bound of 2e-5 of the largest value: values of order 1
+// go through about 10 sums of at most 32 terms in float32 (6e-8 each, relative to the terms).
 
 import assert from 'node:assert/strict';
 import test, { before, describe } from 'node:test';
@@ -14,7 +14,7 @@ import { padPrompts, policySampler } from '../../src/rollout/sample.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';
 import { assertArray } from '../support/compare.js';
 import { type PlainWeights, plainLogits } from '../support/plain-transformer.js';
-import { slowBackend } from '../support/sets.js';
+import { placesOf, slowBackend } from '../support/sets.js';
 
 const bound = 2e-5;
 const size = { layers: 2, width: 16, heads: 2, keyValueHeads: 2, hidden: 24 };
@@ -42,7 +42,7 @@ for (const [backend, attention, own] of cases) {
       policy = createTransformer(own, vocabulary, 5);
     });
 
-    test('computes what plain float64 loops compute', () => {
+    test('computes the same as plain float64 loops', () => {
       const weights = plainWeights(policy);
       for (const tokens of prompts) {
         const expected = plainLogits(config, weights, [...tokens]).flat();
@@ -50,7 +50,7 @@ for (const [backend, attention, own] of cases) {
       }
     });
 
-    test('the gradient is that of the float64 loops, by finite differences', () => {
+    test('its gradient agrees with finite differences of the float64 loops', () => {
       const tokens = prompts[0];
       const from = 2;
       const coefficients = Float32Array.from({ length: (tokens.length - from) * config.vocabulary }, (_, i) =>
@@ -69,8 +69,11 @@ for (const [backend, attention, own] of cases) {
           .reduce((sum, x, i) => sum + x * coefficients[i], 0);
       for (const name of names) {
         const gradient = grads[policy.variables[name].name].dataSync();
-        const expected = weights[name].map((weight, i, all) => {
+        const all = weights[name];
+        const places = placesOf(all.length, 5);
+        const expected = places.map((i) => {
           const step = 1e-5;
+          const weight = all[i];
           all[i] = weight + step;
           const above = objective();
           all[i] = weight - step;
@@ -78,12 +81,17 @@ for (const [backend, attention, own] of cases) {
           all[i] = weight;
           return (above - below) / (2 * step);
         });
-        assertArray(gradient, expected, bound, name);
+        assertArray(
+          places.map((i) => gradient[i]),
+          expected,
+          bound,
+          name,
+        );
       }
       tf.dispose([value, grads]);
     });
 
-    test('a vocabulary whose rows are gathered computes, and learns, what the float64 loops do', () => {
+    test('a large vocabulary, whose rows are gathered, computes and learns the same as the float64 loops', () => {
       const large = { ...vocabulary, size: 1500 };
       const small = { layers: 1, width: 4, heads: 2, keyValueHeads: 2, hidden: 4 };
       const gathered = createTransformer(small, large, 8);
@@ -106,7 +114,7 @@ for (const [backend, attention, own] of cases) {
         plainLogits(shape, weights, [...tokens])
           .flat()
           .reduce((sum, x, i) => sum + x * coefficients[i], 0);
-      // Rows of a token that comes twice, of one that comes once, of the last, and of one that does not come.
+      // Rows of a token that occurs twice, of one that occurs once, of the last, and of one that does not occur.
       const places = [7, 3, 1499, 20].flatMap((token) => [0, 1, 2, 3].map((d) => 4 * token + d));
       const expected = places.map((place) => {
         const before = weights.embedding[place];
@@ -128,14 +136,14 @@ for (const [backend, attention, own] of cases) {
       gathered.dispose();
     });
 
-    test('a later token changes no earlier logits', () => {
+    test('a later token does not change earlier logits', () => {
       const tokens = Int32Array.from([1, 2, 3, 4]);
       const changed = Int32Array.from([1, 2, 3, 6]);
       const rows = (given: Int32Array) => read(policy.logits(unpadded(given))).subarray(0, 3 * config.vocabulary);
       assert.deepEqual(rows(changed), rows(tokens));
     });
 
-    test('left padding changes nothing, whatever it holds', () => {
+    test('left padding changes nothing, whatever it contains', () => {
       const padded = padPrompts(prompts, 6, 0);
       const other = { ...padded, tokens: padPrompts(prompts, 6, 4).tokens };
       const logits = read(policy.logits(padded));
@@ -147,7 +155,7 @@ for (const [backend, attention, own] of cases) {
       });
     });
 
-    test('`from` gives the last columns', () => {
+    test('`from` selects the last positions', () => {
       const batch = padPrompts(prompts, 6, 0);
       const all = read(policy.logits(batch));
       const last = read(policy.logits(batch, 4));
@@ -176,7 +184,7 @@ for (const [backend, attention, own] of cases) {
       decoder.dispose();
     });
 
-    test('sampled log-probs are those of a recomputation', async () => {
+    test('sampled log-probs equal recomputed ones', async () => {
       for (const temperature of [0.8, 0]) {
         const completions = await sample(policy, sampleRows(), { ...options, temperature });
         for (const [i, completion] of completions.entries()) {
@@ -185,7 +193,7 @@ for (const [backend, attention, own] of cases) {
       }
     });
 
-    test('a completion is the same however the batch is cut', async () => {
+    test('a completion is the same however the batch is divided', async () => {
       const rows = sampleRows();
       const whole = await sample(policy, rows, options);
       const single = [];
@@ -198,7 +206,7 @@ for (const [backend, attention, own] of cases) {
       assert.deepEqual([...pieces.slice(-5), ...pieces.slice(0, -5)], whole);
     });
 
-    test('greedy decoding takes the most likely tokens', async () => {
+    test('greedy decoding chooses the most likely tokens', async () => {
       const completions = await sample(policy, sampleRows(), { ...options, temperature: 0 });
       for (const [i, { tokens }] of completions.entries()) {
         let context = sampleRows()[i].prompt;
@@ -220,7 +228,7 @@ for (const [backend, attention, own] of cases) {
       }
     });
 
-    test('the seed, the step and the sample each give other completions', async () => {
+    test('another seed, step or sample gives other completions', async () => {
       const texts = async (change: Partial<typeof options>) =>
         (await sample(policy, sampleRows(), { ...options, ...change })).map(({ tokens }) => tokens.join(' '));
       const [given, again] = [await texts({}), await texts({})];
@@ -250,7 +258,7 @@ for (const [backend, attention, own] of cases) {
       });
     });
 
-    test('a logit that is not finite anywhere in a row is a fault, and one of −∞ a token that is never drawn', async () => {
+    test('a non-finite logit anywhere in a row is a fault; a token with logit −∞ is never drawn', async () => {
       const given = (value: number, at: number): Policy => ({
         ...policy,
         decode: (_prompts, rows) => {
@@ -264,7 +272,7 @@ for (const [backend, attention, own] of cases) {
         for (const value of [NaN, Infinity]) {
           await assert.rejects(sample(given(value, at), sampleRows(), options), {
             name: 'NumericFault',
-            message: /^logits: expected finite values, got others at position 0 of prompt 2$/,
+            message: /^logits: expected finite values, got non-finite values at position 0 of prompt 2$/,
           });
         }
         const last = (await sample(given(-Infinity, at), sampleRows(), { ...options, maxTokens: 40 })).at(-1)!;
@@ -314,7 +322,7 @@ for (const [backend, attention, own] of cases) {
   });
 }
 
-test('impossible sizes and prompts are refused by name', () => {
+test('impossible sizes and prompts are rejected by name', () => {
   assert.throws(() => createTransformer({ ...size, layers: 0 }, vocabulary, 1), {
     name: 'RangeError',
     message: /^layers/,

@@ -1,5 +1,5 @@
-// The graders: verdicts reasoned out by hand, answers of public benchmark sets against themselves and each other, hostile
-// completions, and the workers behind them.
+// The graders: verdicts reasoned by hand, answers of public benchmarks compared with themselves and each other, hostile
+// completions, and the worker threads.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { verify } from 'groupgrad';
+import { typescript } from '../support/native.js';
 import { repeats } from '../support/sets.js';
 
 const read = (path: string) =>
@@ -19,7 +20,7 @@ const cases = read('verify-cases.tsv')
   .map(([gold, completion, right, why]) => ({ gold, completion, right: right === 'yes', why }));
 
 const data = new URL('../../../shared/data/', import.meta.url);
-/** An answer a row of a JSON-lines file; undefined where the files are missing. */
+/** One answer per row of a JSON-lines file; undefined if the files are missing. */
 function answers(path: string): string[] | undefined {
   const file = new URL(path, data);
   return existsSync(file)
@@ -34,14 +35,14 @@ const gsm8k = answers('gsm8k/test.jsonl');
 const skip = math500 && gsm8k ? false : '../shared/data is missing';
 
 describe('verify.maths', () => {
-  test('judges every case as reasoned', async () => {
+  test('gives every case the expected verdict', async () => {
     const found = await Promise.all(cases.map(({ completion, gold }) => verify.maths(completion, gold)));
     const wrong = cases.flatMap((one, i) => (found[i].correct === one.right ? [] : [{ ...one, found: found[i] }]));
     assert.deepEqual(wrong, []);
     assert.ok(cases.length >= 200 && cases.filter(({ right }) => !right).length >= cases.length / 3);
   });
 
-  test('the file of cases holds each pair once', () => {
+  test('the file of cases contains each pair once', () => {
     const pairs = cases.map(({ gold, completion }) => `${gold}\t${completion}`);
     assert.deepEqual(
       pairs.filter((pair, i) => pairs.indexOf(pair) !== i),
@@ -82,9 +83,9 @@ describe('verify.maths', () => {
   });
 
   const batches = repeats(10, 100);
-  test(`accepts no other problem's answer, over ${batches},000 pairs`, { skip }, async () => {
+  test(`accepts no other problem's answer, in ${batches},000 pairs`, { skip }, async () => {
     const all = [...new Set([...math500!, ...gsm8k!.map((solution) => solution.split('####').at(-1)!.trim())])];
-    // Every pair is drawn by a fixed generator; numbers are the same number in whatever spelling.
+    // Every pair is drawn by a fixed generator; equal numbers count as equal in any spelling.
     let state = 15;
     const draw = (n: number) => {
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
@@ -104,19 +105,19 @@ describe('verify.maths', () => {
     );
   });
 
-  test('accepts a number within the tolerance that is asked for', async () => {
+  test('accepts a number within the requested tolerance', async () => {
     assert.equal((await verify.maths('\\boxed{3.14}', '\\pi', { tolerance: 0.001 })).correct, true);
     assert.equal((await verify.maths('\\boxed{3.1}', '\\pi', { tolerance: 0.001 })).correct, false);
     assert.equal((await verify.maths('\\boxed{6366}', '6366.2', { tolerance: 1e-4 })).correct, true);
     assert.equal((await verify.number('6367', '6366.2', { tolerance: 1e-4 })).correct, false);
   });
 
-  test('takes the answer out of a solution given as gold', async () => {
+  test('extracts the answer from a solution given as gold', async () => {
     assert.equal((await verify.maths('\\boxed{5}', 'Because … \\boxed{5}.')).correct, true);
     assert.equal((await verify.maths('\\boxed{5}', 'Because … #### 5')).correct, true);
   });
 
-  test('refuses arguments of another kind, by name', async () => {
+  test('rejects arguments of the wrong type, by name', async () => {
     await assert.rejects(verify.maths(5 as never, '5'), /^TypeError: completion: expected a string, got 5$/);
     await assert.rejects(verify.maths('5', 5 as never), /^TypeError: gold: expected a string, got 5$/);
     await assert.rejects(verify.maths('5', '5', { timelimit: 5 } as never), /options\.timelimit: unknown field/);
@@ -131,7 +132,7 @@ describe('verify.maths', () => {
   });
 });
 
-/** Answers of different problems that are the same answer. */
+/** Answers of different problems that are equal. */
 const known = new Set([
   '75^\\circ | 75',
   '30 | 30^\\circ',
@@ -182,7 +183,7 @@ describe('hostile completions', () => {
   };
   const gold = 'x^2+\\sqrt{2}';
 
-  test('are refused well within the limit, by every grader', async () => {
+  test('are rejected well within the limit, by every grader', async () => {
     await verify.maths('\\boxed{\\sqrt{8}}', '2\\sqrt2');
     for (const [name, completion] of Object.entries(hostile)) {
       const start = process.cpuUsage().user;
@@ -201,19 +202,19 @@ describe('hostile completions', () => {
         graded.every(({ extracted }) => (extracted?.length ?? 0) <= 201),
         name,
       );
-      // Processor time, which a busy machine does not stretch.
+      // Processor time, which does not depend on the load of the machine.
       const seconds = (process.cpuUsage().user - start) / 1e6;
       assert.ok(seconds < 5, `${name}: ${seconds} s`);
     }
   });
 
-  test('are judged by work, not by time: the same verdict with hardly any time at all', async () => {
+  test('are limited by work, not by time: the verdict is the same with hardly any time', async () => {
     const graded = await Promise.all([1, 2, 3].map(() => verify.maths(hostile.functions, gold)));
     assert.equal(new Set(graded.map(({ reason }) => reason)).size, 1);
     assert.doesNotMatch(graded[0].reason, /ms/);
   });
 
-  test('a pattern that hangs is ended, and others are still answered', async () => {
+  test('a pattern that hangs is stopped, and other calls are still answered', async () => {
     const [hung, fine] = await Promise.all([
       verify.regex(`${'a'.repeat(60)}b`, /^(a+)+$/, { timeLimit: 300 }),
       verify.maths('\\boxed{\\sqrt{8}}', '2\\sqrt2'),
@@ -223,7 +224,7 @@ describe('hostile completions', () => {
     assert.equal((await verify.regex('aaa', /^(a+)+$/)).correct, true);
   });
 
-  test('a worker that needs too much memory is ended, and another takes its place', async () => {
+  test('a worker that needs too much memory is stopped, and replaced', async () => {
     const large = `[${'{},'.repeat(2_500_000)}{}]`;
     const graded = await verify.json(large, { type: 'array' }, { maxLength: 20_000_000, timeLimit: 120_000 });
     assert.deepEqual([graded.correct, graded.reason], [false, 'the memory limit has been reached']);
@@ -234,13 +235,13 @@ describe('hostile completions', () => {
 describe('workers', () => {
   const root = fileURLToPath(new URL('../../', import.meta.url));
   const run = (script: string) =>
-    spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+    spawnSync(process.execPath, [...typescript, '--input-type=module', '-e', script], {
       cwd: root,
       encoding: 'utf8',
       timeout: 60_000,
     });
 
-  test('none starts for what is equal as text or as a number, and none keeps a process alive', () => {
+  test('none starts for answers that are equal as text or as a number, and none keeps the process alive', () => {
     const script = `
       import { verify } from 'groupgrad';
       import { syncBuiltinESMExports } from 'node:module';
@@ -294,7 +295,7 @@ describe('verify.choice', () => {
     });
   }
 
-  test('needs a gold among the choices', async () => {
+  test('requires a gold among the choices', async () => {
     await assert.rejects(
       verify.choice('A', 'Madrid', { choices }),
       /gold: expected a letter from A to D, or one of the choices, got "Madrid"/,
@@ -305,7 +306,7 @@ describe('verify.choice', () => {
 });
 
 describe('verify.exact', () => {
-  test('compares the marked answer, or the whole, letter by letter', async () => {
+  test('compares the marked answer, or the whole completion, exactly', async () => {
     const grade = async (...args: Parameters<typeof verify.exact>) => (await verify.exact(...args)).correct;
     assert.equal(await grade('Answer: cab', 'cab'), true);
     assert.equal(await grade(' cab\n', 'cab'), true);
@@ -339,7 +340,7 @@ describe('verify.json', () => {
     assert.equal(await grade('', true), false);
   });
 
-  test('holds each keyword as the standard defines it', async () => {
+  test('applies each keyword as the standard defines it', async () => {
     const table: [Parameters<typeof verify.json>[1], valid: unknown[], invalid: unknown[]][] = [
       [{ type: 'integer' }, [1, 1.0, -3], [1.5, '1', null]],
       [{ type: ['string', 'null'] }, ['a', null], [1, []]],
@@ -393,7 +394,7 @@ describe('verify.json', () => {
     }
   });
 
-  test('refuses a schema that it would not hold', async () => {
+  test('rejects a schema with keywords that it does not support', async () => {
     await assert.rejects(
       verify.json('1', { properties: { a: { format: 'date' } } }),
       /schema\.properties\.a\.format: unknown keyword/,

@@ -1,9 +1,9 @@
-// HA-DW with a live anchor: in which order a batch is weighted and observed.
+// HA-DW with a live anchor: the order in which a batch is weighted and observed.
 
 import { type AdvantageConfig, computeAdvantages, type DifficultyAnchor } from 'groupgrad';
 import { sum } from './statistics.js';
 
-/** Advantages with HA-DW at λ, and the anchor that they were computed with. The anchor takes the batch in, before or after. */
+/** Advantages with HA-DW at λ, and the anchor that they were computed with. The anchor observes the batch, before or after. */
 export function computeAnchored(
   rewards: Float64Array,
   config: Omit<AdvantageConfig, 'hadw'>,

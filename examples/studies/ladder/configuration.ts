@@ -1,4 +1,4 @@
-// What the ladder study is made of: what it varies, and the words that its parts share.
+// The configuration of the ladder study: what it varies, and names that its parts share.
 
 import type { AdvantageConfig, AnchorOptions } from 'groupgrad';
 
@@ -6,7 +6,7 @@ import type { AdvantageConfig, AnchorOptions } from 'groupgrad';
 export type AdvantageScale = Extract<AdvantageConfig['scale'], 'none' | 'group-std'>;
 
 export interface StudyConfiguration {
-  /** Of the simulation with a fixed policy; the seeds of the learning runs are their own. */
+  /** Seed of the simulation with a fixed policy; the learning runs have their own seeds. */
   seed: number;
   arms: number;
   /** The success probability of each rung's prompts, for the uniform policy. */
@@ -15,13 +15,13 @@ export interface StudyConfiguration {
   mixtures: Readonly<Record<string, readonly number[]>>;
   groupSizes: readonly number[];
   advantageScales: readonly AdvantageScale[];
-  /** λ. */
+  /** Values of λ. */
   hadwScales: readonly number[];
-  /** λ where only one is looked at. */
+  /** λ where only one is examined. */
   hadwScale: number;
   anchors: Readonly<Record<string, AnchorOptions>>;
   simulation: {
-    /** Batches that count, and those before them that only fill the anchor's history. */
+    /** Batches that count, and earlier ones that only fill the anchor's history. */
     batches: number;
     warmup: number;
     anchors: readonly string[];
@@ -30,11 +30,11 @@ export interface StudyConfiguration {
     seeds: number;
     /** Answers sampled for each prompt over a run, whatever the group size. */
     samplesPerPrompt: number;
-    /** Of plain gradient ascent on a prompt's mean over its group. */
+    /** Learning rate of plain gradient ascent on a prompt's mean over its group. */
     learningRate: number;
     groupSize: number;
     mixture: string;
-    /** The anchor where only one is looked at. */
+    /** The anchor where only one is examined. */
     anchor: string;
     /** Points of a curve. */
     points: number;

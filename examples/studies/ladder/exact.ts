@@ -1,4 +1,4 @@
-// What advantages are in expectation, exactly: the groups with 1 … G − 1 right answers go through computeAdvantages, and
+// Exact expectations of advantages: the groups with 1 … G − 1 right answers go through computeAdvantages, and
 // their probabilities are binomial. Groups whose answers are all right or all wrong have no advantage.
 
 import { computeAdvantages } from 'groupgrad';
@@ -10,7 +10,7 @@ export interface Situation {
   p: number;
   groupSize: number;
   scale: AdvantageScale;
-  /** C of HA-DW, with λ = 1; left out: advantages without its weights. */
+  /** C of HA-DW, with λ = 1; omitted: advantages without its weights. */
   anchor?: number;
 }
 
@@ -30,12 +30,12 @@ export interface Expectations {
   /** Mean advantage of right and of wrong answers in such groups. */
   right: number;
   wrong: number;
-  /** The same with every group counting alike, however many of its answers are right: the paper's E[· | S], r held fixed. */
+  /** The same with equal weight for every group, however many of its answers are right: the paper's E[· | S], with r fixed. */
   rightByGroup: number;
   wrongByGroup: number;
   /**
-   * The expected policy gradient over all groups, those without one included, in units of the gradient that true
-   * advantages give. Its direction is theirs: an answer counts by being right or wrong alone, and
+   * The expected policy gradient over all groups, including those without one, in units of the gradient of true
+   * advantages. Both have the same direction: an answer only counts as right or wrong, and
    * E[∇ log π | right] = ∇p / p, E[∇ log π | wrong] = −∇p / (1 − p).
    */
   gradient: number;
@@ -48,8 +48,8 @@ export interface Expectations {
 }
 
 /**
- * The true advantages r − p, or (r − p) / √(p (1 − p)) where those of groups are divided by their deviation; 0 where all
- * answers are alike.
+ * The true advantages r − p, or (r − p) / √(p (1 − p)) if those of groups are divided by their deviation; 0 if all
+ * answers are equal.
  */
 export function trueAdvantages(p: number, scale: AdvantageScale): { right: number; wrong: number } {
   const unit = trueUnit(p, scale);
@@ -86,8 +86,8 @@ export function groupRewards(right: number, groupSize: number): number[] {
 }
 
 /**
- * A group's step along ∇p, in units of the gradient that true advantages give in expectation: in a policy of two answers,
- * or in another the mean over which right and which wrong answers were drawn.
+ * A group's step along ∇p, in units of the expected gradient of true advantages: in a policy of two answers,
+ * or otherwise the mean over which right and which wrong answers were drawn.
  */
 export function stepAlongGradient(
   { p, groupSize, scale }: Situation,
@@ -95,7 +95,7 @@ export function stepAlongGradient(
 ): number {
   const share = right / groupSize;
   const step = (share * advantages.right) / p - ((1 - share) * advantages.wrong) / (1 - p);
-  // With true advantages the expectation of this is (1 − p) + p over the unit of the advantages.
+  // With true advantages its expectation is (1 − p) + p divided by the unit of the advantages.
   return step * trueUnit(p, scale);
 }
 
@@ -135,12 +135,12 @@ export function expectations(situation: Situation): Expectations {
   };
 }
 
-/** √ of the mean squared distance of λ A from the true advantage, over answers in groups with a gradient. */
+/** The root mean squared distance of λ A from the true advantage, over answers in groups with a gradient. */
 export function errorAt({ square, withTruth, truthSquare }: Expectations, lambda: number): number {
   return Math.sqrt(lambda ** 2 * square - 2 * lambda * withTruth + truthSquare);
 }
 
-/** The λ that takes the bias from right answers, from wrong ones, from the gradient, and that makes the error smallest. */
+/** The λ that removes the bias of right answers, of wrong ones, and of the gradient, and the λ that minimises the error. */
 export function bestScales(situation: Situation) {
   const truth = trueAdvantages(situation.p, situation.scale);
   const e = expectations(situation);
@@ -153,8 +153,8 @@ export function bestScales(situation: Situation) {
 }
 
 /**
- * The λ, from one to another, with which HA-DW's advantage of a right or of a wrong answer is nearer to the true one than
- * the advantage without HA-DW is: |E[Φ Â | S] − A| < |E[Â | S] − A|, in the paper's own sense of E[· | S].
+ * The interval of λ in which HA-DW's advantage of a right or of a wrong answer is closer to the true one than
+ * the advantage without HA-DW: |E[Φ Â | S] − A| < |E[Â | S] − A|, with the paper's own E[· | S].
  */
 export function nearerScales(situation: Situation) {
   const truth = trueAdvantages(situation.p, situation.scale);
@@ -170,7 +170,7 @@ export function nearerScales(situation: Situation) {
   };
 }
 
-/** The prompts of a batch: how many there are of each success probability. */
+/** The prompts of a batch: their number for each success probability. */
 export interface Mixture {
   rungs: readonly number[];
   prompts: readonly number[];
@@ -181,7 +181,7 @@ export function levelOf({ rungs, prompts }: Mixture): number {
   return sum(rungs, (p, i) => prompts[i] * p) / sum(prompts, (n) => n);
 }
 
-/** What {@link expectations} come to over a batch, at a λ; `lambda` left out: at the one that makes `error` smallest. */
+/** The {@link expectations} of a batch at a λ; default: the λ that minimises `error`. */
 export function mixtureExpectations(mixture: Mixture, situation: Omit<Situation, 'p'>, lambda?: number) {
   const cells = mixture.rungs.map((p, i) => ({
     p,
@@ -199,9 +199,9 @@ export function mixtureExpectations(mixture: Mixture, situation: Omit<Situation,
   const length = (c: Cell) => c.gradient / trueUnit(c.p, situation.scale);
   return {
     lambda: used,
-    /** √ of the mean squared distance from the true advantage, over answers in groups with a gradient. */
+    /** The root mean squared distance from the true advantage, over answers in groups with a gradient. */
     error: Math.sqrt(perAnswer((c) => errorAt(c, used) ** 2)),
-    /** The λ that makes the mean squared difference of the prompts' `gradient` from 1 smallest. */
+    /** The λ that minimises the mean squared difference of the prompts' `gradient` from 1. */
     gradientLambda: perPrompt((c) => c.gradient) / perPrompt((c) => c.gradient ** 2),
     /** Cosine between the batch's expected gradient and the gradient of its mean success, for the uniform policy. */
     gradientCosine: product(length) / Math.sqrt(product(() => 1) * product((c) => length(c) ** 2)),

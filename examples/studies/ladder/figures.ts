@@ -30,7 +30,7 @@ function curve(name: string, value: (p: number) => number, rest: Partial<Series>
   return { name, points: grid.map((p) => ({ x: p, y: value(p) })), ...rest };
 }
 
-/** Lines for an anchor that is the level, and what came of simulating it. */
+/** Lines for an anchor equal to the level, and the results of simulation. */
 function answersChart(results: StudyResults, answer: 'right' | 'wrong'): Chart {
   const { learning, hadwScale } = results.configuration;
   const { groupSize, mixture } = learning;

@@ -1,5 +1,5 @@
 // Advantages of a policy that does not change, by simulation: batches of prompts go through computeAdvantages with a live
-// DifficultyAnchor, whose noise is then part of what comes out.
+// DifficultyAnchor, whose noise is part of the results.
 
 import { DifficultyAnchor } from 'groupgrad';
 import { type Stream, uniform } from '../../../src/base/random.js';
@@ -24,7 +24,7 @@ export interface Setting {
   anchor: string;
 }
 
-/** Right answers of each prompt of each batch, and the rewards that they make. */
+/** The number of right answers of each prompt in each batch, and the resulting rewards. */
 interface Draws {
   /** The rung of each prompt. */
   rungs: Int32Array;
@@ -32,7 +32,7 @@ interface Draws {
   rewards: Float64Array[];
 }
 
-/** A mean over groups, how far it is from its exact value, and the exact standard error of that distance. */
+/** A mean over groups, its distance from its exact value, and the exact standard error of that distance. */
 export interface Comparison {
   simulated: number;
   exact: number;
@@ -50,7 +50,7 @@ export interface SimulatedRung {
 export interface Simulation extends Setting {
   /** The true mean success of a batch. */
   level: number;
-  /** Of the anchor as it was used: its mean less the level, and its standard deviation. */
+  /** The anchor when it was used: its mean minus the level, and its standard deviation. */
   anchorBias: number;
   anchorDeviation: number;
   rungs: SimulatedRung[];
@@ -58,7 +58,7 @@ export interface Simulation extends Setting {
   largest: number;
 }
 
-/** Every setting, each compared with the expectations for an anchor that is exactly the level. */
+/** Every setting, each compared with the expectations for an anchor that equals the level. */
 export function simulate(config: StudyConfiguration): Simulation[] {
   return Object.entries(config.mixtures).flatMap(([mixture, prompts], m) =>
     config.groupSizes.flatMap((groupSize) => {
@@ -128,7 +128,7 @@ function simulateSetting(
     const tally = tallies[rung];
     const exact = expectations(situation);
     const cases = groupCases(situation);
-    /** The variance of one group's part in Σ count (A − E[A]), which is what a mean over answers is off by. */
+    /** The variance of one group's contribution to Σ count (A − E[A]), the error of a mean over answers. */
     const variance = (count: (right: number) => number, which: 'right' | 'wrong') =>
       sum(cases, (c) => c.probability * (count(c.right) * (c.advantages[which] - exact[which])) ** 2);
     const overAnswers = (which: 'right' | 'wrong', answers: number, total: number): Comparison => ({

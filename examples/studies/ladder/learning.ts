@@ -1,5 +1,5 @@
 // Tabular softmax policies that learn the ladder: one row of logits for each prompt, from the uniform policy, by plain
-// gradient ascent on Σ A log π. Nothing is shared between prompts but the anchor, and the true success is known at every step.
+// gradient ascent on Σ A log π. Prompts share only the anchor, and the true success is known at every step.
 
 import { computeAdvantages, DifficultyAnchor, tasks } from 'groupgrad';
 import { type Stream, uniform } from '../../../src/base/random.js';
@@ -8,7 +8,7 @@ import type { AdvantageScale, StudyConfiguration } from './configuration.js';
 import { trueAdvantages } from './exact.js';
 import { sum } from './statistics.js';
 
-/** One way to learn. What is left out is not done. */
+/** A method of learning. Omitted parts are not used. */
 export interface Method {
   name: string;
   mixture: string;
@@ -18,11 +18,11 @@ export interface Method {
   center?: 'leave-one-out';
   /** λ and the name of the anchor. */
   hadw?: { scale: number; anchor: string };
-  /** Advantages without HA-DW's weights, but as large as with them: of the same root mean square in each batch. */
+  /** Advantages without HA-DW's weights, but with the same root mean square as with them in each batch. */
   sizeAlone?: boolean;
-  /** What advantages are multiplied by; with plain gradient ascent the same as a larger learning rate. */
+  /** A factor of the advantages; with plain gradient ascent equivalent to a larger learning rate. */
   factor?: number;
-  /** What the samples of a run are multiplied by. */
+  /** A factor of the number of samples of a run. */
   samples?: number;
   /** True advantages instead of estimated ones: of `all` answers, or of those in groups with a gradient (`active`). */
   truth?: 'all' | 'active';
@@ -32,7 +32,7 @@ export interface LearningRun {
   /** Mean true success over all prompts, and over those of each rung, after 0, 1, … steps. */
   success: number[];
   rungs: number[][];
-  /** Root mean square over steps of the anchor that was used less the true mean success before the step; NaN without one. */
+  /** Root mean square over steps of the anchor minus the true mean success before the step; NaN without an anchor. */
   anchorError: number;
 }
 
@@ -44,15 +44,15 @@ export interface Policies {
   arms: number;
 }
 
-/** The prompts of a batch, those of a rung together. */
+/** The prompts of a batch, ordered by rung. */
 interface Prompts {
-  /** Of each rung's first prompt, and the number of all. */
+  /** The index of each rung's first prompt, and the number of all prompts. */
   starts: number[];
-  /** Whether an arm wins, a row for each prompt. */
+  /** Whether an arm wins, one row per prompt. */
   wins: Uint8Array[];
 }
 
-/** What answers are drawn by: for each step, a number in (0, 1) for each answer of each prompt. */
+/** Random numbers that answers are drawn with: for each step, a number in (0, 1) for each answer of each prompt. */
 export type Uniforms = readonly Float64Array[];
 
 export function drawUniforms(seed: number, steps: number, prompts: number, groupSize: number): Uniforms {
@@ -68,7 +68,7 @@ export function stepsOf({ learning }: StudyConfiguration, { groupSize, samples =
   return (samples * learning.samplesPerPrompt) / groupSize;
 }
 
-/** `uniforms`: {@link drawUniforms} of this seed and group size, shared by methods, which are paired by it. */
+/** `uniforms`: {@link drawUniforms} of this seed and group size, shared by all methods, which makes comparisons paired. */
 export function learn(config: StudyConfiguration, method: Method, seed: number, uniforms: Uniforms): LearningRun {
   const { learningRate } = config.learning;
   const { groupSize, truth, factor = 1 } = method;
@@ -117,7 +117,7 @@ export function learn(config: StudyConfiguration, method: Method, seed: number, 
   return run;
 }
 
-/** The advantages of a batch, and the anchor that they were computed with, which then takes the batch in. */
+/** The advantages of a batch, and the anchor that they were computed with, which then observes the batch. */
 function estimate(
   { scale, center, groupSize, hadw, sizeAlone }: Method,
   rewards: Float64Array,
@@ -134,7 +134,7 @@ function estimate(
   return { ...weighted, advantages };
 }
 
-/** Not of all zeros: a batch of which no group has a gradient has nothing to scale. */
+/** 1 if all are 0: a batch in which no group has a gradient has nothing to scale. */
 function rootMeanSquare(values: Float32Array): number {
   const squares = values.reduce((total, a) => total + a * a, 0);
   return Math.sqrt(squares / values.length) || 1;
@@ -197,7 +197,7 @@ function armNames(characters: string, arms: number): string[] {
   return [...characters].slice(-arms);
 }
 
-/** The probabilities of all arms may add up to a little more than 1. */
+/** The probabilities of all arms may add up to slightly more than 1. */
 function successOf({ probabilities, arms }: Policies, prompt: number, wins: Uint8Array): number {
   return Math.min(
     1,
@@ -205,7 +205,7 @@ function successOf({ probabilities, arms }: Policies, prompt: number, wins: Uint
   );
 }
 
-/** The first arm up to which the probabilities exceed u; rounding may leave u above their sum. */
+/** The first arm at which the cumulative probability exceeds u; rounding may leave u above the sum. */
 function drawArm({ probabilities, arms }: Policies, prompt: number, u: number): number {
   let below = 0;
   for (let arm = 0; arm < arms - 1; arm++) {

@@ -1,9 +1,9 @@
-// Which ways of learning the study compares, and with which.
+// The methods of learning that the study compares, and their comparisons.
 
 import type { AdvantageScale, StudyConfiguration } from './configuration.js';
 import type { Method } from './learning.js';
 
-/** A method and those that it is compared with, by their names; the first is what it starts from. */
+/** A method and the names of those that it is compared with, the first of which is its baseline. */
 export interface ComparedMethod extends Method {
   against: string[];
 }
@@ -22,7 +22,7 @@ export function methodsOf(config: StudyConfiguration): ComparedMethod[] {
 
 type Place = Pick<Method, 'mixture' | 'groupSize' | 'scale'>;
 
-/** The words by which methods are found; a place tells the rest. */
+/** The labels that identify methods at a place. */
 export const labels = {
   plain: 'no weights',
   leaveOneOut: 'leave-one-out',
@@ -41,7 +41,7 @@ export function nameOf({ mixture, groupSize, scale }: Place, label: string): str
   return `${mixture}, G = ${groupSize}, ${scale}: ${label}`;
 }
 
-/** HA-DW with λ = 1 and as it is by default, with what it has to be told from. */
+/** HA-DW with λ = 1 and with its default, with controls. */
 function controlled(config: StudyConfiguration, place: Place): ComparedMethod[] {
   const { hadwScale, learning } = config;
   const plain = nameOf(place, labels.plain);
@@ -79,7 +79,7 @@ function times(place: Place, factor: number): ComparedMethod {
   return { name: nameOf(place, labels.times(factor)), ...place, factor, against: [nameOf(place, labels.plain)] };
 }
 
-/** At the study's own group size and mixture: every λ, every anchor, and twice the group size as well. */
+/** With the study's own group size and mixture: every λ, every anchor, and twice the group size as well. */
 function mainMethods(config: StudyConfiguration, scale: AdvantageScale): ComparedMethod[] {
   const { hadwScale, hadwScales, anchors, learning } = config;
   const place: Place = { mixture: learning.mixture, groupSize: learning.groupSize, scale };

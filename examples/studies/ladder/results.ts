@@ -1,4 +1,4 @@
-// The numbers of the study, as bench/results/hadw-ladder.json holds them.
+// The numbers of the study, as in bench/results/hadw-ladder.json.
 
 import type { AdvantageScale, StudyConfiguration } from './configuration.js';
 import {
@@ -16,7 +16,7 @@ import { drawUniforms, type LearningRun, learn, stepsOf } from './learning.js';
 import { type ComparedMethod, methodsOf } from './methods.js';
 import { type Interval, intervalOf, type Mean, meanOf, medianOf, sum } from './statistics.js';
 
-/** One prompt, exactly. HA-DW's own numbers are at λ = 1, with an anchor that is the mixture's true level. */
+/** One prompt, exactly. HA-DW's numbers are at λ = 1, with the mixture's true level as the anchor. */
 export interface Cell {
   p: number;
   groupSize: number;
@@ -24,7 +24,7 @@ export interface Cell {
   truth: { right: number; wrong: number };
   /** Without HA-DW. */
   plain: Expectations & { error: number; best: ReturnType<typeof bestScales> };
-  /** By mixture, whose level is the anchor; `errors` are those of the λ of the configuration, in their order. */
+  /** By mixture, whose level is the anchor; `errors` are for the λ of the configuration, in their order. */
   hadw: Record<string, WeightedCell>;
 }
 
@@ -54,21 +54,21 @@ export interface Learned extends ComparedMethod {
   final: Mean;
   /** The former for each rung. */
   rungAverages: Mean[];
-  /** Samples of each prompt until a rung's mean success first is at least a half, for the rungs that start below it. */
+  /** Samples of each prompt until a rung's mean success is first at least a half, for the rungs that start below it. */
   toHalf: {
     p: number;
     reached: number;
-    /** Over seeds, those that never got there counting as the last; null where that is one of them. */
+    /** Median over seeds, counting seeds that never reached it as the last; null if the median one did not. */
     median: number | null;
   }[];
   anchorError: Mean | null;
-  /** Means over seeds at equal distances in samples, the start included: of all prompts, and of each rung. */
+  /** Means over seeds at equal distances in samples, including the start: of all prompts, and of each rung. */
   curve: number[];
   rungCurves: number[][];
   differences: Difference[];
 }
 
-/** A method less another, by seed, of `average` and of `rungAverages`. */
+/** A method minus another, by seed, of `average` and of `rungAverages`. */
 export interface Difference extends Interval {
   with: string;
   rungs: Mean[];
@@ -207,12 +207,12 @@ function averageOf(curve: readonly number[]): number {
   return (sum(curve, (v) => v) - ends) / (curve.length - 1);
 }
 
-/** The digits that results are kept with: what is printed and drawn is what is written. */
+/** Rounds results to the digits that are kept, so that printed and drawn values are those in the file. */
 function rounded<T>(value: T): T {
   return JSON.parse(JSON.stringify(value, (_, v) => (typeof v === 'number' ? Number(v.toPrecision(5)) : v)));
 }
 
-/** The results as a file, with what holds nothing but plain values on one line. */
+/** The results as a file, in which objects of plain values take one line. */
 export function resultsFile(results: StudyResults): string {
   const innermost = /[[{][^[\]{}]*[\]}]/g;
   return `${JSON.stringify(results, null, 1).replace(innermost, (text) => text.replace(/\n\s*/g, ' '))}\n`;

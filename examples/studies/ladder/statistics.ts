@@ -1,4 +1,4 @@
-// Means over seeds and how far they can be trusted.
+// Means over seeds and their confidence intervals.
 
 export interface Mean {
   mean: number;
@@ -22,7 +22,7 @@ export function meanOf(values: readonly number[]): Mean {
   return { mean, error: Math.sqrt(squares / (values.length - 1) / values.length) };
 }
 
-/** Student's interval: of a mean of normal values, and of paired differences when it is given those. */
+/** Student's interval of a mean of normal values, also of paired differences. */
 export function intervalOf(values: readonly number[]): Interval {
   const { mean, error } = meanOf(values);
   const reach = studentQuantile(values.length - 1) * error;
@@ -45,7 +45,7 @@ export function studentQuantile(freedom: number): number {
   return sum(terms, (term, i) => term / freedom ** i);
 }
 
-/** The middle of values in any order; the lower of two. */
+/** The median of values in any order; the lower of two. */
 export function medianOf(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
 }

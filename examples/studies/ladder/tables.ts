@@ -1,4 +1,4 @@
-// The study's results as Markdown tables, which docs/hadw.md holds as they are.
+// The study's results as Markdown tables, which docs/hadw.md contains unchanged.
 
 import { digits, signed, type Table, table } from '../markdown.js';
 import type { AdvantageScale } from './configuration.js';
@@ -34,7 +34,7 @@ function withInterval({ mean, low, high }: Interval): string {
   return `${signed(mean, 4)} (${signed(low, 4)} … ${signed(high, 4)})`;
 }
 
-/** The cells of the study's own group size, and the level of its own mixture as the anchor. */
+/** The cells of the study's own group size, with the level of its own mixture as the anchor. */
 function ownCells({ cells, configuration: { learning } }: StudyResults, scale: AdvantageScale): Cell[] {
   return cells.filter((cell) => cell.scale === scale && cell.groupSize === learning.groupSize);
 }

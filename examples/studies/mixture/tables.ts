@@ -1,4 +1,4 @@
-// The mixture study's results as Markdown tables, which docs/hadw.md holds as they are. Shares are in percent.
+// The mixture study's results as Markdown tables, which docs/hadw.md contains unchanged. Shares are in percent.
 
 import type { ComparisonResult } from '../../../src/compare/result.js';
 import type { PairSummary, SeedValues, VariantSummary } from '../../../src/compare/summary.js';
@@ -12,7 +12,7 @@ export function tablesOf(result: ComparisonResult): Table[] {
   return [bucketTable(result), variantTable(result), pairTable(result, 'pass@1'), pairTable(result, 'pass@1/mean')];
 }
 
-/** What the policy that training starts from makes of the prompts. */
+/** The results of the initial policy on the prompts. */
 function bucketTable({ seeds }: ComparisonResult): Table {
   const range = (values: readonly number[], count: number) => {
     const [low, high] = [Math.min(...values), Math.max(...values)].map((value) => digits(value, count));
@@ -36,7 +36,7 @@ function bucketTable({ seeds }: ComparisonResult): Table {
         ];
       }),
       [
-        'left aside',
+        'in no bucket',
         range(
           seeds.map(({ aside }) => aside),
           0,
@@ -78,7 +78,7 @@ function steps({ half: { median_steps, reached, runs } }: VariantSummary): strin
   return reached === runs ? text : `${text} (${reached} of ${runs})`;
 }
 
-/** What stands on one line of a table of differences. */
+/** One line of a table of differences. */
 interface Compared {
   name: string;
   of(bucket: string): SeedValues & { p: number | null };

@@ -1,4 +1,4 @@
-// What `npm run study:mixture` makes of its comparison: bench/results/hadw-mixture.json, docs/figures/hadw-mixture-*.svg, and
+// Writes the results of `npm run study:mixture`: bench/results/hadw-mixture.json, docs/figures/hadw-mixture-*.svg, and
 // the tables of docs/hadw.md on standard output.
 
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';

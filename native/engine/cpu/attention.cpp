@@ -88,7 +88,7 @@ class Strips {
           const int64_t top = tile * rows / tiles, bottom = (tile + 1) * rows / tiles;
           a.kernel().multiply(int(bottom - top), a.block(k) + top * kPanelStride, at(strip, k),
                               std::min(kBlockK, k_ - k), c + top * strideC + column, strideC,
-                              std::min(columns(), n_ - column), accumulate || k > 0);
+                              std::min(columns(), n_ - column), accumulate || k > 0, at(strip, k), 0);
         }
       }
     }

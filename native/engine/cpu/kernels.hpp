@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -31,9 +32,10 @@ struct ProductKernel {
   int columns;
   // Copies rows of a block of A, `k` <= kBlockK wide, to a panel, rounded to bfloat16 if the kernel requires it.
   void (*packRows)(const float* a, int64_t strideM, int64_t strideK, int64_t rows, int64_t k, void* panel);
-  // c[r][j] (+)= sum over k of panel[r][k] strip[k][j], for j < n <= columns.
+  // c[r][j] (+)= sum over k of panel[r][k] strip[k][j], for j < n <= columns. Along with each k, `ahead` is prefetched,
+  // and moves on by `step` bytes. (Two values: a struct of them, passed in memory, made products 10 % slower.)
   void (*multiply)(int rows, const void* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
-                   bool accumulate);
+                   bool accumulate, const std::byte* ahead, int64_t step);
   // Called before a thread's first product and after its last, if needed.
   void (*enter)() = nullptr;
   void (*leave)() = nullptr;

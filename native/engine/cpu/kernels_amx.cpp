@@ -53,7 +53,7 @@ void leave() { _tile_release(); }
 
 // Up to 32 rows: rows of the panel beyond `rows` are multiplied too, and their results dropped.
 void multiplyAmx(int rows, const void* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
-                 bool accumulate) {
+                 bool accumulate, const std::byte* ahead, int64_t step) {
   const char* a = static_cast<const char*>(panel);
   const char* b = static_cast<const char*>(strip);
   alignas(64) float sums[2 * kTile][kStripColumns];
@@ -63,6 +63,8 @@ void multiplyAmx(int rows, const void* panel, const void* strip, int64_t k, floa
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t i = 0; i < k; i += kStepBfloat16, a += kStepBfloat16 * 2, b += kStepBfloat16 / 2 * kStripBytes) {
+    for (int64_t line = 0; line < kStepBfloat16 * step; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+    ahead += kStepBfloat16 * step;
     _tile_loadd(4, a, kPanelStride);
     _tile_loadd(6, b, kStripBytes);
     _tile_loadd(7, b + kStripBytes / 2, kStripBytes);

@@ -40,12 +40,13 @@ constexpr int kWidth = 16;
 
 template <int R>
 void multiplyBfloat16(const char* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
-                      bool accumulate) {
+                      bool accumulate, const std::byte* ahead, int64_t step) {
   const uint32_t* b = static_cast<const uint32_t*>(strip);
   Floats sums[R][2];
   clear(sums);
   const int64_t pairs = (k + 1) / 2;
-  for (int64_t i = 0; i < pairs; ++i, b += kStripColumns) {
+  for (int64_t i = 0; i < pairs; ++i, b += kStripColumns, ahead += 2 * step) {
+    __builtin_prefetch(ahead, 0, 2);
     const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b), b1 = (__m512bh)_mm512_loadu_si512(b + kWidth);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -59,12 +60,12 @@ void multiplyBfloat16(const char* panel, const void* strip, int64_t k, float* c,
 }
 
 void multiplyBfloat16Rows(int rows, const void* panel, const void* strip, int64_t k, float* c, int64_t strideC,
-                          int64_t n, bool accumulate) {
+                          int64_t n, bool accumulate, const std::byte* ahead, int64_t step) {
   static constexpr auto tiles = []<size_t... R>(std::index_sequence<R...>) {
     return std::array<Tile, sizeof...(R)>{multiplyBfloat16<int(R) + 1>...};
   }
   (std::make_index_sequence<kTileRows>());
-  tiles[size_t(rows - 1)](static_cast<const char*>(panel), strip, k, c, strideC, n, accumulate);
+  tiles[size_t(rows - 1)](static_cast<const char*>(panel), strip, k, c, strideC, n, accumulate, ahead, step);
 }
 
 }  // namespace

@@ -25,6 +25,8 @@ namespace {
 constexpr int64_t kRowsPerBlock = 128;
 // A right factor that is packed for a single product is packed in pieces of at most this many bytes.
 constexpr int64_t kBytesPerPiece = int64_t(8) << 20;
+// A piece should be at least this many strips wide.
+constexpr int64_t kStripsPerPiece = 64;
 // A batch's product with a right factor of at most this size is computed by one thread.
 constexpr int64_t kBytesPerThread = int64_t(1) << 20;
 // Minimum number of multiply-adds per thread.
@@ -52,8 +54,7 @@ class Product {
                 : format_.bfloat16                       ? state.kernels().mixed
                                                          : state.kernels().float32),
         rowsPerBlock_(kRowsPerBlock / kernel_.rows * kernel_.rows),
-        strips_((request.right.n + kernel_.columns - 1) / kernel_.columns),
-        stripBytes_(format_.bytes(request.right.k, kernel_.columns)) {}
+        strips_((request.right.n + kernel_.columns - 1) / kernel_.columns) {}
 
   bool fitsPacked() const {
     const PackedMatrix* p = r_.packed;
@@ -64,99 +65,128 @@ class Product {
   void run() const {
     // A kernel may read the rows of a whole tile.
     const int64_t panel = (std::min(r_.m, rowsPerBlock_) + kernel_.rows) * kPanelStride;
-    const int64_t whole = strips_ * stripBytes_;
+    const int64_t k = r_.right.k, wholeBytes = strips_ * stripBytes(k);
     if (r_.packed) {
       s_.prepareScratch(panel);
-      for (int64_t i = 0; i < r_.batch; ++i) multiplyStrips(i, r_.packed->strips.data(), 0, strips_);
-    } else if (r_.batch >= s_.threads() && r_.batch > 1 && whole <= kBytesPerThread) {
-      s_.prepareScratch(panel + whole);
-      s_.forEach(r_.batch, r_.batch * workOf(r_.m, strips_), kWorkPerThread, [&](int64_t i) {
+      for (int64_t i = 0; i < r_.batch; ++i) {
+        multiplyStrips(i, {r_.packed->strips.data(), 0, strips_, 0, k});
+      }
+    } else if (r_.batch >= s_.threads() && r_.batch > 1 && wholeBytes <= kBytesPerThread) {
+      s_.prepareScratch(panel + wholeBytes);
+      s_.forEach(r_.batch, r_.batch * workOf(r_.m, strips_, k), kWorkPerThread, [&](int64_t i) {
         const State::Scratch scratch(s_);
-        std::byte* strips = scratch.data() + panel;
-        packStrips(i, strips, 0, strips_);
+        std::byte* to = scratch.data() + panel;
+        for (int64_t strip = 0; strip < strips_; ++strip) packStrip(i, strip, 0, k, to + strip * stripBytes(k));
         for (int64_t row = 0; row < r_.m; row += rowsPerBlock_) {
-          multiply(i, row, std::min(r_.m, row + rowsPerBlock_), strips, 0, 0, strips_, scratch.data());
+          multiply(i, row, std::min(r_.m, row + rowsPerBlock_), {to, 0, strips_, 0, k}, 0, strips_, scratch.data());
         }
       });
     } else {
       s_.prepareScratch(panel);
-      const int64_t piece = std::clamp<int64_t>(kBytesPerPiece / std::max<int64_t>(1, stripBytes_), 1, strips_);
-      std::byte* strips = s_.strips.reserve(piece * stripBytes_);
+      const int64_t height = pieceHeight();
+      const int64_t width = std::clamp<int64_t>(kBytesPerPiece / std::max<int64_t>(1, stripBytes(height)), 1, strips_);
+      std::byte* to = s_.strips.reserve(width * stripBytes(height));
       for (int64_t i = 0; i < r_.batch; ++i) {
-        for (int64_t begin = 0; begin < strips_; begin += piece) {
-          const int64_t count = std::min(piece, strips_ - begin);
-          s_.forEach(count, count * kernel_.columns * r_.right.k, kValuesPerThread, [&](int64_t strip) {
-            packStrips(i, strips + strip * stripBytes_, begin + strip, begin + strip + 1);
-          });
-          multiplyStrips(i, strips, begin, begin + count);
+        for (int64_t top = 0; top == 0 || top < k; top += height) {
+          const int64_t bottom = std::min(k, top + height), bytes = stripBytes(bottom - top);
+          for (int64_t begin = 0; begin < strips_; begin += width) {
+            const int64_t count = std::min(width, strips_ - begin);
+            s_.forEach(count, count * kernel_.columns * (bottom - top), kValuesPerThread,
+                       [&](int64_t strip) { packStrip(i, begin + strip, top, bottom, to + strip * bytes); });
+            multiplyStrips(i, {to, begin, begin + count, top, bottom});
+          }
         }
       }
     }
   }
 
  private:
+  // Rows [top, bottom) of strips [begin, end) of B, packed.
+  struct Piece {
+    const std::byte* data;
+    int64_t begin, end, top, bottom;
+  };
+
   static bool isNarrow(const MatMulRequest& r) { return r.packed ? r.packed->bfloat16 : r.right.bfloat16 != nullptr; }
 
-  int64_t workOf(int64_t rows, int64_t strips) const { return rows * strips * kernel_.columns * r_.right.k; }
+  int64_t workOf(int64_t rows, int64_t strips, int64_t k) const { return rows * strips * kernel_.columns * k; }
+  int64_t stripBytes(int64_t k) const { return format_.bytes(k, kernel_.columns); }
 
-  void packStrips(int64_t i, std::byte* to, int64_t begin, int64_t end) const {
-    Matrix b = r_.right;
-    const int64_t at = int64_t(r_.batchB[size_t(i)]);
-    if (b.float32) b.float32 += at;
-    if (b.bfloat16) b.bfloat16 += at;
-    for (int64_t strip = begin; strip < end; ++strip, to += stripBytes_) {
-      const int64_t column = strip * kernel_.columns;
-      format_.pack(b, column, std::min<int64_t>(kernel_.columns, b.n - column), kernel_.columns, to);
-    }
+  // Rows of B that are packed at a time. A is packed again for every piece of the same rows, so a tall B is cut into
+  // pieces of its full width, as long as they have a block of rows.
+  int64_t pieceHeight() const {
+    const int64_t k = r_.right.k;
+    if (std::min(strips_, kStripsPerPiece) * stripBytes(k) <= kBytesPerPiece) return k;
+    const int64_t blocks = kBytesPerPiece / (std::min(strips_, kStripsPerPiece) * stripBytes(kBlockK));
+    return std::max<int64_t>(1, blocks) * kBlockK;
   }
 
-  // Product i of the batch by strips [begin, end), stored at `strips`, on all threads.
-  void multiplyStrips(int64_t i, const std::byte* strips, int64_t begin, int64_t end) const {
+  void packStrip(int64_t i, int64_t strip, int64_t top, int64_t bottom, std::byte* to) const {
+    Matrix b = r_.right;
+    b.k = bottom - top;
+    const int64_t at = int64_t(r_.batchB[size_t(i)]) + top * b.strideK;
+    if (b.float32) b.float32 += at;
+    if (b.bfloat16) b.bfloat16 += at;
+    const int64_t column = strip * kernel_.columns;
+    format_.pack(b, column, std::min<int64_t>(kernel_.columns, b.n - column), kernel_.columns, to);
+  }
+
+  // Product i of the batch by a piece of B, on all threads.
+  void multiplyStrips(int64_t i, const Piece& piece) const {
     const int64_t blocks = (r_.m + rowsPerBlock_ - 1) / rowsPerBlock_;
     const int64_t rows = (r_.m + blocks - 1) / blocks;
-    const int64_t count = end - begin;
+    const int64_t count = piece.end - piece.begin;
     const int64_t splits = std::clamp<int64_t>((4 * s_.threads() + blocks - 1) / blocks, 1, count);
     const int64_t perSplit = (count + splits - 1) / splits;
-    s_.forEach(blocks * splits, workOf(r_.m, count), kWorkPerThread, [&](int64_t unit) {
-      const int64_t row = unit / splits * rows, first = begin + unit % splits * perSplit;
-      const int64_t last = std::min(end, first + perSplit);
+    s_.forEach(blocks * splits, workOf(r_.m, count, piece.bottom - piece.top), kWorkPerThread, [&](int64_t unit) {
+      const int64_t row = unit / splits * rows, first = piece.begin + unit % splits * perSplit;
+      const int64_t last = std::min(piece.end, first + perSplit);
       if (first >= last || row >= r_.m) return;
       const State::Scratch scratch(s_);
-      multiply(i, row, std::min(r_.m, row + rows), strips, begin, first, last, scratch.data());
+      multiply(i, row, std::min(r_.m, row + rows), piece, first, last, scratch.data());
     });
   }
 
-  // Rows [row, rowEnd) by strips [first, last) on this thread. `strips` begins with strip `base`.
-  void multiply(int64_t i, int64_t row, int64_t rowEnd, const std::byte* strips, int64_t base, int64_t first,
-                int64_t last, std::byte* panel) const {
-    const int64_t rows = rowEnd - row, k = r_.right.k, n = r_.right.n;
+  // Rows [row, rowEnd) by strips [first, last) of a piece on this thread.
+  void multiply(int64_t i, int64_t row, int64_t rowEnd, const Piece& piece, int64_t first, int64_t last,
+                std::byte* panel) const {
+    const int64_t rows = rowEnd - row, n = r_.right.n;
     const float* a = r_.a + int64_t(r_.batchA[size_t(i)]) + row * r_.strideM;
     float* c = r_.c + (i * r_.m + row) * n;
     // Tiles of equal height rather than full ones and a remainder.
     const int64_t tiles = (rows + kernel_.rows - 1) / kernel_.rows;
+    const int64_t bytes = stripBytes(piece.bottom - piece.top);
+    // Of one k of a strip.
+    const int64_t rowBytes = stripBytes(kStepBfloat16) / kStepBfloat16;
+    const auto stripAt = [&](int64_t strip, int64_t k) {
+      return piece.data + (strip - piece.begin) * bytes + stripBytes(k - piece.top);
+    };
     if (kernel_.enter) kernel_.enter();
-    for (int64_t begin = 0; begin < k; begin += kBlockK) {
-      const int64_t block = std::min(kBlockK, k - begin);
-      kernel_.packRows(a + begin * r_.strideK, r_.strideM, r_.strideK, rows, block, panel);
+    for (int64_t k = piece.top; k < piece.bottom; k += kBlockK) {
+      const int64_t block = std::min(kBlockK, piece.bottom - k);
+      kernel_.packRows(a + k * r_.strideK, r_.strideM, r_.strideK, rows, block, panel);
       for (int64_t strip = first; strip < last; ++strip) {
-        const std::byte* b = strips + (strip - base) * stripBytes_ + format_.bytes(begin, kernel_.columns);
+        const std::byte* b = stripAt(strip, k);
         const int64_t column = strip * kernel_.columns, width = std::min<int64_t>(kernel_.columns, n - column);
+        // Decoding reads every weight from memory once per step, which takes as long as multiplying it by 32 rows: the
+        // tiles prefetch equal parts of the next strip.
+        const std::byte* next = strip + 1 < last ? stripAt(strip + 1, k) : stripAt(first, k + block);
         for (int64_t tile = 0; tile < tiles; ++tile) {
           const int64_t top = tile * rows / tiles, bottom = (tile + 1) * rows / tiles;
           kernel_.multiply(int(bottom - top), panel + top * kPanelStride, b, block, c + top * n + column, n, width,
-                           begin > 0);
+                           k > 0 || r_.accumulates, next + tile * block * rowBytes / tiles, rowBytes / tiles);
         }
       }
     }
     if (kernel_.leave) kernel_.leave();
-    finish(c, rows, first * kernel_.columns, std::min(n, last * kernel_.columns));
+    if (piece.bottom == r_.right.k) finish(c, rows, first * kernel_.columns, std::min(n, last * kernel_.columns));
   }
 
   void finish(float* c, int64_t rows, int64_t begin, int64_t end) const {
     const int64_t width = end - begin;
     for (int64_t row = 0; row < rows; ++row) {
       float* y = c + row * r_.right.n + begin;
-      if (r_.right.k == 0) std::fill_n(y, width, 0.0f);
+      if (r_.right.k == 0 && !r_.accumulates) std::fill_n(y, width, 0.0f);
       if (r_.bias) s_.kernels().binary(Binary::add, y, 1, r_.bias + begin, 1, y, width);
       if (r_.activates) s_.kernels().unary(r_.activation, y, y, width, r_.alpha);
     }
@@ -166,7 +196,7 @@ class Product {
   const MatMulRequest& r_;
   const Format format_;
   const ProductKernel& kernel_;
-  const int64_t rowsPerBlock_, strips_, stripBytes_;
+  const int64_t rowsPerBlock_, strips_;
 };
 
 }  // namespace

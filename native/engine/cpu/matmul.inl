@@ -107,11 +107,12 @@ GROUPGRAD_INLINE void clear(Floats (&sums)[R][2]) {
 
 template <int R>
 void multiplyFloat32(const char* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
-                     bool accumulate) {
+                     bool accumulate, const std::byte* ahead, int64_t step) {
   const float* b = static_cast<const float*>(strip);
   Floats sums[R][2];
   clear(sums);
-  for (int64_t i = 0; i < k; ++i, b += kStripColumns) {
+  for (int64_t i = 0; i < k; ++i, b += kStripColumns, ahead += step) {
+    __builtin_prefetch(ahead, 0, 2);
     const Floats b0 = load<Floats>(b), b1 = load<Floats>(b + kWidth);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -125,11 +126,11 @@ void multiplyFloat32(const char* panel, const void* strip, int64_t k, float* c, 
 
 template <int R>
 void multiplyMixed(const char* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
-                   bool accumulate) {
+                   bool accumulate, const std::byte* ahead, int64_t step) {
   const uint32_t* b = static_cast<const uint32_t*>(strip);
   Floats sums[R][2];
   clear(sums);
-  const auto step = [&](Words w0, Words w1, int64_t i) __attribute__((always_inline)) {
+  const auto add = [&](Words w0, Words w1, int64_t i) __attribute__((always_inline)) {
     const Floats b0 = __builtin_bit_cast(Floats, w0), b1 = __builtin_bit_cast(Floats, w1);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -139,34 +140,35 @@ void multiplyMixed(const char* panel, const void* strip, int64_t k, float* c, in
     }
   };
   int64_t i = 0;
-  for (; i + 2 <= k; i += 2, b += kStripColumns) {
+  for (; i + 2 <= k; i += 2, b += kStripColumns, ahead += 2 * step) {
+    __builtin_prefetch(ahead, 0, 2);
     const Words w0 = load<Words>(b), w1 = load<Words>(b + kWidth);
-    step(w0 << 16, w1 << 16, i);
-    step(w0 & 0xffff0000u, w1 & 0xffff0000u, i + 1);
+    add(w0 << 16, w1 << 16, i);
+    add(w0 & 0xffff0000u, w1 & 0xffff0000u, i + 1);
   }
-  if (i < k) step(load<Words>(b) << 16, load<Words>(b + kWidth) << 16, i);
+  if (i < k) add(load<Words>(b) << 16, load<Words>(b + kWidth) << 16, i);
   finishTile<R>(sums, c, strideC, n, accumulate);
 }
 
 using Tile = void (*)(const char* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
-                      bool accumulate);
+                      bool accumulate, const std::byte* ahead, int64_t step);
 
 void multiplyFloat32Rows(int rows, const void* panel, const void* strip, int64_t k, float* c, int64_t strideC,
-                         int64_t n, bool accumulate) {
+                         int64_t n, bool accumulate, const std::byte* ahead, int64_t step) {
   static constexpr auto tiles = []<size_t... R>(std::index_sequence<R...>) {
     return std::array<Tile, sizeof...(R)>{multiplyFloat32<int(R) + 1>...};
   }
   (std::make_index_sequence<kTileRows>());
-  tiles[size_t(rows - 1)](static_cast<const char*>(panel), strip, k, c, strideC, n, accumulate);
+  tiles[size_t(rows - 1)](static_cast<const char*>(panel), strip, k, c, strideC, n, accumulate, ahead, step);
 }
 
 void multiplyMixedRows(int rows, const void* panel, const void* strip, int64_t k, float* c, int64_t strideC, int64_t n,
-                       bool accumulate) {
+                       bool accumulate, const std::byte* ahead, int64_t step) {
   static constexpr auto tiles = []<size_t... R>(std::index_sequence<R...>) {
     return std::array<Tile, sizeof...(R)>{multiplyMixed<int(R) + 1>...};
   }
   (std::make_index_sequence<kMixedTileRows>());
-  tiles[size_t(rows - 1)](static_cast<const char*>(panel), strip, k, c, strideC, n, accumulate);
+  tiles[size_t(rows - 1)](static_cast<const char*>(panel), strip, k, c, strideC, n, accumulate, ahead, step);
 }
 
 constexpr ProductKernel kFloat32Product = {kTileRows, kStripColumns, packRows, multiplyFloat32Rows};

@@ -11,6 +11,12 @@ constexpr int64_t kColumns = 256;
 
 }  // namespace
 
+double sumInPieces(const Kernels& kernels, const float* x, int64_t n) {
+  double total = 0;
+  for (int64_t i = 0; i < n; i += kPiece) total += kernels.sumRow(x + i, std::min(kPiece, n - i));
+  return total;
+}
+
 Status reduce(void* state, const ReduceRequest& r) {
   State& s = *static_cast<State*>(state);
   const Kernels& kernels = s.kernels();

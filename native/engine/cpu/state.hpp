@@ -166,6 +166,9 @@ class Rows {
   int64_t index_[kMaxRank] = {};
 };
 
+// The sum of a row by the steps of a ReduceRequest.
+double sumInPieces(const Kernels&, const float* x, int64_t n);
+
 // One operation per file; table.cpp collects them.
 Status unary(void* state, const UnaryRequest&);
 Status binary(void* state, const BinaryRequest&);
@@ -189,6 +192,7 @@ Status decodeAttention(void* state, const DecodeAttentionRequest&);
 Status attentionBackward(void* state, const AttentionBackwardRequest&);
 Status adamW(void* state, const AdamWRequest&);
 Status sumOfSquares(void* state, const SumOfSquaresRequest&);
+Status sample(void* state, const SampleRequest&);
 Status matMul(void* state, const MatMulRequest&);
 Status pack(void* state, Precision, const Matrix&, PackedMatrix*& packed);
 int64_t packedBytes(const PackedMatrix&);

@@ -27,7 +27,9 @@ function kernelFunc(native: Kernel, fallback: KernelFunc | undefined, name: stri
     if (result) return result;
     if (fallback) return fallback({ inputs, backend, attrs });
     const types = Object.values(args.inputs).map((input) => `${input.dtype}[${input.shape}]`);
-    throw new Error(`${name}: not for inputs ${types.join(', ')} on the backend ${engineBackendName}`);
+    throw new Error(
+      `${name}: inputs of type ${types.join(', ')} are not supported on the backend ${engineBackendName}`,
+    );
   };
 }
 

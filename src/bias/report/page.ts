@@ -40,18 +40,18 @@ export function biasPage(comparisons: readonly Comparison[], settings: BiasSetti
       ),
       paragraph(agreement(comparisons, largest, samples)),
       '<h2>The bias</h2>',
-      ...whatOneSees(least, most).map(paragraph),
+      ...biasExamples(least, most).map(paragraph),
       charts('bias', 'bias-baseline'),
       ...tablesOf(/^Bias of the advantage/),
       '<h2>Groups without a gradient</h2>',
       paragraph(
-        `A prompt that is solved 2 % of the time leaves ${percent(1 - gradientShare(0.02, most))} of groups of ${most} without a gradient: of these, learning sees nothing at all.`,
+        `A prompt that is solved 2 % of the time leaves ${percent(1 - gradientShare(0.02, most))} of groups of ${most} without a gradient: learning sees none of these.`,
       ),
       charts('bias-gradient-share', 'bias-underestimated'),
       ...tablesOf(/^Groups with a gradient/),
       '<h2>How often advantages are misjudged</h2>',
       paragraph(
-        `Below p = 1/G every group with a gradient has more right responses than it should: the advantage is underestimated with certainty, and overestimated with certainty above 1 − 1/G (corollary 3). In between the probability jumps where one response more is needed to exceed p, and for a single p it may be less than one half; averaged over hard prompts it is above one half: ${percent(averageUnderestimation(0.5, most))} over p < 0.5 for G = ${most}.`,
+        `Below p = 1/G every group with a gradient has more right responses than expected: the advantage is underestimated with certainty, and overestimated with certainty above 1 − 1/G (corollary 3). In between the probability jumps where one response more is needed to exceed p, and for a single p it may be less than one half; averaged over hard prompts it is above one half: ${percent(averageUnderestimation(0.5, most))} over p < 0.5 for G = ${most}.`,
       ),
       ...tablesOf(/^(How often|Underestimated)/),
       '<h2>Rewards between 0 and 1</h2>',
@@ -64,13 +64,13 @@ export function biasPage(comparisons: readonly Comparison[], settings: BiasSetti
   });
 }
 
-function whatOneSees(least: number, most: number): string[] {
+function biasExamples(least: number, most: number): string[] {
   const p = 0.05;
   const seen = expectedBaseline(p, most);
   const bias = (groupSize: number) => decimals(advantageBias(0.1, groupSize), 3, true);
   return [
-    `At p = ${p}, groups of ${most} with a gradient are right ${percent(seen)} of the time on average, ${(seen / p).toFixed(1)} times as often as the policy. A right response’s advantage is then taken for ${decimals(1 - seen, 3)}, where it is ${1 - p}: rare right answers on hard prompts are learned from too little. On easy prompts it is the other way round, and at p = 0.5 there is no bias.`,
-    `Larger groups have less of it: at p = 0.1 the bias is ${bias(least)} for G = ${least}${most === least ? '' : ` and ${bias(most)} for G = ${most}`}. As groups grow it vanishes, together with the groups that have no gradient.`,
+    `At p = ${p}, groups of ${most} with a gradient are right ${percent(seen)} of the time on average, ${(seen / p).toFixed(1)} times as often as the policy. A right response’s advantage is then estimated as ${decimals(1 - seen, 3)} instead of ${1 - p}: rare right answers on hard prompts get too little weight. On easy prompts it is the other way round, and at p = 0.5 there is no bias.`,
+    `Larger groups have less bias: at p = 0.1 the bias is ${bias(least)} for G = ${least}${most === least ? '' : ` and ${bias(most)} for G = ${most}`}. As groups grow it vanishes, together with the groups that have no gradient.`,
   ];
 }
 

@@ -50,7 +50,7 @@ export function biasTables(comparisons: readonly Comparison[], { groupSizes, eps
     table(
       {
         title: 'Underestimated on average over prompts, P(Â < A | S) (tables 4 to 6)',
-        note: 'p uniform from 0 on; 2/G is capped at 0.5. Overestimated: the same from 1 down',
+        note: 'p uniform from 0 on; 2/G is capped at 0.5. Overestimated: the mirror image',
         label: '',
         signed: false,
       },
@@ -72,16 +72,16 @@ export function biasTables(comparisons: readonly Comparison[], { groupSizes, eps
 }
 
 /** Group sizes side by side on 80 columns. */
-const mostColumns = 4;
+const maxColumns = 4;
 
 /** A table as lines of at most 80 columns: theory, and the simulation's deviation in standard errors. */
 export function tableText({ title, note, label, groupSizes, rows, signed }: BiasTable): string {
   const lines = [title, ...(note ? [note] : [])];
-  for (let start = 0; start < groupSizes.length; start += mostColumns) {
+  for (let start = 0; start < groupSizes.length; start += maxColumns) {
     const line = (head: string, cells: readonly string[]) =>
       head.padEnd(10) +
       cells
-        .slice(start, start + mostColumns)
+        .slice(start, start + maxColumns)
         .map((cell) => cell.padStart(16))
         .join('');
     lines.push(

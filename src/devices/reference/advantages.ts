@@ -1,6 +1,7 @@
 // From rewards to advantages: group statistics, centring, scaling, HA-DW's or DGPO's weights. Formulas: docs/losses.md, "Advantages".
 
 import { hasSpread } from '../../base/spread.js';
+import { mean } from '../../base/statistics.js';
 import type { AdvantageOutput, AdvantagePlan, Metrics } from '../plan.js';
 import type { AdvantageSettings } from '../settings.js';
 import { isFiniteFloat32 } from './float32.js';
@@ -111,10 +112,6 @@ export function statistics(rewards: Float64Array, precision: 'float32' | 'float6
     std: (ddof) => (spread ? standardDeviation(values, center, ddof) : 0),
     mad: () => (spread ? meanAbsoluteDeviation(values, center) : 0),
   };
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function standardDeviation(values: readonly number[], center: number, ddof: number): number {

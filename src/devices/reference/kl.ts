@@ -3,7 +3,7 @@
 
 import type { LossPlan } from '../settings.js';
 import type { Limit } from './float32.js';
-import { mean, type SequenceRatios } from './ratio.js';
+import { meanOrZero, type SequenceRatios } from './ratio.js';
 
 /** The KL term of the masked-in tokens of one sequence, before β; every array has one entry per token. */
 export interface KlTerms {
@@ -59,8 +59,8 @@ export function klTerms(
  */
 function sharedGradient(tokens: readonly TokenKl[]): number[] {
   const shift = tokens[0].exponential;
-  const exponential = mean(tokens.map((token) => token.exponential - shift));
-  const rest = mean(tokens.map((token) => token.rest));
+  const exponential = meanOrZero(tokens.map((token) => token.exponential - shift));
+  const rest = meanOrZero(tokens.map((token) => token.rest));
   return tokens.map(({ own }) => exponential + (shift + own) + rest);
 }
 

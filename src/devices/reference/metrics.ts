@@ -1,7 +1,7 @@
-// The metrics of a loss (docs/losses.md, "Metrics"): tallied sequence by sequence, named as TRL names them.
+// The metrics of a loss (docs/metrics.md): tallied sequence by sequence, named as TRL names them.
 
 import type { Metrics, TokenPlan } from '../plan.js';
-import type { LossPlan } from '../settings.js';
+import { clipsSequences, type LossPlan } from '../settings.js';
 import type { SequenceRatios } from './ratio.js';
 import type { SequenceTokens } from './surrogate.js';
 
@@ -71,7 +71,7 @@ export function tallySequence(
     tally.ratioMin = Math.min(tally.ratioMin, ratio);
     tally.ratioMax = Math.max(tally.ratioMax, ratio);
   }
-  const items = clipsSequences(plan) ? 1 : n;
+  const items = clipsSequences(plan.loss, plan.advantagesPerToken) ? 1 : n;
   let low = 0;
   let high = 0;
   for (let t = 0; t < items; t++) {
@@ -84,11 +84,6 @@ export function tallySequence(
   tally.highCount += high;
   tally.lowMin = Math.min(tally.lowMin, low / items);
   tally.highMax = Math.max(tally.highMax, high / items);
-}
-
-/** Whether clip metrics count sequences rather than tokens. GMPO clips tokens whatever the configured ratio is. */
-function clipsSequences(plan: TokenPlan): boolean {
-  return plan.loss.ratio !== 'token' && !plan.advantagesPerToken && plan.loss.surrogate.kind !== 'gmpo';
 }
 
 /** On which side token t's ratio is clipped so that its gradient vanishes (or, for CISPO, is bounded). */
@@ -127,7 +122,7 @@ export function tallyMetrics(tally: Tally, plan: TokenPlan): Metrics {
   if (kl.beta !== 0 && plan.metrics) metrics.kl = over(tally.klSum, tally.tokens);
 
   // As in TRL, an empty sequence counts as not clipped.
-  const items = tally.clipItems + (clipsSequences(plan) ? tally.emptySequences : 0);
+  const items = tally.clipItems + (clipsSequences(plan.loss, plan.advantagesPerToken) ? tally.emptySequences : 0);
   if (surrogate.kind === 'clip' || surrogate.kind === 'gmpo') {
     const present = tally.clipItems > 0;
     metrics['clip_ratio/low_mean'] = over(tally.lowCount, items);

@@ -6,7 +6,7 @@ import { entropyTerm } from './entropy.js';
 import { float32, float64, isFiniteFloat32, type Limit } from './float32.js';
 import { klTerms } from './kl.js';
 import { newTally, tallyMetrics, tallySequence } from './metrics.js';
-import { mean, ratioGradient, type SequenceRatios, sequenceRatios } from './ratio.js';
+import { meanOrZero, ratioGradient, type SequenceRatios, sequenceRatios } from './ratio.js';
 import { type SequenceTokens, surrogates } from './surrogate.js';
 
 type Numbers = Float32Array | Float64Array;
@@ -226,7 +226,7 @@ function sequenceTokens(
   const advantage = sequence.map((i) => advantageAt(plan, advantages, i));
   const weight = sequence.map((i) => (plan.tokenWeights === null ? 1 : plan.tokenWeights[i]));
   // Off-policy sequence mask (DeepSeek-V3.2, arXiv 2512.02556): the mean of ℓ° − ℓ has grown too large.
-  const offPolicy = -mean(ratios.raw) > plan.loss.offPolicyThreshold;
+  const offPolicy = -meanOrZero(ratios.raw) > plan.loss.offPolicyThreshold;
   const dropped = sequence.map((i, t) => (kept !== null && !kept[i]) || (offPolicy && advantage[t] < 0));
   return {
     logProb: sequence.map((i) => logProbs[i]),

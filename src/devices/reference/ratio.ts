@@ -1,5 +1,6 @@
 // Importance ratios and their gradient (docs/losses.md, "Ratio").
 
+import { mean } from '../../base/statistics.js';
 import type { TokenPlan } from '../plan.js';
 import type { Ratio } from '../settings.js';
 
@@ -29,7 +30,7 @@ export function sequenceRatios(
   if (ratio === 'token') return { raw, delta, deltaSlope, log: delta, logSlope: deltaSlope };
 
   // GSPO (arXiv 2507.18071, eq. 7): the length-normalised ratio of the sequence.
-  const sequenceLog = mean(raw);
+  const sequenceLog = meanOrZero(raw);
   const log = raw.map(() => clampLog(sequenceLog, logRatioClamp));
   const logSlope = raw.map(() => clampSlope(sequenceLog, logRatioClamp));
   return { raw, delta, deltaSlope, log, logSlope };
@@ -43,8 +44,8 @@ function clampSlope(value: number, bound: number): number {
   return Math.abs(value) > bound ? 0 : 1;
 }
 
-export function mean(values: readonly number[]): number {
-  return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
+export function meanOrZero(values: readonly number[]): number {
+  return values.length === 0 ? 0 : mean(values);
 }
 
 /**
@@ -53,6 +54,6 @@ export function mean(values: readonly number[]): number {
  */
 export function ratioGradient(ratio: Ratio, byLogRatio: readonly number[]): readonly number[] {
   if (ratio !== 'sequence') return byLogRatio;
-  const shared = mean(byLogRatio);
+  const shared = meanOrZero(byLogRatio);
   return byLogRatio.map(() => shared);
 }

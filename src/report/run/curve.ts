@@ -12,7 +12,7 @@ export interface Span {
 }
 
 /** Runs up to this length are shown step by step, longer ones in about half as many intervals. */
-const mostSteps = 400;
+const maxSteps = 400;
 
 export function spanOf(tables: readonly Table[]): Span {
   const ends = tables.filter(({ steps }) => steps.length > 0).map(({ steps }) => [steps[0], steps[steps.length - 1]]);
@@ -20,7 +20,7 @@ export function spanOf(tables: readonly Table[]): Span {
   const last = Math.max(...ends.map(([, to]) => to));
   if (ends.length === 0) return { first: 0, last: 0, stepsPerPoint: 1 };
   const length = last - first + 1;
-  return { first, last, stepsPerPoint: length <= mostSteps ? 1 : Math.ceil(length / (mostSteps / 2)) };
+  return { first, last, stepsPerPoint: length <= maxSteps ? 1 : Math.ceil(length / (maxSteps / 2)) };
 }
 
 /**

@@ -4,6 +4,14 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { describe, typeError } from '../../base/check.js';
+import {
+  metrics as allMetrics,
+  fillIn,
+  findMetric,
+  type Metric,
+  type MetricName,
+  recordedAs,
+} from '../../base/metrics.js';
 import { format } from '../chart.js';
 import { type Follow, type Tile, writePage } from '../page.js';
 import { flatten } from '../settings.js';
@@ -23,6 +31,10 @@ import {
 
 /** Samples of each kind. */
 const samplesOfAKind = 6;
+
+/** Members of a family, such as evaluations, in the summary and among the tiles at most. */
+const mostOfAFamily = 8;
+const mostTiles = 3;
 
 /**
  * The report of a run folder as self-contained HTML; with `follow`, a page that follows the run. It is made from config.json,
@@ -78,7 +90,7 @@ export async function writeReport(runDir: string): Promise<string> {
 /** The steps in which each health condition held, by its name. */
 function conditionSpans({ steps, columns }: Table): RunPage['conditions'] {
   return [...columns].flatMap(([metric, column]) => {
-    const [, name] = /^health\/(.+)$/.exec(metric) ?? [];
+    const name = findMetric(metric)?.values.condition;
     const held = steps.filter((_, row) => column[row] === 1);
     return name === undefined || held.length === 0
       ? []
@@ -108,24 +120,15 @@ function scaleNote({ stepsPerPoint }: Span): string | undefined {
   return `In the charts each point is the mean of ${stepsPerPoint} steps, and the band around it runs from the smallest to the largest value of these steps. Numbers in tables are those of single steps.`;
 }
 
-function evaluations(table: Table): string[] {
-  return [...table.columns.keys()].filter((name) => /^eval\/[^/]+\/accuracy$/.test(name)).slice(0, 8);
+/** The metrics of a summary: of a family that has many members, the first. */
+function summaryNames(table: Table): string[] {
+  return withAttribute('summary').flatMap((name) => recordedAs(name, table.columns.keys()).slice(0, mostOfAFamily));
 }
 
-function summaryNames(table: Table): string[] {
-  return [
-    'reward',
-    'accuracy',
-    ...evaluations(table),
-    'frac_reward_zero_std',
-    'entropy',
-    'kl',
-    'loss',
-    'grad_norm',
-    'hadw/anchor',
-    'completions/mean_length',
-    'completions/clipped_ratio',
-  ];
+/** The metrics for which the table states this, in its order. */
+function withAttribute(attribute: 'summary' | 'tile'): MetricName[] {
+  const entries = Object.entries(allMetrics) as [MetricName, Metric][];
+  return entries.filter(([, metric]) => metric[attribute] !== undefined).map(([name]) => name);
 }
 
 function tiles(metrics: Table, timing: Table): Tile[] {
@@ -138,14 +141,14 @@ function tiles(metrics: Table, timing: Table): Tile[] {
     const note = `from ${format(first)}; best ${format(highest.value)} at step ${highest.step}`;
     all.push({ label, value: format(last), note });
   };
-  progress('Reward', summarize(metrics, 'reward'));
-  progress('Accuracy in training', summarize(metrics, 'accuracy'));
-  for (const name of evaluations(metrics).slice(0, 3)) {
-    progress(`Accuracy, ${name.split('/')[1]}`, summarize(metrics, name));
+  const recorded = (name: MetricName) => recordedAs(name, metrics.columns.keys()).slice(0, mostTiles);
+  for (const name of withAttribute('tile').flatMap(recorded)) {
+    const { metric, values } = findMetric(name)!;
+    progress(fillIn(metric.tile!, values), summarize(metrics, name));
   }
-  const time = summarize(timing, 'time');
+  const time = summarize(timing, 'time' satisfies MetricName);
   if (time) all.push({ label: 'Time', value: duration(time.last) });
-  const speed = summarize(timing, 'tokens_per_second');
+  const speed = summarize(timing, 'tokens_per_second' satisfies MetricName);
   if (speed)
     all.push({ label: 'Tokens a second', value: format(speed.last), note: `highest ${format(speed.highest.value)}` });
   return all;

@@ -94,7 +94,7 @@ function renderFaults({ count, latest }: Faults): string {
   if (count === 0) return '';
   const items = latest.map(({ step, reason, action, file }) =>
     [
-      `<li>step ${format(step)}: ${markup(shorten(reason, mostFaultCharacters))}. `,
+      `<li>step ${format(step)}: ${markup(shorten(reason, maxFaultCharacters))}. `,
       action !== undefined && Object.hasOwn(actions, action) ? `${actions[action]} ` : '',
       `Its completions are in <code>faults/${markup(file)}</code>.</li>`,
     ].join(''),
@@ -156,11 +156,11 @@ function renderSamples(groups: RunPage['samples'], notation: string | undefined)
 }
 
 /** Maximum number of characters that are shown of a text, and of a fault's reason. */
-const mostCharacters = 4000;
-const mostFaultCharacters = 500;
+const maxCharacters = 4000;
+const maxFaultCharacters = 500;
 
 function renderSample(sample: Sample): string {
-  const { step, prompt, answer, completion, rewards, advantage, truncated } = sample;
+  const { step, prompt, answer, completion, rewards, advantage, truncated, version } = sample;
   const verdicts = rewards.slice(0, 12).map(([name, value]) => {
     const mark = value !== null && value > 0 ? ' class="right"' : '';
     return `<span>${markup(name)} <b${mark}>${value === null ? 'none' : format(value)}</b></span>`;
@@ -169,6 +169,7 @@ function renderSample(sample: Sample): string {
   return [
     '<article class="sample"><header>',
     `<span>step <b>${format(step)}</b></span>`,
+    version === null ? '' : `<span>weights after step <b>${format(version)}</b></span>`,
     ...verdicts,
     rewards.length > 1 ? `<span>sum <b>${format(total(sample))}</b></span>` : '',
     advantage === null ? '' : `<span>advantage <b>${format(advantage)}</b></span>`,
@@ -181,7 +182,7 @@ function renderSample(sample: Sample): string {
   ].join('');
 }
 
-function shorten(text: string, most = mostCharacters): string {
+function shorten(text: string, most = maxCharacters): string {
   if (text.length <= most) return text;
   return `${text.slice(0, most)}… (${text.length - most} further characters)`;
 }

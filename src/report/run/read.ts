@@ -25,6 +25,8 @@ export interface Sample {
   rewards: [name: string, value: number | null][];
   advantage: number | null;
   truncated: boolean;
+  /** The step after which the policy had the weights that sampled it; null where nothing was sampled ahead. */
+  version: number | null;
 }
 
 export interface Samples {
@@ -111,7 +113,7 @@ function insert(list: Sample[], sample: Sample, count: number, order: (a: Sample
 }
 
 function asSample(line: Record<string, unknown>): Sample | undefined {
-  const { step, prompt, answer, completion, rewards, advantage, truncated } = line;
+  const { step, prompt, answer, completion, rewards, advantage, truncated, version } = line;
   if (typeof step !== 'number' || typeof completion !== 'string') return undefined;
   const verdicts = typeof rewards === 'object' && rewards !== null ? Object.entries(rewards) : [];
   return {
@@ -122,6 +124,7 @@ function asSample(line: Record<string, unknown>): Sample | undefined {
     rewards: verdicts.map(([name, value]) => [name, typeof value === 'number' ? value : null]),
     advantage: typeof advantage === 'number' ? advantage : null,
     truncated: truncated === true,
+    version: typeof version === 'number' ? version : null,
   };
 }
 
@@ -181,7 +184,7 @@ async function readFault(path: string): Promise<Omit<Fault, 'file'>> {
     await file.close();
   }
   const [, number] = /step-(\d+)/.exec(basename(path))!;
-  // Keys of the file itself: those within its groups are indented further, and texts hold no line breaks.
+  // Only keys of the file itself: those within its groups are indented further, and strings contain no line breaks.
   const [, reason] = /^ "reason": ("(?:[^"\\]|\\.)*")/m.exec(text) ?? [];
   const [, action] = /^ "action": "(\w+)"/m.exec(text) ?? [];
   return {

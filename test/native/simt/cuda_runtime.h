@@ -1,6 +1,6 @@
 // The part of CUDA's runtime that groupgrad uses, on a processor: "device" memory is host memory between guards, a
-// stream runs what it is given at once, a kernel's threads are fibers (simt.cpp). It exists to test the kernels' logic
-// without a GPU; it says nothing of speed, memory order or PTX.
+// stream runs its work at once, a kernel's threads are fibers (simt.cpp). It tests the kernels' logic
+// without a GPU; it says nothing about speed, memory order or PTX.
 #pragma once
 
 #include <cmath>
@@ -111,7 +111,7 @@ const Coordinates& here();
 void yieldThread();
 void blockBarrier();
 void warpBarrier();
-// Every lane's value of the last call, for the lanes of the warp. Valid until the call after the next.
+// Every lane's value in the last call, for the lanes of the warp. Valid until the call after the next.
 const std::byte* exchangeInWarp(const void* value, std::size_t size);
 constexpr std::size_t kLaneBytes = 16;
 void* blockSharedMemory(const void* tag, std::size_t bytes);

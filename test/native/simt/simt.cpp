@@ -25,7 +25,7 @@ namespace {
 // ---- Switching between fibers -----------------------------------------------------------------------------------
 
 #if defined(__x86_64__)
-// Saves the registers that a call preserves on the stack of `from`, and takes up those on the stack of `to`.
+// Saves the callee-saved registers on the stack of `from`, and restores those on the stack of `to`.
 extern "C" void simtSwitch(void** from, void* to);
 asm(R"(
 .text
@@ -91,7 +91,7 @@ struct Barrier {
   void arrive() {
     if (++arrived == expected) release();
   }
-  void leave() {  // a thread that has ended is not waited for
+  void leave() {  // barriers do not wait for a thread that has ended
     --expected;
     if (arrived == expected && arrived > 0) release();
   }
@@ -150,7 +150,7 @@ struct Machine {
   Thread* current = nullptr;
   const std::function<void()>* kernel = nullptr;
   std::vector<std::unique_ptr<char[]>> stacks;
-  uint64_t progress = 0;  // counts what brings a waiting thread further
+  uint64_t progress = 0;  // counts events that let a waiting thread continue
   uint32_t random = 12345;
 
   uint32_t draw(uint32_t below) {
@@ -179,7 +179,7 @@ void threadEntry() {
 }
 
 // Runs the threads of these blocks together, in an order that changes from round to round. In most launches one
-// block or one warp runs ahead of the others or behind them, so that what does not wait is found out.
+// block or one warp runs ahead of or behind the others, so that missing waits are detected.
 void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchConfig_t& config) {
   const unsigned threads = config.blockDim.x;
   std::vector<Thread> all(blocks.size() * threads);
@@ -294,7 +294,7 @@ void* inPeer(void* shared, uint32_t rank) {
 namespace {
 struct BulkBarrier {
   int32_t pending;   // bytes
-  int16_t arrivals;  // still to come
+  int16_t arrivals;  // still expected
   uint16_t magic;
 };
 constexpr uint16_t kMagic = 0x7b1c;
@@ -328,7 +328,7 @@ void barrierWait(uint64_t* barrier) {
   waitWhile([&] {
     const BulkBarrier& b = at(barrier);
     if (b.arrivals == 0 && b.pending == 0) return false;
-    if (!block.loads.empty() && machine.draw(8) == 0) {  // one of the copies lands
+    if (!block.loads.empty() && machine.draw(8) == 0) {  // one of the copies completes
       const std::size_t i = machine.draw(uint32_t(block.loads.size()));
       const Copy copy = block.loads[i];
       block.loads.erase(block.loads.begin() + std::ptrdiff_t(i));
@@ -350,13 +350,13 @@ void bulkStoresRead() {
 }
 
 namespace {
-// What the emulated device is; read from the environment, so that tests can choose.
+// The properties of the emulated device; read from the environment, so that tests can choose.
 int setting(const char* name, int otherwise) {
   const char* value = std::getenv(name);
   return value ? std::atoi(value) : otherwise;
 }
 
-// Calls that cost as much as a launch: a program may make so many, where the environment says how many.
+// Calls that cost as much as a launch: the environment limits how many a program may make.
 void countCall(std::atomic<int>& calls, const char* limit) {
   if (++calls > setting(limit, INT_MAX)) die("more calls than the environment allows");
 }
@@ -536,7 +536,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   auto& memory = simt::memory();
   std::lock_guard lock(memory.mutex);
   *pointer = nullptr;
-  // No address space is so large: another error than that there is no memory, as a driver may give it.
+  // No address space is so large: a different error from being out of memory, as a driver may return.
   if (bytes >> 47 != 0) return fail(cudaErrorInvalidValue);
   if (bytes > simt::capacity() - memory.used) return fail(cudaErrorMemoryAllocation);
   auto* raw = static_cast<unsigned char*>(std::aligned_alloc(256, (bytes + 512 + 255) / 256 * 256));

@@ -1,5 +1,5 @@
-// The functions of native/cuda/primitives.cuh for fibers. Bulk copies take place as late as they may, in an order that
-// changes, so that a kernel that reads too early is found out.
+// The functions of native/cuda/primitives.cuh for fibers. Bulk copies complete as late as possible, in a varying
+// order, so that a kernel that reads too early is detected.
 #pragma once
 
 #include <cuda_runtime.h>

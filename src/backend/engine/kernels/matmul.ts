@@ -7,7 +7,7 @@ import { binary } from './elementwise.js';
 import { type Arguments, isFloat, type Kernel, type Kernels, sizeOf, stridesOf } from './kernel.js';
 
 /** Products of more rows spend so little of their time on packing that saving memory matters more. */
-const mostRowsForPacking = 256;
+const maxRowsForPacking = 256;
 
 /** tfjs's activations by the name of their kernel. */
 const activations: Readonly<Record<string, string>> = {
@@ -23,6 +23,8 @@ interface Epilogue {
   /** Index of a unary operation, or -1. */
   activation: number;
   alpha: number;
+  /** Where the product is written, or added to what is there, instead of new memory. */
+  into?: { values: Float32Array; adds: boolean };
 }
 
 /** Offset of the factor of each product of the batch, in elements. */
@@ -37,13 +39,14 @@ function batchOffsets(shape: readonly number[], batch: readonly number[], size: 
   return offsets;
 }
 
-function matMul(
+/** The product in memory that nothing else references yet, or in that of the epilogue. */
+export function multiply(
   backend: EngineBackend,
   a: TensorInfo,
   b: TensorInfo,
   { transposeA, transposeB }: { transposeA: boolean; transposeB: boolean },
-  { bias, activation, alpha }: Epilogue,
-): TensorInfo {
+  { bias, activation, alpha, into }: Epilogue,
+): { shape: number[]; values: Float32Array } {
   const [rowsA, columnsA] = a.shape.slice(-2);
   const [rowsB, columnsB] = b.shape.slice(-2);
   const [m, k] = transposeA ? [columnsA, rowsA] : [rowsA, columnsA];
@@ -71,25 +74,32 @@ function matMul(
   const code = precision === 'bfloat16' ? 1 : 0;
 
   const stored = backend.stored(b.dataId);
-  const values = stored.compressed ?? backend.floats(b);
-  let right: Float32Array | Uint16Array | PackedMatrix = values;
+  const factor = stored.compressed ?? backend.floats(b);
+  let right: Float32Array | Uint16Array | PackedMatrix = factor;
   if (oneRight && k > 0 && n > 0) {
     const key = `${code} ${k} ${n} ${strideKB} ${strideN}`;
     const packed = backend.packed.find(stored, key, rows <= mostRowsForPacking, () =>
-      engine.pack(numbers.of(code, k, n, strideKB, strideN), values),
+      engine.pack(numbers.of(code, k, n, strideKB, strideN), factor),
     );
-    right = packed ?? values;
+    right = packed ?? factor;
   }
 
   const shape = [...batch, m, n];
   const left = backend.floats(a);
-  const y = backend.allocate('float32', sizeOf(shape));
-  const sizes = [code, offsetsA.length, rows, k, n, strideM, strideK, strideKB, strideN, activation, alpha];
-  engine.matMul(numbers.of(...sizes, ...offsetsA, ...offsetsB), left, right, bias, y);
-  return backend.wrap(shape, 'float32', y);
+  const y = into?.values ?? backend.allocate('float32', sizeOf(shape));
+  const sizes = [code, offsetsA.length, rows, k, n, strideM, strideK, strideKB, strideN];
+  const epilogue = [activation, alpha, Number(into?.adds ?? false)];
+  engine.matMul(numbers.of(...sizes, ...epilogue, ...offsetsA, ...offsetsB), left, right, bias, y);
+  return { shape, values: y };
 }
 
-const plain: Epilogue = { bias: null, activation: -1, alpha: 0 };
+/** Nothing but the product. */
+export const plain: Epilogue = { bias: null, activation: -1, alpha: 0 };
+
+function matMul(...args: Parameters<typeof multiply>): TensorInfo {
+  const { shape, values } = multiply(...args);
+  return args[0].wrap(shape, 'float32', values);
+}
 
 function batchMatMul({ inputs: { a, b }, backend, attrs }: Arguments): TensorInfo | undefined {
   if (!isFloat(a, b)) return undefined;

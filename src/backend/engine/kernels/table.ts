@@ -5,6 +5,7 @@ import { elementwiseKernels } from './elementwise.js';
 import { gatherKernels } from './gather.js';
 import type { Kernels } from './kernel.js';
 import { layoutKernels } from './layout.js';
+import { linearKernels } from './linear.js';
 import { matMulKernels } from './matmul.js';
 import { reduceKernels } from './reduce.js';
 import { transformerKernels } from './transformer.js';
@@ -17,6 +18,7 @@ export function nativeKernels(engine: EngineAddon): Kernels {
     ...reduceKernels(engine),
     ...gatherKernels,
     ...matMulKernels(engine),
+    ...linearKernels,
     ...transformerKernels,
   };
 }

@@ -2,11 +2,11 @@
 
 const interval = 50; // milliseconds
 let last = performance.now();
-/** The yield that everyone who asks for one now waits for, so that `last` tells of the last turn of the event loop. */
+/** The pending yield, shared by all concurrent callers, so that `last` is the time of the last turn of the event loop. */
 let turn: Promise<void> | undefined;
 
 /** Whether it is time to yield to the event loop. */
-export function isBreathless(): boolean {
+export function isYieldDue(): boolean {
   return performance.now() - last >= interval;
 }
 
@@ -14,8 +14,8 @@ export function isBreathless(): boolean {
  * Resolves at once, or after yielding to the event loop if the last yield was some time ago. Rejects with the signal's reason if
  * the signal has aborted.
  */
-export async function breathe(signal?: AbortSignal): Promise<void> {
-  if (isBreathless()) {
+export async function yieldToEventLoop(signal?: AbortSignal): Promise<void> {
+  if (isYieldDue()) {
     turn ??= new Promise((resolve) => {
       setImmediate(() => {
         turn = undefined;

@@ -1,15 +1,15 @@
-// Yielding to the event loop: many that wait for their turn get one turn of the loop, and not one after the other without a pause.
+// Yielding to the event loop: concurrent callers share one turn of the loop instead of blocking it one after another.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { breathe, isBreathless } from '../../src/base/breathe.js';
+import { isYieldDue, yieldToEventLoop } from '../../src/base/yield.js';
 
 function block(milliseconds: number): void {
   const end = performance.now() + milliseconds;
   while (performance.now() < end);
 }
 
-test('many long computations side by side yield after each of them', async () => {
+test('concurrent long computations yield after each of them', async () => {
   let turns = 0;
   const count = () => {
     turns++;
@@ -19,7 +19,7 @@ test('many long computations side by side yield after each of them', async () =>
   const seen: number[] = [];
   block(60);
   const work = async () => {
-    while (isBreathless()) await breathe();
+    while (isYieldDue()) await yieldToEventLoop();
     seen.push(turns);
     block(60);
   };

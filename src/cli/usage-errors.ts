@@ -1,17 +1,17 @@
-// Whose mistake an error is: that of the call, which then exits with 2 and is named by its flag, or that of something else.
+// Separates usage errors, which exit with code 2 and name the flag, from other errors.
 
 import { UsageError } from './arguments.js';
 
-/** What a call has changed about a configuration. */
+/** The changes that a call makes to a configuration. */
 export interface Changes {
-  /** Of `--set`, in order. */
+  /** The values of `--set`, in order. */
   set: readonly string[];
-  /** Throws where the configuration with the first `count` of these changes is wrong. */
+  /** Throws if the configuration with the first `count` of these changes is invalid. */
   check: (count: number) => unknown;
 }
 
-/** Runs what depends on arguments alone: whatever it throws is a mistake of the call. */
-export async function blamingCall<T>(run: () => T | Promise<T>): Promise<T> {
+/** Runs code that depends only on arguments: any error is a usage error. */
+export async function asUsageErrors<T>(run: () => T | Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
@@ -19,30 +19,30 @@ export async function blamingCall<T>(run: () => T | Promise<T>): Promise<T> {
   }
 }
 
-/** Runs what depends on a changed configuration: an error that the changes have made is a mistake of the call. */
-export async function blamingChanges<T>(changes: Changes, run: () => T | Promise<T>): Promise<T> {
+/** Runs code that depends on a changed configuration: an error caused by the changes is a usage error. */
+export async function changesAsUsageErrors<T>(changes: Changes, run: () => T | Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
     const message =
-      error instanceof TypeError || error instanceof RangeError ? mistake(error.message, changes) : undefined;
+      error instanceof TypeError || error instanceof RangeError ? usageMessage(error.message, changes) : undefined;
     throw message === undefined ? error : new UsageError(message, { cause: error });
   }
 }
 
-/** The message with the flag in it that it is about; undefined where it is about none. */
-function mistake(message: string, { set, check }: Changes): string | undefined {
+/** The message with its flag; undefined if no change caused the error. */
+function usageMessage(message: string, { set, check }: Changes): string | undefined {
   if (message.startsWith('--')) return message;
   const path = /^[\w.[\]-]+(?=: )/.exec(message)?.[0];
   const isAbout = (assignment: string) => path !== undefined && areRelated(path, assignment.split('=', 1)[0]);
   if (set.some(isAbout)) return `--set ${message}`;
-  // A value may be wrong together with others, such as a schedule without its end.
+  // A change may be invalid only in combination with others, such as a schedule without its end.
   if (fails(() => check(0))) return undefined;
   const wrong = set.findIndex((_, i) => fails(() => check(i + 1)));
   return wrong < 0 ? undefined : `--set ${set[wrong]}: ${message}`;
 }
 
-/** Whether one path is the other's or lies within it. */
+/** Whether two paths are the same or one contains the other. */
 function areRelated(a: string, b: string): boolean {
   const isWithin = (inner: string, outer: string) =>
     inner.startsWith(outer) && /^($|[.[])/.test(inner.slice(outer.length));
