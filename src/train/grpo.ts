@@ -198,7 +198,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       choice: new GroupChoice(settings, weights),
       state: this.state,
       samplerOf: (options) => this.samplerOf(options),
-      onSampling: (...told) => this.tellSampling(...told),
+      onSampling: (...progress) => this.showSampling(...progress),
     };
     this.rollouts = new Rollouts(sampling);
     this.parts = {
