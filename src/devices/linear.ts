@@ -11,12 +11,12 @@ import type { Device, LinearPlan, LogitsPlan, LossScalars, TokenPlan } from './p
 export const linearBlockRows = 128;
 
 /** Bytes of logits that are in memory at once, unless the caller says otherwise: of a chunk of rows, or of all rows that fit. */
-export const mostLogitBytes = 2 ** 28;
+export const maxLogitBytes = 2 ** 28;
 
-/** The rows of a chunk: as many as fit in `mostLogitBytes`, or the requested number, rounded up to whole blocks. */
+/** The rows of a chunk: as many as fit in `maxLogitBytes`, or the requested number, rounded up to whole blocks. */
 export function chunkRowsFor(vocab: number, wanted?: number): number {
   if (wanted !== undefined) return Math.ceil(wanted / linearBlockRows) * linearBlockRows;
-  return Math.max(1, Math.floor(mostLogitBytes / (4 * vocab * linearBlockRows))) * linearBlockRows;
+  return Math.max(1, Math.floor(maxLogitBytes / (4 * vocab * linearBlockRows))) * linearBlockRows;
 }
 
 /** The matrix products of a chunk. `rows`: indices of tokens, ascending; at most a chunk of them. */

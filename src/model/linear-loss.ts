@@ -6,7 +6,7 @@ import { currentPrecision, inPrecision } from '../backend/bfloat16.js';
 import type { Precision } from '../backend/precision.js';
 import { rangeError } from '../base/check.js';
 import { type DeviceChoice, pickDevice } from '../devices/devices.js';
-import { linearLoss as computeLoss, type LinearProducts, linearBlockRows, mostLogitBytes } from '../devices/linear.js';
+import { linearLoss as computeLoss, type LinearProducts, linearBlockRows, maxLogitBytes } from '../devices/linear.js';
 import type { LossConfig } from '../loss/config.js';
 import { advantageResult } from '../loss/losses.js';
 import { type LinearInput, planLinearTokens } from '../loss/request.js';

@@ -59,9 +59,9 @@ export function composedDraw(logits: tf.Tensor2D, drawing: Drawing): Drawn {
   const [rows, vocabulary] = logits.shape;
   const choose = (): ReturnType<typeof chooseTokens> & { kept?: Int32Array[] } => {
     if (temperature === 0) return chooseTokens(logits, 1, { allowed });
-    const points = Float64Array.from({ length: rows }, (_, row) => (wanted(row) ? point(row) : 0));
-    if (!isCut(cut)) return chooseTokens(logits, temperature, { points, allowed });
-    return chooseFromCut(logits, temperature, cut, { points, allowed, wanted });
+    const uniforms = Float64Array.from({ length: rows }, (_, row) => (wanted(row) ? point(row) : 0));
+    if (!isCut(cut)) return chooseTokens(logits, temperature, { uniforms, allowed });
+    return chooseFromCut(logits, temperature, cut, { uniforms, allowed, wanted });
   };
   const { tokens, probabilities, kept } = choose();
   const values = logits.dataSync<'float32'>();

@@ -3,7 +3,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkKeys, checkNumber, checkObject, describe, isTypedArray, rangeError, typeError } from '../base/check.js';
 import { NumericFault } from '../base/numeric-fault.js';
-import { mostLogitBytes } from '../devices/linear.js';
+import { yieldToEventLoop } from '../base/yield.js';
+import { maxLogitBytes } from '../devices/linear.js';
 import { presets } from '../loss/presets.js';
 import { checkLogits } from '../model/check-logits.js';
 import { checkPolicy } from '../model/define.js';
@@ -47,7 +48,7 @@ export async function tokenLogProbsOf(
   given: unknown,
   sequences: readonly Int32Array[],
   temperature = 1,
-  most = mostLogitBytes,
+  most = maxLogitBytes,
   within: <T>(compute: () => T) => T = (compute) => compute(),
 ): Promise<Float32Array[]> {
   const policy = checkPolicy(given);

@@ -6,7 +6,7 @@ import type { Policy } from '../model/policy.js';
  * Maximum parameters times positions. A forward and backward pass takes about 6 floating-point operations for each: here 24 billion,
  * about 2 s on one core with the WebAssembly backend. The forward pass is a third of that.
  */
-export const mostWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
+export const maxWork = { 'forward and backward': 4e9, forward: 12e9 } as const;
 
 /** The largest number of positions for one pass. The same on every backend and machine. */
 export function positionsPerPass(policy: Policy, pass: keyof typeof maxWork): number {

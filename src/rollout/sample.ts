@@ -20,7 +20,7 @@ import {
   type RolloutOptions,
   type RolloutRequest,
 } from './engine.js';
-import { sequencesAPass } from './pass-size.js';
+import { sequencesPerPass } from './pass-size.js';
 
 export interface SamplerOptions {
   /** Maximum number of rows decoded at once, at least 1. Default: 512, or fewer if one pass of the policy would take too long. */

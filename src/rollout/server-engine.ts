@@ -85,8 +85,8 @@ interface Known {
   loaded: Set<Version>;
   /** Names of versions that it is to let go of, those of earlier processes too. */
   superfluous?: Set<string>;
-  first?: Told;
-  before?: Told;
+  first?: ProbedVersion;
+  before?: ProbedVersion;
 }
 
 /** An engine that uses a server's protocol. TypeError or RangeError that names the option. */
@@ -286,7 +286,7 @@ class ServerEngine implements RolloutEngine {
       const answer = await this.post(url, this.protocol.complete(query, version.server), signal);
       return readCompletion(this.protocol.readCompletion(answer, version.server), query, version.weights);
     } catch (error) {
-      const isUnknown = error instanceof Refusal && error.tellsOf(version.name);
+      const isUnknown = error instanceof Refusal && error.mentions(version.name);
       // A server that has failed may have been started anew.
       if (isUnknown || error instanceof ServerFault || error instanceof AnswerFault) this.forget(url, version, loading);
       throw isUnknown ? new ServerFault(error.message) : error;

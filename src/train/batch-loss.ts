@@ -2,7 +2,7 @@
 
 import * as tf from '@tensorflow/tfjs-core';
 import type { DeviceChoice } from '../devices/devices.js';
-import { mostLogitBytes } from '../devices/linear.js';
+import { maxLogitBytes } from '../devices/linear.js';
 import type { LossConfig } from '../loss/config.js';
 import { logitsLoss } from '../loss/losses.js';
 import { presets } from '../loss/presets.js';

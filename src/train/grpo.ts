@@ -238,7 +238,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       state: this.state,
       processes,
       samplerOf: (options) => this.samplerOf(options),
-      onSampling: (...told) => this.tellSampling(...told),
+      onSampling: (...progress) => this.showSampling(...progress),
     };
     this.rollouts = new Rollouts(sampling);
     this.parts = {

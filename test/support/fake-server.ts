@@ -68,7 +68,7 @@ export interface FakeServer {
   /** Asked before a completion is computed: a status to answer with, or `close` to close the connection. */
   onCompletion: ((body: Body) => Promise<number | 'close' | undefined>) | undefined;
   /** Completions at the same time, at most. */
-  mostAtOnce: number;
+  maxAtOnce: number;
   completions: number;
   /** Completions whose connection the client has closed. */
   abandoned: number;
@@ -277,7 +277,7 @@ export async function fakeServer(t: TestContext, model: string, faults: Faults =
       return [...adapters.keys()];
     },
     onCompletion: undefined,
-    mostAtOnce: 0,
+    maxAtOnce: 0,
     completions: 0,
     abandoned: 0,
     mostLoaded: 0,

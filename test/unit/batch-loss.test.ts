@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import test, { after, before } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
-import { mostLogitBytes } from '../../src/devices/linear.js';
+import { maxLogitBytes } from '../../src/devices/linear.js';
 import { type LossConfig, presets } from '../../src/index.js';
 import type { Policy } from '../../src/model/policy.js';
 import { createTransformer } from '../../src/model/transformer.js';

@@ -108,7 +108,7 @@ for (const backend of ['cpu', 'wasm'] as const) {
   });
 }
 
-function choose(rows: Float32Array[], temperature: number, points?: Float64Array, allowed?: number) {
+function choose(rows: Float32Array[], temperature: number, uniforms?: Float64Array, allowed?: number) {
   const all = new Float32Array(rows.length * rows[0].length);
   for (const [i, row] of rows.entries()) all.set(row, i * row.length);
   const logits = tf.tensor2d(all, [rows.length, rows[0].length]);

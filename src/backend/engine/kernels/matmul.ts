@@ -78,7 +78,7 @@ export function multiply(
   let right: Float32Array | Uint16Array | PackedMatrix = factor;
   if (oneRight && k > 0 && n > 0) {
     const key = `${code} ${k} ${n} ${strideKB} ${strideN}`;
-    const packed = backend.packed.find(stored, key, rows <= mostRowsForPacking, () =>
+    const packed = backend.packed.find(stored, key, rows <= maxRowsForPacking, () =>
       engine.pack(numbers.of(code, k, n, strideKB, strideN), factor),
     );
     right = packed ?? factor;
