@@ -80,7 +80,7 @@ async function create<E extends Example>(options: TrainerOptions<E>, processes: 
   given.catch(() => {});
   const settings = resolveSettings(options);
   if (processes.size > 1 && settings.maxStaleness !== null) {
-    const expected = `0 with ${processes.size} processes (communicator), of which each step takes an equal part`;
+    const expected = '0 with several processes (communicator)';
     throw rangeError('maxStaleness', expected, String(settings.maxStaleness));
   }
   const parts = resolveParts(options);

@@ -105,7 +105,8 @@ export interface TrainerSettings {
   /**
    * How many steps early the completions of a step are begun, by the weights of that time, while the steps before it
    * train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as
-   * `vllm` and `sglang`: the policy's own sampler cannot sample while it trains. Default 0.
+   * `vllm` and `sglang`: the policy's own sampler cannot sample while it trains. Only 0 with several processes
+   * (`communicator`). Default 0.
    */
   maxStaleness?: number;
   /**

@@ -189,7 +189,7 @@ export const trainerFields = {
   }),
   maxStaleness: custom<number | null>({
     type: 'number',
-    doc: "How many steps early the completions of a step are begun, by the weights of that time, while the steps before it train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as `vllm` and `sglang`: the policy's own sampler cannot sample while it trains.",
+    doc: "How many steps early the completions of a step are begun, by the weights of that time, while the steps before it train. With 0 each step waits for its own. Only with a `rollout` engine that keeps earlier weights, such as `vllm` and `sglang`: the policy's own sampler cannot sample while it trains. Only 0 with several processes (`communicator`).",
     fallback: '0',
     // Null where it is the default: runs that earlier versions began do not have it.
     resolve: (path, given) => checkNumber(path, given ?? 0, { min: 0, integer: true }) || null,

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { before, describe } from 'node:test';
+import test, { before, describe, type TestContext } from 'node:test';
 import { startBackend } from '../../src/backend/backend.js';
 import {
   charts,
@@ -20,6 +20,7 @@ import {
   defineReward,
   defineStepReward,
   devices,
+  type GrpoStep,
   type LossConfig,
   policyLoss,
   presets,
@@ -28,6 +29,7 @@ import {
 } from '../../src/index.js';
 import { surrogateFields } from '../../src/loss/config.js';
 import { quickBackend } from '../support/backend.js';
+import { communicators } from '../support/communicator.js';
 import { root } from '../support/native.js';
 import { lengthTask, stepsOf, tinyTrainer } from '../support/trainer.js';
 
@@ -171,7 +173,7 @@ describe('a run', () => {
     update: async () => {},
   };
 
-  const runs: Record<string, Partial<TrainerOptions>> = {
+  const runs: Record<string, Partial<TrainerOptions> & { processes?: number }> = {
     'clip and HA-DW, with evaluations and micro-batches': {
       loss: { ...presets.dapo, kl: { beta: 0.01 }, entropy: { coefficient: 0.01 } },
       rewards: [correct, long],
@@ -192,16 +194,24 @@ describe('a run', () => {
     'vespo and rewards of steps': { loss: presets.vespo, rewards: [correct, steps], microBatchSize: 3, miniBatches: 2 },
     'a rollout engine': { rollout: engine },
     'completions sampled ahead': { rollout: { ...engine, keepsVersions: true }, maxStaleness: 1 },
+    'two processes': { processes: 2 },
     'a learning rate of 0': { optimizer: { learningRate: 0 } },
     'a reward that is not finite': { rewards: [defineReward('odd', () => Number.NaN)] },
   };
+
+  /** The first step of process 0. */
+  async function firstStep(t: TestContext, { processes = 1, ...options }: (typeof runs)[string]): Promise<GrpoStep[]> {
+    const own = communicators(processes).communicators.map(async (communicator) =>
+      stepsOf(await tinyTrainer(t, { ...options, communicator }), 1),
+    );
+    return (await Promise.all(own))[0];
+  }
 
   test('records what is in the table, in the file that it names; and all that is there is recorded or returned', async (t) => {
     const { advantages, loss } = returned();
     const seen = new Set([...advantages, ...loss].map((name) => findMetric(name)!.name));
     for (const [what, options] of Object.entries(runs)) {
-      const trainer = await tinyTrainer(t, options);
-      for (const { metrics, timing } of await stepsOf(trainer, 1)) {
+      for (const { metrics, timing } of await firstStep(t, options)) {
         for (const [recorded, inTiming] of [
           [metrics, false],
           [timing, true],
