@@ -466,6 +466,22 @@ describe('several processes that train one policy', () => {
     }
   });
 
+  test('nothing is sampled ahead by several processes, which is said when they begin', async (t) => {
+    const rollout: RolloutEngine = {
+      name: 'mine',
+      keepsVersions: true,
+      complete: async () => [],
+      update: async () => {},
+    };
+    const change = { rollout, maxStaleness: 1 };
+    for (const message of await messagesOf(together(t, 2, change, async () => {}))) {
+      const expected = 'RangeError: maxStaleness: expected 0 with several processes (communicator), got 1';
+      assert.equal(message, expected);
+    }
+    const [alone] = await valuesOf(together(t, 1, change, async ({ step }) => step));
+    assert.equal(alone, 0);
+  });
+
   test('a process that cannot begin tells the others why', async (t) => {
     const messages = await messagesOf(
       together(

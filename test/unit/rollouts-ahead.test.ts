@@ -558,6 +558,24 @@ describe('completions sampled ahead', () => {
     );
   }
 
+  test('servers let go of all versions when steps end, those that sample ahead among them', within, async (t) => {
+    const at = await scene(t);
+    const [server] = at.servers;
+    const held = new Latch();
+    const { asked } = listen(at, async ({ step }) => (step > 3 ? held.opened : undefined));
+    const trainer = await openAhead(t, at, 2);
+    for await (const { index } of trainer.steps()) {
+      if (index < 3) continue;
+      await until(() => asked.has(4));
+      assert.ok(server.loaded.length > 1, `${server.loaded}`);
+      break;
+    }
+    held.open();
+    assert.deepEqual(server.loaded, []);
+    assert.equal((await stepsOf(trainer, 5)).length, 2, 'they load what goes on');
+    assert.deepEqual(server.loaded, []);
+  });
+
   test('a trainer that is disposed of stops what is at work and keeps no memory', within, async (t) => {
     const { model } = await scene(t);
     const tensors: number[] = [];
@@ -598,7 +616,7 @@ describe('completions sampled ahead', () => {
           await assert.rejects(updates[0].logProbs([Int32Array.of(1, 3)], 1), /expected weights in use/);
           policy.dispose();
         }
-      }, /expected a trainer in use/);
+      }, /expected a live trainer/);
       assert.equal(stopped, 2);
       tensors.push(tf.memory().numTensors);
     }
