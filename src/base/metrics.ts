@@ -446,7 +446,7 @@ export const metrics = {
   'time/rewards': {
     source: 'clock',
     unit: 'seconds',
-    doc: 'Scores and rewards, without what they do [beside the sampling](trainer.md#rewards-beside-the-sampling).',
+    doc: 'Scores and rewards, without what they do [during sampling](trainer.md#rewards-during-sampling).',
     lines: [{ chart: 'time', name: 'rewards' }],
   },
   'time/waiting': {
