@@ -448,7 +448,7 @@ class ServerEngine implements RolloutEngine {
       signal.throwIfAborted();
       const { message, cause } = error as Error & { cause?: { code?: string; message?: string } };
       const why = limit.signal.aborted
-        ? `no answer within ${timeLimit} ms`
+        ? `no response within ${timeLimit} ms`
         : (cause?.code ?? cause?.message ?? message);
       throw new ServerFault(hidden(`${where}: ${why}`));
     } finally {

@@ -598,7 +598,7 @@ describe('completions sampled ahead', () => {
           await assert.rejects(updates[0].logProbs([Int32Array.of(1, 3)], 1), /expected weights in use/);
           policy.dispose();
         }
-      }, /expected a trainer in use/);
+      }, /expected a live trainer/);
       assert.equal(stopped, 2);
       tensors.push(tf.memory().numTensors);
     }
