@@ -225,7 +225,7 @@ describe('a comparison', () => {
     assert.ok(!existsSync(join(out, 'lock.json')));
     t.diagnostic(`ended after ${lengths.join(' and ')} of 60 steps`);
     assert.ok(lengths.every((length) => length < 60));
-    assert.match(stopped.stdout, /^Unfinished runs, which no mean counts: /m);
+    assert.match(stopped.stdout, /^Unfinished runs, which are not part of any mean: /m);
     const last = callInThread('compare', file, '--out', out, ...one);
     assert.equal(last.status, 0, last.stdout + last.stderr);
     const [again, uninterrupted] = [lasting(out), lasting(whole)];
@@ -384,7 +384,7 @@ test('a dry run checks everything, lists the runs, and writes nothing', async ()
     wrong.stderr,
     /^groupgrad: --set pairs\[0\]\[0\]: expected one of 'plain', 'weighted', got "weigthed"\n$/,
   );
-  assert.match(callInThread('compare', file, '--jobs', '0').stderr, /^groupgrad: --jobs: expected a whole number/);
+  assert.match(callInThread('compare', file, '--jobs', '0').stderr, /^groupgrad: --jobs: expected an integer/);
   assert.match(callInThread('compare', 'nowhere.ts').stderr, /^groupgrad: nowhere\.ts: no such file\n$/);
   assert.deepEqual(readdirSync(folder).includes('dry'), false);
 });
