@@ -1,4 +1,4 @@
-// Completions a second of one and of two rollout servers, each a process of its own that takes half a second more for a
+// Completions per second of one and of two rollout servers, each a process of its own that takes half a second more for a
 // completion, as a server with a GPU would, without taking the processor: test/support/rollout_server.py with the fault `slow`. One and
 // two take turns. Last, the second of two is killed in the middle.
 //
@@ -34,7 +34,7 @@ const requests = Array.from({ length: groups * groupSize }, (_, i) => ({
   sample: i % groupSize,
 }));
 
-/** Completions a second, with a new version of the adapter that is loaded and checked outside the time. */
+/** Completions per second, with a new version of the adapter that is loaded and checked outside the time. */
 async function measure(using: readonly PythonServer[], kill?: PythonServer): Promise<number> {
   const engine = vllm({
     urls: using.map(({ url }) => url),
@@ -66,7 +66,7 @@ try {
   for (let round = 0; round < rounds; round++) {
     const order = round % 2 === 0 ? ([1, 2] as const) : ([2, 1] as const);
     for (const count of order) rates[count === 1 ? 'one' : 'two'].push(await measure(servers.slice(0, count)));
-    console.log(`one ${rates.one[round].toFixed(2)}, two ${rates.two[round].toFixed(2)} completions a second`);
+    console.log(`one ${rates.one[round].toFixed(2)}, two ${rates.two[round].toFixed(2)} completions per second`);
   }
   const oneOfTwoKilled = await measure(servers, servers[1]);
   const ratios = rates.two.map((rate, i) => rate / rates.one[i]);
@@ -83,7 +83,7 @@ try {
   console.log(
     `two servers do ${median(ratios).toFixed(3)} times the work of one (${ratios.map((r) => r.toFixed(3)).join(', ')})`,
   );
-  console.log(`one of two killed after a quarter: ${oneOfTwoKilled.toFixed(2)} completions a second, none lost`);
+  console.log(`one of two killed after a quarter: ${oneOfTwoKilled.toFixed(2)} completions per second, none lost`);
 } finally {
   await Promise.all(servers.map((server) => server.end()));
   rmSync(adapters, { recursive: true, force: true });

@@ -57,11 +57,11 @@ export const charts = {
     yIncludes: share,
     ordered: true,
   },
-  entropy: { section: 'Policy', title: 'Entropy', subtitle: 'Nats a token', yIncludes: [0] },
+  entropy: { section: 'Policy', title: 'Entropy', subtitle: 'Nats per token', yIncludes: [0] },
   kl: {
     section: 'Policy',
     title: 'KL divergence from the reference policy',
-    subtitle: 'Nats a token',
+    subtitle: 'Nats per token',
     yIncludes: [0],
   },
   clipped: {
@@ -73,7 +73,7 @@ export const charts = {
   logProbDifference: {
     section: 'Policy',
     title: 'Log-probs of sampler and policy',
-    subtitle: 'Absolute difference, nats a token',
+    subtitle: 'Absolute difference, nats per token',
     yIncludes: [0],
   },
   anchor: {
@@ -98,7 +98,7 @@ export const charts = {
   },
   truncated: { section: 'Completions', title: 'Share of truncated completions', yIncludes: [0] },
   time: { section: 'Time', title: 'Time of a step', subtitle: 'Seconds', yIncludes: [0] },
-  speed: { section: 'Time', title: 'Tokens a second', yIncludes: [0] },
+  speed: { section: 'Time', title: 'Tokens per second', yIncludes: [0] },
 } as const satisfies Record<string, MetricChart>;
 
 export type ChartName = keyof typeof charts;
@@ -248,7 +248,7 @@ export const metrics = {
   },
   entropy: {
     source: 'loss',
-    unit: 'nats a token',
+    unit: 'nats per token',
     doc: 'Mean entropy over all tokens that count. Omitted with `metrics: false`, which allows rows without a gradient to be skipped.',
     combine: combining('tokens'),
     lines: [{ chart: 'entropy', name: 'entropy' }],
@@ -256,7 +256,7 @@ export const metrics = {
   },
   kl: {
     source: 'loss',
-    unit: 'nats a token',
+    unit: 'nats per token',
     doc: 'With a KL term: the mean of its estimator over all tokens that count. Omitted with `metrics: false`.',
     combine: combining('tokens'),
     lines: [{ chart: 'kl', name: 'KL' }],
@@ -264,7 +264,7 @@ export const metrics = {
   },
   approx_kl: {
     source: 'loss',
-    unit: 'nats a token',
+    unit: 'nats per token',
     doc: 'Mean of −δ, which estimates KL(policy that sampled ‖ policy).',
     combine: combining('tokens'),
   },
@@ -505,9 +505,9 @@ export const metrics = {
   },
   tokens_per_second: {
     source: 'clock',
-    unit: 'tokens a second',
+    unit: 'tokens per second',
     doc: 'Sampled tokens over `time/step`.',
-    lines: [{ chart: 'speed', name: 'tokens a second' }],
+    lines: [{ chart: 'speed', name: 'tokens per second' }],
   },
   event_loop_blocked: {
     source: 'clock',

@@ -35,7 +35,7 @@ export const alone: Communicator = {
 export function checkCommunicator(field: string, value: unknown): Communicator {
   const communicator = checkObject(field, value) as unknown as Communicator;
   const { name, rank, size } = communicator;
-  if (typeof name !== 'string' || name === '') throw typeError(`${field}.name`, 'a text', name);
+  if (typeof name !== 'string' || name === '') throw typeError(`${field}.name`, 'a string', name);
   checkNumber(`${field}.size`, size, { min: 1, integer: true });
   checkNumber(`${field}.rank`, rank, { min: 0, integer: true });
   if (rank >= size) throw rangeError(`${field}.rank`, `a number below its size, ${size}`, String(rank));

@@ -18,13 +18,13 @@ type Tensors<T> = Omit<T, 'shape' | 'mask' | 'oldLogProbs' | 'refLogProbs' | 'ad
   shape?: { sequences: number; length: number };
   /** One value per token; a tensor may have dtype bool, int32 or float32. */
   mask?: Uint8Array | tf.Tensor | undefined;
-  /** One value a token; a float32 tensor. */
+  /** One value per token; a float32 tensor. */
   oldLogProbs?: Floats | undefined;
-  /** One value a token; a float32 tensor. */
+  /** One value per token; a float32 tensor. */
   refLogProbs?: Floats | undefined;
   /** One value per sequence or per token; a float32 tensor. */
   advantages?: Floats | undefined;
-  /** One value a token; a float32 tensor. */
+  /** One value per token; a float32 tensor. */
   tokenWeights?: Floats | undefined;
 };
 

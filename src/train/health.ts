@@ -34,7 +34,7 @@ export const healthLimits = {
   /** Share of the first steps' entropy, where less than half of the completions are right. */
   entropy: 0.05,
   entropyAccuracy: 0.5,
-  /** Nats a token. */
+  /** Nats per token. */
   kl: 1,
   /** Share of tokens whose ratio is clipped. */
   clipped: 0.5,
@@ -401,7 +401,7 @@ function entropyCollapse(view: View): string | undefined {
   const [before, now] = [view.atStart('entropy'), view.recently('entropy')];
   if (!(now < entropy * before) || !(view.recently('accuracy') < entropyAccuracy)) return undefined;
   return (
-    `entropy has fallen from ${number(before)} to ${number(now)} nats a token with ${percent(view.recently('accuracy'))} right: ` +
+    `entropy has fallen from ${number(before)} to ${number(now)} nats per token with ${percent(view.recently('accuracy'))} right: ` +
     'completions of a prompt are nearly all the same, and there is little left to learn from; add an entropy bonus ' +
     '(loss.entropy), or lower the learning rate'
   );
@@ -411,7 +411,7 @@ function klBlowUp(view: View): string | undefined {
   const kl = view.recently('kl');
   if (!(kl > healthLimits.kl) || !view.hasAccuracyStayed) return undefined;
   return (
-    `the policy is ${number(kl)} nats a token from its reference (KL) and accuracy has not risen (${change(view, 'accuracy', percent)}): ` +
+    `the policy is ${number(kl)} nats per token from its reference (KL) and accuracy has not risen (${change(view, 'accuracy', percent)}): ` +
     'raise loss.kl.beta, or lower the learning rate'
   );
 }

@@ -296,7 +296,7 @@ describe('a run', () => {
     assertTold(
       watch(steps(20, (i) => ({ kl: 0.2 * i }))),
       start + window,
-      /the policy is 1\.9 nats a token from its reference/,
+      /the policy is 1\.9 nats per token from its reference/,
     );
     assertTold(
       watch(steps(20, () => ({ 'clip_ratio/region_mean': 0.7 }))),

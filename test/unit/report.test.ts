@@ -111,7 +111,7 @@ describe('a run of 150 steps', () => {
         'Share of truncated completions',
         'tokens',
         'Time of a step',
-        'Tokens a second',
+        'Tokens per second',
       ],
     );
     assert.deepEqual(

@@ -150,7 +150,7 @@ function tiles(metrics: Table, timing: Table): Tile[] {
   if (time) all.push({ label: 'Time', value: duration(time.last) });
   const speed = summarize(timing, 'tokens_per_second' satisfies MetricName);
   if (speed)
-    all.push({ label: 'Tokens a second', value: format(speed.last), note: `highest ${format(speed.highest.value)}` });
+    all.push({ label: 'Tokens per second', value: format(speed.last), note: `highest ${format(speed.highest.value)}` });
   return all;
 }
 
