@@ -193,7 +193,7 @@ describe('groupgrad', () => {
     assert.match(callInThread('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
     assert.match(
       callInThread('sample', runDir, '').stderr,
-      /^groupgrad: prompt: expected a text that is not empty, got ""/,
+      /^groupgrad: prompt: expected a non-empty string, got ""/,
     );
 
     assert.match(callInThread('report', runDir).stdout, /report\.html\n$/);

@@ -154,6 +154,6 @@ test('table 1 of the paper is filled for a small model, and resumes', { timeout:
   assert.equal(changed.status, 1);
   assert.match(
     changed.stderr,
-    /made with another configuration;.*variant or benchmark by another name\n {2}benchmarks\.own\.task: the data file \S+own\.jsonl has changed/s,
+    /made with another configuration;.*variant or benchmark another name\n {2}benchmarks\.own\.task: the data file \S+own\.jsonl has changed/s,
   );
 });

@@ -180,6 +180,21 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
           tf.dispose([rows, matrix, bias]);
         });
 
+        test('a product over no k is 0, plus the bias', () => {
+          const [x, y, bias] = [tf.zeros<tf.Rank.R2>([2, 0]), tf.zeros<tf.Rank.R2>([0, 40]), tf.ones<tf.Rank.R1>([40])];
+          sameBits(
+            valuesOf(() => tf.matMul(x, y)),
+            new Float32Array(80),
+            'product',
+          );
+          sameBits(
+            valuesOf(() => tf.fused.matMul({ a: x, b: y, bias })),
+            new Float32Array(80).fill(1),
+            'with a bias',
+          );
+          tf.dispose([x, y, bias]);
+        });
+
         test('the error is within what the arithmetic allows', () => {
           const rounded = precision === 'bfloat16';
           const [x, y] = rounded ? [roundToBfloat16(left), roundToBfloat16(right)] : [left, right];

@@ -116,6 +116,7 @@ class Product {
   // pieces of its full width, as long as they have a block of rows.
   int64_t pieceHeight() const {
     const int64_t k = r_.right.k;
+    if (k == 0) return 1;  // one piece, of no rows
     if (std::min(strips_, kStripsPerPiece) * stripBytes(k) <= kBytesPerPiece) return k;
     const int64_t blocks = kBytesPerPiece / (std::min(strips_, kStripsPerPiece) * stripBytes(kBlockK));
     return std::max<int64_t>(1, blocks) * kBlockK;
