@@ -1,5 +1,5 @@
 // A contender of grpo.ts: GRPO steps of a model folder on the backend groupgrad. Answers `step` with the seconds of one, `peak`
-// with bytes. `grpo-tfjs.ts <folder> <precision> <threads>`
+// with bytes. `grpo-tfjs.ts <folder> <precision> <threads> [<tokens per pass>]`
 
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs-core';
@@ -8,7 +8,7 @@ import { configureEngine } from '../../src/backend.js';
 import { GrpoTrainer, type Precision, PretrainedPolicy, presets, type Task } from '../../src/index.js';
 import { firstWord, word } from './model-folder.js';
 
-const [folder, precision, threads] = process.argv.slice(2);
+const [folder, precision, threads, tokensPerPass] = process.argv.slice(2);
 const started = await startBackend('groupgrad');
 configureEngine({ threads: Number(threads) });
 console.log(`${started.package}, tfjs-core ${tf.version_core}`);
@@ -31,6 +31,7 @@ const trainer = await GrpoTrainer.create({
   promptsPerStep: 4,
   groupSize: 8,
   sampling: { maxTokens: 32 },
+  ...(tokensPerPass !== undefined && { tokensPerMicroBatch: Number(tokensPerPass) }),
   loss: presets.dapo,
   optimizer: { learningRate: 1e-6 },
   seed: 1,

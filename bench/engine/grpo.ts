@@ -1,6 +1,7 @@
 // `npm run bench:grpo`: whole GRPO steps of a transformer in the shape of SmolLM2-135M, all weights trained: 4 prompts of 30
 // tokens × 8 completions of 32, in float32, sampled and trained on by the backend groupgrad and by TRL with transformers, in
-// rounds in which each has its turn. Prints a Markdown table and writes JSON with the machine.
+// rounds in which each has its turn. All completions are in one forward and backward pass, as in TRL; `usual passes` has the
+// trainer's default, of one completion. Prints a Markdown table and writes JSON with the machine.
 //
 //   npm run bench:grpo -- --python venv/bin/python --rounds 5 --layers 30
 //   npm run bench:grpo -- --out file.json    default: bench/results/grpo-<cores>-cores.json
@@ -30,17 +31,17 @@ const folder = mkdtempSync(join(tmpdir(), 'groupgrad-bench-'));
 try {
   writeModel(folder, layers, 'F32');
   const { peers, versions } = await startPeers([
-    program('groupgrad, float32', 'grpo-tfjs.ts', folder, 'float32', flags.threads),
-    program('groupgrad, bfloat16 products', 'grpo-tfjs.ts', folder, 'bfloat16', flags.threads),
-    ...pythonProgram(flags.python, 'TRL', 'grpo_trl.py', folder, flags.threads, 'checkpointing'),
-    ...pythonProgram(flags.python, 'TRL without checkpointing', 'grpo_trl.py', folder, flags.threads, 'plain'),
+    program('groupgrad', 'grpo-tfjs.ts', folder, 'float32', flags.threads, '2048'),
+    program('groupgrad, bfloat16 products', 'grpo-tfjs.ts', folder, 'bfloat16', flags.threads, '2048'),
+    program('groupgrad, usual passes', 'grpo-tfjs.ts', folder, 'float32', flags.threads),
+    ...pythonProgram(flags.python, 'TRL', 'grpo_trl.py', folder, flags.threads),
   ]);
   const samples = await takeTurns(peers, 'step', rounds);
   const rows = [];
   for (const peer of peers) {
     const { name } = peer.contender;
     const seconds = samples[name];
-    /** How many times as fast groupgrad is in float32. */
+    /** How many times as fast groupgrad is in float32, in one pass. */
     const ratio = timesAsFast(samples[peers[0].contender.name], seconds);
     rows.push({ name, ...summary(seconds), ratio, peakBytes: await peer.measure('peak') });
   }

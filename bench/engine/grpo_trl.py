@@ -1,6 +1,6 @@
 """A contender of grpo.ts: GRPO steps of a model folder by TRL. Answers `step` with the seconds of one, `peak` with bytes.
 
-Usage: grpo_trl.py FOLDER THREADS checkpointing|plain
+Usage: grpo_trl.py FOLDER THREADS
 """
 
 import os
@@ -18,7 +18,7 @@ import transformers
 import trl
 from datasets import Dataset
 
-folder, threads, checkpointing = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "checkpointing"
+folder, threads = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(threads)
 
 
@@ -54,7 +54,7 @@ with tempfile.TemporaryDirectory() as output:
         train_dataset=Dataset.from_dict({"prompt": prompts}),
         args=trl.GRPOConfig(
             output_dir=output, use_cpu=True, bf16=False, per_device_train_batch_size=32, num_generations=8,
-            max_completion_length=32, max_steps=1000, learning_rate=1e-6, gradient_checkpointing=checkpointing,
+            max_completion_length=32, max_steps=1000, learning_rate=1e-6,
             report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
             generation_kwargs={"min_new_tokens": 32},
         ),
