@@ -191,10 +191,7 @@ describe('groupgrad', () => {
     }
     assert.equal(callInThread('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
     assert.match(callInThread('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
-    assert.match(
-      callInThread('sample', runDir, '').stderr,
-      /^groupgrad: prompt: expected a non-empty string, got ""/,
-    );
+    assert.match(callInThread('sample', runDir, '').stderr, /^groupgrad: prompt: expected a non-empty string, got ""/);
 
     assert.match(callInThread('report', runDir).stdout, /report\.html\n$/);
   });
