@@ -4,8 +4,8 @@
 //
 // usage: tsx bench/rollout-curves.ts [seeds] [steps]     default 12 12; GROUPGRAD_PYTHON names a Python with torch, transformers and peft
 //
-// Writes bench/results/rollout-curves.json, after the seeds that it holds already. Rewards are means over the 24 completions of a step; a third of the steps is one value a
-// seed.
+// Writes bench/results/rollout-curves.json, after the seeds that it holds already. Rewards are means over the 24 completions of a
+// step; the statistics take one value per seed, the mean over a third of the steps.
 
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -298,13 +298,7 @@ export function stalenessMetrics(groups: readonly Group[], step: number): Metric
 }
 
 export function learnerOf<E extends Example>(
-  {
-    policy,
-    settings,
-    task,
-    state,
-    processes,
-  }: Pick<SamplingParts<E>, 'policy' | 'settings' | 'task' | 'state' | 'processes'>,
+  { policy, settings, task, state, processes }: SamplingParts<E>,
   signal: AbortSignal,
 ): Learner {
   const { promptLength, maxTokens } = task;
