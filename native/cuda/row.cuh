@@ -313,6 +313,11 @@ __device__ inline void writeUnread(RowVisit visit, const RowsLaunch& p, int64_t 
   if (visit == RowVisit::both) p.gradient[row] = 0;
 }
 
+// For `backward`: false if the row's gradient is certainly 0.
+__device__ inline bool mayHaveGradient(const RowsLaunch& p, int64_t row) {
+  return p.gradient[row] != 0 || p.request.policy.config.entropyCoefficient != 0;
+}
+
 // By one thread, for `backward`.
 __device__ inline RowGradient recordedGradient(const RowsLaunch& p, int64_t row) {
   const LogitsRequest& r = p.request;
@@ -329,14 +334,15 @@ __device__ inline RowGradient recordedGradient(const RowsLaunch& p, int64_t row)
   return gradientOf(v, p.gradient[row], hasEntropy && kept ? p.batch->entropyGradient : 0, p.gradientScale);
 }
 
-// The gradient over a word's logits. `kSlope`: whether there is an entropy term.
-template <class Element, bool kSlope>
+// The gradient over a word's logits. `kSlope`: whether there is an entropy term. `kFused`: y = x scale - g.maximum instead
+// of (x - g.maximum) scale.
+template <class Element, bool kSlope, bool kFused = false>
 __device__ __forceinline__ uint32_t gradientWord(const RowGradient& g, uint32_t word, float scale) {
   float x[Element::kPerWord];
   Element::unpack(word, x);
 #pragma unroll
   for (int i = 0; i < Element::kPerWord; ++i) {
-    float y = multiply(x[i] - g.maximum, scale);
+    float y = kFused ? multiplyAdd(x[i], scale, -g.maximum) : multiply(x[i] - g.maximum, scale);
     if constexpr (kSlope) {
       y = fmaxf(y, kExp2Low);
       x[i] = exp2Fast(y) * (g.constant + g.slope * y);

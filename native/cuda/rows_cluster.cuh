@@ -1,6 +1,6 @@
 // The row kernels (K3) for compute capability 9.0 and above: a row is read once and its gradient written once. A
-// cluster of blocks holds the row in shared memory, one slice per block; bulk copies load slices in chunks that are
-// summed as they arrive, and store the gradient. Which thread handles which logit depends only on the vocabulary,
+// cluster of blocks holds the row in shared memory, one slice per block; bulk copies load slices in chunks whose maximum
+// is found as they arrive, and store the gradient. Which thread handles which logit depends only on the vocabulary,
 // never on where a row starts.
 #pragma once
 
@@ -8,11 +8,39 @@
 
 namespace groupgrad::cuda {
 
-constexpr int kClusterThreads = 256;
+#ifndef GROUPGRAD_CLUSTER_THREADS
+#define GROUPGRAD_CLUSTER_THREADS 256
+#endif
+#ifndef GROUPGRAD_GOOD_SLICE
+#define GROUPGRAD_GOOD_SLICE (40 * 1024)
+#endif
+#ifndef GROUPGRAD_CHUNKS
+#define GROUPGRAD_CHUNKS 4
+#endif
+constexpr int kClusterThreads = GROUPGRAD_CLUSTER_THREADS;
 constexpr int kClusterWarps = kClusterThreads / kWarp;
 constexpr int kPortableRanks = 8;  // the largest cluster that every such device has
 constexpr int kMaxRanks = 16;      // the largest that any has
-constexpr int kChunks = 4;
+constexpr int kChunks = GROUPGRAD_CHUNKS;
+
+// y = (x - maximum) scale as one multiply-add, x scale - scaled, unless the product may be too large for that. It is off
+// by the rounding of `scaled`, the same for every x: y is (x - maximum) scale + rest.
+struct Frame {
+  float scaled, rest;
+  bool fused;
+
+  __device__ Frame(float maximum, float scale) {
+    scaled = multiply(maximum, scale);
+    rest = multiplyAdd(maximum, scale, -scaled);
+    fused = fabsf(scaled) <= 0x1p20f;
+  }
+};
+
+// A row's gradient. If `fused`, it is exp2(y + rest) (constant + slope (y + rest)) and `maximum` is the frame's `scaled`.
+struct ClusterGradient {
+  RowGradient row;
+  bool fused, mayOverflow;
+};
 
 struct ClusterShared {
   alignas(16) uint64_t barriers[kChunks];
@@ -22,7 +50,7 @@ struct ClusterShared {
   double warpSums[kClusterWarps], warpMoments[kClusterWarps];
   double sums[kMaxRanks], moments[kMaxRanks];
   RowInputs inputs;
-  RowGradient gradient;
+  ClusterGradient gradient;
   bool countOffending;
 };
 // The slice follows, with the same alignment modulo 16 as the row in global memory.
@@ -31,7 +59,7 @@ constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 127) / 128 * 128;
 // Several blocks share a multiprocessor, so that one computes while others wait. The 228 KiB of compute capability
 // 9.0 and 10.0 hold five slices of kGoodSlice bytes, or three of kLargeSlice, with 1 KiB per block reserved by the
 // system. Larger slices justify a cluster that not every device supports.
-constexpr int64_t kGoodSlice = 40 * 1024;
+constexpr int64_t kGoodSlice = GROUPGRAD_GOOD_SLICE;
 constexpr int64_t kLargeSlice = 228 * 1024 / 3 / 16 * 16 - 1024 - kClusterHeader - 16;
 static_assert(151936 / 8 * 4 <= kLargeSlice, "the largest common vocabulary in float32 fits three times");
 
@@ -122,61 +150,144 @@ __device__ void startLoad(const Slice<Element>& slice, ClusterShared& shared, un
   __syncthreads();  // barriers are initialised, edges are there
 }
 
-// Sums over the slice as its chunks arrive.
+// The larger ones of the logits of two words.
 template <class Element>
-__device__ OnlineSums sumSlice(const Slice<Element>& slice, ClusterShared& shared, const unsigned char* data,
-                               float scale) {
-  constexpr int kPerWord = Element::kPerWord, kUnroll = kClusterUnroll;
-  OnlineSums sums;
-  withAlignment<Element>(data + slice.misalignment, [&](auto odd) {
-    const unsigned char* row = data + slice.misalignment;
+__device__ __forceinline__ uint32_t largerWord(uint32_t a, uint32_t b) {
+  if constexpr (std::is_same_v<Element, Bfloat16>) return maxBfloat16(a, b);
+  if constexpr (std::is_same_v<Element, Float16>) return maxFloat16(a, b);
+  return __float_as_uint(fmaxf(__uint_as_float(a), __uint_as_float(b)));
+}
+
+// fn(word) for this thread's words among [from, end) of the slice, kClusterUnroll of which are loaded at once.
+template <bool kOdd, class F>
+__device__ __forceinline__ void forEachWord(const unsigned char* row, int from, int end, const F& fn) {
+  constexpr int kUnroll = kClusterUnroll;
+  int word = from + int(threadIdx.x);
+  for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
+    uint32_t loaded[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) loaded[u] = loadWord<kOdd>(row, word + u * kClusterThreads);
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) fn(loaded[u]);
+  }
+  for (; word < end; word += kClusterThreads) fn(loadWord<kOdd>(row, word));
+}
+
+// Whether the slice ends with a logit that is not part of a whole word, and this thread handles it.
+template <class Element>
+__device__ __forceinline__ bool ownsLast(const Slice<Element>& slice) {
+  constexpr int kPerWord = Element::kPerWord;
+  return slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x);
+}
+template <class Element>
+__device__ __forceinline__ float lastOf(const Slice<Element>& slice, const unsigned char* data) {
+  return loadElement<Element>(data + slice.misalignment + (slice.count - 1) * slice.kBytes);
+}
+
+// The largest logit of the slice, found as its chunks arrive. By all threads; each gets it.
+template <class Element>
+__device__ float maximumOf(const Slice<Element>& slice, ClusterShared& shared, const unsigned char* data) {
+  constexpr int kPerWord = Element::kPerWord;
+  const auto larger = [](float a, float b) { return fmaxf(a, b); };
+  const float lowest[2] = {-Element::kLargest, -Element::kLargest};
+  uint32_t words = Element::pack(lowest);
+  const unsigned char* row = data + slice.misalignment;
+  withAlignment<Element>(row, [&](auto odd) {
     for (int q = 0; q < kChunks; ++q) {
       barrierWait(&shared.barriers[q]);
-      const int end = slice.chunkEnd(q) / kPerWord;
-      int word = q * slice.chunk / kPerWord + int(threadIdx.x);
-      for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
-        float x[kUnroll * kPerWord];
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u) {
-          Element::unpack(loadWord<odd>(row, word + u * kClusterThreads), x + u * kPerWord);
-        }
-        sums.add(x, scale);
-      }
-      for (; word < end; word += kClusterThreads) {
-        float x[kPerWord];
-        Element::unpack(loadWord<odd>(row, word), x);
-        sums.add(x, scale);
-      }
-    }
-    if (slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      const float x[1] = {loadElement<Element>(row + (slice.count - 1) * slice.kBytes)};
-      sums.add(x, scale);
+      forEachWord<odd>(row, q * slice.chunk / kPerWord, slice.chunkEnd(q) / kPerWord,
+                       [&](uint32_t word) { words = largerWord<Element>(words, word); });
     }
   });
-  return sums;
+  float x[2] = {-kFloatMax, -kFloatMax};
+  Element::unpack(words, x);
+  float own = fmaxf(x[0], x[1]);
+  if (ownsLast(slice)) own = fmaxf(own, lastOf(slice, data));
+  own = warpReduce(own, larger);
+  if (threadIdx.x % kWarp == 0) shared.warpMaxima[threadIdx.x / kWarp] = own;
+  __syncthreads();
+  float maximum = shared.warpMaxima[0];
+#pragma unroll
+  for (int warp = 1; warp < kClusterWarps; ++warp) maximum = fmaxf(maximum, shared.warpMaxima[warp]);
+  return maximum;
+}
+
+// Sums of exp2(y) and exp2(y) y over this thread's logits.
+struct SliceSums {
+  float sum = 0, moment = 0;
+};
+
+// `kClamped`: y may be -inf.
+template <class Element, bool kOdd, bool kFused, bool kClamped>
+__device__ SliceSums sumWords(const Slice<Element>& slice, const unsigned char* data, float maximum, float scaled,
+                              float scale) {
+  SliceSums s;
+  const auto add = [&](float x) {
+    const float y = kFused ? multiplyAdd(x, scale, -scaled) : multiply(x - maximum, scale);
+    const float e = exp2Fast(y);
+    s.sum += e;  // NaN and +inf come through
+    s.moment = multiplyAdd(e, kClamped ? fmaxf(y, kExp2Low) : y, s.moment);
+  };
+  forEachWord<kOdd>(data + slice.misalignment, 0, slice.count / Element::kPerWord, [&](uint32_t word) {
+    float x[Element::kPerWord];
+    Element::unpack(word, x);
+#pragma unroll
+    for (int i = 0; i < Element::kPerWord; ++i) add(x[i]);
+  });
+  if (ownsLast(slice)) add(lastOf(slice, data));
+  return s;
+}
+
+template <class Element>
+__device__ SliceSums sumSlice(const Slice<Element>& slice, const unsigned char* data, float maximum, const Frame& frame,
+                              float scale) {
+  SliceSums s;
+  withAlignment<Element>(data + slice.misalignment, [&](auto odd) {
+    if (frame.fused) {
+      s = sumWords<Element, odd, true, false>(slice, data, maximum, frame.scaled, scale);
+      if (s.moment != s.moment) s = sumWords<Element, odd, true, true>(slice, data, maximum, frame.scaled, scale);
+    } else {
+      s = sumWords<Element, odd, false, true>(slice, data, maximum, frame.scaled, scale);
+    }
+  });
+  return s;
 }
 
 // Turns words [from, end) of the slice into their gradient, in shared memory.
-template <class Element, bool kOdd, bool kSlope>
+template <class Element, bool kOdd, bool kSlope, bool kFused>
 __device__ void differentiateWords(const RowGradient& g, unsigned char* row, int from, int end, float scale) {
   constexpr int kUnroll = kClusterUnroll;
   int word = from + int(threadIdx.x);
   for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
+    uint32_t loaded[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) loaded[u] = loadWord<kOdd>(row, word + u * kClusterThreads);
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      const int at = word + u * kClusterThreads;
-      storeWord<kOdd>(row, at, gradientWord<Element, kSlope>(g, loadWord<kOdd>(row, at), scale));
+      storeWord<kOdd>(row, word + u * kClusterThreads, gradientWord<Element, kSlope, kFused>(g, loaded[u], scale));
     }
   }
   for (; word < end; word += kClusterThreads) {
-    storeWord<kOdd>(row, word, gradientWord<Element, kSlope>(g, loadWord<kOdd>(row, word), scale));
+    storeWord<kOdd>(row, word, gradientWord<Element, kSlope, kFused>(g, loadWord<kOdd>(row, word), scale));
+  }
+}
+
+// fn(whether there is an entropy term, whether the gradient is fused).
+template <class F>
+__device__ __forceinline__ void withForm(const ClusterGradient& g, const F& fn) {
+  if (!g.fused) {
+    fn(std::true_type(), std::false_type());
+  } else if (g.row.slope != 0) {
+    fn(std::true_type(), std::true_type());
+  } else {
+    fn(std::false_type(), std::true_type());
   }
 }
 
 // Turns the slice into its gradient in shared memory and stores it to global memory, by chunks. By all threads.
 template <class Element>
-__device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g, unsigned char* data, unsigned char* to,
-                              float scale, int64_t token) {
+__device__ void storeGradient(const Slice<Element>& slice, const ClusterGradient& g, unsigned char* data,
+                              unsigned char* to, float scale, int64_t token) {
   constexpr int kPerWord = Element::kPerWord, kBytes = Slice<Element>::kBytes;
   unsigned char* row = data + slice.misalignment;
   const bool bulk = int(reinterpret_cast<uintptr_t>(to) % 16) == slice.misalignment;
@@ -185,18 +296,21 @@ __device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g,
   for (int q = 0; q < kChunks; ++q) {
     const int from = q * slice.chunk / kPerWord, count = slice.chunkEnd(q), end = count / kPerWord;
     withAlignment<Element>(row, [&](auto odd) {
-      withSlope(g, [&](auto slope) { differentiateWords<Element, odd, slope>(g, row, from, end, scale); });
+      withForm(g, [&](auto slope, auto fused) {
+        differentiateWords<Element, odd, slope, fused>(g.row, row, from, end, scale);
+      });
     });
     const bool holdsLast = count == slice.count && q * slice.chunk < slice.count;
-    if (holdsLast && slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      unsigned char* last = row + (slice.count - 1) * kBytes;
-      float x[2] = {loadElement<Element>(last), 0};
-      Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
-      storeElement<Element>(last, x[0]);
+    if (holdsLast && ownsLast(slice)) {
+      float x[2] = {lastOf(slice, data), 0};
+      withForm(g, [&](auto slope, auto fused) {
+        Element::unpack(gradientWord<Element, slope, fused>(g.row, Element::pack(x), scale), x);
+      });
+      storeElement<Element>(row + (slice.count - 1) * kBytes, x[0]);
     }
     // The thread that wrote the token's word overwrites it.
     if (local >= q * slice.chunk && local < count && local / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      storeElement<Element>(row + local * kBytes, g.atToken);
+      storeElement<Element>(row + local * kBytes, g.row.atToken);
     }
     bulkFence();
     __syncthreads();
@@ -220,22 +334,28 @@ __device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g,
   }
 }
 
+// The block's sums with its own maximum, from those in a frame. The largest logit adds exactly 1.
+__device__ inline RowTotals outOfFrame(float maximum, const Frame& frame, double sum, double moment) {
+  if (!frame.fused || sum == 0) return {maximum, sum, moment};
+  const double factor = exp2f(-frame.rest);
+  return {maximum, 1 + factor * (sum - exp2Fast(frame.rest)), factor * (moment - frame.rest * sum)};
+}
+
 // The sums of the whole row, from those of every thread of the cluster. By all threads; the first warp gets them.
-__device__ inline RowTotals exchange(const OnlineSums& own, ClusterShared& shared, uint32_t rank, uint32_t ranks,
-                                     float scale) {
-  const RowTotals warp = warpTotals(own, scale);
+__device__ inline RowTotals exchange(float maximum, const Frame& frame, const SliceSums& own, ClusterShared& shared,
+                                     uint32_t rank, uint32_t ranks, float scale) {
+  const double warpSum = warpReduce(double(own.sum), Plus()), warpMoment = warpReduce(double(own.moment), Plus());
   const uint32_t lane = threadIdx.x % kWarp, index = threadIdx.x / kWarp;
   if (lane == 0) {
-    shared.warpMaxima[index] = warp.maximum;
-    shared.warpSums[index] = warp.sum;
-    shared.warpMoments[index] = warp.moment;
+    shared.warpSums[index] = warpSum;
+    shared.warpMoments[index] = warpMoment;
   }
   __syncthreads();
   RowTotals totals;
   if (index == 0) {
-    if (lane < kClusterWarps)
-      totals.add({shared.warpMaxima[lane], shared.warpSums[lane], shared.warpMoments[lane]}, scale);
-    totals = warpTotals(totals, scale);
+    const double sum = warpReduce(lane < kClusterWarps ? shared.warpSums[lane] : 0, Plus());
+    const double moment = warpReduce(lane < kClusterWarps ? shared.warpMoments[lane] : 0, Plus());
+    totals = outOfFrame(maximum, frame, sum, moment);
   }
   clusterWait();  // every block has started: its shared memory may be written
   if (index == 0 && lane < ranks) {
@@ -251,6 +371,19 @@ __device__ inline RowTotals exchange(const OnlineSums& own, ClusterShared& share
     totals = warpTotals(totals, scale);
   }
   return totals;
+}
+
+// The gradient in the form in which it is computed fastest.
+template <class Element>
+__device__ ClusterGradient formOf(const RowGradient& g, float scale) {
+  const Frame frame(g.maximum, scale);
+  ClusterGradient out{g, frame.fused, mayOverflow<Element>(g)};
+  if (!frame.fused) return out;
+  const float factor = exp2f(-frame.rest);
+  out.row.maximum = frame.scaled;
+  out.row.constant = factor * (g.constant - g.slope * frame.rest);
+  out.row.slope = factor * g.slope;
+  return out;
 }
 
 template <class Element>
@@ -272,21 +405,23 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
   unsigned char* data = sharedMemory() + kClusterHeader;
   const LogitsRequest& r = p.request;
   const uint32_t rank = clusterRank(), ranks = clusterSize();
-  const int64_t row = int64_t(blockIdx.x / ranks);
+  const int64_t row = int64_t(blockIdx.x >> (31 - __clz(int(ranks))));  // ranks is a power of two
   const Slice<Element> slice(p, row, rank);
   const bool read = isRead(visit, p, row);
 
-  RowGradient gradient{};
+  ClusterGradient gradient{};
   if (read && visit != RowVisit::backward) {
     startLoad(slice, shared, data);
     clusterArriveRelaxed();  // this block has started
     if (threadIdx.x == 0) shared.inputs = readInputs<Element>(visit, p, row);
-    const OnlineSums own = sumSlice(slice, shared, data, p.scale);
-    const RowTotals totals = exchange(own, shared, rank, ranks, p.scale);
+    const float maximum = maximumOf(slice, shared, data);
+    const Frame frame(maximum, p.scale);
+    const SliceSums own = sumSlice(slice, data, maximum, frame, p.scale);
+    const RowTotals totals = exchange(maximum, frame, own, shared, rank, ranks, p.scale);
     if (threadIdx.x == 0) {
       const RowValues v = valuesOf(totals, shared.inputs.logit, p.inverseTemperature);
       shared.countOffending = v.bad && !v.allMinus;
-      shared.gradient = finishFirstVisit(visit, p, row, shared.inputs, v, rank == 0);
+      shared.gradient = formOf<Element>(finishFirstVisit(visit, p, row, shared.inputs, v, rank == 0), p.scale);
     }
     __syncthreads();
     if (shared.countOffending) countOffending(slice, data, *p.header);
@@ -294,9 +429,12 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
   } else if (!read && visit != RowVisit::backward) {
     if (rank == 0 && threadIdx.x == 0) writeUnread(visit, p, row);
   } else if (read) {
-    gradient = recordedGradient(p, row);
-    if (gradient.kind == RowGradient::values) {
-      startLoad(slice, shared, data);
+    const bool loads = mayHaveGradient(p, row);
+    if (loads) startLoad(slice, shared, data);
+    if (threadIdx.x == 0) shared.gradient = formOf<Element>(recordedGradient(p, row), p.scale);
+    __syncthreads();
+    gradient = shared.gradient;
+    if (loads) {
       for (int q = 0; q < kChunks; ++q) barrierWait(&shared.barriers[q]);
     }
   }
@@ -304,13 +442,13 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
 
   unsigned char* out = rowAddress(r.gradLogits, r, row, slice.kBytes);
   unsigned char* to = out + slice.first * slice.kBytes;
-  if (gradient.kind == RowGradient::values) {
+  if (gradient.row.kind == RowGradient::values) {
     storeGradient(slice, gradient, data, to, p.scale, r.tokens[row]);
-    if (mayOverflow<Element>(gradient)) {
+    if (gradient.mayOverflow) {
       countOverflows<Element>(data + slice.misalignment, slice.count, p.overflows, int(threadIdx.x), kClusterThreads);
     }
-  } else if (gradient.kind == RowGradient::notANumber || !r.zeroed) {
-    const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
+  } else if (gradient.row.kind == RowGradient::notANumber || !r.zeroed) {
+    const float value = gradient.row.kind == RowGradient::zero ? 0 : float(NAN);
     fillBytes<Element>(to, int64_t(slice.count) * slice.kBytes, value, int(threadIdx.x), kClusterThreads);
   }
   if (rank == 0 && !r.zeroed) {

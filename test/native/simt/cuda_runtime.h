@@ -166,6 +166,7 @@ void __stcs(T* address, T value) {
   *address = value;
 }
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
+inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
 inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
 
 template <class... Parameters, class... Arguments>
