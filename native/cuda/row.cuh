@@ -353,16 +353,6 @@ __device__ __forceinline__ uint32_t gradientWord(const RowGradient& g, uint32_t 
   return Element::pack(x);
 }
 
-// fn(whether there is an entropy term).
-template <class F>
-__device__ __forceinline__ void withSlope(const RowGradient& g, const F& fn) {
-  if (g.slope == 0) {
-    fn(std::false_type());
-  } else {
-    fn(std::true_type());
-  }
-}
-
 // Fills `bytes` bytes, by `threads` threads of which this is number `rank`.
 template <class Element>
 __device__ inline void fillBytes(unsigned char* to, int64_t bytes, float value, int rank, int threads) {

@@ -9,13 +9,10 @@
 namespace groupgrad::cuda {
 
 #ifndef GROUPGRAD_CLUSTER_THREADS
-#define GROUPGRAD_CLUSTER_THREADS 256
-#endif
-#ifndef GROUPGRAD_GOOD_SLICE
-#define GROUPGRAD_GOOD_SLICE (40 * 1024)
+#define GROUPGRAD_CLUSTER_THREADS 512
 #endif
 #ifndef GROUPGRAD_CHUNKS
-#define GROUPGRAD_CHUNKS 4
+#define GROUPGRAD_CHUNKS 2
 #endif
 constexpr int kClusterThreads = GROUPGRAD_CLUSTER_THREADS;
 constexpr int kClusterWarps = kClusterThreads / kWarp;
@@ -54,14 +51,14 @@ struct ClusterShared {
   bool countOffending;
 };
 // The slice follows, with the same alignment modulo 16 as the row in global memory.
-constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 127) / 128 * 128;
+constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 15) / 16 * 16;
 
-// Several blocks share a multiprocessor, so that one computes while others wait. The 228 KiB of compute capability
-// 9.0 and 10.0 hold five slices of kGoodSlice bytes, or three of kLargeSlice, with 1 KiB per block reserved by the
-// system. Larger slices justify a cluster that not every device supports.
-constexpr int64_t kGoodSlice = GROUPGRAD_GOOD_SLICE;
-constexpr int64_t kLargeSlice = 228 * 1024 / 3 / 16 * 16 - 1024 - kClusterHeader - 16;
-static_assert(151936 / 8 * 4 <= kLargeSlice, "the largest common vocabulary in float32 fits three times");
+// Three blocks share a multiprocessor, so that some compute while others load and store: the 228 KiB of compute
+// capability 9.0 and 10.0 hold three slices of kGoodSlice bytes, with 1 KiB per block reserved by the system. Larger
+// slices justify a cluster that not every device supports.
+constexpr int kClusterBlocks = 3;
+constexpr int64_t kGoodSlice = 228 * 1024 / kClusterBlocks / 16 * 16 - 1024 - kClusterHeader - 16;
+static_assert(151936 / 8 * 4 <= kGoodSlice, "the largest common vocabulary in float32 fits three times");
 
 // A whole number of 16-byte vectors.
 inline int64_t logitsPerSlice(int64_t vocab, int ranks, int elementBytes) {
@@ -158,19 +155,22 @@ __device__ __forceinline__ uint32_t largerWord(uint32_t a, uint32_t b) {
   return __float_as_uint(fmaxf(__uint_as_float(a), __uint_as_float(b)));
 }
 
-// fn(word) for this thread's words among [from, end) of the slice, kClusterUnroll of which are loaded at once.
+// fn(word's number, word) for this thread's words among [from, end) of the slice, kClusterUnroll of which are loaded at
+// once.
 template <bool kOdd, class F>
 __device__ __forceinline__ void forEachWord(const unsigned char* row, int from, int end, const F& fn) {
   constexpr int kUnroll = kClusterUnroll;
   int word = from + int(threadIdx.x);
+#pragma unroll 1
   for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
     uint32_t loaded[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) loaded[u] = loadWord<kOdd>(row, word + u * kClusterThreads);
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) fn(loaded[u]);
+    for (int u = 0; u < kUnroll; ++u) fn(word + u * kClusterThreads, loaded[u]);
   }
-  for (; word < end; word += kClusterThreads) fn(loadWord<kOdd>(row, word));
+#pragma unroll 1
+  for (; word < end; word += kClusterThreads) fn(word, loadWord<kOdd>(row, word));
 }
 
 // Whether the slice ends with a logit that is not part of a whole word, and this thread handles it.
@@ -193,10 +193,11 @@ __device__ float maximumOf(const Slice<Element>& slice, ClusterShared& shared, c
   uint32_t words = Element::pack(lowest);
   const unsigned char* row = data + slice.misalignment;
   withAlignment<Element>(row, [&](auto odd) {
+#pragma unroll 1
     for (int q = 0; q < kChunks; ++q) {
       barrierWait(&shared.barriers[q]);
       forEachWord<odd>(row, q * slice.chunk / kPerWord, slice.chunkEnd(q) / kPerWord,
-                       [&](uint32_t word) { words = largerWord<Element>(words, word); });
+                       [&](int, uint32_t word) { words = largerWord<Element>(words, word); });
     }
   });
   float x[2] = {-kFloatMax, -kFloatMax};
@@ -228,7 +229,7 @@ __device__ SliceSums sumWords(const Slice<Element>& slice, const unsigned char* 
     s.sum += e;  // NaN and +inf come through
     s.moment = multiplyAdd(e, kClamped ? fmaxf(y, kExp2Low) : y, s.moment);
   };
-  forEachWord<kOdd>(data + slice.misalignment, 0, slice.count / Element::kPerWord, [&](uint32_t word) {
+  forEachWord<kOdd>(data + slice.misalignment, 0, slice.count / Element::kPerWord, [&](int, uint32_t word) {
     float x[Element::kPerWord];
     Element::unpack(word, x);
 #pragma unroll
@@ -253,25 +254,6 @@ __device__ SliceSums sumSlice(const Slice<Element>& slice, const unsigned char* 
   return s;
 }
 
-// Turns words [from, end) of the slice into their gradient, in shared memory.
-template <class Element, bool kOdd, bool kSlope, bool kFused>
-__device__ void differentiateWords(const RowGradient& g, unsigned char* row, int from, int end, float scale) {
-  constexpr int kUnroll = kClusterUnroll;
-  int word = from + int(threadIdx.x);
-  for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
-    uint32_t loaded[kUnroll];
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) loaded[u] = loadWord<kOdd>(row, word + u * kClusterThreads);
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      storeWord<kOdd>(row, word + u * kClusterThreads, gradientWord<Element, kSlope, kFused>(g, loaded[u], scale));
-    }
-  }
-  for (; word < end; word += kClusterThreads) {
-    storeWord<kOdd>(row, word, gradientWord<Element, kSlope, kFused>(g, loadWord<kOdd>(row, word), scale));
-  }
-}
-
 // fn(whether there is an entropy term, whether the gradient is fused).
 template <class F>
 __device__ __forceinline__ void withForm(const ClusterGradient& g, const F& fn) {
@@ -292,36 +274,40 @@ __device__ void storeGradient(const Slice<Element>& slice, const ClusterGradient
   unsigned char* row = data + slice.misalignment;
   const bool bulk = int(reinterpret_cast<uintptr_t>(to) % 16) == slice.misalignment;
   const int64_t local = token - slice.first;
-  int stored = slice.low;
+  // The thread that writes the token's word, or the last logit, overwrites it; with a number of the chunk.
+  const int tokenChunk = local >= 0 && local < slice.count ? int(local) / slice.chunk : -1;
+  const bool ownsToken = tokenChunk >= 0 && int(local) / kPerWord % kClusterThreads == int(threadIdx.x);
+  int stored = slice.low;  // of thread 0
+#pragma unroll 1
   for (int q = 0; q < kChunks; ++q) {
-    const int from = q * slice.chunk / kPerWord, count = slice.chunkEnd(q), end = count / kPerWord;
+    const int from = q * slice.chunk, count = slice.chunkEnd(q);
     withAlignment<Element>(row, [&](auto odd) {
       withForm(g, [&](auto slope, auto fused) {
-        differentiateWords<Element, odd, slope, fused>(g.row, row, from, end, scale);
+        forEachWord<odd>(row, from / kPerWord, count / kPerWord, [&](int word, uint32_t logits) {
+          storeWord<odd>(row, word, gradientWord<Element, slope, fused>(g.row, logits, scale));
+        });
       });
     });
-    const bool holdsLast = count == slice.count && q * slice.chunk < slice.count;
-    if (holdsLast && ownsLast(slice)) {
+    if (count == slice.count && from < count && ownsLast(slice)) {
       float x[2] = {lastOf(slice, data), 0};
       withForm(g, [&](auto slope, auto fused) {
         Element::unpack(gradientWord<Element, slope, fused>(g.row, Element::pack(x), scale), x);
       });
       storeElement<Element>(row + (slice.count - 1) * kBytes, x[0]);
     }
-    // The thread that wrote the token's word overwrites it.
-    if (local >= q * slice.chunk && local < count && local / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      storeElement<Element>(row + local * kBytes, g.row.atToken);
-    }
+    if (q == tokenChunk && ownsToken) storeElement<Element>(row + local * kBytes, g.row.atToken);
     bulkFence();
     __syncthreads();
-    // A vector that the next chunk shares is left to that chunk.
-    const int whole = (slice.misalignment + count * kBytes) / 16 * 16;
-    const int ready = q == kChunks - 1 ? slice.high : whole < slice.low ? slice.low : whole;
-    if (threadIdx.x == 0 && bulk && ready > stored) {
-      bulkStore(to + (stored - slice.misalignment), data + stored, uint32_t(ready - stored));
-      bulkCommit();
+    if (threadIdx.x == 0 && bulk) {
+      // A vector that the next chunk shares is left to that chunk.
+      const int whole = (slice.misalignment + count * kBytes) / 16 * 16;
+      const int ready = q == kChunks - 1 ? slice.high : whole;
+      if (ready > stored) {
+        bulkStore(to + (stored - slice.misalignment), data + stored, uint32_t(ready - stored));
+        bulkCommit();
+        stored = ready;
+      }
     }
-    stored = ready > stored ? ready : stored;
   }
   if (bulk) {
     slice.forEachEdge([&](int at) { copyElement<Element>(to + (at - slice.misalignment), data + at); });
@@ -399,7 +385,7 @@ __device__ void countOffending(const Slice<Element>& slice, const unsigned char*
 
 // Blocks of a cluster take the slices of one row.
 template <class Element, RowVisit visit>
-__global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_constant__ RowsLaunch p) {
+__global__ void __launch_bounds__(kClusterThreads, kClusterBlocks) clusterRows(const __grid_constant__ RowsLaunch p) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   ClusterShared& shared = *reinterpret_cast<ClusterShared*>(sharedMemory());
   unsigned char* data = sharedMemory() + kClusterHeader;
