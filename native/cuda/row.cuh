@@ -84,17 +84,42 @@ __device__ __forceinline__ void storeWord(unsigned char* data, int64_t word, uin
   }
 }
 
-// fn(whether words at this address are split).
+// Rows are read and written in vectors of 16 bytes, split into as many accesses as the alignment requires; which
+// thread handles which logit does not depend on it.
+struct Vector {
+  static constexpr int kBytes = 16, kWords = 4;
+};
+
+// `kAlignment`: of the row, in bytes: 16, 4 or 2.
+template <int kAlignment>
+__device__ __forceinline__ uint4 loadVector(const unsigned char* row, int vector) {
+  const unsigned char* at = row + int64_t(vector) * Vector::kBytes;
+  if constexpr (kAlignment == Vector::kBytes) return *reinterpret_cast<const uint4*>(at);
+  constexpr bool kOdd = kAlignment == 2;
+  return make_uint4(loadWord<kOdd>(at, 0), loadWord<kOdd>(at, 1), loadWord<kOdd>(at, 2), loadWord<kOdd>(at, 3));
+}
+// fn(the common alignment of these addresses).
 template <class Element, class F>
-__device__ __forceinline__ void withAlignment(const void* address, const F& fn) {
-  if constexpr (Element::kPerWord == 1) {
-    fn(std::false_type());
-  } else if (reinterpret_cast<uintptr_t>(address) % 4 == 0) {
-    fn(std::false_type());
-  } else {
-    fn(std::true_type());
+__device__ __forceinline__ void withVectors(uintptr_t addresses, const F& fn) {
+  if (addresses % Vector::kBytes == 0) {
+    fn(std::integral_constant<int, Vector::kBytes>());
+  } else if (Element::kPerWord == 1 || addresses % 4 == 0) {
+    fn(std::integral_constant<int, 4>());
+  } else if constexpr (Element::kPerWord > 1) {
+    fn(std::integral_constant<int, 2>());
   }
 }
+
+template <class Element>
+__device__ __forceinline__ void unpackVector(const uint4& v, float* x) {
+  Element::unpack(v.x, x);
+  Element::unpack(v.y, x + Element::kPerWord);
+  Element::unpack(v.z, x + 2 * Element::kPerWord);
+  Element::unpack(v.w, x + 3 * Element::kPerWord);
+}
+
+template <class Element>
+constexpr int kPerVector = Vector::kWords* Element::kPerWord;
 
 // Below this 2^y is 0; clamping y there makes 2^y y 0 rather than 0 * -inf.
 constexpr float kExp2Low = -150;
@@ -334,21 +359,15 @@ __device__ inline RowGradient recordedGradient(const RowsLaunch& p, int64_t row)
   return gradientOf(v, p.gradient[row], hasEntropy && kept ? p.batch->entropyGradient : 0, p.gradientScale);
 }
 
-// The gradient over a word's logits. `kSlope`: whether there is an entropy term. `kFused`: y = x scale - g.maximum instead
-// of (x - g.maximum) scale.
-template <class Element, bool kSlope, bool kFused = false>
+// The gradient over a word's logits.
+template <class Element>
 __device__ __forceinline__ uint32_t gradientWord(const RowGradient& g, uint32_t word, float scale) {
   float x[Element::kPerWord];
   Element::unpack(word, x);
 #pragma unroll
-  for (int i = 0; i < Element::kPerWord; ++i) {
-    float y = kFused ? multiplyAdd(x[i], scale, -g.maximum) : multiply(x[i] - g.maximum, scale);
-    if constexpr (kSlope) {
-      y = fmaxf(y, kExp2Low);
-      x[i] = exp2Fast(y) * (g.constant + g.slope * y);
-    } else {
-      x[i] = exp2Fast(y) * g.constant;
-    }
+  for (float& value : x) {
+    const float y = fmaxf(multiply(value - g.maximum, scale), kExp2Low);
+    value = exp2Fast(y) * (g.constant + g.slope * y);
   }
   return Element::pack(x);
 }

@@ -9,7 +9,7 @@
 namespace groupgrad::cuda {
 
 #ifndef GROUPGRAD_CLUSTER_THREADS
-#define GROUPGRAD_CLUSTER_THREADS 512
+#define GROUPGRAD_CLUSTER_THREADS 256
 #endif
 #ifndef GROUPGRAD_CHUNKS
 #define GROUPGRAD_CHUNKS 2
@@ -33,10 +33,18 @@ struct Frame {
   }
 };
 
-// A row's gradient. If `fused`, it is exp2(y + rest) (constant + slope (y + rest)) and `maximum` is the frame's `scaled`.
+// A row's gradient in the form that takes the fewest instructions.
 struct ClusterGradient {
+  enum Form : int32_t {
+    general,   // `row` as it is
+    sloped,    // with y = x scale - row.maximum
+    constant,  // the same without a slope, in 32 bits
+    positive,  // exp2(x scale - row.maximum), in 16 bits
+    negative,  // and with a minus sign
+  };
   RowGradient row;
-  bool fused, mayOverflow;
+  Form form;
+  bool mayOverflow;
 };
 
 struct ClusterShared {
@@ -70,13 +78,13 @@ inline int64_t clusterSharedBytes(int64_t vocab, int ranks, int elementBytes) {
   return kClusterHeader + logitsPerSlice(vocab, ranks, elementBytes) * elementBytes + 16;
 }
 
-// Words that a thread takes at once.
-constexpr int kClusterUnroll = 4;
+// Vectors that a thread takes at once.
+constexpr int kClusterUnroll = 2;
 
 // A multiple of what all threads handle at once, so that only the last chunk has a remainder.
 template <class Element>
 int32_t logitsPerChunk(int64_t sliceLogits) {
-  constexpr int64_t kStep = kClusterThreads * Element::kPerWord * kClusterUnroll;
+  constexpr int64_t kStep = kClusterThreads * kPerVector<Element> * kClusterUnroll;
   return int32_t((sliceLogits + kChunks * kStep - 1) / (kChunks * kStep) * kStep);
 }
 
@@ -155,55 +163,61 @@ __device__ __forceinline__ uint32_t largerWord(uint32_t a, uint32_t b) {
   return __float_as_uint(fmaxf(__uint_as_float(a), __uint_as_float(b)));
 }
 
-// fn(word's number, word) for this thread's words among [from, end) of the slice, kClusterUnroll of which are loaded at
-// once.
-template <bool kOdd, class F>
-__device__ __forceinline__ void forEachWord(const unsigned char* row, int from, int end, const F& fn) {
+// fn(vector's number, vector) for this thread's vectors among [from, end) of the slice, kClusterUnroll of which are
+// loaded at once.
+template <int kAlignment, class F>
+__device__ __forceinline__ void forEachVector(const unsigned char* row, int from, int end, const F& fn) {
   constexpr int kUnroll = kClusterUnroll;
-  int word = from + int(threadIdx.x);
+  int vector = from + int(threadIdx.x);
 #pragma unroll 1
-  for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
-    uint32_t loaded[kUnroll];
+  for (; vector + (kUnroll - 1) * kClusterThreads < end; vector += kUnroll * kClusterThreads) {
+    uint4 loaded[kUnroll];
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) loaded[u] = loadWord<kOdd>(row, word + u * kClusterThreads);
+    for (int u = 0; u < kUnroll; ++u) loaded[u] = loadVector<kAlignment>(row, vector + u * kClusterThreads);
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) fn(word + u * kClusterThreads, loaded[u]);
+    for (int u = 0; u < kUnroll; ++u) fn(vector + u * kClusterThreads, loaded[u]);
   }
 #pragma unroll 1
-  for (; word < end; word += kClusterThreads) fn(word, loadWord<kOdd>(row, word));
+  for (; vector < end; vector += kClusterThreads) fn(vector, loadVector<kAlignment>(row, vector));
 }
 
-// Whether the slice ends with a logit that is not part of a whole word, and this thread handles it.
+// The logit behind the last whole vector of the slice that this thread handles; at least `count` if there is none.
 template <class Element>
-__device__ __forceinline__ bool ownsLast(const Slice<Element>& slice) {
-  constexpr int kPerWord = Element::kPerWord;
-  return slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x);
+__device__ __forceinline__ int tailLogit(const Slice<Element>& slice) {
+  return slice.count / kPerVector<Element> * kPerVector<Element> + int(threadIdx.x);
 }
 template <class Element>
-__device__ __forceinline__ float lastOf(const Slice<Element>& slice, const unsigned char* data) {
-  return loadElement<Element>(data + slice.misalignment + (slice.count - 1) * slice.kBytes);
+__device__ __forceinline__ float logitAt(const Slice<Element>& slice, const unsigned char* data, int logit) {
+  return loadElement<Element>(data + slice.misalignment + logit * slice.kBytes);
 }
 
 // The largest logit of the slice, found as its chunks arrive. By all threads; each gets it.
 template <class Element>
 __device__ float maximumOf(const Slice<Element>& slice, ClusterShared& shared, const unsigned char* data) {
-  constexpr int kPerWord = Element::kPerWord;
   const auto larger = [](float a, float b) { return fmaxf(a, b); };
   const float lowest[2] = {-Element::kLargest, -Element::kLargest};
-  uint32_t words = Element::pack(lowest);
-  const unsigned char* row = data + slice.misalignment;
-  withAlignment<Element>(row, [&](auto odd) {
+  uint32_t words[Vector::kWords];
+#pragma unroll
+  for (uint32_t& word : words) word = Element::pack(lowest);
+  int begin = slice.low / Vector::kBytes;
 #pragma unroll 1
-    for (int q = 0; q < kChunks; ++q) {
-      barrierWait(&shared.barriers[q]);
-      forEachWord<odd>(row, q * slice.chunk / kPerWord, slice.chunkEnd(q) / kPerWord,
-                       [&](int, uint32_t word) { words = largerWord<Element>(words, word); });
-    }
-  });
+  for (int q = 0; q < kChunks; ++q) {
+    const int end = slice.bulkEnd(q) / Vector::kBytes;
+    barrierWait(&shared.barriers[q]);
+    forEachVector<Vector::kBytes>(data, begin, end, [&](int, const uint4& v) {
+      words[0] = largerWord<Element>(words[0], v.x);
+      words[1] = largerWord<Element>(words[1], v.y);
+      words[2] = largerWord<Element>(words[2], v.z);
+      words[3] = largerWord<Element>(words[3], v.w);
+    });
+    begin = end;
+  }
+  const uint32_t word =
+      largerWord<Element>(largerWord<Element>(words[0], words[1]), largerWord<Element>(words[2], words[3]));
   float x[2] = {-kFloatMax, -kFloatMax};
-  Element::unpack(words, x);
+  Element::unpack(word, x);
   float own = fmaxf(x[0], x[1]);
-  if (ownsLast(slice)) own = fmaxf(own, lastOf(slice, data));
+  slice.forEachEdge([&](int at) { own = fmaxf(own, loadElement<Element>(data + at)); });
   own = warpReduce(own, larger);
   if (threadIdx.x % kWarp == 0) shared.warpMaxima[threadIdx.x / kWarp] = own;
   __syncthreads();
@@ -219,9 +233,9 @@ struct SliceSums {
 };
 
 // `kClamped`: y may be -inf.
-template <class Element, bool kOdd, bool kFused, bool kClamped>
-__device__ SliceSums sumWords(const Slice<Element>& slice, const unsigned char* data, float maximum, float scaled,
-                              float scale) {
+template <class Element, int kAlignment, bool kFused, bool kClamped>
+__device__ SliceSums sumVectors(const Slice<Element>& slice, const unsigned char* data, float maximum, float scaled,
+                                float scale) {
   SliceSums s;
   const auto add = [&](float x) {
     const float y = kFused ? multiplyAdd(x, scale, -scaled) : multiply(x - maximum, scale);
@@ -229,13 +243,14 @@ __device__ SliceSums sumWords(const Slice<Element>& slice, const unsigned char* 
     s.sum += e;  // NaN and +inf come through
     s.moment = multiplyAdd(e, kClamped ? fmaxf(y, kExp2Low) : y, s.moment);
   };
-  forEachWord<kOdd>(data + slice.misalignment, 0, slice.count / Element::kPerWord, [&](int, uint32_t word) {
-    float x[Element::kPerWord];
-    Element::unpack(word, x);
+  forEachVector<kAlignment>(data + slice.misalignment, 0, slice.count / kPerVector<Element>, [&](int, const uint4& v) {
+    float x[kPerVector<Element>];
+    unpackVector<Element>(v, x);
 #pragma unroll
-    for (int i = 0; i < Element::kPerWord; ++i) add(x[i]);
+    for (float logit : x) add(logit);
   });
-  if (ownsLast(slice)) add(lastOf(slice, data));
+  const int tail = tailLogit(slice);
+  if (tail < slice.count) add(logitAt(slice, data, tail));
   return s;
 }
 
@@ -243,26 +258,72 @@ template <class Element>
 __device__ SliceSums sumSlice(const Slice<Element>& slice, const unsigned char* data, float maximum, const Frame& frame,
                               float scale) {
   SliceSums s;
-  withAlignment<Element>(data + slice.misalignment, [&](auto odd) {
+  withVectors<Element>(slice.misalignment, [&](auto alignment) {
     if (frame.fused) {
-      s = sumWords<Element, odd, true, false>(slice, data, maximum, frame.scaled, scale);
-      if (s.moment != s.moment) s = sumWords<Element, odd, true, true>(slice, data, maximum, frame.scaled, scale);
+      s = sumVectors<Element, alignment, true, false>(slice, data, maximum, frame.scaled, scale);
+      if (s.moment != s.moment) {
+        s = sumVectors<Element, alignment, true, true>(slice, data, maximum, frame.scaled, scale);
+      }
     } else {
-      s = sumWords<Element, odd, false, true>(slice, data, maximum, frame.scaled, scale);
+      s = sumVectors<Element, alignment, false, true>(slice, data, maximum, frame.scaled, scale);
     }
   });
   return s;
 }
 
-// fn(whether there is an entropy term, whether the gradient is fused).
-template <class F>
+// fn(the gradient's form).
+template <class Element, class F>
 __device__ __forceinline__ void withForm(const ClusterGradient& g, const F& fn) {
-  if (!g.fused) {
-    fn(std::true_type(), std::false_type());
-  } else if (g.row.slope != 0) {
-    fn(std::true_type(), std::true_type());
+  using Form = ClusterGradient::Form;
+  if (g.form == Form::general) {
+    fn(std::integral_constant<Form, Form::general>());
+  } else if (g.form == Form::sloped) {
+    fn(std::integral_constant<Form, Form::sloped>());
+  } else if constexpr (Element::kPerWord == 1) {
+    fn(std::integral_constant<Form, Form::constant>());
+  } else if (g.form == Form::positive) {
+    fn(std::integral_constant<Form, Form::positive>());
   } else {
-    fn(std::false_type(), std::true_type());
+    fn(std::integral_constant<Form, Form::negative>());
+  }
+}
+
+// The gradient over a word's logits.
+template <class Element, ClusterGradient::Form form>
+__device__ __forceinline__ uint32_t differentiated(const RowGradient& g, uint32_t word, float scale) {
+  using Form = ClusterGradient::Form;
+  if constexpr (form == Form::general) {
+    return gradientWord<Element>(g, word, scale);
+  } else {
+    float x[Element::kPerWord];
+    Element::unpack(word, x);
+#pragma unroll
+    for (float& value : x) {
+      const float y = multiplyAdd(value, scale, -g.maximum);
+      if constexpr (form == Form::sloped) {
+        const float clamped = fmaxf(y, kExp2Low);
+        value = exp2Fast(clamped) * (g.constant + g.slope * clamped);
+      } else if constexpr (form == Form::constant) {
+        value = exp2Fast(y) * g.constant;
+      } else {
+        value = form == Form::negative ? -exp2Fast(y) : exp2Fast(y);
+      }
+    }
+    return Element::pack(x);
+  }
+}
+
+template <int kAlignment>
+__device__ __forceinline__ void storeShared(unsigned char* row, int vector, const uint4& v) {
+  unsigned char* at = row + vector * Vector::kBytes;
+  if constexpr (kAlignment == Vector::kBytes) {
+    *reinterpret_cast<uint4*>(at) = v;
+  } else {
+    constexpr bool kOdd = kAlignment == 2;
+    storeWord<kOdd>(at, 0, v.x);
+    storeWord<kOdd>(at, 1, v.y);
+    storeWord<kOdd>(at, 2, v.z);
+    storeWord<kOdd>(at, 3, v.w);
   }
 }
 
@@ -270,32 +331,35 @@ __device__ __forceinline__ void withForm(const ClusterGradient& g, const F& fn) 
 template <class Element>
 __device__ void storeGradient(const Slice<Element>& slice, const ClusterGradient& g, unsigned char* data,
                               unsigned char* to, float scale, int64_t token) {
-  constexpr int kPerWord = Element::kPerWord, kBytes = Slice<Element>::kBytes;
+  constexpr int kLogits = kPerVector<Element>, kBytes = Slice<Element>::kBytes;
   unsigned char* row = data + slice.misalignment;
   const bool bulk = int(reinterpret_cast<uintptr_t>(to) % 16) == slice.misalignment;
+  // The thread that writes the token's gradient with the others overwrites it.
   const int64_t local = token - slice.first;
-  // The thread that writes the token's word, or the last logit, overwrites it; with a number of the chunk.
-  const int tokenChunk = local >= 0 && local < slice.count ? int(local) / slice.chunk : -1;
-  const bool ownsToken = tokenChunk >= 0 && int(local) / kPerWord % kClusterThreads == int(threadIdx.x);
+  const bool holdsToken = local >= 0 && local < slice.count;
+  const int vector = int(local) / kLogits;
+  const int owner = vector < slice.count / kLogits ? vector % kClusterThreads : int(local) % kLogits;
+  const int tokenChunk = holdsToken && owner == int(threadIdx.x) ? int(local) / slice.chunk : -1;
   int stored = slice.low;  // of thread 0
 #pragma unroll 1
   for (int q = 0; q < kChunks; ++q) {
     const int from = q * slice.chunk, count = slice.chunkEnd(q);
-    withAlignment<Element>(row, [&](auto odd) {
-      withForm(g, [&](auto slope, auto fused) {
-        forEachWord<odd>(row, from / kPerWord, count / kPerWord, [&](int word, uint32_t logits) {
-          storeWord<odd>(row, word, gradientWord<Element, slope, fused>(g.row, logits, scale));
+    withVectors<Element>(slice.misalignment, [&](auto alignment) {
+      withForm<Element>(g, [&](auto form) {
+        forEachVector<alignment>(row, from / kLogits, count / kLogits, [&](int vector, const uint4& v) {
+          const auto of = [&](uint32_t word) { return differentiated<Element, form>(g.row, word, scale); };
+          storeShared<alignment>(row, vector, make_uint4(of(v.x), of(v.y), of(v.z), of(v.w)));
         });
       });
     });
-    if (count == slice.count && from < count && ownsLast(slice)) {
-      float x[2] = {lastOf(slice, data), 0};
-      withForm(g, [&](auto slope, auto fused) {
-        Element::unpack(gradientWord<Element, slope, fused>(g.row, Element::pack(x), scale), x);
-      });
-      storeElement<Element>(row + (slice.count - 1) * kBytes, x[0]);
+    const int tail = tailLogit(slice);
+    if (tail < slice.count && tail >= from && tail < count) {
+      float x[2] = {logitAt(slice, data, tail), 0};
+      withForm<Element>(
+          g, [&](auto form) { Element::unpack(differentiated<Element, form>(g.row, Element::pack(x), scale), x); });
+      storeElement<Element>(row + tail * kBytes, x[0]);
     }
-    if (q == tokenChunk && ownsToken) storeElement<Element>(row + local * kBytes, g.row.atToken);
+    if (q == tokenChunk) storeElement<Element>(row + local * kBytes, g.row.atToken);
     bulkFence();
     __syncthreads();
     if (threadIdx.x == 0 && bulk) {
@@ -359,12 +423,21 @@ __device__ inline RowTotals exchange(float maximum, const Frame& frame, const Sl
   return totals;
 }
 
-// The gradient in the form in which it is computed fastest.
+// By one thread.
 template <class Element>
 __device__ ClusterGradient formOf(const RowGradient& g, float scale) {
+  using Form = ClusterGradient::Form;
+  ClusterGradient out{g, Form::general, mayOverflow<Element>(g)};
   const Frame frame(g.maximum, scale);
-  ClusterGradient out{g, frame.fused, mayOverflow<Element>(g)};
-  if (!frame.fused) return out;
+  if (g.kind != RowGradient::values || !frame.fused) return out;
+  constexpr bool kHalves = Element::kPerWord > 1;
+  if (kHalves && g.slope == 0 && fabsf(frame.scaled) <= 256) {
+    // The constant's logarithm joins the exponent: the rounding of a number below 512 is far below that of 16 bits.
+    out.form = g.constant < 0 ? Form::negative : Form::positive;
+    out.row.maximum = frame.scaled - (log2f(fabsf(g.constant)) - frame.rest);
+    return out;
+  }
+  out.form = kHalves || g.slope != 0 ? Form::sloped : Form::constant;
   const float factor = exp2f(-frame.rest);
   out.row.maximum = frame.scaled;
   out.row.constant = factor * (g.constant - g.slope * frame.rest);

@@ -45,20 +45,6 @@ __device__ RowTotals gather(const OnlineSums& own, StreamShared& shared, float s
   }
 }
 
-// Rows are read and written in vectors of 16 bytes, split into as many accesses as the alignment requires; which
-// thread handles which logit does not depend on it.
-struct Vector {
-  static constexpr int kBytes = 16, kWords = 4;
-};
-
-// `kAlignment`: of the row, in bytes: 16, 4 or 2.
-template <int kAlignment>
-__device__ __forceinline__ uint4 loadVector(const unsigned char* row, int vector) {
-  const unsigned char* at = row + int64_t(vector) * Vector::kBytes;
-  if constexpr (kAlignment == Vector::kBytes) return *reinterpret_cast<const uint4*>(at);
-  constexpr bool kOdd = kAlignment == 2;
-  return make_uint4(loadWord<kOdd>(at, 0), loadWord<kOdd>(at, 1), loadWord<kOdd>(at, 2), loadWord<kOdd>(at, 3));
-}
 template <int kAlignment>
 __device__ __forceinline__ void storeVector(unsigned char* row, int vector, const uint4& v) {
   unsigned char* at = row + int64_t(vector) * Vector::kBytes;
@@ -77,34 +63,12 @@ __device__ __forceinline__ void storeVector(unsigned char* row, int vector, cons
   }
 }
 
-// fn(the common alignment of these addresses).
-template <class Element, class F>
-__device__ __forceinline__ void withVectors(uintptr_t addresses, const F& fn) {
-  if (addresses % Vector::kBytes == 0) {
-    fn(std::integral_constant<int, Vector::kBytes>());
-  } else if (Element::kPerWord == 1 || addresses % 4 == 0) {
-    fn(std::integral_constant<int, 4>());
-  } else if constexpr (Element::kPerWord > 1) {
-    fn(std::integral_constant<int, 2>());
-  }
-}
-
-template <class Element>
-__device__ __forceinline__ void unpackVector(const uint4& v, float* x) {
-  Element::unpack(v.x, x);
-  Element::unpack(v.y, x + Element::kPerWord);
-  Element::unpack(v.z, x + 2 * Element::kPerWord);
-  Element::unpack(v.w, x + 3 * Element::kPerWord);
-}
-
 template <class Element>
 __device__ __forceinline__ uint4 gradientVector(const RowGradient& g, const uint4& v, float scale) {
-  return make_uint4(gradientWord<Element, true>(g, v.x, scale), gradientWord<Element, true>(g, v.y, scale),
-                    gradientWord<Element, true>(g, v.z, scale), gradientWord<Element, true>(g, v.w, scale));
+  return make_uint4(gradientWord<Element>(g, v.x, scale), gradientWord<Element>(g, v.y, scale),
+                    gradientWord<Element>(g, v.z, scale), gradientWord<Element>(g, v.w, scale));
 }
 
-template <class Element>
-constexpr int kPerVector = Vector::kWords* Element::kPerWord;
 // Vectors that a thread loads at once: 32 KiB in flight per block.
 constexpr int kStreamUnroll = 2;
 
@@ -173,7 +137,7 @@ __device__ void differentiateRow(const RowGradient& g, const unsigned char* from
   const int64_t at = int64_t(vectors) * kLogits + Team::rank();
   if (at < vocab) {
     float x[2] = {loadElement<Element>(from + at * kBytes), 0};
-    Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
+    Element::unpack(gradientWord<Element>(g, Element::pack(x), scale), x);
     storeElement<Element>(to + at * kBytes, x[0]);
   }
   // The thread that wrote the token's gradient with the others overwrites it.
