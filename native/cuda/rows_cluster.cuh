@@ -8,17 +8,11 @@
 
 namespace groupgrad::cuda {
 
-#ifndef GROUPGRAD_CLUSTER_THREADS
-#define GROUPGRAD_CLUSTER_THREADS 256
-#endif
-#ifndef GROUPGRAD_CHUNKS
-#define GROUPGRAD_CHUNKS 2
-#endif
-constexpr int kClusterThreads = GROUPGRAD_CLUSTER_THREADS;
+constexpr int kClusterThreads = 256;
 constexpr int kClusterWarps = kClusterThreads / kWarp;
 constexpr int kPortableRanks = 8;  // the largest cluster that every such device has
 constexpr int kMaxRanks = 16;      // the largest that any has
-constexpr int kChunks = GROUPGRAD_CHUNKS;
+constexpr int kChunks = 2;
 
 // y = (x - maximum) scale as one multiply-add, x scale - scaled, unless the product may be too large for that. It is off
 // by the rounding of `scaled`, the same for every x: y is (x - maximum) scale + rest.
@@ -78,13 +72,13 @@ inline int64_t clusterSharedBytes(int64_t vocab, int ranks, int elementBytes) {
   return kClusterHeader + logitsPerSlice(vocab, ranks, elementBytes) * elementBytes + 16;
 }
 
-// Vectors that a thread takes at once.
-constexpr int kClusterUnroll = 2;
+// Words that a thread takes at once.
+constexpr int kClusterUnroll = 8;
 
 // A multiple of what all threads handle at once, so that only the last chunk has a remainder.
 template <class Element>
 int32_t logitsPerChunk(int64_t sliceLogits) {
-  constexpr int64_t kStep = kClusterThreads * kPerVector<Element> * kClusterUnroll;
+  constexpr int64_t kStep = kClusterThreads * Element::kPerWord * kClusterUnroll;
   return int32_t((sliceLogits + kChunks * kStep - 1) / (kChunks * kStep) * kStep);
 }
 
@@ -163,28 +157,78 @@ __device__ __forceinline__ uint32_t largerWord(uint32_t a, uint32_t b) {
   return __float_as_uint(fmaxf(__uint_as_float(a), __uint_as_float(b)));
 }
 
-// fn(vector's number, vector) for this thread's vectors among [from, end) of the slice, kClusterUnroll of which are
-// loaded at once.
-template <int kAlignment, class F>
-__device__ __forceinline__ void forEachVector(const unsigned char* row, int from, int end, const F& fn) {
-  constexpr int kUnroll = kClusterUnroll;
-  int vector = from + int(threadIdx.x);
-#pragma unroll 1
-  for (; vector + (kUnroll - 1) * kClusterThreads < end; vector += kUnroll * kClusterThreads) {
-    uint4 loaded[kUnroll];
+// How threads access a row in shared memory: in turns of a vector of 16 bytes, or of a word where the vocabulary has no
+// whole number of vectors, so that rows of any alignment are read without bank conflicts. `kWhole`: at once; the row's
+// alignment may not allow it.
+template <class Element, bool kVectors, bool kWhole>
+struct Access {
+  static constexpr int kWords = kVectors ? Vector::kWords : 1;
+  static constexpr int kLogits = kWords * Element::kPerWord;
+  static constexpr bool kHalves = Element::kPerWord > 1 && !kWhole;
+  struct Turn {
+    uint32_t words[kWords];
+  };
+
+  __device__ static __forceinline__ Turn load(const unsigned char* row, int turn) {
+    if constexpr (kVectors && kWhole) {
+      const uint4 v = reinterpret_cast<const uint4*>(row)[turn];
+      return {{v.x, v.y, v.z, v.w}};
+    } else {
+      Turn loaded;
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) loaded[u] = loadVector<kAlignment>(row, vector + u * kClusterThreads);
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) fn(vector + u * kClusterThreads, loaded[u]);
+      for (int i = 0; i < kWords; ++i) loaded.words[i] = loadWord<kHalves>(row, turn * kWords + i);
+      return loaded;
+    }
   }
+  __device__ static __forceinline__ void store(unsigned char* row, int turn, const Turn& t) {
+    if constexpr (kVectors && kWhole) {
+      reinterpret_cast<uint4*>(row)[turn] = make_uint4(t.words[0], t.words[1], t.words[2], t.words[3]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) storeWord<kHalves>(row, turn * kWords + i, t.words[i]);
+    }
+  }
+  // fn(number, turn) for this thread's turns among those that begin in logits [from, end) of the row.
+  template <class F>
+  __device__ static __forceinline__ void forEach(const unsigned char* row, int from, int end, const F& fn) {
+    constexpr int kUnroll = kClusterUnroll / kWords;
+    int turn = from / kLogits + int(threadIdx.x);
+    end /= kLogits;
 #pragma unroll 1
-  for (; vector < end; vector += kClusterThreads) fn(vector, loadVector<kAlignment>(row, vector));
+    for (; turn + (kUnroll - 1) * kClusterThreads < end; turn += kUnroll * kClusterThreads) {
+      Turn loaded[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) loaded[u] = load(row, turn + u * kClusterThreads);
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) fn(turn + u * kClusterThreads, loaded[u]);
+    }
+#pragma unroll 1
+    for (; turn < end; turn += kClusterThreads) fn(turn, load(row, turn));
+  }
+  // Which thread handles a logit of a whole turn.
+  __device__ static int owner(int logit) { return logit / kLogits % kClusterThreads; }
+};
+
+// fn(the access to a row).
+template <class Element, class F>
+__device__ __forceinline__ void withAccess(int64_t vocab, int misalignment, const F& fn) {
+  if (vocab % kPerVector<Element> == 0) {
+    if (misalignment % Vector::kBytes == 0) {
+      fn(Access<Element, true, true>());
+    } else {
+      fn(Access<Element, true, false>());
+    }
+  } else if (misalignment % 4 == 0) {
+    fn(Access<Element, false, true>());
+  } else if constexpr (Element::kPerWord > 1) {
+    fn(Access<Element, false, false>());
+  }
 }
 
-// The logit behind the last whole vector of the slice that this thread handles; at least `count` if there is none.
+// Whether the slice ends with a logit that is not part of a whole word, and this thread handles it.
 template <class Element>
-__device__ __forceinline__ int tailLogit(const Slice<Element>& slice) {
-  return slice.count / kPerVector<Element> * kPerVector<Element> + int(threadIdx.x);
+__device__ __forceinline__ bool ownsLast(const Slice<Element>& slice) {
+  return slice.count % Element::kPerWord != 0 && Access<Element, false, true>::owner(slice.count) == int(threadIdx.x);
 }
 template <class Element>
 __device__ __forceinline__ float logitAt(const Slice<Element>& slice, const unsigned char* data, int logit) {
@@ -199,16 +243,15 @@ __device__ float maximumOf(const Slice<Element>& slice, ClusterShared& shared, c
   uint32_t words[Vector::kWords];
 #pragma unroll
   for (uint32_t& word : words) word = Element::pack(lowest);
-  int begin = slice.low / Vector::kBytes;
+  using Vectors = Access<Element, true, true>;
+  int begin = slice.low / slice.kBytes;
 #pragma unroll 1
   for (int q = 0; q < kChunks; ++q) {
-    const int end = slice.bulkEnd(q) / Vector::kBytes;
+    const int end = slice.bulkEnd(q) / slice.kBytes;
     barrierWait(&shared.barriers[q]);
-    forEachVector<Vector::kBytes>(data, begin, end, [&](int, const uint4& v) {
-      words[0] = largerWord<Element>(words[0], v.x);
-      words[1] = largerWord<Element>(words[1], v.y);
-      words[2] = largerWord<Element>(words[2], v.z);
-      words[3] = largerWord<Element>(words[3], v.w);
+    Vectors::forEach(data, begin, end, [&](int, const auto& vector) {
+#pragma unroll
+      for (int i = 0; i < Vector::kWords; ++i) words[i] = largerWord<Element>(words[i], vector.words[i]);
     });
     begin = end;
   }
@@ -233,9 +276,9 @@ struct SliceSums {
 };
 
 // `kClamped`: y may be -inf.
-template <class Element, int kAlignment, bool kFused, bool kClamped>
-__device__ SliceSums sumVectors(const Slice<Element>& slice, const unsigned char* data, float maximum, float scaled,
-                                float scale) {
+template <bool kFused, bool kClamped, class Element, class Turns>
+__device__ SliceSums sumTurns(const Slice<Element>& slice, Turns, const unsigned char* data, float maximum,
+                              float scaled, float scale) {
   SliceSums s;
   const auto add = [&](float x) {
     const float y = kFused ? multiplyAdd(x, scale, -scaled) : multiply(x - maximum, scale);
@@ -243,29 +286,29 @@ __device__ SliceSums sumVectors(const Slice<Element>& slice, const unsigned char
     s.sum += e;  // NaN and +inf come through
     s.moment = multiplyAdd(e, kClamped ? fmaxf(y, kExp2Low) : y, s.moment);
   };
-  forEachVector<kAlignment>(data + slice.misalignment, 0, slice.count / kPerVector<Element>, [&](int, const uint4& v) {
-    float x[kPerVector<Element>];
-    unpackVector<Element>(v, x);
+  Turns::forEach(data + slice.misalignment, 0, slice.count, [&](int, const auto& turn) {
 #pragma unroll
-    for (float logit : x) add(logit);
+    for (const uint32_t word : turn.words) {
+      float x[Element::kPerWord];
+      Element::unpack(word, x);
+#pragma unroll
+      for (const float logit : x) add(logit);
+    }
   });
-  const int tail = tailLogit(slice);
-  if (tail < slice.count) add(logitAt(slice, data, tail));
+  if (ownsLast(slice)) add(logitAt(slice, data, slice.count - 1));
   return s;
 }
 
 template <class Element>
-__device__ SliceSums sumSlice(const Slice<Element>& slice, const unsigned char* data, float maximum, const Frame& frame,
-                              float scale) {
+__device__ SliceSums sumSlice(const Slice<Element>& slice, int64_t vocab, const unsigned char* data, float maximum,
+                              const Frame& frame, float scale) {
   SliceSums s;
-  withVectors<Element>(slice.misalignment, [&](auto alignment) {
+  withAccess<Element>(vocab, slice.misalignment, [&](auto turns) {
     if (frame.fused) {
-      s = sumVectors<Element, alignment, true, false>(slice, data, maximum, frame.scaled, scale);
-      if (s.moment != s.moment) {
-        s = sumVectors<Element, alignment, true, true>(slice, data, maximum, frame.scaled, scale);
-      }
+      s = sumTurns<true, false>(slice, turns, data, maximum, frame.scaled, scale);
+      if (s.moment != s.moment) s = sumTurns<true, true>(slice, turns, data, maximum, frame.scaled, scale);
     } else {
-      s = sumVectors<Element, alignment, false, true>(slice, data, maximum, frame.scaled, scale);
+      s = sumTurns<false, true>(slice, turns, data, maximum, frame.scaled, scale);
     }
   });
   return s;
@@ -313,53 +356,38 @@ __device__ __forceinline__ uint32_t differentiated(const RowGradient& g, uint32_
   }
 }
 
-template <int kAlignment>
-__device__ __forceinline__ void storeShared(unsigned char* row, int vector, const uint4& v) {
-  unsigned char* at = row + vector * Vector::kBytes;
-  if constexpr (kAlignment == Vector::kBytes) {
-    *reinterpret_cast<uint4*>(at) = v;
-  } else {
-    constexpr bool kOdd = kAlignment == 2;
-    storeWord<kOdd>(at, 0, v.x);
-    storeWord<kOdd>(at, 1, v.y);
-    storeWord<kOdd>(at, 2, v.z);
-    storeWord<kOdd>(at, 3, v.w);
-  }
-}
-
 // Turns the slice into its gradient in shared memory and stores it to global memory, by chunks. By all threads.
 template <class Element>
 __device__ void storeGradient(const Slice<Element>& slice, const ClusterGradient& g, unsigned char* data,
-                              unsigned char* to, float scale, int64_t token) {
-  constexpr int kLogits = kPerVector<Element>, kBytes = Slice<Element>::kBytes;
+                              unsigned char* to, float scale, int64_t vocab, int64_t token) {
+  constexpr int kBytes = Slice<Element>::kBytes;
   unsigned char* row = data + slice.misalignment;
   const bool bulk = int(reinterpret_cast<uintptr_t>(to) % 16) == slice.misalignment;
-  // The thread that writes the token's gradient with the others overwrites it.
   const int64_t local = token - slice.first;
-  const bool holdsToken = local >= 0 && local < slice.count;
-  const int vector = int(local) / kLogits;
-  const int owner = vector < slice.count / kLogits ? vector % kClusterThreads : int(local) % kLogits;
-  const int tokenChunk = holdsToken && owner == int(threadIdx.x) ? int(local) / slice.chunk : -1;
+  const int tokenChunk = local >= 0 && local < slice.count ? int(local) / slice.chunk : -1;
   int stored = slice.low;  // of thread 0
 #pragma unroll 1
   for (int q = 0; q < kChunks; ++q) {
     const int from = q * slice.chunk, count = slice.chunkEnd(q);
-    withVectors<Element>(slice.misalignment, [&](auto alignment) {
-      withForm<Element>(g, [&](auto form) {
-        forEachVector<alignment>(row, from / kLogits, count / kLogits, [&](int vector, const uint4& v) {
-          const auto of = [&](uint32_t word) { return differentiated<Element, form>(g.row, word, scale); };
-          storeShared<alignment>(row, vector, make_uint4(of(v.x), of(v.y), of(v.z), of(v.w)));
+    withForm<Element>(g, [&](auto form) {
+      const auto of = [&](uint32_t word) { return differentiated<Element, form>(g.row, word, scale); };
+      withAccess<Element>(vocab, slice.misalignment, [&](auto turns) {
+        turns.forEach(row, from, count, [&](int number, auto turn) {
+#pragma unroll
+          for (uint32_t& word : turn.words) word = of(word);
+          turns.store(row, number, turn);
         });
+        // The thread that wrote the token's gradient with the others overwrites it.
+        if (q == tokenChunk && turns.owner(int(local)) == int(threadIdx.x)) {
+          storeElement<Element>(row + local * kBytes, g.row.atToken);
+        }
       });
+      if (count == slice.count && from < count && ownsLast(slice)) {
+        float x[2] = {logitAt(slice, data, count - 1), 0};
+        Element::unpack(of(Element::pack(x)), x);
+        storeElement<Element>(row + (count - 1) * kBytes, local == count - 1 ? g.row.atToken : x[0]);
+      }
     });
-    const int tail = tailLogit(slice);
-    if (tail < slice.count && tail >= from && tail < count) {
-      float x[2] = {logitAt(slice, data, tail), 0};
-      withForm<Element>(
-          g, [&](auto form) { Element::unpack(differentiated<Element, form>(g.row, Element::pack(x), scale), x); });
-      storeElement<Element>(row + tail * kBytes, x[0]);
-    }
-    if (q == tokenChunk) storeElement<Element>(row + local * kBytes, g.row.atToken);
     bulkFence();
     __syncthreads();
     if (threadIdx.x == 0 && bulk) {
@@ -475,7 +503,7 @@ __global__ void __launch_bounds__(kClusterThreads, kClusterBlocks) clusterRows(c
     if (threadIdx.x == 0) shared.inputs = readInputs<Element>(visit, p, row);
     const float maximum = maximumOf(slice, shared, data);
     const Frame frame(maximum, p.scale);
-    const SliceSums own = sumSlice(slice, data, maximum, frame, p.scale);
+    const SliceSums own = sumSlice(slice, r.vocab, data, maximum, frame, p.scale);
     const RowTotals totals = exchange(maximum, frame, own, shared, rank, ranks, p.scale);
     if (threadIdx.x == 0) {
       const RowValues v = valuesOf(totals, shared.inputs.logit, p.inverseTemperature);
@@ -502,7 +530,7 @@ __global__ void __launch_bounds__(kClusterThreads, kClusterBlocks) clusterRows(c
   unsigned char* out = rowAddress(r.gradLogits, r, row, slice.kBytes);
   unsigned char* to = out + slice.first * slice.kBytes;
   if (gradient.row.kind == RowGradient::values) {
-    storeGradient(slice, gradient, data, to, p.scale, r.tokens[row]);
+    storeGradient(slice, gradient, data, to, p.scale, r.vocab, r.tokens[row]);
     if (gradient.mayOverflow) {
       countOverflows<Element>(data + slice.misalignment, slice.count, p.overflows, int(threadIdx.x), kClusterThreads);
     }

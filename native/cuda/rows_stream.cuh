@@ -45,6 +45,15 @@ __device__ RowTotals gather(const OnlineSums& own, StreamShared& shared, float s
   }
 }
 
+// Vectors are split into as many accesses as the alignment requires; which thread handles which logit does not depend
+// on it. `kAlignment`: of the row, in bytes: 16, 4 or 2.
+template <int kAlignment>
+__device__ __forceinline__ uint4 loadVector(const unsigned char* row, int vector) {
+  const unsigned char* at = row + int64_t(vector) * Vector::kBytes;
+  if constexpr (kAlignment == Vector::kBytes) return *reinterpret_cast<const uint4*>(at);
+  constexpr bool kOdd = kAlignment == 2;
+  return make_uint4(loadWord<kOdd>(at, 0), loadWord<kOdd>(at, 1), loadWord<kOdd>(at, 2), loadWord<kOdd>(at, 3));
+}
 template <int kAlignment>
 __device__ __forceinline__ void storeVector(unsigned char* row, int vector, const uint4& v) {
   unsigned char* at = row + int64_t(vector) * Vector::kBytes;
@@ -61,6 +70,26 @@ __device__ __forceinline__ void storeVector(unsigned char* row, int vector, cons
       }
     }
   }
+}
+
+// fn(the common alignment of these addresses).
+template <class Element, class F>
+__device__ __forceinline__ void withVectors(uintptr_t addresses, const F& fn) {
+  if (addresses % Vector::kBytes == 0) {
+    fn(std::integral_constant<int, Vector::kBytes>());
+  } else if (Element::kPerWord == 1 || addresses % 4 == 0) {
+    fn(std::integral_constant<int, 4>());
+  } else if constexpr (Element::kPerWord > 1) {
+    fn(std::integral_constant<int, 2>());
+  }
+}
+
+template <class Element>
+__device__ __forceinline__ void unpackVector(const uint4& v, float* x) {
+  Element::unpack(v.x, x);
+  Element::unpack(v.y, x + Element::kPerWord);
+  Element::unpack(v.z, x + 2 * Element::kPerWord);
+  Element::unpack(v.w, x + 3 * Element::kPerWord);
 }
 
 template <class Element>
