@@ -1,7 +1,7 @@
 // The row kernels (K3) for compute capability 9.0 and above: a row is read once and its gradient written once. A
-// cluster of blocks holds the row in shared memory, one slice per block; bulk copies load slices in chunks whose maximum
-// is found as they arrive, and store the gradient. Which thread handles which logit depends only on the vocabulary,
-// never on where a row starts.
+// cluster of blocks holds the row in shared memory, one slice per block; bulk copies load slices in chunks whose
+// maximum is found as they arrive, and store the gradient. Which thread handles which logit depends only on the
+// vocabulary, never on where a row starts.
 #pragma once
 
 #include "row.cuh"
@@ -14,8 +14,8 @@ constexpr int kPortableRanks = 8;  // the largest cluster that every such device
 constexpr int kMaxRanks = 16;      // the largest that any has
 constexpr int kChunks = 2;
 
-// y = (x - maximum) scale as one multiply-add, x scale - scaled, unless the product may be too large for that. It is off
-// by the rounding of `scaled`, the same for every x: y is (x - maximum) scale + rest.
+// y = (x - maximum) scale as one multiply-add, x scale - scaled, unless the product is large. It is off by the rounding
+// of `scaled`, the same for every x: y is (x - maximum) scale + rest.
 struct Frame {
   float scaled, rest;
   bool fused;
@@ -23,7 +23,7 @@ struct Frame {
   __device__ Frame(float maximum, float scale) {
     scaled = multiply(maximum, scale);
     rest = multiplyAdd(maximum, scale, -scaled);
-    fused = fabsf(scaled) <= 0x1p20f;
+    fused = fabsf(scaled) <= 256;
   }
 };
 
@@ -416,7 +416,8 @@ __device__ void storeGradient(const Slice<Element>& slice, const ClusterGradient
 __device__ inline RowTotals outOfFrame(float maximum, const Frame& frame, double sum, double moment) {
   if (!frame.fused || sum == 0) return {maximum, sum, moment};
   const double factor = exp2f(-frame.rest);
-  return {maximum, 1 + factor * (sum - exp2Fast(frame.rest)), factor * (moment - frame.rest * sum)};
+  const double shifted = factor * (moment - frame.rest * sum);
+  return {maximum, 1 + factor * (sum - exp2Fast(frame.rest)), shifted > 0 ? 0 : shifted};
 }
 
 // The sums of the whole row, from those of every thread of the cluster. By all threads; the first warp gets them.
@@ -459,13 +460,13 @@ __device__ ClusterGradient formOf(const RowGradient& g, float scale) {
   const Frame frame(g.maximum, scale);
   if (g.kind != RowGradient::values || !frame.fused) return out;
   constexpr bool kHalves = Element::kPerWord > 1;
-  if (kHalves && g.slope == 0 && fabsf(frame.scaled) <= 256) {
-    // The constant's logarithm joins the exponent: the rounding of a number below 512 is far below that of 16 bits.
+  if (kHalves && g.slope == 0) {
+    // The constant's logarithm joins the exponent, whose rounding is far below that of 16 bits.
     out.form = g.constant < 0 ? Form::negative : Form::positive;
     out.row.maximum = frame.scaled - (log2f(fabsf(g.constant)) - frame.rest);
     return out;
   }
-  out.form = kHalves || g.slope != 0 ? Form::sloped : Form::constant;
+  out.form = g.slope != 0 ? Form::sloped : Form::constant;
   const float factor = exp2f(-frame.rest);
   out.row.maximum = frame.scaled;
   out.row.constant = factor * (g.constant - g.slope * frame.rest);
