@@ -162,7 +162,7 @@ for stage in "$@"; do
       ;;
     ncu)
       needs_gpu ncu &&
-        stage ncu 200 140 ncu --clock-control none --set full --import-source no -k 'regex:clusterRows|policyKernel' \
+        stage ncu 200 140 ncu --clock-control none --set full --import-source no -k 'regex:clusterRows|policyKernel|tokenLocal' \
           "$python" bench/gpu/launches.py --library "$library"
       ;;
   esac

@@ -185,6 +185,21 @@ __device__ __forceinline__ void storeToPeer(double* shared, uint32_t rank, doubl
 
 #endif
 
+// An atomic addition with acquire and release semantics at device scope; returns the value before.
+__device__ __forceinline__ unsigned addAcquireRelease(unsigned* address, unsigned value) {
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(address), "r"(value) : "memory");
+  return before;
+}
+
+// Waits until the stream's earlier kernels have ended and their writes are visible: the start of a kernel that may be
+// launched before (LaunchShape::overlaps).
+__device__ __forceinline__ void awaitEarlierKernels() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 }  // namespace groupgrad::cuda
 
 #endif

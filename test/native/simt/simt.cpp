@@ -150,6 +150,7 @@ struct Machine {
   Thread* current = nullptr;
   const std::function<void()>* kernel = nullptr;
   std::vector<std::unique_ptr<char[]>> stacks;
+  int64_t awaited = 0;    // how many threads of the launch have called awaitEarlierKernels()
   uint64_t progress = 0;  // counts events that let a waiting thread continue
   uint32_t random = 12345;
 
@@ -416,19 +417,26 @@ cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, cons
   if (int(cluster) > std::min(int(limits.cluster), setting("SIMT_LARGEST_CLUSTER", 16))) {
     return fail(cudaErrorInvalidClusterSize);
   }
-  bool cooperative = false;
+  bool cooperative = false, overlaps = false;
   for (unsigned i = 0; i < config.numAttrs; ++i) {
-    if (config.attrs[i].id == cudaLaunchAttributeCooperative) cooperative = config.attrs[i].val.cooperative != 0;
+    const auto& [id, value] = config.attrs[i];
+    if (id == cudaLaunchAttributeCooperative) cooperative = value.cooperative != 0;
+    if (id == cudaLaunchAttributeProgrammaticStreamSerialization) {
+      overlaps = value.programmaticStreamSerializationAllowed != 0;
+    }
   }
+  if (overlaps && setting("SIMT_CAPABILITY", 90) < 90) return fail(cudaErrorInvalidValue);
   const unsigned grid = config.gridDim.x;
   if (grid == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 || grid % cluster != 0) {
     return fail(cudaErrorInvalidConfiguration);
   }
   if (setting("SIMT_TRACE", 0) != 0) {
-    std::fprintf(stderr, "simt: %u blocks of %u threads, clusters of %u, %zu bytes of shared memory%s\n", grid,
-                 config.blockDim.x, cluster, config.dynamicSmemBytes, cooperative ? ", cooperative" : "");
+    std::fprintf(stderr, "simt: %u blocks of %u threads, clusters of %u, %zu bytes of shared memory%s%s\n", grid,
+                 config.blockDim.x, cluster, config.dynamicSmemBytes, cooperative ? ", cooperative" : "",
+                 overlaps ? ", overlapping" : "");
   }
   machine.kernel = &thread;
+  machine.awaited = 0;
   const unsigned together = cooperative ? grid : cluster;
   for (unsigned first = 0; first < grid; first += together) {
     std::vector<std::unique_ptr<Block>> blocks;
@@ -453,8 +461,12 @@ cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, cons
     }
     runTogether(blocks, config);
   }
+  // Such a kernel may start before earlier ones have ended.
+  if (overlaps && machine.awaited != int64_t(grid) * config.blockDim.x) return fail(cudaErrorIllegalAddress);
   return cudaSuccess;
 }
+
+void awaitEarlierKernels() { ++machine.awaited; }
 
 // ---- The runtime ------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ void barrierWait(uint64_t* barrier);
 void bulkLoad(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
 void bulkStore(void* global, const void* shared, uint32_t bytes);
 void bulkStoresRead();
+void awaitEarlierKernels();
 
 }  // namespace simt
 
@@ -91,5 +92,7 @@ template <class T>
 void storeToPeer(T* shared, uint32_t rank, T value) {
   *static_cast<T*>(simt::inPeer(shared, rank)) = value;
 }
+inline void awaitEarlierKernels() { simt::awaitEarlierKernels(); }
+inline unsigned addAcquireRelease(unsigned* address, unsigned value) { return atomicAdd(address, value); }
 
 }  // namespace groupgrad::cuda
