@@ -425,7 +425,6 @@ cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, cons
       overlaps = value.programmaticStreamSerializationAllowed != 0;
     }
   }
-  if (overlaps && setting("SIMT_CAPABILITY", 90) < 90) return fail(cudaErrorInvalidValue);
   const unsigned grid = config.gridDim.x;
   if (grid == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 || grid % cluster != 0) {
     return fail(cudaErrorInvalidConfiguration);
