@@ -61,7 +61,9 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, RowsLaunch
     if (error != cudaSuccess) return error;
     p.sliceLogits = logitsPerSlice(r.vocab, ranks, kBytes);
     p.chunkLogits = logitsPerChunk<Element>(p.sliceLogits);
-    return launch(kernel, clusterShape(rows, r.vocab, ranks, kBytes), stream, p);
+    LaunchShape shape = clusterShape(rows, r.vocab, ranks, kBytes);
+    shape.overlaps = traits.overlaps;
+    return launch(kernel, shape, stream, p);
   }
   if (r.vocab <= kWarpLogits) {
     constexpr int64_t kTeams = kSmallRowThreads / kWarp;

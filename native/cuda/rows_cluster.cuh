@@ -491,6 +491,7 @@ __global__ void __launch_bounds__(kClusterThreads, kClusterBlocks) clusterRows(c
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   ClusterShared& shared = *reinterpret_cast<ClusterShared*>(sharedMemory());
   unsigned char* data = sharedMemory() + kClusterHeader;
+  awaitEarlierKernels();
   const LogitsRequest& r = p.request;
   const uint32_t rank = clusterRank(), ranks = clusterSize();
   const int64_t row = int64_t(blockIdx.x >> (31 - __clz(int(ranks))));  // ranks is a power of two
