@@ -490,18 +490,17 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     const Counts counts = countBatch(p, plan);
     batchTokens = counts.tokens;
     d = denominators(r, int64_t(counts.tokens), int64_t(counts.nonEmpty));
-  } else if (!plan.countsMask) {
+  } else if (plan.countsMask) {
+    const auto tokens = int64_t(Block::broadcast(threadIdx.x == 0 ? awaitTotal(grid) : 0));
+    batchTokens = double(tokens);
+    d = denominators(r, tokens, r.sequences);
+  } else {
     d = denominators(r, r.sequences * r.length, r.sequences);
   }
 
   for (int64_t u = firstUnit; u < plan.units; u += step) {
     const Unit unit = unitAt(plan, r, u);
     const float advantage = advantageOf(unit.b, unit.part == 0);
-    if (plan.countsMask && u == firstUnit) {
-      const auto tokens = int64_t(Block::broadcast(threadIdx.x == 0 ? awaitTotal(grid) : 0));
-      batchTokens = double(tokens);
-      d = denominators(r, tokens, r.sequences);
-    }
     Quantities q;
     if (plan.meetBefore) {
       q = gatherUnits<Team>(p.scratch.quantities, plan, unit.b);

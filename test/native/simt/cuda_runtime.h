@@ -114,7 +114,8 @@ struct Coordinates {
 };
 const Coordinates& here();
 void yieldThread();
-void blockBarrier();
+// All threads of a block must be at the same place.
+void blockBarrier(const char* file, int line);
 void warpBarrier();
 // Every lane's value in the last call, for the lanes of the warp. Valid until the call after the next.
 const std::byte* exchangeInWarp(const void* value, std::size_t size);
@@ -140,7 +141,9 @@ inline constexpr simtIndex<&simt::Coordinates::threadIdx> threadIdx{};
 inline constexpr simtIndex<&simt::Coordinates::blockIdx> blockIdx{};
 inline constexpr simtIndex<&simt::Coordinates::gridDim> gridDim{};
 
-inline void __syncthreads() { simt::blockBarrier(); }
+inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simt::blockBarrier(file, line);
+}
 inline void __syncwarp() { simt::warpBarrier(); }
 inline void __threadfence() {}
 

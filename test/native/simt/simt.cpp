@@ -123,6 +123,8 @@ struct Block {
   uint32_t rank = 0;
   Cluster* cluster = nullptr;
   Barrier barrier;
+  const char* barrierFile = "";  // where the threads that have arrived are
+  int barrierLine = 0;
   std::vector<Warp> warps;
   std::unique_ptr<unsigned char[]> memory;
   unsigned char* shared = nullptr;
@@ -240,9 +242,18 @@ void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchCo
 const Coordinates& here() { return self().at; }
 void yieldThread() { Context::change(self().context, machine.scheduler); }
 
-void blockBarrier() {
-  Barrier& barrier = self().block->barrier;
+void blockBarrier(const char* file, int line) {
+  Block& block = *self().block;
+  Barrier& barrier = block.barrier;
   const uint64_t generation = barrier.generation;
+  if (barrier.arrived == 0) {
+    block.barrierFile = file;
+    block.barrierLine = line;
+  }
+  if (line != block.barrierLine || std::strcmp(file, block.barrierFile) != 0) {
+    std::fprintf(stderr, "simt: %s:%d and %s:%d\n", block.barrierFile, block.barrierLine, file, line);
+    die("threads of a block wait at different barriers");
+  }
   barrier.arrive();
   ++machine.progress;
   waitWhile([&] { return barrier.generation == generation; });
