@@ -2,7 +2,8 @@
 // --check, says whether the file is up to date.
 
 import { readFileSync, writeFileSync } from 'node:fs';
-import { advantageDefaults, callBounds, callDefaults, lossDefaults } from '../src/loss/config.ts';
+import { resolveFields } from '../src/base/schema.ts';
+import { callFields, lossDefaults, resolveAdvantage } from '../src/loss/config.ts';
 
 const target = 'native/c/defaults.hpp';
 
@@ -40,12 +41,17 @@ function fieldsOf(object, prefix = '') {
 }
 
 const { emptySequences, ...loss } = lossDefaults;
-// A request of the C entry has question weights where it gives their temperature.
-const { dqw: _, ...advantage } = advantageDefaults;
+// A request of the C entry has question weights where it gives their temperature, and one size for all groups.
+const { dqw: _, groupSize: __, groupSizes: ___, ...advantage } = resolveAdvantage('advantage', { hadw: {} });
+const { temperature, lossScale, metrics } = callFields;
 const parts = [
   { ...loss, dropEmptySequences: emptySequences === 'drop' },
   advantage,
-  { ...callDefaults, minTemperature: callBounds.temperature.min, minLossScale: callBounds.lossScale.min },
+  {
+    ...resolveFields({ temperature, metrics, lossScale }, '', {}),
+    minTemperature: temperature.bounds.min,
+    minLossScale: lossScale.bounds.min,
+  },
 ];
 
 const text = `// Written by \`npm run native-defaults\` from src/loss/config.ts, where changes belong.

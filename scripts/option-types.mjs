@@ -1,14 +1,15 @@
-// Writes the types of the trainer's options from their schema: `npm run option-types`; with --check, reports whether the file is
-// up to date.
+// Writes the types of options from their schemas: `npm run option-types`; with --check, reports whether the files are up to date.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { documentationOf } from '../src/base/schema.ts';
-import { importanceSampling, optimizer, trainerFields, warmStart } from '../src/train/schema.ts';
+import { anchorFields } from '../src/loss/anchor.ts';
+import { advantageFields, callFields, entropyFields, klFields, lossFields } from '../src/loss/config.ts';
+import { advantage, importanceSampling, optimizer, trainerFields, warmStart } from '../src/train/schema.ts';
 
-const target = 'src/train/option-types.ts';
 const width = 118;
-const imports = new Map();
+/** Names that the types of a file import, and their modules. */
+let imports = new Map();
 
 /** A comment with this text, indented. */
 function comment(text, indent) {
@@ -45,41 +46,65 @@ function interfaceOf(name, fields, doc = '') {
   return `${head}export interface ${name} {\n${members(fields, '  ')}\n}`;
 }
 
-const interfaces = [
-  interfaceOf('OptimizerOptions', optimizer.fields),
-  interfaceOf('WarmStartOptions', warmStart.fields, warmStart.doc),
-  interfaceOf('ImportanceSamplingOptions', importanceSampling.fields, importanceSampling.doc),
-  interfaceOf(
-    'TrainerSettings',
-    trainerFields,
-    'The settings of a trainer: numbers and names, as a configuration file holds them.',
-  ),
+const files = [
+  {
+    target: 'src/loss/option-types.ts',
+    from: 'src/loss/config.ts and src/loss/anchor.ts',
+    interfaces: () => [
+      interfaceOf('KlConfig', klFields),
+      interfaceOf('EntropyConfig', entropyFields),
+      interfaceOf('LossConfig', lossFields),
+      interfaceOf(
+        'AdvantageConfig',
+        advantageFields,
+        'How rewards become advantages. Group sizes: exactly one of `groupSize` and `groupSizes`.',
+      ),
+      interfaceOf('AnchorOptions', anchorFields),
+      interfaceOf('CallOptions', callFields, 'Numbers and switches of calls; each call takes some of them.'),
+    ],
+  },
+  {
+    target: 'src/train/option-types.ts',
+    from: 'src/train/schema.ts',
+    interfaces: () => [
+      interfaceOf('OptimizerOptions', optimizer.fields),
+      interfaceOf('WarmStartOptions', warmStart.fields, warmStart.doc),
+      interfaceOf('ImportanceSamplingOptions', importanceSampling.fields, importanceSampling.doc),
+      interfaceOf('AdvantageOptions', advantage.fields, 'How advantages are computed, apart from groups and HA-DW.'),
+      interfaceOf(
+        'TrainerSettings',
+        trainerFields,
+        'The settings of a trainer: numbers and names, as a configuration file holds them.',
+      ),
+    ],
+  },
 ];
-const modules = Map.groupBy ? Map.groupBy(imports, ([, from]) => from) : group(imports);
-const heads = [...modules].map(
-  ([from, names]) =>
-    `import type { ${names
-      .map(([name]) => name)
-      .sort()
-      .join(', ')} } from '${from}';`,
-);
-const text = [
-  '// Written by `npm run option-types` from src/train/schema.ts, where changes belong.',
-  heads.sort().join('\n'),
-  ...interfaces,
-].join('\n\n');
-const formatted = execFileSync('npx', ['biome', 'check', '--write', `--stdin-file-path=${target}`], {
-  input: `${text}\n`,
-  encoding: 'utf8',
-});
-if (!process.argv.includes('--check')) writeFileSync(target, formatted);
-else if (readFileSync(target, 'utf8') !== formatted) {
-  console.error(`${target} does not match src/train/schema.ts: run npm run option-types`);
-  process.exit(1);
+
+for (const { target, from, interfaces } of files) {
+  imports = new Map();
+  const written = interfaces();
+  const heads = [...group(imports)].map(
+    ([module, names]) => `import type { ${names.sort().join(', ')} } from '${module}';`,
+  );
+  const text = [
+    `// Written by \`npm run option-types\` from ${from}, where changes belong.`,
+    heads.sort().join('\n'),
+    ...written,
+  ];
+  const formatted = execFileSync('npx', ['biome', 'check', '--write', `--stdin-file-path=${target}`], {
+    input: `${text.join('\n\n')}\n`,
+    encoding: 'utf8',
+  });
+  if (!process.argv.includes('--check')) writeFileSync(target, formatted);
+  else if (readFileSync(target, 'utf8') !== formatted) {
+    console.error(`${target} does not match ${from}: run npm run option-types`);
+    process.exitCode = 1;
+  }
 }
 
+/** Names by module. */
 function group(entries) {
   const groups = new Map();
-  for (const entry of entries) groups.set(entry[1], [...(groups.get(entry[1]) ?? []), entry]);
+  for (const [name, module] of entries) groups.set(module, [...(groups.get(module) ?? []), name]);
   return groups;
 }

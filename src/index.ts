@@ -19,8 +19,8 @@ export { type DeviceChoice, type DeviceInfo, devices } from './devices/devices.j
 export type { LogitsDtype, Metrics } from './devices/plan.js';
 export type { SurrogateKind } from './devices/reference/surrogate.js';
 export type { Aggregation, KlEstimator, Ratio } from './devices/settings.js';
-export { type AnchorOptions, type AnchorState, DifficultyAnchor } from './loss/anchor.js';
-export type { AdvantageConfig, EntropyConfig, KlConfig, LossConfig, Surrogate } from './loss/config.js';
+export { type AnchorState, DifficultyAnchor } from './loss/anchor.js';
+export type { Surrogate } from './loss/config.js';
 export { computeDecoupledAdvantages, type WeightedRewards } from './loss/decoupled.js';
 export {
   type AdvantageResult,
@@ -35,6 +35,7 @@ export {
   type PolicyResult,
   policyLoss,
 } from './loss/losses.js';
+export type { AdvantageConfig, AnchorOptions, EntropyConfig, KlConfig, LossConfig } from './loss/option-types.js';
 export { type PresetName, presets } from './loss/presets.js';
 export type {
   LinearInput,

@@ -9,6 +9,7 @@ namespace groupgrad::defaults {
 
 constexpr Ratio kRatio = Ratio::token;
 constexpr Aggregation kAggregation = Aggregation::tokenMean;
+constexpr double kMaxLength = NAN;
 constexpr double kLogRatioClamp = INFINITY;
 constexpr double kOffPolicyThreshold = INFINITY;
 constexpr double kKlBeta = 0;

@@ -268,7 +268,7 @@ void groupgrad_policy_request_init(groupgrad_policy_request* request) {
   config.ratio = int32_t(defaults::kRatio);
   config.aggregation = int32_t(defaults::kAggregation);
   config.drop_empty_sequences = defaults::kDropEmptySequences;
-  config.max_length = NAN;
+  config.max_length = defaults::kMaxLength;
   config.log_ratio_clamp = defaults::kLogRatioClamp;
   config.off_policy_threshold = defaults::kOffPolicyThreshold;
   config.kl_beta = defaults::kKlBeta;

@@ -61,14 +61,20 @@ export interface Bounds {
 }
 
 /** `an integer at least 1 and at most 8`, for messages. */
-export function boundsText({ min, above, max, below, integer }: Bounds = {}): string {
-  const kind = integer ? 'an integer' : 'a finite number';
+export function boundsText(bounds: Bounds = {}): string {
+  const kind = bounds.integer ? 'an integer' : 'a finite number';
+  const limits = limitsText(bounds);
+  return limits === '' ? kind : `${kind} ${limits}`;
+}
+
+/** `at least 1 and at most 8`; empty without limits. */
+export function limitsText({ min, above, max, below }: Bounds): string {
   const limits: string[] = [];
   if (min !== undefined) limits.push(`at least ${min}`);
   if (above !== undefined) limits.push(`above ${above}`);
   if (max !== undefined) limits.push(`at most ${max}`);
   if (below !== undefined) limits.push(`below ${below}`);
-  return limits.length ? `${kind} ${limits.join(' and ')}` : kind;
+  return limits.join(' and ');
 }
 
 /**

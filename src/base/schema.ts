@@ -1,25 +1,36 @@
 // Options defined once: a field states an option's type, its check, its default and its meaning. The checks, the settings of a
 // run, the types of the options and their documentation are derived from it.
 
-import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject } from './check.js';
+import { type Bounds, checkBoolean, checkChoice, checkKeys, checkNumber, checkObject, limitsText } from './check.js';
 
-/** One option. `Value` is its type once defaults are filled in. */
-export interface Field<Value> {
-  /** The type of the option, as TypeScript. */
+/** What is written of an option: in types, help and documentation. */
+export interface Described {
+  /** The type of the option, as TypeScript; empty for a group without a name of its own. */
   readonly type: string;
   /** The names in `type` that must be imported, and their modules, relative to the folder of the options. */
   readonly imports?: Readonly<Record<string, string>>;
   /** Its meaning, with its unit, as sentences. */
   readonly doc: string;
+  /** The range of a number. */
+  readonly bounds?: Bounds;
   /** The default: as a value, or as a sentence. Undefined for a required option. */
   readonly fallback?: string;
   /** The options of a group. */
-  readonly fields?: Fields;
+  readonly fields?: Readonly<Record<string, Described>>;
+}
+
+/** One option. `Value` is its type once defaults are filled in. */
+export interface Field<Value> extends Described {
   /** Checks an option, and fills in defaults. TypeError or RangeError that begins with `path`. */
   resolve(path: string, given: unknown): Value;
 }
 
 export type Fields = Readonly<Record<string, Field<unknown>>>;
+
+/** Options under one name. */
+export interface Group<F extends Fields, Value = ValuesOf<F>> extends Field<Value> {
+  readonly fields: F;
+}
 
 /** The settings that result from fields. */
 export type ValuesOf<F extends Fields> = { -readonly [Name in keyof F]: F[Name] extends Field<infer V> ? V : never };
@@ -28,6 +39,8 @@ interface Stated<T> {
   doc: string;
   /** Omitted for a required option. */
   default?: T;
+  /** What the default means, as a sentence without "Default", where the value does not say it. */
+  otherwise?: string;
 }
 
 interface StatedAbsent {
@@ -38,58 +51,56 @@ interface StatedAbsent {
 }
 
 /** `undefined` means the default, and so does null if the default is null. */
-function orDefault<T>(stated: Stated<T> | StatedAbsent, given: unknown, check: () => T): T | null {
-  const isDefault = given === undefined || (given === null && stated.default === null);
-  return isDefault && stated.default !== undefined ? stated.default : check();
+function meansDefault(given: unknown, fallback: unknown): boolean {
+  return fallback !== undefined && (given === undefined || (given === null && fallback === null));
 }
 
-function fallbackOf(stated: Stated<unknown> | StatedAbsent): string | undefined {
-  if ('otherwise' in stated) return stated.otherwise;
-  const { default: fallback } = stated;
-  return fallback === undefined
-    ? undefined
-    : typeof fallback === 'string'
-      ? `\`${fallback}\``
-      : JSON.stringify(fallback);
+function fallbackOf({ default: fallback, otherwise }: Stated<unknown> | StatedAbsent): string | undefined {
+  if (otherwise !== undefined || fallback === undefined) return otherwise;
+  return typeof fallback === 'string' ? `\`${fallback}\`` : JSON.stringify(fallback);
 }
 
 /** A number that is finite in float32. */
 export function number(stated: StatedAbsent & Bounds): Field<number | null>;
 export function number(stated: Stated<number> & Bounds): Field<number>;
 export function number(stated: (Stated<number> | StatedAbsent) & Bounds): Field<number | null> {
-  const { min, above, max, below, integer } = stated;
+  const { doc, default: fallback, min, above, max, below, integer } = stated;
+  const bounds = { min, above, max, below, integer };
   return {
     type: 'number',
-    doc: stated.doc,
+    doc,
+    bounds,
     fallback: fallbackOf(stated),
     resolve: (path, given) =>
-      orDefault(stated, given, () => checkNumber(path, given, { min, above, max, below, integer })),
+      meansDefault(given, fallback) ? (fallback as number | null) : checkNumber(path, given, bounds),
   };
 }
 
 /** An integer, at least 1 unless `min` says otherwise. */
-export function count(stated: StatedAbsent & { min?: number }): Field<number | null>;
-export function count(stated: Stated<number> & { min?: number }): Field<number>;
-export function count(stated: (Stated<number> | StatedAbsent) & { min?: number }): Field<number | null> {
+export function count(stated: StatedAbsent & { min?: number; max?: number }): Field<number | null>;
+export function count(stated: Stated<number> & { min?: number; max?: number }): Field<number>;
+export function count(stated: (Stated<number> | StatedAbsent) & { min?: number; max?: number }): Field<number | null> {
   return number({ min: 1, ...(stated as StatedAbsent), integer: true });
 }
 
 export function flag(stated: Stated<boolean>): Field<boolean> {
+  const { doc, default: fallback } = stated;
   return {
     type: 'boolean',
-    doc: stated.doc,
+    doc,
     fallback: fallbackOf(stated),
-    resolve: (path, given) => orDefault(stated, given, () => checkBoolean(path, given))!,
+    resolve: (path, given) => (meansDefault(given, fallback) ? fallback! : checkBoolean(path, given)),
   };
 }
 
 /** One of some names. */
 export function choice<const T extends string>(choices: readonly T[], stated: Stated<NoInfer<T>>): Field<T> {
+  const { doc, default: fallback } = stated;
   return {
     type: choices.map((name) => `'${name}'`).join(' | '),
-    doc: stated.doc,
+    doc,
     fallback: fallbackOf(stated),
-    resolve: (path, given) => orDefault(stated, given, () => checkChoice(path, given, choices))!,
+    resolve: (path, given) => (meansDefault(given, fallback) ? fallback! : checkChoice(path, given, choices)),
   };
 }
 
@@ -102,7 +113,7 @@ export function custom<T>(field: Field<T>): Field<T> {
 export function group<F extends Fields, V = ValuesOf<F>>(
   fields: F,
   stated: { doc?: string; type?: string; refine?: (values: ValuesOf<F>, path: string) => V } = {},
-): Field<V> & { fields: F } {
+): Group<F, V> {
   return {
     type: stated.type ?? '',
     doc: stated.doc ?? '',
@@ -116,11 +127,25 @@ export function group<F extends Fields, V = ValuesOf<F>>(
 }
 
 /** A group that may be omitted as a whole, which gives null. */
-export function optional<V, F extends Fields>(field: Field<V> & { fields: F }, otherwise: string): Field<V | null> {
+export function optional<F extends Fields, V>(field: Group<F, V>, otherwise: string): Group<F, V | null> {
   return {
     ...field,
     fallback: otherwise,
     resolve: (path, given) => (given === undefined || given === null ? null : field.resolve(path, given)),
+  };
+}
+
+/** Options of something that is off without them: `off` then stands for their settings. */
+export function omittable<F extends Fields, Off extends object | null>(
+  fields: F,
+  { off, otherwise, doc = '', type = '' }: { off: Off; otherwise: string; doc?: string; type?: string },
+): Group<F, ValuesOf<F> | Off> {
+  return {
+    type,
+    doc,
+    fallback: otherwise,
+    fields,
+    resolve: (path, given) => (given === undefined ? off && { ...off } : resolveFields(fields, path, given)),
   };
 }
 
@@ -132,16 +157,57 @@ export function resolveFields<F extends Fields>(
   others: readonly string[] = [],
 ): ValuesOf<F> {
   const values = checkObject(path || 'options', given);
-  checkKeys(path, values, [...Object.keys(fields), ...others]);
-  return Object.fromEntries(
-    Object.entries(fields).map(([name, field]) => [name, field.resolve(path ? `${path}.${name}` : name, values[name])]),
-  ) as ValuesOf<F>;
+  const { names, isConstant, defaults } = prepare(fields);
+  checkKeys(path, values, others.length === 0 ? names : [...names, ...others]);
+  const settings = { ...defaults };
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i];
+    const value = values[name];
+    if (value === undefined && isConstant[i]) continue;
+    settings[name] = fields[name].resolve(path ? `${path}.${name}` : name, value);
+  }
+  return settings as ValuesOf<F>;
 }
 
-/** What a field means and its default, as one text. */
-export function documentationOf({ doc, fallback }: Pick<Field<unknown>, 'doc' | 'fallback'>): string {
-  if (!fallback) return doc;
-  const isValue = /^(`|\[|-?\d|true$|false$)/.test(fallback);
-  const text = `Default${isValue ? '' : ':'} ${fallback}.`;
-  return doc === '' ? text : `${doc} ${text}`;
+interface Prepared {
+  names: readonly string[];
+  isConstant: readonly boolean[];
+  /** In the order of `names`; undefined where a default is not a constant. */
+  defaults: Readonly<Record<string, unknown>>;
+}
+
+const prepared = new WeakMap<Fields, Prepared>();
+
+/** Defaults that are the same in every call are found once: checks must not take long beside a loss on a small batch. */
+function prepare(fields: Fields): Prepared {
+  const known = prepared.get(fields);
+  if (known) return known;
+  const names = Object.keys(fields);
+  const constants = names.map((name) => {
+    const field = fields[name];
+    const value = field.fallback === undefined || field.fields ? undefined : field.resolve(name, undefined);
+    return typeof value === 'object' && value !== null ? undefined : value;
+  });
+  const result = {
+    names,
+    isConstant: constants.map((value) => value !== undefined),
+    defaults: Object.fromEntries(names.map((name, i) => [name, constants[i]])),
+  };
+  prepared.set(fields, result);
+  return result;
+}
+
+/** What a field means, its range and its default, as one text. */
+export function documentationOf({ doc, bounds, fallback }: Described): string {
+  const isValue = /^(`|\[|-?\d|true$|false$)/.test(fallback ?? '');
+  return [doc, rangeOf(bounds), fallback ? `Default${isValue ? '' : ':'} ${fallback}.` : '']
+    .filter((text) => text !== '')
+    .join(' ');
+}
+
+/** `At least 0 and at most 1.`; empty for any finite number, and for a count from 1. */
+function rangeOf(bounds: Bounds = {}): string {
+  const { min, max, integer } = bounds;
+  const text = integer && min === 1 && max === undefined ? '' : limitsText(bounds);
+  return text === '' ? '' : `${text[0].toUpperCase()}${text.slice(1)}.`;
 }

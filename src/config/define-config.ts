@@ -1,6 +1,6 @@
 // The type of a configuration of `groupgrad train`.
 
-import type { LossConfig } from '../loss/config.js';
+import type { LossConfig } from '../loss/option-types.js';
 import type { PresetName } from '../loss/presets.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import type { TransformerPolicyOptions } from '../model/transformer-options.js';
@@ -43,7 +43,10 @@ export interface TrainConfig<E extends Example = Example>
     | Partial<Omit<TransformerPolicyOptions, 'backend'>>
     | PretrainedDescription
     | (() => PolicyLike | Promise<PolicyLike>);
-  /** A loss, a preset's name, or a preset with changes. Default: the trainer's. */
+  /**
+   * A loss, a preset's name, or a preset with changes; in a file a `surrogate` without `kind` changes parameters of the preset's.
+   * Default: the trainer's.
+   */
   loss?: LossConfig | PresetName | ({ preset: PresetName } & Partial<LossConfig>);
   /** Steps after which the run ends. Default: it does not end. */
   steps?: number;

@@ -7,8 +7,9 @@ import { backends } from '../backend/backend.js';
 import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import { moduleFile, thisFile } from '../base/package-folder.js';
 import { readText } from '../base/read-text.js';
-import type { LossConfig } from '../loss/config.js';
-import { type PresetName, presets } from '../loss/presets.js';
+import { choice } from '../base/schema.js';
+import type { LossConfig } from '../loss/option-types.js';
+import { type PresetName, presets, usualPreset } from '../loss/presets.js';
 import type { PolicyLike } from '../model/policy-like.js';
 import { dataset, type Problems, tasks } from '../tasks/index.js';
 import { ChatTemplate } from '../text/chat-template.js';
@@ -283,13 +284,24 @@ function naming<T>(field: string, run: () => T): T {
   }
 }
 
+export const presetField = choice(Object.keys(presets) as PresetName[], {
+  default: usualPreset,
+  doc: 'The loss that the other settings change. `loss=NAME` is a preset without changes.',
+});
+
+/** The surrogate of a preset keeps its parameters, unless another one is given by its `kind`. */
 function resolveLoss(loss: TrainConfig['loss']): LossConfig | undefined {
   if (loss === undefined) return undefined;
   const given = typeof loss === 'string' ? { preset: loss } : checkObject('loss', loss);
-  if ('surrogate' in given) return given as unknown as LossConfig;
-  const { preset = 'dapo', ...changes } = given;
-  checkChoice('loss.preset', preset, Object.keys(presets) as PresetName[]);
-  return { ...presets[preset as PresetName], ...changes };
+  const { preset, surrogate, ...changes } = given;
+  const changesPreset = surrogate === undefined || (isPlain(surrogate) && !('kind' in surrogate));
+  if (!changesPreset && preset === undefined) return given as unknown as LossConfig;
+  const start = presets[presetField.resolve('loss.preset', preset)];
+  return {
+    ...start,
+    ...changes,
+    surrogate: changesPreset ? { ...start.surrogate, ...surrogate } : surrogate,
+  } as LossConfig;
 }
 
 async function resolvePolicy(policy: TrainConfig['policy'], train: Problems, seed: number): Promise<PolicyLike> {

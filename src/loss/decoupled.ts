@@ -13,8 +13,8 @@ import {
   statistics,
   weightMetrics,
 } from '../devices/reference/advantages.js';
-import type { AdvantageConfig } from './config.js';
 import { type AdvantageResult, advantageResult } from './losses.js';
+import type { AdvantageConfig } from './option-types.js';
 import { checkOptions, checkThreads, planAdvantages, type Rewards, type RunOptions } from './request.js';
 
 /** One reward of several. */

@@ -3,7 +3,7 @@
 import { DeviceArray } from '../devices/device-array.js';
 import { type DeviceChoice, pickDevice } from '../devices/devices.js';
 import type { AdvantageOutput, LossScalars, Metrics } from '../devices/plan.js';
-import type { AdvantageConfig, LossConfig } from './config.js';
+import type { AdvantageConfig, LossConfig } from './option-types.js';
 import {
   checkOptions,
   checkThreads,

@@ -1,7 +1,7 @@
 // The published combinations of ratio, surrogate and aggregation with their published hyperparameters. None sets a KL or an
 // entropy term: add `kl: { beta, ... }` if your recipe has one.
 
-import type { LossConfig } from './config.js';
+import type { LossConfig } from './option-types.js';
 
 const clip = { kind: 'clip', low: 0.2, high: 0.2 } as const;
 
@@ -46,3 +46,6 @@ export const presets = {
 } as const satisfies Record<string, LossConfig>;
 
 export type PresetName = keyof typeof presets;
+
+/** The loss of a run whose configuration names none. */
+export const usualPreset = 'dapo' satisfies PresetName;

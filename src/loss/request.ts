@@ -5,7 +5,6 @@
 import {
   type ArrayTypes,
   checkArray,
-  checkBoolean,
   checkChoice,
   checkKeys,
   checkLength,
@@ -33,7 +32,8 @@ import {
   type TokenSettings,
 } from '../devices/plan.js';
 import type { LossPlan } from '../devices/settings.js';
-import { type AdvantageConfig, callBounds, callDefaults, resolveAdvantage, resolveLoss } from './config.js';
+import { callFields, dimension, maxDimension, resolveAdvantage, resolveLoss } from './config.js';
+import type { AdvantageConfig, CallOptions } from './option-types.js';
 
 /**
  * The inputs of a loss besides log-probs or logits. Per-token arrays hold B*T values, row-major. With `D` DeviceArray, any array
@@ -73,7 +73,7 @@ export interface PolicyInput<D = never> extends TokenInput<D> {
   entropies?: Float32Array | D | undefined;
 }
 
-export interface LogitsInput<D = never> extends TokenInput<D> {
+export interface LogitsInput<D = never> extends TokenInput<D>, Pick<CallOptions, 'temperature'> {
   /** B, T, V, and the distance between two rows where the vocabulary is padded (default V). */
   shape: { sequences: number; length: number; vocab: number; rowStride?: number };
   /** B*T*rowStride values: Float32Array, or Uint16Array with dtype 'bfloat16' or 'float16', or a DeviceArray. */
@@ -82,12 +82,10 @@ export interface LogitsInput<D = never> extends TokenInput<D> {
   dtype?: LogitsDtype;
   /** The chosen token of each row: B*T ids below `vocab`. In a DeviceArray an invalid id makes the loss NaN. */
   tokens: Int32Array | D;
-  /** Logits are divided by it; at least 1e-6. Default 1. */
-  temperature?: number;
 }
 
 /** Rows of logits, and the gradient with respect to each row's log-prob and entropy. Per-row arrays hold N values. */
-export interface LogitsBackwardInput<D = never> {
+export interface LogitsBackwardInput<D = never> extends Pick<CallOptions, 'temperature'> {
   /** N, V, and the distance between two rows where the vocabulary is padded (default V). */
   shape: { rows: number; vocab: number; rowStride?: number };
   /** N*rowStride values: Float32Array, or Uint16Array with dtype 'bfloat16' or 'float16', or a DeviceArray. */
@@ -96,8 +94,6 @@ export interface LogitsBackwardInput<D = never> {
   dtype?: LogitsDtype;
   /** The chosen token of each row: ids below `vocab`. In a DeviceArray an invalid id makes its row NaN. */
   tokens: Int32Array | D;
-  /** Logits are divided by it; at least 1e-6. Default 1. */
-  temperature?: number;
   /** Non-zero: the row counts; the gradient of other rows is 0. Default: all do. */
   mask?: Uint8Array | D | undefined;
   /** ∂loss/∂ℓ of each row's token. */
@@ -107,7 +103,7 @@ export interface LogitsBackwardInput<D = never> {
 }
 
 /** Hidden states of a model's last layer, and the unembedding matrix that turns them into logits. */
-export interface LinearInput extends TokenInput {
+export interface LinearInput extends TokenInput, Pick<CallOptions, 'temperature' | 'softCap'> {
   /** B, T, D and V. */
   shape: { sequences: number; length: number; hiddenSize: number; vocab: number };
   /** [B, T, D]: row b * T + t gives the logits of token t of sequence b. */
@@ -116,48 +112,25 @@ export interface LinearInput extends TokenInput {
   unembedding: Float32Array;
   /** The chosen token of each row: B*T ids below `vocab`. */
   tokens: Int32Array;
-  /** Logits are divided by it; at least 1e-6. Default 1. */
-  temperature?: number;
-  /** Logits are softCap · tanh(x / softCap) of the products x, as in Gemma 2 (`final_logit_softcapping`). Default: none. */
-  softCap?: number;
 }
 
 /** Rewards in any of these forms; NaN means "no verdict". */
 export type Rewards = Float32Array | Float64Array | readonly number[];
 
-export interface RunOptions {
+export interface RunOptions extends Pick<CallOptions, 'threads'> {
   /** Default 'auto': 'cuda' for a DeviceArray, and 'cpu' ('reference' without an addon) for typed arrays. */
   device?: DeviceChoice;
-  /** Maximum number of threads; default: one per core. Results do not depend on it. */
-  threads?: number;
 }
 
-interface GradientOptions extends RunOptions {
-  /**
-   * Default 1. The gradient is multiplied by it before it is rounded to its array's type; loss and metrics are not. float16 needs
-   * it with large vocabularies and denominators; a power of two keeps every bit. Divide it out again in float32 (docs/losses.md,
-   * "Loss scale"). At least 2^-126.
-   */
-  lossScale?: number;
-}
+interface GradientOptions extends RunOptions, Pick<CallOptions, 'lossScale'> {}
 
-interface LossOptions extends GradientOptions {
-  /** Default true. False: only the loss and its metrics. */
-  gradient?: boolean;
-  /** Default true. False: rows that cannot have a gradient may be skipped, and the metrics `kl` and `entropy` are omitted. */
-  metrics?: boolean;
-}
+interface LossOptions extends GradientOptions, Pick<CallOptions, 'gradient' | 'metrics'> {}
 
-export interface LinearOptions extends Omit<LossOptions, 'gradient' | 'lossScale'> {
+export interface LinearOptions extends Omit<LossOptions, 'gradient' | 'lossScale'>, Pick<CallOptions, 'chunkRows'> {
   /** Default 'auto': 'cpu', or 'reference' without an addon. 'cuda' is rejected: it has no matrix products. */
   device?: DeviceChoice;
   /** Default true: with respect to both. False: only the loss and its metrics. */
   gradient?: boolean | 'hidden' | 'unembedding';
-  /**
-   * Rows whose logits are in memory at once, rounded up to a multiple of 128. Default: as many as fit in 256 MiB, at least 128. A
-   * soft cap doubles the memory. No bit of the results depends on it.
-   */
-  chunkRows?: number;
 }
 
 export interface PolicyOptions<D = never> extends LossOptions {
@@ -166,25 +139,14 @@ export interface PolicyOptions<D = never> extends LossOptions {
 }
 
 /** Where the gradient with respect to logits is written. */
-interface LogitsGradientOptions<D> {
-  /** Default false. True: the gradient overwrites the logits and is returned in the same array. */
-  inPlace?: boolean;
+interface LogitsGradientOptions<D> extends Pick<CallOptions, 'inPlace' | 'zeroed'> {
   /** Where to write the gradient (layout and type of `logits`) instead of into a new array. */
   gradLogits?: Float32Array | Uint16Array | D;
-  /** Default false. True: the given `gradLogits` holds zeros, so rows without a gradient need not be written. */
-  zeroed?: boolean;
 }
 
 export interface LogitsOptions<D = never> extends LossOptions, LogitsGradientOptions<D> {}
 
 export interface LogitsBackwardOptions<D = never> extends GradientOptions, LogitsGradientOptions<D> {}
-
-/** 2^31 − 1: the limit for sequences, tokens per sequence, and vocabulary entries; their products are only bounded by memory. */
-const maxDimension = 0x7fffffff;
-
-function checkDimension(field: string, value: unknown): number {
-  return checkNumber(field, value, { min: 1, max: maxDimension, integer: true });
-}
 
 const deviceDtype = {
   Float32Array: ['float32'],
@@ -280,25 +242,27 @@ function isFloat32(rewards: unknown): boolean {
   return rewards instanceof DeviceArray ? rewards.dtype === 'float32' : isTypedArray(rewards, 'Float32Array');
 }
 
-function groupOffsets(field: string, config: AdvantageConfig, rewards: number): Int32Array {
-  const { groupSize, groupSizes } = config;
+function groupOffsets(
+  field: string,
+  { groupSize, groupSizes }: { groupSize: number | undefined; groupSizes: unknown },
+  rewards: number,
+): Int32Array {
   if ((groupSize === undefined) === (groupSizes === undefined)) {
     throw new TypeError(
       `${field}: expected exactly one of groupSize and groupSizes, got ${groupSize === undefined ? 'neither' : 'both'}`,
     );
   }
-  if (groupSizes === undefined) {
-    const size = checkDimension(`${field}.groupSize`, groupSize);
-    if (rewards % size !== 0) {
-      throw new RangeError(`${field}.groupSize: expected a divisor of the ${rewards} rewards, got ${size}`);
+  if (groupSize !== undefined) {
+    if (rewards % groupSize !== 0) {
+      throw new RangeError(`${field}.groupSize: expected a divisor of the ${rewards} rewards, got ${groupSize}`);
     }
-    return Int32Array.from({ length: rewards / size + 1 }, (_, g) => g * size);
+    return Int32Array.from({ length: rewards / groupSize + 1 }, (_, g) => g * groupSize);
   }
   const sizes = checkArray(`${field}.groupSizes`, groupSizes, 'Int32Array');
   const offsets = new Int32Array(sizes.length + 1);
   let end = 0;
   for (let g = 0; g < sizes.length; g++) {
-    checkDimension(`${field}.groupSizes[${g}]`, sizes[g]);
+    dimension.resolve(`${field}.groupSizes[${g}]`, sizes[g]);
     end += sizes[g];
     if (end > rewards) break;
     offsets[g + 1] = end;
@@ -327,7 +291,7 @@ export function planAdvantages(
       throw typeError(`${fields.config}.hadw.anchor`, 'a number, because the rewards are on the host', anchor);
     }
   }
-  const offsets = groupOffsets(fields.config, config as AdvantageConfig, values.length);
+  const offsets = groupOffsets(fields.config, settings, values.length);
   const groups = offsets.length - 1;
   return {
     plan: { rewards: values, offsets, singlePrecision: isFloat32(rewards), settings },
@@ -406,16 +370,17 @@ function planTokens<Floats, Bytes>(
     normalizer: checkDenominator('normalizer', normalizer),
     globalSequences: checkDenominator('sequences', globalSequences),
     loss,
-    metrics: options.metrics === undefined ? callDefaults.metrics : checkBoolean('options.metrics', options.metrics),
+    metrics: callFields.metrics.resolve('options.metrics', options.metrics),
     lossScale: checkLossScale(options),
     threads: checkThreads(options.threads),
   };
 }
 
 function checkLossScale({ lossScale, gradient }: Record<string, unknown>): number {
-  if (lossScale === undefined) return callDefaults.lossScale;
-  if (gradient === false) throw new TypeError('options.lossScale: expected it only without gradient: false');
-  return checkNumber('options.lossScale', lossScale, callBounds.lossScale);
+  if (lossScale !== undefined && gradient === false) {
+    throw new TypeError('options.lossScale: expected it only without gradient: false');
+  }
+  return callFields.lossScale.resolve('options.lossScale', lossScale);
 }
 
 /** A count over a whole accumulation window; an empty window divides by 1. NaN: this batch decides. */
@@ -424,7 +389,7 @@ function checkDenominator(field: string, value: unknown): number {
 }
 
 export function checkThreads(value: unknown): number {
-  return value === undefined ? 0 : checkNumber('options.threads', value, { min: 1, max: 1024, integer: true });
+  return callFields.threads.resolve('options.threads', value);
 }
 
 /** Advantages, or the rewards to compute them from. */
@@ -475,8 +440,8 @@ export function planPolicyTokens<Floats, Bytes>(
   checkKeys('', input, policyFields);
   const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length']);
-  const sequences = checkDimension('shape.sequences', s.sequences);
-  const length = checkDimension('shape.length', s.length);
+  const sequences = dimension.resolve('shape.sequences', s.sequences);
+  const length = dimension.resolve('shape.length', s.length);
   const loss = resolveLoss(config, length);
   if (!hasEntropies && (loss.entropy.coefficient !== 0 || loss.entropy.topQuantile !== 1)) {
     throw new RangeError('config.entropy: expected no entropy term, because entropies need logits: use logitsLoss');
@@ -510,8 +475,8 @@ function policyGradient(
   logProbs: Float32Array,
   onCuda: boolean,
 ): Float32Array | null {
-  const { gradient = true, gradLogProbs: given } = options;
-  if (!checkBoolean('options.gradient', gradient)) {
+  const { gradient, gradLogProbs: given } = options;
+  if (!callFields.gradient.resolve('options.gradient', gradient)) {
     if (given !== undefined) throw new TypeError('options.gradLogProbs: expected it only without gradient: false');
     return null;
   }
@@ -529,8 +494,8 @@ export function planLogitsTokens<Floats, Bytes>(
   checkKeys('', input, [...tokenFields, 'logits', 'dtype', 'tokens', 'temperature']);
   const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length', 'vocab', 'rowStride']);
-  const sequences = checkDimension('shape.sequences', s.sequences);
-  const length = checkDimension('shape.length', s.length);
+  const sequences = dimension.resolve('shape.sequences', s.sequences);
+  const length = dimension.resolve('shape.length', s.length);
   const layout = planLayout(s, input);
   const plan = planTokens(input, resolveLoss(config, length), options, sequences, length, kind);
   return { ...plan, ...layout };
@@ -541,7 +506,7 @@ function planLayout(
   shape: Record<string, unknown>,
   input: Record<string, unknown>,
 ): Pick<LogitsSettings, 'vocab' | 'rowStride' | 'dtype' | 'temperature'> {
-  const vocab = checkDimension('shape.vocab', shape.vocab);
+  const vocab = dimension.resolve('shape.vocab', shape.vocab);
   const rowStride =
     shape.rowStride === undefined
       ? vocab
@@ -551,7 +516,7 @@ function planLayout(
 }
 
 export function checkTemperature(value: unknown): number {
-  return value === undefined ? callDefaults.temperature : checkNumber('temperature', value, callBounds.temperature);
+  return callFields.temperature.resolve('temperature', value);
 }
 
 /** B*T ids, each within the vocabulary if its token is masked in. Ids on the device are checked there. */
@@ -617,7 +582,7 @@ export function planLogitsBackward(input: unknown, options: unknown = {}, onCuda
   checkKeys('', i, ['shape', 'logits', 'dtype', 'tokens', 'temperature', 'mask', 'gradLogProbs', 'gradEntropies']);
   const s = { ...checkObject('shape', i.shape) };
   checkKeys('shape', s, ['rows', 'vocab', 'rowStride']);
-  const rows = checkDimension('shape.rows', s.rows);
+  const rows = dimension.resolve('shape.rows', s.rows);
   const layout = planLayout(s, i);
   const settings = { lossScale: checkLossScale(o), threads: checkThreads(o.threads) };
   const optional = <K extends 'Uint8Array' | 'Float32Array'>(field: string, kind: K): ArrayTypes[K] | null => {
@@ -646,16 +611,13 @@ export function planLinearTokens(
   checkKeys('', input, [...tokenFields, ...more, 'tokens', 'temperature', 'softCap']);
   const s = { ...checkObject('shape', input.shape) };
   checkKeys('shape', s, ['sequences', 'length', 'hiddenSize', 'vocab']);
-  const sequences = checkDimension('shape.sequences', s.sequences);
-  const length = checkDimension('shape.length', s.length);
-  const hiddenSize = checkDimension('shape.hiddenSize', s.hiddenSize);
-  const vocab = checkDimension('shape.vocab', s.vocab);
+  const sequences = dimension.resolve('shape.sequences', s.sequences);
+  const length = dimension.resolve('shape.length', s.length);
+  const hiddenSize = dimension.resolve('shape.hiddenSize', s.hiddenSize);
+  const vocab = dimension.resolve('shape.vocab', s.vocab);
   const temperature = checkTemperature(input.temperature);
-  const softCap = input.softCap === undefined ? Infinity : checkNumber('softCap', input.softCap, { above: 0 });
-  const chunkRows =
-    options.chunkRows === undefined
-      ? undefined
-      : checkNumber('options.chunkRows', options.chunkRows, { min: 1, max: maxDimension, integer: true });
+  const softCap = callFields.softCap.resolve('softCap', input.softCap);
+  const chunkRows = callFields.chunkRows.resolve('options.chunkRows', options.chunkRows);
   const { metrics, threads } = options;
   const loss = resolveLoss(config, length);
   const plan = planTokens(input, loss, { metrics, threads }, sequences, length, arrays(false));
@@ -720,9 +682,9 @@ function planLogitsGradient(
   inputs: Readonly<Record<string, ArrayBufferView | null>>,
   onCuda: boolean,
 ): Pick<LogitsPlan, 'gradLogits' | 'zeroed'> {
-  const { inPlace: over = false, gradient: wanted = true, gradLogits: given, zeroed: holdsZeros = false } = options;
-  const inPlace = checkBoolean('options.inPlace', over);
-  const gradient = checkBoolean('options.gradient', wanted);
+  const { gradLogits: given } = options;
+  const inPlace = callFields.inPlace.resolve('options.inPlace', options.inPlace);
+  const gradient = callFields.gradient.resolve('options.gradient', options.gradient);
   if (given !== undefined && (inPlace || !gradient)) {
     throw new TypeError(`options.gradLogits: expected it only without ${inPlace ? 'inPlace' : 'gradient: false'}`);
   }
@@ -739,7 +701,7 @@ function planLogitsGradient(
     gradLogits = checkPlaced('options.gradLogits', given, kind, onCuda, logits.length, shape);
     checkSameType(gradLogits, logits);
   } else if (gradient) gradLogits = place(logits, kind, logits.length);
-  const zeroed = checkBoolean('options.zeroed', holdsZeros);
+  const zeroed = callFields.zeroed.resolve('options.zeroed', options.zeroed);
   if (zeroed && given === undefined) {
     throw new TypeError('options.zeroed: expected it only together with options.gradLogits, got true');
   }

@@ -3,8 +3,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { rangeError, typeError } from '../base/check.js';
 import type { Metrics } from '../devices/plan.js';
-import type { AdvantageConfig, LossConfig } from '../loss/config.js';
 import type { LogitsResult, PolicyResult } from '../loss/losses.js';
+import type { AdvantageConfig, LossConfig } from '../loss/option-types.js';
 import type { LogitsInput, Rewards, RunOptions, TokenInput } from '../loss/request.js';
 
 export type Floats = Float32Array | tf.Tensor;

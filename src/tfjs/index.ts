@@ -10,7 +10,7 @@ export type {} from '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_
 import { checkBoolean, checkKeys, checkObject, rangeError, typeError } from '../base/check.js';
 import type { DeviceChoice } from '../devices/devices.js';
 import type { Metrics } from '../devices/plan.js';
-import type { AdvantageConfig, LossConfig } from '../loss/config.js';
+import type { AdvantageConfig, LossConfig } from '../loss/option-types.js';
 import {
   checkOptions,
   checkThreads,

@@ -2,9 +2,9 @@
 
 import type { Metrics } from '../devices/plan.js';
 import type { DifficultyAnchor } from '../loss/anchor.js';
-import type { AdvantageConfig } from '../loss/config.js';
 import { computeDecoupledAdvantages } from '../loss/decoupled.js';
 import { type AdvantageResult, computeAdvantages } from '../loss/losses.js';
+import type { AdvantageConfig } from '../loss/option-types.js';
 import type { Group } from '../rollout/api.js';
 import { stepRewardsOf } from './choice.js';
 import type { Settings } from './options.js';

@@ -8,8 +8,13 @@ import type { RolloutEngine } from '../rollout/engine.js';
 import type { Example, Problems } from '../tasks/task.js';
 import type { TrainerSettings } from './option-types.js';
 
-export type { ImportanceSamplingOptions, OptimizerOptions, TrainerSettings, WarmStartOptions } from './option-types.js';
-export type { AdvantageOptions } from './schema.js';
+export type {
+  AdvantageOptions,
+  ImportanceSamplingOptions,
+  OptimizerOptions,
+  TrainerSettings,
+  WarmStartOptions,
+} from './option-types.js';
 
 export interface TrainerOptions<E extends Example = Example> extends TrainerSettings {
   /** `TransformerPolicy.create(…)`, `PretrainedPolicy.load(…)`, or your own model through `definePolicy` of groupgrad/tfjs. */

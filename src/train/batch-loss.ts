@@ -3,8 +3,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { DeviceChoice } from '../devices/devices.js';
 import { maxLogitBytes } from '../devices/linear.js';
-import type { LossConfig } from '../loss/config.js';
 import { logitsLoss } from '../loss/losses.js';
+import type { LossConfig } from '../loss/option-types.js';
 import { presets } from '../loss/presets.js';
 import { hiddenInPlaceOfLogits, type LinearBatch, linearLoss, linearReport } from '../model/linear-loss.js';
 import type { HiddenStates, Policy } from '../model/policy.js';

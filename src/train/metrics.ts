@@ -3,7 +3,8 @@
 import { type Combination, findMetric, type MeanOver } from '../base/metrics.js';
 import type { Metrics } from '../devices/plan.js';
 import { clipsSequences } from '../devices/settings.js';
-import { type LossConfig, lossDefaults } from '../loss/config.js';
+import { lossDefaults } from '../loss/config.js';
+import type { LossConfig } from '../loss/option-types.js';
 
 /** What of a loss tells what its metrics are means of. */
 export interface MeasuredLoss extends Pick<LossConfig, 'ratio' | 'surrogate'> {

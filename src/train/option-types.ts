@@ -1,13 +1,11 @@
 // Written by `npm run option-types` from src/train/schema.ts, where changes belong.
 
-import type { AnchorOptions } from '../loss/anchor.js';
-import type { LossConfig } from '../loss/config.js';
-import type { AdvantageOptions } from './schema.js';
+import type { AnchorOptions, LossConfig } from '../loss/option-types.js';
 
 export interface OptimizerOptions {
-  /** Default 0.0003. */
+  /** At least 0. Default 0.0003. */
   learningRate?: number;
-  /** Updates over which the learning rate rises linearly to its full value. Default 0. */
+  /** Updates over which the learning rate rises linearly to its full value. At least 0. Default 0. */
   warmupSteps?: number;
   /** The learning rate after the warm-up: constant, or falling to 0 at `totalSteps`. Default `constant`. */
   schedule?: 'constant' | 'linear' | 'cosine';
@@ -15,14 +13,14 @@ export interface OptimizerOptions {
   totalSteps?: number;
   /** Decay rates of the running means of the gradient and its square. Default [0.9, 0.999]. */
   betas?: readonly [number, number];
-  /** Added to the root of the mean square. Default 1e-8. */
+  /** Added to the root of the mean square. Above 0. Default 1e-8. */
   epsilon?: number;
   /**
    * Decoupled weight decay: each update subtracts this times the learning rate times the weight. Gains (rank 1) do
-   * not decay. Default 0.
+   * not decay. At least 0. Default 0.
    */
   weightDecay?: number;
-  /** Clips the global norm of the gradient. Default 1. */
+  /** Clips the global norm of the gradient. Above 0. Default 1. */
   maxGradientNorm?: number;
 }
 
@@ -32,7 +30,10 @@ export interface WarmStartOptions {
   steps: number;
   /** Solutions per update. Default 32. */
   batchSize?: number;
-  /** Stops early when this share of `problems` is right under greedy decoding. Default: no early stop. */
+  /**
+   * Stops early when this share of `problems` is right under greedy decoding. Above 0 and at most 1. Default: no
+   * early stop.
+   */
   until?: number;
   /** Updates between two checks of `until`. Default 25. */
   every?: number;
@@ -63,11 +64,43 @@ export interface ImportanceSamplingOptions {
   clipMax?: number | null;
 }
 
+/** How advantages are computed, apart from groups and HA-DW. */
+export interface AdvantageOptions {
+  /** What is subtracted from a reward. Default `mean`. */
+  center?: 'mean' | 'leave-one-out' | 'none';
+  /**
+   * What the difference is divided by; `group-mad` is the mean absolute deviation of the group. Default `group-std`.
+   */
+  scale?: 'group-std' | 'group-mad' | 'batch-std' | 'none';
+  /** Standard deviations divide by n − ddof. Default 1. */
+  ddof?: 0 | 1;
+  /**
+   * Added to the standard or mean absolute deviation. The default is TRL's; verl's is 1e-6. At least 0. Default
+   * 0.0001.
+   */
+  epsilon?: number;
+  /**
+   * DGPO's difficulty-aware question weights (arXiv 2601.20614, eq. 11): a softmax of −mean reward / temperature over
+   * the groups with spread, times their number. Not together with `hadw`, which weights by difficulty, too. Default:
+   * none.
+   */
+  dqw?: {
+    /** The higher, the closer to 1 all weights are. Above 0. Default 2. */
+    temperature?: number;
+  };
+  /**
+   * How several rewards become advantages. `sum-then-normalize`: advantages of their weighted sum.
+   * `normalize-then-sum`: GDPO (arXiv 2601.05242), `computeDecoupledAdvantages`; the rewards of a group count as
+   * different if any of them differs. Default `sum-then-normalize`.
+   */
+  multiObjective?: 'sum-then-normalize' | 'normalize-then-sum';
+}
+
 /** The settings of a trainer: numbers and names, as a configuration file holds them. */
 export interface TrainerSettings {
   /** Default 16. */
   promptsPerStep?: number;
-  /** Completions per prompt, at least 2. Default 8. */
+  /** Completions per prompt. At least 2. Default 8. */
   groupSize?: number;
   /** Passes of a step over its completions (TRL's num_iterations, µ in the GRPO paper). Default 1. */
   iterations?: number;
@@ -121,25 +154,33 @@ export interface TrainerSettings {
   shuffle?: boolean;
   /** Default `presets.dapo`. */
   loss?: LossConfig;
-  /** How advantages are computed. Default: as in `computeAdvantages`. */
+  /** How advantages are computed. */
   advantage?: AdvantageOptions;
   /**
-   * History-aware difficulty weighting: λ, and the anchor, which observes every sampled completion. With the anchor
-   * `none` every weight is λ: a control that separates the effect of λ from that of the history. Default: none.
+   * History-aware difficulty weighting: λ, and the anchor, which observes every sampled completion. Default: none.
    */
-  hadw?: { scale?: number; anchor?: AnchorOptions | 'none' };
+  hadw?: {
+    /** λ. Above 0. Default 1.3. */
+    scale?: number;
+    /**
+     * Its options, or `none`: then every weight is λ, a control that separates the effect of λ from that of the
+     * history.
+     */
+    anchor?: AnchorOptions | 'none';
+  };
   /**
    * The KL divergence from the reference policy (the policy before reinforcement) as one more reward, with the name
    * `kl` and the weight −`beta`: the sum over a completion's tokens of the estimator at the policy that sampled it.
    * It makes the rewards of a group differ almost always, so dynamic sampling then needs a `metric`. Default: none.
    */
   klReward?: {
+    /** Above 0. */
     beta: number;
     /** Default `k1`. */
     estimator?: 'k1' | 'k2' | 'k3';
   };
   sampling?: {
-    /** Above 0; the loss uses the same. Default 1. */
+    /** The loss uses the same. At least 0.000001. Default 1. */
     temperature?: number;
     /**
      * Maximum length of a completion in tokens, its end token included. Default: the number of characters of the
@@ -155,20 +196,21 @@ export interface TrainerSettings {
      * Log-probs of the sampler are compared with those of the loss before the first update of a step; a larger
      * difference than this is an error. With `rollout` a larger difference is a warning, and nothing for completions
      * of older weights (`maxStaleness`). On the backend groupgrad any difference is an error if the policy
-     * `decodesExactly`. Default 0.1.
+     * `decodesExactly`. Above 0. Default 0.1.
      */
     maxLogProbDifference?: number;
     /**
      * Truncates the distribution that training samples from to the fewest tokens whose probability reaches this, of
      * those that `topK` leaves. The kept tokens are stored with each completion, and log-probs, ratios, KL and
-     * entropies are those of the distribution over them. Evaluations are not affected. Default: no truncation.
+     * entropies are those of the distribution over them. Evaluations are not affected. Above 0 and at most 1.
+     * Default: no truncation.
      */
     topP?: number;
     /** Truncates the distribution, as `topP` does, to this many most likely tokens. Default: no truncation. */
     topK?: number;
     /**
      * Truncates the distribution, after `topK` and `topP`, to tokens at least this many times as likely as the most
-     * likely. Default: no truncation.
+     * likely. At least 0 and at most 1. Default: no truncation.
      */
     minP?: number;
     /** Ids that end a completion like the end tokens of the policy. Default: none. */
@@ -200,19 +242,19 @@ export interface TrainerSettings {
      * Default 1.
      */
     samples?: number;
-    /** Default 0 (greedy) for one completion per problem, else 1. */
+    /** At least 0. Default 0 (greedy) for one completion per problem, else 1. */
     temperature?: number;
-    /** Nucleus sampling: the probability mass that tokens are drawn from, above 0 and at most 1. Default 1. */
+    /** Nucleus sampling: the probability mass that tokens are drawn from. Above 0 and at most 1. Default 1. */
     topP?: number;
   };
-  /** Default 0. */
+  /** At least 0. Default 0. */
   seed?: number;
   /** Device of the loss. Default `auto`. */
   device?: 'auto' | 'cuda' | 'cpu' | 'reference';
   checkpoint?: {
     /** Steps between two checkpoints. Default 50. */
     every?: number;
-    /** How many of the newest checkpoints are kept, at least 1. Default 2. */
+    /** How many of the newest checkpoints are kept. Default 2. */
     keepLast?: number;
     /** Also keep the checkpoints of every multiple of this many steps. Default: none. */
     keepEvery?: number;
@@ -221,7 +263,7 @@ export interface TrainerSettings {
      * none.
      */
     keepBest?: string;
-    /** Seconds between two checkpoints of the warm start; 0 saves after every update. Default 30. */
+    /** Seconds between two checkpoints of the warm start; 0 saves after every update. At least 0. Default 30. */
     warmStartSeconds?: number;
   };
   guard?: {
@@ -231,9 +273,9 @@ export interface TrainerSettings {
      * `skip`.
      */
     action?: 'skip' | 'rollback' | 'halt';
-    /** How many times this may happen; the next time ends the run. Default 10. */
+    /** How many times this may happen; the next time ends the run. At least 0. Default 10. */
     budget?: number;
   };
-  /** Completions per step that are written to samples.jsonl. Default 4. */
+  /** Completions per step that are written to samples.jsonl. At least 0. Default 4. */
   samplesPerStep?: number;
 }

@@ -1,33 +1,31 @@
 // Every setting of a trainer, stated once: its type, range, default and meaning. `npm run option-types` writes the types of the
-// options from it. Loss, advantages, HA-DW and anchor have their checks and defaults in src/loss.
+// options from it. The options of loss, advantages, HA-DW and anchor are those of src/loss.
 
-import { checkChoice, checkKeys, checkNumber, checkObject, rangeError, typeError } from '../base/check.js';
-import { choice, count, custom, type Field, flag, group, number, optional, type ValuesOf } from '../base/schema.js';
+import { checkChoice, checkNumber, rangeError, typeError } from '../base/check.js';
+import {
+  choice,
+  count,
+  custom,
+  type Field,
+  flag,
+  group,
+  number,
+  optional,
+  resolveFields,
+  type ValuesOf,
+} from '../base/schema.js';
 import { deviceChoices } from '../devices/devices.js';
 import { klEstimators } from '../devices/settings.js';
 import { checkEvaluationSampling, greedy, usualTemperature } from '../evaluation/sampling.js';
-import { type AnchorOptions, DifficultyAnchor } from '../loss/anchor.js';
-import {
-  type AdvantageConfig,
-  callBounds,
-  callDefaults,
-  type LossConfig,
-  resolveAdvantage,
-  resolveLoss,
-} from '../loss/config.js';
-import { presets } from '../loss/presets.js';
+import { anchorFields } from '../loss/anchor.js';
+import { advantageFields, callFields, lossFields, resolveLoss } from '../loss/config.js';
+import type { LossConfig } from '../loss/option-types.js';
+import { presets, usualPreset } from '../loss/presets.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
 import { maxWork } from '../rollout/pass-size.js';
 import { usualMaxTokens, usualPromptLength } from '../rollout/token-task.js';
 
-/** How advantages are computed, apart from groups and HA-DW; defaults as in `computeAdvantages`. */
-export interface AdvantageOptions extends Omit<AdvantageConfig, 'groupSize' | 'groupSizes' | 'hadw'> {
-  /**
-   * How several rewards become advantages. `sum-then-normalize` (default): advantages of their weighted sum. `normalize-then-sum`:
-   * GDPO (arXiv 2601.05242), `computeDecoupledAdvantages`; the rewards of a group count as different if any of them differs.
-   */
-  multiObjective?: 'sum-then-normalize' | 'normalize-then-sum';
-}
+const objectives = ['sum-then-normalize', 'normalize-then-sum'] as const;
 
 const usualBetas = [0.9, 0.999] as const;
 
@@ -106,7 +104,7 @@ export const importanceSampling = group(
       default: 'sequence_mask',
       doc: 'With `token_*` each token has its own weight; with `sequence_*` all tokens of a completion have the product of theirs. `*_truncate` bounds weights to [clipMin, clipMax]; `*_mask` sets those outside to 0.',
     }),
-    clipMin: number({ default: null, otherwise: 'no lower bound', min: 0, doc: 'At least 0.' }),
+    clipMin: number({ default: null, otherwise: 'no lower bound', min: 0, doc: '' }),
     clipMax: custom<number | null>({
       type: 'number | null',
       doc: 'Above 0; null: no upper bound.',
@@ -156,13 +154,46 @@ const dynamicSampling = group(
   },
 );
 
+/** What the trainer counts itself. */
+const counted = ['tokens', 'threshold'] as const;
+const { tokens: _tokens, threshold: _threshold, ...ofEntropy } = lossFields.entropy.fields;
+
+const { groupSize: _size, groupSizes: _sizes, hadw: weighting, ...ofAdvantages } = advantageFields;
+
+export const advantage = group(
+  {
+    ...ofAdvantages,
+    multiObjective: custom<'normalize-then-sum' | undefined>({
+      type: objectives.map((name) => `'${name}'`).join(' | '),
+      doc: 'How several rewards become advantages. `sum-then-normalize`: advantages of their weighted sum. `normalize-then-sum`: GDPO (arXiv 2601.05242), `computeDecoupledAdvantages`; the rewards of a group count as different if any of them differs.',
+      fallback: `\`${objectives[0]}\``,
+      // Omitted if it is the default, because runs of earlier versions do not have it.
+      resolve: (path, given) =>
+        given !== undefined && checkChoice(path, given, objectives) === 'normalize-then-sum'
+          ? 'normalize-then-sum'
+          : undefined,
+    }),
+  },
+  { type: 'AdvantageOptions', doc: 'How advantages are computed.', refine: refineAdvantage },
+);
+
+const anchor = custom<ValuesOf<typeof anchorFields> | 'none'>({
+  type: "AnchorOptions | 'none'",
+  imports: { AnchorOptions: '../loss/option-types.js' },
+  doc: 'Its options, or `none`: then every weight is λ, a control that separates the effect of λ from that of the history.',
+  fallback: '',
+  fields: anchorFields,
+  resolve: (path, given = {}) =>
+    typeof given === 'string' ? checkChoice(path, given, ['none']) : resolveFields(anchorFields, path, given),
+});
+
 /** Examples of a task without an end that an evaluation takes, where no number is given. */
 export const usualEvaluationSize = 256;
 
 /** The settings of a trainer, by name. */
 export const trainerFields = {
   promptsPerStep: count({ default: 16, doc: '' }),
-  groupSize: count({ default: 8, min: 2, doc: 'Completions per prompt, at least 2.' }),
+  groupSize: count({ default: 8, min: 2, doc: 'Completions per prompt.' }),
   iterations: count({
     default: 1,
     doc: "Passes of a step over its completions (TRL's num_iterations, µ in the GRPO paper).",
@@ -206,25 +237,26 @@ export const trainerFields = {
   shuffle: flag({ default: true, doc: 'Shuffle the examples of a finite task, in a new order each epoch.' }),
   loss: custom<LossConfig>({
     type: 'LossConfig',
-    imports: { LossConfig: '../loss/config.js' },
+    imports: { LossConfig: '../loss/option-types.js' },
     doc: '',
-    fallback: '`presets.dapo`',
-    resolve: (path, given) => resolveLossOption(path, given ?? presets.dapo),
+    fallback: `\`presets.${usualPreset}\``,
+    fields: {
+      ...lossFields,
+      maxLength: { ...lossFields.maxLength, fallback: '`sampling.maxTokens`' },
+      entropy: { ...lossFields.entropy, fields: ofEntropy },
+    },
+    resolve: (path, given) => resolveLossOption(path, given ?? presets[usualPreset]),
   }),
-  advantage: custom<Omit<AdvantageOptions, 'multiObjective'> & { multiObjective?: 'normalize-then-sum' }>({
-    type: 'AdvantageOptions',
-    imports: { AdvantageOptions: './schema.js' },
-    doc: 'How advantages are computed.',
-    fallback: 'as in `computeAdvantages`',
-    resolve: (path, given) => resolveAdvantageOption(path, given ?? {}),
-  }),
-  hadw: custom<{ scale: number; anchor: Required<AnchorOptions> | 'none' } | null>({
-    type: "{ scale?: number; anchor?: AnchorOptions | 'none' }",
-    imports: { AnchorOptions: '../loss/anchor.js' },
-    doc: 'History-aware difficulty weighting: λ, and the anchor, which observes every sampled completion. With the anchor `none` every weight is λ: a control that separates the effect of λ from that of the history.',
-    fallback: 'none',
-    resolve: (path, given) => (given === undefined || given === null ? null : resolveHadw(path, given)),
-  }),
+  advantage,
+  hadw: optional(
+    group(
+      { scale: weighting.fields.scale, anchor },
+      {
+        doc: 'History-aware difficulty weighting: λ, and the anchor, which observes every sampled completion.',
+      },
+    ),
+    'none',
+  ),
   klReward: optional(
     group(
       {
@@ -239,11 +271,7 @@ export const trainerFields = {
   ),
   sampling: group(
     {
-      temperature: number({
-        default: callDefaults.temperature,
-        ...callBounds.temperature,
-        doc: 'Above 0; the loss uses the same.',
-      }),
+      temperature: { ...callFields.temperature, doc: 'The loss uses the same.' },
       maxTokens: count({
         default: null,
         otherwise: `the number of characters of the task's longest solution plus the end token; ${usualMaxTokens} if the task does not say`,
@@ -318,7 +346,7 @@ export const trainerFields = {
         default: greedy.topP,
         above: 0,
         max: 1,
-        doc: 'Nucleus sampling: the probability mass that tokens are drawn from, above 0 and at most 1.',
+        doc: 'Nucleus sampling: the probability mass that tokens are drawn from.',
       }),
     },
     {
@@ -334,7 +362,7 @@ export const trainerFields = {
   checkpoint: group(
     {
       every: count({ default: 50, doc: 'Steps between two checkpoints.' }),
-      keepLast: count({ default: 2, doc: 'How many of the newest checkpoints are kept, at least 1.' }),
+      keepLast: count({ default: 2, doc: 'How many of the newest checkpoints are kept.' }),
       keepEvery: count({
         default: null,
         otherwise: 'none',
@@ -417,57 +445,26 @@ function stops(path: string, name: 'stopTokens' | 'stopTexts', given: unknown): 
 }
 
 function resolveLossOption(path: string, given: unknown): LossConfig {
-  const config = checkObject(path, given) as unknown as LossConfig;
-  renaming('config', path, () => resolveLoss(config, 1));
-  for (const field of ['tokens', 'threshold'] as const) {
-    const value = config.entropy?.[field];
+  resolveLoss(given, 1, path);
+  const { entropy } = given as LossConfig;
+  for (const name of counted) {
+    const value = entropy?.[name];
     if (value !== undefined)
-      throw typeError(`${path}.entropy.${field}`, 'nothing, because the trainer counts them itself', value);
+      throw typeError(`${path}.entropy.${name}`, 'nothing, because the trainer counts them itself', value);
   }
-  return JSON.parse(JSON.stringify(config)) as LossConfig;
+  return JSON.parse(JSON.stringify(given)) as LossConfig;
 }
 
-const objectives = ['sum-then-normalize', 'normalize-then-sum'] as const;
-
-function resolveAdvantageOption(path: string, value: unknown) {
-  const given = checkObject(path, value);
-  checkKeys(path, given, ['center', 'scale', 'ddof', 'epsilon', 'dqw', 'multiObjective']);
-  const { multiObjective, ...config } = given;
-  const { center, scale, ddof, epsilon, dqw } = renaming('advantage', path, () =>
-    resolveAdvantage('advantage', config),
-  );
-  const resolved = { center, scale, ddof: ddof as 0 | 1, epsilon, ...(dqw && { dqw }) };
-  const isDecoupled =
-    multiObjective !== undefined &&
-    checkChoice(`${path}.multiObjective`, multiObjective, objectives) === 'normalize-then-sum';
-  if (isDecoupled && center === 'none') {
+function refineAdvantage(
+  {
+    dqw,
+    multiObjective,
+    ...values
+  }: ValuesOf<typeof ofAdvantages> & { multiObjective: 'normalize-then-sum' | undefined },
+  path: string,
+) {
+  if (multiObjective && values.center === 'none') {
     throw rangeError(`${path}.center`, `'mean' or 'leave-one-out' with multiObjective 'normalize-then-sum'`, `'none'`);
   }
-  // Omitted if it is the default, because runs of earlier versions do not have it.
-  return isDecoupled ? { ...resolved, multiObjective: 'normalize-then-sum' as const } : resolved;
-}
-
-function resolveHadw(path: string, given: unknown): { scale: number; anchor: Required<AnchorOptions> | 'none' } {
-  const { scale, anchor } = checkObject(path, given);
-  checkKeys(path, given as Record<string, unknown>, ['scale', 'anchor']);
-  const weighting = renaming('advantage.hadw', path, () => resolveAdvantage('advantage', { hadw: { scale } }));
-  return { scale: weighting.hadw!.scale, anchor: resolveAnchor(`${path}.anchor`, anchor) };
-}
-
-function resolveAnchor(path: string, given: unknown = {}): Required<AnchorOptions> | 'none' {
-  if (typeof given === 'string') return checkChoice(path, given, ['none']);
-  const make = () => new DifficultyAnchor(given as AnchorOptions).toJSON();
-  const { observed: _observed, history: _history, ...anchor } = renaming('options', path, make);
-  return anchor;
-}
-
-/** Runs a check of src/loss, and renames the field `theirs` to `ours` in its errors. */
-function renaming<T>(theirs: string, ours: string, check: () => T): T {
-  try {
-    return check();
-  } catch (error) {
-    const { message } = error as Error;
-    if (message.startsWith(theirs)) (error as Error).message = ours + message.slice(theirs.length);
-    throw error;
-  }
+  return { ...values, ...(dqw && { dqw }), ...(multiObjective && { multiObjective }) };
 }

@@ -45,7 +45,12 @@ using Surrogates = std::tuple<`,
 /** −A ℓ: REINFORCE`,
     ],
   ],
-  'src/loss/config.ts': [['  reinforce: {},', '  reinforce: {},\n  soft: { width: { above: 0, default: 1 } },']],
+  'src/loss/config.ts': [
+    [
+      '  reinforce: {},',
+      "  reinforce: {},\n  soft: { width: { above: 0, default: 1, doc: 'Ratios further from 1 have a smaller gradient.' } },",
+    ],
+  ],
   'src/loss/presets.ts': [
     [
       '} as const satisfies Record<string, LossConfig>;',

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
 import { loadAddon } from '../../src/devices/load.js';
-import type { LossConfig } from '../../src/loss/config.js';
+import type { LossConfig } from '../../src/loss/option-types.js';
 import { presets } from '../../src/loss/presets.js';
 import { tensorNames } from '../../src/model/families.js';
 import { batchContext, finalStates, forward, logitsOf } from '../../src/model/model.js';

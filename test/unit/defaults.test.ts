@@ -1,24 +1,16 @@
-// Defaults are stated once, in code: what comments and pages say of them are those.
+// Defaults are stated once, in the schemas: what types, pages and the constructors of requests say of them are those.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'node:test';
+import { describe, test } from 'node:test';
+import { type Described, documentationOf } from '../../src/base/schema.js';
 import { DifficultyAnchor } from '../../src/index.js';
-import { advantageDefaults, callBounds, callDefaults, lossDefaults } from '../../src/loss/config.js';
+import { anchorFields } from '../../src/loss/anchor.js';
+import { advantageFields, callFields, lossFields, resolveAdvantage, resolveLoss } from '../../src/loss/config.js';
 import { root } from '../support/native.js';
 
 const read = (path: string) => readFileSync(join(root, path), 'utf8').replaceAll(/\s*\n\s*(?:\*(?!\/))?\s*/g, ' ');
-const sources = {
-  config: read('src/loss/config.ts'),
-  anchor: read('src/loss/anchor.ts'),
-  request: read('src/loss/request.ts'),
-};
-
-/** The comment of a field: the one before its declaration. */
-function commentsOf(source: string, field: string): string[] {
-  return [...source.matchAll(new RegExp(`/\\*\\* ((?:(?!\\*/).)*?) \\*/ ${field}\\?: `, 'g'))].map(([, text]) => text);
-}
 
 function written(value: unknown): string {
   if (typeof value === 'string') return `\`${value}\``;
@@ -26,58 +18,86 @@ function written(value: unknown): string {
   return String(value);
 }
 
-test('comments of fields state the defaults of the code', () => {
-  const { kl, entropy } = lossDefaults;
-  const anchor = new DifficultyAnchor().toJSON();
-  for (const [source, field, value] of [
-    ['config', 'ratio', lossDefaults.ratio],
-    ['config', 'aggregation', lossDefaults.aggregation],
-    ['config', 'emptySequences', lossDefaults.emptySequences],
-    ['config', 'estimator', kl.estimator],
-    ['config', 'importanceWeighted', kl.importanceWeighted],
-    ['config', 'topQuantile', entropy.topQuantile],
-    ['config', 'center', advantageDefaults.center],
-    ['config', 'scale', advantageDefaults.scale],
-    ['config', 'scale', advantageDefaults.hadw.scale],
-    ['config', 'ddof', advantageDefaults.ddof],
-    ['config', 'epsilon', advantageDefaults.epsilon],
-    ['config', 'temperature', advantageDefaults.dqw.temperature],
-    ['anchor', 'window', anchor.window],
-    ['anchor', 'eta', anchor.eta],
-    ['anchor', 'minGain', anchor.minGain],
-    ['request', 'temperature', callDefaults.temperature],
-    ['request', 'metrics', callDefaults.metrics],
-    ['request', 'lossScale', callDefaults.lossScale],
-  ] as const) {
-    const found = commentsOf(sources[source], field).filter((text) => /\bDefault\b/.test(text));
-    const stated = found.flatMap((text) => /\bDefault (`[^`]+`|[\w.-]*\w)/.exec(text)?.[1] ?? []);
-    assert.ok(stated.length > 0 && stated.includes(written(value)), `${field}: ${stated} for ${written(value)}`);
-    // λ and the scale of advantages have one name.
-    if (field !== 'scale') assert.deepEqual([...new Set(stated)], [written(value)], field);
+/** The options that are not groups, by path. */
+function leaves(fields: Readonly<Record<string, Described>>, at = ''): [path: string, field: Described][] {
+  return Object.entries(fields).flatMap(([name, field]) =>
+    field.fields ? leaves(field.fields, `${at}${name}.`) : [[at + name, field] as [string, Described]],
+  );
+}
+
+const groups = { lossFields, advantageFields, anchorFields, callFields };
+
+describe('options of losses, advantages, anchors and calls', () => {
+  for (const [name, fields] of Object.entries(groups)) {
+    test(`${name}: each has a type and a meaning, and a number without a value as its default says what that means`, () => {
+      for (const [path, { type, doc, fallback }] of leaves(fields)) {
+        assert.notEqual(type, '', path);
+        assert.match(doc, /^\S.*[.:]$/, path);
+        assert.doesNotMatch(fallback ?? '', /null|NaN|Infinity/, path);
+      }
+    });
   }
-  for (const text of commentsOf(sources.request, 'temperature')) {
-    assert.ok(text.includes(`at least ${written(callBounds.temperature.min)}`), text);
-  }
+
+  test('the written default is the one that is filled in', () => {
+    const surrogate = { kind: 'reinforce' };
+    const { hadw, ...advantage } = resolveAdvantage('advantage', { hadw: {} });
+    const { dqw } = resolveAdvantage('advantage', { dqw: {} });
+    const { kl, entropy, ...loss } = resolveLoss({ surrogate, kl: { beta: 0 }, entropy: { coefficient: 0 } }, 1);
+    const filled: [Readonly<Record<string, Described>>, object][] = [
+      [lossFields, loss],
+      [lossFields.kl.fields, kl],
+      [lossFields.entropy.fields, entropy],
+      [advantageFields, advantage],
+      [advantageFields.hadw.fields, hadw!],
+      [advantageFields.dqw.fields, dqw!],
+      [anchorFields, new DifficultyAnchor().toJSON()],
+    ];
+    let compared = 0;
+    for (const [fields, values] of filled) {
+      for (const [name, field] of Object.entries(fields)) {
+        const stated = /^(?:`([^`]*)`|([\d.e-]+|true|false))$/.exec(field.fallback ?? '');
+        if (!stated) continue;
+        assert.equal(stated[1] ?? stated[2], String((values as Record<string, unknown>)[name]), name);
+        compared += 1;
+      }
+    }
+    assert.ok(compared >= 16, String(compared));
+  });
+});
+
+test('the documentation of an option states its meaning, range and default', () => {
+  assert.equal(
+    documentationOf(lossFields.entropy.fields.topQuantile),
+    'Keep only this fraction of the tokens, those of the highest entropy. Above 0 and at most 1. Default 1.',
+  );
+  assert.equal(documentationOf(anchorFields.window), 'Batches of history. At least 1 and at most 1000000. Default 10.');
+  assert.equal(documentationOf(callFields.metrics).endsWith(' Default true.'), true);
+  assert.equal(
+    documentationOf(lossFields.logRatioClamp),
+    'Clamp of the log-ratio to [−c, c], zero gradient outside. Above 0. Default: none.',
+  );
 });
 
 test('docs/losses.md and docs/hadw.md state the defaults of the code', () => {
-  const { ddof, epsilon, hadw, dqw, center, scale } = advantageDefaults;
+  const { ddof, epsilon, hadw, center, scale } = resolveAdvantage('advantage', { hadw: {} });
+  const { dqw } = resolveAdvantage('advantage', { dqw: {} });
+  const { aggregation, kl } = resolveLoss({ surrogate: { kind: 'reinforce' } }, 1);
   const { window, minGain } = new DifficultyAnchor().toJSON();
   const losses = read('docs/losses.md');
   for (const text of [
     `\`${center}\` (default)`,
     `\`${scale}\` (default)`,
-    `\`${lossDefaults.aggregation}\` (default)`,
-    `\`${lossDefaults.kl.estimator}\` (default)`,
+    `\`${aggregation}\` (default)`,
+    `\`${kl.estimator}\` (default)`,
     `\`ddof\` (default ${ddof})`,
     `\`epsilon\` is ${written(epsilon)} by default`,
-    `λ is \`hadw.scale\` (${hadw.scale})`,
-    `T = \`temperature\` (${dqw.temperature}, the paper's)`,
+    `λ is \`hadw.scale\` (${hadw!.scale})`,
+    `T = \`temperature\` (${dqw!.temperature}, the paper's)`,
     `the mean of the last ${window} batch accuracies`,
   ]) {
     assert.ok(losses.includes(text), text);
   }
   const page = read('docs/hadw.md');
-  for (const text of [`\`hadw.scale\` (${hadw.scale})`, `\`minGain\` (${minGain})`])
+  for (const text of [`\`hadw.scale\` (${hadw!.scale})`, `\`minGain\` (${minGain})`])
     assert.ok(page.includes(text), text);
 });

@@ -94,7 +94,8 @@ function groupOf(...completions: [length: number, reward: number, steps?: StepVe
   } as unknown as Group;
 }
 
-const settings = { groupSize: 2, advantage: { epsilon: 0, ddof: 0 }, hadw: null, device: 'auto' } as const;
+const advantage = { center: 'mean', scale: 'group-std', ddof: 0, epsilon: 0 } as const;
+const settings = { groupSize: 2, advantage, hadw: null, device: 'auto' } as const;
 const whole = [{ name: 'whole', weight: 1 }];
 
 test('a token has the advantage of its completion and those of its step and later ones, normalised over the group', () => {
