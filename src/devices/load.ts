@@ -136,11 +136,11 @@ export interface EngineAddon {
     newSquare: Float32Array,
   ): void;
   sumOfSquares(numbers: Float64Array, y: Float64Array, ...x: readonly Float32Array[]): void;
-  /** `points`: none for the most likely tokens. Returns the ids that a cut left, for each row; nothing without a cut. */
+  /** `uniforms`: null for the most likely tokens. Returns the ids that a cut left, for each row; nothing without a cut. */
   sample(
     numbers: Float64Array,
     logits: Float32Array,
-    points: Float64Array | null,
+    uniforms: Float64Array | null,
     wanted: Uint8Array,
     tokens: Int32Array,
     logProbs: Float32Array,
