@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import test, { before, describe, type TestContext } from 'node:test';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import { packageVersion } from '../../src/base/version.js';
 import {
   type Completion,
   defineReward,
@@ -554,6 +555,13 @@ describe('several processes that train one policy', () => {
     assert.throws(mpi, new RegExp(`mpi: there is no addon for MPI at ${path}. ${remedy}`));
     writeFileSync(path, 'no addon');
     assert.throws(mpi, new RegExp(`mpi: ${path} could not be loaded: .*${remedy}`));
+    // In place of an addon that was built from older sources.
+    const older = join(folder, 'older.cjs');
+    const version = packageVersion();
+    writeFileSync(older, `module.exports = ${JSON.stringify({ version, start: 1, broadcast: 1, allReduceSum: 1 })};`);
+    process.env.GROUPGRAD_MPI_ADDON = older;
+    const lacks = 'it lacks allGather, finish, abortAtExit';
+    assert.throws(mpi, new RegExp(`mpi: ${older} was built from older sources: ${lacks}. ${remedy}`));
   });
 
   for (const [communicator, expected] of [
