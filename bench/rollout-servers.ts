@@ -15,18 +15,18 @@ import { PretrainedPolicy, vllm } from '../src/index.js';
 import type { Policy } from '../src/model/policy.js';
 import { encodeOne } from '../src/text/tokenizer.js';
 import { weightsOf } from '../src/train/engine-weights.js';
+import { lora, stories } from '../test/support/beginnings.js';
 import { type PythonServer, startPythonServer } from '../test/support/python-server.js';
 import { machine } from './machine.js';
 
 const rounds = Number(process.argv[2] ?? 5);
 const root = fileURLToPath(new URL('..', import.meta.url));
-const model = join(root, '../shared/models/stories260k');
 const [groups, groupSize, maxTokens] = [8, 4, 2];
 
 await startBackend('wasm');
-const policy = (await PretrainedPolicy.load(model, { lora: { rank: 4 } })) as unknown as Policy;
+const policy = (await PretrainedPolicy.load(stories, { lora })) as unknown as Policy;
 const adapters = mkdtempSync(join(tmpdir(), 'groupgrad-servers-'));
-const servers = await Promise.all([startPythonServer(model), startPythonServer(model)]);
+const servers = await Promise.all([startPythonServer(stories), startPythonServer(stories)]);
 const probes = [await encodeOne(policy.tokenizer, 'One day, Tim')];
 const requests = Array.from({ length: groups * groupSize }, (_, i) => ({
   prompt: Int32Array.from([...probes[0], 100 + Math.floor(i / groupSize)]),
