@@ -2,6 +2,7 @@
 // instead, so that one that fails ends or repeats the step of all, and processes that do different things get an error, not a
 // deadlock.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { deserialize, serialize } from 'node:v8';
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
@@ -17,6 +18,9 @@ interface Failure {
 
 /** Where several processes fail at once, all act on the first of these that there is. */
 const kinds = ['error', 'interrupted', 'fault'] as const satisfies readonly Failure['kind'][];
+
+/** Seconds between two exchanges of how far the work of all processes is. */
+const statusEvery = 0.5;
 
 export class Processes {
   /** Errors that all processes know of, within the outermost `agree`. */
@@ -57,6 +61,35 @@ export class Processes {
   async fromFirst<T>(what: string, compute: () => Promise<T>): Promise<T> {
     const value = this.isFirst ? await compute() : undefined;
     return (await this.gather(what, value))[0] as T;
+  }
+
+  /**
+   * What `work` gives or throws in this process, once the work of every process has ended. Until then, `report` is called every half
+   * second with what `status` says in each process, by rank, and once at the end. Everything else that is exchanged has to wait for
+   * it.
+   */
+  async whileAllWork<T, S>(work: Promise<T>, status: () => S, report: (all: S[]) => void): Promise<T> {
+    if (this.size === 1) return work;
+    let hasEnded = false;
+    const ended = new AbortController();
+    const settled = work
+      .catch(() => {})
+      .then(() => {
+        hasEnded = true;
+        ended.abort();
+      });
+    try {
+      for (let isOver = false; !isOver; ) {
+        await sleep(1e3 * statusEvery, undefined, { signal: ended.signal }).catch(() => {});
+        const all = await this.gather('progress', { status: status(), hasEnded });
+        report(all.map((each) => each.status));
+        isOver = all.every((each) => each.hasEnded);
+      }
+    } finally {
+      // Where another process has failed elsewhere, this one's work is not left running.
+      await settled;
+    }
+    return work;
   }
 
   /** Replaces values by their sums over all processes. */

@@ -16,7 +16,6 @@ import type { Processes } from '../processes/processes.js';
 import { writeReport } from '../report/run/index.js';
 import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
 import type { RolloutEngine } from '../rollout/engine.js';
-import type { SamplingProgress } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { differences, type Identity, identify } from '../run/drift.js';
@@ -55,6 +54,7 @@ import { checkKeepBest, checkNotes, checkTexts } from './run-checks.js';
 import { usualEvaluationSize } from './schema.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { makeStep, type StepParts } from './step.js';
+import type { CompletionCounts } from './together.js';
 import { shareState } from './together.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { warmStart } from './warm-start.js';
@@ -679,7 +679,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** Shows the progress of a step that takes long. */
-  private showSampling(step: number, began: number, { all, sampled, rewarded }: SamplingProgress): void {
+  private showSampling(step: number, began: number, { all, sampled, rewarded }: CompletionCounts): void {
     const now = performance.now();
     if (now - Math.max(began, this.sampledShownAt) < 1e3 * showEvery) return;
     this.sampledShownAt = now;

@@ -21,7 +21,7 @@ import { addKlReward } from './kl-reward.js';
 import type { Learner } from './learn.js';
 import type { Settings } from './options.js';
 import type { ExampleOrder } from './order.js';
-import { sampleTogether } from './together.js';
+import { type CompletionCounts, sampleTogether } from './together.js';
 import type { TrainingState } from './training-state.js';
 
 /** What completions are sampled with. */
@@ -37,8 +37,11 @@ export interface SamplingParts<E extends Example> {
   readonly processes: Processes;
   /** What samples with the weights as they are. Earlier weights `inUse` are still sampled with. Adds to `timing`. */
   samplerOf(options: { timing: Metrics; signal: AbortSignal; inUse: readonly RolloutWeights[] }): Promise<Sampler>;
-  /** Called while a step waits for its completions; `began`, of `performance.now()`, is when this round of sampling did. */
-  onSampling(step: number, began: number, progress: SamplingProgress): void;
+  /**
+   * Called while a step waits for its completions, those of all processes; `began`, of `performance.now()`, is when this round of
+   * sampling did.
+   */
+  onSampling(step: number, began: number, counts: CompletionCounts): void;
 }
 
 /** What samples with the weights of one time. */
@@ -220,7 +223,11 @@ export class Rollouts<E extends Example> {
       sampling.rounds.push(round);
       const before = groups.length;
       let ended = round.began;
-      const sampleShare = async (share: readonly E[], first: number) => {
+      const sampleShare = async (
+        share: readonly E[],
+        first: number,
+        onProgress: (progress: SamplingProgress) => void,
+      ) => {
         const found = await sampleGroups(policy, task, share, {
           groupSize,
           temperature: how.temperature,
@@ -235,9 +242,7 @@ export class Rollouts<E extends Example> {
           engine,
           weights,
           limitsFrom: claimed,
-          onProgress: (progress) => {
-            if (sampling.isClaimed) parts.onSampling(step, round.began, progress);
-          },
+          onProgress,
           onSampled: (some, { rewardSeconds }) => {
             if (maxStaleness) for (const { completions } of some) for (const one of completions) one.version = version;
             groups.push(...some);
@@ -247,7 +252,11 @@ export class Rollouts<E extends Example> {
         ended = performance.now();
         return found;
       };
-      const more = await sampleTogether(processes, examples, settings.importanceSampling !== null, sampleShare);
+      const byFirst = settings.importanceSampling !== null;
+      const more = await sampleTogether(processes, examples, byFirst, sampleShare, ({ sampled, rewarded }) => {
+        if (!sampling.isClaimed) return;
+        parts.onSampling(step, round.began, { all: promptsPerStep * groupSize, sampled, rewarded });
+      });
       groups.splice(before, Infinity, ...more);
       if (processes.size > 1) round.waiting = (performance.now() - ended) / 1e3;
       signal.throwIfAborted();
