@@ -31,7 +31,8 @@ export const help = `groupgrad compare <file> [flags]
   --json             the summary as JSON on standard output, progress on standard error
 
   The same command again resumes: finished runs are not repeated. Writes comparison.json, report.html and, of
-  benchmarks, benchmarks.md. Table 1 of the HA-DW paper: groupgrad compare examples/paper/math.ts, whose first lines say how.
+  benchmarks, benchmarks.md. Table 1 of the HA-DW paper: groupgrad compare examples/paper/math.ts, whose first lines
+  say how.
 `;
 
 export async function compare(args: readonly string[]): Promise<void> {

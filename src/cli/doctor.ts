@@ -15,8 +15,8 @@ import { shortPath, wrap } from './terminal.js';
 export const help = `groupgrad doctor [--json]
 
   Reports where the native addon came from, which devices compute the loss, which TensorFlow.js backends start, whether
-  the loss runs inside TensorFlow, and which Python packages are installed; for the rest, the reason and the command that
-  fixes it. Exits with 1 if a device computes a wrong loss.
+  the loss runs inside TensorFlow, and which Python packages are installed; for the rest, the reason and the command
+  that fixes it. Exits with 1 if a device computes a wrong loss.
 `;
 
 interface Finding {

@@ -7,8 +7,8 @@ import { wrap } from './terminal.js';
 
 export const help = `groupgrad settings [PATH]
 
-  Lists the settings of a run, which a configuration file states and --set PATH=VALUE changes: paths, types, meaning, defaults.
-  With PATH, those that begin with it: groupgrad settings sampling
+  Lists the settings of a run, which a configuration file states and --set PATH=VALUE changes: paths, types, meaning,
+  defaults. With PATH, those that begin with it: groupgrad settings sampling
 `;
 
 export async function settings(args: readonly string[]): Promise<void> {

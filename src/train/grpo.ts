@@ -46,7 +46,7 @@ import {
   type Settings,
 } from './options.js';
 import { ExampleOrder } from './order.js';
-import { createProgress, hasEvaluation, type Progress, progressLine, RunProgress } from './progress.js';
+import { accuraciesOf, createProgress, type Progress, progressLine, RunProgress } from './progress.js';
 import { holdWeights, needsReference } from './reference-policy.js';
 import { rewardWeights } from './reward-weights.js';
 import { Rollouts, type Sampler, type SamplingParts } from './rollouts.js';
@@ -301,7 +301,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     await this.join();
     const began = performance.now();
     const metrics = this.settings.evaluation.atStart ? await this.evaluateOnce(signal) : {};
-    if (hasEvaluation(metrics)) {
+    if (accuraciesOf(metrics).length > 0) {
       this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
     }
     this.completeStart(metrics, secondsSince(began));
@@ -407,7 +407,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       onSecond: () => this.abandon(),
     });
     this.progress = progress;
-    const shown = new RunProgress(progress, this.notices, max);
+    const sizes = new Map(this.evaluations.map(({ name, examples }) => [name, examples.length]));
+    const shown = new RunProgress(progress, this.notices, max, sizes);
     shown.notices();
     let metrics: Metrics = {};
     try {
