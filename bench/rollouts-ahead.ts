@@ -7,7 +7,8 @@
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { type Backend, startBackend } from '../src/backend/backend.js';
+import { startBackend } from '../src/backend/backend.js';
+import type { Backend } from '../src/backend/names.js';
 import type { RolloutEngine, Task } from '../src/index.js';
 import { createTransformer } from '../src/model/transformer.js';
 import { characterVocabulary } from '../src/text/vocabulary.js';

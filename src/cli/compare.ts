@@ -58,6 +58,8 @@ export async function compare(args: readonly string[]): Promise<void> {
   const json = flags.json ?? false;
   if (flags['dry-run']) return dryRun(plan, out, json);
 
+  // Where TensorFlow.js is missing, this fails rather than each of the processes.
+  await import('@tensorflow/tfjs-core');
   mkdirSync(out, { recursive: true });
   const lock = lockRun(out, { takeOver });
   try {

@@ -1,7 +1,7 @@
 // `groupgrad evaluate`: how often a model or a trained policy is right, and a folder with every completion.
 
 import { basename, join, resolve } from 'node:path';
-import { type Backend, backends } from '../backend/backend.js';
+import { type Backend, backends } from '../backend/names.js';
 import { type Precision, precisions } from '../backend/precision.js';
 import { packageVersion } from '../base/version.js';
 import { resolveConfig, resolveTask } from '../config/load.js';
@@ -27,7 +27,6 @@ import { createProgress, evaluationLine } from '../train/progress.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { choiceFlag, numberFlag, parse, UsageError } from './arguments.js';
 import { dataDescription, dataFlagNames, dataFlags, dataHelp } from './data-flags.js';
-import { loadRun } from './saved-run.js';
 import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad evaluate <model or run> [flags]
@@ -260,6 +259,7 @@ async function loadModel(path: string, options: LoadOptions): Promise<Model> {
     if (options.precision !== undefined) {
       throw new UsageError('--precision: expected a model folder, got a run, which has its own precision');
     }
+    const { loadRun } = await import('./saved-run.js');
     const { policy, config: source, settings, checkpoint, step } = await loadRun(path, options);
     const identity = { policy: policy.description, step, checkpoint: hashFile(join(checkpoint, manifestName)) };
     const tasks = (source && resolveParts(resolveConfig(source)).evaluate) ?? {};

@@ -14,10 +14,10 @@ import { resolveParts, resolveSettings } from '../train/options.js';
 import { accuraciesOf, evaluationLine } from '../train/progress.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
+import { checkCheckpoint } from './checkpoint-flags.js';
 import { dataHelp } from './data-flags.js';
 import { backendFlag, precisionFlag } from './evaluate.js';
 import { namingOwnFlags, pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
-import { checkCheckpoint } from './saved-run.js';
 import { helpWidth, wrap } from './terminal.js';
 import { asUsageErrors, type Changes, changesAsUsageErrors } from './usage-errors.js';
 

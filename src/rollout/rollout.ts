@@ -9,7 +9,6 @@ import { completionText } from '../text/tokenizer.js';
 import type { AnyReward, Group, RewardSettings, ScoredCompletion } from './api.js';
 import type { Completion, RolloutEngine, RolloutOptions, SamplingSettings } from './engine.js';
 import { Judging } from './rewards.js';
-import { policySampler } from './sample.js';
 import { encodePrompts, type TokenTask } from './token-task.js';
 
 export interface SamplingOptions<E extends Example = Example>
@@ -57,7 +56,7 @@ export async function sampleGroups<E extends Example>(
     groupSize,
     rewards = [],
     firstPrompt = 0,
-    engine = policySampler(policy),
+    engine,
     limitsFrom,
     onSampled,
     onProgress,
@@ -96,7 +95,9 @@ export async function sampleGroups<E extends Example>(
   let completions: Completion[];
   try {
     const settings = { ...options, maxTokens, contextLength, stopTokens, stopTexts };
-    completions = await engine.complete(requests, { ...settings, onCompletion });
+    // Loaded here, because it loads TensorFlow.js, which what only reads evaluations does not need.
+    const sampler = engine ?? (await import('./sample.js')).policySampler(policy);
+    completions = await sampler.complete(requests, { ...settings, onCompletion });
     // Engines need not call onCompletion.
     for (const [i, completion] of completions.entries()) if (texts[i] === undefined) onCompletion(completion, i);
   } catch (error) {
