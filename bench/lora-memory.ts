@@ -167,7 +167,7 @@ async function compare(): Promise<void> {
     console.log(
       `backend ${flags.backend}, LoRA of rank 16 on Qwen2.5-0.5B's shape, float32, 8 completions per update\n`,
     );
-    console.log('| tokens of a completion and its prompt | completions a pass | loaded | peak | seconds |');
+    console.log('| tokens of a completion and its prompt | completions per pass | loaded | peak | seconds |');
     console.log('| --- | --- | --- | --- | --- |');
     for (const length of flags.lengths.split(',').map(Number)) {
       for (const pass of flags.passes.split(',')) {

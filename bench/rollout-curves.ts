@@ -113,7 +113,7 @@ try {
   for (const seed of seeds.filter((each) => !runs.some((run) => run.seed === each))) {
     const adapterFolder = join(adapters, String(seed));
     const engine = vllm({ urls: [server.url], model: 'stories260k', adapterFolder, concurrency: 4 });
-    // In turns, so that what else the machine does meets both alike.
+    // In turns, so that other load on the machine affects both equally.
     const order = seed % 2 === 0 ? (['own', 'server'] as const) : (['server', 'own'] as const);
     const made: Partial<Record<'own' | 'server', Curve>> = {};
     for (const which of order) made[which] = await curve(seed, which === 'server' ? engine : undefined);

@@ -1,5 +1,5 @@
-// Completions per second of one and of two rollout servers, each a process of its own that takes half a second more for a
-// completion, as a server with a GPU would, without taking the processor: test/support/rollout_server.py with the fault `slow`. One and
+// Completions per second of one and of two rollout servers, each in its own process, which takes half a second more per
+// completion without using the processor, as a server with a GPU would: test/support/rollout_server.py with the fault `slow`. One and
 // two take turns. Last, the second of two is killed in the middle.
 //
 // usage: tsx bench/rollout-servers.ts [rounds]     default 5; GROUPGRAD_PYTHON names a Python with torch, transformers and peft
@@ -75,7 +75,7 @@ try {
     machine: machine(),
     completions: requests.length,
     secondsSlept: 0.5,
-    completionsASecond: { ...rates, oneOfTwoKilled },
+    completionsPerSecond: { ...rates, oneOfTwoKilled },
     ratios,
     medianRatio: median(ratios),
   };

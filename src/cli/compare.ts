@@ -45,6 +45,8 @@ export async function compare(args: readonly string[]): Promise<void> {
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
   });
+  // Where TensorFlow.js is missing, this fails rather than each of the processes.
+  if (!flags['dry-run']) await import('@tensorflow/tfjs-core');
   const jobs = numberFlag('jobs', flags.jobs, { min: 1, integer: true }) ?? availableParallelism();
   const grace = numberFlag('grace', flags.grace, { min: 0 }) ?? usualGrace;
   const takeOver = flags['take-over'] ?? false;
@@ -58,8 +60,6 @@ export async function compare(args: readonly string[]): Promise<void> {
   const json = flags.json ?? false;
   if (flags['dry-run']) return dryRun(plan, out, json);
 
-  // Where TensorFlow.js is missing, this fails rather than each of the processes.
-  await import('@tensorflow/tfjs-core');
   mkdirSync(out, { recursive: true });
   const lock = lockRun(out, { takeOver });
   try {

@@ -130,7 +130,7 @@ export async function train(args: readonly string[]): Promise<void> {
     return createTrainer({ ...options, runDir, resume, allowDrift, takeOver, notes: { source } }).catch(namingFlags);
   });
   try {
-    // Of several processes one speaks.
+    // Of several processes only the first prints.
     if ((config.communicator?.rank ?? 0) > 0) await trainer.run({ max, grace, output: null });
     else await run(trainer, runDir, { max, grace }, json);
   } finally {

@@ -57,7 +57,7 @@ export function mpi(): Communicator {
 }
 
 function start(): Communicator {
-  // MPI ends with whoever has started it, which must be the process.
+  // MPI ends with the thread that has started it, which must be the main thread.
   if (!isMainThread) throw new Error('mpi: expected the main thread, got a worker');
   const addon = load();
   const { rank, size, library } = addon.start();

@@ -8,7 +8,7 @@ import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { alone, type Communicator } from './communicator.js';
 
-/** What a process tells the others. */
+/** What a process sends to the others. */
 type Message = { what: string; value: unknown } | { failure: Failure };
 
 interface Failure {
@@ -50,7 +50,7 @@ export class Processes {
     const other = messages.findIndex((message) => 'what' in message && message.what !== what);
     if (other >= 0) {
       const { what: its } = messages[other] as { what: string };
-      // The one that it is told of is told the same of this one.
+      // The other process gets the same message about this one.
       const apart = `process ${this.rank} is at '${what}' and process ${other} at '${its}'`;
       throw this.remember(new Error(`expected processes that make the same calls, but ${apart}`));
     }
@@ -103,7 +103,7 @@ export class Processes {
   }
 
   /**
-   * The result of something that may fail in this process alone. Its error is told to all, and the error thrown is the one that all
+   * The result of something that may fail in this process alone. Its error is sent to all, and the error thrown is the one that all
    * act on: the reason of `signal`, where that has aborted, is Interrupted for the others.
    */
   async agree<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -111,7 +111,7 @@ export class Processes {
     try {
       return await work();
     } catch (error) {
-      const agreed = await this.tell(error as Error, signal?.aborted === true && error === signal.reason);
+      const agreed = await this.announce(error as Error, signal?.aborted === true && error === signal.reason);
       // The same object may be thrown again another time, such as the reason of a signal.
       if (this.depth === 1) this.known.delete(agreed);
       throw agreed;
@@ -126,7 +126,7 @@ export class Processes {
     return { first: bound(this.rank), count: bound(this.rank + 1) - bound(this.rank) };
   }
 
-  private async tell(error: Error, isAbort: boolean): Promise<Error> {
+  private async announce(error: Error, isAbort: boolean): Promise<Error> {
     if (this.size === 1 || this.known.has(error)) return error;
     const kind = isAbort ? 'interrupted' : kindOf(error);
     return this.exchange({ failure: { kind, message: String(error?.message ?? error) } }, error).then(
@@ -135,7 +135,7 @@ export class Processes {
     );
   }
 
-  /** Throws where a process tells of a failure; `own` is that of this one. */
+  /** Throws where a process reports a failure; `own` is that of this one. */
   private async exchange(message: Message, own?: Error): Promise<Message[]> {
     const bytes = await this.communicator.allGather(serialize(message));
     const messages = bytes.map((each) => deserialize(each) as Message);

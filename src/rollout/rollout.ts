@@ -14,7 +14,7 @@ import { encodePrompts, type TokenTask } from './token-task.js';
 export interface SamplingOptions<E extends Example = Example>
   extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'>,
     Pick<RolloutOptions, 'weights'> {
-  /** Completions a prompt. */
+  /** Completions per prompt. */
   groupSize: number;
   /** Called for every completion, in addition to the task's score. Default: none. */
   rewards?: readonly AnyReward<E>[];
@@ -76,12 +76,12 @@ export async function sampleGroups<E extends Example>(
     rewarded: judging.judged,
     rewardSeconds: judging.busy / 1e3,
   });
-  const tell = () => onProgress?.(progress());
+  const report = () => onProgress?.(progress());
   const judging = new Judging(task.task, rewards, {
     groupSize,
     signal: options.signal,
     limitsFrom,
-    onJudged: tell,
+    onJudged: report,
   });
   const onCompletion = (completion: Completion, i: number) => {
     sampled++;
@@ -89,7 +89,7 @@ export async function sampleGroups<E extends Example>(
     texts[i] = text;
     const { tokens, truncated } = completion;
     judging.add(i, { example: examples[Math.floor(i / groupSize)], text, tokens, truncated });
-    tell();
+    report();
   };
   const contextLength = promptLength + maxTokens - 1;
   let completions: Completion[];

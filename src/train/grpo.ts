@@ -150,8 +150,8 @@ async function create<E extends Example>(options: TrainerOptions<E>, processes: 
 async function checkSame(processes: Processes, own: Identity): Promise<void> {
   const node = process.versions.node.split('.')[0];
   // As JSON, in which it is compared: it may hold functions of the user's.
-  const told = await processes.gather('settings', JSON.stringify({ ...own, node, version: packageVersion() }));
-  const [first, ...others] = told.map((each) => JSON.parse(each) as Identity);
+  const all = await processes.gather('settings', JSON.stringify({ ...own, node, version: packageVersion() }));
+  const [first, ...others] = all.map((each) => JSON.parse(each) as Identity);
   for (const [i, other] of others.entries()) {
     const found = differences(first, other);
     if (found.length > 0) {
@@ -355,7 +355,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       try {
         await this.endTogether(failure);
       } finally {
-        // Servers let go of the weights when nothing is sampled with them any more.
+        // Servers unload the weights when nothing is sampled with them any more.
         await stopped;
         if (this.processes.isFirst) await this.releaseEngine();
       }
@@ -660,7 +660,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const { engine, policy, settings } = this;
     const nothing = () => {};
     if (!engine) return { engine: policySampler(policy, { device: settings.device }), release: nothing };
-    // Process 0 alone speaks with the servers.
+    // Only process 0 sends requests to the servers.
     if (!engine.update || !this.processes.isFirst) return { engine, release: nothing };
     const began = performance.now();
     this.probing ??= { run: runName(this.files?.path), probes: await probesOf(policy, this.task, signal) };

@@ -5,7 +5,7 @@ import type { Metrics } from '../devices/plan.js';
 import { clipsSequences } from '../devices/settings.js';
 import { type LossConfig, lossDefaults } from '../loss/config.js';
 
-/** What of a loss tells what its metrics are means of. */
+/** The settings of a loss that decide what its metrics are means of. */
 export interface MeasuredLoss extends Pick<LossConfig, 'ratio' | 'surrogate'> {
   /** Whether advantages are of tokens, not of completions. */
   advantagesPerToken: boolean;

@@ -1,5 +1,5 @@
-// The completions of steps. A step's are sampled when it begins; with `maxStaleness` they are begun up to that many steps earlier,
-// with the weights of that time, while the steps before it train.
+// The completions of steps. They are sampled when their step begins; with `maxStaleness` up to that many steps earlier, with the
+// weights of that time, while the steps before it train.
 //
 // Which prompts a step takes, with which random numbers and with which weights, does not depend on what is ready when. Prompts and
 // random numbers are those that it would take if nothing was sampled ahead; the weights are those after step k − 1 − maxStaleness, or,
@@ -96,7 +96,7 @@ export class Rollouts<E extends Example> {
 
   /**
    * Begins what may be sampled with the weights as they are before the next step: for that step and for those up to `maxStaleness`
-   * after it, as far as it has not begun. Must not be called while a step trains. A failure is told by `take`, for the step that it
+   * after it, as far as it has not begun. Must not be called while a step trains. A failure is thrown by `take`, for the step that it
    * keeps from being sampled.
    */
   async begin(timing: Metrics, signal: AbortSignal): Promise<void> {
@@ -105,7 +105,7 @@ export class Rollouts<E extends Example> {
     const last = Math.max(version + 1, Math.min(version + 1 + (settings.maxStaleness ?? 0), this.until));
     const before = this.pending.at(-1);
     const first = before ? before.step + 1 : version + 1;
-    // The run ends with a failure that is no fault of numbers.
+    // A failure other than a numeric fault ends the run.
     if (first > last || (before && endsRun(before))) return;
     let sampler: Sampler;
     try {

@@ -16,7 +16,7 @@ type Done = Omit<CompletionCounts, 'all'>;
 
 /**
  * The groups of some examples, in their order. Calls `sample` for this process's share of them, which begins with the example at
- * `first`: for all in the first process if `byFirst`, because it alone speaks with the servers of a rollout engine. `sample` says
+ * `first`: for all in the first process if `byFirst`, because only it sends requests to a rollout engine's servers. `sample` says
  * how far its share is, and `onProgress` is called with how far all of them are.
  */
 export async function sampleTogether<E extends Example>(
@@ -56,7 +56,7 @@ export async function shareState(
   own: { begun: boolean; state: SavedState } | undefined,
 ): Promise<{ begun: boolean; state: SavedState }> {
   const parts = ['weights', 'optimizer', 'reference'] as const;
-  const told = await processes.gather(
+  const gathered = await processes.gather(
     'state',
     own && {
       begun: own.begun,
@@ -65,7 +65,7 @@ export async function shareState(
       shapes: parts.map((part) => own.state[part]?.shapes ?? null),
     },
   );
-  const { begun, isWarmStart, counters, shapes } = told[0]!;
+  const { begun, isWarmStart, counters, shapes } = gathered[0]!;
   const sources: (TensorSource | null)[] = [];
   for (const [i, part] of parts.entries()) {
     const values = new Map<string, Float32Array>();

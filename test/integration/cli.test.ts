@@ -112,7 +112,7 @@ describe('groupgrad', () => {
     assert.equal(callInThread().status, 2);
   });
 
-  test('doctor tells devices and backends, and why not', () => {
+  test('doctor reports devices and backends, and why some are missing', () => {
     const { status, stdout } = callInThread('doctor', '--json');
     assert.equal(status, 0);
     const { devices, backends } = JSON.parse(stdout) as Record<

@@ -230,7 +230,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     }
   });
 
-  /** A server that is killed once six completions of a run were rewarded; `back` starts it anew on its port. */
+  /** A server that is killed once six completions of a run were rewarded; `back` restarts it on its port. */
   async function mortal(t: TestContext) {
     let mortal = await startPythonServer(stories);
     t.after(() => mortal.end());
@@ -251,7 +251,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
       .map(({ step }) => step as number)
       .filter((step) => step > 0);
 
-  test('kill -9 of the only server in a step: it is started anew, gets the adapter again, and the run goes on', async (t) => {
+  test('kill -9 of the only server in a step: it is restarted, gets the adapter again, and the run continues', async (t) => {
     const { url, killing, back, gone } = await mortal(t);
     const folder = temporaryFolder(t);
     const rollout = vllm({

@@ -508,7 +508,7 @@ describe('several processes that train one policy', () => {
     assert.equal(alone, 0);
   });
 
-  test('a process that cannot begin tells the others why', async (t) => {
+  test('a process that cannot begin gives the others the reason', async (t) => {
     const messages = await messagesOf(
       together(
         t,
