@@ -200,6 +200,7 @@ export interface TensorflowRegistration {
   devices: string;
 }
 
+/** The names of all exports: what an addon that has the version of this code can still lack. */
 const deviceNames: MemberNames<Omit<Device, 'linearLoss'>> = {
   computeAdvantages: true,
   policyLoss: true,
