@@ -16,7 +16,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
-import { type Backend, startBackend } from '../src/backend/backend.js';
+import { startBackend } from '../src/backend/backend.js';
+import type { Backend } from '../src/backend/names.js';
 import { integer, uniform } from '../src/base/random.js';
 import { parametersOf } from '../src/model/architecture.js';
 import { readArchitecture, tensorNames } from '../src/model/families.js';
@@ -166,7 +167,7 @@ async function compare(): Promise<void> {
     console.log(
       `backend ${flags.backend}, LoRA of rank 16 on Qwen2.5-0.5B's shape, float32, 8 completions per update\n`,
     );
-    console.log('| tokens of a completion and its prompt | completions a pass | loaded | peak | seconds |');
+    console.log('| tokens of a completion and its prompt | completions per pass | loaded | peak | seconds |');
     console.log('| --- | --- | --- | --- | --- |');
     for (const length of flags.lengths.split(',').map(Number)) {
       for (const pass of flags.passes.split(',')) {

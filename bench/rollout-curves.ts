@@ -13,22 +13,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startBackend } from '../src/backend/backend.js';
 import { estimate, signFlipTest } from '../src/evaluation/statistics.js';
-import { defineReward, GrpoTrainer, PretrainedPolicy, type RolloutEngine, vllm } from '../src/index.js';
+import { GrpoTrainer, PretrainedPolicy, type RolloutEngine, vllm } from '../src/index.js';
+import { beginnings, lettersReward, lora, settings, stories } from '../test/support/beginnings.js';
 import { startPythonServer } from '../test/support/python-server.js';
 import { machine } from './machine.js';
 
 const [seedCount, steps] = [Number(process.argv[2] ?? 12), Number(process.argv[3] ?? 12)];
 const root = fileURLToPath(new URL('..', import.meta.url));
-const model = join(root, '../shared/models/stories260k');
 const seeds = Array.from({ length: seedCount }, (_, i) => i + 1);
-const settings = {
-  promptsPerStep: 3,
-  groupSize: 8,
-  sampling: { maxTokens: 8, promptLength: 12 },
-  hadw: {},
-  optimizer: { learningRate: 1e-2 },
-};
-const prompts = ['Tim', 'Lily', 'a dog'].map((who) => `One day, ${who}`);
 
 interface Curve {
   rewards: number[];
@@ -37,16 +29,11 @@ interface Curve {
 }
 
 async function curve(seed: number, rollout?: RolloutEngine): Promise<Curve> {
-  const policy = await PretrainedPolicy.load(model, { lora: { rank: 4 }, seed });
+  const policy = await PretrainedPolicy.load(stories, { lora, seed });
   const trainer = await GrpoTrainer.create({
     policy,
-    train: {
-      name: 'beginnings',
-      size: prompts.length,
-      example: (i) => ({ prompt: prompts[i], answer: '', solution: '', difficulty: 0 }),
-      score: () => 0,
-    },
-    rewards: [defineReward('letters', ({ completion }) => completion.text.split('o').length - 1)],
+    train: beginnings,
+    rewards: [lettersReward],
     ...settings,
     seed,
     ...(rollout && { rollout }),
@@ -98,7 +85,14 @@ function write(): void {
       detectable: (2.8 * deviation(differences)) / Math.sqrt(differences.length),
     };
   });
-  const result = { machine: machine(), model: 'stories260k, LoRA of rank 4', settings, steps, summary, runs };
+  const result = {
+    machine: machine(),
+    model: `stories260k, LoRA of rank ${lora.rank}`,
+    settings,
+    steps,
+    summary,
+    runs,
+  };
   writeFileSync(path, `${JSON.stringify(result, round, 1)}\n`);
   console.table(
     summary.map(({ steps: part, own, server: served, difference, p, detectable }) => ({
@@ -113,13 +107,13 @@ function write(): void {
 }
 
 await startBackend('wasm');
-const server = await startPythonServer(model);
+const server = await startPythonServer(stories);
 const adapters = mkdtempSync(join(tmpdir(), 'groupgrad-curves-'));
 try {
   for (const seed of seeds.filter((each) => !runs.some((run) => run.seed === each))) {
     const adapterFolder = join(adapters, String(seed));
     const engine = vllm({ urls: [server.url], model: 'stories260k', adapterFolder, concurrency: 4 });
-    // In turns, so that what else the machine does meets both alike.
+    // In turns, so that other load on the machine affects both equally.
     const order = seed % 2 === 0 ? (['own', 'server'] as const) : (['server', 'own'] as const);
     const made: Partial<Record<'own' | 'server', Curve>> = {};
     for (const which of order) made[which] = await curve(seed, which === 'server' ? engine : undefined);

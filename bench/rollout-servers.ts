@@ -1,5 +1,5 @@
-// Completions per second of one and of two rollout servers, each a process of its own that takes half a second more for a
-// completion, as a server with a GPU would, without taking the processor: test/support/rollout_server.py with the fault `slow`. One and
+// Completions per second of one and of two rollout servers, each in its own process, which takes half a second more per
+// completion without using the processor, as a server with a GPU would: test/support/rollout_server.py with the fault `slow`. One and
 // two take turns. Last, the second of two is killed in the middle.
 //
 // usage: tsx bench/rollout-servers.ts [rounds]     default 5; GROUPGRAD_PYTHON names a Python with torch, transformers and peft
@@ -15,18 +15,18 @@ import { PretrainedPolicy, vllm } from '../src/index.js';
 import type { Policy } from '../src/model/policy.js';
 import { encodeOne } from '../src/text/tokenizer.js';
 import { weightsOf } from '../src/train/engine-weights.js';
+import { lora, stories } from '../test/support/beginnings.js';
 import { type PythonServer, startPythonServer } from '../test/support/python-server.js';
 import { machine } from './machine.js';
 
 const rounds = Number(process.argv[2] ?? 5);
 const root = fileURLToPath(new URL('..', import.meta.url));
-const model = join(root, '../shared/models/stories260k');
 const [groups, groupSize, maxTokens] = [8, 4, 2];
 
 await startBackend('wasm');
-const policy = (await PretrainedPolicy.load(model, { lora: { rank: 4 } })) as unknown as Policy;
+const policy = (await PretrainedPolicy.load(stories, { lora })) as unknown as Policy;
 const adapters = mkdtempSync(join(tmpdir(), 'groupgrad-servers-'));
-const servers = await Promise.all([startPythonServer(model), startPythonServer(model)]);
+const servers = await Promise.all([startPythonServer(stories), startPythonServer(stories)]);
 const probes = [await encodeOne(policy.tokenizer, 'One day, Tim')];
 const requests = Array.from({ length: groups * groupSize }, (_, i) => ({
   prompt: Int32Array.from([...probes[0], 100 + Math.floor(i / groupSize)]),
@@ -75,7 +75,7 @@ try {
     machine: machine(),
     completions: requests.length,
     secondsSlept: 0.5,
-    completionsASecond: { ...rates, oneOfTwoKilled },
+    completionsPerSecond: { ...rates, oneOfTwoKilled },
     ratios,
     medianRatio: median(ratios),
   };

@@ -1,13 +1,14 @@
 // Time of a step whose completions come from servers, sampled in its own time and ahead of it (maxStaleness). The servers are simulated:
 // they answer all completions of a step after a fixed time, a multiple of what a step trains for, and use no processor. Runs take turns, so
-// that what else the machine does meets all alike; figures are ratios to the run of the same turn that samples nothing ahead.
+// that other load on the machine affects all equally; figures are ratios to the run of the same turn that samples nothing ahead.
 //
 // usage: tsx bench/rollouts-ahead.ts [--backend groupgrad] [--steps 8] [--rounds 5] [--out file.json]
 
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { type Backend, startBackend } from '../src/backend/backend.js';
+import { startBackend } from '../src/backend/backend.js';
+import type { Backend } from '../src/backend/names.js';
 import type { RolloutEngine, Task } from '../src/index.js';
 import { createTransformer } from '../src/model/transformer.js';
 import { characterVocabulary } from '../src/text/vocabulary.js';

@@ -4,7 +4,8 @@
 // usage: tsx bench/sampling.ts [backend rows rounds]     default wasm 64 2
 
 import * as tf from '@tensorflow/tfjs-core';
-import { type Backend, startBackend } from '../src/backend/backend.js';
+import { startBackend } from '../src/backend/backend.js';
+import type { Backend } from '../src/backend/names.js';
 import { createTransformer } from '../src/model/transformer.js';
 import { padPrompts } from '../src/rollout/sample.js';
 import { characterVocabulary } from '../src/text/vocabulary.js';

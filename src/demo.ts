@@ -6,7 +6,8 @@
 //   npm run demo -- --steps 400         steps of reinforcement
 
 import { parseArgs } from 'node:util';
-import { type Backend, startBackend } from './backend/backend.js';
+import { startBackend } from './backend/backend.js';
+import type { Backend } from './backend/names.js';
 import { devices, type Evaluation, GrpoTrainer, presets, type Task } from './index.js';
 import { createTransformerPolicy } from './model/transformer-policy.js';
 import { addition, distinctExamples } from './tasks/index.js';

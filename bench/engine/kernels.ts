@@ -49,8 +49,15 @@ for (const [rows, vocabulary] of [
       'top-p 0.9': { cut: { topP: 0.9 } },
     };
     for (const [name, own] of Object.entries(cases)) {
-      const point = (row: number) => (row + 0.5) / rows;
-      const all = { temperature: 1, cut: {}, allowed: vocabulary, wanted: () => true, point, device: 'auto' } as const;
+      const uniform = (row: number) => (row + 0.5) / rows;
+      const all = {
+        temperature: 1,
+        cut: {},
+        allowed: vocabulary,
+        wanted: () => true,
+        uniform,
+        device: 'auto',
+      } as const;
       const drawing: Drawing = { ...all, ...own };
       const times = vocabulary > 1000 ? 1 : 50;
       const repeated = (draw: typeof drawTokens) => () => {

@@ -3,7 +3,8 @@
 
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs-core';
-import { type Backend, startBackend } from '../../src/backend/backend.js';
+import { startBackend } from '../../src/backend/backend.js';
+import type { Backend } from '../../src/backend/names.js';
 import { seconds } from './timing.js';
 
 const [backend, precision, threads] = process.argv.slice(2);

@@ -4,7 +4,8 @@
 
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs-core';
-import { type Backend, startBackend } from '../../src/backend/backend.js';
+import { startBackend } from '../../src/backend/backend.js';
+import type { Backend } from '../../src/backend/names.js';
 import { type Precision, presets, type WeightType } from '../../src/index.js';
 import { attention, causalBias, hasFusedAttention } from '../../src/model/attention.js';
 import { gatedUnit } from '../../src/model/gated-unit.js';

@@ -224,7 +224,7 @@ Napi::Value sample(const Engine& e, Call& call) {
   r.cut.minP = call.number("minP");
   r.masked = float(call.number("masked"));
   r.logits = call.values<const float>(1, "logits", call.product("logits", {r.rows, r.vocab}));
-  if (r.cuts || !call.isNull(2)) r.points = call.values<const double>(2, "points", r.rows);
+  if (r.cuts || !call.isNull(2)) r.uniforms = call.values<const double>(2, "uniforms", r.rows);
   r.wanted = call.values<const uint8_t>(3, "wanted", r.rows);
   r.tokens = call.values<int32_t>(4, "tokens", r.rows);
   r.logProbs = call.values<float>(5, "logProbs", r.rows);

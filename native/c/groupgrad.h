@@ -110,7 +110,7 @@ typedef struct groupgrad_policy_request {
   const float* old_log_probs;
   const float* ref_log_probs; /* with kl_beta */
   const uint8_t* mask;        /* null: every token counts */
-  const float* advantages;    /* sequences values, or one a token; not used where rewards are given */
+  const float* advantages;    /* one per sequence, or one per token; not used where rewards are given */
   int32_t advantages_per_token;
   const float* token_weights;
   double normalizer;       /* token count of the accumulation window; NaN: this batch's */

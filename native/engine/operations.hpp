@@ -347,8 +347,9 @@ struct Cut {
 };
 
 // A token for each row of logits, with its log-prob. It is the one in whose share of softmax(logits / temperature), of
-// tokens below `allowed`, the row's point falls. Where there is a cut, that is what the cut leaves, and the log-prob is
-// that of the logits in which all others are `masked`. Log-probs have the bits of the CPU device's logitsLoss.
+// tokens below `allowed`, the row's uniform number falls. Where there is a cut, that is what the cut leaves, and the
+// log-prob is that of the logits in which all others are `masked`. Log-probs have the bits of the CPU device's
+// logitsLoss.
 struct SampleRequest {
   int64_t rows, vocab, allowed;
   int64_t block;  // divides vocab; of this many probabilities a float32 total is drawn first, then one of them
@@ -357,10 +358,10 @@ struct SampleRequest {
   Cut cut;
   float masked;
   const float* logits;
-  const double* points;   // [rows], within [0, 1); null: the most likely token, the lowest id of equals
-  const uint8_t* wanted;  // [rows]; 0: a row to pass over
-  int32_t* tokens;        // -1: a row that is passed over, or without probabilities because a logit is not finite
-  float* logProbs;        // 0 for a token of -1
+  const double* uniforms;  // [rows], within [0, 1); null: the most likely token, the lowest id of equals
+  const uint8_t* wanted;   // [rows]; 0: a row to pass over
+  int32_t* tokens;         // -1: a row that is passed over, or without probabilities because a logit is not finite
+  float* logProbs;         // 0 for a token of -1
   std::span<std::vector<int32_t>> kept;  // [rows] if there is a cut: the ids that it left, ascending
 };
 

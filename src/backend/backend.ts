@@ -10,10 +10,7 @@ import { thisFile } from '../base/package-folder.js';
 import { addCommand } from '../base/package-manager.js';
 import { loadAddon } from '../devices/load.js';
 import { isCheckout } from '../devices/places.js';
-
-export const backends = ['groupgrad', 'tensorflow', 'wasm', 'cpu'] as const;
-/** A tfjs backend by its name in tfjs. */
-export type Backend = (typeof backends)[number];
+import { type Backend, backends } from './names.js';
 
 export interface StartedBackend {
   backend: Backend;

@@ -12,8 +12,8 @@ export interface RowSampling {
   /** Not 0 for rows that are wanted. */
   wanted: Uint8Array;
   /** A number in [0, 1) for each row; null: the most likely token. */
-  points: Float64Array | null;
-  /** What tokens are drawn from, where that is not all. It needs points. */
+  uniforms: Float64Array | null;
+  /** What tokens are drawn from, where that is not all. It needs uniforms. */
   cut?: { topK?: number; topP?: number; minP?: number };
   /** The logit of what a cut has left out. */
   masked: number;
@@ -33,7 +33,7 @@ export function sampleRows(logits: tf.Tensor2D, sampling: RowSampling): SampledR
   const backend = engineBackend();
   if (!backend) return undefined;
   const [rows, vocabulary] = logits.shape;
-  const { temperature, allowed, block, wanted, points, cut, masked } = sampling;
+  const { temperature, allowed, block, wanted, uniforms, cut, masked } = sampling;
   const tokens = new Int32Array(rows);
   const logProbs = new Float32Array(rows);
   // More than all of them is all of them.
@@ -41,6 +41,6 @@ export function sampleRows(logits: tf.Tensor2D, sampling: RowSampling): SampledR
   const settings = [Number(cut !== undefined), topK, cut?.topP ?? 1, cut?.minP ?? 0, masked];
   const values = backend.floats(logits);
   const numbers = backend.numbers.of(rows, vocabulary, Math.min(allowed, vocabulary), block, temperature, ...settings);
-  const kept = backend.engine.sample(numbers, values, points, wanted, tokens, logProbs);
+  const kept = backend.engine.sample(numbers, values, uniforms, wanted, tokens, logProbs);
   return { tokens, logProbs, ...(cut && { kept }) };
 }

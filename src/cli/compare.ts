@@ -31,7 +31,8 @@ export const help = `groupgrad compare <file> [flags]
   --json             the summary as JSON on standard output, progress on standard error
 
   The same command again resumes: finished runs are not repeated. Writes comparison.json, report.html and, of
-  benchmarks, benchmarks.md. Table 1 of the HA-DW paper: groupgrad compare examples/paper/math.ts, whose first lines say how.
+  benchmarks, benchmarks.md. Table 1 of the HA-DW paper: groupgrad compare examples/paper/math.ts, whose first lines
+  say how.
 `;
 
 export async function compare(args: readonly string[]): Promise<void> {
@@ -44,6 +45,8 @@ export async function compare(args: readonly string[]): Promise<void> {
     'dry-run': { type: 'boolean' },
     json: { type: 'boolean' },
   });
+  // Where TensorFlow.js is missing, this fails rather than each of the processes.
+  if (!flags['dry-run']) await import('@tensorflow/tfjs-core');
   const jobs = numberFlag('jobs', flags.jobs, { min: 1, integer: true }) ?? availableParallelism();
   const grace = numberFlag('grace', flags.grace, { min: 0 }) ?? usualGrace;
   const takeOver = flags['take-over'] ?? false;

@@ -1,6 +1,7 @@
 // `groupgrad doctor`: shows what works on this machine, what does not and why, and how to fix it.
 
 import { spawnSync } from 'node:child_process';
+import { backends } from '../backend/names.js';
 import { isMissing, tfjsPackages } from '../base/missing-tfjs.js';
 import { addCommand, packageManager } from '../base/package-manager.js';
 import { packageVersion } from '../base/version.js';
@@ -15,8 +16,8 @@ import { shortPath, wrap } from './terminal.js';
 export const help = `groupgrad doctor [--json]
 
   Reports where the native addon came from, which devices compute the loss, which TensorFlow.js backends start, whether
-  the loss runs inside TensorFlow, and which Python packages are installed; for the rest, the reason and the command that
-  fixes it. Exits with 1 if a device computes a wrong loss.
+  the loss runs inside TensorFlow, and which Python packages are installed; for the rest, the reason and the command
+  that fixes it. Exits with 1 if a device computes a wrong loss.
 `;
 
 interface Finding {
@@ -39,14 +40,14 @@ export async function doctor(args: readonly string[]): Promise<void> {
   };
   const addon = findAddon();
   const computing = devices().map(check);
-  const backends = await findBackends();
+  const found = await findBackends();
   const python = findPython();
   if (computing.some(({ isWrong }) => isWrong)) process.exitCode = 1;
   const report = {
     ...machine,
     addon,
     devices: computing.map(({ isWrong: _, ...finding }) => finding),
-    ...backends,
+    ...found,
     python,
   };
   if (flags.json) {
@@ -107,7 +108,7 @@ async function findBackends(): Promise<{ backends: Finding[]; tensorflow: Findin
     const tensorflow = { name, available: false, detail: 'needs TensorFlow.js' };
     return { backends: [{ name: 'tfjs', available: false, detail, remedy: addCommand(tfjsPackages) }], tensorflow };
   }
-  const { backends, howToGet, tryBackends } = await import('../backend/backend.js');
+  const { howToGet, tryBackends } = await import('../backend/backend.js');
   const { tfjsBridge } = await import('../tfjs/index.js');
   const findings: Finding[] = [];
   let tensorflow: Finding = { name, available: false, detail: `needs the backend ${name}` };

@@ -1,7 +1,7 @@
 // `groupgrad evaluate`: how often a model or a trained policy is right, and a folder with every completion.
 
 import { basename, join, resolve } from 'node:path';
-import { type Backend, backends } from '../backend/backend.js';
+import { type Backend, backends } from '../backend/names.js';
 import { type Precision, precisions } from '../backend/precision.js';
 import { packageVersion } from '../base/version.js';
 import { resolveConfig, resolveTask } from '../config/load.js';
@@ -23,17 +23,17 @@ import { readRunConfig } from '../run/run-folder.js';
 import { benchmarks } from '../tasks/benchmarks.js';
 import type { Example, Task } from '../tasks/task.js';
 import { evaluationExamples, resolveParts, type Settings, scoredBy } from '../train/options.js';
-import { createProgress } from '../train/progress.js';
+import { createProgress, evaluationLine } from '../train/progress.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { choiceFlag, numberFlag, parse, UsageError } from './arguments.js';
 import { dataDescription, dataFlagNames, dataFlags, dataHelp } from './data-flags.js';
-import { loadRun } from './saved-run.js';
 import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad evaluate <model or run> [flags]
 
-  <model or run>     a model folder in Hugging Face's layout, a run folder, or the folder of an earlier evaluation to show
-  --data FILE        problems: JSON lines, JSON, CSV or Parquet; may be repeated. Default: the run's own evaluation tasks
+  <model or run>     a model folder in Hugging Face's layout, a run folder, or the folder of an earlier evaluation to
+                     show
+  --data FILE        problems: JSON lines, JSON, CSV or Parquet; may be repeated; default: the run's evaluation tasks
   --task TASK        instead: the name of a built-in task, or {"task":"addition","digits":[3,3]}
   --checkpoint PATH  a checkpoint other than the newest
   --samples N        completions per problem; default: the benchmark's or the run's, or 1
@@ -259,6 +259,7 @@ async function loadModel(path: string, options: LoadOptions): Promise<Model> {
     if (options.precision !== undefined) {
       throw new UsageError('--precision: expected a model folder, got a run, which has its own precision');
     }
+    const { loadRun } = await import('./saved-run.js');
     const { policy, config: source, settings, checkpoint, step } = await loadRun(path, options);
     const identity = { policy: policy.description, step, checkpoint: hashFile(join(checkpoint, manifestName)) };
     const tasks = (source && resolveParts(resolveConfig(source)).evaluate) ?? {};
@@ -278,7 +279,7 @@ function showResults({ checkpoint, step }: Model, results: Readonly<Record<strin
   }
   if (checkpoint !== undefined) console.log(`${checkpoint}, step ${step}`);
   for (const [name, { accuracy, count, byDifficulty, estimates }] of Object.entries(results)) {
-    console.log(`${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`);
+    console.log(evaluationLine(name, accuracy, count));
     for (const [quantity, value] of Object.entries(estimates ?? {})) console.log(`  ${quantity}: ${interval(value)} %`);
     for (const part of byDifficulty) {
       console.log(`  difficulty ${part.difficulty}: ${(100 * part.accuracy).toFixed(1)} % of ${part.count}`);

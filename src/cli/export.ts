@@ -4,7 +4,6 @@ import { rangeError } from '../base/check.js';
 import type { LoadedPolicy } from '../weights/pretrained-policy.js';
 import { parse, UsageError } from './arguments.js';
 import { backendFlag } from './evaluate.js';
-import { loadRun } from './saved-run.js';
 
 export const help = `groupgrad export <run> --to DIR [flags]
 
@@ -26,6 +25,7 @@ export async function exportRun(args: readonly string[]): Promise<void> {
   const { to, merge = false } = flags;
   if (to === undefined) throw new UsageError('--to: expected the path of a folder, got nothing');
   const backend = backendFlag(flags.backend);
+  const { loadRun } = await import('./saved-run.js');
   const { policy, checkpoint, step } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
   try {
     if (policy.description.type !== 'pretrained') {

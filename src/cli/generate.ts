@@ -1,10 +1,7 @@
 // `groupgrad generate`: completes a prompt with a model.
 
-import { ensureBackend } from '../backend/backend.js';
 import { cutBounds } from '../rollout/engine.js';
-import { generateFrom } from '../rollout/generate.js';
 import { usualMaxTokens } from '../rollout/token-task.js';
-import { loadPretrainedPolicy } from '../weights/pretrained-policy.js';
 import { numberFlag, parse } from './arguments.js';
 import { backendFlag, precisionFlag } from './evaluate.js';
 import { asUsageErrors } from './usage-errors.js';
@@ -51,7 +48,11 @@ export async function generate(args: readonly string[]): Promise<void> {
     seed: numberFlag('seed', flags.seed, { min: 0, integer: true }),
   };
   const precision = precisionFlag(flags.precision);
-  await ensureBackend(backendFlag(flags.backend));
+  const backend = backendFlag(flags.backend);
+  const { ensureBackend } = await import('../backend/backend.js');
+  const { generateFrom } = await import('../rollout/generate.js');
+  const { loadPretrainedPolicy } = await import('../weights/pretrained-policy.js');
+  await ensureBackend(backend);
   const policy = await asUsageErrors(() => loadPretrainedPolicy(folder, { adapter: flags.adapter, precision }));
   try {
     const prompt = flags.chat ? [{ role: 'user', content: text }] : text;

@@ -9,8 +9,8 @@ import { parse, UsageError } from './arguments.js';
 
 export const help = `groupgrad report <folder>
 
-  Writes report.html into a run folder: curves, configuration and samples on one page that needs no network. For the folder of a
-  comparison, writes report.html and comparison.json from the results so far.
+  Writes report.html into a run folder: curves, configuration and samples on one page that needs no network. For the
+  folder of a comparison, writes report.html and comparison.json from the results so far.
 `;
 
 export async function report(args: readonly string[]): Promise<void> {

@@ -2,14 +2,12 @@
 
 import { rangeError } from '../base/check.js';
 import { resolveConfig } from '../config/load.js';
-import { policySampler } from '../rollout/sample.js';
 import { usualMaxTokens } from '../rollout/token-task.js';
 import type { Example, Task } from '../tasks/task.js';
 import { completionText, encodeOne, type Tokenizer } from '../text/tokenizer.js';
 import { resolveParts } from '../train/options.js';
 import { numberFlag, parse } from './arguments.js';
 import { backendFlag } from './evaluate.js';
-import { loadRun } from './saved-run.js';
 import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad sample <run> <prompt> [flags]
@@ -47,6 +45,8 @@ export async function sample(args: readonly string[]): Promise<void> {
   const limit = numberFlag('max-tokens', flags['max-tokens'], { min: 1, integer: true });
   const seed = numberFlag('seed', flags.seed, { min: 0, integer: true }) ?? 0;
   const backend = backendFlag(flags.backend);
+  const { loadRun } = await import('./saved-run.js');
+  const { policySampler } = await import('../rollout/sample.js');
   const { policy, config, settings } = await loadRun(runDir, { checkpoint: flags.checkpoint, backend });
   const tokens = await asUsageErrors(() => encodePrompt(policy.tokenizer, prompt));
   const task = config && resolveParts(resolveConfig(config)).train;

@@ -1,8 +1,8 @@
-// Loads a saved run: its configuration, and its policy with the weights of a checkpoint.
+// Loads a saved run: its configuration, and its policy with the weights of a checkpoint. Commands import it when they need a
+// policy, because it loads TensorFlow.js.
 
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { type Backend, ensureBackend } from '../backend/backend.js';
+import { ensureBackend } from '../backend/backend.js';
+import type { Backend } from '../backend/names.js';
 import { checkObject } from '../base/check.js';
 import type { TrainConfig } from '../config/define-config.js';
 import { loadConfig, sourceOf, trainerOptions } from '../config/load.js';
@@ -10,12 +10,13 @@ import { checkPolicy } from '../model/define.js';
 import type { Policy } from '../model/policy.js';
 import { createTransformer, type TransformerSettings } from '../model/transformer.js';
 import { checkpointWeights, openCheckpoint, type RunConfig } from '../run/run.js';
-import { checkpointParents, readRunConfig } from '../run/run-folder.js';
+import { readRunConfig } from '../run/run-folder.js';
 import { charactersOf, characterVocabulary } from '../text/vocabulary.js';
 import type { Settings } from '../train/options.js';
 import { assignAll, checkShapes } from '../train/training-state.js';
 import { type LoadedPolicy, loadPretrainedPolicy, type PretrainedDescription } from '../weights/pretrained-policy.js';
 import { UsageError } from './arguments.js';
+import { checkCheckpoint } from './checkpoint-flags.js';
 
 export interface SavedRun {
   policy: Policy;
@@ -24,12 +25,6 @@ export interface SavedRun {
   settings: Settings;
   checkpoint: string;
   step: number;
-}
-
-/** UsageError that names the flag, if the path is neither a checkpoint nor a run folder. */
-export function checkCheckpoint(flag: string, path: string): void {
-  if ([...checkpointParents(path), join(path, 'manifest.json')].some((part) => existsSync(part))) return;
-  throw new UsageError(`${flag}: expected a checkpoint or a run folder, got ${JSON.stringify(path)}`);
 }
 
 /** Loads the policy of a run folder, or of one of its checkpoints. Error, or UsageError for a wrong path, that says what is missing. */

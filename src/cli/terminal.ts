@@ -8,6 +8,9 @@ export function terminalWidth(): number {
   return Math.max(40, process.stdout.columns ?? 80);
 }
 
+/** The widest line of a command's help. */
+export const helpWidth = 120;
+
 /** Stands for a space at which a line must not be broken; never occurs in text. */
 const noBreak = '\0';
 

@@ -11,12 +11,14 @@ import { readRunConfig } from '../run/run-folder.js';
 import type { GrpoTrainer, RunOptions, TrainerOptions } from '../train/api.js';
 import { healthLimits } from '../train/health.js';
 import { resolveParts, resolveSettings } from '../train/options.js';
+import { accuraciesOf, evaluationLine } from '../train/progress.js';
 import { exitCodes, listenForStop } from '../train/signals.js';
 import { numberFlag, parse, UsageError } from './arguments.js';
+import { checkCheckpoint } from './checkpoint-flags.js';
 import { dataHelp } from './data-flags.js';
 import { backendFlag, precisionFlag } from './evaluate.js';
 import { namingOwnFlags, pretrainedFlags, pretrainedSettings } from './pretrained-flags.js';
-import { checkCheckpoint } from './saved-run.js';
+import { helpWidth, wrap } from './terminal.js';
 import { asUsageErrors, type Changes, changesAsUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad train <task|file> [flags]
@@ -47,9 +49,19 @@ groupgrad train --model DIR --data FILE --prompt COLUMN --answer COLUMN --verify
   --hadw             weight advantages by difficulty relative to the run's history (HA-DW)
   --max-tokens N     longest completion, in tokens; default: ${pretrained.sampling!.maxTokens}
 ${dataHelp.replace(/ {2}--part .*\n/, '').replace('hold out this share of the problems, by their text', `hold out this share of the problems, by their text; default: ${heldOut.share}`)}
-  Its other settings, which --set changes: ${JSON.stringify({ ...pretrained, sampling: undefined })};
-  with an adapter, the learning rate is ${learningRates.lora}.
+${otherSettings()}
 `;
+
+/** The settings of a run of a pretrained model that no flag changes. */
+function otherSettings(): string {
+  const { sampling: _, ...others } = pretrained;
+  const list = (fields: object, at = ''): string[] =>
+    Object.entries(fields).flatMap(([name, value]) =>
+      typeof value === 'object' ? list(value, `${at}${name}.`) : [`${at}${name}=${value}`],
+    );
+  const text = `Its other settings, which --set changes: ${list(others).join(', ')}; with an adapter, optimizer.learningRate=${learningRates.lora}.`;
+  return `  ${wrap(text, { width: helpWidth, indent: 2 })}`;
+}
 
 export async function train(args: readonly string[]): Promise<void> {
   const hasModel = args.some((arg) => /^--model(=|$)/.test(arg));
@@ -118,7 +130,7 @@ export async function train(args: readonly string[]): Promise<void> {
     return createTrainer({ ...options, runDir, resume, allowDrift, takeOver, notes: { source } }).catch(namingFlags);
   });
   try {
-    // Of several processes one speaks.
+    // Of several processes only the first prints.
     if ((config.communicator?.rank ?? 0) > 0) await trainer.run({ max, grace, output: null });
     else await run(trainer, runDir, { max, grace }, json);
   } finally {
@@ -187,15 +199,20 @@ async function run(
     if (broken.error) throw broken.error;
     const { steps, learned, skipped, warnings } = result;
     const isDone = result.ended === 'max';
-    const evaluations = Object.entries(isDone ? await lastEvaluation(trainer, say) : {});
-    const accuracies = Object.fromEntries(evaluations.map(([name, { accuracy }]) => [name, accuracy]));
+    const accuracies: Record<string, number> = {};
+    // Of a run that was complete before, or whose last step was not evaluated, there are none yet.
+    const known = accuraciesOf(result.metrics);
+    if (isDone) for (const { name, accuracy } of known) accuracies[name] = accuracy;
+    if (isDone && known.length === 0) {
+      for (const [name, { accuracy, count }] of Object.entries(await lastEvaluation(trainer, say))) {
+        accuracies[name] = accuracy;
+        if (!json) say(evaluationLine(name, accuracy, count));
+      }
+    }
     if (json) {
       const words = warnings.length > 0 && { warnings };
       line({ ended: result.ended, steps, run: runDir, evaluation: accuracies, ...words });
     } else {
-      for (const [name, { accuracy, count }] of evaluations) {
-        say(`${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`);
-      }
       say(`${isDone ? 'done' : `ended by ${result.ended}`} after step ${steps}; see ${runDir}`);
     }
     for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);

@@ -10,7 +10,8 @@ import { asUsageErrors } from './usage-errors.js';
 
 export const help = `groupgrad verify <file> --verify GRADER [flags]
 
-  <file>             completions with their right answers: JSON lines, JSON, CSV or Parquet; samples.jsonl of a run is one
+  <file>             completions with their right answers: JSON lines, JSON, CSV or Parquet; such as a run's
+                     samples.jsonl
   --verify GRADER    ${graderNames.join(', ')}
   --second GRADER    a second one: shows the completions on which the two disagree
   --expect COLUMN    a column with verdicts (true or false, 1 or 0): shows where the grader disagrees with it

@@ -10,8 +10,9 @@ const usualPort = 6007;
 
 export const help = `groupgrad watch <run folder> [options]
 
-  Serves the report of a run on this machine and follows the run: curves, samples with their rewards, warnings, what the guard did.
-  It only reads, in a process of its own: neither starting nor ending it disturbs the run. Ends with Ctrl+C.
+  Serves the report of a run on this machine and follows the run: curves, samples with their rewards, warnings,
+  what the guard did. It only reads, in a process of its own: neither starting nor ending it disturbs the run. Ends with
+  Ctrl+C.
 
   --port NUMBER        default: ${usualPort}, or a free one where that is taken; 0: a free one
 

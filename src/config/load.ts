@@ -3,7 +3,7 @@
 
 import { accessSync, constants, statSync } from 'node:fs';
 import { basename, dirname, extname, resolve } from 'node:path';
-import { backends } from '../backend/backend.js';
+import { backends } from '../backend/names.js';
 import { checkChoice, checkNumber, checkObject, describe, rangeError, typeError } from '../base/check.js';
 import { moduleFile, thisFile } from '../base/package-folder.js';
 import { readText } from '../base/read-text.js';

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { packageFolder, thisFile } from '../base/package-folder.js';
 import { runCommand } from '../base/package-manager.js';
-import { packageVersion } from '../base/version.js';
+import { type MemberNames, misfit, missingExports } from './exports.js';
 import { addonPlaces, isCheckout, type Place, platform, usesMusl } from './places.js';
 import type { AdvantagePlan, Device, LogitsSettings, LossScalars, Metrics, TokenSettings } from './plan.js';
 import { missingTools } from './tools.js';
@@ -136,11 +136,11 @@ export interface EngineAddon {
     newSquare: Float32Array,
   ): void;
   sumOfSquares(numbers: Float64Array, y: Float64Array, ...x: readonly Float32Array[]): void;
-  /** `points`: none for the most likely tokens. Returns the ids that a cut left, for each row; nothing without a cut. */
+  /** `uniforms`: null for the most likely tokens. Returns the ids that a cut left, for each row; nothing without a cut. */
   sample(
     numbers: Float64Array,
     logits: Float32Array,
-    points: Float64Array | null,
+    uniforms: Float64Array | null,
     wanted: Uint8Array,
     tokens: Int32Array,
     logProbs: Float32Array,
@@ -198,6 +198,78 @@ export interface TensorflowRegistration {
   tensorflow: string;
   /** "CPU", or "CPU and GPU". */
   devices: string;
+}
+
+/** The names of all exports: what an addon that has the version of this code can still lack. */
+const deviceNames: MemberNames<Omit<Device, 'linearLoss'>> = {
+  computeAdvantages: true,
+  policyLoss: true,
+  logitsLoss: true,
+  logitsBackward: true,
+};
+const cpuNames: MemberNames<Addon['cpu']> = { ...deviceNames, instructionSet: true, threads: true };
+const cudaNames: MemberNames<CudaAddon> = {
+  ...deviceNames,
+  built: true,
+  probe: true,
+  allocate: true,
+  write: true,
+  read: true,
+  free: true,
+};
+const engineNames: MemberNames<EngineAddon> = {
+  unaryOperations: true,
+  binaryOperations: true,
+  reductions: true,
+  maxRank: true,
+  unary: true,
+  binary: true,
+  select: true,
+  cast: true,
+  copy: true,
+  fill: true,
+  reduce: true,
+  arg: true,
+  softmax: true,
+  gather: true,
+  scatterAdd: true,
+  addN: true,
+  rmsNorm: true,
+  rmsNormBackward: true,
+  rotary: true,
+  gatedUnit: true,
+  gatedUnitBackward: true,
+  attention: true,
+  attentionBackward: true,
+  decodeAttention: true,
+  adamW: true,
+  sumOfSquares: true,
+  sample: true,
+  matMul: true,
+  pack: true,
+  freePacked: true,
+  instructionSets: true,
+  settings: true,
+  configure: true,
+};
+const tensorflowNames: MemberNames<TensorflowAddon> = {
+  register: true,
+  packAdvantages: true,
+  packPolicy: true,
+  packLogits: true,
+  advantageReport: true,
+  policyReport: true,
+  logitsReport: true,
+};
+
+/** The exports that an addon lacks. */
+export function missingFrom({ cpu, cuda, engine, tensorflow }: Partial<Addon>): string[] {
+  return [
+    ...missingExports(cpu, cpuNames, 'cpu.'),
+    ...(cuda?.built === false ? [] : missingExports(cuda, cudaNames, 'cuda.')),
+    ...missingExports(engine, engineNames, 'engine.'),
+    ...missingExports(tensorflow, tensorflowNames, 'tensorflow.'),
+  ];
 }
 
 export type LoadResult =
@@ -271,8 +343,9 @@ function load(): LoadResult {
     }
     try {
       const addon = require(path) as Addon;
-      if (addon.version === packageVersion()) return { addon, path, origin, passedOver: reasons };
-      reasons.push(`${path} was built for groupgrad ${addon.version}, this is ${packageVersion()}`);
+      const reason = misfit(addon.version, missingFrom(addon));
+      if (reason === undefined) return { addon, path, origin, passedOver: reasons };
+      reasons.push(`${path} ${reason}`);
     } catch (error) {
       reasons.push(`${path} could not be loaded: ${explain(error)}`);
     }

@@ -37,7 +37,7 @@ const intoKernel = 'groupgrad.multiplyInto';
 export const multipliesInto = () => fusedKernel(intoKernel) !== undefined;
 
 /**
- * Writes a product to the memory of y, on backends that can. y is a tensor that nobody else knows of, or one over memory of the
+ * Writes a product to the memory of y, on backends that can. y is a tensor that nothing else uses, or one over memory of the
  * caller.
  *
  * Fused kernel: `groupgrad.multiplyInto` ({ y, a, b }, { transposeA, transposeB, adds }) → nothing. It is for backends that keep tensors

@@ -6,14 +6,14 @@ import { createRequire } from 'node:module';
 import { isMainThread } from 'node:worker_threads';
 import { thisFile } from '../base/package-folder.js';
 import { runCommand } from '../base/package-manager.js';
-import { packageVersion } from '../base/version.js';
+import { type MemberNames, misfit, missingExports } from '../devices/exports.js';
 import { isCheckout, mpiAddon } from '../devices/places.js';
 import type { Communicator } from './communicator.js';
 
 /** What the addon exports: the typed mirror of native/mpi/addon.cpp. */
 interface MpiAddon {
   version: string;
-  /** Starts MPI, once a process. */
+  /** Starts MPI, at most once per process. */
   start(): { rank: number; size: number; library: string };
   /** `all` receives the bytes of every process, which gives as many as the others. */
   allGather(bytes: Uint8Array, all: Uint8Array): Promise<void>;
@@ -23,6 +23,16 @@ interface MpiAddon {
   /** Ends all processes, with this code, when this one exits. */
   abortAtExit(code: number): void;
 }
+
+const exportNames: MemberNames<MpiAddon> = {
+  version: true,
+  start: true,
+  allGather: true,
+  broadcast: true,
+  allReduceSum: true,
+  finish: true,
+  abortAtExit: true,
+};
 
 const require = createRequire(thisFile);
 
@@ -47,7 +57,7 @@ export function mpi(): Communicator {
 }
 
 function start(): Communicator {
-  // MPI ends with whoever has started it, which must be the process.
+  // MPI ends with the thread that has started it, which must be the main thread.
   if (!isMainThread) throw new Error('mpi: expected the main thread, got a worker');
   const addon = load();
   const { rank, size, library } = addon.start();
@@ -81,6 +91,7 @@ function load(): MpiAddon {
     const [message] = String((error as Error).message).split('\n');
     throw new Error(`mpi: ${path} could not be loaded: ${message}. ${remedy}`);
   }
-  if (addon.version === packageVersion()) return addon;
-  throw new Error(`mpi: ${path} was built for groupgrad ${addon.version}, this is ${packageVersion()}. ${remedy}`);
+  const reason = misfit(addon.version, missingExports(addon, exportNames));
+  if (reason === undefined) return addon;
+  throw new Error(`mpi: ${path} ${reason}. ${remedy}`);
 }

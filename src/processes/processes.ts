@@ -2,12 +2,13 @@
 // instead, so that one that fails ends or repeats the step of all, and processes that do different things get an error, not a
 // deadlock.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { deserialize, serialize } from 'node:v8';
 import { Interrupted } from '../base/interruption.js';
 import { NumericFault } from '../base/numeric-fault.js';
 import { alone, type Communicator } from './communicator.js';
 
-/** What a process tells the others. */
+/** What a process sends to the others. */
 type Message = { what: string; value: unknown } | { failure: Failure };
 
 interface Failure {
@@ -17,6 +18,9 @@ interface Failure {
 
 /** Where several processes fail at once, all act on the first of these that there is. */
 const kinds = ['error', 'interrupted', 'fault'] as const satisfies readonly Failure['kind'][];
+
+/** Seconds between two exchanges of how far the work of all processes is. */
+const statusEvery = 0.5;
 
 export class Processes {
   /** Errors that all processes know of, within the outermost `agree`. */
@@ -46,7 +50,7 @@ export class Processes {
     const other = messages.findIndex((message) => 'what' in message && message.what !== what);
     if (other >= 0) {
       const { what: its } = messages[other] as { what: string };
-      // The one that it is told of is told the same of this one.
+      // The other process gets the same message about this one.
       const apart = `process ${this.rank} is at '${what}' and process ${other} at '${its}'`;
       throw this.remember(new Error(`expected processes that make the same calls, but ${apart}`));
     }
@@ -57,6 +61,35 @@ export class Processes {
   async fromFirst<T>(what: string, compute: () => Promise<T>): Promise<T> {
     const value = this.isFirst ? await compute() : undefined;
     return (await this.gather(what, value))[0] as T;
+  }
+
+  /**
+   * What `work` gives or throws in this process, once the work of every process has ended. Until then, `report` is called every half
+   * second with what `status` says in each process, by rank, and once at the end. Everything else that is exchanged has to wait for
+   * it.
+   */
+  async whileAllWork<T, S>(work: Promise<T>, status: () => S, report: (all: S[]) => void): Promise<T> {
+    if (this.size === 1) return work;
+    let hasEnded = false;
+    const ended = new AbortController();
+    const settled = work
+      .catch(() => {})
+      .then(() => {
+        hasEnded = true;
+        ended.abort();
+      });
+    try {
+      for (let isOver = false; !isOver; ) {
+        await sleep(1e3 * statusEvery, undefined, { signal: ended.signal }).catch(() => {});
+        const all = await this.gather('progress', { status: status(), hasEnded });
+        report(all.map((each) => each.status));
+        isOver = all.every((each) => each.hasEnded);
+      }
+    } finally {
+      // Where another process has failed elsewhere, this one's work is not left running.
+      await settled;
+    }
+    return work;
   }
 
   /** Replaces values by their sums over all processes. */
@@ -70,7 +103,7 @@ export class Processes {
   }
 
   /**
-   * The result of something that may fail in this process alone. Its error is told to all, and the error thrown is the one that all
+   * The result of something that may fail in this process alone. Its error is sent to all, and the error thrown is the one that all
    * act on: the reason of `signal`, where that has aborted, is Interrupted for the others.
    */
   async agree<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -78,7 +111,7 @@ export class Processes {
     try {
       return await work();
     } catch (error) {
-      const agreed = await this.tell(error as Error, signal?.aborted === true && error === signal.reason);
+      const agreed = await this.announce(error as Error, signal?.aborted === true && error === signal.reason);
       // The same object may be thrown again another time, such as the reason of a signal.
       if (this.depth === 1) this.known.delete(agreed);
       throw agreed;
@@ -93,7 +126,7 @@ export class Processes {
     return { first: bound(this.rank), count: bound(this.rank + 1) - bound(this.rank) };
   }
 
-  private async tell(error: Error, isAbort: boolean): Promise<Error> {
+  private async announce(error: Error, isAbort: boolean): Promise<Error> {
     if (this.size === 1 || this.known.has(error)) return error;
     const kind = isAbort ? 'interrupted' : kindOf(error);
     return this.exchange({ failure: { kind, message: String(error?.message ?? error) } }, error).then(
@@ -102,7 +135,7 @@ export class Processes {
     );
   }
 
-  /** Throws where a process tells of a failure; `own` is that of this one. */
+  /** Throws where a process reports a failure; `own` is that of this one. */
   private async exchange(message: Message, own?: Error): Promise<Message[]> {
     const bytes = await this.communicator.allGather(serialize(message));
     const messages = bytes.map((each) => deserialize(each) as Message);

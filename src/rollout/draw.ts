@@ -20,7 +20,7 @@ export interface Drawing {
   /** Whether a row's token is wanted. */
   wanted: (row: number) => boolean;
   /** A number in [0, 1) for a row that is wanted. Not called for the most likely tokens. */
-  point: (row: number) => number;
+  uniform: (row: number) => number;
   /** Where log-probs are computed. */
   device: DeviceChoice;
 }
@@ -36,7 +36,7 @@ export interface Drawn {
 
 /** Draws a token for each row of logits [rows, V] from softmax(logits / temperature), cut to its most likely tokens. */
 export function drawTokens(logits: tf.Tensor2D, drawing: Drawing): Drawn {
-  const { device, temperature, cut, allowed, wanted, point } = drawing;
+  const { device, temperature, cut, allowed, wanted, uniform } = drawing;
   const onProcessor = device === 'auto' || device === 'cpu';
   if (!onProcessor) return composedDraw(logits, drawing);
   const [rows, vocabulary] = logits.shape;
@@ -46,7 +46,7 @@ export function drawTokens(logits: tf.Tensor2D, drawing: Drawing): Drawn {
     allowed,
     block: blockSize(vocabulary),
     wanted: isWanted,
-    points: temperature === 0 ? null : Float64Array.from(isWanted, (own, row) => (own ? point(row) : 0)),
+    uniforms: temperature === 0 ? null : Float64Array.from(isWanted, (own, row) => (own ? uniform(row) : 0)),
     ...(temperature !== 0 && isCut(cut) && { cut }),
     masked: maskedScore,
   });
@@ -55,11 +55,11 @@ export function drawTokens(logits: tf.Tensor2D, drawing: Drawing): Drawn {
 
 /** The same of operations that every backend has. */
 export function composedDraw(logits: tf.Tensor2D, drawing: Drawing): Drawn {
-  const { device, temperature, cut, allowed, wanted, point } = drawing;
+  const { device, temperature, cut, allowed, wanted, uniform } = drawing;
   const [rows, vocabulary] = logits.shape;
   const choose = (): ReturnType<typeof chooseTokens> & { kept?: Int32Array[] } => {
     if (temperature === 0) return chooseTokens(logits, 1, { allowed });
-    const uniforms = Float64Array.from({ length: rows }, (_, row) => (wanted(row) ? point(row) : 0));
+    const uniforms = Float64Array.from({ length: rows }, (_, row) => (wanted(row) ? uniform(row) : 0));
     if (!isCut(cut)) return chooseTokens(logits, temperature, { uniforms, allowed });
     return chooseFromCut(logits, temperature, cut, { uniforms, allowed, wanted });
   };

@@ -33,12 +33,12 @@ export interface RolloutEngine {
   complete(requests: readonly RolloutRequest[], options: RolloutOptions): Promise<Completion[]>;
   /**
    * Called before a step's completions, with the weights that are to generate them; `weights` may be used until the completions
-   * are there. Omitted by engines that read the policy's own weights. `inUse`: weights of earlier updates that completions are
-   * still asked for; an engine may let go of all others. Default: none.
+   * have arrived. Omitted by engines that read the policy's own weights. `inUse`: weights of earlier updates that completions are
+   * still asked for; an engine may release all others. Default: none.
    */
   update?(weights: RolloutWeights, options: { signal?: AbortSignal; inUse?: readonly RolloutWeights[] }): Promise<void>;
   /**
-   * Called when a loop of steps ends, however it does: lets go of the weights that it holds elsewhere. `update` may follow again.
+   * Called when a loop of steps ends, in whatever way: releases the weights that it holds elsewhere. `update` may follow again.
    * Should not take long, and its failure does not fail the run.
    */
   release?(): Promise<void>;

@@ -150,7 +150,7 @@ const scoresAtOnce = 64;
  * completion does not depend on when it arrives, nor on the others.
  *
  * Time limits begin when `finish` is called, and no earlier than `limitsFrom`: until then the sampler, or the training of another
- * step, holds the thread, and answers that have come are not heard.
+ * step, holds the thread, and answers that have arrived are not processed.
  */
 export class Judging<E extends Example> {
   private readonly stop = new AbortController();
@@ -278,7 +278,7 @@ export class Judging<E extends Example> {
 
 class SamplingFailed extends Error {}
 
-/** Tells when time limits begin, and sums up how long calls have occupied the thread. */
+/** Signals when time limits begin, and sums up how long calls have occupied the thread. */
 class LimitClock {
   /** Milliseconds. */
   busy = 0;

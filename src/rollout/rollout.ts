@@ -9,13 +9,12 @@ import { completionText } from '../text/tokenizer.js';
 import type { AnyReward, Group, RewardSettings, ScoredCompletion } from './api.js';
 import type { Completion, RolloutEngine, RolloutOptions, SamplingSettings } from './engine.js';
 import { Judging } from './rewards.js';
-import { policySampler } from './sample.js';
 import { encodePrompts, type TokenTask } from './token-task.js';
 
 export interface SamplingOptions<E extends Example = Example>
   extends Pick<SamplingSettings, 'temperature' | 'topP' | 'topK' | 'minP' | 'seed' | 'step'>,
     Pick<RolloutOptions, 'weights'> {
-  /** Completions a prompt. */
+  /** Completions per prompt. */
   groupSize: number;
   /** Called for every completion, in addition to the task's score. Default: none. */
   rewards?: readonly AnyReward<E>[];
@@ -57,7 +56,7 @@ export async function sampleGroups<E extends Example>(
     groupSize,
     rewards = [],
     firstPrompt = 0,
-    engine = policySampler(policy),
+    engine,
     limitsFrom,
     onSampled,
     onProgress,
@@ -77,12 +76,12 @@ export async function sampleGroups<E extends Example>(
     rewarded: judging.judged,
     rewardSeconds: judging.busy / 1e3,
   });
-  const tell = () => onProgress?.(progress());
+  const report = () => onProgress?.(progress());
   const judging = new Judging(task.task, rewards, {
     groupSize,
     signal: options.signal,
     limitsFrom,
-    onJudged: tell,
+    onJudged: report,
   });
   const onCompletion = (completion: Completion, i: number) => {
     sampled++;
@@ -90,13 +89,15 @@ export async function sampleGroups<E extends Example>(
     texts[i] = text;
     const { tokens, truncated } = completion;
     judging.add(i, { example: examples[Math.floor(i / groupSize)], text, tokens, truncated });
-    tell();
+    report();
   };
   const contextLength = promptLength + maxTokens - 1;
   let completions: Completion[];
   try {
     const settings = { ...options, maxTokens, contextLength, stopTokens, stopTexts };
-    completions = await engine.complete(requests, { ...settings, onCompletion });
+    // Loaded here, because it loads TensorFlow.js, which what only reads evaluations does not need.
+    const sampler = engine ?? (await import('./sample.js')).policySampler(policy);
+    completions = await sampler.complete(requests, { ...settings, onCompletion });
     // Engines need not call onCompletion.
     for (const [i, completion] of completions.entries()) if (texts[i] === undefined) onCompletion(completion, i);
   } catch (error) {

@@ -154,7 +154,7 @@ class Sampling {
       cut: this.options,
       allowed: this.policy.tokenizer.vocabularySize,
       wanted: (row) => isLive(this.drafts[row]),
-      point: (row) => {
+      uniform: (row) => {
         const { request, tokens } = this.drafts[row]!;
         return uniform(stream, request.promptIndex, request.sample, tokens.length);
       },

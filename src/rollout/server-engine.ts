@@ -44,7 +44,7 @@ type Checked = Required<Omit<Options, 'adapterFolder' | 'weightsFolder' | 'serve
 /** Length of the completions that probe a server. */
 const probeTokens = 16;
 
-/** Milliseconds in which servers must let go of what they hold at the end of a loop of steps. */
+/** Milliseconds in which servers must unload what they hold at the end of a loop of steps. */
 const releaseLimit = 5000;
 
 /** Maximum number of padding ids in a request; a completion with a padding id beyond them is sampled again. */
@@ -81,10 +81,10 @@ interface Loading {
 /** What is known of one server. */
 interface Known {
   ready: Map<Version, Loading>;
-  /** Versions that it was told to load; none for protocols in which a version replaces the one before. */
+  /** Versions that it was asked to load; none for protocols in which a version replaces the one before. */
   loaded: Set<Version>;
-  /** Names of versions that it is to let go of, those of earlier processes too. */
-  superfluous?: Set<string>;
+  /** Names of versions that it is to unload, those of earlier processes too. */
+  expired?: Set<string>;
   first?: ProbedVersion;
   before?: ProbedVersion;
 }
@@ -213,10 +213,10 @@ class ServerEngine implements RolloutEngine {
     for (const earlier of this.inUse.keys()) if (!inUse.includes(earlier)) this.inUse.delete(earlier);
     this.inUse.set(weights, this.current);
     this.written.push(this.current);
-    // A server that is started anew loads versions in use again.
-    const superfluous = this.written.slice(0, -keepLast).filter((version) => !this.isInUse(version));
-    for (const version of superfluous) fs.rmSync(version.folder, { recursive: true, force: true });
-    this.written = this.written.filter((version) => !superfluous.includes(version));
+    // A server that is restarted loads versions in use again.
+    const expired = this.written.slice(0, -keepLast).filter((version) => !this.isInUse(version));
+    for (const version of expired) fs.rmSync(version.folder, { recursive: true, force: true });
+    this.written = this.written.filter((version) => !expired.includes(version));
   }
 
   private isInUse(version: Version): boolean {
@@ -287,7 +287,7 @@ class ServerEngine implements RolloutEngine {
       return readCompletion(this.protocol.readCompletion(answer, version.server), query, version.weights);
     } catch (error) {
       const isUnknown = error instanceof Refusal && error.mentions(version.name);
-      // A server that has failed may have been started anew.
+      // A server that has failed may have been restarted.
       if (isUnknown || error instanceof ServerFault || error instanceof AnswerFault) this.forget(url, version, loading);
       throw isUnknown ? new ServerFault(error.message) : error;
     }
@@ -344,23 +344,23 @@ class ServerEngine implements RolloutEngine {
   private async unloadSuperfluous(url: string, known: Known, signal: AbortSignal): Promise<void> {
     const { unload } = this.protocol;
     if (!unload) return;
-    known.superfluous ??= new Set(this.leftovers);
+    known.expired ??= new Set(this.leftovers);
     for (const version of known.loaded) {
       if (this.isInUse(version)) continue;
       known.loaded.delete(version);
       known.ready.delete(version);
-      known.superfluous.add(version.name);
+      known.expired.add(version.name);
     }
-    for (const name of [...known.superfluous]) {
+    for (const name of [...known.expired]) {
       try {
         await this.post(url, unload(name), signal);
       } catch (error) {
-        // It is told again with the next version.
+        // It is asked again with the next version.
         if (error instanceof ServerFault) continue;
-        // Otherwise it is gone already: the server was started anew, or let go of it by itself.
+        // Otherwise it is gone already: the server was restarted, or unloaded it by itself.
         if (!(error instanceof Refusal)) throw error;
       }
-      known.superfluous.delete(name);
+      known.expired.delete(name);
     }
   }
 
@@ -370,7 +370,7 @@ class ServerEngine implements RolloutEngine {
     this.inUse.clear();
     const limit = AbortSignal.timeout(releaseLimit);
     // A server that is gone, or does not respond any more, holds nothing that counts.
-    const urls = [...this.known].filter(([, { loaded, superfluous }]) => loaded.size > 0 || superfluous?.size);
+    const urls = [...this.known].filter(([, { loaded, expired }]) => loaded.size > 0 || expired?.size);
     await Promise.all(urls.map(([url, known]) => this.unloadSuperfluous(url, known, limit).catch(() => {})));
   }
 
@@ -444,7 +444,7 @@ class ServerEngine implements RolloutEngine {
     const hidden = (text: string) => (key ? text.replaceAll(key, '[key]') : text);
     const where = `${this.name}, POST ${url}${path}`;
     const limit = new AbortController();
-    // Training may have held the thread when the time is over: an answer that has come is heard first.
+    // Training may have held the thread when the time is over: an answer that has arrived is processed first.
     const timer = setTimeout(() => setImmediate(() => limit.abort()), timeLimit);
     let status: number;
     let text: string;

@@ -37,7 +37,7 @@ interface Server {
   readonly url: string;
   /** Jobs that it works on. */
   active: number;
-  /** In a row. */
+  /** Consecutive ones. */
   failures: number;
   /** When it may be tried again. */
   retryAt: number;
@@ -150,7 +150,7 @@ export class ServerPool {
   }
 
   private failed(server: Server, call: Call<unknown>, waiting: Waiting<unknown>, error: unknown): void {
-    // The end of a call fails its requests; that is no fault of the server.
+    // The end of a call fails its requests; the server is not at fault.
     if (call.isOver) return;
     if (!(error instanceof ServerFault || error instanceof AnswerFault)) {
       call.stop(error);
@@ -224,7 +224,7 @@ class Call<T> {
     else this.waiting.set(group, [one]);
   }
 
-  /** A job of a group that the server has begun, else of a group that nobody has, else of the group with most jobs waiting. */
+  /** A job of a group that the server has begun, else of a group that no server has begun, else of the group with most jobs waiting. */
   take(server: Server): Waiting<T> | undefined {
     const groups = [...this.waiting];
     const own = groups.find(([group]) => this.serverOf.get(group) === server);

@@ -16,7 +16,6 @@ import type { Processes } from '../processes/processes.js';
 import { writeReport } from '../report/run/index.js';
 import type { AnyReward, Evaluation, Group } from '../rollout/api.js';
 import type { RolloutEngine } from '../rollout/engine.js';
-import type { SamplingProgress } from '../rollout/rollout.js';
 import { policySampler } from '../rollout/sample.js';
 import { type TokenTask, tokenTask } from '../rollout/token-task.js';
 import { differences, type Identity, identify } from '../run/drift.js';
@@ -47,7 +46,7 @@ import {
   type Settings,
 } from './options.js';
 import { ExampleOrder } from './order.js';
-import { createProgress, hasEvaluation, type Progress, progressLine, RunProgress } from './progress.js';
+import { accuraciesOf, createProgress, type Progress, progressLine, RunProgress } from './progress.js';
 import { holdWeights, needsReference } from './reference-policy.js';
 import { rewardWeights } from './reward-weights.js';
 import { Rollouts, type Sampler, type SamplingParts } from './rollouts.js';
@@ -55,6 +54,7 @@ import { checkKeepBest, checkNotes, checkTexts } from './run-checks.js';
 import { usualEvaluationSize } from './schema.js';
 import { exitCodes, listenForStop } from './signals.js';
 import { makeStep, type StepParts } from './step.js';
+import type { CompletionCounts } from './together.js';
 import { shareState } from './together.js';
 import { type Snapshot, TrainingState } from './training-state.js';
 import { warmStart } from './warm-start.js';
@@ -150,8 +150,8 @@ async function create<E extends Example>(options: TrainerOptions<E>, processes: 
 async function checkSame(processes: Processes, own: Identity): Promise<void> {
   const node = process.versions.node.split('.')[0];
   // As JSON, in which it is compared: it may hold functions of the user's.
-  const told = await processes.gather('settings', JSON.stringify({ ...own, node, version: packageVersion() }));
-  const [first, ...others] = told.map((each) => JSON.parse(each) as Identity);
+  const all = await processes.gather('settings', JSON.stringify({ ...own, node, version: packageVersion() }));
+  const [first, ...others] = all.map((each) => JSON.parse(each) as Identity);
   for (const [i, other] of others.entries()) {
     const found = differences(first, other);
     if (found.length > 0) {
@@ -301,7 +301,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     await this.join();
     const began = performance.now();
     const metrics = this.settings.evaluation.atStart ? await this.evaluateOnce(signal) : {};
-    if (hasEvaluation(metrics)) {
+    if (accuraciesOf(metrics).length > 0) {
       this.progress.print(progressLine({ index: 0, metrics, timing: {}, groups: [], warnings: [] }, undefined, 0));
     }
     this.completeStart(metrics, secondsSince(began));
@@ -355,7 +355,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       try {
         await this.endTogether(failure);
       } finally {
-        // Servers let go of the weights when nothing is sampled with them any more.
+        // Servers unload the weights when nothing is sampled with them any more.
         await stopped;
         if (this.processes.isFirst) await this.releaseEngine();
       }
@@ -407,7 +407,8 @@ class Trainer<E extends Example> implements RunTrainer<E> {
       onSecond: () => this.abandon(),
     });
     this.progress = progress;
-    const shown = new RunProgress(progress, this.notices, max);
+    const sizes = new Map(this.evaluations.map(({ name, examples }) => [name, examples.length]));
+    const shown = new RunProgress(progress, this.notices, max, sizes);
     shown.notices();
     let metrics: Metrics = {};
     try {
@@ -659,7 +660,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
     const { engine, policy, settings } = this;
     const nothing = () => {};
     if (!engine) return { engine: policySampler(policy, { device: settings.device }), release: nothing };
-    // Process 0 alone speaks with the servers.
+    // Only process 0 sends requests to the servers.
     if (!engine.update || !this.processes.isFirst) return { engine, release: nothing };
     const began = performance.now();
     this.probing ??= { run: runName(this.files?.path), probes: await probesOf(policy, this.task, signal) };
@@ -679,7 +680,7 @@ class Trainer<E extends Example> implements RunTrainer<E> {
   }
 
   /** Shows the progress of a step that takes long. */
-  private showSampling(step: number, began: number, { all, sampled, rewarded }: SamplingProgress): void {
+  private showSampling(step: number, began: number, { all, sampled, rewarded }: CompletionCounts): void {
     const now = performance.now();
     if (now - Math.max(began, this.sampledShownAt) < 1e3 * showEvery) return;
     this.sampledShownAt = now;

@@ -8,7 +8,7 @@ import type { Health, WatchedMetrics } from '../run/state.js';
 
 /** Windows and thresholds of all warnings. docs/trainer.md says what each is for. */
 export const healthLimits = {
-  /** Steps that means are taken over, that a state must last before it is told, and be gone before it may be told again. */
+  /** Steps that means are taken over, that a condition must last before it is reported, and be gone before it is reported again. */
   window: 10,
   /** The first steps of a run, with which later ones are compared. */
   start: 5,
@@ -51,7 +51,7 @@ export interface HealthContext {
   hasWarmStart: boolean;
   /** Tokens of a completion at most. */
   maxTokens: number;
-  /** Updates a step. */
+  /** Updates per step. */
   updatesPerStep: number;
   /** Updates after which the learning rate is 0; null: none. */
   totalUpdates: number | null;
@@ -212,7 +212,7 @@ function conditions(view: View): Record<string, string> {
   };
   look('zero_learning_rate', zeroLearningRate(view));
   look('no_gradient', noGradient(view));
-  // What follows from there being no gradient need not be told besides.
+  // What follows from the lack of a gradient is not reported as well.
   if (!('no_gradient' in found)) {
     look('skipped', skipped(view));
     look('zero_accuracy', zeroAccuracy(view));
@@ -310,14 +310,14 @@ function idleReward(view: View): string | undefined {
     isSame(verdict(row, name), verdict(oldest, name));
   const idle = paying.filter((name) => view.every((row) => isIdle(row, name)));
   if (idle.length === 0 || idle.length === paying.length) return undefined;
-  const told = idle.map((name) => {
+  const texts = idle.map((name) => {
     const value = verdict(oldest, name);
     return value === null
       ? `'${name}' applied to no completion`
       : `'${name}' was ${number(value)} for every completion`;
   });
   const others = paying.filter((name) => !idle.includes(name)).map((name) => `'${name}'`);
-  return `in the last ${windowSteps} steps ${told.join(', ')}: it teaches nothing, and all that is learnt is ${others.join(', ')}`;
+  return `in the last ${windowSteps} steps ${texts.join(', ')}: it teaches nothing, and all that is learnt is ${others.join(', ')}`;
 }
 
 function clippedRatios(view: View): string | undefined {

@@ -6,7 +6,7 @@ import { clipsSequences } from '../devices/settings.js';
 import { lossDefaults } from '../loss/config.js';
 import type { LossConfig } from '../loss/option-types.js';
 
-/** What of a loss tells what its metrics are means of. */
+/** The settings of a loss that decide what its metrics are means of. */
 export interface MeasuredLoss extends Pick<LossConfig, 'ratio' | 'surrogate'> {
   /** Whether advantages are of tokens, not of completions. */
   advantagesPerToken: boolean;

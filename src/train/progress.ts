@@ -38,11 +38,15 @@ export class RunProgress {
   private first = 0;
   private printed = performance.now();
 
-  /** @param max the number of the last step, if there is one. */
+  /**
+   * @param max the number of the last step, if there is one
+   * @param sizes the number of problems of each evaluation
+   */
   constructor(
     private readonly progress: Progress,
     private readonly allNotices: readonly string[],
     private readonly max: number | undefined,
+    private readonly sizes: ReadonlyMap<string, number>,
   ) {}
 
   /** Prints new notices. */
@@ -56,19 +60,26 @@ export class RunProgress {
     [this.began, this.first] = [performance.now(), step];
   }
 
-  /** @param last the number of the run's last step, which a rollback may have reduced. */
+  /**
+   * The evaluations of the step numbered `max` are the run's results: they have lines of their own.
+   *
+   * @param last the number of the run's last step, which a rollback may have reduced
+   */
   step(step: GrpoStep, last: number): void {
     const { progress, max } = this;
     const now = performance.now();
     const secondsPerStep = (now - this.began) / 1e3 / Math.max(1, last - this.first);
     const isMilestone = step.index === max || now - this.printed > 1e3 * lineEvery || step.fault !== undefined;
     if (isMilestone) this.printed = now;
-    const line = progressLine(step, max, secondsPerStep);
-    if (hasEvaluation(step.metrics)) progress.print(line);
+    const results = step.index === max ? accuraciesOf(step.metrics) : [];
+    const shown = Object.entries(step.metrics).filter(([name]) => !results.some((result) => result.metric === name));
+    const line = progressLine({ ...step, metrics: Object.fromEntries(shown) }, max, secondsPerStep);
+    if (accuraciesOf(step.metrics).length > 0) progress.print(line);
     else progress.update(line, isMilestone);
     if (step.fault !== undefined) progress.print(step.fault);
     for (const warning of step.warnings) progress.print(`warning: ${warning}`);
     this.notices();
+    for (const { name, accuracy } of results) progress.print(evaluationLine(name, accuracy, this.sizes.get(name)!));
   }
 }
 
@@ -93,9 +104,18 @@ export function progressLine(
   ].join('  ');
 }
 
-/** Whether a step was evaluated; its line should then stay. */
-export function hasEvaluation(metrics: Metrics): boolean {
-  return recordedAs(evaluation, Object.keys(metrics)).length > 0;
+/** The accuracies of the evaluations that a step was followed by. */
+export function accuraciesOf(metrics: Metrics): { metric: string; name: string; accuracy: number }[] {
+  return recordedAs(evaluation, Object.keys(metrics)).map((metric) => ({
+    metric,
+    name: findMetric(metric)!.values.evaluation!,
+    accuracy: metrics[metric],
+  }));
+}
+
+/** The result of an evaluation of `count` problems in one line: `heldOut: 82.7 % of 52 right`. */
+export function evaluationLine(name: string, accuracy: number, count: number): string {
+  return `${name}: ${(100 * accuracy).toFixed(1)} % of ${count} right`;
 }
 
 /** `40 s`, `12 min`, `3.5 h`. */

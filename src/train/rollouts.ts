@@ -1,5 +1,5 @@
-// The completions of steps. A step's are sampled when it begins; with `maxStaleness` they are begun up to that many steps earlier,
-// with the weights of that time, while the steps before it train.
+// The completions of steps. They are sampled when their step begins; with `maxStaleness` up to that many steps earlier, with the
+// weights of that time, while the steps before it train.
 //
 // Which prompts a step takes, with which random numbers and with which weights, does not depend on what is ready when. Prompts and
 // random numbers are those that it would take if nothing was sampled ahead; the weights are those after step k − 1 − maxStaleness, or,
@@ -21,7 +21,7 @@ import { addKlReward } from './kl-reward.js';
 import type { Learner } from './learn.js';
 import type { Settings } from './options.js';
 import type { ExampleOrder } from './order.js';
-import { sampleTogether } from './together.js';
+import { type CompletionCounts, sampleTogether } from './together.js';
 import type { TrainingState } from './training-state.js';
 
 /** What completions are sampled with. */
@@ -37,8 +37,11 @@ export interface SamplingParts<E extends Example> {
   readonly processes: Processes;
   /** What samples with the weights as they are. Earlier weights `inUse` are still sampled with. Adds to `timing`. */
   samplerOf(options: { timing: Metrics; signal: AbortSignal; inUse: readonly RolloutWeights[] }): Promise<Sampler>;
-  /** Called while a step waits for its completions; `began`, of `performance.now()`, is when this round of sampling did. */
-  onSampling(step: number, began: number, progress: SamplingProgress): void;
+  /**
+   * Called while a step waits for its completions, those of all processes; `began`, of `performance.now()`, is when this round of
+   * sampling did.
+   */
+  onSampling(step: number, began: number, counts: CompletionCounts): void;
 }
 
 /** What samples with the weights of one time. */
@@ -93,7 +96,7 @@ export class Rollouts<E extends Example> {
 
   /**
    * Begins what may be sampled with the weights as they are before the next step: for that step and for those up to `maxStaleness`
-   * after it, as far as it has not begun. Must not be called while a step trains. A failure is told by `take`, for the step that it
+   * after it, as far as it has not begun. Must not be called while a step trains. A failure is thrown by `take`, for the step that it
    * keeps from being sampled.
    */
   async begin(timing: Metrics, signal: AbortSignal): Promise<void> {
@@ -102,7 +105,7 @@ export class Rollouts<E extends Example> {
     const last = Math.max(version + 1, Math.min(version + 1 + (settings.maxStaleness ?? 0), this.until));
     const before = this.pending.at(-1);
     const first = before ? before.step + 1 : version + 1;
-    // The run ends with a failure that is no fault of numbers.
+    // A failure other than a numeric fault ends the run.
     if (first > last || (before && endsRun(before))) return;
     let sampler: Sampler;
     try {
@@ -220,7 +223,11 @@ export class Rollouts<E extends Example> {
       sampling.rounds.push(round);
       const before = groups.length;
       let ended = round.began;
-      const sampleShare = async (share: readonly E[], first: number) => {
+      const sampleShare = async (
+        share: readonly E[],
+        first: number,
+        onProgress: (progress: SamplingProgress) => void,
+      ) => {
         const found = await sampleGroups(policy, task, share, {
           groupSize,
           temperature: how.temperature,
@@ -235,9 +242,7 @@ export class Rollouts<E extends Example> {
           engine,
           weights,
           limitsFrom: claimed,
-          onProgress: (progress) => {
-            if (sampling.isClaimed) parts.onSampling(step, round.began, progress);
-          },
+          onProgress,
           onSampled: (some, { rewardSeconds }) => {
             if (maxStaleness) for (const { completions } of some) for (const one of completions) one.version = version;
             groups.push(...some);
@@ -247,7 +252,11 @@ export class Rollouts<E extends Example> {
         ended = performance.now();
         return found;
       };
-      const more = await sampleTogether(processes, examples, settings.importanceSampling !== null, sampleShare);
+      const byFirst = settings.importanceSampling !== null;
+      const more = await sampleTogether(processes, examples, byFirst, sampleShare, ({ sampled, rewarded }) => {
+        if (!sampling.isClaimed) return;
+        parts.onSampling(step, round.began, { all: promptsPerStep * groupSize, sampled, rewarded });
+      });
       groups.splice(before, Infinity, ...more);
       if (processes.size > 1) round.waiting = (performance.now() - ended) / 1e3;
       signal.throwIfAborted();

@@ -3,24 +3,47 @@
 
 import type { Processes } from '../processes/processes.js';
 import type { Group } from '../rollout/api.js';
+import type { SamplingProgress } from '../rollout/rollout.js';
 import type { SavedState } from '../run/state.js';
 import type { Example } from '../tasks/task.js';
 import type { TensorSource } from '../weights/tensor-source.js';
 
+/** Of how many completions how many have been sampled, and have their rewards. */
+export type CompletionCounts = Omit<SamplingProgress, 'rewardSeconds'>;
+
+/** The same of a share whose size is known elsewhere. */
+type Done = Omit<CompletionCounts, 'all'>;
+
 /**
  * The groups of some examples, in their order. Calls `sample` for this process's share of them, which begins with the example at
- * `first`: for all in the first process if `byFirst`, because it alone speaks with the servers of a rollout engine.
+ * `first`: for all in the first process if `byFirst`, because only it sends requests to a rollout engine's servers. `sample` says
+ * how far its share is, and `onProgress` is called with how far all of them are.
  */
 export async function sampleTogether<E extends Example>(
   processes: Processes,
   examples: readonly E[],
   byFirst: boolean,
-  sample: (examples: readonly E[], first: number) => Promise<Group<E>[]>,
+  sample: (examples: readonly E[], first: number, onShare: (done: Done) => void) => Promise<Group<E>[]>,
+  onProgress: (done: Done) => void,
 ): Promise<Group<E>[]> {
-  if (processes.size === 1) return sample(examples, 0);
+  if (processes.size === 1) return sample(examples, 0, onProgress);
   const all = { first: 0, count: processes.isFirst ? examples.length : 0 };
   const { first, count } = byFirst ? all : processes.share(examples.length);
-  const own = count > 0 ? await sample(examples.slice(first, first + count), first) : [];
+  let done: Done = { sampled: 0, rewarded: 0 };
+  const sampleShare = async () => {
+    if (count === 0) return [];
+    return sample(examples.slice(first, first + count), first, ({ sampled, rewarded }) => {
+      done = { sampled, rewarded };
+    });
+  };
+  const own = await processes.whileAllWork(
+    sampleShare(),
+    () => done,
+    (all) => {
+      const total = (which: keyof Done) => all.reduce((sum, each) => sum + each[which], 0);
+      onProgress({ sampled: total('sampled'), rewarded: total('rewarded') });
+    },
+  );
   // Examples may hold what cannot be sent, and every process has them.
   const sent = own.map(({ prompt, completions }) => ({ prompt, completions }));
   const groups = (await processes.gather('groups', sent)).flat();
@@ -33,7 +56,7 @@ export async function shareState(
   own: { begun: boolean; state: SavedState } | undefined,
 ): Promise<{ begun: boolean; state: SavedState }> {
   const parts = ['weights', 'optimizer', 'reference'] as const;
-  const told = await processes.gather(
+  const gathered = await processes.gather(
     'state',
     own && {
       begun: own.begun,
@@ -42,7 +65,7 @@ export async function shareState(
       shapes: parts.map((part) => own.state[part]?.shapes ?? null),
     },
   );
-  const { begun, isWarmStart, counters, shapes } = told[0]!;
+  const { begun, isWarmStart, counters, shapes } = gathered[0]!;
   const sources: (TensorSource | null)[] = [];
   for (const [i, part] of parts.entries()) {
     const values = new Map<string, Float32Array>();

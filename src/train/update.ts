@@ -89,9 +89,9 @@ async function sumOverProcesses(
   loss: number,
   processes: Processes,
 ): Promise<[gradients: Record<string, tf.Tensor>, loss: number]> {
-  const told = await processes.gather('gradient', { names: Object.keys(own), loss });
+  const all = await processes.gather('gradient', { names: Object.keys(own), loss });
   // A variable that no loss depends on has no gradient, which is not the same as one of zeros.
-  const names = Object.keys(variables).filter((name) => told.some((each) => each.names.includes(name)));
+  const names = Object.keys(variables).filter((name) => all.some((each) => each.names.includes(name)));
   const sums: Record<string, tf.Tensor> = {};
   try {
     for (const name of names) {
@@ -107,7 +107,7 @@ async function sumOverProcesses(
     throw error;
   }
   tf.dispose(own);
-  return [sums, told.reduce((total, each) => total + each.loss, 0)];
+  return [sums, all.reduce((total, each) => total + each.loss, 0)];
 }
 
 /** Gives variables the values that they have in the first process. */

@@ -64,6 +64,21 @@ describe('groupgrad', () => {
     assert.equal(callInThread('--version').stdout, `${version}\n`);
   });
 
+  test('the help of every command fits into 120 columns', () => {
+    const usage = callInThread('--help').stdout;
+    const commands = Array.from(usage.matchAll(/^ {2}(\w+) /gm), ([, name]) => name);
+    assert.ok(commands.length >= 14, usage);
+    for (const text of [usage, ...commands.map((name) => callInThread(name, '--help').stdout)]) {
+      for (const line of text.split('\n')) assert.ok(line.length <= 120, line);
+    }
+    // Settings can be typed as they are listed.
+    const help = callInThread('train', '--help').stdout.replaceAll(/\s+/g, ' ');
+    const listed =
+      'promptsPerStep=16, groupSize=8, loss.preset=dapo, optimizer.learningRate=0.000001, evaluation.every=25,';
+    assert.ok(help.includes(`which --set changes: ${listed}`), help);
+    assert.ok(help.endsWith('; with an adapter, optimizer.learningRate=0.00001. '), help);
+  });
+
   test('exits with 2 after incorrect usage, with a message', () => {
     const wrong: [string[], RegExp][] = [
       [['tarin'], /^groupgrad: expected a command, got "tarin"/],
@@ -97,7 +112,7 @@ describe('groupgrad', () => {
     assert.equal(callInThread().status, 2);
   });
 
-  test('doctor tells devices and backends, and why not', () => {
+  test('doctor reports devices and backends, and why some are missing', () => {
     const { status, stdout } = callInThread('doctor', '--json');
     assert.equal(status, 0);
     const { devices, backends } = JSON.parse(stdout) as Record<
@@ -134,6 +149,12 @@ describe('groupgrad', () => {
     );
     assert.equal(first.status, 0, first.stderr);
     assert.match(first.stdout, /^step 4\/4 .*\nsame: [\d.]+ % of 20 right\ndone after step 4; see .*run\n$/ms);
+    // The evaluation after the last step is printed once.
+    const evaluations = first.stdout.split('\n').filter((line) => /\bsame\b/.test(line));
+    assert.deepEqual(
+      evaluations.map((line) => /^(step \d|same)/.exec(line)?.[0]),
+      ['step 0', 'step 2', 'same'],
+    );
     const config = JSON.parse(readFileSync(join(runDir, 'config.json'), 'utf8'));
     assert.deepEqual(config.notes.source, { from: file, set: ['groupSize=2', 'hadw.scale=1.1', 'seed=5'] });
     assert.equal(config.identity.settings.groupSize, 2);
@@ -160,6 +181,7 @@ describe('groupgrad', () => {
     assert.ok(typeof lines[0].reward === 'number' && typeof lines[0]['time/step'] === 'number');
     assert.deepEqual(Object.keys(lines[2]), ['ended', 'steps', 'run', 'evaluation']);
     const logged = readLines(join(runDir, 'metrics.jsonl'));
+    assert.deepEqual(lines[2].evaluation, { same: logged[6]['eval/same/accuracy'] });
     assert.deepEqual(
       logged.map(({ step }) => step),
       [0, 1, 2, 3, 4, 5, 6],
@@ -192,6 +214,13 @@ describe('groupgrad', () => {
     assert.equal(callInThread('sample', runDir, '1+2=', '--count', '3', '--json').stdout, sampled.stdout);
     assert.match(callInThread('sample', runDir, '1*2=').stderr, /^groupgrad: text: expected characters of/);
     assert.match(callInThread('sample', runDir, '').stderr, /^groupgrad: prompt: expected a non-empty string, got ""/);
+
+    // Neither a complete run nor one whose last step is not evaluated has its result yet.
+    for (const steps of ['6', '7']) {
+      const more = callInThread('train', file, '--run', runDir, ...flags.slice(0, 6), '--steps', steps);
+      assert.match(more.stdout, new RegExp(`\nsame: [\\d.]+ % of 20 right\ndone after step ${steps}; see`));
+      assert.equal(more.stdout.match(/\bsame\b/g)!.length, 1, more.stdout);
+    }
 
     assert.match(callInThread('report', runDir).stdout, /report\.html\n$/);
   });

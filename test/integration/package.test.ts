@@ -136,8 +136,6 @@ const managers = {
 type Manager = keyof typeof managers;
 
 const tfjs = ['@tensorflow/tfjs-core@4.22.0', '@tensorflow/tfjs-backend-wasm@4.22.0'];
-/** Seconds. Only CI has the machine to itself. */
-const limit = process.env.CI ? 10 : 60;
 
 /** The command line of a package manager. Undefined, and the test skipped, if it is not available. */
 function command(t: TestContext, name: Manager): string[] | undefined {
@@ -158,19 +156,28 @@ function skipped(t: TestContext, output: string): undefined {
   t.skip(`the registry cannot be reached: ${output.trim().split('\n').at(-1)}`);
 }
 
-/** Adds packages to an empty project, with only node on PATH. Returns the seconds it took, or undefined if they are not available. */
-function install(t: TestContext, name: Manager, packages: readonly string[], home: string): number | undefined {
+/** Adds packages to an empty project, with only node on PATH. Returns false, with the test skipped, if they are not available. */
+function install(t: TestContext, name: Manager, packages: readonly string[], home: string): boolean {
   const start = command(t, name);
-  if (!start) return undefined;
+  if (!start) return false;
   mkdirSync(home, { recursive: true });
   if (!existsSync(join(home, 'package.json'))) {
     writeFileSync(join(home, 'package.json'), JSON.stringify({ name: 'consumer', private: true, type: 'module' }));
   }
   const [program, ...args] = [...start, ...managers[name].add, ...packages];
-  const begin = performance.now();
   const result = run(program, args, { cwd: home, env: environment(bin) });
-  if (result.status !== 0) return skipped(t, outputOf(result));
-  return (performance.now() - begin) / 1000;
+  if (result.status !== 0) skipped(t, outputOf(result));
+  return result.status === 0;
+}
+
+/** The packages of an installation by npm that run something when they are installed, to fetch or to build. */
+function packagesWithScripts(home: string): string[] {
+  const { packages } = JSON.parse(readFileSync(join(home, 'node_modules', '.package-lock.json'), 'utf8')) as {
+    packages: Record<string, { hasInstallScript?: boolean }>;
+  };
+  const names = Object.keys(packages);
+  for (const name of ['groupgrad', '@tensorflow/tfjs-core']) assert.ok(names.includes(`node_modules/${name}`), name);
+  return names.filter((name) => packages[name].hasInstallScript);
 }
 
 function runIn(home: string, program: string, env: NodeJS.ProcessEnv = environment(bin)): unknown {
@@ -296,8 +303,8 @@ describe('the package', { skip }, () => {
     const skip = 'from' in managers[name] && slowSet('fetches another package manager');
     test(`${name}, scripts blocked, no compiler: the addon works and a policy is trained`, { skip }, (t) => {
       const home = join(folder, name);
-      if (install(t, name, [tarball, ...tfjs], home) === undefined) return;
-      const begin = performance.now();
+      if (!install(t, name, [tarball, ...tfjs], home)) return;
+      if (name.startsWith('npm')) assert.deepEqual(packagesWithScripts(home), []);
       const answer = runIn(home, program('cpu')) as Answer;
       assert.equal(answer.available, true, answer.detail);
       assert.ok(answer.detail.endsWith(join('prebuilds', platform, 'groupgrad.node')), answer.detail);
@@ -317,9 +324,6 @@ describe('the package', { skip }, () => {
       ) as number[];
       assert.equal(trained.length, 5);
       for (const loss of trained) assert.ok(Number.isFinite(loss));
-      const seconds = (performance.now() - begin) / 1000;
-      t.diagnostic(`computed in ${seconds.toFixed(1)} s`);
-      assert.ok(seconds < limit, `${seconds} s`);
 
       const doctor = groupgrad(home, ['doctor', '--json']);
       assert.equal(doctor.status, 0, outputOf(doctor));
@@ -329,18 +333,9 @@ describe('the package', { skip }, () => {
     });
   }
 
-  test('with tfjs-core and all packages in the cache: installed within seconds', {
-    skip: slowSet('installs once more'),
-  }, (t) => {
-    const seconds = install(t, 'npm with --ignore-scripts', [tarball, tfjs[0]], join(folder, 'timed'));
-    if (seconds === undefined) return;
-    t.diagnostic(`${seconds.toFixed(1)} s`);
-    assert.ok(seconds < limit, `${seconds} s`);
-  });
-
   test('without TensorFlow.js: the loss works, and training says what to install', (t) => {
     const home = join(folder, 'alone');
-    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    if (!install(t, 'npm with --ignore-scripts', [tarball], home)) return;
     checkLoss(runIn(home, program('auto')) as Answer);
     // tfjs-core alone takes 37 MB of the disk.
     const files = readdirSync(join(home, 'node_modules'), { recursive: true, encoding: 'utf8' });
@@ -389,7 +384,7 @@ describe('the package', { skip }, () => {
 
   test('its types are valid in a strict project', { skip: slowSet('installs once more') }, (t) => {
     const home = join(folder, 'types');
-    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    if (!install(t, 'npm with --ignore-scripts', [tarball], home)) return;
     symlinkSync(join(root, 'node_modules', '@tensorflow'), join(home, 'node_modules', '@tensorflow'));
     const options = { module: 'NodeNext', moduleResolution: 'NodeNext', target: 'ES2022', strict: true, noEmit: true };
     // tfjs-core's own declarations need those of a browser; groupgrad's are checked in full.
@@ -448,21 +443,19 @@ describe('the package', { skip }, () => {
     const dates = () => [built, main].map((file) => statSync(file).mtimeMs);
     const before = dates();
     const env = { ...environment(), npm_config_cache: join(folder, 'npx-cache') };
-    const begin = performance.now();
     const result = npm(['exec', '--offline', '--', 'groupgrad', 'doctor', '--json'], checkout, env);
     if (result.status !== 0 && unreachable.test(outputOf(result))) return skipped(t, outputOf(result));
     assert.equal(result.status, 0, outputOf(result));
     const { addon: found } = JSON.parse(result.stdout) as { addon: { detail: string } };
     assert.equal(found.detail, `build of this checkout, ${join('build', 'Release', 'groupgrad.node')}`);
     assert.deepEqual(dates(), before);
-    assert.ok(performance.now() - begin < 1000 * limit);
   });
 
   test('groupgrad build: progress, the time, and an addon that the loader prefers and a new installation keeps', {
     skip: slowSet('installs and builds'),
   }, (t) => {
     const home = join(folder, 'builds');
-    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    if (!install(t, 'npm with --ignore-scripts', [tarball], home)) return;
     // A compiler that does nothing and succeeds.
     const tools = join(folder, 'tools');
     mkdirSync(tools);
@@ -492,7 +485,7 @@ describe('the package', { skip }, () => {
     assert.deepEqual(readdirSync(cached), ['addons']);
 
     rmSync(join(home, 'node_modules'), { recursive: true });
-    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    if (!install(t, 'npm with --ignore-scripts', [tarball], home)) return;
     const own = runIn(home, program('cpu'), env) as Answer;
     assert.ok(own.detail.endsWith(path), own.detail);
     checkLoss(own);
@@ -517,7 +510,7 @@ describe('the package', { skip }, () => {
 
   test('without an addon for the platform: what is missing, and the commands to install it', (t) => {
     const home = join(folder, 'bare');
-    if (install(t, 'npm with --ignore-scripts', [tarball], home) === undefined) return;
+    if (!install(t, 'npm with --ignore-scripts', [tarball], home)) return;
     rmSync(join(home, 'node_modules', 'groupgrad', 'prebuilds'), { recursive: true });
     const env = { ...environment(bin), XDG_CACHE_HOME: join(folder, 'no-cache') };
     const { available, detail, ...answer } = runIn(home, program('auto'), env) as Answer;

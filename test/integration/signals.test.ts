@@ -112,7 +112,7 @@ function writeConfig(
 const linesOf = (path: string) => (fs.existsSync(path) ? fs.readFileSync(path, 'utf8').split('\n').length - 1 : 0);
 const newest = (runDir: string) => fs.readdirSync(join(runDir, 'checkpoints')).sort().at(-1);
 
-/** Whether a run that goes on to some steps is the one that was left alone. */
+/** That a run that is continued to some steps equals one that was not interrupted. */
 async function assertSame(
   t: TestContext,
   { file, runDir, steps }: { file: string; runDir: string; steps: number },

@@ -456,14 +456,14 @@ std::string draws(Draw& d, void* s) {
   r.cut = {d.chance(0.5) ? 0 : d.integer(1, 60), d.chance(0.5) ? 1 : 0.7, d.chance(0.5) ? 0 : 0.1};
   r.masked = -1e9f;
   const std::vector<float> logits = d.floats(r.rows * r.vocab);
-  std::vector<double> points;
+  std::vector<double> uniforms;
   std::vector<uint8_t> wanted;
   for (int64_t row = 0; row < r.rows; ++row) {
-    points.push_back(double(d.integer(0, 999)) / 1000);
+    uniforms.push_back(double(d.integer(0, 999)) / 1000);
     wanted.push_back(d.chance(0.9));
   }
   r.logits = logits.data();
-  if (r.cuts || d.chance(0.7)) r.points = points.data();
+  if (r.cuts || d.chance(0.7)) r.uniforms = uniforms.data();
   r.wanted = wanted.data();
   Output<int32_t> tokens(r.rows);
   Output<float> logProbs(r.rows);

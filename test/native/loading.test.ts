@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import test from 'node:test';
-import { loadAddon } from '../../src/devices/load.js';
+import { misfit } from '../../src/devices/exports.js';
+import { type Addon, loadAddon, missingFrom } from '../../src/devices/load.js';
 import { outputOf, root, run, typescript, withFolder } from '../support/native.js';
 
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
@@ -91,15 +92,18 @@ test('a folder in place of the addon', () => {
 const loaded = loadAddon();
 const skip = loaded.addon ? false : loaded.reason;
 
-/** The addon with its version overwritten by another one. */
-function withVersion(other: string): Buffer {
+/** The addon with a text in it overwritten by another one. */
+function withText(text: string, other: string): Buffer {
   const addon = readFileSync((loaded as { path: string }).path);
-  const place = addon.indexOf(`\0${version}\0`);
-  assert.ok(place > 0 && other.length === version.length);
+  const place = addon.indexOf(`\0${text}\0`);
+  assert.ok(place > 0 && other.length === text.length);
   addon.write(other, place + 1, 'latin1');
   return addon;
 }
 const another = version.replaceAll(/\d/g, '9');
+const withVersion = (other: string) => withText(version, other);
+/** As built from sources in which a function did not exist yet. */
+const older = () => withText('decodeAttention', 'decodeAttentioN');
 
 test('an addon of another version', { skip }, () => {
   withFolder((folder) => {
@@ -108,6 +112,45 @@ test('an addon of another version', { skip }, () => {
     const reason = checkFailure(load(path), correct);
     assert.ok(reason.includes(`: ${path} was built for groupgrad ${another}, this is ${version}. `), reason);
   });
+});
+
+test('an addon of this version that was built from older sources: what it lacks', { skip }, () => {
+  withFolder((folder) => {
+    const path = join(folder, 'groupgrad.node');
+    writeFileSync(path, older());
+    const reason = checkFailure(load(path), correct);
+    const lacks = `: ${path} was built from older sources: it lacks engine.decodeAttention. `;
+    assert.ok(reason.includes(lacks), reason);
+  });
+});
+
+test('every export of the addon is required, and nothing else', { skip }, () => {
+  const { version: _, ...parts } = loadAddon().addon!;
+  assert.deepEqual(missingFrom(parts), []);
+  for (const [part, exports] of Object.entries(parts)) {
+    for (const name of Object.keys(exports).filter((each) => each !== 'built')) {
+      const { [name]: removed, ...others } = exports as Record<string, unknown>;
+      assert.ok(removed !== undefined);
+      assert.deepEqual(missingFrom({ ...parts, [part]: others }), [`${part}.${name}`]);
+    }
+  }
+  const withCuda = { ...parts, cuda: { ...parts.cpu, built: true } } as unknown as Addon;
+  assert.deepEqual(
+    missingFrom(withCuda),
+    ['probe', 'allocate', 'write', 'read', 'free'].map((name) => `cuda.${name}`),
+  );
+  // Built before a part existed.
+  const { engine: __, ...before } = parts;
+  assert.equal(missingFrom(before).length, Object.keys(parts.engine).length);
+});
+
+test('the reason names the first of many, and another version rather than any', () => {
+  const names = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+  const reason = 'was built from older sources: it lacks a, b, c, d, e';
+  assert.equal(misfit(version, names.slice(0, 5)), reason);
+  assert.equal(misfit(version, names), `${reason} and 2 more`);
+  assert.equal(misfit(another, names), `was built for groupgrad ${another}, this is ${version}`);
+  assert.equal(misfit(version, []), undefined);
 });
 
 test('GROUPGRAD_ADDON may be relative to the working directory', { skip }, () => {
@@ -138,6 +181,15 @@ test('nothing built: the cause, and how to build', () => {
   withPackage((folder) => {
     const reason = checkFailure(load(undefined, folder), install);
     assert.equal(reason, `there is no native addon: this checkout has not been built. ${install}`);
+  });
+});
+
+test('a build that is older than the sources: how to build again', { skip }, () => {
+  withPackage((folder, { built }) => {
+    writeFileSync(built, older());
+    const reason = checkFailure(load(undefined, folder), install);
+    const lacks = `there is no native addon: ${built} was built from older sources: it lacks engine.decodeAttention. `;
+    assert.equal(reason, lacks + install);
   });
 });
 

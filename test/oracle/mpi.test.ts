@@ -123,7 +123,7 @@ describe('several trainers by MPI', { skip, timeout: 600_000 }, () => {
     assert.ok(distance(first.weights) <= 3e-4 * distance(start), `${distance(first.weights)}`);
   });
 
-  test('groupgrad train: one process speaks and writes, and the same command goes on', async (t) => {
+  test('groupgrad train: one process prints and writes, and the same command resumes', async (t) => {
     const folder = temporaryFolder(t);
     const config = join(folder, 'mine.config.ts');
     const lines = [

@@ -1,5 +1,6 @@
 // Pretrained policies in practice, compared with transformers and PEFT: log-probs, greedy completions, a whole story; and
-// saved files, read by Python if it has transformers and peft (the Python named by GROUPGRAD_TRANSFORMERS_PYTHON).
+// saved files and the golden vectors themselves, by Python if it has transformers and peft (the Python named by
+// GROUPGRAD_TRANSFORMERS_PYTHON).
 //
 // Bounds: as in pretrained.test.ts.
 
@@ -12,6 +13,7 @@ import { startBackend } from '../../src/backend/backend.js';
 import { generate, type PretrainedOptions, PretrainedPolicy, tokenLogProbs } from '../../src/index.js';
 import { ModelFiles } from '../../src/weights/model-files.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
+import { repeats } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const root = join(import.meta.dirname, '../..');
@@ -171,17 +173,31 @@ const noPython = () =>
     ? false
     : `${python} has no transformers and peft (GROUPGRAD_TRANSFORMERS_PYTHON names another)`;
 
-describe('saved files, read by transformers and PEFT', { skip: missing(folders) || noPython() }, () => {
+describe('with transformers and PEFT themselves', { skip: missing(folders) || noPython() }, () => {
   before(() => startBackend('wasm'));
 
-  const run = (args: readonly string[], input = ''): number[][] => {
+  const run = <T = number[][]>(args: readonly string[], input = ''): T => {
     const program = join(root, 'test/oracle/pretrained.py');
     const { status, stdout, stderr } = spawnSync(python, [program, ...args], { input, encoding: 'utf8' });
     assert.equal(status, 0, stderr);
-    return JSON.parse(stdout) as number[][];
+    return JSON.parse(stdout) as T;
   };
   const ask = (folder: string, adapter: string | null, sequences: readonly Int32Array[]): number[][] =>
     run(['--log-probs', folder], JSON.stringify({ adapter, sequences: sequences.map((ids) => [...ids]) }));
+
+  test('the golden vectors are what they compute from the weights as stored', () => {
+    // Those in F32, BF16 and F16 first.
+    const names = [...new Set(['gemma2', 'gemma3', 'phi3', ...Object.keys(golden)])].slice(0, repeats(3, Infinity));
+    const computed = run<typeof golden>(names.map((name) => join(folders, name)));
+    assert.deepEqual(Object.keys(computed), names);
+    for (const name of names) {
+      for (const which of ['logProbs', 'adapterLogProbs'] as const) {
+        const own = computed[name][which].map((row) => Float32Array.from(row));
+        assertClose(own, golden[name][which], 1e-5);
+      }
+      assert.deepEqual(computed[name].greedy, golden[name].greedy, name);
+    }
+  });
 
   test('an adapter of the unembedding that PEFT has created', async (t) => {
     const folder = join(folders, 'qwen2-window');

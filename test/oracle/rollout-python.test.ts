@@ -25,39 +25,28 @@ import {
 } from '../../src/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
+import { beginnings, letters, lettersReward, lora, settings, stories } from '../support/beginnings.js';
 import { root, typescript } from '../support/native.js';
 import { cannotServe, type PythonFault, type PythonServer, startPythonServer } from '../support/python-server.js';
 import { slowSet } from '../support/sets.js';
 import { readLines, stepsOf, temporaryFolder } from '../support/trainer.js';
 
-const stories = join(root, '../shared/models/stories260k');
 const skip =
   slowSet('starts servers that import torch') || (!fs.existsSync(stories) && `${stories} is missing`) || cannotServe();
 
 const bound = 1e-4;
-const prompts = ['Tim', 'Lily', 'a dog'].map((who) => `One day, ${who}`);
-const letters = defineReward('letters', ({ completion }) => completion.text.split('o').length - 1);
 
 async function open(
   t: TestContext,
   rollout: RolloutEngine | undefined,
   change: Partial<TrainerOptions> = {},
 ): Promise<GrpoTrainer> {
-  const policy = (await PretrainedPolicy.load(stories, { lora: { rank: 4 } })) as LoadedPolicy;
+  const policy = (await PretrainedPolicy.load(stories, { lora })) as LoadedPolicy;
   const trainer = await createTrainer({
     policy,
-    train: {
-      name: 'beginnings',
-      size: prompts.length,
-      example: (i) => ({ prompt: prompts[i], answer: '', solution: '', difficulty: 0 }),
-      score: () => 0,
-    },
-    rewards: [letters],
-    promptsPerStep: 3,
-    groupSize: 8,
-    sampling: { maxTokens: 8, promptLength: 12 },
-    hadw: {},
-    optimizer: { learningRate: 1e-2 },
+    train: beginnings,
+    rewards: [lettersReward],
+    ...settings,
     rollout,
     ...change,
   });
@@ -85,7 +74,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
 
   test('the server ends at several tokens, masks ids, divides by the temperature, and rejects what it does not know', async (t) => {
     const folder = temporaryFolder(t);
-    const policy = (await PretrainedPolicy.load(stories, { lora: { rank: 4 } })) as LoadedPolicy;
+    const policy = (await PretrainedPolicy.load(stories, { lora })) as LoadedPolicy;
     t.after(() => policy.dispose());
     await policy.save(join(folder, 'one'));
     assert.equal((await server.ask('/health')).status, 200);
@@ -129,7 +118,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
       const earlier = await server.loaded();
       const rollout =
         kind === 'vllm' ? vllmOf(adapterFolder) : sglang({ urls, model: 'stories260k', adapterFolder, concurrency: 4 });
-      const trainer = await open(t, rollout, { sampling: { maxTokens: 8, promptLength: 12, temperature: 0.7 } });
+      const trainer = await open(t, rollout, { sampling: { ...settings.sampling, temperature: 0.7 } });
       const steps: GrpoStep[] = [];
       for await (const step of trainer.steps({ max: 3 })) {
         steps.push(step);
@@ -182,7 +171,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
       await server.setFault(fault);
       t.after(() => server.setFault(null));
       const trainer = await open(t, vllmOf(join(temporaryFolder(t), 'adapters')), {
-        sampling: { maxTokens: 8, promptLength: 12, temperature },
+        sampling: { ...settings.sampling, temperature },
         optimizer: { learningRate: 0.05 },
       });
       await assert.rejects(stepsOf(trainer, 3), expected);
@@ -241,14 +230,14 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     }
   });
 
-  /** A server that is killed once six completions of a run were rewarded; `back` starts it anew on its port. */
+  /** A server that is killed once six completions of a run were rewarded; `back` restarts it on its port. */
   async function mortal(t: TestContext) {
     let mortal = await startPythonServer(stories);
     t.after(() => mortal.end());
     let done = 0;
     const killing = defineReward('letters', ({ completion }) => {
       if (++done === 24 + 6) mortal.kill();
-      return completion.text.split('o').length - 1;
+      return letters(completion.text);
     });
     const back = async () => {
       mortal = await startPythonServer(stories, Number(new URL(mortal.url).port));
@@ -262,7 +251,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
       .map(({ step }) => step as number)
       .filter((step) => step > 0);
 
-  test('kill -9 of the only server in a step: it is started anew, gets the adapter again, and the run goes on', async (t) => {
+  test('kill -9 of the only server in a step: it is restarted, gets the adapter again, and the run continues', async (t) => {
     const { url, killing, back, gone } = await mortal(t);
     const folder = temporaryFolder(t);
     const rollout = vllm({
@@ -319,7 +308,7 @@ describe('rollouts by transformers and PEFT', { skip, timeout: 1_800_000 }, () =
     let done = 0;
     const killing = defineReward('letters', ({ completion }) => {
       if (++done === 6) second.kill();
-      return completion.text.split('o').length - 1;
+      return letters(completion.text);
     });
     const rollout = vllmOf(join(temporaryFolder(t), 'adapters'), [server, second]);
     const runDir = join(temporaryFolder(t), 'run');

@@ -1,4 +1,4 @@
-// Repeats each kind of call and prints how much resident memory grew, in bytes a call: the median of five parts, because a
+// Repeats each kind of call and prints how much resident memory grew, in bytes per call: the median of five parts, because a
 // leak grows in every part, while the collector and malloc take or give back memory in some. A process of its own, with
 // --expose-gc and `typescript` of native.ts: `leak.mjs <calls>`.
 

@@ -2,7 +2,8 @@
 // `--expose-gc long-run.ts <backend> <steps> <folder>`.
 
 import * as tf from '@tensorflow/tfjs-core';
-import { type Backend, startBackend } from '../../src/backend/backend.js';
+import { startBackend } from '../../src/backend/backend.js';
+import type { Backend } from '../../src/backend/names.js';
 import { presets } from '../../src/index.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import { characterVocabulary } from '../../src/text/vocabulary.js';

@@ -52,9 +52,11 @@ function drawLogits(random: Random, rows: number, vocabulary: number): Float32Ar
 
 function drawingOf(random: Random, rows: number, vocabulary: number, cut: Cut, temperature: number): Drawing {
   const wanted = Array.from({ length: rows }, () => random.chance(0.9));
-  const points = Array.from({ length: rows }, () => random.pick([0, random.uniform(), random.uniform(), 1 - 2 ** -53]));
+  const uniforms = Array.from({ length: rows }, () =>
+    random.pick([0, random.uniform(), random.uniform(), 1 - 2 ** -53]),
+  );
   const allowed = random.chance(0.5) ? vocabulary : random.integer(1, vocabulary);
-  return { temperature, cut, allowed, wanted: (row) => wanted[row], point: (row) => points[row], device: 'auto' };
+  return { temperature, cut, allowed, wanted: (row) => wanted[row], uniform: (row) => uniforms[row], device: 'auto' };
 }
 
 /** What is promised of rows that are wanted. */
@@ -94,7 +96,11 @@ describe('drawing tokens on the backend groupgrad', { skip }, () => {
               // A row by itself.
               const row = rows - 1;
               const alone = tf.tensor2d(values.slice(row * vocabulary), [1, vocabulary]);
-              const own: Drawing = { ...drawing, wanted: () => drawing.wanted(row), point: () => drawing.point(row) };
+              const own: Drawing = {
+                ...drawing,
+                wanted: () => drawing.wanted(row),
+                uniform: () => drawing.uniform(row),
+              };
               assert.deepEqual(results(drawTokens(alone, own), own), [wanted[row]], `${what}, alone`);
               tf.dispose([logits, alone]);
             }
@@ -114,7 +120,7 @@ describe('drawing tokens on the backend groupgrad', { skip }, () => {
         cut: { topP: 0.9 },
         allowed: 3000,
         wanted: () => true,
-        point: () => 0.5,
+        uniform: () => 0.5,
         device: 'auto',
       };
       assert.equal(drawTokens(logits, drawing).tokens.length, 4);
@@ -132,7 +138,7 @@ describe('drawing tokens on the backend groupgrad', { skip }, () => {
       cut: {},
       allowed: 500,
       wanted: () => true,
-      point: (row) => row / 3,
+      uniform: (row) => row / 3,
       device: 'reference',
     };
     const [reference, auto] = [drawTokens(logits, drawing), drawTokens(logits, { ...drawing, device: 'auto' })];
@@ -148,7 +154,7 @@ describe('drawing tokens on the backend groupgrad', { skip }, () => {
       cut: {},
       allowed: 5,
       wanted: () => true,
-      point: () => 0.5,
+      uniform: () => 0.5,
       device: 'auto',
     };
     const expected = { name: 'RangeError', message: /^temperature: expected/ };

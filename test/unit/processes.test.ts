@@ -9,8 +9,10 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { before, describe, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import * as tf from '@tensorflow/tfjs-core';
 import { startBackend } from '../../src/backend/backend.js';
+import { packageVersion } from '../../src/base/version.js';
 import {
   type Completion,
   defineReward,
@@ -320,6 +322,30 @@ describe('several processes that train one policy', () => {
     });
   }
 
+  test('a terminal shows how many completions of the whole step are done', { timeout: 60_000 }, async (t) => {
+    const lines: string[] = [];
+    let show!: () => void;
+    const shown = new Promise<void>((resolve) => {
+      show = resolve;
+    });
+    const write = (text: string) => {
+      lines.push(text);
+      if (/step 1: 16 of 16 completions sampled, 8 rewarded$/.test(text)) show();
+      return true;
+    };
+    // The first process is done with its 8 completions. The other one's 8 have no rewards until that is shown.
+    const change = (rank: number): Change => ({
+      rewards: [defineReward('slow', ({ score }) => (rank === 0 ? score : shown.then(() => score)))],
+    });
+    await valuesOf(
+      together(t, 2, change, (trainer, rank) =>
+        trainer.run({ max: 1, output: rank === 0 ? { isTTY: true, columns: 200, write } : null }),
+      ),
+    );
+    const counted = lines.filter((line) => line.includes('sampled'));
+    assert.ok(counted.every((line) => line.includes(' of 16 completions sampled')));
+  });
+
   test('a rollback is one of all processes', async (t) => {
     const runDir = join(temporaryFolder(t), 'run');
     let calls = 0;
@@ -482,7 +508,7 @@ describe('several processes that train one policy', () => {
     assert.equal(alone, 0);
   });
 
-  test('a process that cannot begin tells the others why', async (t) => {
+  test('a process that cannot begin gives the others the reason', async (t) => {
     const messages = await messagesOf(
       together(
         t,
@@ -541,6 +567,49 @@ describe('several processes that train one policy', () => {
     ]);
   });
 
+  test('work ends for each when that of all has, with its own result, and not before a failure elsewhere', async () => {
+    const [first, second] = communicators(2).communicators.map((communicator) => new Processes(communicator));
+    const signal = () => {
+      let send!: () => void;
+      const sent = new Promise<void>((resolve) => {
+        send = resolve;
+      });
+      return { send, sent };
+    };
+    const [reported, finished] = [signal(), signal()];
+    const ends: string[] = [];
+    const sums = new Set<number>();
+    const report = (all: readonly number[]) => {
+      sums.add(all[0] + all[1]);
+      reported.send();
+    };
+    const failing = reported.sent.then(() => {
+      ends.push('work of the second');
+      throw new Error('its own');
+    });
+    const one = first.whileAllWork(Promise.resolve('own'), () => 1, report).then((value) => ends.push(value));
+    await assert.rejects(
+      second.whileAllWork(failing, () => 2, report),
+      /^Error: its own$/,
+    );
+    await one;
+    assert.deepEqual(ends, ['work of the second', 'own']);
+    assert.deepEqual([...sums], [3]);
+
+    const elsewhere = second.agree(() => Promise.reject(new Error('elsewhere')));
+    let hasEnded = false;
+    const during = first.agree(() => first.whileAllWork(finished.sent, () => 1, report));
+    const settled = during.catch(() => {
+      hasEnded = true;
+    });
+    await assert.rejects(elsewhere, /^Error: elsewhere$/);
+    await sleep(10);
+    assert.ok(!hasEnded, 'its own work still runs');
+    finished.send();
+    await assert.rejects(during, /^Error: process 1: elsewhere$/);
+    await settled;
+  });
+
   test('mpi says how to get its addon', (t) => {
     const folder = temporaryFolder(t);
     const path = join(folder, 'groupgrad-mpi.node');
@@ -554,6 +623,13 @@ describe('several processes that train one policy', () => {
     assert.throws(mpi, new RegExp(`mpi: there is no addon for MPI at ${path}. ${remedy}`));
     writeFileSync(path, 'no addon');
     assert.throws(mpi, new RegExp(`mpi: ${path} could not be loaded: .*${remedy}`));
+    // In place of an addon that was built from older sources.
+    const older = join(folder, 'older.cjs');
+    const version = packageVersion();
+    writeFileSync(older, `module.exports = ${JSON.stringify({ version, start: 1, broadcast: 1, allReduceSum: 1 })};`);
+    process.env.GROUPGRAD_MPI_ADDON = older;
+    const lacks = 'it lacks allGather, finish, abortAtExit';
+    assert.throws(mpi, new RegExp(`mpi: ${older} was built from older sources: ${lacks}. ${remedy}`));
   });
 
   for (const [communicator, expected] of [

@@ -311,7 +311,7 @@ describe('rollouts by servers', () => {
     };
     assert.deepEqual((await work(['a'])).most, { a: 4 });
     const two = await work(['a', 'b']);
-    // Each is as busy as the one was, and has nearly half of the work: counted, since the clock tells of the machine too.
+    // Each is as busy as the one was, and has nearly half of the work: counted, since the time also depends on the machine.
     assert.deepEqual(two.most, { a: 4, b: 4 });
     const shares = ['a', 'b'].map((url) => two.places.filter(([place]) => place === url).length);
     assert.ok(Math.min(...shares) > 64 / 3, `${shares} requests`);
@@ -575,7 +575,7 @@ describe('options of rollouts', () => {
     assertBelow(-own[5].metrics.grad_norm, 0, 'gradient');
   });
 
-  test('an engine is told when steps end, however they do, and its failure then is none of the run', async (t) => {
+  test('an engine is notified when steps end, in whatever way, and its failure then does not fail the run', async (t) => {
     const at = await scene(t);
     const policy = (await PretrainedPolicy.load(at.model, { lora })) as LoadedPolicy;
     t.after(() => policy.dispose());

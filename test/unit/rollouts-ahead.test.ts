@@ -1,5 +1,5 @@
 // Completions sampled ahead of their step (maxStaleness): that they are, with which weights, and what does not depend on it. What is
-// at work at the same time is told by the order of requests, never by time: where nothing overlaps, these tests wait for ever.
+// at work at the same time is known from the order of requests, never from time: where nothing overlaps, these tests wait forever.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -33,7 +33,7 @@ import { lastingFiles, readLines, stepsOf, tinyOptions } from '../support/traine
 const quiet = { output: null };
 const [seed, promptsPerStep, groupSize] = [5, 2, 4];
 const completionsPerStep = promptsPerStep * groupSize;
-/** For what would wait for ever. */
+/** For tests that would otherwise wait forever. */
 const within = { timeout: 300_000 };
 
 /** Prompts that do not repeat within a few steps. */
@@ -457,7 +457,7 @@ describe('completions sampled ahead', () => {
   );
 
   test(
-    'old log-probs are those of the policy before the step; weights tell how far it has come since',
+    'old log-probs are those of the policy before the step; weights show how far it has moved since',
     within,
     async (t) => {
       const of = async (maxStaleness: number, change: Partial<TrainerOptions> = {}) => {
@@ -490,7 +490,7 @@ describe('completions sampled ahead', () => {
   });
 
   test(
-    'an older version is loaded again by a server that is started anew, from a folder that was kept',
+    'an older version is loaded again by a server that is restarted, from a folder that was kept',
     within,
     async (t) => {
       const at = await scene(t);

@@ -192,7 +192,7 @@ describe('a process that is not visible from here', () => {
 });
 
 describe('a lock that is taken over', () => {
-  test('is lost to its first owner, who is told who has it, and leaves it alone', (t) => {
+  test('is lost to its first owner, which is informed of the new one and leaves the lock alone', (t) => {
     const folder = temporaryFolder(t);
     const first = lockRun(folder);
     first.confirm();

@@ -768,6 +768,25 @@ test('every evaluation stays in the terminal, and on other output', async (t) =>
   }
 });
 
+test('the evaluation after the last step is printed once, as the result', async (t) => {
+  for (const isTTY of [true, false]) {
+    const parts: string[] = [];
+    const output = { isTTY, columns: 200, write: (text: string) => parts.push(text) };
+    const evaluate = { hard: lengthTask({ ...tinyTask, size: 4 }), easy: lengthTask({ ...tinyTask, size: 3 }) };
+    const trainer = await tinyTrainer(t, { evaluate, evaluation: { every: 2, atStart: false } });
+    const { metrics } = await trainer.run({ max: 4, output });
+    const kept = parts.filter((text) => text.endsWith('\n')).map((text) => text.slice(isTTY ? 5 : 0, -1));
+    assert.match(kept.at(-4)!, /^step 2\/4 .* hard \d\.\d{3} {2}easy \d\.\d{3}/);
+    assert.match(kept.at(-3)!, /^step 4\/4 {2}reward .* tokens\/s$/);
+    assert.doesNotMatch(kept.at(-3)!, /hard|easy/);
+    const percent = (name: string) => (100 * metrics[`eval/${name}/accuracy`]).toFixed(1);
+    assert.deepEqual(kept.slice(-2), [
+      `hard: ${percent('hard')} % of 4 right`,
+      `easy: ${percent('easy')} % of 3 right`,
+    ]);
+  }
+});
+
 test('an unavailable backend is rejected with the packages that provide it', async () => {
   await assert.rejects(startBackend('webgl' as never), { name: 'RangeError', message: /^backend/ });
 });

@@ -35,8 +35,8 @@ Draw draw(int64_t n, double point, const Next& next) {
 }
 
 // From all probabilities, of which those of ids from `allowed` on are 0.
-int64_t drawFromAll(const Kernels& kernels, const SampleRequest& r, const float* p, double point) {
-  const double share = r.allowed < r.vocab ? point * double(float(sumInPieces(kernels, p, r.vocab))) : point;
+int64_t drawFromAll(const Kernels& kernels, const SampleRequest& r, const float* p, double uniform) {
+  const double share = r.allowed < r.vocab ? uniform * double(float(sumInPieces(kernels, p, r.vocab))) : uniform;
   const auto from = [](const float* x) { return [x](int64_t i) { return x[i]; }; };
   if (r.block == r.vocab) return draw(r.vocab, share, from(p)).index;
   const auto total = [&](int64_t i) { return float(sumInPieces(kernels, p + i * r.block, r.block)); };
@@ -160,14 +160,15 @@ void sampleRow(const Kernels& kernels, const SampleRequest& r, int64_t row, floa
     if (kept.empty()) return;
     double total = 0;
     for (const int32_t id : kept) total += double(p[id]);
-    const Draw drawn = draw(int64_t(kept.size()), r.points[row] * total, [&](int64_t i) { return p[kept[size_t(i)]]; });
+    const Draw drawn =
+        draw(int64_t(kept.size()), r.uniforms[row] * total, [&](int64_t i) { return p[kept[size_t(i)]]; });
     token = kept[size_t(drawn.index)];
     std::fill_n(p, r.vocab, r.masked);
     for (const int32_t id : kept) p[id] = logits[id];
     logits = p;
-  } else if (r.points) {
+  } else if (r.uniforms) {
     std::fill(p + r.allowed, p + r.vocab, 0.0f);
-    token = drawFromAll(kernels, r, p, r.points[row]);
+    token = drawFromAll(kernels, r, p, r.uniforms[row]);
   } else {
     token = kernels.argRow(false, p, r.allowed);
   }

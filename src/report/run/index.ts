@@ -155,8 +155,8 @@ function tiles(metrics: Table, timing: Table): Tile[] {
 }
 
 /**
- * A text that is another one whenever the files that a report is made from have changed, told by their sizes and times without
- * reading them. Files that are not there count too.
+ * A text that changes whenever the files that a report is made from have changed. It is made of their sizes and times, without
+ * reading them. A file that is missing counts too.
  */
 export async function reportVersion(runDir: string): Promise<string> {
   const { report: _, ...files } = runFiles(runDir);
