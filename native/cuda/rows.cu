@@ -29,7 +29,7 @@ cudaError_t clusterRanks(const DeviceTraits& traits, int64_t vocab, int& ranks) 
   if (!traits.clusters || vocab <= kWarpLogits) return cudaSuccess;
   const auto slice = [&](int blocks) { return logitsPerSlice(vocab, blocks, kBytes) * kBytes; };
   const int64_t room = traits.sharedMemoryPerBlock - kClusterHeader - 16;
-  const int64_t good = std::min(kGoodSlice, room);
+  const int64_t good = goodSlice(traits.sharedMemoryPerBlock);
   int portable = 1;
   while (portable < kPortableRanks && slice(portable) > good) portable *= 2;
   const auto kernel = clusterRows<Element, RowVisit::both>;

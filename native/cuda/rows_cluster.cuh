@@ -55,12 +55,14 @@ struct ClusterShared {
 // The slice follows, with the same alignment modulo 16 as the row in global memory.
 constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 15) / 16 * 16;
 
-// Three blocks share a multiprocessor, so that some compute while others load and store: the 228 KiB of compute
-// capability 9.0 and 10.0 hold three slices of kGoodSlice bytes, with 1 KiB per block reserved by the system. Larger
-// slices justify a cluster that not every device supports.
+// Three blocks share a multiprocessor, so that some compute while others load and store. The largest slice for that;
+// the system reserves 1 KiB per block. Larger slices justify a cluster that not every device supports.
 constexpr int kClusterBlocks = 3;
-constexpr int64_t kGoodSlice = 228 * 1024 / kClusterBlocks / 16 * 16 - 1024 - kClusterHeader - 16;
-static_assert(151936 / 8 * 4 <= kGoodSlice, "the largest common vocabulary in float32 fits three times");
+constexpr int64_t goodSlice(int64_t sharedMemoryPerBlock) {
+  constexpr int64_t kReserved = 1024;
+  return (sharedMemoryPerBlock + kReserved) / kClusterBlocks / 16 * 16 - kReserved - kClusterHeader - 16;
+}
+static_assert(151936 / 8 * 4 <= goodSlice(227 * 1024), "the largest common vocabulary in float32, on an H100");
 
 // A whole number of 16-byte vectors.
 inline int64_t logitsPerSlice(int64_t vocab, int ranks, int elementBytes) {
