@@ -17,7 +17,7 @@ import {
 } from '../loss/config.js';
 import { presets } from '../loss/presets.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
-import { maxWork } from '../rollout/pass-size.js';
+import { engineMaximum, maxWork } from '../rollout/pass-size.js';
 import { usualMaxTokens, usualPromptLength } from '../rollout/token-task.js';
 
 /** How advantages are computed, apart from groups and HA-DW; defaults as in `computeAdvantages`. */
@@ -159,6 +159,8 @@ const dynamicSampling = group(
 /** Examples of a task without an end that an evaluation takes, where no number is given. */
 export const usualEvaluationSize = 256;
 
+const inBillions = (value: number) => `${value / 1e9} billion`;
+
 /** The settings of a trainer, by name. */
 export const trainerFields = {
   promptsPerStep: count({ default: 16, doc: '' }),
@@ -178,7 +180,7 @@ export const trainerFields = {
   }),
   tokensPerMicroBatch: count({
     default: null,
-    otherwise: `${maxWork['forward and backward'] / 1e9} billion divided by the number of parameters, because signals have to wait for the end of a pass; no limit if \`microBatchSize\` is given`,
+    otherwise: `${inBillions(maxWork['forward and backward'])} divided by the number of parameters, because signals have to wait for the end of a pass; on the backend \`groupgrad\` at least ${engineMaximum.positions}, or ${inBillions(engineMaximum.work['forward and backward'])} divided by the number of parameters if that is smaller; no limit if \`microBatchSize\` is given`,
     doc: 'Maximum tokens per forward and backward pass, prompts and padding included: bounds its memory. A mini-batch is sorted by length, the longest completions first, and each pass padded to its own longest, rounded up to a multiple of 4; a single completion may be longer.',
   }),
   dynamicSampling: custom<NonNullable<ReturnType<typeof dynamicSampling.resolve>>>({
