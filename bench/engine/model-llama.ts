@@ -1,5 +1,5 @@
 // A contender of model.ts: generation by llama.cpp through node-llama-cpp, which is installed in a folder of its own. Reads one request per
-// line, responds with seconds, or NaN for what it cannot do. `model-llama.ts <folder of node_modules> <file.gguf> <threads>`
+// line, responds with seconds, or NaN for what it cannot do, or with bytes to `peak`. `model-llama.ts <folder of node_modules> <file.gguf> <threads>`
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ interface Context {
   dispose(): Promise<void>;
 }
 interface Sequence {
-  evaluate(tokens: number[], options: object): AsyncGenerator<number>;
+  controlledEvaluate(input: (number | [token: number, options: object])[]): Promise<{ next?: { token: number } }[]>;
   clearHistory(): Promise<void>;
 }
 
@@ -40,21 +40,29 @@ async function generation(rows: number, prompt: number, tokens: number): Promise
   });
   const sequences = Array.from({ length: rows }, () => context.getSequence());
   const ids = (row: number) => Array.from({ length: prompt }, (_, t) => 10 + ((131 * (row * prompt + t)) % 49_000));
+  const next = { generateNext: { token: true, options: { temperature: 0 } } };
   return async () => {
-    await Promise.all(
-      sequences.map(async (sequence, row) => {
-        await sequence.clearHistory();
-        let left = tokens;
-        // An end token does not end it, as in the other contenders.
-        for await (const _ of sequence.evaluate(ids(row), { temperature: 0, yieldEogToken: true }))
-          if (--left === 0) break;
-      }),
-    );
+    for (const sequence of sequences) await sequence.clearHistory();
+    let inputs = sequences.map((_, row) => ids(row));
+    // All sequences take a step together: each of them alone would decode with those that happen to be ready.
+    for (let i = 0; i < tokens; i++) {
+      const outputs = await Promise.all(
+        sequences.map((sequence, row) => {
+          const own = inputs[row];
+          return sequence.controlledEvaluate([...own.slice(0, -1), [own.at(-1)!, next]]);
+        }),
+      );
+      inputs = outputs.map((output) => [output.at(-1)!.next!.token]);
+    }
   };
 }
 
 const ready = new Map<string, () => Promise<void>>();
 for await (const line of createInterface({ input: process.stdin })) {
+  if (line === 'peak') {
+    console.log(1024 * process.resourceUsage().maxRSS);
+    continue;
+  }
   const [kind, ...numbers] = line.split(' ');
   if (kind !== 'generate') {
     console.log(Number.NaN);

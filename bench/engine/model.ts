@@ -92,10 +92,11 @@ async function measure(all: readonly Request[], contenders: readonly Contender[]
     const measured = Object.entries(samples).map(([name, seconds]) => ({
       name,
       ...summary(seconds),
-      /** Speed-up of the backend groupgrad in the same precision. */
       ratio: timesAsFast(samples[nameOf('groupgrad', name.includes('bfloat16') ? 'bfloat16' : 'float32')], seconds),
     }));
-    results.push({ what, measured });
+    const peakBytes: Record<string, number> = {};
+    for (const peer of started.peers) peakBytes[peer.contender.name] = await peer.measure('peak');
+    results.push({ what, measured, peakBytes });
   }
   for (const peer of started.peers) peer.stop();
 }
@@ -114,7 +115,7 @@ console.log(`\nMilliseconds, median of ${rounds} rounds (quartiles), ${threads} 
 console.log('how many times as fast the backend groupgrad is in the same precision\n');
 console.log(`| | ${names.join(' | ')} |`);
 console.log(`| --- |${' --- |'.repeat(names.length)}`);
-for (const { what, measured } of results) {
+for (const { what, measured, peakBytes } of results) {
   const cells = names.map((name) => {
     const found = measured.find((each) => each.name === name);
     if (!found) return '';
@@ -123,6 +124,11 @@ for (const { what, measured } of results) {
     return `${ms(found.median)} (${found.quartiles.map(ms).join(' to ')})${ratio}`;
   });
   console.log(`| ${what} | ${cells.join(' | ')} |`);
+  if (what === update.what) {
+    console.log(
+      `| its peak memory, GB | ${names.map((name) => ((peakBytes[name] ?? NaN) / 1e9).toFixed(2)).join(' | ')} |`,
+    );
+  }
 }
 mkdirSync(dirname(flags.out), { recursive: true });
 const layers = Number(flags.layers);

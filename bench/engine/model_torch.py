@@ -1,9 +1,11 @@
-"""A contender of model.ts: parts of a transformer in PyTorch on the CPU. Reads one request per line, responds with seconds.
+"""A contender of model.ts: parts of a transformer in PyTorch on the CPU. Reads one request per line, responds with seconds, or
+with bytes to `peak`.
 
 Usage: model_torch.py THREADS LAYERS PRECISION. Whole models are those of the package transformers; without it the answer is nan.
 With precision bfloat16 training has weights in float32 and products in bfloat16 (autocast), generation has weights in bfloat16.
 """
 
+import resource
 import sys
 import time
 
@@ -97,6 +99,9 @@ def generate(rows, prompt, count):
 kinds = {"attention": attention, "norm": norm, "gated": gated, "update": update, "generate": generate}
 ready = {}
 for line in sys.stdin:
+    if line.strip() == "peak":
+        print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
+        continue
     kind, *numbers = line.split()
     if transformers is None and kind in ("update", "generate"):
         print("nan", flush=True)
