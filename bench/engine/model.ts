@@ -77,8 +77,14 @@ function llama(folder: string): Contender[] {
   });
 }
 
-const results: { what: string; measured: { name: string; median: number; quartiles: number[]; ratio: number }[] }[] =
-  [];
+interface Measured {
+  name: string;
+  median: number;
+  quartiles: number[];
+  /** Speed-up of the backend groupgrad in the same precision. */
+  ratio: number;
+}
+const results: { what: string; measured: Measured[]; peakBytes: Record<string, number> }[] = [];
 const versions: Record<string, string> = {};
 
 /** Each group of contenders runs at a time: whole models take memory. */
