@@ -1,7 +1,7 @@
 // `npm run bench:grpo`: whole GRPO steps of a transformer in the shape of SmolLM2-135M, all weights trained: 4 prompts of 30
 // tokens × 8 completions of 32, in float32, sampled and trained on by the backend groupgrad and by TRL with transformers, in
-// rounds in which each has its turn. Passes have the trainer's default size, of half the completions; in `one pass` all completions
-// are in one, as in TRL. Prints a Markdown table and writes JSON with the machine.
+// rounds in which each has its turn. Passes have the trainer's default size, which for this model is all completions in one, as
+// in TRL; in `small passes` each completion has its own. Prints a Markdown table and writes JSON with the machine.
 //
 //   npm run bench:grpo -- --python venv/bin/python --rounds 5 --layers 30
 //   npm run bench:grpo -- --out file.json    default: bench/results/grpo-<cores>-cores.json
@@ -33,7 +33,7 @@ try {
   const { peers, versions } = await startPeers([
     program('groupgrad', 'grpo-tfjs.ts', folder, 'float32', flags.threads),
     program('groupgrad, bfloat16 products', 'grpo-tfjs.ts', folder, 'bfloat16', flags.threads),
-    program('groupgrad, one pass', 'grpo-tfjs.ts', folder, 'float32', flags.threads, '2048'),
+    program('groupgrad, small passes', 'grpo-tfjs.ts', folder, 'float32', flags.threads, '64'),
     ...pythonProgram(flags.python, 'TRL', 'grpo_trl.py', folder, flags.threads),
   ]);
   const samples = await takeTurns(peers, 'step', rounds);

@@ -113,14 +113,14 @@ describe('the size of a pass', () => {
     assert.equal(sequencesPerPass(policy(1e9), 5, both), 1);
   });
 
-  test('is larger on the backend groupgrad, up to 1,024 positions and a number of operations', { skip }, async () => {
+  test('is larger on the backend groupgrad, up to 2,048 positions and a number of operations', { skip }, async () => {
     await tf.setBackend('groupgrad');
-    assert.equal(positionsPerPass(policy(4_800_000), both), 1024);
-    assert.equal(positionsPerPass(policy(135e6), both), 1024);
-    assert.equal(sequencesPerPass(policy(135e6), 61, both), 16);
-    assert.equal(positionsPerPass(policy(500e6), both), 512);
-    assert.equal(positionsPerPass(policy(500e6), 'forward'), 1024);
-    assert.equal(positionsPerPass(policy(8e9), both), 32);
+    assert.equal(positionsPerPass(policy(4_800_000), both), 2048);
+    assert.equal(positionsPerPass(policy(135e6), both), 2048);
+    assert.equal(sequencesPerPass(policy(135e6), 61, both), 33);
+    assert.equal(positionsPerPass(policy(500e6), both), 600);
+    assert.equal(positionsPerPass(policy(500e6), 'forward'), 1800);
+    assert.equal(positionsPerPass(policy(8e9), both), 37);
     assert.equal(sequencesPerPass(policy(8e9), 400, both), 1);
     // Small policies have larger passes on every backend.
     assert.equal(positionsPerPass(policy(300, 100), both), 1e7);
