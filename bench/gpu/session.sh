@@ -12,7 +12,7 @@
 #   build     builds libgroupgrad again, for variants; later stages use that one; needs nvcc and CMake
 #   races     compute-sanitizer's other tools; after memcheck
 #   full      the benchmark's default cases: its JSON is the one to commit
-#   ncu       Nsight Compute on the kernels of profile.py
+#   ncu       Nsight Compute on the kernels that launches.py starts
 #
 #   PACK=FOLDER    the folder that pack.sh filled (default: build/gpu-pack)
 #   OUT=FOLDER     for results and logs (default: build/gpu-session)
@@ -162,8 +162,8 @@ for stage in "$@"; do
       ;;
     ncu)
       needs_gpu ncu &&
-        stage ncu 200 140 ncu --clock-control none --set full --import-source no -k 'regex:clusterRows|policyKernel' \
-          "$python" bench/gpu/profile.py --library "$library"
+        stage ncu 200 140 ncu --clock-control none --set full --import-source no -k 'regex:clusterRows|policyKernel|tokenLocal' \
+          "$python" bench/gpu/launches.py --library "$library"
       ;;
   esac
 done

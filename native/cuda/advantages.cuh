@@ -2,8 +2,8 @@
 #pragma once
 
 #include "../core/advantage.hpp"
+#include "fields.cuh"
 #include "operations.hpp"
-#include "team.cuh"
 
 namespace groupgrad::cuda {
 
@@ -13,24 +13,33 @@ __device__ inline double rewardAt(const DeviceRewards& r, int64_t i) {
 
 __device__ inline bool isFloat32(const DeviceRewards& r) { return r.rewards32 || r.request.singlePrecision; }
 
+// A warp's loops over a group are short: their code is kept short too.
 template <class Team>
 __device__ GroupStatistics statisticsOf(const DeviceRewards& r, int64_t begin, int64_t end, double ddof) {
   RewardSums own;
+#pragma unroll(Team::kIsBlock ? 4 : 1)
   for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize) own.add(rewardAt(r, i));
+  Fields<2, 2> level;
+  level[0] = double(own.count);
+  level[1] = own.sum;
+  level[2] = -own.low;
+  level[3] = own.high;
+  reduceFields<Team>(level);
   RewardSums all;
-  all.count = sum<Team>(static_cast<long long>(own.count));
-  all.sum = sum<Team>(own.sum);
-  all.low = Team::reduce(own.low, Smaller());
-  all.high = Team::reduce(own.high, Larger());
+  all.count = int64_t(level[0]);
+  all.sum = level[1];
+  all.low = -level[2];
+  all.high = level[3];
   GroupStatistics s = groupStatistics(all, isFloat32(r) ? kFloat32Rounding : kFloat64Rounding);
-  double squares = 0, magnitudes = 0;
+  Fields<2, 0> spread;  // squares, magnitudes
+#pragma unroll(Team::kIsBlock ? 4 : 1)
   for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize) {
     const double d = deviation(rewardAt(r, i), s);
-    squares += d * d;
-    magnitudes += std::fabs(d);
+    spread[0] += d * d;
+    spread[1] += std::fabs(d);
   }
-  const double allSquares = sum<Team>(squares);
-  setDeviations(s, allSquares, sum<Team>(magnitudes), ddof);
+  reduceFields<Team>(spread);
+  setDeviations(s, spread[0], spread[1], ddof);
   return s;
 }
 
@@ -125,68 +134,76 @@ __device__ inline Advantage advantageAt(const DeviceRewards& r, int64_t i, const
   return {float(plain * weight), float(weight)};
 }
 
-// Writes all requested results of a group. By one warp; its first thread gets the advantage of the group's first
-// reward.
-__device__ inline float writeGroup(const DeviceRewards& r, int64_t g, const GroupStatistics& group,
-                                   const BatchStatistics& batch) {
+// The advantage of reward `wanted` of a group, by one warp; with `write`, also all requested results of the group.
+__device__ inline float groupAdvantages(const DeviceRewards& r, int64_t g, const GroupStatistics& group,
+                                        const BatchStatistics& batch, int64_t wanted, bool write) {
   const AdvantageRequest& q = r.request;
   const auto [begin, end] = groupAt(r, g);
   int active = 0;
-  float first = 0;
+  float found = 0;
+#pragma unroll 1
   for (int64_t i = begin + WarpTeam::rank(); i < end; i += WarpTeam::kSize) {
+    if (!write && i != wanted) continue;
     const Advantage a = advantageAt(r, i, group, batch);
+    if (i == wanted) found = a.advantage;
+    active |= a.advantage != 0;
+    if (!write) continue;
     q.advantages[i] = a.advantage;
     q.weights[i] = a.weight;
-    if (i == begin) first = a.advantage;
-    active |= a.advantage != 0;
   }
-  active = WarpTeam::reduce(active, Larger());
-  if (WarpTeam::rank() == 0) {
-    q.groupMean[g] = float(group.mean);
-    q.groupStd[g] = writtenStd(group);
-    q.active[g] = uint8_t(active);
+  if (write) {
+    active = WarpTeam::reduce(active, Larger());
+    if (WarpTeam::rank() == 0) {
+      q.groupMean[g] = float(group.mean);
+      q.groupStd[g] = writtenStd(group);
+      q.active[g] = uint8_t(active);
+    }
   }
-  return first;
+  return __shfl_sync(kAllLanes, found, int((wanted - begin) % WarpTeam::kSize));
 }
 
-// From the results of all blocks; by the last one.
+// The statistics that the metrics need of all rewards.
 template <class Team>
-__device__ void writeAdvantageMetrics(const DeviceRewards& r, AdvantageMetrics* out) {
+__device__ GroupStatistics rewardStatistics(const DeviceRewards& r) {
+  return statisticsOf<Team>(r, 0, r.rewards, 1);
+}
+
+// From the results of all blocks; by one, with rewardStatistics() and batchStatistics().
+template <class Team>
+__device__ void writeAdvantageMetrics(const DeviceRewards& r, const GroupStatistics& all, const BatchStatistics& batch,
+                                      AdvantageMetrics* out) {
   const AdvantageRequest& q = r.request;
-  const GroupStatistics all = statisticsOf<Team>(r, 0, r.rewards, 1);
-  const BatchStatistics batch = batchStatistics<Team>(r);
-  double zeroStd = 0, weightSum = 0, weightMin = INFINITY, weightMax = -INFINITY;
-  long long nonFinite = 0;
+  enum { zeroStd, weight, nonFinite, kSums, minusWeightMin = kSums, weightMax, kCount };
+  Fields<kSums, kCount - kSums> f;
   for (int64_t g = Team::rank(); g < q.groups; g += Team::kSize) {
     const float mean = __ldcg(q.groupMean + g), std = __ldcg(q.groupStd + g);
-    zeroStd += std == 0;
+    f[zeroStd] += std == 0;
     // A group without a verdict has no mean.
-    nonFinite += !isFinite(std) + (!isFinite(mean) && !(mean != mean && std == 0));
+    f[nonFinite] += !isFinite(std) + (!isFinite(mean) && !(mean != mean && std == 0));
   }
   for (int64_t i = Team::rank(); i < r.rewards; i += Team::kSize) {
     const double reward = rewardAt(r, i);
-    const double weight = __ldcg(q.weights + i);
-    nonFinite += !isFinite(__ldcg(q.advantages + i)) + !isFinite(float(weight)) + (reward != reward);
+    const double own = __ldcg(q.weights + i);
+    f[nonFinite] += !isFinite(__ldcg(q.advantages + i)) + !isFinite(float(own)) + (reward != reward);
     if (reward != reward) continue;
-    weightSum += weight;
-    weightMin = weight < weightMin ? weight : weightMin;
-    weightMax = weight > weightMax ? weight : weightMax;
+    f[weight] += own;
+    f.add(minusWeightMin, -own);
+    f.add(weightMax, own);
   }
+  reduceFields<Team>(f);
+  if (Team::rank() != 0) return;
   AdvantageMetrics m;
   m.accuracy = all.mean;
   m.rewardStd = all.std;
-  m.zeroStdFraction = sum<Team>(zeroStd) / double(q.groups);
-  m.nonFinite = sum<Team>(nonFinite);
+  m.zeroStdFraction = f[zeroStd] / double(q.groups);
+  m.nonFinite = int64_t(f[nonFinite]);
   m.anchor = batch.anchor == batch.anchor ? batch.anchor : all.mean;
-  weightSum = sum<Team>(weightSum);
-  weightMin = Team::reduce(weightMin, Smaller());
-  weightMax = Team::reduce(weightMax, Larger());
   if (all.count > 0) {
-    m.weightMean = weightSum / double(all.count);
-    m.weightMin = weightMin;
-    m.weightMax = weightMax;
+    m.weightMean = f[weight] / double(all.count);
+    m.weightMin = -f[minusWeightMin];
+    m.weightMax = f[weightMax];
   }
-  if (Team::rank() == 0) *out = m;
+  *out = m;
 }
 
 }  // namespace groupgrad::cuda

@@ -230,6 +230,7 @@ cudaError_t readTraits(int device, DeviceTraits& traits) {
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
   traits.clusters = major >= 9 && clusters != 0;
+  traits.overlaps = major >= 9;
   return error;
 }
 

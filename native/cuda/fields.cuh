@@ -40,19 +40,47 @@ __device__ __forceinline__ void shareOut(double (&held)[kWidth], int& first) {
   if constexpr (kDistance > 1) shareOut<F, kKept, kDistance / 2>(held, first);
 }
 
-// Every thread gets the totals. The lanes of a warp divide the fields among them, which takes a few shuffles per
-// field instead of five; a field's values are combined in the order of warpReduce.
-template <class Team, int kSums, int kLargest>
-__device__ void reduceFields(Fields<kSums, kLargest>& fields) {
+// The fields after a warp's reduction: each of kLanes neighbouring lanes holds the same one.
+template <int kCount>
+struct WarpTotal {
+  static constexpr int kWidth = kCount <= 2 ? 2 : kCount <= 4 ? 4 : kCount <= 8 ? 8 : kCount <= 16 ? 16 : 32;
+  static constexpr int kLanes = kWarp / kWidth;
+  static_assert(kCount <= kWidth);
+  double value;
+  int field;
+
+  // Whether this lane is the one to write it.
+  __device__ bool writes() const { return threadIdx.x % kLanes == 0 && field < kCount; }
+};
+
+// The lanes of a warp divide the fields among them, which takes a few shuffles per field instead of five; a field's
+// values are combined in the order of warpReduce.
+template <int kSums, int kLargest>
+__device__ WarpTotal<kSums + kLargest> reduceInWarp(const Fields<kSums, kLargest>& fields) {
   using F = Fields<kSums, kLargest>;
-  constexpr int kWidth = F::kCount <= 2 ? 2 : F::kCount <= 4 ? 4 : F::kCount <= 8 ? 8 : F::kCount <= 16 ? 16 : 32;
-  static_assert(F::kCount <= kWidth);
-  constexpr int kLanes = kWarp / kWidth;  // that end with the same field
+  constexpr int kWidth = WarpTotal<F::kCount>::kWidth;
   double held[kWidth];
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) held[i] = i < F::kCount ? fields.value[i < F::kCount ? i : 0] : 0;
   int first = 0;  // the field of held[0]
   shareOut<F, kWidth, kWarp / 2>(held, first);
+  return {held[0], first};
+}
+
+// One field's total over rows of partial results.
+template <class F>
+__device__ double addUpRows(const double (*rows)[F::kCount], int count, int field) {
+  double total = rows[0][field];
+#pragma unroll 4
+  for (int row = 1; row < count; ++row) total = F::combine(field, total, rows[row][field]);
+  return total;
+}
+
+// Every thread gets the totals.
+template <class Team, int kSums, int kLargest>
+__device__ void reduceFields(Fields<kSums, kLargest>& fields) {
+  using F = Fields<kSums, kLargest>;
+  const auto own = reduceInWarp(fields);
   if constexpr (Team::kIsBlock) {
     struct Parts {
       double value[Team::kWarps][F::kCount];
@@ -60,52 +88,70 @@ __device__ void reduceFields(Fields<kSums, kLargest>& fields) {
     };
     Parts& parts = blockShared<Parts, Parts>();
     __syncthreads();  // an earlier reduction has been read
-    if (threadIdx.x % kLanes == 0 && first < F::kCount) parts.value[threadIdx.x / kWarp][first] = held[0];
+    if (own.writes()) parts.value[threadIdx.x / kWarp][own.field] = own.value;
     __syncthreads();
-    if (threadIdx.x < F::kCount) {
-      double total = parts.value[0][threadIdx.x];
-      for (int w = 1; w < Team::kWarps; ++w) total = F::combine(threadIdx.x, total, parts.value[w][threadIdx.x]);
-      parts.total[threadIdx.x] = total;
-    }
+    if (threadIdx.x < F::kCount) parts.total[threadIdx.x] = addUpRows<F>(parts.value, Team::kWarps, int(threadIdx.x));
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < F::kCount; ++i) fields.value[i] = parts.total[i];
   } else {
 #pragma unroll
-    for (int i = 0; i < F::kCount; ++i) fields.value[i] = __shfl_sync(kAllLanes, held[0], i * kLanes);
+    for (int i = 0; i < F::kCount; ++i) fields.value[i] = __shfl_sync(kAllLanes, own.value, i * own.kLanes);
   }
 }
 
-// Sums all of an array's fields, by one block; every thread gets the totals. A thread takes one field of strided
-// elements, so that a warp's loads are coalesced. The array was written by other blocks of this launch.
+// Writes the totals, by the team's first warp. A block's threads must meet at a barrier between two calls.
 template <class Team, int kSums, int kLargest>
-__device__ Fields<kSums, kLargest> addUp(const Fields<kSums, kLargest>* elements, int64_t count) {
+__device__ void reduceInto(Fields<kSums, kLargest>& to, const Fields<kSums, kLargest>& fields) {
   using F = Fields<kSums, kLargest>;
-  constexpr int kRows = Team::kSize / F::kCount;
+  const auto own = reduceInWarp(fields);
+  if constexpr (Team::kIsBlock) {
+    struct Parts {
+      double value[Team::kWarps][F::kCount];
+    };
+    Parts& parts = blockShared<Parts, Parts>();
+    if (own.writes()) parts.value[threadIdx.x / kWarp][own.field] = own.value;
+    __syncthreads();
+    if (threadIdx.x < F::kCount) to.value[threadIdx.x] = addUpRows<F>(parts.value, Team::kWarps, int(threadIdx.x));
+  } else {
+    if (own.writes()) to.value[own.field] = own.value;
+  }
+}
+
+// Totals of two kinds by one block, once: `all` of an array's elements, which other blocks of this launch wrote, and
+// `own` of every thread's fields. The block's first warp gets them. A thread takes one field of strided elements, so
+// that a warp's loads are coalesced.
+template <class Team, class Element, class Own>
+__device__ void addUp(const Element* elements, int64_t count, Element& all, Own& own) {
+  constexpr int kRows = Team::kSize / Element::kCount, kTotals = Element::kCount + Own::kCount;
+  static_assert(kTotals <= kWarp);
   struct Parts {
-    double value[kRows][F::kCount];
-    double total[F::kCount];
+    double elements[kRows][Element::kCount];
+    double own[Team::kWarps][Own::kCount];
+    double total[kTotals];
   };
   Parts& parts = blockShared<Parts, Parts>();
-  const int field = int(threadIdx.x) % F::kCount, row = int(threadIdx.x) / F::kCount;
-  __syncthreads();  // an earlier sum has been read
+  const int field = int(threadIdx.x) % Element::kCount, row = int(threadIdx.x) / Element::kCount;
   if (row < kRows) {
-    double own = F::empty(field);
+    double sum = Element::empty(field);
 #pragma unroll 8
-    for (int64_t i = row; i < count; i += kRows) own = F::combine(field, own, __ldcg(&elements[i].value[field]));
-    parts.value[row][field] = own;
+    for (int64_t i = row; i < count; i += kRows) sum = Element::combine(field, sum, __ldcg(&elements[i].value[field]));
+    parts.elements[row][field] = sum;
   }
+  const auto ofWarp = reduceInWarp(own);
+  if (ofWarp.writes()) parts.own[threadIdx.x / kWarp][ofWarp.field] = ofWarp.value;
   __syncthreads();
-  if (row == 0) {
-    double total = parts.value[0][field];
-    for (int r = 1; r < kRows; ++r) total = F::combine(field, total, parts.value[r][field]);
-    parts.total[field] = total;
+  if (threadIdx.x >= kWarp) return;
+  if (threadIdx.x < Element::kCount) {
+    parts.total[threadIdx.x] = addUpRows<Element>(parts.elements, kRows, int(threadIdx.x));
+  } else if (threadIdx.x < kTotals) {
+    parts.total[threadIdx.x] = addUpRows<Own>(parts.own, Team::kWarps, int(threadIdx.x) - Element::kCount);
   }
-  __syncthreads();
-  F all;
+  __syncwarp();
 #pragma unroll
-  for (int i = 0; i < F::kCount; ++i) all.value[i] = parts.total[i];
-  return all;
+  for (int i = 0; i < Element::kCount; ++i) all.value[i] = parts.total[i];
+#pragma unroll
+  for (int i = 0; i < Own::kCount; ++i) own.value[i] = parts.total[Element::kCount + i];
 }
 
 }  // namespace groupgrad::cuda

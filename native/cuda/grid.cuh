@@ -34,14 +34,11 @@ __device__ inline void addToTotal(GridCounters& counters, unsigned long long val
   atomicAdd(&counters.total, (1ull << kTotalBits) + value);
 }
 
-// That sum, once every block has added to it. The launch must be cooperative.
-template <class Team>
-__device__ unsigned long long gridTotal(const GridCounters& counters) {
-  unsigned long long seen = 0;
-  if (Team::rank() == 0) {
-    while ((seen = loadAcquire(&counters.total)) >> kTotalBits < gridDim.x) spinPause();
-  }
-  return Team::broadcast(seen) & ((1ull << kTotalBits) - 1);
+// That sum, once every block has added to it; for one thread. The launch must be cooperative.
+__device__ inline unsigned long long awaitTotal(const GridCounters& counters) {
+  unsigned long long seen;
+  while ((seen = loadAcquire(&counters.total)) >> kTotalBits < gridDim.x) spinPause();
+  return seen & ((1ull << kTotalBits) - 1);
 }
 
 // Whether this is the last block to arrive: it sees what all others wrote before.
@@ -50,13 +47,9 @@ __device__ inline bool isLastBlock(GridCounters& counters) {
     bool value;
   };
   bool& last = blockShared<Last, Last>().value;
-  // The barrier orders the block's writes before the fence, the fence orders them before the count.
+  // The barrier orders the block's writes before the count.
   __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();
-    last = atomicAdd(&counters.finished, 1u) == gridDim.x - 1;
-    __threadfence();
-  }
+  if (threadIdx.x == 0) last = addAcquireRelease(&counters.finished, 1u) == gridDim.x - 1;
   __syncthreads();
   return last;
 }
@@ -66,7 +59,6 @@ __device__ inline bool isLastBlock(GridCounters& counters) {
 __device__ inline void awaitLastBlock(const GridCounters& counters) {
   if (threadIdx.x == 0) {
     while (loadAcquire(&counters.finished) < gridDim.x) spinPause();
-    __threadfence();
   }
   __syncthreads();
 }

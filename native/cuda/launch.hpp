@@ -16,6 +16,7 @@ struct LaunchShape {
   int threads = 1;
   std::size_t sharedMemory = 0;
   bool cooperative = false;
+  bool overlaps = false;  // may start before the stream's previous kernel has ended: awaitEarlierKernels() is its start
   int cluster = 1;
 };
 
@@ -33,6 +34,11 @@ class Launch {
       attribute.id = cudaLaunchAttributeCooperative;
       attribute.val.cooperative = 1;
     }
+    if (shape.overlaps) {
+      cudaLaunchAttribute& attribute = attributes_[config_.numAttrs++];
+      attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attribute.val.programmaticStreamSerializationAllowed = 1;
+    }
     if (shape.cluster > 1) {
       cudaLaunchAttribute& attribute = attributes_[config_.numAttrs++];
       attribute.id = cudaLaunchAttributeClusterDimension;
@@ -47,7 +53,7 @@ class Launch {
 
  private:
   cudaLaunchConfig_t config_{};
-  cudaLaunchAttribute attributes_[2]{};
+  cudaLaunchAttribute attributes_[3]{};
 };
 
 template <class... Parameters, class... Arguments>

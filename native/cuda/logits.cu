@@ -76,6 +76,7 @@ cudaError_t logitsLoss(const DeviceTraits& traits, const Stream& s, const Logits
     policy.logProbs = r.logProbs;
     policy.entropies = r.entropies;
     policy.gradient = scratch.gradient;
+    policy.hasStates = true;
     return launchPolicy(traits, s.stream, policy);
   }
 

@@ -34,6 +34,7 @@ struct DeviceTraits {
   int multiprocessors = 1;
   int sharedMemoryPerBlock = 48 * 1024;  // the most that a block may opt in to
   bool clusters = false;                 // whether blocks can be launched in clusters
+  bool overlaps = false;                 // whether a kernel can start before the stream's previous one has ended
 };
 cudaError_t readTraits(int device, DeviceTraits&);
 

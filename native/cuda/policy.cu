@@ -3,6 +3,10 @@
 // number of tokens, each block counts a share of the mask and waits for the total after computing its first
 // advantages. The last block to finish adds up the units' partial sums in a fixed order, so that results do not
 // depend on scheduling; meanwhile another block writes the metrics of the advantages.
+//
+// Such a launch takes a few microseconds, most of them to fetch instructions and to wait. So the common losses, whose
+// terms are local to tokens, have a kernel without the other code, which loads a thread's first token before it waits
+// for anything.
 #include <algorithm>
 
 #include "../core/metrics.hpp"
@@ -19,6 +23,9 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kBlocksAtOnce = 2;  // that a multiprocessor must have the registers for
 using Block = BlockTeam<kThreads>;
+constexpr int kSequencesThreads = 512;  // of the block that computes the states of a token-local loss
+// Adds the block's count of the mask to the grid's and waits for the total: not of the warp that computes advantages.
+constexpr int kCountingThread = kWarp;
 
 // Properties of the launch that are known in advance. The grid has only the necessary barriers.
 struct Plan {
@@ -31,6 +38,7 @@ struct Plan {
   bool meetAfter;          // gradients need what other units' terms add up to
   bool flows;              // gradients flow through quantities of the sequence
   bool sharesKl;           // so does the gradient of the KL term
+  bool tokenLocal;         // the kernel for token-local losses can compute it
 };
 
 Plan planOf(const PolicyLaunch& p) {
@@ -45,9 +53,10 @@ Plan planOf(const PolicyLaunch& p) {
   const bool countsTokens = config.aggregation == Aggregation::tokenMean && r.normalizer != r.normalizer;
   const bool countsSequences = config.aggregation != Aggregation::tokenMean && config.dropEmptySequences &&
                                r.globalSequences != r.globalSequences;
-  plan.needsBatch = r.mask && (countsTokens || countsSequences || p.purpose == PolicyPurpose::sequences);
+  const bool known = p.hasStates && !plan.needsSequence;
+  plan.needsBatch = r.mask && !known && (countsTokens || countsSequences || p.purpose == PolicyPurpose::sequences);
   const bool split = plan.unitsPerSequence > 1;
-  const bool splitSequences = split && needsSequenceSums(r);
+  const bool splitSequences = split && !known && needsSequenceSums(r);
   plan.countsMask =
       plan.needsBatch && !countsSequences && !splitSequences && r.sequences * r.length < int64_t(1) << kTotalBits;
   plan.meetBefore = (plan.needsBatch && !plan.countsMask) || splitSequences;
@@ -55,7 +64,13 @@ Plan planOf(const PolicyLaunch& p) {
                (r.gradLogProbs || p.purpose == PolicyPurpose::sequences);
   plan.sharesKl = klSharesRatio(config) && r.gradLogProbs;
   plan.meetAfter = plan.flows && split;
+  plan.tokenLocal = !plan.needsSequence && !plan.meetBefore;
   return plan;
+}
+
+// Whether a token's factor depends on its sequence's mask.
+__host__ __device__ bool needsSequenceTokens(const PolicyRequest& r) {
+  return r.mask && r.config.aggregation == Aggregation::sequenceMean;
 }
 
 // A unit: tokens [begin, end) of sequence b.
@@ -111,29 +126,45 @@ __device__ Sums gatherUnits(const Sums* units, const Plan& plan, int64_t b) {
   return sums;
 }
 
-// Adds the masked-in tokens of the block's share of the batch to the grid's total, 16 at a time if alignment
-// allows.
-__device__ void countMask(const PolicyRequest& r, GridCounters& grid) {
-  const int64_t tokens = r.sequences * r.length;
-  const int64_t head = (16 - int64_t(reinterpret_cast<uintptr_t>(r.mask) % 16)) % 16;
-  const int64_t vectors = tokens > head ? (tokens - head) / 16 : 0;
-  const auto* middle = reinterpret_cast<const uint4*>(r.mask + head);
-  const int64_t tail = head + 16 * vectors;
-  const int64_t first = int64_t(blockIdx.x) * kThreads + threadIdx.x, step = int64_t(gridDim.x) * kThreads;
-  int64_t count = 0;
-  for (int64_t i = first; i < (head < tokens ? head : tokens); i += step) count += r.mask[i] != 0;
-  for (int64_t i = first; i < vectors; i += step) {
+// How many bytes of mask[0 .. count) are not 0, of those that thread `rank` of `size` reads: 16 at a time if alignment
+// allows, kUnrolled times before it waits.
+template <int kUnrolled>
+__device__ unsigned countMaskedIn(const uint8_t* mask, int64_t count, int64_t rank, int64_t size) {
+  const int64_t toAligned = int64_t(-reinterpret_cast<uintptr_t>(mask) & 15);
+  const int64_t head = toAligned < count ? toAligned : count, vectors = (count - head) / 16;
+  const auto* middle = reinterpret_cast<const uint4*>(mask + head);
+  unsigned counted = 0;
+#pragma unroll kUnrolled
+  for (int64_t i = rank; i < vectors; i += size) {
     const uint4 v = middle[i];
     unsigned ones =
         0;  // in each byte, how many of four are not 0: the sum sets a byte's top bit where one below it is set
     for (const unsigned word : {v.x, v.y, v.z, v.w}) {
       ones += ((((word & 0x7f7f7f7fu) + 0x7f7f7f7fu) | word) & 0x80808080u) >> 7;
     }
-    count += ones * 0x01010101u >> 24;  // the four bytes added up
+    counted += ones * 0x01010101u >> 24;  // the four bytes added up
   }
-  for (int64_t i = tail + first; i < tokens; i += step) count += r.mask[i] != 0;
-  count = sum<Block>(static_cast<long long>(count));
-  if (threadIdx.x == 0) addToTotal(grid, static_cast<unsigned long long>(count));
+  // Fewer than 16 before the vectors and as many after them.
+  const int64_t tail = head + 16 * vectors;
+#pragma unroll 1
+  for (int64_t i = rank; i < head + count - tail; i += size) counted += mask[i < head ? i : tail + i - head] != 0;
+  return counted;
+}
+
+// Adds the masked-in tokens of the block's share of the batch to the grid's total.
+__device__ void countMask(const PolicyRequest& r, GridCounters& grid) {
+  struct Parts {
+    unsigned value[Block::kWarps];
+  };
+  Parts& parts = blockShared<Parts, Parts>();
+  const unsigned own = sum<WarpTeam>(countMaskedIn<1>(
+      r.mask, r.sequences * r.length, int64_t(blockIdx.x) * kThreads + threadIdx.x, int64_t(gridDim.x) * kThreads));
+  if (WarpTeam::rank() == 0) parts.value[WarpTeam::index()] = own;
+  __syncthreads();
+  if (threadIdx.x != kCountingThread) return;
+  unsigned long long total = 0;
+  for (const unsigned part : parts.value) total += part;
+  addToTotal(grid, total);
 }
 
 struct Counts {
@@ -184,28 +215,49 @@ __device__ void setFlow(const PolicyRequest& r, SequenceState& state, double dLo
   state.fromSequence = float(share * dSequence);
 }
 
-__device__ void addToken(const PolicyLaunch& p, const Plan& plan, const SequenceState& state, int64_t at, UnitSums& s) {
+// What is read of a token. Also if it is masked out, so that nothing waits for the mask; but it is not used then.
+struct Token {
+  bool isIn = false;
+  float logProb = 0, entropy = 0, gradient = 0;
+  TokenInput input{};  // its advantage only if advantages are per token
+};
+
+__device__ Token readToken(const PolicyLaunch& p, int64_t at) {
+  Token token;
+  token.isIn = isIn(p.request, at);
+  token.logProb = logProbAt(p, at);
+  token.input = readToken(p.request, at, SequenceState());
+  if (p.entropies) token.entropy = p.entropies[at];
+  if (p.gradient) token.gradient = p.gradient[at];
+  return token;
+}
+
+// kTokenLocal: it is known that isTokenLocal().
+template <bool kTokenLocal>
+__device__ void addToken(const PolicyLaunch& p, const Plan& plan, const SequenceState& state, int64_t at,
+                         const Token& token, UnitSums& s) {
   const PolicyRequest& r = p.request;
-  if (!isIn(r, at)) {
+  if (!token.isIn) {
     if (r.gradLogProbs) r.gradLogProbs[at] = 0;
     if (r.gradEntropies) r.gradEntropies[at] = 0;
     return;
   }
-  const float logProb = logProbAt(p, at);
-  const TokenInput t = readToken(r, at, state);
-  const bool kept = !p.quantile || p.entropies[at] >= p.scratch.batch->entropyThreshold;
-  const TokenTerms terms = termsOf(r, state, t, logProb, kept);
+  const float logProb = token.logProb, entropy = token.entropy;
+  TokenInput t = token.input;
+  if (!r.advantagesPerToken) t.advantage = state.advantage;
+  const bool kept = !p.quantile || entropy >= p.scratch.batch->entropyThreshold;
+  const TokenTerms terms = termsOf<kTokenLocal>(r, state, t, logProb, kept);
   const float gradient = state.factor * float(r.lossScale) * terms.gradient;
   if (r.gradLogProbs) r.gradLogProbs[at] = gradient;
 
   NonFinite nonFinite;
   nonFinite.inputs = nonFiniteOf(r, t, logProb);
   // A row without a distribution has neither log-prob nor entropy: it counts once.
-  if (p.entropies) nonFinite.inputs += !isFinite(p.entropies[at]) && isFinite(logProb);
+  if (p.entropies) nonFinite.inputs += !isFinite(entropy) && isFinite(logProb);
   nonFinite.terms = !areFinite(terms);
   // If addFlow() adds more, it does the counting.
-  if (p.gradient) nonFinite.gradients = !isFinite(p.gradient[at]);
-  if (r.gradLogProbs && !plan.flows) nonFinite.gradients = !isFinite(gradient);
+  if (p.gradient) nonFinite.gradients = !isFinite(token.gradient);
+  if (r.gradLogProbs && (kTokenLocal || !plan.flows)) nonFinite.gradients = !isFinite(gradient);
   if (r.gradEntropies) {
     const float slope = kept ? float(r.lossScale) * p.scratch.batch->entropyGradient : 0;
     r.gradEntropies[at] = slope;
@@ -215,13 +267,15 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
   s[sums::tokens] += 1;
   s[sums::loss] += double(state.factor) * double(terms.loss);
   s[sums::kl] += double(terms.kl);
-  s[sums::dLogRatio] += double(terms.dLogRatio);
-  s[sums::dSequence] += double(terms.dSequence);
   s[sums::nonFinite] += nonFinite.packed();
   s[sums::clippedLow] += terms.clippedLow;
   s[sums::clippedHigh] += terms.clippedHigh;
-  // One value per sequence with per-sequence advantages, else one per token.
-  s[sums::phi] += double(terms.phi) / (r.advantagesPerToken ? 1 : state.tokens);
+  if constexpr (!kTokenLocal) {
+    s[sums::dLogRatio] += double(terms.dLogRatio);
+    s[sums::dSequence] += double(terms.dSequence);
+    // One value per sequence with per-sequence advantages, else one per token.
+    s[sums::phi] += double(terms.phi) / (r.advantagesPerToken ? 1 : state.tokens);
+  }
   if (!p.skipInactive || t.advantage != 0) {
     s[sums::reads] += 1;
     s[sums::logRatio] += double(logRatioOf(r, t, logProb).raw);
@@ -230,8 +284,8 @@ __device__ void addToken(const PolicyLaunch& p, const Plan& plan, const Sequence
     s.add(sums::ratioMax, double(terms.ratio));
   }
   if (p.entropies) {
-    s[sums::entropy] += double(p.entropies[at]);
-    if (kept) s[sums::keptEntropy] += double(p.entropies[at]);
+    s[sums::entropy] += double(entropy);
+    if (kept) s[sums::keptEntropy] += double(entropy);
   }
 }
 
@@ -298,13 +352,15 @@ __device__ void addFlow(const PolicyLaunch& p, const SequenceState& state, const
 }
 
 // From the partial sums of all units. By one block.
+template <bool kTokenLocal>
 __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   const PolicyRequest& r = p.request;
-  const UnitSums all = addUp<Block>(p.scratch.sums, plan.units);
+  const auto offending = static_cast<long long>(__ldcg(&p.scratch.header->offending));
+  const double overflows = __ldcg(&p.scratch.header->overflows);
 
   // A sequence-level ratio counts a sequence once.
-  const bool sequenceRatio = r.config.ratio != Ratio::token;
-  const bool whole = clipsSequences(r, plan.surrogateSequence);
+  const bool sequenceRatio = !kTokenLocal && r.config.ratio != Ratio::token;
+  const bool whole = !kTokenLocal && clipsSequences(r, plan.surrogateSequence);
   PolicyTotals own;
   for (int64_t b = threadIdx.x; b < r.sequences; b += kThreads) {
     double tokens = 0, low = 0, high = 0;
@@ -343,7 +399,8 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   perSequence[5] = own.clippedHigh;
   perSequence[6] = -own.lowFractionMin;
   perSequence[7] = own.highFractionMax;
-  reduceFields<Block>(perSequence);
+  UnitSums all;
+  addUp<Block>(p.scratch.sums, plan.units, all, perSequence);
   if (threadIdx.x != 0) return;
 
   PolicyTotals t;
@@ -356,7 +413,7 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
   t.ratios = sequenceRatio ? perSequence[3] : t.reads;
   t.addRatioRange(-all[sums::minusRatioMin], all[sums::ratioMax]);
   t.phi = all[sums::phi] + perSequence[0];
-  t.nonFinite = perSequence[1] + double(static_cast<long long>(p.scratch.header->offending));
+  t.nonFinite = perSequence[1] + double(offending);
   t.clippedLow = perSequence[4];
   t.clippedHigh = perSequence[5];
   t.lowFractionMin = -perSequence[6];
@@ -370,9 +427,34 @@ __device__ void finishLoss(const PolicyLaunch& p, const Plan& plan) {
     if (coefficient != 0) m.loss -= coefficient * all[sums::keptEntropy] / p.scratch.batch->entropyTokens;
   }
   countLoss(m);
-  m.nonFinite += p.scratch.header->overflows;
+  m.nonFinite += overflows;
   p.scratch.header->overflows = 0;
   *p.metrics = m;
+}
+
+// The advantage of a sequence, by one warp; with `write`, its group's first sequence also writes the group's requested
+// results.
+__device__ float advantageFrom(const DeviceRewards& r, const BatchStatistics& batch, int64_t b, bool write) {
+  const int64_t g = groupOf(r, b);
+  const Group group = groupAt(r, g);
+  const GroupStatistics s = statisticsOf<WarpTeam>(r, group.begin, group.end, r.request.ddof);
+  return groupAdvantages(r, g, s, batch, b, write && b == group.begin);
+}
+
+// The end of a launch for a loss: `finish` by its last block, and the metrics of the advantages by another.
+template <class Finish>
+__device__ void finishLaunch(const PolicyLaunch& p, const BatchStatistics& rewards, const Finish& finish) {
+  GridCounters& grid = p.scratch.header->grid;
+  const bool last = isLastBlock(grid);
+  if (last) finish();
+  // The block with the highest index is seldom the last to finish: others have groups to write.
+  const bool writesAdvantages = p.hasRewards && blockIdx.x == gridDim.x - 1;
+  if (writesAdvantages) {
+    const GroupStatistics all = rewardStatistics<Block>(p.rewards);
+    awaitLastBlock(grid);
+    writeAdvantageMetrics<Block>(p.rewards, all, rewards, p.advantageMetrics);
+  }
+  if (p.hasRewards ? writesAdvantages : last) clearCounters(grid);
 }
 
 template <class Team>
@@ -387,22 +469,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   if (plan.countsMask) countMask(r, grid);
   BatchStatistics rewards;
   if (p.hasRewards) rewards = batchStatistics<Block>(p.rewards);
-  // The advantage of a sequence; its group's first sequence also writes the group's requested results.
   const auto advantageOf = [&](int64_t b, bool write) -> float {
     if (r.advantagesPerToken) return 0;
     if (!p.hasRewards) return r.advantages[b];
-    float advantage = 0;
-    if (Team::rank() < kWarp) {
-      const int64_t g = groupOf(p.rewards, b);
-      const Group group = groupAt(p.rewards, g);
-      const GroupStatistics s = statisticsOf<WarpTeam>(p.rewards, group.begin, group.end, p.rewards.request.ddof);
-      if (write && b == group.begin) {
-        advantage = writeGroup(p.rewards, g, s, rewards);
-      } else {
-        advantage = advantageAt(p.rewards, b, s, rewards).advantage;
-      }
-    }
-    return Team::broadcast(advantage);
+    return Team::broadcast(Team::rank() < kWarp ? advantageFrom(p.rewards, rewards, b, write) : 0);
   };
 
   Denominators d{1, 1};
@@ -420,18 +490,17 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     const Counts counts = countBatch(p, plan);
     batchTokens = counts.tokens;
     d = denominators(r, int64_t(counts.tokens), int64_t(counts.nonEmpty));
-  } else if (!plan.countsMask) {
+  } else if (plan.countsMask) {
+    const auto tokens = int64_t(Block::broadcast(threadIdx.x == 0 ? awaitTotal(grid) : 0));
+    batchTokens = double(tokens);
+    d = denominators(r, tokens, r.sequences);
+  } else {
     d = denominators(r, r.sequences * r.length, r.sequences);
   }
 
   for (int64_t u = firstUnit; u < plan.units; u += step) {
     const Unit unit = unitAt(plan, r, u);
     const float advantage = advantageOf(unit.b, unit.part == 0);
-    if (plan.countsMask && u == firstUnit) {
-      const auto tokens = int64_t(gridTotal<Team>(grid));
-      batchTokens = double(tokens);
-      d = denominators(r, tokens, r.sequences);
-    }
     Quantities q;
     if (plan.meetBefore) {
       q = gatherUnits<Team>(p.scratch.quantities, plan, unit.b);
@@ -444,7 +513,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 
     UnitSums s;
     if (p.purpose == PolicyPurpose::loss || plan.flows) {
-      forEachToken<Team>(r, unit, [&](int64_t at) { addToken(p, plan, state, at, s); });
+      forEachToken<Team>(r, unit, [&](int64_t at) { addToken<false>(p, plan, state, at, readToken(p, at), s); });
       reduceFields<Team>(s);
       if (Team::rank() == 0) p.scratch.sums[u] = s;
     }
@@ -485,15 +554,106 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   if (p.purpose == PolicyPurpose::sequences && blockIdx.x == 0 && threadIdx.x == 0) {
     *p.scratch.batch = Batch::of(r.config, batchTokens, float(r.config.entropyThreshold));
   }
-  const bool last = isLastBlock(grid);
-  if (last && p.purpose == PolicyPurpose::loss) finishLoss(p, plan);
-  // The block with the highest index is seldom the last to finish: others have groups to write.
-  const bool writesAdvantages = p.hasRewards && blockIdx.x == gridDim.x - 1;
-  if (writesAdvantages) {
-    awaitLastBlock(grid);
-    writeAdvantageMetrics<Block>(p.rewards, p.advantageMetrics);
+  finishLaunch(p, rewards, [&] {
+    if (p.purpose == PolicyPurpose::loss) finishLoss<false>(p, plan);
+  });
+}
+
+// A loss with plan.tokenLocal.
+template <class Team>
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
+    tokenLocalKernel(const __grid_constant__ PolicyLaunch p, const __grid_constant__ Plan plan) {
+  struct Level {
+    float advantage;
+    unsigned long long tokens;
+  };
+  Level& level = blockShared<Level, Level>();
+  awaitEarlierKernels();
+  const PolicyRequest& r = p.request;
+  constexpr int kTeams = kThreads / Team::kSize;
+  GridCounters& grid = p.scratch.header->grid;
+  BatchStatistics rewards;
+  if (p.hasRewards) rewards = batchStatistics<Block>(p.rewards);
+  Denominators d = denominators(r, r.sequences * r.length, r.sequences);
+
+  const int64_t step = int64_t(gridDim.x) * kTeams, blockFirst = int64_t(blockIdx.x) * kTeams;
+  for (int64_t first = blockFirst; first < plan.units; first += step) {
+    const int64_t u = first + Team::index();
+    const bool exists = u < plan.units;
+    const Unit unit = exists ? unitAt(plan, r, u) : Unit{};
+    const int64_t row = unit.b * r.length;
+    int64_t t = unit.begin + Team::rank();
+    Token token;
+    if (t < unit.end) token = readToken(p, row + t);
+    const bool counts = plan.countsMask && first == blockFirst;
+    if (counts) countMask(r, grid);
+
+    SequenceState state;
+    if (p.hasRewards && exists && Team::rank() < kWarp) {
+      state.advantage = advantageFrom(p.rewards, rewards, unit.b, unit.part == 0);
+    }
+    if (counts && threadIdx.x == kCountingThread) level.tokens = awaitTotal(grid);
+    if (Team::kIsBlock && threadIdx.x == 0) level.advantage = state.advantage;
+    __syncthreads();
+    if (counts) d = denominators(r, int64_t(level.tokens), r.sequences);
+    if (p.hasRewards) {
+      if constexpr (Team::kIsBlock) state.advantage = level.advantage;
+    } else if (!r.advantagesPerToken && exists) {
+      state.advantage = r.advantages[unit.b];
+    }
+    if (p.hasStates) {
+      if (exists) state.factor = p.scratch.sequences[unit.b].factor;
+    } else {
+      int64_t tokens = r.length;
+      if (needsSequenceTokens(r)) {
+        unsigned own = 0;
+        forEachToken<Team>(r, unit, [&](int64_t at) { own += isIn(r, at); });
+        tokens = sum<Team>(own);
+      }
+      state.factor = float(aggregationFactor(r.config, d, tokens));
+      if (exists && unit.part == 0 && Team::rank() == 0) p.scratch.sequences[unit.b].advantage = state.advantage;
+    }
+
+    UnitSums s;
+    while (t < unit.end) {
+      addToken<true>(p, plan, state, row + t, token, s);
+      t += Team::kSize;
+      if (t < unit.end) token = readToken(p, row + t);
+    }
+    if (exists) reduceInto<Team>(p.scratch.sums[u], s);
   }
-  if (p.hasRewards ? writesAdvantages : last) clearCounters(grid);
+  finishLaunch(p, rewards, [&] { finishLoss<true>(p, plan); });
+}
+
+// The states of the sequences of a token-local loss, by one block, a warp per sequence.
+__global__ void __launch_bounds__(kSequencesThreads) tokenLocalSequences(const __grid_constant__ PolicyLaunch p) {
+  using Block = BlockTeam<kSequencesThreads>;
+  const PolicyRequest& r = p.request;
+  double tokens = double(r.sequences) * double(r.length), nonEmpty = double(r.sequences);
+  if (r.mask) {
+    Fields<2, 0> counts;
+    for (int64_t b = WarpTeam::index(); b < r.sequences; b += Block::kWarps) {
+      const unsigned own = countMaskedIn<4>(r.mask + b * r.length, r.length, WarpTeam::rank(), kWarp);
+      const unsigned ofSequence = sum<WarpTeam>(own);
+      counts[0] += own;
+      if (WarpTeam::rank() == 0) {
+        counts[1] += ofSequence > 0;
+        p.scratch.sequences[b].tokens = int32_t(ofSequence);
+      }
+    }
+    reduceFields<Block>(counts);
+    tokens = counts[0];
+    nonEmpty = counts[1];
+  }
+  const Denominators d = denominators(r, int64_t(tokens), int64_t(nonEmpty));
+  for (int64_t b = threadIdx.x; b < r.sequences; b += kSequencesThreads) {
+    SequenceState state;
+    state.tokens = r.mask ? p.scratch.sequences[b].tokens : int32_t(r.length);
+    state.factor = float(aggregationFactor(r.config, d, state.tokens));
+    if (!r.advantagesPerToken) state.advantage = r.advantages[b];
+    p.scratch.sequences[b] = state;
+  }
+  if (threadIdx.x == 0) *p.scratch.batch = Batch::of(r.config, tokens, float(r.config.entropyThreshold));
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -504,16 +664,16 @@ __global__ void __launch_bounds__(kThreads)
        g += step) {
     const auto [begin, end] = groupAt(rewards, g);
     const GroupStatistics group = statisticsOf<WarpTeam>(rewards, begin, end, rewards.request.ddof);
-    writeGroup(rewards, g, group, batch);
+    groupAdvantages(rewards, g, group, batch, begin, true);
   }
   if (!isLastBlock(header->grid)) return;
-  writeAdvantageMetrics<Block>(rewards, metrics);
+  writeAdvantageMetrics<Block>(rewards, rewardStatistics<Block>(rewards), batch, metrics);
   clearCounters(header->grid);
 }
 
 template <class Team>
 cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const PolicyLaunch& p, const Plan& plan) {
-  const auto kernel = policyKernel<Team>;
+  const auto kernel = plan.tokenLocal ? tokenLocalKernel<Team> : policyKernel<Team>;
   constexpr int64_t kTeams = kThreads / Team::kSize;
   int64_t blocks = (plan.units + kTeams - 1) / kTeams;
   // Either every block waits for all others, or only the one that writes the advantages' metrics does.
@@ -524,7 +684,9 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, const Poli
     if (error != cudaSuccess) return error;
     blocks = std::min<int64_t>(blocks, int64_t(resident) * traits.multiprocessors);
   }
-  return launch(kernel, {.blocks = blocks, .threads = kThreads, .cooperative = cooperative}, stream, p, plan);
+  const bool overlaps = p.hasStates && plan.tokenLocal && !cooperative && traits.overlaps;
+  return launch(kernel, {.blocks = blocks, .threads = kThreads, .cooperative = cooperative, .overlaps = overlaps},
+                stream, p, plan);
 }
 
 }  // namespace
@@ -536,11 +698,13 @@ int64_t unitTokens(const PolicyRequest& r) {
 
 bool needsSequenceSums(const PolicyRequest& r) {
   const LossConfig& config = r.config;
-  if (!isTokenLocal(config)) return true;
-  return r.mask && config.aggregation == Aggregation::sequenceMean;
+  return !isTokenLocal(config) || needsSequenceTokens(r);
 }
 
 cudaError_t launchPolicy(const DeviceTraits& traits, cudaStream_t stream, const PolicyLaunch& p) {
+  if (p.purpose == PolicyPurpose::sequences && isTokenLocal(p.request.config)) {
+    return launch(tokenLocalSequences, {.threads = kSequencesThreads}, stream, p);
+  }
   const Plan plan = planOf(p);
   return p.request.length <= kWarpTokens ? launchAs<WarpTeam>(traits, stream, p, plan)
                                          : launchAs<Block>(traits, stream, p, plan);

@@ -21,6 +21,7 @@ struct PolicyLaunch {
   const float* gradient = nullptr;   // with respect to log-probs, where rows have taken it: to be counted
   bool quantile = false;             // scratch.batch->entropyThreshold drops tokens
   bool skipInactive = false;         // tokens without an advantage were not read: they are left out of ratios
+  bool hasStates = false;            // scratch.sequences and scratch.batch hold what a launch for `sequences` wrote
   bool hasRewards = false;
   DeviceRewards rewards;  // if hasRewards
   LossMetrics* metrics = nullptr;

@@ -92,6 +92,18 @@ __device__ __forceinline__ uint32_t sharedAddress(const void* pointer) {
   return uint32_t(__cvta_generic_to_shared(pointer));
 }
 
+// The larger of two values each; of NaN and a number, the number.
+__device__ __forceinline__ uint32_t maxBfloat16(uint32_t a, uint32_t b) {
+  uint32_t larger;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
+}
+__device__ __forceinline__ uint32_t maxFloat16(uint32_t a, uint32_t b) {
+  uint32_t larger;
+  asm("max.f16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
+}
+
 // A barrier in shared memory on which bulk loads complete.
 __device__ __forceinline__ void barrierInit(uint64_t* barrier) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(sharedAddress(barrier)) : "memory");
@@ -172,6 +184,21 @@ __device__ __forceinline__ void storeToPeer(double* shared, uint32_t rank, doubl
 }
 
 #endif
+
+// An atomic addition with acquire and release semantics at device scope; returns the value before.
+__device__ __forceinline__ unsigned addAcquireRelease(unsigned* address, unsigned value) {
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(address), "r"(value) : "memory");
+  return before;
+}
+
+// Waits until the stream's earlier kernels have ended and their writes are visible: the start of a kernel that may be
+// launched before (LaunchShape::overlaps).
+__device__ __forceinline__ void awaitEarlierKernels() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 }  // namespace groupgrad::cuda
 

@@ -84,17 +84,12 @@ __device__ __forceinline__ void storeWord(unsigned char* data, int64_t word, uin
   }
 }
 
-// fn(whether words at this address are split).
-template <class Element, class F>
-__device__ __forceinline__ void withAlignment(const void* address, const F& fn) {
-  if constexpr (Element::kPerWord == 1) {
-    fn(std::false_type());
-  } else if (reinterpret_cast<uintptr_t>(address) % 4 == 0) {
-    fn(std::false_type());
-  } else {
-    fn(std::true_type());
-  }
-}
+// What threads read and write at once where the alignment allows it.
+struct Vector {
+  static constexpr int kBytes = 16, kWords = 4;
+};
+template <class Element>
+constexpr int kPerVector = Vector::kWords* Element::kPerWord;
 
 // Below this 2^y is 0; clamping y there makes 2^y y 0 rather than 0 * -inf.
 constexpr float kExp2Low = -150;
@@ -313,6 +308,11 @@ __device__ inline void writeUnread(RowVisit visit, const RowsLaunch& p, int64_t 
   if (visit == RowVisit::both) p.gradient[row] = 0;
 }
 
+// For `backward`: false if the row's gradient is certainly 0.
+__device__ inline bool mayHaveGradient(const RowsLaunch& p, int64_t row) {
+  return p.gradient[row] != 0 || p.request.policy.config.entropyCoefficient != 0;
+}
+
 // By one thread, for `backward`.
 __device__ inline RowGradient recordedGradient(const RowsLaunch& p, int64_t row) {
   const LogitsRequest& r = p.request;
@@ -329,32 +329,17 @@ __device__ inline RowGradient recordedGradient(const RowsLaunch& p, int64_t row)
   return gradientOf(v, p.gradient[row], hasEntropy && kept ? p.batch->entropyGradient : 0, p.gradientScale);
 }
 
-// The gradient over a word's logits. `kSlope`: whether there is an entropy term.
-template <class Element, bool kSlope>
+// The gradient over a word's logits.
+template <class Element>
 __device__ __forceinline__ uint32_t gradientWord(const RowGradient& g, uint32_t word, float scale) {
   float x[Element::kPerWord];
   Element::unpack(word, x);
 #pragma unroll
-  for (int i = 0; i < Element::kPerWord; ++i) {
-    float y = multiply(x[i] - g.maximum, scale);
-    if constexpr (kSlope) {
-      y = fmaxf(y, kExp2Low);
-      x[i] = exp2Fast(y) * (g.constant + g.slope * y);
-    } else {
-      x[i] = exp2Fast(y) * g.constant;
-    }
+  for (float& value : x) {
+    const float y = fmaxf(multiply(value - g.maximum, scale), kExp2Low);
+    value = exp2Fast(y) * (g.constant + g.slope * y);
   }
   return Element::pack(x);
-}
-
-// fn(whether there is an entropy term).
-template <class F>
-__device__ __forceinline__ void withSlope(const RowGradient& g, const F& fn) {
-  if (g.slope == 0) {
-    fn(std::false_type());
-  } else {
-    fn(std::true_type());
-  }
 }
 
 // Fills `bytes` bytes, by `threads` threads of which this is number `rank`.

@@ -18,8 +18,8 @@ LaunchShape clusterShape(int64_t rows, int64_t vocab, int ranks, int elementByte
           .cluster = ranks};
 }
 
-// How many blocks share a row: the fewest whose slices have a good size, or 8 if those fit at all, or 16 if 8 would
-// leave a multiprocessor few blocks and the device supports such clusters; 0 if no cluster can hold the row. The
+// How many blocks share a row: the fewest whose slices have a good size, or 16 if 8 would leave a multiprocessor few
+// blocks and the device supports such clusters, or 8 if those fit at all; 0 if no cluster can hold the row. The
 // same for every visit, so that a row's sums have the same bits in each; determined with the kernel that does both
 // visits at once.
 template <class Element>
@@ -41,7 +41,7 @@ cudaError_t clusterRanks(const DeviceTraits& traits, int64_t vocab, int& ranks) 
     if (error == cudaSuccess) error = clusterFits(kernel, traits.device, clusterShape(1, vocab, blocks, kBytes), fits);
     if (fits) ranks = blocks;
   };
-  if (slice(portable) > std::min(kLargeSlice, room)) use(kMaxRanks);
+  if (slice(portable) > good) use(kMaxRanks);
   use(portable);
   return error;
 }
@@ -61,7 +61,9 @@ cudaError_t launchAs(const DeviceTraits& traits, cudaStream_t stream, RowsLaunch
     if (error != cudaSuccess) return error;
     p.sliceLogits = logitsPerSlice(r.vocab, ranks, kBytes);
     p.chunkLogits = logitsPerChunk<Element>(p.sliceLogits);
-    return launch(kernel, clusterShape(rows, r.vocab, ranks, kBytes), stream, p);
+    LaunchShape shape = clusterShape(rows, r.vocab, ranks, kBytes);
+    shape.overlaps = traits.overlaps;
+    return launch(kernel, shape, stream, p);
   }
   if (r.vocab <= kWarpLogits) {
     constexpr int64_t kTeams = kSmallRowThreads / kWarp;

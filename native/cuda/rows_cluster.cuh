@@ -1,7 +1,7 @@
 // The row kernels (K3) for compute capability 9.0 and above: a row is read once and its gradient written once. A
-// cluster of blocks holds the row in shared memory, one slice per block; bulk copies load slices in chunks that are
-// summed as they arrive, and store the gradient. Which thread handles which logit depends only on the vocabulary,
-// never on where a row starts.
+// cluster of blocks holds the row in shared memory, one slice per block; bulk copies load slices in chunks whose
+// maximum is found as they arrive, and store the gradient. Which thread handles which logit depends only on the
+// vocabulary, never on where a row starts.
 #pragma once
 
 #include "row.cuh"
@@ -12,7 +12,34 @@ constexpr int kClusterThreads = 256;
 constexpr int kClusterWarps = kClusterThreads / kWarp;
 constexpr int kPortableRanks = 8;  // the largest cluster that every such device has
 constexpr int kMaxRanks = 16;      // the largest that any has
-constexpr int kChunks = 4;
+constexpr int kChunks = 2;
+
+// y = (x - maximum) scale as one multiply-add, x scale - scaled, unless the product is large. It is off by the rounding
+// of `scaled`, the same for every x: y is (x - maximum) scale + rest.
+struct Frame {
+  float scaled, rest;
+  bool fused;
+
+  __device__ Frame(float maximum, float scale) {
+    scaled = multiply(maximum, scale);
+    rest = multiplyAdd(maximum, scale, -scaled);
+    fused = fabsf(scaled) <= 256;
+  }
+};
+
+// A row's gradient in the form that takes the fewest instructions.
+struct ClusterGradient {
+  enum Form : int32_t {
+    general,   // `row` as it is
+    sloped,    // with y = x scale - row.maximum
+    constant,  // the same without a slope, in 32 bits
+    positive,  // exp2(x scale - row.maximum), in 16 bits
+    negative,  // and with a minus sign
+  };
+  RowGradient row;
+  Form form;
+  bool mayOverflow;
+};
 
 struct ClusterShared {
   alignas(16) uint64_t barriers[kChunks];
@@ -22,18 +49,18 @@ struct ClusterShared {
   double warpSums[kClusterWarps], warpMoments[kClusterWarps];
   double sums[kMaxRanks], moments[kMaxRanks];
   RowInputs inputs;
-  RowGradient gradient;
+  ClusterGradient gradient;
   bool countOffending;
 };
 // The slice follows, with the same alignment modulo 16 as the row in global memory.
-constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 127) / 128 * 128;
+constexpr int64_t kClusterHeader = (sizeof(ClusterShared) + 15) / 16 * 16;
 
-// Several blocks share a multiprocessor, so that one computes while others wait. The 228 KiB of compute capability
-// 9.0 and 10.0 hold five slices of kGoodSlice bytes, or three of kLargeSlice, with 1 KiB per block reserved by the
-// system. Larger slices justify a cluster that not every device supports.
-constexpr int64_t kGoodSlice = 40 * 1024;
-constexpr int64_t kLargeSlice = 228 * 1024 / 3 / 16 * 16 - 1024 - kClusterHeader - 16;
-static_assert(151936 / 8 * 4 <= kLargeSlice, "the largest common vocabulary in float32 fits three times");
+// Three blocks share a multiprocessor, so that some compute while others load and store: the 228 KiB of compute
+// capability 9.0 and 10.0 hold three slices of kGoodSlice bytes, with 1 KiB per block reserved by the system. Larger
+// slices justify a cluster that not every device supports.
+constexpr int kClusterBlocks = 3;
+constexpr int64_t kGoodSlice = 228 * 1024 / kClusterBlocks / 16 * 16 - 1024 - kClusterHeader - 16;
+static_assert(151936 / 8 * 4 <= kGoodSlice, "the largest common vocabulary in float32 fits three times");
 
 // A whole number of 16-byte vectors.
 inline int64_t logitsPerSlice(int64_t vocab, int ranks, int elementBytes) {
@@ -46,7 +73,7 @@ inline int64_t clusterSharedBytes(int64_t vocab, int ranks, int elementBytes) {
 }
 
 // Words that a thread takes at once.
-constexpr int kClusterUnroll = 4;
+constexpr int kClusterUnroll = 8;
 
 // A multiple of what all threads handle at once, so that only the last chunk has a remainder.
 template <class Element>
@@ -122,92 +149,257 @@ __device__ void startLoad(const Slice<Element>& slice, ClusterShared& shared, un
   __syncthreads();  // barriers are initialised, edges are there
 }
 
-// Sums over the slice as its chunks arrive.
+// The larger ones of the logits of two words.
 template <class Element>
-__device__ OnlineSums sumSlice(const Slice<Element>& slice, ClusterShared& shared, const unsigned char* data,
-                               float scale) {
-  constexpr int kPerWord = Element::kPerWord, kUnroll = kClusterUnroll;
-  OnlineSums sums;
-  withAlignment<Element>(data + slice.misalignment, [&](auto odd) {
-    const unsigned char* row = data + slice.misalignment;
-    for (int q = 0; q < kChunks; ++q) {
-      barrierWait(&shared.barriers[q]);
-      const int end = slice.chunkEnd(q) / kPerWord;
-      int word = q * slice.chunk / kPerWord + int(threadIdx.x);
-      for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
-        float x[kUnroll * kPerWord];
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u) {
-          Element::unpack(loadWord<odd>(row, word + u * kClusterThreads), x + u * kPerWord);
-        }
-        sums.add(x, scale);
-      }
-      for (; word < end; word += kClusterThreads) {
-        float x[kPerWord];
-        Element::unpack(loadWord<odd>(row, word), x);
-        sums.add(x, scale);
-      }
-    }
-    if (slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      const float x[1] = {loadElement<Element>(row + (slice.count - 1) * slice.kBytes)};
-      sums.add(x, scale);
-    }
-  });
-  return sums;
+__device__ __forceinline__ uint32_t largerWord(uint32_t a, uint32_t b) {
+  if constexpr (std::is_same_v<Element, Bfloat16>) return maxBfloat16(a, b);
+  if constexpr (std::is_same_v<Element, Float16>) return maxFloat16(a, b);
+  return __float_as_uint(fmaxf(__uint_as_float(a), __uint_as_float(b)));
 }
 
-// Turns words [from, end) of the slice into their gradient, in shared memory.
-template <class Element, bool kOdd, bool kSlope>
-__device__ void differentiateWords(const RowGradient& g, unsigned char* row, int from, int end, float scale) {
-  constexpr int kUnroll = kClusterUnroll;
-  int word = from + int(threadIdx.x);
-  for (; word + (kUnroll - 1) * kClusterThreads < end; word += kUnroll * kClusterThreads) {
+// How threads access a row in shared memory: in turns of a vector of 16 bytes, or of a word where the vocabulary has no
+// whole number of vectors, so that rows of any alignment are read without bank conflicts. `kWhole`: at once; the row's
+// alignment may not allow it.
+template <class Element, bool kVectors, bool kWhole>
+struct Access {
+  static constexpr int kWords = kVectors ? Vector::kWords : 1;
+  static constexpr int kLogits = kWords * Element::kPerWord;
+  static constexpr bool kHalves = Element::kPerWord > 1 && !kWhole;
+  struct Turn {
+    uint32_t words[kWords];
+  };
+
+  __device__ static __forceinline__ Turn load(const unsigned char* row, int turn) {
+    if constexpr (kVectors && kWhole) {
+      const uint4 v = reinterpret_cast<const uint4*>(row)[turn];
+      return {{v.x, v.y, v.z, v.w}};
+    } else {
+      Turn loaded;
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      const int at = word + u * kClusterThreads;
-      storeWord<kOdd>(row, at, gradientWord<Element, kSlope>(g, loadWord<kOdd>(row, at), scale));
+      for (int i = 0; i < kWords; ++i) loaded.words[i] = loadWord<kHalves>(row, turn * kWords + i);
+      return loaded;
     }
   }
-  for (; word < end; word += kClusterThreads) {
-    storeWord<kOdd>(row, word, gradientWord<Element, kSlope>(g, loadWord<kOdd>(row, word), scale));
+  __device__ static __forceinline__ void store(unsigned char* row, int turn, const Turn& t) {
+    if constexpr (kVectors && kWhole) {
+      reinterpret_cast<uint4*>(row)[turn] = make_uint4(t.words[0], t.words[1], t.words[2], t.words[3]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) storeWord<kHalves>(row, turn * kWords + i, t.words[i]);
+    }
+  }
+  // fn(number, turn) for this thread's turns among those that begin in logits [from, end) of the row.
+  template <class F>
+  __device__ static __forceinline__ void forEach(const unsigned char* row, int from, int end, const F& fn) {
+    constexpr int kUnroll = kClusterUnroll / kWords;
+    int turn = from / kLogits + int(threadIdx.x);
+    end /= kLogits;
+#pragma unroll 1
+    for (; turn + (kUnroll - 1) * kClusterThreads < end; turn += kUnroll * kClusterThreads) {
+      Turn loaded[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) loaded[u] = load(row, turn + u * kClusterThreads);
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) fn(turn + u * kClusterThreads, loaded[u]);
+    }
+#pragma unroll 1
+    for (; turn < end; turn += kClusterThreads) fn(turn, load(row, turn));
+  }
+  // Which thread handles a logit of a whole turn.
+  __device__ static int owner(int logit) { return logit / kLogits % kClusterThreads; }
+};
+
+// fn(the access to a row).
+template <class Element, class F>
+__device__ __forceinline__ void withAccess(int64_t vocab, int misalignment, const F& fn) {
+  if (vocab % kPerVector<Element> == 0) {
+    if (misalignment % Vector::kBytes == 0) {
+      fn(Access<Element, true, true>());
+    } else {
+      fn(Access<Element, true, false>());
+    }
+  } else if (misalignment % 4 == 0) {
+    fn(Access<Element, false, true>());
+  } else if constexpr (Element::kPerWord > 1) {
+    fn(Access<Element, false, false>());
+  }
+}
+
+// Whether the slice ends with a logit that is not part of a whole word, and this thread handles it.
+template <class Element>
+__device__ __forceinline__ bool ownsLast(const Slice<Element>& slice) {
+  return slice.count % Element::kPerWord != 0 && Access<Element, false, true>::owner(slice.count) == int(threadIdx.x);
+}
+template <class Element>
+__device__ __forceinline__ float logitAt(const Slice<Element>& slice, const unsigned char* data, int logit) {
+  return loadElement<Element>(data + slice.misalignment + logit * slice.kBytes);
+}
+
+// The largest logit of the slice, found as its chunks arrive. By all threads; each gets it.
+template <class Element>
+__device__ float maximumOf(const Slice<Element>& slice, ClusterShared& shared, const unsigned char* data) {
+  const auto larger = [](float a, float b) { return fmaxf(a, b); };
+  const float lowest[2] = {-Element::kLargest, -Element::kLargest};
+  uint32_t words[Vector::kWords];
+#pragma unroll
+  for (uint32_t& word : words) word = Element::pack(lowest);
+  using Vectors = Access<Element, true, true>;
+  int begin = slice.low / slice.kBytes;
+#pragma unroll 1
+  for (int q = 0; q < kChunks; ++q) {
+    const int end = slice.bulkEnd(q) / slice.kBytes;
+    barrierWait(&shared.barriers[q]);
+    Vectors::forEach(data, begin, end, [&](int, const auto& vector) {
+#pragma unroll
+      for (int i = 0; i < Vector::kWords; ++i) words[i] = largerWord<Element>(words[i], vector.words[i]);
+    });
+    begin = end;
+  }
+  const uint32_t word =
+      largerWord<Element>(largerWord<Element>(words[0], words[1]), largerWord<Element>(words[2], words[3]));
+  float x[2] = {-kFloatMax, -kFloatMax};
+  Element::unpack(word, x);
+  float own = fmaxf(x[0], x[1]);
+  slice.forEachEdge([&](int at) { own = fmaxf(own, loadElement<Element>(data + at)); });
+  own = warpReduce(own, larger);
+  if (threadIdx.x % kWarp == 0) shared.warpMaxima[threadIdx.x / kWarp] = own;
+  __syncthreads();
+  float maximum = shared.warpMaxima[0];
+#pragma unroll
+  for (int warp = 1; warp < kClusterWarps; ++warp) maximum = fmaxf(maximum, shared.warpMaxima[warp]);
+  return maximum;
+}
+
+// Sums of exp2(y) and exp2(y) y over this thread's logits.
+struct SliceSums {
+  float sum = 0, moment = 0;
+};
+
+// `kClamped`: y may be -inf.
+template <bool kFused, bool kClamped, class Element, class Turns>
+__device__ SliceSums sumTurns(const Slice<Element>& slice, Turns, const unsigned char* data, float maximum,
+                              float scaled, float scale) {
+  SliceSums s;
+  const auto add = [&](float x) {
+    const float y = kFused ? multiplyAdd(x, scale, -scaled) : multiply(x - maximum, scale);
+    const float e = exp2Fast(y);
+    s.sum += e;  // NaN and +inf come through
+    s.moment = multiplyAdd(e, kClamped ? fmaxf(y, kExp2Low) : y, s.moment);
+  };
+  Turns::forEach(data + slice.misalignment, 0, slice.count, [&](int, const auto& turn) {
+#pragma unroll
+    for (const uint32_t word : turn.words) {
+      float x[Element::kPerWord];
+      Element::unpack(word, x);
+#pragma unroll
+      for (const float logit : x) add(logit);
+    }
+  });
+  if (ownsLast(slice)) add(logitAt(slice, data, slice.count - 1));
+  return s;
+}
+
+template <class Element>
+__device__ SliceSums sumSlice(const Slice<Element>& slice, int64_t vocab, const unsigned char* data, float maximum,
+                              const Frame& frame, float scale) {
+  SliceSums s;
+  withAccess<Element>(vocab, slice.misalignment, [&](auto turns) {
+    if (frame.fused) {
+      s = sumTurns<true, false>(slice, turns, data, maximum, frame.scaled, scale);
+      if (s.moment != s.moment) s = sumTurns<true, true>(slice, turns, data, maximum, frame.scaled, scale);
+    } else {
+      s = sumTurns<false, true>(slice, turns, data, maximum, frame.scaled, scale);
+    }
+  });
+  return s;
+}
+
+// fn(the gradient's form).
+template <class Element, class F>
+__device__ __forceinline__ void withForm(const ClusterGradient& g, const F& fn) {
+  using Form = ClusterGradient::Form;
+  if (g.form == Form::general) {
+    fn(std::integral_constant<Form, Form::general>());
+  } else if (g.form == Form::sloped) {
+    fn(std::integral_constant<Form, Form::sloped>());
+  } else if constexpr (Element::kPerWord == 1) {
+    fn(std::integral_constant<Form, Form::constant>());
+  } else if (g.form == Form::positive) {
+    fn(std::integral_constant<Form, Form::positive>());
+  } else {
+    fn(std::integral_constant<Form, Form::negative>());
+  }
+}
+
+// The gradient over a word's logits.
+template <class Element, ClusterGradient::Form form>
+__device__ __forceinline__ uint32_t differentiated(const RowGradient& g, uint32_t word, float scale) {
+  using Form = ClusterGradient::Form;
+  if constexpr (form == Form::general) {
+    return gradientWord<Element>(g, word, scale);
+  } else {
+    float x[Element::kPerWord];
+    Element::unpack(word, x);
+#pragma unroll
+    for (float& value : x) {
+      const float y = multiplyAdd(value, scale, -g.maximum);
+      if constexpr (form == Form::sloped) {
+        const float clamped = fmaxf(y, kExp2Low);
+        value = exp2Fast(clamped) * (g.constant + g.slope * clamped);
+      } else if constexpr (form == Form::constant) {
+        value = exp2Fast(y) * g.constant;
+      } else {
+        value = form == Form::negative ? -exp2Fast(y) : exp2Fast(y);
+      }
+    }
+    return Element::pack(x);
   }
 }
 
 // Turns the slice into its gradient in shared memory and stores it to global memory, by chunks. By all threads.
 template <class Element>
-__device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g, unsigned char* data, unsigned char* to,
-                              float scale, int64_t token) {
-  constexpr int kPerWord = Element::kPerWord, kBytes = Slice<Element>::kBytes;
+__device__ void storeGradient(const Slice<Element>& slice, const ClusterGradient& g, unsigned char* data,
+                              unsigned char* to, float scale, int64_t vocab, int64_t token) {
+  constexpr int kBytes = Slice<Element>::kBytes;
   unsigned char* row = data + slice.misalignment;
   const bool bulk = int(reinterpret_cast<uintptr_t>(to) % 16) == slice.misalignment;
   const int64_t local = token - slice.first;
-  int stored = slice.low;
+  const int tokenChunk = local >= 0 && local < slice.count ? int(local) / slice.chunk : -1;
+  int stored = slice.low;  // of thread 0
+#pragma unroll 1
   for (int q = 0; q < kChunks; ++q) {
-    const int from = q * slice.chunk / kPerWord, count = slice.chunkEnd(q), end = count / kPerWord;
-    withAlignment<Element>(row, [&](auto odd) {
-      withSlope(g, [&](auto slope) { differentiateWords<Element, odd, slope>(g, row, from, end, scale); });
+    const int from = q * slice.chunk, count = slice.chunkEnd(q);
+    withForm<Element>(g, [&](auto form) {
+      const auto of = [&](uint32_t word) { return differentiated<Element, form>(g.row, word, scale); };
+      withAccess<Element>(vocab, slice.misalignment, [&](auto turns) {
+        turns.forEach(row, from, count, [&](int number, auto turn) {
+#pragma unroll
+          for (uint32_t& word : turn.words) word = of(word);
+          turns.store(row, number, turn);
+        });
+        // The thread that wrote the token's gradient with the others overwrites it.
+        if (q == tokenChunk && turns.owner(int(local)) == int(threadIdx.x)) {
+          storeElement<Element>(row + local * kBytes, g.row.atToken);
+        }
+      });
+      if (count == slice.count && from < count && ownsLast(slice)) {
+        float x[2] = {logitAt(slice, data, count - 1), 0};
+        Element::unpack(of(Element::pack(x)), x);
+        storeElement<Element>(row + (count - 1) * kBytes, local == count - 1 ? g.row.atToken : x[0]);
+      }
     });
-    const bool holdsLast = count == slice.count && q * slice.chunk < slice.count;
-    if (holdsLast && slice.count % kPerWord != 0 && slice.count / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      unsigned char* last = row + (slice.count - 1) * kBytes;
-      float x[2] = {loadElement<Element>(last), 0};
-      Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
-      storeElement<Element>(last, x[0]);
-    }
-    // The thread that wrote the token's word overwrites it.
-    if (local >= q * slice.chunk && local < count && local / kPerWord % kClusterThreads == int(threadIdx.x)) {
-      storeElement<Element>(row + local * kBytes, g.atToken);
-    }
     bulkFence();
     __syncthreads();
-    // A vector that the next chunk shares is left to that chunk.
-    const int whole = (slice.misalignment + count * kBytes) / 16 * 16;
-    const int ready = q == kChunks - 1 ? slice.high : whole < slice.low ? slice.low : whole;
-    if (threadIdx.x == 0 && bulk && ready > stored) {
-      bulkStore(to + (stored - slice.misalignment), data + stored, uint32_t(ready - stored));
-      bulkCommit();
+    if (threadIdx.x == 0 && bulk) {
+      // A vector that the next chunk shares is left to that chunk.
+      const int whole = (slice.misalignment + count * kBytes) / 16 * 16;
+      const int ready = q == kChunks - 1 ? slice.high : whole;
+      if (ready > stored) {
+        bulkStore(to + (stored - slice.misalignment), data + stored, uint32_t(ready - stored));
+        bulkCommit();
+        stored = ready;
+      }
     }
-    stored = ready > stored ? ready : stored;
   }
   if (bulk) {
     slice.forEachEdge([&](int at) { copyElement<Element>(to + (at - slice.misalignment), data + at); });
@@ -220,22 +412,29 @@ __device__ void storeGradient(const Slice<Element>& slice, const RowGradient& g,
   }
 }
 
+// The block's sums with its own maximum, from those in a frame. The largest logit adds exactly 1.
+__device__ inline RowTotals outOfFrame(float maximum, const Frame& frame, double sum, double moment) {
+  if (!frame.fused || sum == 0) return {maximum, sum, moment};
+  const double factor = exp2f(-frame.rest);
+  const double shifted = factor * (moment - frame.rest * sum);
+  return {maximum, 1 + factor * (sum - exp2Fast(frame.rest)), shifted > 0 ? 0 : shifted};
+}
+
 // The sums of the whole row, from those of every thread of the cluster. By all threads; the first warp gets them.
-__device__ inline RowTotals exchange(const OnlineSums& own, ClusterShared& shared, uint32_t rank, uint32_t ranks,
-                                     float scale) {
-  const RowTotals warp = warpTotals(own, scale);
+__device__ inline RowTotals exchange(float maximum, const Frame& frame, const SliceSums& own, ClusterShared& shared,
+                                     uint32_t rank, uint32_t ranks, float scale) {
+  const double warpSum = warpReduce(double(own.sum), Plus()), warpMoment = warpReduce(double(own.moment), Plus());
   const uint32_t lane = threadIdx.x % kWarp, index = threadIdx.x / kWarp;
   if (lane == 0) {
-    shared.warpMaxima[index] = warp.maximum;
-    shared.warpSums[index] = warp.sum;
-    shared.warpMoments[index] = warp.moment;
+    shared.warpSums[index] = warpSum;
+    shared.warpMoments[index] = warpMoment;
   }
   __syncthreads();
   RowTotals totals;
   if (index == 0) {
-    if (lane < kClusterWarps)
-      totals.add({shared.warpMaxima[lane], shared.warpSums[lane], shared.warpMoments[lane]}, scale);
-    totals = warpTotals(totals, scale);
+    const double sum = warpReduce(lane < kClusterWarps ? shared.warpSums[lane] : 0, Plus());
+    const double moment = warpReduce(lane < kClusterWarps ? shared.warpMoments[lane] : 0, Plus());
+    totals = outOfFrame(maximum, frame, sum, moment);
   }
   clusterWait();  // every block has started: its shared memory may be written
   if (index == 0 && lane < ranks) {
@@ -253,6 +452,28 @@ __device__ inline RowTotals exchange(const OnlineSums& own, ClusterShared& share
   return totals;
 }
 
+// By one thread.
+template <class Element>
+__device__ ClusterGradient formOf(const RowGradient& g, float scale) {
+  using Form = ClusterGradient::Form;
+  ClusterGradient out{g, Form::general, mayOverflow<Element>(g)};
+  const Frame frame(g.maximum, scale);
+  if (g.kind != RowGradient::values || !frame.fused) return out;
+  constexpr bool kHalves = Element::kPerWord > 1;
+  if (kHalves && g.slope == 0) {
+    // The constant's logarithm joins the exponent, whose rounding is far below that of 16 bits.
+    out.form = g.constant < 0 ? Form::negative : Form::positive;
+    out.row.maximum = frame.scaled - (log2f(fabsf(g.constant)) - frame.rest);
+    return out;
+  }
+  out.form = g.slope != 0 ? Form::sloped : Form::constant;
+  const float factor = exp2f(-frame.rest);
+  out.row.maximum = frame.scaled;
+  out.row.constant = factor * (g.constant - g.slope * frame.rest);
+  out.row.slope = factor * g.slope;
+  return out;
+}
+
 template <class Element>
 __device__ void countOffending(const Slice<Element>& slice, const unsigned char* data, Header& header) {
   int bad = 0;
@@ -266,27 +487,30 @@ __device__ void countOffending(const Slice<Element>& slice, const unsigned char*
 
 // Blocks of a cluster take the slices of one row.
 template <class Element, RowVisit visit>
-__global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_constant__ RowsLaunch p) {
+__global__ void __launch_bounds__(kClusterThreads, kClusterBlocks) clusterRows(const __grid_constant__ RowsLaunch p) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   ClusterShared& shared = *reinterpret_cast<ClusterShared*>(sharedMemory());
   unsigned char* data = sharedMemory() + kClusterHeader;
+  awaitEarlierKernels();
   const LogitsRequest& r = p.request;
   const uint32_t rank = clusterRank(), ranks = clusterSize();
-  const int64_t row = int64_t(blockIdx.x / ranks);
+  const int64_t row = int64_t(blockIdx.x >> (31 - __clz(int(ranks))));  // ranks is a power of two
   const Slice<Element> slice(p, row, rank);
   const bool read = isRead(visit, p, row);
 
-  RowGradient gradient{};
+  ClusterGradient gradient{};
   if (read && visit != RowVisit::backward) {
     startLoad(slice, shared, data);
     clusterArriveRelaxed();  // this block has started
     if (threadIdx.x == 0) shared.inputs = readInputs<Element>(visit, p, row);
-    const OnlineSums own = sumSlice(slice, shared, data, p.scale);
-    const RowTotals totals = exchange(own, shared, rank, ranks, p.scale);
+    const float maximum = maximumOf(slice, shared, data);
+    const Frame frame(maximum, p.scale);
+    const SliceSums own = sumSlice(slice, r.vocab, data, maximum, frame, p.scale);
+    const RowTotals totals = exchange(maximum, frame, own, shared, rank, ranks, p.scale);
     if (threadIdx.x == 0) {
       const RowValues v = valuesOf(totals, shared.inputs.logit, p.inverseTemperature);
       shared.countOffending = v.bad && !v.allMinus;
-      shared.gradient = finishFirstVisit(visit, p, row, shared.inputs, v, rank == 0);
+      shared.gradient = formOf<Element>(finishFirstVisit(visit, p, row, shared.inputs, v, rank == 0), p.scale);
     }
     __syncthreads();
     if (shared.countOffending) countOffending(slice, data, *p.header);
@@ -294,9 +518,12 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
   } else if (!read && visit != RowVisit::backward) {
     if (rank == 0 && threadIdx.x == 0) writeUnread(visit, p, row);
   } else if (read) {
-    gradient = recordedGradient(p, row);
-    if (gradient.kind == RowGradient::values) {
-      startLoad(slice, shared, data);
+    const bool loads = mayHaveGradient(p, row);
+    if (loads) startLoad(slice, shared, data);
+    if (threadIdx.x == 0) shared.gradient = formOf<Element>(recordedGradient(p, row), p.scale);
+    __syncthreads();
+    gradient = shared.gradient;
+    if (loads) {
       for (int q = 0; q < kChunks; ++q) barrierWait(&shared.barriers[q]);
     }
   }
@@ -304,13 +531,13 @@ __global__ void __launch_bounds__(kClusterThreads) clusterRows(const __grid_cons
 
   unsigned char* out = rowAddress(r.gradLogits, r, row, slice.kBytes);
   unsigned char* to = out + slice.first * slice.kBytes;
-  if (gradient.kind == RowGradient::values) {
-    storeGradient(slice, gradient, data, to, p.scale, r.tokens[row]);
-    if (mayOverflow<Element>(gradient)) {
+  if (gradient.row.kind == RowGradient::values) {
+    storeGradient(slice, gradient, data, to, p.scale, r.vocab, r.tokens[row]);
+    if (gradient.mayOverflow) {
       countOverflows<Element>(data + slice.misalignment, slice.count, p.overflows, int(threadIdx.x), kClusterThreads);
     }
-  } else if (gradient.kind == RowGradient::notANumber || !r.zeroed) {
-    const float value = gradient.kind == RowGradient::zero ? 0 : float(NAN);
+  } else if (gradient.row.kind == RowGradient::notANumber || !r.zeroed) {
+    const float value = gradient.row.kind == RowGradient::zero ? 0 : float(NAN);
     fillBytes<Element>(to, int64_t(slice.count) * slice.kBytes, value, int(threadIdx.x), kClusterThreads);
   }
   if (rank == 0 && !r.zeroed) {

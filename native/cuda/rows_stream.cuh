@@ -45,13 +45,8 @@ __device__ RowTotals gather(const OnlineSums& own, StreamShared& shared, float s
   }
 }
 
-// Rows are read and written in vectors of 16 bytes, split into as many accesses as the alignment requires; which
-// thread handles which logit does not depend on it.
-struct Vector {
-  static constexpr int kBytes = 16, kWords = 4;
-};
-
-// `kAlignment`: of the row, in bytes: 16, 4 or 2.
+// Vectors are split into as many accesses as the alignment requires; which thread handles which logit does not depend
+// on it. `kAlignment`: of the row, in bytes: 16, 4 or 2.
 template <int kAlignment>
 __device__ __forceinline__ uint4 loadVector(const unsigned char* row, int vector) {
   const unsigned char* at = row + int64_t(vector) * Vector::kBytes;
@@ -99,12 +94,10 @@ __device__ __forceinline__ void unpackVector(const uint4& v, float* x) {
 
 template <class Element>
 __device__ __forceinline__ uint4 gradientVector(const RowGradient& g, const uint4& v, float scale) {
-  return make_uint4(gradientWord<Element, true>(g, v.x, scale), gradientWord<Element, true>(g, v.y, scale),
-                    gradientWord<Element, true>(g, v.z, scale), gradientWord<Element, true>(g, v.w, scale));
+  return make_uint4(gradientWord<Element>(g, v.x, scale), gradientWord<Element>(g, v.y, scale),
+                    gradientWord<Element>(g, v.z, scale), gradientWord<Element>(g, v.w, scale));
 }
 
-template <class Element>
-constexpr int kPerVector = Vector::kWords* Element::kPerWord;
 // Vectors that a thread loads at once: 32 KiB in flight per block.
 constexpr int kStreamUnroll = 2;
 
@@ -173,7 +166,7 @@ __device__ void differentiateRow(const RowGradient& g, const unsigned char* from
   const int64_t at = int64_t(vectors) * kLogits + Team::rank();
   if (at < vocab) {
     float x[2] = {loadElement<Element>(from + at * kBytes), 0};
-    Element::unpack(gradientWord<Element, true>(g, Element::pack(x), scale), x);
+    Element::unpack(gradientWord<Element>(g, Element::pack(x), scale), x);
     storeElement<Element>(to + at * kBytes, x[0]);
   }
   // The thread that wrote the token's gradient with the others overwrites it.

@@ -71,12 +71,12 @@ struct TokenTerms {
   bool clippedLow = false, clippedHigh = false;
 };
 
-// Adds the KL term.
-template <KlEstimator estimator>
+// Adds the KL term. kTokenLocal: see termsOf.
+template <KlEstimator estimator, bool kTokenLocal>
 __device__ inline void addKl(const PolicyRequest& r, const SequenceState& state, const TokenInput& t, float logProb,
                              const LogRatio& logRatio, TokenTerms& terms) {
   const LossConfig& config = r.config;
-  const bool weighted = config.klImportanceWeighted, token = config.ratio == Ratio::token;
+  const bool weighted = config.klImportanceWeighted, token = kTokenLocal || config.ratio == Ratio::token;
   const float d = t.reference - logProb, bound = float(config.klLogRatioClamp), c = clamp(d, -bound, bound);
   const bool cut = c < d || c > d;
   // If no gradient flows through the ratio, because it is not the token's own or its clamp is active.
@@ -92,7 +92,7 @@ __device__ inline void addKl(const PolicyRequest& r, const SequenceState& state,
   const float beta = float(config.klBeta);
   terms.kl = term.value;
   terms.loss += beta * term.value;
-  if (!spreadsKl(config, state)) terms.gradient += beta * (flat ? term.own : term.total);
+  if (kTokenLocal || !spreadsKl(config, state)) terms.gradient += beta * (flat ? term.own : term.total);
 }
 
 // For a token of a configuration with spreadsKl().
@@ -127,24 +127,27 @@ __device__ inline float sequenceQuantity(const LossConfig& config, double contri
   return quantity;
 }
 
-// `kept`: whether the entropy quantile keeps the token.
+// `kept`: whether the entropy quantile keeps the token. kTokenLocal: it is known that isTokenLocal().
+template <bool kTokenLocal = false>
 __device__ inline TokenTerms termsOf(const PolicyRequest& r, const SequenceState& state, const TokenInput& t,
                                      float logProb, bool kept) {
   const LossConfig& config = r.config;
   const LogRatio logRatio = logRatioOf(r, t, logProb);
+  const bool tokenRatio = kTokenLocal || config.ratio == Ratio::token;
   TokenTerms terms;
-  terms.ratio = config.ratio == Ratio::token ? expOf(logRatio.clamped) : state.ratio;
+  terms.ratio = tokenRatio ? expOf(logRatio.clamped) : state.ratio;
   float dLogRatio = 0;
   withSurrogate(config, [&](const auto& surrogate) {
     using Surrogate = std::decay_t<decltype(surrogate)>;
+    if constexpr (kTokenLocal && Surrogate::kSequence) return;
     const TokenState token{logProb, logRatio.clamped, terms.ratio, t.advantage, t.weight, state.sequence};
     if constexpr (Surrogate::kClip != ClipMetric::none) {
       terms.clippedLow = surrogate.clippedLow(token);
       terms.clippedHigh = surrogate.clippedHigh(token);
     }
     if constexpr (std::is_same_v<Surrogate, Vespo>) terms.phi = surrogate.phi(t.advantage, state.sequence);
-    const bool none =
-        t.advantage == 0 || (state.offPolicy && t.advantage < 0) || (Surrogate::kWeighted && t.weight == 0) || !kept;
+    const bool none = t.advantage == 0 || (!kTokenLocal && state.offPolicy && t.advantage < 0) ||
+                      (Surrogate::kWeighted && t.weight == 0) || !kept;
     if (none) return;
     const Term term = surrogate.term(token);
     const float weight = Surrogate::kWeighted ? t.weight : 1;
@@ -154,12 +157,13 @@ __device__ inline TokenTerms termsOf(const PolicyRequest& r, const SequenceState
     if constexpr (Surrogate::kSequence) terms.dSequence = weight * term.dSequence;
   });
   if (config.klBeta != 0) {
-    withEstimator(config,
-                  [&](auto estimator) { addKl<decltype(estimator)::value>(r, state, t, logProb, logRatio, terms); });
+    withEstimator(config, [&](auto estimator) {
+      addKl<decltype(estimator)::value, kTokenLocal>(r, state, t, logProb, logRatio, terms);
+    });
   }
   // Where the clamp of the log-ratio is active, no gradient flows through the ratio.
-  const bool flat = config.ratio == Ratio::token ? logRatio.isClamped() : state.ratioFlat;
-  if (!flat) (config.ratio == Ratio::sequence ? terms.dLogRatio : terms.gradient) += dLogRatio;
+  const bool flat = tokenRatio ? logRatio.isClamped() : state.ratioFlat;
+  if (!flat) (!kTokenLocal && config.ratio == Ratio::sequence ? terms.dLogRatio : terms.gradient) += dLogRatio;
   return terms;
 }
 

@@ -35,13 +35,19 @@ function logitsOf(seed: number, values: number, dtype: LogitsDtype): Float32Arra
 const config: LossConfig = { ...presets.dapo, entropy: { coefficient: 0.01 } };
 
 /** Rounding of the result, and 2^-17 of the largest value for float32 arithmetic over the whole row. */
-function assertClose(actual: ArrayLike<number>, expected: ArrayLike<number>, dtype: LogitsDtype, label: string): void {
+function assertClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  dtype: LogitsDtype,
+  label: string,
+  absolute = dtype === 'float16' ? 2 ** -24 : 0,
+): void {
   const largest = Array.from(expected).reduce((most, x) => Math.max(most, Math.abs(widen[dtype](x))), 0);
   const relative = { float32: 0, bfloat16: 2 ** -7, float16: 2 ** -10 }[dtype];
   for (let i = 0; i < expected.length; i++) {
     const a = widen[dtype](actual[i]);
     const b = widen[dtype](expected[i]);
-    const allowed = 2 ** -17 * largest + relative * Math.abs(b) + (dtype === 'float16' ? 2 ** -24 : 0);
+    const allowed = 2 ** -17 * largest + relative * Math.abs(b) + absolute;
     assert.ok(Math.abs(a - b) <= allowed, `${label}[${i}]: expected ${b} within ${allowed}, got ${a}`);
   }
 }
@@ -101,6 +107,46 @@ describe('sizes', { skip }, () => {
         using moved = DeviceArray.from(input.logits as Uint16Array, dtype as 'bfloat16');
         const inPlace = logitsLoss({ ...input, logits: moved }, config, { inPlace: true });
         assert.deepEqual(inPlace.gradLogits.toArray(), actual.gradLogits, `${label}: in place`);
+      }
+    });
+
+    test(`extreme logits, ${dtype}`, () => {
+      const huge = { float32: 3e37, bfloat16: 3e37, float16: 2e4 }[dtype];
+      const kinds: Record<string, { logit: (x: number, i: number, vocab: number) => number; temperature?: number }> = {
+        'most are -Infinity': { logit: (x, i, vocab) => (i < 0.9 * vocab ? -Infinity : x) },
+        'every second is -Infinity': { logit: (x, i, vocab) => ((vocab - i) % 2 ? x : -Infinity) },
+        'one is nearly certain': { logit: (x, i, vocab) => (i === vocab - 1 ? 40 : x / 2) },
+        'nearly as large as the type allows': { logit: (x) => x * huge * 0.1 },
+        'of a small temperature': { logit: (x) => x, temperature: 1e-4 },
+        'of a large temperature': { logit: (x) => x, temperature: 1e5 },
+        'far from 0': { logit: (x) => 1000 + x },
+      };
+      for (const [kind, { logit, temperature }] of Object.entries(kinds)) {
+        for (const vocab of [4096, 5001, 32000]) {
+          const logits = logitsOf(vocab, 2 * vocab, dtype);
+          for (let i = 0; i < logits.length; i++) {
+            logits[i] = narrow[dtype](logit(widen[dtype](logits[i]), i % vocab, vocab));
+          }
+          const input = {
+            shape: { sequences: 1, length: 2, vocab },
+            logits,
+            dtype,
+            tokens: Int32Array.of(vocab - 1, vocab - 3),
+            advantages: Float32Array.of(1.5),
+            temperature,
+          };
+          const expected = logitsLoss(input, config, { device: 'cpu' });
+          const actual = logitsLoss(input, config, { device: 'cuda' });
+          const label = `${kind}, vocabulary ${vocab}`;
+          assertClose(actual.logProbs, expected.logProbs, 'float32', `${label}: logProbs`);
+          // The largest logit's exponent is off by the rounding of a number below 128, and so is float32's rounding of it.
+          assertClose(actual.entropies, expected.entropies, 'float32', `${label}: entropies`, 2 ** -42);
+          assertClose(actual.gradLogits, expected.gradLogits, dtype, `${label}: gradLogits`);
+          assert.equal(actual.metrics.nonFinite, expected.metrics.nonFinite, label);
+          const plain = logitsLoss(input, presets.dapo, { device: 'cuda' });
+          const plainExpected = logitsLoss(input, presets.dapo, { device: 'cpu' });
+          assertClose(plain.gradLogits, plainExpected.gradLogits, dtype, `${label}, no entropy term: gradLogits`);
+        }
       }
     });
 

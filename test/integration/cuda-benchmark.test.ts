@@ -1,14 +1,15 @@
 // The GPU benchmark without a GPU: its programs with a libgroupgrad whose kernels run on the processor.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { before, describe } from 'node:test';
-import { buildEmulatedAddon, cannotBuild, outputOf, root, run, withFolder } from '../support/native.js';
+import { buildEmulatedAddon, cannotBuild, exists, outputOf, root, run, withFolder } from '../support/native.js';
 import { slowSet } from '../support/sets.js';
 
 const python = process.env.GROUPGRAD_PYTHON ?? 'python3';
 const noBuild = slowSet('compiles the emulated device') || cannotBuild();
+const noPython = !exists(python) && `${python} was not found (GROUPGRAD_PYTHON names another)`;
 const hasTorch = !noBuild && run(python, ['-c', 'import torch']).status === 0;
 const noTorch = noBuild || (!hasTorch && `${python} has no PyTorch (GROUPGRAD_PYTHON names another)`);
 
@@ -25,6 +26,13 @@ interface Results {
   rows: { operation: string; size: string; contender: string; role: string; medianMs: number; error: number | null }[];
   skipped: { contender: string; reason: string }[];
 }
+
+// They lie in the folder that Python searches first: PyTorch's compiler once imported profile.py instead of its own.
+test('no program is named like a module of the standard library of Python', { skip: noPython }, () => {
+  const names = readdirSync(join(root, 'bench', 'gpu')).filter((file) => file.endsWith('.py'));
+  const script = 'import sys; print([f for f in sys.argv[1:] if f[:-3] in sys.stdlib_module_names])';
+  assert.equal(succeeds(python, ['-c', script, ...names]).trim(), '[]');
+});
 
 describe('the GPU benchmark', { skip: noBuild }, () => {
   let addon = '';
@@ -186,8 +194,8 @@ def triton_grpo_loss(
     });
   });
 
-  test('profile.py runs the workload for a profiler', { skip: noTorch }, () => {
-    succeeds(python, [program('profile.py'), '--emulated', '--library', library]);
+  test('launches.py runs the workload for a profiler', { skip: noTorch }, () => {
+    succeeds(python, [program('launches.py'), '--emulated', '--library', library]);
   });
 
   test('bench.py measures every case and says what it left out', { skip: noTorch }, () => {

@@ -130,6 +130,22 @@ test('the loss from rewards and log-probs is one launch', { skip }, () => {
   assert.match(launches[0], /cooperative/);
 });
 
+test('a token-local loss from logits is three launches, of which none waits for all of its blocks', { skip }, () => {
+  const program = `const zeros = (length) => new Float32Array(length);
+    logitsLoss({ shape: { sequences: 4, length: 300, vocab: 16 }, logits: floats(19200, Math.sin), tokens: new Int32Array(1200),
+      mask: new Uint8Array(1200).fill(1), oldLogProbs: zeros(1200), advantages: Float32Array.of(1, -1, 2, -2) },
+      presets.dapo, { inPlace: true }).loss;`;
+  for (const [capability, last] of [
+    ['90', /, overlapping$/],
+    ['80', /shared memory$/],
+  ] as const) {
+    const { launches } = emulated(program, { SIMT_TRACE: '1', SIMT_CAPABILITY: capability });
+    assert.equal(launches.length, 3);
+    assert.doesNotMatch(launches.join('\n'), /cooperative/);
+    assert.match(launches[2], last);
+  }
+});
+
 test('worker threads of one process: each has its device, whatever vocabularies the others use', { skip }, () => {
   const program = `
     import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';

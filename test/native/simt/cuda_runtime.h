@@ -50,7 +50,11 @@ enum cudaFuncAttribute {
 enum cudaMemAllocationType { cudaMemAllocationTypePinned = 1 };
 enum cudaMemLocationType { cudaMemLocationTypeDevice = 1 };
 enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
-enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative, cudaLaunchAttributeClusterDimension };
+enum cudaLaunchAttributeID {
+  cudaLaunchAttributeCooperative,
+  cudaLaunchAttributeClusterDimension,
+  cudaLaunchAttributeProgrammaticStreamSerialization,
+};
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0;
 
@@ -74,6 +78,7 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 struct cudaLaunchAttributeValue {
   int cooperative;
   dim3 clusterDim;
+  int programmaticStreamSerializationAllowed;
 };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
@@ -109,7 +114,8 @@ struct Coordinates {
 };
 const Coordinates& here();
 void yieldThread();
-void blockBarrier();
+// All threads of a block must be at the same place.
+void blockBarrier(const char* file, int line);
 void warpBarrier();
 // Every lane's value in the last call, for the lanes of the warp. Valid until the call after the next.
 const std::byte* exchangeInWarp(const void* value, std::size_t size);
@@ -135,7 +141,9 @@ inline constexpr simtIndex<&simt::Coordinates::threadIdx> threadIdx{};
 inline constexpr simtIndex<&simt::Coordinates::blockIdx> blockIdx{};
 inline constexpr simtIndex<&simt::Coordinates::gridDim> gridDim{};
 
-inline void __syncthreads() { simt::blockBarrier(); }
+inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simt::blockBarrier(file, line);
+}
 inline void __syncwarp() { simt::warpBarrier(); }
 inline void __threadfence() {}
 
@@ -166,6 +174,7 @@ void __stcs(T* address, T value) {
   *address = value;
 }
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
+inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
 inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
 
 template <class... Parameters, class... Arguments>

@@ -123,6 +123,8 @@ struct Block {
   uint32_t rank = 0;
   Cluster* cluster = nullptr;
   Barrier barrier;
+  const char* barrierFile = "";  // where the threads that have arrived are
+  int barrierLine = 0;
   std::vector<Warp> warps;
   std::unique_ptr<unsigned char[]> memory;
   unsigned char* shared = nullptr;
@@ -150,6 +152,7 @@ struct Machine {
   Thread* current = nullptr;
   const std::function<void()>* kernel = nullptr;
   std::vector<std::unique_ptr<char[]>> stacks;
+  int64_t awaited = 0;    // how many threads of the launch have called awaitEarlierKernels()
   uint64_t progress = 0;  // counts events that let a waiting thread continue
   uint32_t random = 12345;
 
@@ -239,9 +242,18 @@ void runTogether(std::vector<std::unique_ptr<Block>>& blocks, const cudaLaunchCo
 const Coordinates& here() { return self().at; }
 void yieldThread() { Context::change(self().context, machine.scheduler); }
 
-void blockBarrier() {
-  Barrier& barrier = self().block->barrier;
+void blockBarrier(const char* file, int line) {
+  Block& block = *self().block;
+  Barrier& barrier = block.barrier;
   const uint64_t generation = barrier.generation;
+  if (barrier.arrived == 0) {
+    block.barrierFile = file;
+    block.barrierLine = line;
+  }
+  if (line != block.barrierLine || std::strcmp(file, block.barrierFile) != 0) {
+    std::fprintf(stderr, "simt: %s:%d and %s:%d\n", block.barrierFile, block.barrierLine, file, line);
+    die("threads of a block wait at different barriers");
+  }
   barrier.arrive();
   ++machine.progress;
   waitWhile([&] { return barrier.generation == generation; });
@@ -416,19 +428,25 @@ cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, cons
   if (int(cluster) > std::min(int(limits.cluster), setting("SIMT_LARGEST_CLUSTER", 16))) {
     return fail(cudaErrorInvalidClusterSize);
   }
-  bool cooperative = false;
+  bool cooperative = false, overlaps = false;
   for (unsigned i = 0; i < config.numAttrs; ++i) {
-    if (config.attrs[i].id == cudaLaunchAttributeCooperative) cooperative = config.attrs[i].val.cooperative != 0;
+    const auto& [id, value] = config.attrs[i];
+    if (id == cudaLaunchAttributeCooperative) cooperative = value.cooperative != 0;
+    if (id == cudaLaunchAttributeProgrammaticStreamSerialization) {
+      overlaps = value.programmaticStreamSerializationAllowed != 0;
+    }
   }
   const unsigned grid = config.gridDim.x;
   if (grid == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 || grid % cluster != 0) {
     return fail(cudaErrorInvalidConfiguration);
   }
   if (setting("SIMT_TRACE", 0) != 0) {
-    std::fprintf(stderr, "simt: %u blocks of %u threads, clusters of %u, %zu bytes of shared memory%s\n", grid,
-                 config.blockDim.x, cluster, config.dynamicSmemBytes, cooperative ? ", cooperative" : "");
+    std::fprintf(stderr, "simt: %u blocks of %u threads, clusters of %u, %zu bytes of shared memory%s%s\n", grid,
+                 config.blockDim.x, cluster, config.dynamicSmemBytes, cooperative ? ", cooperative" : "",
+                 overlaps ? ", overlapping" : "");
   }
   machine.kernel = &thread;
+  machine.awaited = 0;
   const unsigned together = cooperative ? grid : cluster;
   for (unsigned first = 0; first < grid; first += together) {
     std::vector<std::unique_ptr<Block>> blocks;
@@ -453,8 +471,12 @@ cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, cons
     }
     runTogether(blocks, config);
   }
+  // Such a kernel may start before earlier ones have ended.
+  if (overlaps && machine.awaited != int64_t(grid) * config.blockDim.x) return fail(cudaErrorIllegalAddress);
   return cudaSuccess;
 }
+
+void awaitEarlierKernels() { ++machine.awaited; }
 
 // ---- The runtime ------------------------------------------------------------------------------------------------
 

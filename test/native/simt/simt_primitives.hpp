@@ -17,6 +17,7 @@ void barrierWait(uint64_t* barrier);
 void bulkLoad(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
 void bulkStore(void* global, const void* shared, uint32_t bytes);
 void bulkStoresRead();
+void awaitEarlierKernels();
 
 }  // namespace simt
 
@@ -58,6 +59,19 @@ inline uint32_t packFloat16(float low, float high) {
 }
 inline float unpackFloat16(uint32_t bits) { return float(__builtin_bit_cast(_Float16, uint16_t(bits))); }
 
+template <class Unpack>
+uint32_t maxHalves(uint32_t a, uint32_t b, const Unpack& unpack) {
+  const auto larger = [&](uint32_t x, uint32_t y) {
+    const float u = unpack(x), v = unpack(y);
+    return v != v || u > v ? x : y;
+  };
+  return larger(a & 0xffffu, b & 0xffffu) | larger(a >> 16, b >> 16) << 16;
+}
+inline uint32_t maxBfloat16(uint32_t a, uint32_t b) {
+  return maxHalves(a, b, [](uint32_t bits) { return __uint_as_float(bits << 16); });
+}
+inline uint32_t maxFloat16(uint32_t a, uint32_t b) { return maxHalves(a, b, unpackFloat16); }
+
 inline void barrierInit(uint64_t* barrier) { simt::barrierInit(barrier); }
 inline void barrierInitFence() {}
 inline void barrierExpect(uint64_t* barrier, uint32_t bytes) { simt::barrierExpect(barrier, bytes); }
@@ -78,5 +92,7 @@ template <class T>
 void storeToPeer(T* shared, uint32_t rank, T value) {
   *static_cast<T*>(simt::inPeer(shared, rank)) = value;
 }
+inline void awaitEarlierKernels() { simt::awaitEarlierKernels(); }
+inline unsigned addAcquireRelease(unsigned* address, unsigned value) { return atomicAdd(address, value); }
 
 }  // namespace groupgrad::cuda

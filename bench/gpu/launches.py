@@ -1,6 +1,6 @@
 """A few launches of the loss from logits (K3) and of the loss from rewards and log-probs (K1 + K2), for a profiler:
 
-    ncu --set full -k 'regex:clusterRows|policyKernel' python bench/gpu/profile.py --library libgroupgrad.so
+    ncu --set full -k 'regex:clusterRows|policyKernel|tokenLocal' python bench/gpu/launches.py --library libgroupgrad.so
 
 A case of the loss from logits is three launches: per-sequence values, the rows, and the sums.
 """
