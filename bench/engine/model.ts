@@ -131,9 +131,8 @@ for (const { what, measured, peakBytes } of results) {
   });
   console.log(`| ${what} | ${cells.join(' | ')} |`);
   if (what === update.what) {
-    console.log(
-      `| its peak memory, GB | ${names.map((name) => ((peakBytes[name] ?? NaN) / 1e9).toFixed(2)).join(' | ')} |`,
-    );
+    const gigabytes = names.map((name) => (name in peakBytes ? (peakBytes[name] / 1e9).toFixed(2) : ''));
+    console.log(`| its peak memory, GB | ${gigabytes.join(' | ')} |`);
   }
 }
 mkdirSync(dirname(flags.out), { recursive: true });
