@@ -1,7 +1,7 @@
 // `npm run bench:grpo`: whole GRPO steps of a transformer in the shape of SmolLM2-135M, all weights trained: 4 prompts of 30
 // tokens × 8 completions of 32, in float32, sampled and trained on by the backend groupgrad and by TRL with transformers, in
-// rounds in which each has its turn. All completions are in one forward and backward pass, as in TRL; `usual passes` has the
-// trainer's default, of one completion. Prints a Markdown table and writes JSON with the machine.
+// rounds in which each has its turn. Passes have the trainer's default size, which for this model is all completions in one, as
+// in TRL; in `small passes` each completion has its own. Prints a Markdown table and writes JSON with the machine.
 //
 //   npm run bench:grpo -- --python venv/bin/python --rounds 5 --layers 30
 //   npm run bench:grpo -- --out file.json    default: bench/results/grpo-<cores>-cores.json
@@ -31,9 +31,9 @@ const folder = mkdtempSync(join(tmpdir(), 'groupgrad-bench-'));
 try {
   writeModel(folder, layers, 'F32');
   const { peers, versions } = await startPeers([
-    program('groupgrad', 'grpo-tfjs.ts', folder, 'float32', flags.threads, '2048'),
-    program('groupgrad, bfloat16 products', 'grpo-tfjs.ts', folder, 'bfloat16', flags.threads, '2048'),
-    program('groupgrad, usual passes', 'grpo-tfjs.ts', folder, 'float32', flags.threads),
+    program('groupgrad', 'grpo-tfjs.ts', folder, 'float32', flags.threads),
+    program('groupgrad, bfloat16 products', 'grpo-tfjs.ts', folder, 'bfloat16', flags.threads),
+    program('groupgrad, small passes', 'grpo-tfjs.ts', folder, 'float32', flags.threads, '64'),
     ...pythonProgram(flags.python, 'TRL', 'grpo_trl.py', folder, flags.threads),
   ]);
   const samples = await takeTurns(peers, 'step', rounds);
@@ -41,7 +41,7 @@ try {
   for (const peer of peers) {
     const { name } = peer.contender;
     const seconds = samples[name];
-    /** How many times as fast groupgrad is in float32, in one pass. */
+    /** How many times as fast groupgrad is in float32. */
     const ratio = timesAsFast(samples[peers[0].contender.name], seconds);
     rows.push({ name, ...summary(seconds), ratio, peakBytes: await peer.measure('peak') });
   }

@@ -1,6 +1,7 @@
 // `npm run bench:kernels`: kernels of the backend groupgrad against the separate operations of which other backends compose them, in
 // turns in one process: drawing tokens, and a linear layer with an adapter. Prints a Markdown table of ratios of processor time, which
-// counts all threads and is steadier than the clock on a machine that others use.
+// counts all threads and is steadier than the clock on a machine that others use; and how long an operation on one number takes beyond
+// what tfjs-core needs for any.
 //
 //   npm run bench:kernels -- --rounds 25
 
@@ -103,3 +104,25 @@ for (const rows of [32, 1024]) {
   );
   tf.dispose([x, weight, a, b, dy, low]);
 }
+
+const one = tf.tensor1d([1.5]);
+const microseconds = (kernel: string, given: tf.NamedTensorMap) => {
+  const times = 20_000;
+  const seconds = processorTime(() => {
+    for (let i = 0; i < times; i++) tf.dispose(tf.engine().runKernel<tf.Tensor>(kernel, given, {}));
+  });
+  return (1e6 * seconds) / times;
+};
+const operations: Record<string, tf.NamedTensorMap> = { Square: { x: one }, Add: { a: one, b: one } };
+const beyond = Object.keys(operations).map(() => [] as number[]);
+for (let round = 0; round < rounds; round++) {
+  // Identity computes nothing: its time is tfjs-core's own.
+  const own = microseconds('Identity', { x: one });
+  Object.entries(operations).forEach(([name, given], i) => {
+    beyond[i].push(microseconds(name, given) - own);
+  });
+}
+console.log('\nMicroseconds of an operation on one number beyond those of tfjs-core\n');
+Object.keys(operations).forEach((name, i) => {
+  console.log(`- ${name}: ${quantile(beyond[i], 0.5).toFixed(1)}`);
+});

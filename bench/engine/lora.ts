@@ -38,9 +38,9 @@ try {
       'groupgrad',
       flags.threads,
       flags.layers,
+      precision,
       folder,
       dtype,
-      precision,
     );
   const { peers, versions } = await startPeers([
     contender('float32', 'float32'),

@@ -1,6 +1,6 @@
 // A contender of model.ts and lora.ts: parts of a transformer on a tfjs backend. Reads one request per line, responds with seconds, or
 // with bytes to `peak`.
-// `model-tfjs.ts <backend> <threads> <layers>`, or `… <layers> <folder> <dtype> <precision>` for an adapter on a folder's model
+// `model-tfjs.ts <backend> <threads> <layers> <precision>`, or `… <precision> <folder> <dtype>` for an adapter on a folder's model
 
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs-core';
@@ -15,11 +15,20 @@ import { rmsNorm } from '../../src/model/rms-norm.js';
 import { createTransformer } from '../../src/model/transformer.js';
 import type { Vocabulary } from '../../src/text/vocabulary.js';
 import { grpoLoss } from '../../src/tfjs/index.js';
+import { AdamW } from '../../src/train/adamw.js';
+import { resolveSettings } from '../../src/train/options.js';
 import { loadPretrainedPolicy } from '../../src/weights/pretrained-policy.js';
 import { seconds } from './timing.js';
 
-const [backend, threads, layers, folder, dtype, precision] = process.argv.slice(2);
-const started = await startBackend(backend as Backend);
+const [backend, threads, layers, precision, folder, dtype] = process.argv.slice(2) as [
+  Backend,
+  string,
+  string,
+  Precision,
+  string | undefined,
+  WeightType,
+];
+const started = await startBackend(backend);
 if (backend === 'groupgrad') {
   const { configureEngine } = await import('../../src/backend.js');
   configureEngine({ threads: Number(threads) });
@@ -38,11 +47,10 @@ const vocabulary: Vocabulary = {
 };
 let made: Policy | undefined;
 if (folder !== undefined) {
-  const types = { dtype: dtype as WeightType, precision: precision as Precision };
-  made = await loadPretrainedPolicy(folder, { lora: { rank: 16 }, ...types });
+  made = await loadPretrainedPolicy(folder, { lora: { rank: 16 }, dtype, precision });
 }
 const policy = () => {
-  made ??= createTransformer(size, vocabulary, 1);
+  made ??= createTransformer({ ...size, precision }, vocabulary, 1);
   return made;
 };
 
@@ -60,6 +68,26 @@ function both(compute: () => Computed): () => void {
       const { value, backward } = compute();
       backward(value, () => true);
     });
+}
+
+/** A loss's gradients by tfjs's names of the variables. */
+function gradientsOf(sequences: number, length: number): () => tf.NamedTensorMap {
+  const batch = batchOf(sequences, length);
+  const input = {
+    shape: { sequences, length },
+    tokens: batch.tokens,
+    mask: new Uint8Array(sequences * length).fill(1),
+    advantages: new Float32Array(sequences).fill(1),
+  };
+  return () => {
+    const { value, grads } = tf.variableGrads(
+      () => grpoLoss(policy().logits(batch), input, presets.reinforce, { inPlace: true }) as tf.Scalar,
+      Object.values(policy().variables),
+    );
+    value.dataSync();
+    value.dispose();
+    return grads;
+  };
 }
 
 const kinds: Record<string, (...numbers: number[]) => () => void> = {
@@ -84,20 +112,19 @@ const kinds: Record<string, (...numbers: number[]) => () => void> = {
     return both(() => gatedUnit(gate, up, 'silu', forget));
   },
   train: (sequences, length) => {
-    const batch = batchOf(sequences, length);
-    const input = {
-      shape: { sequences, length },
-      tokens: batch.tokens,
-      mask: new Uint8Array(sequences * length).fill(1),
-      advantages: new Float32Array(sequences).fill(1),
-    };
+    const gradients = gradientsOf(sequences, length);
+    return () => tf.dispose(gradients());
+  },
+  update: (sequences, length) => {
+    const gradients = gradientsOf(sequences, length);
+    const { variables } = policy();
+    const optimizer = new AdamW(variables, resolveSettings({}).optimizer);
     return () => {
-      const { value, grads } = tf.variableGrads(
-        () => grpoLoss(policy().logits(batch), input, presets.reinforce, { inPlace: true }) as tf.Scalar,
-        Object.values(policy().variables),
+      const own = gradients();
+      optimizer.update(
+        Object.fromEntries(Object.entries(variables).map(([name, variable]) => [name, own[variable.name]])),
       );
-      value.dataSync();
-      tf.dispose([value, grads]);
+      tf.dispose(own);
     };
   },
   generate: (rows, prompt, tokens) => () => {

@@ -1,15 +1,18 @@
-"""A contender of model.ts: parts of a transformer in PyTorch on the CPU. Reads one request per line, responds with seconds.
+"""A contender of model.ts: parts of a transformer in PyTorch on the CPU. Reads one request per line, responds with seconds, or
+with bytes to `peak`.
 
-Usage: model_torch.py THREADS LAYERS. Whole models are those of the package transformers; without it the answer is nan.
+Usage: model_torch.py THREADS LAYERS PRECISION. Whole models are those of the package transformers; without it the answer is nan.
+With precision bfloat16 training has weights in float32 and products in bfloat16 (autocast), generation has weights in bfloat16.
 """
 
+import resource
 import sys
 import time
 
 import torch
 import torch.nn.functional as F
 
-threads, layers = int(sys.argv[1]), int(sys.argv[2])
+threads, layers, narrow = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "bfloat16"
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 try:
@@ -64,20 +67,25 @@ def gated(rows, width):
     return both((gate, up), lambda: F.silu(gate) * up)
 
 
-def train(sequences, length):
+def update(sequences, length):
     ids = tokens(sequences, length)
+    optimizer = torch.optim.AdamW(loaded().parameters(), lr=1e-6, fused=True)
 
     def work():
         loaded().train()
-        loaded().zero_grad()
-        logits = loaded()(ids).logits
-        F.cross_entropy(logits.view(-1, VOCABULARY), ids.view(-1)).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            logits = loaded()(ids).logits
+        F.cross_entropy(logits.float().view(-1, VOCABULARY), ids.view(-1)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return work
 
 
 def generate(rows, prompt, count):
     ids = tokens(rows, prompt)
+    if narrow:
+        loaded().to(torch.bfloat16)
 
     def work():
         loaded().eval()
@@ -88,11 +96,14 @@ def generate(rows, prompt, count):
     return work
 
 
-kinds = {"attention": attention, "norm": norm, "gated": gated, "train": train, "generate": generate}
+kinds = {"attention": attention, "norm": norm, "gated": gated, "update": update, "generate": generate}
 ready = {}
 for line in sys.stdin:
+    if line.strip() == "peak":
+        print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
+        continue
     kind, *numbers = line.split()
-    if transformers is None and kind in ("train", "generate"):
+    if transformers is None and kind in ("update", "generate"):
         print("nan", flush=True)
         continue
     if line not in ready:

@@ -20,10 +20,10 @@ import {
   type RolloutOptions,
   type RolloutRequest,
 } from './engine.js';
-import { sequencesPerPass } from './pass-size.js';
+import { sequencesPerDecodingStep, sequencesPerPass } from './pass-size.js';
 
 export interface SamplerOptions {
-  /** Maximum number of rows decoded at once, at least 1. Default: 512, or fewer if one pass of the policy would take too long. */
+  /** Maximum number of rows decoded at once, at least 1. Default: 512, or fewer for policies of more than 23 million parameters. */
   rows?: number;
   /** Device that computes the log-probs: on the device of the loss, they equal the loss's bit for bit. Default `'auto'`. */
   device?: DeviceChoice;
@@ -57,7 +57,7 @@ export function policySampler(policy: Policy, { rows, device = 'auto' }: Sampler
         throw rangeError(`sampling.stopTokens[${outside}]`, `a token id from 0 to ${vocabularySize - 1}`, id);
       }
       if (requests.length === 0) return [];
-      const slots = Math.min(rows ?? Math.min(maxRows, sequencesPerPass(policy, 1, 'forward')), requests.length);
+      const slots = Math.min(rows ?? Math.min(maxRows, sequencesPerDecodingStep(policy)), requests.length);
       return new Sampling(policy, device, requests, options, slots).run();
     },
   };

@@ -115,7 +115,8 @@ export interface TrainerSettings {
    * Maximum tokens per forward and backward pass, prompts and padding included: bounds its memory. A mini-batch is
    * sorted by length, the longest completions first, and each pass padded to its own longest, rounded up to a
    * multiple of 4; a single completion may be longer. Default 4 billion divided by the number of parameters, because
-   * signals have to wait for the end of a pass; no limit if `microBatchSize` is given.
+   * signals have to wait for the end of a pass; on the backend `groupgrad` at least 2048, or 300 billion divided by
+   * the number of parameters if that is smaller; no limit if `microBatchSize` is given.
    */
   tokensPerMicroBatch?: number;
   /**

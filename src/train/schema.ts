@@ -22,7 +22,7 @@ import { advantageFields, callFields, lossFields, resolveLoss } from '../loss/co
 import type { LossConfig } from '../loss/option-types.js';
 import { presets, usualPreset } from '../loss/presets.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
-import { maxWork } from '../rollout/pass-size.js';
+import { engineMaximum, maxWork } from '../rollout/pass-size.js';
 import { usualMaxTokens, usualPromptLength } from '../rollout/token-task.js';
 
 const objectives = ['sum-then-normalize', 'normalize-then-sum'] as const;
@@ -190,6 +190,8 @@ const anchor = custom<ValuesOf<typeof anchorFields> | 'none'>({
 /** Examples of a task without an end that an evaluation takes, where no number is given. */
 export const usualEvaluationSize = 256;
 
+const inBillions = (value: number) => `${value / 1e9} billion`;
+
 /** The settings of a trainer, by name. */
 export const trainerFields = {
   promptsPerStep: count({ default: 16, doc: '' }),
@@ -209,7 +211,7 @@ export const trainerFields = {
   }),
   tokensPerMicroBatch: count({
     default: null,
-    otherwise: `${maxWork['forward and backward'] / 1e9} billion divided by the number of parameters, because signals have to wait for the end of a pass; no limit if \`microBatchSize\` is given`,
+    otherwise: `${inBillions(maxWork['forward and backward'])} divided by the number of parameters, because signals have to wait for the end of a pass; on the backend \`groupgrad\` at least ${engineMaximum.positions}, or ${inBillions(engineMaximum.work['forward and backward'])} divided by the number of parameters if that is smaller; no limit if \`microBatchSize\` is given`,
     doc: 'Maximum tokens per forward and backward pass, prompts and padding included: bounds its memory. A mini-batch is sorted by length, the longest completions first, and each pass padded to its own longest, rounded up to a multiple of 4; a single completion may be longer.',
   }),
   dynamicSampling: custom<NonNullable<ReturnType<typeof dynamicSampling.resolve>>>({

@@ -77,6 +77,19 @@ describe('matrix products of the backend groupgrad', { skip }, () => {
           }
         });
 
+        test('rows are the same where they are packed for each thread, because they are many or long', () => {
+          const many = new Float32Array(5 * left.length);
+          for (let i = 0; i < 5; i++) many.set(left, i * left.length);
+          const repeated = valuesOf(() => tf.matMul(tf.tensor2d(many, [5 * M, K]), b()));
+          for (let i = 0; i < 5; i++) sameBits(repeated.subarray(i * M * N, (i + 1) * M * N), whole, `${5 * M} rows`);
+          const [m, k, n] = [100, 3001, 40];
+          const [rows, matrix] = [spread(m * k), tf.tensor2d(spread(k * n), [k, n])];
+          const long = valuesOf(() => tf.matMul(tf.tensor2d(rows, [m, k]), matrix));
+          const few = valuesOf(() => tf.matMul(tf.tensor2d(rows.subarray(0, 20 * k), [20, k]), matrix));
+          matrix.dispose();
+          sameBits(few, long.subarray(0, 20 * n), `${m} rows of ${k}`);
+        });
+
         test('rows do not depend on their position', () => {
           for (const first of [1, 13, 14, 31, 69]) {
             const rows = left.subarray(first * K);

@@ -3,10 +3,13 @@
 import assert from 'node:assert/strict';
 import test, { describe, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import * as tf from '@tensorflow/tfjs-core';
+import '@tensorflow/tfjs-backend-cpu';
 import { EventLoopWatch } from '../../src/base/event-loop.js';
 import { Interrupted, interruption } from '../../src/base/interruption.js';
 import type { Policy } from '../../src/model/policy.js';
-import { sequencesPerPass } from '../../src/rollout/pass-size.js';
+import { positionsPerPass, sequencesPerDecodingStep, sequencesPerPass } from '../../src/rollout/pass-size.js';
+import { noEngine as skip } from '../support/engine.js';
 
 function busy(milliseconds: number): void {
   const began = performance.now();
@@ -95,12 +98,41 @@ describe('a step that is asked to end', () => {
   });
 });
 
-test('a pass takes as many sequences as its parameters and their length allow, and at least one', () => {
+describe('the size of a pass', () => {
   const policy = (...sizes: number[]) =>
     ({ variables: Object.fromEntries(sizes.map((size, i) => [i, { size }])) }) as unknown as Policy;
-  assert.equal(sequencesPerPass(policy(300, 100), 10, 'forward and backward'), 1e6);
-  assert.equal(sequencesPerPass(policy(300, 100), 10, 'forward'), 3e6);
-  assert.equal(sequencesPerPass(policy(4_800_000), 32, 'forward and backward'), 26);
-  assert.equal(sequencesPerPass(policy(1e9), 4, 'forward and backward'), 1);
-  assert.equal(sequencesPerPass(policy(1e9), 5, 'forward and backward'), 1);
+  const both = 'forward and backward';
+
+  test('is as many sequences as its parameters and their length allow, and at least one', async () => {
+    await tf.setBackend('cpu');
+    assert.equal(sequencesPerPass(policy(300, 100), 10, both), 1e6);
+    assert.equal(sequencesPerPass(policy(300, 100), 10, 'forward'), 3e6);
+    assert.equal(sequencesPerPass(policy(4_800_000), 32, both), 26);
+    assert.equal(sequencesPerPass(policy(135e6), 61, both), 1);
+    assert.equal(sequencesPerPass(policy(1e9), 4, both), 1);
+    assert.equal(sequencesPerPass(policy(1e9), 5, both), 1);
+  });
+
+  test('is larger on the backend groupgrad, up to 2,048 positions and a number of operations', { skip }, async () => {
+    await tf.setBackend('groupgrad');
+    assert.equal(positionsPerPass(policy(4_800_000), both), 2048);
+    assert.equal(positionsPerPass(policy(135e6), both), 2048);
+    assert.equal(sequencesPerPass(policy(135e6), 61, both), 33);
+    assert.equal(positionsPerPass(policy(500e6), both), 600);
+    assert.equal(positionsPerPass(policy(500e6), 'forward'), 1800);
+    assert.equal(positionsPerPass(policy(8e9), both), 37);
+    assert.equal(sequencesPerPass(policy(8e9), 400, both), 1);
+    // Small policies have larger passes on every backend.
+    assert.equal(positionsPerPass(policy(300, 100), both), 1e7);
+  });
+
+  test('of decoding does not depend on the backend, because its cache takes memory', { skip }, async () => {
+    for (const backend of ['cpu', 'groupgrad']) {
+      await tf.setBackend(backend);
+      assert.deepEqual(
+        [300, 135e6, 500e6, 1e11].map((size) => sequencesPerDecodingStep(policy(size))),
+        [4e7, 88, 24, 1],
+      );
+    }
+  });
 });

@@ -2,7 +2,7 @@
 // in an order that depends only on k, so that no split changes a bit.
 //
 // B is packed in strips of columns, A block by block (kBlockK wide) in panels of rows by the thread that multiplies
-// them.
+// them, or once for all threads if it is small.
 #include "state.hpp"
 
 namespace groupgrad::engine {
@@ -23,6 +23,8 @@ namespace {
 
 // Maximum rows of A that one thread packs and keeps in its cache.
 constexpr int64_t kRowsPerBlock = 128;
+// A left factor that is packed for all threads takes at most this many bytes; the caller packs it.
+constexpr int64_t kBytesPerPanel = int64_t(1) << 20;
 // A right factor that is packed for a single product is packed in pieces of at most this many bytes.
 constexpr int64_t kBytesPerPiece = int64_t(8) << 20;
 // A piece should be at least this many strips wide.
@@ -78,7 +80,8 @@ class Product {
         std::byte* to = scratch.data() + panel;
         for (int64_t strip = 0; strip < strips_; ++strip) packStrip(i, strip, 0, k, to + strip * stripBytes(k));
         for (int64_t row = 0; row < r_.m; row += rowsPerBlock_) {
-          multiply(i, row, std::min(r_.m, row + rowsPerBlock_), {to, 0, strips_, 0, k}, 0, strips_, scratch.data());
+          multiply(i, row, std::min(r_.m, row + rowsPerBlock_), {to, 0, strips_, 0, k}, 0, strips_, nullptr,
+                   scratch.data());
         }
       });
     } else {
@@ -139,18 +142,38 @@ class Product {
     const int64_t count = piece.end - piece.begin;
     const int64_t splits = std::clamp<int64_t>((4 * s_.threads() + blocks - 1) / blocks, 1, count);
     const int64_t perSplit = (count + splits - 1) / splits;
+    // In decoding each thread would pack the same few rows for every split, which takes as long as a good part of the
+    // product with a narrow matrix.
+    const std::byte* panels = blocks == 1 && splits > 1 ? packOnce(i, piece) : nullptr;
     s_.forEach(blocks * splits, workOf(r_.m, count, piece.bottom - piece.top), kWorkPerThread, [&](int64_t unit) {
       const int64_t row = unit / splits * rows, first = piece.begin + unit % splits * perSplit;
       const int64_t last = std::min(piece.end, first + perSplit);
       if (first >= last || row >= r_.m) return;
       const State::Scratch scratch(s_);
-      multiply(i, row, std::min(r_.m, row + rows), piece, first, last, scratch.data());
+      multiply(i, row, std::min(r_.m, row + rows), piece, first, last, panels, scratch.data());
     });
   }
 
-  // Rows [row, rowEnd) by strips [first, last) of a piece on this thread.
+  int64_t panelBytes() const { return (r_.m + kernel_.rows) * kPanelStride; }
+
+  // All rows of A for a piece, a panel for each block of k; null if they are too large.
+  const std::byte* packOnce(int64_t i, const Piece& piece) const {
+    const int64_t blocks = (piece.bottom - piece.top + kBlockK - 1) / kBlockK;
+    if (blocks * panelBytes() > kBytesPerPanel) return nullptr;
+    std::byte* panels = s_.panels.reserve(blocks * panelBytes());
+    const float* a = r_.a + int64_t(r_.batchA[size_t(i)]);
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t k = piece.top + block * kBlockK;
+      kernel_.packRows(a + k * r_.strideK, r_.strideM, r_.strideK, r_.m, std::min(kBlockK, piece.bottom - k),
+                       panels + block * panelBytes());
+    }
+    return panels;
+  }
+
+  // Rows [row, rowEnd) by strips [first, last) of a piece on this thread. `panels`: from packOnce; without, A is packed
+  // to `scratch`.
   void multiply(int64_t i, int64_t row, int64_t rowEnd, const Piece& piece, int64_t first, int64_t last,
-                std::byte* panel) const {
+                const std::byte* panels, std::byte* scratch) const {
     const int64_t rows = rowEnd - row, n = r_.right.n;
     const float* a = r_.a + int64_t(r_.batchA[size_t(i)]) + row * r_.strideM;
     float* c = r_.c + (i * r_.m + row) * n;
@@ -165,7 +188,8 @@ class Product {
     if (kernel_.enter) kernel_.enter();
     for (int64_t k = piece.top; k < piece.bottom; k += kBlockK) {
       const int64_t block = std::min(kBlockK, piece.bottom - k);
-      kernel_.packRows(a + k * r_.strideK, r_.strideM, r_.strideK, rows, block, panel);
+      if (!panels) kernel_.packRows(a + k * r_.strideK, r_.strideM, r_.strideK, rows, block, scratch);
+      const std::byte* panel = panels ? panels + (k - piece.top) / kBlockK * panelBytes() : scratch;
       for (int64_t strip = first; strip < last; ++strip) {
         const std::byte* b = stripAt(strip, k);
         const int64_t column = strip * kernel_.columns, width = std::min<int64_t>(kernel_.columns, n - column);

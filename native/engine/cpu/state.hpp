@@ -52,6 +52,7 @@ class State {
   InstructionSet set;
   std::unique_ptr<groupgrad::cpu::ThreadPool> pool;
   Buffer strips;  // a right factor, packed for one product
+  Buffer panels;  // a left factor, packed for one product
 
   const Kernels& kernels() const { return *set.kernels; }
   int threads() const { return pool->size(); }
