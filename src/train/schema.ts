@@ -22,7 +22,7 @@ import { advantageFields, callFields, lossFields, resolveLoss } from '../loss/co
 import type { LossConfig } from '../loss/option-types.js';
 import { presets, usualPreset } from '../loss/presets.js';
 import { checkStops, cutBounds } from '../rollout/engine.js';
-import { engineMaximum, maxWork } from '../rollout/pass-size.js';
+import { engineMaximum, maxWork } from '../rollout/pass-bounds.js';
 import { usualMaxTokens, usualPromptLength } from '../rollout/token-task.js';
 
 const objectives = ['sum-then-normalize', 'normalize-then-sum'] as const;
