@@ -32,9 +32,7 @@ struct ClusterGradient {
   enum Form : int32_t {
     general,   // `row` as it is
     sloped,    // with y = x scale - row.maximum
-    constant,  // the same without a slope, in 32 bits
-    positive,  // exp2(x scale - row.maximum), in 16 bits
-    negative,  // and with a minus sign
+    constant,  // the same without a slope
   };
   RowGradient row;
   Form form;
@@ -317,19 +315,15 @@ __device__ SliceSums sumSlice(const Slice<Element>& slice, int64_t vocab, const 
 }
 
 // fn(the gradient's form).
-template <class Element, class F>
+template <class F>
 __device__ __forceinline__ void withForm(const ClusterGradient& g, const F& fn) {
   using Form = ClusterGradient::Form;
   if (g.form == Form::general) {
     fn(std::integral_constant<Form, Form::general>());
   } else if (g.form == Form::sloped) {
     fn(std::integral_constant<Form, Form::sloped>());
-  } else if constexpr (Element::kPerWord == 1) {
-    fn(std::integral_constant<Form, Form::constant>());
-  } else if (g.form == Form::positive) {
-    fn(std::integral_constant<Form, Form::positive>());
   } else {
-    fn(std::integral_constant<Form, Form::negative>());
+    fn(std::integral_constant<Form, Form::constant>());
   }
 }
 
@@ -348,10 +342,8 @@ __device__ __forceinline__ uint32_t differentiated(const RowGradient& g, uint32_
       if constexpr (form == Form::sloped) {
         const float clamped = fmaxf(y, kExp2Low);
         value = exp2Fast(clamped) * (g.constant + g.slope * clamped);
-      } else if constexpr (form == Form::constant) {
-        value = exp2Fast(y) * g.constant;
       } else {
-        value = form == Form::negative ? -exp2Fast(y) : exp2Fast(y);
+        value = exp2Fast(y) * g.constant;
       }
     }
     return Element::pack(x);
@@ -371,7 +363,7 @@ __device__ void storeGradient(const Slice<Element>& slice, const ClusterGradient
 #pragma unroll 1
   for (int q = 0; q < kChunks; ++q) {
     const int from = q * slice.chunk, count = slice.chunkEnd(q);
-    withForm<Element>(g, [&](auto form) {
+    withForm(g, [&](auto form) {
       const auto of = [&](uint32_t word) { return differentiated<Element, form>(g.row, word, scale); };
       withAccess<Element>(vocab, slice.misalignment, [&](auto turns) {
         turns.forEach(row, from, count, [&](int number, auto turn) {
@@ -461,13 +453,6 @@ __device__ ClusterGradient formOf(const RowGradient& g, float scale) {
   ClusterGradient out{g, Form::general, mayOverflow<Element>(g)};
   const Frame frame(g.maximum, scale);
   if (g.kind != RowGradient::values || !frame.fused) return out;
-  constexpr bool kHalves = Element::kPerWord > 1;
-  if (kHalves && g.slope == 0) {
-    // The constant's logarithm joins the exponent, whose rounding is far below that of 16 bits.
-    out.form = g.constant < 0 ? Form::negative : Form::positive;
-    out.row.maximum = frame.scaled - (log2f(fabsf(g.constant)) - frame.rest);
-    return out;
-  }
   out.form = g.slope != 0 ? Form::sloped : Form::constant;
   const float factor = exp2f(-frame.rest);
   out.row.maximum = frame.scaled;

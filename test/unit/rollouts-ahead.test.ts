@@ -25,6 +25,7 @@ import type { Task } from '../../src/tasks/index.js';
 import { createTrainer } from '../../src/train/grpo.js';
 import { ExampleOrder } from '../../src/train/order.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
+import { quickBackend } from '../support/backend.js';
 import type { Body, FakeServer } from '../support/fake-server.js';
 import { words, wordTask } from '../support/model-folder.js';
 import { lora, often, open, patience, type Scene, scene, vllmOf } from '../support/rollout-scene.js';
@@ -139,7 +140,7 @@ function engineOf(
 }
 
 describe('completions sampled ahead', () => {
-  before(() => startBackend('wasm'));
+  before(() => startBackend(quickBackend));
 
   for (const maxStaleness of [1, 2, 3]) {
     test(
@@ -722,7 +723,7 @@ describe('completions sampled ahead', () => {
 });
 
 describe('calls of servers that overlap', () => {
-  before(() => startBackend('wasm'));
+  before(() => startBackend(quickBackend));
 
   const job = <T>(group: number, run: (url: string, signal: AbortSignal) => Promise<T>) => ({
     group,
