@@ -373,6 +373,20 @@ void policyRequest(Random& random) {
     if (!inputs.isIn(token) && gradient[static_cast<std::size_t>(token)] != 0)
       fail("the gradient of a masked token is not zero");
   }
+
+  // Without an entropy term entropies have no gradient, whatever a call before left in the workspace.
+  const DeviceArray<float> entropies(generate<float>(shape.tokens(), [&] { return random.uniform(0, 3); }));
+  const DeviceArray<float> gradEntropies(shape.tokens());
+  request.entropies = entropies.get();
+  request.grad_entropies = gradEntropies.get();
+  request.config.top_quantile = 1;
+  for (const double coefficient : {0.5, 0.0}) {
+    request.config.entropy_coefficient = coefficient;
+    run();
+  }
+  for (const float value : gradEntropies.read()) {
+    if (value != 0) fail("entropies have a gradient without an entropy term");
+  }
 }
 
 void advantageRequest(Random& random) {

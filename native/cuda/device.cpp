@@ -221,7 +221,7 @@ Probe probe() {
 }
 
 cudaError_t readTraits(int device, DeviceTraits& traits) {
-  int major = 0, clusters = 0;
+  int major = 0, clusters = 0, compiled = 0;
   traits.device = device;
   cudaError_t error = cudaDeviceGetAttribute(&traits.multiprocessors, cudaDevAttrMultiProcessorCount, device);
   if (error == cudaSuccess) {
@@ -229,8 +229,9 @@ cudaError_t readTraits(int device, DeviceTraits& traits) {
   }
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
-  traits.clusters = major >= 9 && clusters != 0;
-  traits.overlaps = major >= 9;
+  if (error == cudaSuccess) error = compiledArchitecture(compiled);
+  traits.overlaps = major >= 9 && compiled >= 90;
+  traits.clusters = traits.overlaps && clusters != 0;
   return error;
 }
 

@@ -37,6 +37,8 @@ struct DeviceTraits {
   bool overlaps = false;                 // whether a kernel can start before the stream's previous one has ended
 };
 cudaError_t readTraits(int device, DeviceTraits&);
+// The architecture that the kernels over logits were compiled for, as 90 for 9.0: a newer device may run older code.
+cudaError_t compiledArchitecture(int& architecture);
 
 // `rewards` may be null; otherwise the loss uses its advantages. The policy loss computes them in its own launch.
 cudaError_t advantages(const Stream&, const DeviceRewards&, AdvantageMetrics* metrics);

@@ -36,9 +36,15 @@ cudaError_t clusterRanks(const DeviceTraits& traits, int64_t vocab, int& ranks) 
   cudaError_t error = allowSharedMemory(kernel, traits.device, traits.sharedMemoryPerBlock);
   const auto use = [&](int blocks) {
     if (error != cudaSuccess || ranks != 0 || slice(blocks) > room) return;
-    if (blocks > kPortableRanks) error = allowWideClusters(kernel, traits.device);
+    const bool wide = blocks > kPortableRanks;
     bool fits = false;
-    if (error == cudaSuccess) error = clusterFits(kernel, traits.device, clusterShape(1, vocab, blocks, kBytes), fits);
+    cudaError_t asked = wide ? allowWideClusters(kernel, traits.device) : cudaSuccess;
+    if (asked == cudaSuccess) asked = clusterFits(kernel, traits.device, clusterShape(1, vocab, blocks, kBytes), fits);
+    if (wide && asked != cudaSuccess) {
+      cudaGetLastError();  // the device does not know such clusters
+      return;
+    }
+    error = asked;
     if (fits) ranks = blocks;
   };
   if (slice(portable) > good) use(kMaxRanks);
@@ -94,6 +100,13 @@ cudaError_t launchVisit(const DeviceTraits& traits, cudaStream_t stream, RowVisi
 }
 
 }  // namespace
+
+cudaError_t compiledArchitecture(int& architecture) {
+  cudaFuncAttributes attributes{};
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, clusterRows<Float32, RowVisit::forward>);
+  architecture = attributes.ptxVersion;
+  return error;
+}
 
 RowsLaunch::RowsLaunch(const LogitsRequest& request)
     : request(request),

@@ -60,7 +60,7 @@ constexpr int64_t goodSlice(int64_t sharedMemoryPerBlock) {
   constexpr int64_t kReserved = 1024;
   return (sharedMemoryPerBlock + kReserved) / kClusterBlocks / 16 * 16 - kReserved - kClusterHeader - 16;
 }
-static_assert(151936 / 8 * 4 <= goodSlice(227 * 1024), "the largest common vocabulary in float32, on an H100");
+static_assert(151936 / 8 * 4 <= goodSlice(227 * 1024), "Qwen's vocabulary in float32, on an H100");
 
 // A whole number of 16-byte vectors.
 inline int64_t logitsPerSlice(int64_t vocab, int ranks, int elementBytes) {
@@ -158,7 +158,7 @@ __device__ __forceinline__ uint32_t largerWord(uint32_t a, uint32_t b) {
 }
 
 // How threads access a row in shared memory: in turns of a vector of 16 bytes, or of a word where the vocabulary has no
-// whole number of vectors, so that rows of any alignment are read without bank conflicts. `kWhole`: at once; the row's
+// whole number of vectors and rows begin anywhere: words are read without bank conflicts. `kWhole`: at once; the row's
 // alignment may not allow it.
 template <class Element, bool kVectors, bool kWhole>
 struct Access {
@@ -410,8 +410,8 @@ __device__ void storeGradient(const Slice<Element>& slice, const ClusterGradient
 __device__ inline RowTotals outOfFrame(float maximum, const Frame& frame, double sum, double moment) {
   if (!frame.fused || sum == 0) return {maximum, sum, moment};
   const double factor = exp2f(-frame.rest);
-  const double shifted = factor * (moment - frame.rest * sum);
-  return {maximum, 1 + factor * (sum - exp2Fast(frame.rest)), shifted > 0 ? 0 : shifted};
+  const double shifted = multiply(factor, multiplyAdd(-double(frame.rest), sum, moment));
+  return {maximum, multiplyAdd(factor, sum - double(exp2Fast(frame.rest)), 1.0), shifted > 0 ? 0 : shifted};
 }
 
 // The sums of the whole row, from those of every thread of the cluster. By all threads; the first warp gets them.

@@ -68,16 +68,20 @@ const vocabularies = [
   2050,
   4095,
   4097,
-  10239,
-  10240,
+  8191,
+  8192,
+  8200,
   10241,
-  20479,
-  20481,
-  20488,
+  19043,
+  19044,
+  19048,
+  38087,
+  38088,
+  38089,
+  38096,
   32000,
-  40961,
   50257,
-  ...(emulated ? [128256] : [81921, 128256, 151936, 163841, 262144, 600001]),
+  ...(emulated ? [128256] : [76176, 76184, 128256, 151936, 152361, 262144, 600001]),
 ];
 
 describe('sizes', { skip }, () => {
@@ -139,7 +143,7 @@ describe('sizes', { skip }, () => {
           const actual = logitsLoss(input, config, { device: 'cuda' });
           const label = `${kind}, vocabulary ${vocab}`;
           assertClose(actual.logProbs, expected.logProbs, 'float32', `${label}: logProbs`);
-          // The largest logit's exponent is off by the rounding of a number below 128, and so is float32's rounding of it.
+          // A frame's rest is up to 2^-17, and float32 rounds what the largest logit adds of it.
           assertClose(actual.entropies, expected.entropies, 'float32', `${label}: entropies`, 2 ** -42);
           assertClose(actual.gradLogits, expected.gradLogits, dtype, `${label}: gradLogits`);
           assert.equal(actual.metrics.nonFinite, expected.metrics.nonFinite, label);
@@ -151,7 +155,7 @@ describe('sizes', { skip }, () => {
     });
 
     test(`a row's bits do not depend on where it starts, ${dtype}`, () => {
-      for (const vocab of [7, 2049, 20481, 50257]) {
+      for (const vocab of [7, 2049, 19048, 50257]) {
         const row = logitsOf(vocab, vocab, dtype);
         const seen: string[] = [];
         for (let stride = vocab; stride < vocab + 9; stride++) {

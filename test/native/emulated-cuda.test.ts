@@ -109,6 +109,13 @@ test('float32 logits of the largest vocabularies leave a multiprocessor space fo
   assert.ok(Math.abs(portable.loss - large.loss) <= 2 ** -22 * Math.abs(large.loss));
 });
 
+test('code for an older architecture uses nothing of a newer device', { skip }, () => {
+  const launched = (device: Record<string, string>) =>
+    emulated('console.log(logits(30000))', { SIMT_TRACE: '1', ...device }).launches.join('\n');
+  assert.match(launched({}), /overlapping/);
+  assert.doesNotMatch(launched({ SIMT_COMPILED: '80' }), /clusters of ([2-9]|1\d)|overlapping/);
+});
+
 test('the runtime is asked only once how to launch a kernel', { skip }, () => {
   emulated(
     `for (let i = 0; i < 30; i++) {

@@ -83,7 +83,7 @@ std::vector<Candidate> candidates() {
   // Clusters; clusters of 16; blocks that keep a row, and blocks that keep little of it.
   int index = 0;
   for (const auto& [capability, sharedKib] :
-       {std::pair("90", "227"), std::pair("90", "3"), std::pair("80", "163"), std::pair("75", "7")}) {
+       {std::pair("90", "227"), std::pair("90", "12"), std::pair("80", "163"), std::pair("75", "7")}) {
     setenv("SIMT_CAPABILITY", capability, 1);
     setenv("SIMT_SHARED_KIB", sharedKib, 1);
     cudaSetDevice(index++);

@@ -114,6 +114,8 @@ struct Coordinates {
 };
 const Coordinates& here();
 void yieldThread();
+// The architecture that the kernels are said to be compiled for, as 90 for 9.0.
+int compiledArchitecture();
 // All threads of a block must be at the same place.
 void blockBarrier(const char* file, int line);
 void warpBarrier();
@@ -181,6 +183,14 @@ template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments... arguments) {
   return simt::runKernel(reinterpret_cast<const void*>(kernel), *config, [&] { kernel(arguments...); });
+}
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
+template <class Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+  attributes->ptxVersion = simt::compiledArchitecture();
+  return cudaSuccess;
 }
 template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute attribute, int value) {

@@ -476,6 +476,7 @@ cudaError_t runKernel(const void* kernel, const cudaLaunchConfig_t& config, cons
   return cudaSuccess;
 }
 
+int compiledArchitecture() { return setting("SIMT_COMPILED", setting("SIMT_CAPABILITY", 90)); }
 void awaitEarlierKernels() { ++machine.awaited; }
 
 // ---- The runtime ------------------------------------------------------------------------------------------------
