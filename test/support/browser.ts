@@ -88,7 +88,16 @@ export class BrowserPage {
     const exit = hasEnded || once(this.process, 'exit');
     this.process.kill('SIGKILL');
     await exit;
-    rmSync(this.profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    // Its other processes end a little later, and write until then.
+    for (let left = 20; ; left--) {
+      try {
+        rmSync(this.profile, { recursive: true, force: true });
+        return;
+      } catch (error) {
+        if (left === 0) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
   }
 
   private async ask(method: string, params: Record<string, unknown> = {}): Promise<Record<string, unknown>> {
