@@ -60,7 +60,8 @@ async function main(): Promise<number> {
     policy,
     train,
     evaluate: { heldOut: distinct(addition({ digits: [2, 2], seed, split: 'held-out' }), heldOutCount) },
-    evaluation: { atStart: false, every: Math.max(1, steps) },
+    // Before and after reinforcement only, below.
+    evaluation: { atStart: false, every: steps + 1 },
     warmStart,
     optimizer: { learningRate: 1e-3, warmupSteps, schedule: 'linear', totalSteps: Math.max(1, steps) },
     seed,

@@ -31,7 +31,7 @@ struct Frame {
 struct ClusterGradient {
   enum Form : int32_t {
     general,   // `row` as it is
-    sloped,    // with y = x scale - row.maximum
+    sloped,    // exp2(y) (constant + slope y) with y = x scale - row.maximum: the maximum is a frame's `scaled`
     constant,  // the same without a slope
   };
   RowGradient row;
