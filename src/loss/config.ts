@@ -177,7 +177,7 @@ export const entropyFields = {
 };
 
 /** Bounds that are off are infinite, and NaN is for the call to decide. */
-const choices = {
+export const lossFields = {
   ratio: choice(ratios, {
     default: 'token',
     doc: "Which importance ratio: per token, per sequence (GSPO), or GSPO's value with a per-token gradient (GSPO-token).",
@@ -208,10 +208,6 @@ const choices = {
     otherwise: 'none',
     doc: 'Off-policy sequence mask (DeepSeek-V3.2): A < 0 tokens of a sequence whose mean ℓ° − ℓ exceeds this are dropped.',
   }),
-};
-
-export const lossFields = {
-  ...choices,
   kl: omittable(klFields, {
     type: 'KlConfig',
     doc: 'The KL term.',
