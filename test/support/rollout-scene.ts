@@ -14,7 +14,7 @@ import {
 import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { type FakeServer, type Faults, fakeServer } from './fake-server.js';
-import { wordTask, writeModelFolder } from './model-folder.js';
+import { tinyConfig, wordTask, writeModelFolder } from './model-folder.js';
 import { temporaryFolder } from './trainer.js';
 
 /** Differs within every group from the first step on. */
@@ -23,6 +23,9 @@ export const lora = { rank: 2, alpha: 8 };
 
 /** Fast where a server fails. */
 export const patience = { backOff: 5, retries: 4 };
+
+/** Of the model in a scene's folder. */
+export const sceneConfig = { ...tinyConfig, num_hidden_layers: 1 };
 
 export interface Scene {
   parent: string;
@@ -33,7 +36,7 @@ export interface Scene {
 
 export async function scene(t: TestContext, ...faults: Faults[]): Promise<Scene> {
   const parent = temporaryFolder(t);
-  const model = writeModelFolder(join(parent, 'model'));
+  const model = writeModelFolder(join(parent, 'model'), { config: sceneConfig });
   const servers: FakeServer[] = [];
   for (const some of faults.length > 0 ? faults : [{}]) servers.push(await fakeServer(t, model, some));
   return { parent, model, servers, adapters: join(parent, 'adapters') };

@@ -27,8 +27,8 @@ import { createTrainer } from '../../src/train/grpo.js';
 import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { quickBackend } from '../support/backend.js';
 import { fakeServer } from '../support/fake-server.js';
-import { tensorsOf, tinyConfig, writeModelFolder } from '../support/model-folder.js';
-import { lora, open, patience, scene, vllmOf } from '../support/rollout-scene.js';
+import { tensorsOf, writeModelFolder } from '../support/model-folder.js';
+import { lora, open, patience, scene, sceneConfig, vllmOf } from '../support/rollout-scene.js';
 import { readLines, stepsOf, tinyOptions } from '../support/trainer.js';
 
 const quiet = { output: null };
@@ -215,9 +215,9 @@ describe('rollouts by servers', () => {
 
   test('a server with another model is detected in the first step', async (t) => {
     const at = await scene(t);
-    const tensors = tensorsOf(tinyConfig);
+    const tensors = tensorsOf(sceneConfig);
     for (const { values } of Object.values(tensors)) (values as Float32Array).reverse();
-    const other = writeModelFolder(join(at.parent, 'other'), { tensors });
+    const other = writeModelFolder(join(at.parent, 'other'), { config: sceneConfig, tensors });
     const server = await fakeServer(t, other);
     const trainer = await open(t, at.model, { rollout: vllmOf({ ...at, servers: [server] }) });
     assert.match(await failure(trainer), /computes with different weights: the mean difference is above 0.1/);
@@ -529,6 +529,8 @@ describe('options of rollouts', () => {
       loss: presets.vespo,
       importanceSampling: { mode: 'token_truncate' },
       hadw: undefined,
+      // Samples completions of different lengths.
+      seed: 7,
     });
     const [{ groups, metrics }] = await stepsOf(trainer, 1);
     // v = π / μ of the whole completion: exp(−shift) for each of its tokens.
