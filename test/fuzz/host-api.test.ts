@@ -29,7 +29,7 @@ import { fill, seeded } from '../support/random.js';
 import { repeats } from '../support/sets.js';
 
 const given = process.env.GROUPGRAD_FUZZ_RUNS;
-const parameters = given ? { numRuns: Number(given) } : { numRuns: repeats(1500, 8000), seed: 1 };
+const parameters = given ? { numRuns: Number(given) } : { numRuns: repeats(800, 8000), seed: 1 };
 
 type Fields = Record<string, unknown>;
 type Arguments = unknown[];

@@ -284,10 +284,10 @@ function checkLogits(input: LogitsInput, config: LossConfig, label: string): Flo
 }
 
 /**
- * One in this many combinations is checked; in the slow set, all. Each surrogate and ratio begins with a different one, so that
- * few combinations are never checked.
+ * One in this many combinations is checked; in the slow set, all. Each surrogate and ratio begins with a different one, and 11
+ * divides no number of options, so that few combinations are never checked.
  */
-const oneIn = repeats(5, 1);
+const oneIn = repeats(11, 1);
 let first = 0;
 
 for (const [name, surrogate] of Object.entries(surrogates)) {
@@ -341,9 +341,11 @@ for (const [name, surrogate] of Object.entries(surrogates)) {
 
 test('logitsLoss: every variation', () => {
   let seed = 2000;
+  let combination = first++;
   for (const [variation, { config: extra, kl: klExtra, change }] of Object.entries(variations)) {
     for (const [name, surrogate] of Object.entries(surrogates)) {
       const random = seeded(seed++);
+      if (combination++ % oneIn > 0) continue;
       const input: LogitsInput = { ...logitsInput(random), temperature: 1.3 };
       change?.(input, random);
       const kl = random.pick(klTerms);

@@ -12,7 +12,7 @@ import { type Learned, resultsFile, type StudyResults } from '../../examples/stu
 import { tablesOf } from '../../examples/studies/ladder/tables.js';
 import { digits } from '../../examples/studies/markdown.js';
 import { root, typescript } from '../support/native.js';
-import { trainingSet } from '../support/sets.js';
+import { slowSet, trainingSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const committedText = readFileSync(join(root, 'bench/results/hadw-ladder.json'), 'utf8');
@@ -28,7 +28,9 @@ function runStudy(...args: string[]): string {
   return stdout;
 }
 
-test('the shortened study agrees with theory and with the committed expectations, and writes what it prints', (t) => {
+test('the shortened study agrees with theory and with the committed expectations, and writes what it prints', {
+  skip: slowSet('simulates for ten seconds'),
+}, (t) => {
   const out = temporaryFolder(t);
   const printed = runStudy('--quick', '--out', out);
   const text = readFileSync(join(out, 'hadw-ladder.json'), 'utf8');

@@ -436,7 +436,7 @@ describe('the package', { skip }, () => {
     t.diagnostic(outputOf(rebuilt).trim());
   });
 
-  test('npx in a checkout runs the checkout', (t) => {
+  test('npx in a checkout runs the checkout', { skip: slowSet('installs once more') }, (t) => {
     const built = join(checkout, 'build', 'Release', 'groupgrad.node');
     copyFileSync(addon as string, built);
     const main = join(checkout, 'dist', 'cli', 'main.js');
@@ -508,7 +508,9 @@ describe('the package', { skip }, () => {
     assert.deepEqual(readdirSync(cached), ['addons']);
   });
 
-  test('without an addon for the platform: what is missing, and the commands to install it', (t) => {
+  test('without an addon for the platform: what is missing, and the commands to install it', {
+    skip: slowSet('installs once more'),
+  }, (t) => {
     const home = join(folder, 'bare');
     if (!install(t, 'npm with --ignore-scripts', [tarball], home)) return;
     rmSync(join(home, 'node_modules', 'groupgrad', 'prebuilds'), { recursive: true });

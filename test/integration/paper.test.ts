@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'node:test';
+import test, { type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import math from '../../examples/paper/math.js';
 import { benchmarks } from '../../src/tasks/benchmarks.js';
@@ -14,11 +14,15 @@ import { callInThread } from '../support/cli.js';
 import { elements } from '../support/markup.js';
 import { tinyConfig, tinyTokenizer, words, writeModelFolder } from '../support/model-folder.js';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const variants = ['grpo', 'grpo+hadw', 'gspo', 'gspo+hadw', 'dapo', 'dapo+hadw'];
 
-test('table 1 of the paper is filled for a small model, and resumes', { timeout: 300_000 }, async (t) => {
+const timeout = 300_000;
+
+/** A small model, its files, and the command that fills the table with it. */
+function table(t: TestContext) {
   const folder = temporaryFolder(t);
   // The words of the benchmark's prompt are in its vocabulary.
   const prompt = benchmarks.minerva.template.replace('{prompt} ', '').split(' ');
@@ -33,7 +37,6 @@ test('table 1 of the paper is filled for a small model, and resumes', { timeout:
   };
   const problems = words.flatMap((a) => words.map((b) => ({ problem: `${a} ${b}`, answer: 'b', type: a })));
   const [train, own] = [path('train.jsonl', problems), path('own.jsonl', problems.slice(0, 20))];
-  const out = join(folder, 'table');
   const settings = (steps: number) => [
     `base.policy.model=${model}`,
     `base.train=${JSON.stringify({ data: train, prompt: 'problem', verify: 'exact' })}`,
@@ -55,6 +58,34 @@ test('table 1 of the paper is filled for a small model, and resumes', { timeout:
     return ['compare', 'examples/paper/math.ts', '--out', to, '--jobs', '2', ...set];
   };
   const compare = (...args: Parameters<typeof call>) => callInThread(...call(...args));
+  return { folder, path, problems, own, call, compare };
+}
+
+function resultOf(out: string) {
+  return JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8'));
+}
+
+test('table 1 of the paper is filled for two methods', { timeout }, (t) => {
+  const { folder, compare } = table(t);
+  const out = join(folder, 'table');
+  const some = ['grpo', 'grpo+hadw'] as const;
+  const chosen = JSON.stringify(Object.fromEntries(some.map((name) => [name, math.variants[name]])));
+  const { status, stdout, stderr } = compare(out, 1, `variants=${chosen}`, 'pairs=[["grpo+hadw","grpo"]]');
+  assert.equal(status, 0, stdout + stderr);
+  const { rows, pairs } = resultOf(out).benchmarks;
+  assert.deepEqual(
+    rows.map((row: { variant: string | null }) => row.variant),
+    [null, ...some],
+  );
+  assert.ok(rows[0].values[0].mean > 0, 'otherwise the table says nothing');
+  assert.deepEqual([pairs.length, pairs[0].variant, pairs[0].baseline], [1, 'grpo+hadw', 'grpo']);
+  assert.match(stdout, /^grpo\+hadw +\d.* \[.*\] to grpo$/m);
+});
+
+const skip = slowSet('makes eight runs');
+test('table 1 of the paper is filled for a small model, and resumes', { timeout, skip }, async (t) => {
+  const { folder, path, problems, own, call, compare } = table(t);
+  const out = join(folder, 'table');
 
   const nothing = callInThread('compare', 'examples/paper/math.ts');
   assert.equal(nothing.status, 1);
@@ -70,8 +101,7 @@ test('table 1 of the paper is filled for a small model, and resumes', { timeout:
   const { status, stdout, stderr } = compare(out, 2);
   assert.equal(status, 0, stdout + stderr);
 
-  const result = JSON.parse(readFileSync(join(out, 'comparison.json'), 'utf8'));
-  const { rows, pairs } = result.benchmarks;
+  const { rows, pairs } = resultOf(out).benchmarks;
   assert.deepEqual(
     rows.map((row: { variant: string | null }) => row.variant),
     [null, ...variants],

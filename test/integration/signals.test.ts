@@ -230,7 +230,7 @@ describe('a warm start', { concurrency: false }, () => {
     ['SIGINT', 130],
     ['SIGKILL', 'SIGKILL'],
   ] as const) {
-    const skip = signal !== 'SIGKILL' && slowSet('trains twice and more');
+    const skip = slowSet('trains twice and more');
     test(`that ${signal} has ended goes on where it was saved`, { timeout, skip }, async (t) => {
       const { file, runDir } = writeConfig(t, warm);
       // Only the process that is killed saves every update.
@@ -337,7 +337,8 @@ describe('a comparison', { concurrency: false }, () => {
 
   const savedSteps = (out: string) => runs(out).map((run) => Number(newest(run)!.slice(5)));
 
-  test('saves its runs without their endless steps, on a second signal', { timeout }, async (t) => {
+  const waits = slowSet('starts five processes and more');
+  test('saves its runs without their endless steps, on a second signal', { timeout, skip: waits }, async (t) => {
     const { comparison, file, out, at } = await hangInBoth(t);
     comparison.child.kill('SIGTERM');
     await until(() => comparison.output().includes('SIGTERM: finishing the running steps (at most 20 s)'), comparison);
@@ -359,7 +360,6 @@ describe('a comparison', { concurrency: false }, () => {
     });
   });
 
-  const waits = slowSet('starts five processes');
   test('saves them when their grace period is over', { timeout, skip: waits }, async (t) => {
     const { comparison, out } = await hangInBoth(t, '--grace', '0.5');
     comparison.child.kill('SIGINT');

@@ -35,9 +35,10 @@ import { testedDevices } from '../support/devices.js';
 import { drawLogits, drawPolicy } from '../support/draw.js';
 import { float64Logits, float64Policy } from '../support/float64.js';
 import { seeded } from '../support/random.js';
+import { repeats } from '../support/sets.js';
 
 const u = 2 ** -24;
-const draws = 400;
+const draws = repeats(200, 400);
 
 /** The separate terms of a loss, as changes to its plan. `unit`: the KL term with k' = 1, for β times the aggregation. */
 function terms<P extends PolicyPlan | LogitsPlan>(plan: P): Record<'surrogate' | 'kl' | 'unit', P> {

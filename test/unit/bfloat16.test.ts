@@ -22,6 +22,7 @@ import type { LoadedPolicy } from '../../src/weights/pretrained-policy.js';
 import { engine as api, noEngine as skip, useEngine } from '../support/engine.js';
 import { tensorsOf, tinyConfig, writeModelFolder } from '../support/model-folder.js';
 import { typescript } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const config = {
@@ -279,7 +280,9 @@ describe('on the backend groupgrad', { skip }, () => {
     assert.equal(api!.getPrecision(), 'float32');
   });
 
-  test('loading a BF16 file with LoRA takes about half the memory', async () => {
+  test('loading a BF16 file with LoRA takes about half the memory', {
+    skip: slowSet('loads 36 million weights twice'),
+  }, async () => {
     const own = { ...tinyConfig, hidden_size: 512, intermediate_size: 1024, vocab_size: 65_536 };
     const tensors = tensorsOf({ ...own, tie_word_embeddings: true });
     const folder = join(parent, 'large');

@@ -45,7 +45,7 @@ for (const [backend, start] of Object.entries(backends)) {
   const skip = backend === 'groupgrad' && !loaded.addon ? loaded.reason : false;
   describe(`sampling on ${backend}`, { skip }, () => {
     /** One after the other takes longest. */
-    const rowsAtOnce = [20, 5, 1].slice(0, backend === 'wasm' ? repeats(2, 3) : 3);
+    const rowsAtOnce = [20, 5, 1].slice(0, backend === 'wasm' ? repeats(1, 3) : 3);
     let policy: Policy;
     before(async () => {
       await start();

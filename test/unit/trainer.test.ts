@@ -223,10 +223,14 @@ describe('the reinforcement loop', () => {
   before(async () => void (await startBackend('wasm')));
 
   test('a step reports how long it has blocked the event loop, and a notice says that signals have to wait', async (t) => {
-    let milliseconds = 0;
+    // The clock is put ahead for a long time; nothing is handled meanwhile, as if the reward had computed for so long.
+    let [ahead, milliseconds] = [0, 0];
+    const now = performance.now.bind(performance);
+    t.mock.method(performance, 'now', () => now() + ahead);
     const busy = defineReward('busy', ({ completion }) => {
-      const began = performance.now();
-      while (performance.now() - began < milliseconds);
+      if (milliseconds > 1000) ahead += milliseconds;
+      const began = now();
+      while (milliseconds <= 1000 && now() - began < milliseconds);
       milliseconds = 0;
       return completion.tokens.length;
     });
