@@ -9,8 +9,9 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { root } from '../support/installed.js';
 import { typescript } from '../support/native.js';
 import { runProgram } from '../support/run-program.js';
+import { slowSet } from '../support/sets.js';
 
-test('docs/api is up to date', () => {
+test('docs/api is up to date', { skip: slowSet('runs TypeDoc') }, () => {
   const { status, output } = runProgram(process.execPath, ['scripts/api-docs.mjs', '--check'], { cwd: root });
   assert.equal(status, 0, output);
 });

@@ -8,6 +8,7 @@ import type { Comparison } from '../../src/bias/bias-study.js';
 import { callInThread } from '../support/cli.js';
 import { elements } from '../support/markup.js';
 import { root } from '../support/native.js';
+import { slowSet } from '../support/sets.js';
 import { temporaryFolder } from '../support/trainer.js';
 
 const bias = (...args: string[]) => callInThread('bias', ...args);
@@ -106,7 +107,8 @@ test('with --json, written files are reported on standard error', (t) => {
   assert.ok(existsSync(page));
 });
 
-test('results of few groups, of which perhaps none counts, are shown unchanged', () => {
+const skip = slowSet('simulates groups of 1024');
+test('results of few groups, of which perhaps none counts, are shown unchanged', { skip }, () => {
   // Groups of 2 with a mean of 0.16 differ by more than 0.3 in 8 % of 100.
   const { status, stdout } = bias('--group-sizes', '1024', '--samples', '100', '--epsilon', '0');
   assert.equal(status, 0);
