@@ -333,7 +333,8 @@ describe('the package', { skip }, () => {
     });
   }
 
-  test('without TensorFlow.js: the loss works, and training says what to install', (t) => {
+  const waits = slowSet('installs once more');
+  test('without TensorFlow.js: the loss works, and training says what to install', { skip: waits }, (t) => {
     const home = join(folder, 'alone');
     if (!install(t, 'npm with --ignore-scripts', [tarball], home)) return;
     checkLoss(runIn(home, program('auto')) as Answer);

@@ -29,6 +29,7 @@ import { quickBackend } from '../support/backend.js';
 import { fakeServer } from '../support/fake-server.js';
 import { tensorsOf, writeModelFolder } from '../support/model-folder.js';
 import { lora, open, patience, scene, sceneConfig, vllmOf } from '../support/rollout-scene.js';
+import { slowSet } from '../support/sets.js';
 import { readLines, stepsOf, tinyOptions } from '../support/trainer.js';
 
 const quiet = { output: null };
@@ -372,7 +373,8 @@ describe('rollouts by servers', () => {
     }
   });
 
-  test('training gets what the policy itself would have sampled', async (t) => {
+  const skip = slowSet('makes twenty steps of 32');
+  test('training gets what the policy itself would have sampled', { skip }, async (t) => {
     const at = await scene(t);
     const rises = async (rollout?: RolloutEngine) => {
       const trainer = await open(t, at.model, { rollout, groupSize: 8 });
