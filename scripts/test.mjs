@@ -75,6 +75,8 @@ if (usesDist && isStale()) {
 }
 await compileAll(['src', 'test', 'examples', 'bench'].filter(existsSync));
 
+/** Milliseconds after which a file that has not ended is ended, and named: longer than any takes on a slow machine. */
+const timeout = process.env.GROUPGRAD_TRAINING_TESTS === '1' ? undefined : 20 * 60_000;
 /** How many tests were left to each set, by its variable. */
 const left = { GROUPGRAD_SLOW_TESTS: 0, GROUPGRAD_TRAINING_TESTS: 0 };
 const times = args.includes('--times') ? mkdtempSync(join(tmpdir(), 'groupgrad-times-')) : undefined;
@@ -102,7 +104,7 @@ function isStale() {
 /** Runs files in one process each, `concurrency` at a time, and reports them. A failure sets the exit status of this process. */
 async function runFiles(files, concurrency) {
   if (files.length === 0) return;
-  const events = run({ files: files.map((file) => resolve(file)), concurrency });
+  const events = run({ files: files.map((file) => resolve(file)), concurrency, timeout });
   events.on('test:fail', () => {
     process.exitCode = 1;
   });

@@ -53,13 +53,23 @@ export class BrowserPage {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
     });
     const page = new BrowserPage(child, profile);
-    const { targetId } = await page.ask('Target.createTarget', { url: 'about:blank' });
-    page.session = (await page.ask('Target.attachToTarget', { targetId, flatten: true })).sessionId as string;
-    for (const domain of ['Page', 'Runtime', 'Log']) await page.ask(`${domain}.enable`);
+    try {
+      await page.show(url, width, height);
+      return page;
+    } catch (error) {
+      // Its caller has nothing to close, and a browser that goes on would keep the tests waiting.
+      await page.close();
+      throw error;
+    }
+  }
+
+  private async show(url: string, width: number, height: number): Promise<void> {
+    const { targetId } = await this.ask('Target.createTarget', { url: 'about:blank' });
+    this.session = (await this.ask('Target.attachToTarget', { targetId, flatten: true })).sessionId as string;
+    for (const domain of ['Page', 'Runtime', 'Log']) await this.ask(`${domain}.enable`);
     const screen = { width, height, deviceScaleFactor: 1, mobile: width < 600 };
-    await page.ask('Emulation.setDeviceMetricsOverride', screen);
-    await page.ask('Page.navigate', { url });
-    return page;
+    await this.ask('Emulation.setDeviceMetricsOverride', screen);
+    await this.ask('Page.navigate', { url });
   }
 
   /** The value of an expression in the page, which may be a promise. */
@@ -83,21 +93,23 @@ export class BrowserPage {
     return Buffer.from((await this.ask('Page.captureScreenshot', { format: 'png' })).data as string, 'base64');
   }
 
+  /** Does not throw: what a test closes after it would stay open. */
   async close(): Promise<void> {
     const hasEnded = this.process.exitCode !== null || this.process.signalCode !== null;
     const exit = hasEnded || once(this.process, 'exit');
     this.process.kill('SIGKILL');
     await exit;
+    for (const stream of this.process.stdio) stream?.destroy();
     // Its other processes end a little later, and write until then.
-    for (let left = 20; ; left--) {
+    for (let left = 20; left > 0; left--) {
       try {
         rmSync(this.profile, { recursive: true, force: true });
         return;
-      } catch (error) {
-        if (left === 0) throw error;
+      } catch {
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
     }
+    console.warn(`${this.profile} could not be removed`);
   }
 
   private async ask(method: string, params: Record<string, unknown> = {}): Promise<Record<string, unknown>> {
