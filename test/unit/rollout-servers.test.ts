@@ -183,7 +183,8 @@ describe('rollouts by servers', () => {
     const other = await open(t, at.model, { rollout: vllmOf(lone), rewards });
     const began = performance.now();
     assert.match(await failure(other), /no server works any more|has failed/);
-    assertBelow(performance.now() - began, 4000, 'milliseconds');
+    // Far less than the time limit of a completion.
+    assertBelow(performance.now() - began, 30_000, 'milliseconds');
   });
 
   for (const [what, faults, sampling, expected] of [
