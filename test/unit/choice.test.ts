@@ -93,12 +93,12 @@ describe('a step', () => {
     return { ...first!, weights: weightsOf(trainer.policy) };
   }
 
-  /** Verdicts that differ in every second group. */
+  /** Verdicts that differ in every second group. Which groups they are depends on time in the first run, and is kept for the others. */
   const half = () => {
-    let calls = 0;
-    return defineGroupReward('half', ({ completions }) => {
-      const differs = calls++ % 2 === 0;
-      return completions.map((_, member) => (differs ? member % 2 : 1));
+    const different = new Map<string, boolean>();
+    return defineGroupReward('half', ({ completions, prompt }) => {
+      if (!different.has(prompt)) different.set(prompt, different.size % 2 === 0);
+      return completions.map((_, member) => (different.get(prompt) ? member % 2 : 1));
     });
   };
 
@@ -123,17 +123,17 @@ describe('a step', () => {
       aggregation: 'sequence-mean',
       entropy: { coefficient: 0.01 },
     } as const;
-    const some = { rewards: [half()], loss, zeroStdGroups: 'drop' } as const;
+    const rewards = [half()];
+    const some = { rewards, loss, zeroStdGroups: 'drop' } as const;
     const dropped = await firstStep(t, some);
-    const counted = await firstStep(t, { ...some, rewards: [half()], zeroStdGroups: 'count' });
+    const counted = await firstStep(t, { ...some, zeroStdGroups: 'count' });
     assert.equal(dropped.metrics.frac_reward_zero_std, 0.5);
     assert.equal(dropped.metrics.tokens, counted.metrics.tokens);
     assert.notDeepEqual(dropped.weights, counted.weights);
     // Without an entropy term the sum over completions is the same and its denominator half as large; AdamW hides this, so compare norms.
     const plain = { ...loss, entropy: undefined };
     const norm = async (zeroStdGroups: 'drop' | 'count', maxGradientNorm: number) =>
-      (await firstStep(t, { rewards: [half()], loss: plain, zeroStdGroups, optimizer: { maxGradientNorm } })).metrics
-        .grad_norm;
+      (await firstStep(t, { rewards, loss: plain, zeroStdGroups, optimizer: { maxGradientNorm } })).metrics.grad_norm;
     const [without, all] = [await norm('drop', 1e9), await norm('count', 1e9)];
     assert.ok(Math.abs(without / all - 2) < 1e-4, `${without} is not twice ${all}`);
   });
